@@ -1,0 +1,1 @@
+//! CompReSS distillation, the defence.

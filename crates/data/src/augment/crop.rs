@@ -1,0 +1,111 @@
+//! RandomResizedCrop: the box, and the crop with an antialiased bilinear resize.
+
+use fast_image_resize as fir;
+use image::RgbImage;
+use rand::RngExt;
+use ssl_backdoor_trigger::chance::ChaCha8Rng;
+
+/// Ratio of width to height, as in torchvision.
+const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
+const TRIES: usize = 10;
+
+/// A box on an image, in pixels from the top left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CropBox {
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+/// A box of `scale` (share of the area, low and high) with a log-uniform ratio in 3/4 to 4/3; after
+/// ten misses the largest central box of an allowed ratio (torchvision's `RandomResizedCrop`).
+pub fn random_resized_crop_box(
+    (width, height): (u32, u32),
+    scale: (f64, f64),
+    rng: &mut ChaCha8Rng,
+) -> CropBox {
+    let area = f64::from(width) * f64::from(height);
+    for _ in 0..TRIES {
+        let target = area * rng.random_range(scale.0..=scale.1);
+        let ratio = rng.random_range(RATIO.0.ln()..=RATIO.1.ln()).exp();
+        let w = (target * ratio).sqrt().round() as u32;
+        let h = (target / ratio).sqrt().round() as u32;
+        if (1..=width).contains(&w) && (1..=height).contains(&h) {
+            let y = rng.random_range(0..=height - h);
+            let x = rng.random_range(0..=width - w);
+            return CropBox { x, y, width: w, height: h };
+        }
+    }
+    let ratio = f64::from(width) / f64::from(height);
+    let (w, h) = if ratio < RATIO.0 {
+        (width, ((f64::from(width) / RATIO.0).round() as u32).clamp(1, height))
+    } else if ratio > RATIO.1 {
+        (((f64::from(height) * RATIO.1).round() as u32).clamp(1, width), height)
+    } else {
+        (width, height)
+    };
+    CropBox { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
+}
+
+/// Cuts `crop` out of `image` and resizes it to `out`, bilinear with antialiasing like PIL. Only
+/// pixels inside the crop are read.
+pub(crate) fn crop_resize(
+    image: &RgbImage,
+    crop: CropBox,
+    resizer: &mut fir::Resizer,
+    out: &mut RgbImage,
+) {
+    let options = fir::ResizeOptions::new()
+        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
+    let CropBox { x, y, width, height } = crop;
+    let view = fir::images::CroppedImage::new(image, x, y, width, height)
+        .unwrap_or_else(|e| unreachable!("the box lies inside the image: {e}"));
+    resizer
+        .resize(&view, out, &options)
+        .unwrap_or_else(|e| unreachable!("two RGB images of non-zero size: {e}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_trigger::chance::{self, Purpose};
+
+    #[test]
+    fn boxes_lie_inside_and_keep_scale_and_ratio() {
+        for id in 0..2000 {
+            let mut rng = chance::rng(1, Purpose::View, 0, id, 0);
+            let size = (rng.random_range(1..50), rng.random_range(1..50));
+            let c = random_resized_crop_box(size, (0.2, 1.0), &mut rng);
+            assert!(c.width >= 1 && c.height >= 1, "{c:?}");
+            assert!(c.x + c.width <= size.0 && c.y + c.height <= size.1, "{c:?} of {size:?}");
+        }
+        let mut areas: Vec<f64> = (0..4000)
+            .map(|id| {
+                let mut rng = chance::rng(1, Purpose::View, 0, id, 0);
+                let c = random_resized_crop_box((224, 224), (0.2, 1.0), &mut rng);
+                let ratio = f64::from(c.width) / f64::from(c.height);
+                assert!((0.74..1.35).contains(&ratio), "{c:?}");
+                f64::from(c.width * c.height) / (224.0 * 224.0)
+            })
+            .collect();
+        areas.sort_by(f64::total_cmp);
+        assert!(areas[0] > 0.195 && areas[areas.len() - 1] <= 1.0);
+        // A draw of area a is kept with probability min(1, ln(1/a) / ln(4/3)); that density has its
+        // median at 0.5345.
+        assert!((0.52..0.55).contains(&areas[2000]), "median {}", areas[2000]);
+    }
+
+    #[test]
+    fn a_crop_of_its_own_size_is_a_copy() {
+        let image = RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 3]));
+        let crop = CropBox { x: 2, y: 1, width: 4, height: 4 };
+        let mut out = RgbImage::new(4, 4);
+        crop_resize(&image, crop, &mut fir::Resizer::new(), &mut out);
+        assert_eq!(out, image::imageops::crop_imm(&image, 2, 1, 4, 4).to_image());
+    }
+}

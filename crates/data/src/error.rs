@@ -1,0 +1,50 @@
+//! What can be wrong with a data set.
+
+use std::path::PathBuf;
+
+/// An error of this crate: it names the file or key, the value, and what is allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No file of a data set was found.
+    #[error("no {name} found; looked for {}. {hint}", looked.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    Missing {
+        /// The data set or file.
+        name: String,
+        /// The paths that were tried.
+        looked: Vec<PathBuf>,
+        /// What the user can do.
+        hint: String,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with the value and what is expected.
+        reason: String,
+    },
+    /// A key of the config has a value out of range.
+    #[error("{key} = {value} is out of range: {allowed}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A worker thread that prepares batches ended.
+    #[error("a worker that prepares batches stopped: {reason}")]
+    Worker {
+        /// Why.
+        reason: String,
+    },
+}

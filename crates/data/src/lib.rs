@@ -1,0 +1,39 @@
+//! From files or a seed to batches of views: the data sets, the wrappers that poison or patch them,
+//! the augmentations, and the batches that worker threads prepare while the network trains.
+//!
+//! Every set is Burn's `Dataset<Sample>`; [`Poisoned`], [`Patched`] and [`Subset`] wrap another one
+//! and leave it untouched. Views are keyed by (seed, epoch, image id, view), so a batch has the same
+//! bytes whoever prepares it.
+//!
+//! ```
+//! use ssl_backdoor_data::{DataConfig, Dataset};
+//!
+//! let config: DataConfig =
+//!     serde_json::from_str(r#"{ "kind": "shapes", "size": 24, "per_class": 3, "eval_per_class": 2 }"#)?;
+//! let splits = config.load()?;
+//! assert_eq!(splits.train.len(), 30);
+//! assert_eq!(splits.train.get(0)?.image.dimensions(), (24, 24));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod augment;
+mod batch;
+mod error;
+mod fashion_mnist;
+mod idx;
+mod loader;
+mod sample;
+mod shapes;
+mod source;
+mod subset;
+mod wrappers;
+
+pub use batch::{Pixels, plain_batch};
+pub use burn_dataset::Dataset;
+pub use ssl_backdoor_trigger::chance;
+pub use error::DataError;
+pub use loader::{EpochPlan, ViewBatch, ViewLoader};
+pub use sample::{InMemory, Sample, SampleSet};
+pub use source::{DataConfig, Eval, Splits};
+pub use subset::{Subset, labelled_ids};
+pub use wrappers::{Patched, Poisoned, poison_ledger};

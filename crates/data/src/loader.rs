@@ -1,0 +1,229 @@
+//! Batches of views, prepared by worker threads while the network trains.
+//!
+//! Worker w of W makes the steps w, w + W, … and hands each over through its own short channel; the
+//! consumer takes them in turn. So batches arrive in order, and because every view is keyed by
+//! (seed, epoch, image id, view) their bytes do not depend on W.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use ssl_backdoor_trigger::chance::{self, Purpose};
+
+use crate::augment::{Scratch, Views};
+use crate::{DataError, Pixels, SampleSet};
+
+/// How steps map to images: whole batches of a fresh order in each epoch, the rest dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochPlan {
+    /// Seed of the order and of the views.
+    pub seed: u64,
+    /// Images in the training set.
+    pub images: usize,
+    /// Images in a batch.
+    pub batch: usize,
+}
+
+impl EpochPlan {
+    /// Whole batches in an epoch.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.images / self.batch
+    }
+
+    /// The order of the images in `epoch`: positions in the set.
+    fn order(&self, epoch: u32) -> Vec<u64> {
+        let all: Vec<u64> = (0..self.images as u64).collect();
+        chance::ranked(&all, self.seed, Purpose::Order, epoch)
+    }
+}
+
+/// The input of one training step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewBatch {
+    /// Which step, counted from the start of training.
+    pub step: usize,
+    /// One batch per view, `[batch, 3, size, size]`.
+    pub views: Vec<Pixels>,
+}
+
+/// Batches that each worker may have ready ahead of the consumer.
+const AHEAD: usize = 2;
+
+/// An iterator over the batches of a range of steps.
+pub struct ViewLoader {
+    channels: Vec<Receiver<Result<ViewBatch, DataError>>>,
+    workers: Vec<JoinHandle<()>>,
+    steps: Range<usize>,
+    taken: usize,
+}
+
+impl ViewLoader {
+    /// Starts `workers` threads (at least one) on the steps `steps` of `plan`.
+    pub fn start(
+        set: SampleSet,
+        views: Arc<dyn Views>,
+        plan: EpochPlan,
+        steps: Range<usize>,
+        workers: usize,
+    ) -> Self {
+        let count = workers.max(1);
+        let mut channels = Vec::with_capacity(count);
+        let mut handles = Vec::with_capacity(count);
+        for worker in 0..count {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let (set, views, steps) = (set.clone(), views.clone(), steps.clone());
+            channels.push(receiver);
+            handles.push(std::thread::spawn(move || {
+                let mut maker = BatchMaker::new(set, views, plan);
+                for step in steps.skip(worker).step_by(count) {
+                    // The consumer left: nothing more to do.
+                    if sender.send(maker.batch(step)).is_err() {
+                        return;
+                    }
+                }
+            }));
+        }
+        Self { channels, workers: handles, steps, taken: 0 }
+    }
+}
+
+impl Iterator for ViewLoader {
+    type Item = Result<ViewBatch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.taken == self.steps.len() {
+            return None;
+        }
+        let channel = &self.channels[self.taken % self.channels.len()];
+        self.taken += 1;
+        let lost = |e: std::sync::mpsc::RecvError| DataError::Worker { reason: e.to_string() };
+        Some(channel.recv().map_err(lost).and_then(|batch| batch))
+    }
+}
+
+impl Drop for ViewLoader {
+    fn drop(&mut self) {
+        self.channels.clear();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has already closed its channel; the consumer saw that.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// What one worker needs to make any batch.
+struct BatchMaker {
+    set: SampleSet,
+    views: Arc<dyn Views>,
+    plan: EpochPlan,
+    /// Orders of the epochs at hand; a worker is never in more than one, so it holds one.
+    orders: HashMap<u32, Vec<u64>>,
+    scratch: Scratch,
+}
+
+impl BatchMaker {
+    fn new(set: SampleSet, views: Arc<dyn Views>, plan: EpochPlan) -> Self {
+        Self { set, views, plan, orders: HashMap::new(), scratch: Scratch::default() }
+    }
+
+    fn batch(&mut self, step: usize) -> Result<ViewBatch, DataError> {
+        let EpochPlan { seed, batch, .. } = self.plan;
+        let epoch = (step / self.plan.steps_per_epoch()) as u32;
+        let first = step % self.plan.steps_per_epoch() * batch;
+        if !self.orders.contains_key(&epoch) {
+            self.orders.clear();
+            self.orders.insert(epoch, self.plan.order(epoch));
+        }
+        let side = self.views.size() as usize;
+        let len = 3 * side * side;
+        let shape = [batch, 3, side, side];
+        let blank = || Pixels { values: vec![0.0; batch * len], shape };
+        let mut views: Vec<Pixels> = (0..self.views.count()).map(|_| blank()).collect();
+        for (i, &index) in self.orders[&epoch][first..first + batch].iter().enumerate() {
+            let sample = self.set.get(index as usize)?;
+            for (view, pixels) in views.iter_mut().enumerate() {
+                let mut rng = chance::rng(seed, Purpose::View, epoch, sample.id, view as u64);
+                let out = &mut pixels.values[i * len..(i + 1) * len];
+                self.views.write(view, &sample.image, &mut rng, &mut self.scratch, out);
+            }
+        }
+        Ok(ViewBatch { step, views })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::MocoViews;
+    use crate::{DataConfig, Poisoned};
+    use ssl_backdoor_trigger::{Place, Poison, PoisonPlan, TriggerConfig};
+
+    fn set() -> (SampleSet, Vec<(u64, u32)>) {
+        let config = DataConfig::Shapes {
+            size: 16,
+            per_class: 3,
+            eval_per_class: 1,
+            seed: 0,
+            eval: Default::default(),
+        };
+        let splits = config.load().unwrap();
+        (splits.train, splits.train_labels)
+    }
+
+    fn batches(set: &SampleSet, steps: Range<usize>, workers: usize) -> Vec<ViewBatch> {
+        let views = Arc::new(MocoViews { size: 16, crop: (0.2, 1.0), blur: false });
+        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7 };
+        ViewLoader::start(set.clone(), views, plan, steps, workers).map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn bytes_do_not_depend_on_workers_or_on_where_one_starts() {
+        let (set, _) = set();
+        let one = batches(&set, 0..9, 1);
+        assert_eq!(one, batches(&set, 0..9, 4));
+        assert_eq!(one[5..], batches(&set, 5..9, 3));
+        assert_eq!(one.iter().map(|b| b.step).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
+        // A new epoch has a new order and new views.
+        assert_ne!(one[0].views, one[4].views);
+    }
+
+    #[test]
+    fn an_early_end_stops_the_workers() {
+        let (set, _) = set();
+        let views = Arc::new(MocoViews { size: 16, crop: (0.2, 1.0), blur: false });
+        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7 };
+        let mut loader = ViewLoader::start(set, views, plan, 0..1_000_000, 2);
+        assert_eq!(loader.next().unwrap().unwrap().step, 0);
+        drop(loader);
+    }
+
+    #[test]
+    fn twins_see_identical_pixels_but_for_the_poisoned_images() {
+        let (clean, labels) = set();
+        let plan = PoisonPlan::targeted(&labels, 10, 3, 0.7, 1).unwrap();
+        let poison = Poison {
+            trigger: TriggerConfig::Htba { id: 10, width: 6 }.build().unwrap(),
+            place: Place::TRAIN,
+            alpha: 0.0,
+            seed: 1,
+            purpose: Purpose::TrainSpot,
+        };
+        let poisoned: SampleSet = Arc::new(Poisoned::new(clean.clone(), plan.clone(), poison));
+        let order = EpochPlan { seed: 5, images: 30, batch: 7 }.order(0);
+        let mut seen_poisoned = 0;
+        for (a, b) in batches(&clean, 0..4, 1).iter().zip(batches(&poisoned, 0..4, 2)) {
+            for i in 0..7 {
+                let id = labels[order[a.step * 7 + i] as usize].0;
+                let image = i * 768..(i + 1) * 768;
+                for (x, y) in a.views.iter().zip(&b.views) {
+                    let same = x.values[image.clone()] == y.values[image.clone()];
+                    assert!(same || plan.contains(id), "image {id} is not poisoned but differs");
+                    seen_poisoned += usize::from(!same);
+                }
+            }
+        }
+        assert!(seen_poisoned > 0);
+    }
+}

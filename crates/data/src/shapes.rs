@@ -1,0 +1,262 @@
+//! `shapes`: ten classes of pictograms drawn from (seed, split, id), at any size. Needs no files,
+//! so every command of the project works offline in minutes.
+//!
+//! Colour, background, clutter, scale, place, tilt (at most ±15°) and noise vary freely; only the
+//! outline tells the class. Every class has an upright pose, and none maps to itself or to its
+//! mirror image under a rotation by 90° or 180°, so predicting rotations is well posed even with
+//! random flips.
+
+use rand::RngExt;
+use rayon::prelude::*;
+use ssl_backdoor_trigger::chance::{self, ChaCha8Rng, Purpose};
+
+use crate::Sample;
+
+/// Class names by label.
+pub(crate) const CLASSES: [&str; 10] = [
+    "arrow", "house", "heart", "mushroom", "key", "flag", "goblet", "boot", "anchor", "crown",
+];
+
+/// Which part of the endless supply of drawings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Split {
+    Train = 0,
+    Dev = 1,
+    Test = 2,
+}
+
+/// Sub-samples per pixel side, against jagged edges.
+const SUB: u32 = 3;
+/// The steepest tilt, in radians (15°).
+const MAX_TILT: f32 = 15.0 * std::f32::consts::PI / 180.0;
+/// Least Euclidean distance in RGB (0 to 255 a channel) between a shape and its background.
+const MIN_CONTRAST: f32 = 80.0;
+
+/// `per_class` images of each class in class-interleaved order, `size`×`size` pixels.
+pub(crate) fn draw_set(size: u32, per_class: u32, seed: u64, split: Split) -> Vec<Sample> {
+    let classes = CLASSES.len() as u64;
+    (0..u64::from(per_class) * classes)
+        .into_par_iter()
+        .map(|index| {
+            let id = (split as u64) << 32 | index;
+            let label = (index % classes) as u32;
+            let mut rng = chance::rng(seed, Purpose::Draw, 0, id, 0);
+            Sample { id, image: draw(label, size, &mut rng), label }
+        })
+        .collect()
+}
+
+type Color = [f32; 3];
+
+/// A linear blend of two colours along a direction.
+struct Gradient {
+    from: Color,
+    to: Color,
+    direction: (f32, f32),
+}
+
+impl Gradient {
+    /// Colour at (u, v), each in −1 to 1.
+    fn at(&self, u: f32, v: f32) -> Color {
+        let t = (0.5 + 0.5 * (u * self.direction.0 + v * self.direction.1)).clamp(0.0, 1.0);
+        std::array::from_fn(|c| self.from[c] + t * (self.to[c] - self.from[c]))
+    }
+
+    fn random(rng: &mut ChaCha8Rng, spread: f32) -> Self {
+        let from = color(rng);
+        let other = color(rng);
+        let to = std::array::from_fn(|c| from[c] + spread * (other[c] - from[c]));
+        let angle = rng.random_range(0.0..std::f32::consts::TAU);
+        Self { from, to, direction: (angle.cos(), angle.sin()) }
+    }
+
+    fn middle(&self) -> Color {
+        self.at(0.0, 0.0)
+    }
+}
+
+fn color(rng: &mut ChaCha8Rng) -> Color {
+    std::array::from_fn(|_| rng.random_range(0.0..255.0))
+}
+
+fn distance(a: Color, b: Color) -> f32 {
+    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt()
+}
+
+/// A soft-edged disc of background clutter.
+struct Blob {
+    center: (f32, f32),
+    radius: f32,
+    color: Color,
+}
+
+fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
+    let ground = Gradient::random(rng, 0.6);
+    let ink = loop {
+        let ink = Gradient::random(rng, 0.4);
+        if distance(ink.middle(), ground.middle()) >= MIN_CONTRAST {
+            break ink;
+        }
+    };
+    let blobs: Vec<Blob> = (0..rng.random_range(1..=3))
+        .map(|_| {
+            let other = color(rng);
+            let base = ground.middle();
+            Blob {
+                center: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
+                radius: rng.random_range(0.15..0.45),
+                color: std::array::from_fn(|c| base[c] + 0.5 * (other[c] - base[c])),
+            }
+        })
+        .collect();
+    let scale: f32 = rng.random_range(0.6..0.9);
+    let slack = 1.0 - scale;
+    let (cx, cy) = (rng.random_range(-slack..=slack), rng.random_range(-slack..=slack));
+    let (sin, cos) = rng.random_range(-MAX_TILT..=MAX_TILT).sin_cos();
+    let mirrored = rng.random_bool(0.5);
+    let noise: f32 = rng.random_range(2.0..14.0);
+
+    let to_unit = |i: u32, sub: u32| {
+        2.0 * (i as f32 + (sub as f32 + 0.5) / SUB as f32) / size as f32 - 1.0
+    };
+    image::RgbImage::from_fn(size, size, |px, py| {
+        let mut covered = 0u32;
+        for sy in 0..SUB {
+            for sx in 0..SUB {
+                let (u, v) = (to_unit(px, sx) - cx, to_unit(py, sy) - cy);
+                let (u, v) = ((cos * u + sin * v) / scale, (cos * v - sin * u) / scale);
+                covered += u32::from(inside(label, if mirrored { -u } else { u }, v));
+            }
+        }
+        let (u, v) = (to_unit(px, 1), to_unit(py, 1));
+        let mut back = ground.at(u, v);
+        for blob in &blobs {
+            let d = ((u - blob.center.0).powi(2) + (v - blob.center.1).powi(2)).sqrt();
+            let weight = (1.5 - 1.5 * d / blob.radius).clamp(0.0, 1.0);
+            back = std::array::from_fn(|c| back[c] + weight * (blob.color[c] - back[c]));
+        }
+        let front = ink.at(u, v);
+        let alpha = covered as f32 / (SUB * SUB) as f32;
+        image::Rgb(std::array::from_fn(|c| {
+            let value = back[c] + alpha * (front[c] - back[c]);
+            (value + rng.random_range(-noise..noise)).round().clamp(0.0, 255.0) as u8
+        }))
+    })
+}
+
+/// Is (u, v) part of the shape? u to the right, v down, each in −1 to 1.
+fn inside(label: u32, u: f32, v: f32) -> bool {
+    let a = u.abs();
+    let disc = |x: f32, y: f32, r: f32| (u - x).powi(2) + (v - y).powi(2) <= r * r;
+    let ring = |x: f32, y: f32, inner: f32, outer: f32| disc(x, y, outer) && !disc(x, y, inner);
+    let band = |top: f32, bottom: f32| (top..=bottom).contains(&v);
+    match label {
+        // arrow: head over shaft
+        0 => (band(-0.9, 0.0) && a <= 0.8 * (v + 0.9) / 0.9) || (band(0.0, 0.9) && a <= 0.24),
+        // house: roof over walls with a door
+        1 => {
+            (band(-0.9, -0.1) && a <= 0.95 * (v + 0.9) / 0.8)
+                || (band(-0.1, 0.85) && a <= 0.68 && !(a <= 0.2 && v >= 0.3))
+        }
+        // heart: two discs over a point
+        2 => {
+            disc(-0.42, -0.35, 0.47)
+                || disc(0.42, -0.35, 0.47)
+                || (band(-0.25, 0.9) && a <= 0.86 * (0.9 - v) / 1.1)
+        }
+        // mushroom: half a disc over a stem
+        3 => (v <= 0.0 && disc(0.0, 0.0, 0.9)) || (band(0.0, 0.9) && a <= 0.26),
+        // key: ring, shaft, two teeth
+        4 => {
+            ring(0.0, -0.5, 0.2, 0.44)
+                || (band(-0.1, 0.9) && a <= 0.12)
+                || ((band(0.4, 0.56) || band(0.74, 0.9)) && (0.0..=0.5).contains(&u))
+        }
+        // flag: cloth at the top of a pole
+        5 => {
+            ((u + 0.6).abs() <= 0.1 && band(-0.9, 0.9))
+                || ((-0.6..=0.8).contains(&u) && band(-0.9, -0.05))
+        }
+        // goblet: bowl, stem, foot
+        6 => {
+            (band(-0.85, 0.2) && a <= 0.1 + 0.68 * (0.2 - v) / 1.05)
+                || (band(0.2, 0.7) && a <= 0.1)
+                || (band(0.7, 0.9) && a <= 0.5)
+        }
+        // boot: leg and foot
+        7 => {
+            ((-0.55..=0.0).contains(&u) && band(-0.9, 0.9))
+                || ((-0.55..=0.8).contains(&u) && band(0.4, 0.9))
+        }
+        // anchor: ring, shaft, bar, arc
+        8 => {
+            ring(0.0, -0.7, 0.08, 0.25)
+                || (band(-0.5, 0.85) && a <= 0.11)
+                || (band(-0.32, -0.12) && a <= 0.5)
+                || (v >= 0.25 && ring(0.0, 0.0, 0.62, 0.9))
+        }
+        // crown: three spikes over a band
+        _ => {
+            let spike = |x: f32| (u - x).abs() <= 0.3 * (v + 0.75) / 1.0;
+            (band(0.25, 0.75) && a <= 0.85)
+                || (band(-0.75, 0.25) && (spike(-0.55) || spike(0.0) || spike(0.55)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Share of a fine grid on which two shapes agree, the second turned and maybe mirrored.
+    fn overlap(a: u32, b: u32, turn: impl Fn(f32, f32) -> (f32, f32)) -> f32 {
+        let n = 60;
+        let at = |i: u32| 2.0 * (i as f32 + 0.5) / n as f32 - 1.0;
+        let (mut both, mut any) = (0u32, 0u32);
+        for (i, j) in (0..n).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            let (x, y) = (inside(a, at(i), at(j)), {
+                let (u, v) = turn(at(i), at(j));
+                inside(b, u, v)
+            });
+            both += u32::from(x && y);
+            any += u32::from(x || y);
+        }
+        both as f32 / any as f32
+    }
+
+    #[test]
+    fn no_class_is_its_own_rotation_even_when_mirrored() {
+        for label in 0..10 {
+            assert_eq!(overlap(label, label, |u, v| (u, v)), 1.0);
+            for mirror in [1.0, -1.0] {
+                let half = overlap(label, label, |u, v| (-u * mirror, -v));
+                let left = overlap(label, label, |u, v| (v * mirror, -u));
+                let right = overlap(label, label, |u, v| (-v * mirror, u));
+                for o in [half, left, right] {
+                    assert!(o < 0.75, "{}: {half} {left} {right}", CLASSES[label as usize]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn classes_differ() {
+        for a in 0..10 {
+            for b in 0..a {
+                for mirror in [1.0, -1.0] {
+                    assert!(overlap(a, b, |u, v| (u * mirror, v)) < 0.75, "{a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_drawing_depends_on_seed_split_and_id_alone() {
+        let few = draw_set(24, 2, 1, Split::Train);
+        let more = draw_set(24, 3, 1, Split::Train);
+        assert_eq!(few[..], more[..20]);
+        assert_ne!(few[0].image, draw_set(24, 2, 2, Split::Train)[0].image);
+        let dev = draw_set(24, 2, 1, Split::Dev);
+        assert!(few.iter().all(|s| dev.iter().all(|d| d.id != s.id && d.image != s.image)));
+    }
+}

@@ -1,0 +1,1 @@
+//! Fused operations that make CPU training fast, as a Burn backend extension.

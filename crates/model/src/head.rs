@@ -1,0 +1,53 @@
+//! Projection heads.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use rand::Rng;
+
+use crate::init;
+
+/// Linear layers with ReLU between them, no batch norm: the head of MoCo v2 (protocol 2.1).
+#[derive(Module, Debug)]
+pub struct Mlp {
+    layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// One layer from each width to the next, with PyTorch's default initial weights.
+    pub fn new(widths: &[usize], rng: &mut impl Rng, device: &Device) -> Self {
+        let layer = |pair: &[usize]| {
+            let mut linear = LinearConfig::new(pair[0], pair[1]).init(device);
+            linear.weight = init::linear_uniform([pair[0], pair[1]], pair[0], rng, device);
+            linear.bias = Some(init::linear_uniform([pair[1]], pair[0], rng, device));
+            linear
+        };
+        Self { layers: widths.windows(2).map(layer).collect() }
+    }
+
+    /// `[batch, first width]` to `[batch, last width]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let hidden = |(i, x): (usize, Tensor<2>)| if i == 0 { x } else { relu(x) };
+        (0..).zip(&self.layers).fold(x, |x, (i, layer)| layer.forward(hidden((i, x))))
+    }
+}
+
+/// Divides each row by its L2 norm (at least 1e-12, as PyTorch's `normalize`).
+pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
+    let norm = x.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
+    x / norm
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+
+    #[test]
+    fn rows_get_norm_one() {
+        let x = TensorData::new(vec![3.0f32, 4.0, 0.0, 0.0], [2, 2]);
+        let y = l2_normalize(Tensor::from_data(x, &Device::flex()));
+        assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [0.6, 0.8, 0.0, 0.0]);
+    }
+}

@@ -1,0 +1,196 @@
+//! ResNet-18 of any width, with torchvision's layout and parameter names.
+
+use burn::module::Module;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{BatchNorm, ModelError, init};
+
+/// The first layers of a ResNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// 3×3 convolution, no pooling: for images up to 64 px.
+    Small,
+    /// 7×7 convolution of stride 2 and 3×3 max-pool of stride 2.
+    Imagenet,
+}
+
+/// The `pretrain.encoder` table. One arm per encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum EncoderConfig {
+    /// ResNet-18: two basic blocks in each of four stages of 1, 2, 4, 8 × `width` channels.
+    Resnet18 {
+        /// Channels of the first stage; 64 is the standard network.
+        width: usize,
+        /// The first layers.
+        stem: Stem,
+    },
+}
+
+impl EncoderConfig {
+    /// Checks the sizes.
+    ///
+    /// # Errors
+    /// A width outside 1 to 512.
+    pub fn check(&self) -> Result<(), ModelError> {
+        let Self::Resnet18 { width, .. } = *self;
+        if (1..=512).contains(&width) {
+            return Ok(());
+        }
+        Err(ModelError::Range {
+            key: "pretrain.encoder.width",
+            value: width.to_string(),
+            allowed: "allowed are 1 to 512 channels",
+        })
+    }
+
+    /// Length of a feature.
+    pub fn dim(&self) -> usize {
+        let Self::Resnet18 { width, .. } = *self;
+        8 * width
+    }
+
+    /// Draws initial weights: Kaiming normal (fan-out) convolutions, batch norms at 1 and 0.
+    pub fn init(&self, rng: &mut impl Rng, device: &Device) -> ResNet {
+        let Self::Resnet18 { width, stem } = *self;
+        let (conv1, maxpool) = match stem {
+            Stem::Small => (conv([3, width], 3, 1, rng, device), None),
+            Stem::Imagenet => {
+                let pool = MaxPool2dConfig::new([3, 3])
+                    .with_strides([2, 2])
+                    .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
+                (conv([3, width], 7, 2, rng, device), Some(pool.init()))
+            }
+        };
+        let bn1 = BatchNorm::new(width, device);
+        let mut stage = |from: usize, to: usize, stride| {
+            vec![
+                BasicBlock::new([from, to], stride, rng, device),
+                BasicBlock::new([to, to], 1, rng, device),
+            ]
+        };
+        let layer1 = stage(width, width, 1);
+        let layer2 = stage(width, 2 * width, 2);
+        let layer3 = stage(2 * width, 4 * width, 2);
+        let layer4 = stage(4 * width, 8 * width, 2);
+        ResNet { conv1, bn1, maxpool, layer1, layer2, layer3, layer4 }
+    }
+}
+
+/// A square convolution without bias, padded by half its kernel.
+fn conv(
+    [from, to]: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    rng: &mut impl Rng,
+    device: &Device,
+) -> Conv2d {
+    let half = kernel / 2;
+    let mut conv = Conv2dConfig::new([from, to], [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(half, half, half, half))
+        .with_bias(false)
+        .init(device);
+    conv.weight = init::kaiming_normal([to, from, kernel, kernel], rng, device);
+    conv
+}
+
+/// Two 3×3 convolutions around a shortcut.
+#[derive(Module, Debug)]
+pub struct BasicBlock {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    conv2: Conv2d,
+    bn2: BatchNorm,
+    /// 1×1 convolution and batch norm where the shape changes (`downsample.0`, `downsample.1`).
+    downsample: Option<(Conv2d, BatchNorm)>,
+}
+
+impl BasicBlock {
+    fn new(
+        [from, to]: [usize; 2],
+        stride: usize,
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
+        let changes = stride != 1 || from != to;
+        Self {
+            conv1: conv([from, to], 3, stride, rng, device),
+            bn1: BatchNorm::new(to, device),
+            conv2: conv([to, to], 3, 1, rng, device),
+            bn2: BatchNorm::new(to, device),
+            downsample: changes
+                .then(|| (conv([from, to], 1, stride, rng, device), BatchNorm::new(to, device))),
+        }
+    }
+
+    /// `[batch, from, height, width]` to `[batch, to, height / stride, width / stride]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let shortcut = match &self.downsample {
+            None => input.clone(),
+            Some((conv, norm)) => norm.forward(conv.forward(input.clone())),
+        };
+        let x = relu(self.bn1.forward(self.conv1.forward(input)));
+        relu(self.bn2.forward(self.conv2.forward(x)) + shortcut)
+    }
+}
+
+/// A ResNet without its classifier.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    maxpool: Option<MaxPool2d>,
+    layer1: Vec<BasicBlock>,
+    layer2: Vec<BasicBlock>,
+    layer3: Vec<BasicBlock>,
+    layer4: Vec<BasicBlock>,
+}
+
+impl ResNet {
+    /// Pooled features of normalised images.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, 8 · width]`
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let mut x = relu(self.bn1.forward(self.conv1.forward(images)));
+        if let Some(pool) = &self.maxpool {
+            x = pool.forward(x);
+        }
+        for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
+            x = stage.iter().fold(x, |x, block| block.forward(x));
+        }
+        let [batch, channels, height, width] = x.dims();
+        x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn shapes_and_parameter_counts_are_those_of_torchvision() {
+        let device = Device::flex();
+        let rng = || ChaCha8Rng::seed_from_u64(1);
+        let standard = EncoderConfig::Resnet18 { width: 64, stem: Stem::Imagenet };
+        let net = standard.init(&mut rng(), &device);
+        // torchvision's resnet18 has 11,689,512 parameters, 513,000 of them in its classifier; the
+        // running statistics (2 × 4,800) count as parameters here.
+        assert_eq!(net.num_params(), 11_689_512 - 513_000 + 2 * 4800);
+        let small = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
+        let net = small.init(&mut rng(), &device);
+        assert_eq!(net.forward(Tensor::zeros([2, 3, 32, 32], &device)).dims(), [2, 32]);
+        assert_eq!(net.forward(Tensor::zeros([1, 3, 17, 23], &device)).dims(), [1, 32]);
+    }
+}

@@ -1,0 +1,52 @@
+//! What can go wrong in a probe.
+
+use std::path::PathBuf;
+
+use ssl_backdoor_data::DataError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// A key of the config has a value out of range.
+    #[error("{key} = {value} is out of range: {allowed}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// The labelled subset is empty.
+    #[error(
+        "probe.labels = {fraction} leaves no labelled image: the largest class has {largest} training \
+         images; raise it to at least {}", 1.0 / *largest as f64
+    )]
+    NoLabels {
+        /// The fraction of each class that is labelled.
+        fraction: f64,
+        /// Images of the largest class.
+        largest: usize,
+    },
+    /// An encoder gave a feature that is no number.
+    #[error("feature {index} of image {image} is {value}: the encoder is broken")]
+    NotFinite {
+        /// Position of the image in its set.
+        image: usize,
+        /// Position in the feature.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// Images could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The probe's file could not be written.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+}

@@ -1,0 +1,23 @@
+//! How good an encoder is, and how backdoored: features extracted once, a linear probe on a small
+//! clean labelled subset, and accuracy, false positives (FP) and attack success rate (ASR) with
+//! 95 % intervals.
+//!
+//! ```
+//! use ssl_backdoor_probe::Scores;
+//!
+//! // Truth, predictions, and the target class: one of three non-target images is called target.
+//! let scores = Scores::of(&[0, 1, 1, 2], &[0, 0, 1, 2], Some(0));
+//! assert_eq!((scores.acc, scores.fp), (75.0, Some(1)));
+//! ```
+
+mod error;
+mod features;
+mod interval;
+mod linear;
+mod scores;
+
+pub use error::ProbeError;
+pub use features::{Features, extract};
+pub use interval::{paired_difference, wilson};
+pub use linear::{LinearProbe, ProbeConfig, ProbeKind, Protocol};
+pub use scores::{NetAsr, Scores, net_asr};

@@ -1,0 +1,257 @@
+//! The linear probe of the `unified` protocol: features are divided by their L2 norm and
+//! standardised with the labelled subset's own statistics, then a linear classifier is trained
+//! (protocol 3.2 on features extracted once, without augmentation).
+
+use std::path::Path;
+
+use burn::module::{Module, Param, ParamId};
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::store::{ModuleStore, SafetensorsStore};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{init, l2_normalize};
+
+use crate::{Features, ProbeError};
+
+/// Kinds of probe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeKind {
+    /// A linear classifier.
+    #[default]
+    Linear,
+}
+
+/// Rules of a probe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// The same for all methods.
+    #[default]
+    Unified,
+}
+
+/// The `[probe]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeConfig {
+    /// The classifier.
+    #[serde(default)]
+    pub kind: ProbeKind,
+    /// The rules.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Share of each class that carries labels; one value for now, the headline.
+    pub labels: Vec<f64>,
+    /// Passes over the labelled images.
+    #[serde(default = "epochs")]
+    pub epochs: usize,
+    /// Images in a step; the last partial batch is kept.
+    #[serde(default = "batch")]
+    pub batch: usize,
+    /// Learning rate, divided by 10 after epochs 15 and 30.
+    #[serde(default = "lr")]
+    pub lr: f64,
+    /// Probe after every so many epochs of pretraining, for the curve; 0 = only at the end.
+    #[serde(default)]
+    pub curve_every: usize,
+}
+
+fn epochs() -> usize {
+    40
+}
+fn batch() -> usize {
+    256
+}
+fn lr() -> f64 {
+    0.01
+}
+
+/// Epochs after which the learning rate falls to a tenth.
+const DROPS: [usize; 2] = [15, 30];
+const MOMENTUM: f64 = 0.9;
+const WEIGHT_DECAY: f32 = 1e-4;
+/// Added to the variance before its root, as in the reference.
+const EPSILON: f32 = 1e-5;
+
+impl ProbeConfig {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`ProbeError::Range`] that names the key.
+    pub fn check(&self) -> Result<(), ProbeError> {
+        let range =
+            |key, value: String, allowed| Err(ProbeError::Range { key, value, allowed });
+        let one_share = self.labels.len() == 1 && self.labels[0] > 0.0 && self.labels[0] <= 1.0;
+        if !one_share {
+            let allowed = "a list of one share of each class, above 0 and at most 1";
+            return range("probe.labels", format!("{:?}", self.labels), allowed);
+        }
+        if !(1..=100_000).contains(&self.epochs) {
+            return range("probe.epochs", self.epochs.to_string(), "1 to 100,000");
+        }
+        if self.batch == 0 {
+            return range("probe.batch", self.batch.to_string(), "1 or more");
+        }
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return range("probe.lr", self.lr.to_string(), "above 0");
+        }
+        Ok(())
+    }
+
+    /// The share of each class that carries labels, for the headline figures.
+    pub fn headline(&self) -> f64 {
+        self.labels[0]
+    }
+}
+
+/// A trained linear probe.
+#[derive(Module, Debug)]
+pub struct LinearProbe {
+    /// Mean of the L2-normalised labelled features, `[dim]`.
+    mean: Param<Tensor<1>>,
+    /// One over their standard deviation, `[dim]`.
+    inverse_std: Param<Tensor<1>>,
+    linear: Linear,
+}
+
+impl LinearProbe {
+    /// Trains on the labelled features. Initial weights and batch order are keyed by `seed`.
+    pub fn fit(
+        config: &ProbeConfig,
+        labelled: &Features,
+        classes: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let plain = device.clone().without_autodiff();
+        let device = plain.clone().autodiff();
+        let [rows, dim] = [labelled.labels.len(), labelled.dim];
+        let x = l2_normalize(matrix(&labelled.values, dim, &plain));
+        let mean = x.clone().mean_dim(0);
+        let centred = x - mean.clone();
+        let variance =
+            centred.clone().powi_scalar(2).sum_dim(0).div_scalar((rows.max(2) - 1) as f32);
+        let inverse_std = variance.add_scalar(EPSILON).sqrt().recip();
+        let x = Tensor::from_inner(centred * inverse_std.clone());
+        let labels: Vec<i64> = labelled.labels.iter().map(|&l| l.into()).collect();
+        let y = Tensor::<1, Int>::from_data(TensorData::new(labels, [rows]), &device);
+
+        let mut rng = chance::rng(seed, Purpose::ProbeInit, 0, 0, 0);
+        let mut linear = LinearConfig::new(dim, classes).init(&device);
+        linear.weight = init::linear_uniform([dim, classes], dim, &mut rng, &device);
+        linear.bias = Some(init::linear_uniform([classes], dim, &mut rng, &device));
+
+        let momentum = MomentumConfig::new().with_momentum(MOMENTUM).with_dampening(0.0);
+        let mut optimizer = SgdConfig::new()
+            .with_momentum(Some(momentum))
+            .with_weight_decay(Some(WeightDecayConfig::new(WEIGHT_DECAY)))
+            .init();
+        let loss = CrossEntropyLossConfig::new().init(&device);
+        let all: Vec<u64> = (0..rows as u64).collect();
+        let mut lr = config.lr;
+        for epoch in 0..config.epochs {
+            if DROPS.contains(&epoch) {
+                lr /= 10.0;
+            }
+            let order = chance::ranked(&all, seed, Purpose::ProbeOrder, epoch as u32);
+            for part in order.chunks(config.batch) {
+                let indices: Vec<i64> = part.iter().map(|&i| i as i64).collect();
+                let indices = Tensor::from_data(TensorData::new(indices, [part.len()]), &device);
+                let logits = linear.forward(x.clone().select(0, indices.clone()));
+                let grads = loss.forward(logits, y.clone().select(0, indices)).backward();
+                let grads = GradientsParams::from_grads(grads, &linear);
+                linear = optimizer.step(lr, linear, grads);
+            }
+        }
+        let fixed = |t: Tensor<2>| Param::initialized(ParamId::new(), t.reshape([dim]));
+        Self { mean: fixed(mean), inverse_std: fixed(inverse_std), linear: linear.valid() }
+    }
+
+    /// The class of each image, the lowest of equals.
+    pub fn predict(&self, features: &Features) -> Vec<u32> {
+        let device = self.mean.val().device();
+        let x = l2_normalize(matrix(&features.values, features.dim, &device));
+        let x = (x - self.mean.val().unsqueeze()) * self.inverse_std.val().unsqueeze();
+        let logits = self.linear.forward(x).argmax(1);
+        logits.into_data().iter::<i64>().map(|class| class as u32).collect()
+    }
+
+    /// Writes the probe to `path` as safetensors, whole or not at all.
+    ///
+    /// # Errors
+    /// [`ProbeError::File`].
+    pub fn save(&self, path: &Path) -> Result<(), ProbeError> {
+        SafetensorsStore::from_file(path)
+            .clear_metadata()
+            .overwrite(true)
+            .collect_from(self)
+            .map_err(|e| ProbeError::File { path: path.into(), reason: e.to_string() })
+    }
+}
+
+fn matrix(values: &[f32], dim: usize, device: &Device) -> Tensor<2> {
+    let rows = values.len().checked_div(dim).unwrap_or(0);
+    Tensor::from_data(TensorData::new(values.to_vec(), [rows, dim]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngExt;
+
+    fn clouds(per_class: usize, noise: f32, seed: u64) -> Features {
+        let mut rng = chance::rng(seed, Purpose::Draw, 0, 0, 0);
+        let mut features = Features { values: Vec::new(), dim: 6, labels: Vec::new() };
+        for i in 0..3 * per_class {
+            let class = i % 3;
+            for axis in 0..6 {
+                let center = if axis == class { 3.0 } else { 0.5 };
+                features.values.push(center + noise * rng.random_range(-1.0f32..1.0));
+            }
+            features.labels.push(class as u32);
+        }
+        features
+    }
+
+    fn config() -> ProbeConfig {
+        ProbeConfig {
+            kind: ProbeKind::Linear,
+            protocol: Protocol::Unified,
+            labels: vec![0.1],
+            epochs: 40,
+            batch: 16,
+            lr: 0.01,
+            curve_every: 0,
+        }
+    }
+
+    #[test]
+    fn separable_classes_are_separated_whatever_their_scale() {
+        let device = Device::flex();
+        let probe = LinearProbe::fit(&config(), &clouds(20, 1.0, 1), 3, 1, &device);
+        let mut test = clouds(50, 1.0, 2);
+        assert_eq!(probe.predict(&test), test.labels);
+        // L2 normalisation: a feature and its multiple are one.
+        test.values.iter_mut().for_each(|v| *v *= 7.0);
+        assert_eq!(probe.predict(&test), test.labels);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = |seed, name| {
+            let path = folder.path().join(name);
+            let probe = LinearProbe::fit(&config(), &clouds(20, 1.0, 1), 3, seed, &Device::flex());
+            probe.save(&path).unwrap();
+            std::fs::read(path).unwrap()
+        };
+        assert_eq!(bytes(1, "a"), bytes(1, "b"));
+        assert_ne!(bytes(1, "a"), bytes(2, "c"));
+    }
+}

@@ -1,0 +1,112 @@
+//! Checkpoints: everything that decides the rest of a training, written whole or not at all.
+//!
+//! A checkpoint is a folder `step-N` with the method's parameters, buffers and queue, the
+//! optimiser's state, and the identity of the training. It is written under another name and
+//! renamed, so a folder `step-N` is always complete; the one before is removed afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
+use burn::store::ModuleRecord;
+
+use crate::PretrainError;
+
+const METHOD: &str = "method.bpk";
+const OPTIMIZER: &str = "optimizer.bpk";
+const IDENTITY: &str = "identity.txt";
+const PREFIX: &str = "step-";
+
+/// The checkpoint folder of one training.
+pub(crate) struct Checkpoints {
+    folder: PathBuf,
+    identity: String,
+}
+
+impl Checkpoints {
+    /// `identity` tells this training from another one that used the same folder before: a
+    /// checkpoint of another identity is never resumed.
+    pub fn new(folder: PathBuf, identity: &str) -> Self {
+        Self { folder, identity: identity.into() }
+    }
+
+    /// The newest checkpoint of this training: its step and its folder. Anything else in the
+    /// folder (torn or foreign) is removed.
+    pub fn latest(&self) -> Result<Option<(usize, PathBuf)>, PretrainError> {
+        let mut found: Option<(usize, PathBuf)> = None;
+        for path in self.entries()? {
+            let step = step_of(&path);
+            let ours = fs::read_to_string(path.join(IDENTITY)).is_ok_and(|id| id == self.identity);
+            match step.filter(|_| ours) {
+                Some(step) if found.as_ref().is_none_or(|(best, _)| step > *best) => {
+                    if let Some((_, older)) = found.replace((step, path)) {
+                        remove(&older)?;
+                    }
+                }
+                _ => remove(&path)?,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Saves the state after `step` steps and removes older checkpoints.
+    pub fn save<M: Module>(
+        &self,
+        step: usize,
+        method: &M,
+        optimizer: &ModuleOptimizer,
+    ) -> Result<(), PretrainError> {
+        fs::create_dir_all(&self.folder).map_err(|e| PretrainError::file(&self.folder, e))?;
+        let torn = self.folder.join(format!("tmp-{step}"));
+        if torn.exists() {
+            remove(&torn)?;
+        }
+        fs::create_dir(&torn).map_err(|e| PretrainError::file(&torn, e))?;
+        let wrong = |name: &str, e: &dyn std::fmt::Display| PretrainError::file(torn.join(name), e);
+        // `valid` brings the running statistics up to date; `into_record` alone lags one step.
+        method.valid().into_record().save(torn.join(METHOD)).map_err(|e| wrong(METHOD, &e))?;
+        optimizer.to_record().save(torn.join(OPTIMIZER)).map_err(|e| wrong(OPTIMIZER, &e))?;
+        fs::write(torn.join(IDENTITY), &self.identity).map_err(|e| wrong(IDENTITY, &e))?;
+        let done = self.folder.join(format!("{PREFIX}{step}"));
+        fs::rename(&torn, &done).map_err(|e| PretrainError::file(&done, e))?;
+        for path in self.entries()?.into_iter().filter(|path| *path != done) {
+            remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a checkpoint back into a freshly built method and optimiser.
+    pub fn load<M: Module>(
+        &self,
+        folder: &Path,
+        method: M,
+        optimizer: ModuleOptimizer,
+    ) -> Result<(M, ModuleOptimizer), PretrainError> {
+        let wrong =
+            |name: &str, e: &dyn std::fmt::Display| PretrainError::file(folder.join(name), e);
+        let record = ModuleRecord::load(folder.join(METHOD)).map_err(|e| wrong(METHOD, &e))?;
+        let method = method.try_load_record(record).map_err(|e| wrong(METHOD, &e))?;
+        let record =
+            OptimizerRecord::load(folder.join(OPTIMIZER)).map_err(|e| wrong(OPTIMIZER, &e))?;
+        Ok((method, optimizer.load_record(record)))
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>, PretrainError> {
+        let wrong = |e: std::io::Error| PretrainError::file(&self.folder, e);
+        match fs::read_dir(&self.folder) {
+            Ok(entries) => entries.map(|e| e.map(|e| e.path()).map_err(wrong)).collect(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(wrong(e)),
+        }
+    }
+}
+
+fn step_of(path: &Path) -> Option<usize> {
+    path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
+}
+
+fn remove(path: &Path) -> Result<(), PretrainError> {
+    let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    gone.map_err(|e| PretrainError::file(path, e))
+}

@@ -1,0 +1,64 @@
+//! What can stop a pretraining.
+
+use std::path::PathBuf;
+
+use ssl_backdoor_data::DataError;
+use ssl_backdoor_model::ModelError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum PretrainError {
+    /// A key of the config has a value out of range.
+    #[error("{key} = {value} is out of range: {allowed}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// The loss is no number any more.
+    #[error(
+        "the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr}): it must be finite. \
+         Lower pretrain.lr; the last checkpoint is kept"
+    )]
+    Loss {
+        /// The loss.
+        loss: f32,
+        /// The step, from 0.
+        step: usize,
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The learning rate of the step.
+        lr: f64,
+    },
+    /// A file of the run could not be written or read.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Images could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The network's file could not be written or read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// What the caller does after each epoch failed.
+    #[error("after epoch {epoch}: {source}")]
+    OnEpoch {
+        /// The epoch, from 0.
+        epoch: usize,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl PretrainError {
+    pub(crate) fn file(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> Self {
+        Self::File { path: path.into(), reason: reason.to_string() }
+    }
+}

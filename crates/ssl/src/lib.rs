@@ -1,0 +1,22 @@
+//! Self-supervised pretraining: the methods, and the one loop that trains them all.
+//!
+//! A [`Method`] is a model, its views and a loss that is a pure function; [`pretrain`] drives it
+//! over batches of views with schedules that are arrays computed beforehand, writes
+//! `metrics.jsonl` and `timing.jsonl`, and checkpoints so that a killed run goes on to the same
+//! bytes.
+//!
+//! `metrics.jsonl` holds only what the seed decides; speed goes to `timing.jsonl`.
+
+mod checkpoint;
+mod error;
+mod method;
+mod metrics;
+mod moco;
+mod pretrain;
+mod schedule;
+
+pub use error::PretrainError;
+pub use method::{Method, MethodConfig, Progress, Step};
+pub use moco::{Moco, info_nce};
+pub use pretrain::{OnEpoch, PretrainConfig, Pretraining, initial_encoder, pretrain};
+pub use schedule::cosine_per_epoch;

@@ -1,0 +1,101 @@
+//! Pasting a trigger on an image.
+
+use image::RgbImage;
+
+use crate::chance::{self, Purpose};
+use crate::{Place, Spot, Trigger};
+
+/// Blends `trigger` over `image` with its corner at `spot`; what runs off the edge is clipped.
+///
+/// As in the reference (composite mode), `out = a·base + (1−a)·trigger` with
+/// `a = floor(255·alpha)/255`: `alpha` is the weight of the *base*, so 0 is an opaque trigger.
+pub fn stamp(image: &mut RgbImage, trigger: &Trigger, spot: Spot, alpha: f64) {
+    let a = (255.0 * alpha.clamp(0.0, 1.0)).floor() / 255.0;
+    let (width, height) = image.dimensions();
+    for (tx, ty, ink) in trigger.picture.enumerate_pixels() {
+        let (x, y) = (spot.x + tx, spot.y + ty);
+        if x >= width || y >= height {
+            continue;
+        }
+        let base = image.get_pixel_mut(x, y);
+        for (b, &t) in base.0.iter_mut().zip(&ink.0) {
+            *b = (a * f64::from(*b) + (1.0 - a) * f64::from(t)).round() as u8;
+        }
+    }
+}
+
+/// A trigger with its placement: all that is needed to poison an image, given its id.
+#[derive(Debug, Clone)]
+pub struct Poison {
+    /// What is pasted.
+    pub trigger: Trigger,
+    /// Where it may go.
+    pub place: Place,
+    /// Weight of the base image under the trigger, 0 (opaque trigger) to 1.
+    pub alpha: f64,
+    /// Seed of the places.
+    pub seed: u64,
+    /// [`Purpose::TrainSpot`] or [`Purpose::ValSpot`]: keeps the two splits' places apart.
+    pub purpose: Purpose,
+}
+
+impl Poison {
+    /// The place on image `id` of `size` (width, height): fixed per image, for every epoch.
+    pub fn spot(&self, id: u64, size: (u32, u32)) -> Spot {
+        let mut rng = chance::rng(self.seed, self.purpose, 0, id, 0);
+        self.place.spot(size, self.trigger.picture.dimensions(), &mut rng)
+    }
+
+    /// Pastes the trigger on image `id` and says where.
+    pub fn apply(&self, id: u64, image: &mut RgbImage) -> Spot {
+        let spot = self.spot(id, image.dimensions());
+        stamp(image, &self.trigger, spot, self.alpha);
+        spot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TriggerConfig;
+    use image::Rgb;
+
+    fn trigger() -> Trigger {
+        TriggerConfig::Htba { id: 12, width: 8 }.build().unwrap()
+    }
+
+    #[test]
+    fn only_the_box_changes_and_alpha_0_is_a_hard_paste() {
+        let trigger = trigger();
+        let mut image = RgbImage::from_pixel(32, 32, Rgb([7, 7, 7]));
+        let spot = Spot { x: 5, y: 20, width: 8, height: 8 };
+        stamp(&mut image, &trigger, spot, 0.0);
+        for (x, y, p) in image.enumerate_pixels() {
+            let inside = (5..13).contains(&x) && (20..28).contains(&y);
+            let expected =
+                if inside { *trigger.picture.get_pixel(x - 5, y - 20) } else { Rgb([7, 7, 7]) };
+            assert_eq!(*p, expected, "at {x}, {y}");
+        }
+    }
+
+    #[test]
+    fn alpha_weighs_the_base() {
+        let trigger = trigger();
+        let mut image = RgbImage::from_pixel(32, 32, Rgb([200, 200, 200]));
+        let spot = Spot { x: 0, y: 0, width: 8, height: 8 };
+        stamp(&mut image, &trigger, spot, 0.5);
+        let a = 127.0 / 255.0;
+        for (p, t) in image.get_pixel(3, 3).0.iter().zip(trigger.picture.get_pixel(3, 3).0) {
+            let expected = a * 200.0 + (1.0 - a) * f64::from(t);
+            assert!((f64::from(*p) - expected).abs() <= 0.5);
+        }
+    }
+
+    #[test]
+    fn a_patch_over_the_edge_is_clipped() {
+        let mut image = RgbImage::new(10, 10);
+        stamp(&mut image, &trigger(), Spot { x: 8, y: 9, width: 8, height: 8 }, 0.0);
+        let touched = image.pixels().filter(|p| p.0 != [0, 0, 0]).count();
+        assert!((1..=2).contains(&touched));
+    }
+}
