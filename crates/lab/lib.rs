@@ -1,1 +1,17 @@
-//! lab
+//! The laboratory: reads an experiment from a TOML file, runs its stages (poison, pretrain the clean
+//! twin and the backdoored model, probe, report) in a run folder, and resumes where it stopped.
+//!
+//! The binary `ssl-backdoor` is a thin shell around this library.
+
+pub mod config;
+pub mod device;
+mod manifest;
+mod report;
+mod run_folder;
+mod scores;
+mod stages;
+
+pub use config::{ConfigError, Experiment, PoisonConfig};
+pub use run_folder::RunFolder;
+pub use scores::{CLEAN, RunScores};
+pub use stages::{Stage, run};

@@ -1,14 +1,15 @@
 //! Batch normalisation with PyTorch's running statistics and torchvision's parameter names.
 
 use burn::module::{Flag, Module, Param, RunningState};
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor, s};
+use ssl_backdoor_kernels::{self as kernels, Norm};
 
 use crate::init;
 
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
-/// Batch norm over the channels of `[batch, channels, height, width]`.
+/// Batch norm over the last axis of `[batch, height, width, channels]`, fused with what follows it.
 ///
 /// Burn's own layer keeps the *biased* batch variance in its running statistics; this one rescales
 /// it by n/(n−1) as PyTorch does, so that evaluation agrees with PyTorch on the same weights.
@@ -37,23 +38,38 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises by the batch's own statistics and moves the running ones, when the input is on an
-    /// autodiff device and the layer is not frozen; else by the running ones.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    /// Normalises, adds the residual if there is one, cuts by ReLU if asked for.
+    ///
+    /// Uses the batch's own statistics, and moves the running ones, when the input is on an
+    /// autodiff device and the layer is not frozen; else the running ones.
+    ///
+    /// # Shapes
+    /// - `input`, `residual`, output: `[batch, height, width, channels]`
+    pub fn forward(&self, input: Tensor<4>, residual: Option<Tensor<4>>, relu: bool) -> Tensor<4> {
+        let of_batch = input.device().is_autodiff() && self.training.is_enabled();
+        let statistics = if of_batch {
+            kernels::channel_statistics(input.clone())
+        } else {
+            let running = [&self.running_mean, &self.running_var].map(|s| s.value().unsqueeze());
+            Tensor::cat(running.to_vec(), 0)
+        };
+        if of_batch {
+            self.update_running(&statistics, &input);
+        }
         let (weight, bias) = (self.weight.val(), self.bias.val());
-        if !(input.device().is_autodiff() && self.training.is_enabled()) {
-            let (mean, var) = (self.running_mean.value(), self.running_var.value());
-            return module::batch_norm(input, weight, bias, mean, var, EPSILON);
-        }
-        let [batch, _, height, width] = input.dims();
+        let norm = Norm { weight, bias, statistics, epsilon: EPSILON, of_batch };
+        kernels::norm_act(input, norm, residual, relu)
+    }
+
+    fn update_running(&self, statistics: &Tensor<2>, input: &Tensor<4>) {
+        let [batch, height, width, channels] = input.dims();
         let n = (batch * height * width) as f64;
-        let out = module::batch_norm_train(input, weight, bias, EPSILON);
-        let unbiased = out.variance.mul_scalar(n / (n - 1.0).max(1.0));
-        for (running, new) in [(&self.running_mean, out.mean), (&self.running_var, unbiased)] {
+        let row = |i| statistics.clone().slice(s![i..i + 1, ..]).reshape([channels]);
+        let unbiased = row(1).mul_scalar(n / (n - 1.0).max(1.0));
+        for (running, new) in [(&self.running_mean, row(0)), (&self.running_var, unbiased)] {
             let old = running.value_sync().mul_scalar(1.0 - MOMENTUM);
-            running.update(old.add(new.detach().mul_scalar(MOMENTUM)).detach());
+            running.update(old.add(new.mul_scalar(MOMENTUM)).detach());
         }
-        out.output
     }
 }
 
@@ -70,8 +86,8 @@ mod tests {
     fn running_variance_is_unbiased_and_evaluation_uses_it() {
         let device = Device::flex().autodiff();
         let norm = BatchNorm::new(1, &device);
-        let data = TensorData::new(vec![1.0f32, 2.0, 3.0, 6.0], [1, 1, 2, 2]);
-        let out = norm.forward(Tensor::from_data(data, &device));
+        let data = TensorData::new(vec![1.0f32, 2.0, 3.0, 6.0], [1, 2, 2, 1]);
+        let out = norm.forward(Tensor::from_data(data, &device), None, false);
         let mean: f32 = out.mean().into_scalar();
         assert!(mean.abs() < 1e-6);
         // Mean 3; squared deviations 4 + 1 + 0 + 9 = 14, unbiased 14/3.
@@ -80,7 +96,7 @@ mod tests {
         let expected = 0.9 + 0.1 * 14.0 / 3.0;
         assert!((values(evaluated.running_var.value())[0] - expected).abs() < 1e-6);
         let one = Tensor::<4>::ones([1, 1, 1, 1], &Device::flex());
-        let y: f32 = evaluated.forward(one).into_scalar();
+        let y: f32 = evaluated.forward(one, None, false).into_scalar();
         assert!((y - 0.7 / (expected + 1e-5).sqrt()).abs() < 1e-6);
     }
 
@@ -90,7 +106,7 @@ mod tests {
         let (a, b) = (BatchNorm::new(1, &device), BatchNorm::new(1, &device));
         let clone = a.clone();
         for _ in 0..2 {
-            a.forward(Tensor::ones([2, 1, 2, 2], &device));
+            a.forward(Tensor::ones([2, 2, 2, 1], &device), None, false);
         }
         assert_eq!(values(b.running_mean.value_sync()), [0.0]);
         assert_eq!(values(clone.running_mean.value_sync()), values(a.running_mean.value_sync()));

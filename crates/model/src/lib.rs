@@ -31,4 +31,4 @@ pub use encoder_file::{Preprocessing, load_encoder, save_encoder};
 pub use error::ModelError;
 pub use head::{Mlp, l2_normalize};
 pub use queue::KeyQueue;
-pub use resnet::{BasicBlock, EncoderConfig, ResNet, Stem};
+pub use resnet::{EncoderConfig, ResNet, Stem};

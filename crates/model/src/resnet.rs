@@ -1,13 +1,12 @@
 //! ResNet-18 of any width, with torchvision's layout and parameter names.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::PaddingConfig2d;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_kernels as kernels;
 
 use crate::{BatchNorm, ModelError, init};
 
@@ -61,12 +60,12 @@ impl EncoderConfig {
     pub fn init(&self, rng: &mut impl Rng, device: &Device) -> ResNet {
         let Self::Resnet18 { width, stem } = *self;
         let (conv1, maxpool) = match stem {
-            Stem::Small => (conv([3, width], 3, 1, rng, device), None),
+            Stem::Small => (Conv::new([3, width], 3, 1, rng, device), None),
             Stem::Imagenet => {
                 let pool = MaxPool2dConfig::new([3, 3])
                     .with_strides([2, 2])
                     .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
-                (conv([3, width], 7, 2, rng, device), Some(pool.init()))
+                (Conv::new([3, width], 7, 2, rng, device), Some(pool.init()))
             }
         };
         let bn1 = BatchNorm::new(width, device);
@@ -85,32 +84,38 @@ impl EncoderConfig {
 }
 
 /// A square convolution without bias, padded by half its kernel.
-fn conv(
-    [from, to]: [usize; 2],
-    kernel: usize,
+#[derive(Module, Debug)]
+struct Conv {
+    /// `[out, in, kernel, kernel]`
+    weight: Param<Tensor<4>>,
     stride: usize,
-    rng: &mut impl Rng,
-    device: &Device,
-) -> Conv2d {
-    let half = kernel / 2;
-    let mut conv = Conv2dConfig::new([from, to], [kernel, kernel])
-        .with_stride([stride, stride])
-        .with_padding(PaddingConfig2d::Explicit(half, half, half, half))
-        .with_bias(false)
-        .init(device);
-    conv.weight = init::kaiming_normal([to, from, kernel, kernel], rng, device);
-    conv
+}
+
+impl Conv {
+    fn new(
+        [from, to]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
+        Self { weight: init::kaiming_normal([to, from, kernel, kernel], rng, device), stride }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        kernels::conv2d(x, self.weight.val(), self.stride)
+    }
 }
 
 /// Two 3×3 convolutions around a shortcut.
 #[derive(Module, Debug)]
-pub struct BasicBlock {
-    conv1: Conv2d,
+struct BasicBlock {
+    conv1: Conv,
     bn1: BatchNorm,
-    conv2: Conv2d,
+    conv2: Conv,
     bn2: BatchNorm,
     /// 1×1 convolution and batch norm where the shape changes (`downsample.0`, `downsample.1`).
-    downsample: Option<(Conv2d, BatchNorm)>,
+    downsample: Option<(Conv, BatchNorm)>,
 }
 
 impl BasicBlock {
@@ -122,30 +127,30 @@ impl BasicBlock {
     ) -> Self {
         let changes = stride != 1 || from != to;
         Self {
-            conv1: conv([from, to], 3, stride, rng, device),
+            conv1: Conv::new([from, to], 3, stride, rng, device),
             bn1: BatchNorm::new(to, device),
-            conv2: conv([to, to], 3, 1, rng, device),
+            conv2: Conv::new([to, to], 3, 1, rng, device),
             bn2: BatchNorm::new(to, device),
             downsample: changes
-                .then(|| (conv([from, to], 1, stride, rng, device), BatchNorm::new(to, device))),
+                .then(|| (Conv::new([from, to], 1, stride, rng, device), BatchNorm::new(to, device))),
         }
     }
 
-    /// `[batch, from, height, width]` to `[batch, to, height / stride, width / stride]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    /// `[batch, height, width, from]` to `[batch, height / stride, width / stride, to]`.
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let shortcut = match &self.downsample {
             None => input.clone(),
-            Some((conv, norm)) => norm.forward(conv.forward(input.clone())),
+            Some((conv, norm)) => norm.forward(conv.forward(input.clone()), None, false),
         };
-        let x = relu(self.bn1.forward(self.conv1.forward(input)));
-        relu(self.bn2.forward(self.conv2.forward(x)) + shortcut)
+        let x = self.bn1.forward(self.conv1.forward(input), None, true);
+        self.bn2.forward(self.conv2.forward(x), Some(shortcut), true)
     }
 }
 
 /// A ResNet without its classifier.
 #[derive(Module, Debug)]
 pub struct ResNet {
-    conv1: Conv2d,
+    conv1: Conv,
     bn1: BatchNorm,
     maxpool: Option<MaxPool2d>,
     layer1: Vec<BasicBlock>,
@@ -161,15 +166,17 @@ impl ResNet {
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, 8 · width]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = relu(self.bn1.forward(self.conv1.forward(images)));
+        // Channels last from here on: the layout of the kernels.
+        let x = images.permute([0, 2, 3, 1]);
+        let mut x = self.bn1.forward(self.conv1.forward(x), None, true);
         if let Some(pool) = &self.maxpool {
-            x = pool.forward(x);
+            x = pool.forward(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
         }
         for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
             x = stage.iter().fold(x, |x, block| block.forward(x));
         }
-        let [batch, channels, height, width] = x.dims();
-        x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+        let [batch, height, width, channels] = x.dims();
+        x.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels])
     }
 }
 

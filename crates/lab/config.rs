@@ -1,0 +1,339 @@
+//! An experiment: one TOML file, parsed into a checked type. Only the checked type can run.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::DataConfig;
+use ssl_backdoor_probe::ProbeConfig;
+use ssl_backdoor_ssl::PretrainConfig;
+use ssl_backdoor_trigger::{Place, TriggerConfig, TriggerError};
+use toml::de::DeTable;
+use toml::{Table, Value};
+
+use crate::device;
+
+/// A config that cannot run; the process ends with status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    /// Points `message`, which starts with the key it is about, at the key's line in `path`.
+    pub fn at(path: &Path, message: impl std::fmt::Display) -> Self {
+        let message = message.to_string();
+        let key = message.split([' ', '=']).next().unwrap_or_default();
+        let line = std::fs::read_to_string(path).ok().and_then(|text| line_of(&text, key));
+        match line {
+            Some(line) => Self(format!("{}:{line}: {message}", path.display())),
+            None => Self(format!("{}: {message}", path.display())),
+        }
+    }
+}
+
+/// The whole file. Unknown keys are errors everywhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Name of the run and of its folder.
+    pub name: String,
+    /// Seed of all chance but the data set's own.
+    pub seed: u64,
+    /// Where it runs: `flex`, `wgpu[:N]` or `cuda[:N]`.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// Threads that prepare batches; they do not change a byte of the results.
+    #[serde(default = "default_workers")]
+    pub workers: usize,
+    /// The images.
+    pub data: DataConfig,
+    /// The attack.
+    pub poison: PoisonConfig,
+    /// The victim's training.
+    pub pretrain: PretrainConfig,
+    /// The evaluation.
+    pub probe: ProbeConfig,
+}
+
+fn default_device() -> String {
+    "flex".into()
+}
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
+}
+
+/// The `[poison]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoisonConfig {
+    /// The target class.
+    pub target: u32,
+    /// Share of the *target class* that is poisoned.
+    pub rate: f64,
+    /// The patch.
+    pub trigger: TriggerConfig,
+    /// Where it goes on training images.
+    #[serde(default = "train_place")]
+    pub place: Place,
+    /// Where it goes on validation images.
+    #[serde(default = "val_place")]
+    pub val_place: Place,
+    /// Weight of the training image under the patch; 0 = opaque patch.
+    #[serde(default)]
+    pub alpha: f64,
+    /// Weight of the validation image under the patch.
+    #[serde(default)]
+    pub val_alpha: f64,
+}
+
+fn train_place() -> Place {
+    Place::TRAIN
+}
+fn val_place() -> Place {
+    Place::VAL
+}
+
+impl Experiment {
+    /// Reads `path`, follows `extends`, applies `sets` (`key.path=value`) and checks everything that
+    /// can be checked without the data.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the file, the line where there is one, the key, the value and
+    /// what is allowed.
+    pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+        let text = read_text(path)?;
+        let plain = sets.is_empty() && !text.contains("extends");
+        let experiment: Self = if plain {
+            // Straight from the text: errors point at the line.
+            toml::from_str(&text).map_err(|e| toml_error(path, &e))?
+        } else {
+            let mut table = read_table(path, 0)?;
+            for set in sets {
+                apply_set(&mut table, set)?;
+            }
+            Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?
+        };
+        experiment.check().map_err(|message| ConfigError::at(path, message))?;
+        Ok(experiment)
+    }
+
+    /// The resolved config as TOML text.
+    ///
+    /// # Errors
+    /// A value that TOML cannot express (a seed above 2⁶³ − 1).
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string_pretty(self)
+            .map_err(|e| ConfigError(format!("the config cannot be written as TOML: {e}")))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let named = !self.name.is_empty()
+            && self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && !self.name.starts_with('.');
+        if !named {
+            return Err(format!(
+                "name = \"{}\" is no folder name: allowed are letters, digits, '-', '_' and '.'",
+                self.name
+            ));
+        }
+        if self.seed > i64::MAX as u64 {
+            return Err(format!("seed = {} is out of range: allowed are 0 to 2^63 - 1", self.seed));
+        }
+        if !(1..=256).contains(&self.workers) {
+            return Err(format!("workers = {} is out of range: allowed are 1 to 256", self.workers));
+        }
+        device::open(&self.device)?;
+        self.data.check().map_err(|e| text(&e))?;
+        self.poison.check(&self.data)?;
+        self.pretrain.encoder.check().map_err(|e| text(&e))?;
+        // The size of the training set is known once the data is read; the batch is checked again.
+        self.pretrain.check(usize::MAX).map_err(|e| text(&e))?;
+        self.probe.check().map_err(|e| text(&e))
+    }
+}
+
+impl PoisonConfig {
+    fn check(&self, data: &DataConfig) -> Result<(), String> {
+        let text = |e: TriggerError| e.to_string();
+        let classes = data.classes();
+        if !(self.rate > 0.0 && self.rate <= 1.0) {
+            return Err(text(TriggerError::Rate { rate: self.rate }));
+        }
+        if self.target >= classes {
+            return Err(text(TriggerError::Target { target: self.target, classes }));
+        }
+        self.trigger.build().map_err(text)?;
+        let width = self.trigger.width();
+        if width > data.size() {
+            return Err(format!(
+                "poison.trigger.width = {width} is wider than the images: allowed are 1 to {} pixels",
+                data.size()
+            ));
+        }
+        self.place.check("poison.place").map_err(text)?;
+        self.val_place.check("poison.val_place").map_err(text)?;
+        for (key, alpha) in [("poison.alpha", self.alpha), ("poison.val_alpha", self.val_alpha)] {
+            if !(0.0..=1.0).contains(&alpha) {
+                return Err(format!("{key} = {alpha} is out of range: allowed are 0 to 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|e| ConfigError(format!("cannot read {}: {e}", path.display())))
+}
+
+fn toml_error(path: &Path, error: &toml::de::Error) -> ConfigError {
+    ConfigError(format!("{}: {}", path.display(), error.to_string().trim_end()))
+}
+
+/// Configs may extend each other this deep; deeper is a loop.
+const MAX_EXTENDS: usize = 8;
+
+/// The table of `path` over the one it extends (`extends` is relative to the file).
+fn read_table(path: &Path, depth: usize) -> Result<Table, ConfigError> {
+    let mut table: Table =
+        toml::from_str(&read_text(path)?).map_err(|e| toml_error(path, &e))?;
+    let Some(base) = table.remove("extends") else { return Ok(table) };
+    let Some(base) = base.as_str() else {
+        return Err(ConfigError::at(path, format!("extends = {base} is no path")));
+    };
+    if depth == MAX_EXTENDS {
+        return Err(ConfigError::at(path, "extends goes round in a circle"));
+    }
+    let base: PathBuf = path.parent().unwrap_or(Path::new(".")).join(base);
+    let mut merged = read_table(&base, depth + 1)?;
+    merge(&mut merged, table);
+    Ok(merged)
+}
+
+/// Puts `over` on top of `base`. Tables merge key by key, except that a table of another `kind`
+/// replaces the old one whole: the keys of one kind mean nothing to another.
+fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new))
+                if new.get("kind").is_none_or(|kind| old.get("kind") == Some(kind)) =>
+            {
+                merge(old, new);
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Applies `a.b.c=value`; the value is TOML, or else a string.
+fn apply_set(table: &mut Table, set: &str) -> Result<(), ConfigError> {
+    let wrong = || ConfigError(format!("--set {set} is no assignment: expected KEY.PATH=VALUE"));
+    let (path, value) = set.split_once('=').ok_or_else(wrong)?;
+    let (path, value) = (path.trim(), value.trim());
+    let value = toml::from_str::<Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(value.into()));
+    let mut keys: Vec<&str> = path.split('.').collect();
+    let last = keys.pop().filter(|key| !key.is_empty()).ok_or_else(wrong)?;
+    let mut at = table;
+    for key in keys {
+        let next = at.entry(key.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        at = next.as_table_mut().ok_or_else(|| {
+            ConfigError(format!("--set {set}: {key} is a value, not a table"))
+        })?;
+    }
+    at.insert(last.into(), value);
+    Ok(())
+}
+
+/// The line (from 1) of the dotted `key` in a TOML text.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let root = DeTable::parse(text).ok()?;
+    let mut table = root.get_ref();
+    let mut start = None;
+    for part in key.split('.') {
+        let Some((name, value)) = table.get_key_value(part) else { break };
+        start = Some(name.span().start);
+        match value.get_ref().as_table() {
+            Some(inner) => table = inner,
+            None => break,
+        }
+    }
+    Some(text[..start?].matches('\n').count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"name = "x"
+seed = 1
+[data]
+kind = "shapes"
+size = 32
+per_class = 20
+[poison]
+target = 3
+rate = 0.5
+trigger = { kind = "htba", id = 12, width = 8 }
+[pretrain]
+method = { kind = "moco-v2", queue = 512 }
+encoder = { kind = "resnet18", width = 4, stem = "small" }
+epochs = 2
+[probe]
+labels = [0.1]
+"#;
+
+    fn read(text: &str, sets: &[&str]) -> Result<Experiment, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, text).unwrap();
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        Experiment::read(&path, &sets).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn defaults_are_the_papers_and_the_resolved_config_reads_back() {
+        let experiment = read(MINIMAL, &[]).unwrap();
+        assert_eq!(experiment.pretrain.lr, 0.06);
+        assert_eq!(experiment.pretrain.batch, 256);
+        assert_eq!(experiment.poison.val_place, Place::VAL);
+        assert_eq!(read(&experiment.to_toml().unwrap(), &[]).unwrap(), experiment);
+    }
+
+    #[test]
+    fn set_overrides_and_extends_merges() {
+        let sets = ["pretrain.epochs=7", "device=flex", "poison.trigger={kind=\"seeded\", seed=3, width=5}"];
+        let experiment = read(MINIMAL, &sets).unwrap();
+        assert_eq!(experiment.pretrain.epochs, 7);
+        assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5 });
+
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("base.toml"), MINIMAL).unwrap();
+        let child = folder.path().join("child.toml");
+        std::fs::write(&child, "extends = \"base.toml\"\nname = \"y\"\n[pretrain]\nlr = 0.03\n").unwrap();
+        let experiment = Experiment::read(&child, &[]).unwrap();
+        assert_eq!((experiment.name.as_str(), experiment.pretrain.lr), ("y", 0.03));
+        assert_eq!(experiment.pretrain.epochs, 2);
+        std::fs::write(&child, "extends = \"child.toml\"\n").unwrap();
+        assert!(Experiment::read(&child, &[]).unwrap_err().to_string().contains("circle"));
+    }
+
+    #[test]
+    fn errors_point_at_the_line_and_say_what_is_allowed() {
+        let message = read(&MINIMAL.replace("rate = 0.5", "rate = 1.5"), &[]).unwrap_err();
+        assert!(message.contains("x.toml:9: poison.rate = 1.5"), "{message}");
+        assert!(message.contains("0 < rate <= 1"), "{message}");
+        let message = read(&MINIMAL.replace("epochs = 2", "epoch = 2"), &[]).unwrap_err();
+        assert!(message.contains("line 14") && message.contains("epoch"), "{message}");
+        let message = read(MINIMAL, &["pretrain.method.queu=4"]).unwrap_err();
+        assert!(message.contains("queu"), "{message}");
+        let message = read(&MINIMAL.replace("target = 3", "target = 10"), &[]).unwrap_err();
+        assert!(message.contains("x.toml:8: poison.target = 10"), "{message}");
+        let message = read(&MINIMAL.replace("width = 8 }", "width = 40 }"), &[]).unwrap_err();
+        assert!(message.contains(":10: poison.trigger.width = 40") && message.contains("1 to 32"), "{message}");
+    }
+}

@@ -1,0 +1,42 @@
+//! `manifest.json`: what made a run: versions, device, seed, and for each stage the hash of its
+//! inputs and of its artefacts. A stage whose hashes still hold is skipped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// A stage that was done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Hash of everything that decides the artefacts.
+    pub inputs: String,
+    /// Hash by path, relative to the run folder.
+    pub artefacts: BTreeMap<String, String>,
+    /// Wall-clock seconds of the process that finished it.
+    pub seconds: f64,
+}
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub name: String,
+    pub version: String,
+    pub burn: String,
+    pub device: String,
+    pub seed: u64,
+    pub workers: usize,
+    pub stages: BTreeMap<String, Done>,
+}
+
+/// BLAKE3 of `bytes`, in hexadecimal.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// BLAKE3 of a file.
+pub(crate) fn hash_file(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(hash(&bytes))
+}

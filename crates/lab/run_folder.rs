@@ -1,0 +1,118 @@
+//! The folder of a run: one process at a time, and files that are written whole or not at all.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+const LOCK: &str = ".lock";
+
+/// An open run folder, locked against other processes until it is dropped.
+pub struct RunFolder {
+    path: PathBuf,
+    /// Holds the lock; the system releases it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Creates the folder if need be and locks it.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written, or another process works in it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        fs::create_dir_all(path).with_context(|| format!("cannot create the run folder {shown}"))?;
+        let lock_path = path.join(LOCK);
+        let mut lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&lock_path)
+            .with_context(|| format!("cannot write in the run folder {shown}"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = fs::read_to_string(&lock_path).unwrap_or_default();
+                bail!(
+                    "another process (pid {}) is working in {shown}: wait for it, or choose another \
+                     folder with --out",
+                    pid.trim()
+                );
+            }
+            Err(TryLockError::Error(e)) => {
+                return Err(e).with_context(|| format!("cannot lock {}", lock_path.display()));
+            }
+        }
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .with_context(|| format!("cannot write {}", lock_path.display()))?;
+        Ok(Self { path: path.into(), _lock: lock })
+    }
+
+    /// The path of `name` in the folder.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a sub-folder.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make(&self, name: &str) -> Result<PathBuf> {
+        let path = self.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Writes a file under a temporary name, flushes it to disk and renames it.
+    ///
+    /// # Errors
+    /// It cannot be written; an older file of that name is untouched then.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.join(name);
+        let scratch = self.join(&format!("{name}.tmp"));
+        let written = File::create(&scratch).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written
+            .and_then(|()| fs::rename(&scratch, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_locked_once_and_files_replace_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let run = RunFolder::open(&path).unwrap();
+        let message = RunFolder::open(&path).err().unwrap().to_string();
+        assert!(message.contains("another process"), "{message}");
+        run.write("f", b"one").unwrap();
+        run.write("f", b"two").unwrap();
+        assert_eq!(fs::read(run.join("f")).unwrap(), b"two");
+        drop(run);
+        RunFolder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "mine").unwrap();
+        let message = RunFolder::open(&path).err().unwrap().to_string();
+        assert!(message.contains("cannot create the run folder"), "{message}");
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+}

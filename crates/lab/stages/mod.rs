@@ -1,0 +1,161 @@
+//! The stages of a run, in order. Each writes its artefacts whole; one whose inputs and artefacts
+//! are unchanged is skipped, so running again resumes.
+
+mod poison;
+mod pretrain;
+mod probe;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use clap::ValueEnum;
+use serde::Serialize;
+use ssl_backdoor_data::{Patched, SampleSet, Splits};
+use ssl_backdoor_trigger::chance::Purpose;
+use ssl_backdoor_trigger::{Poison, PoisonPlan};
+
+use crate::config::{ConfigError, Experiment};
+use crate::manifest::{self, Done, Manifest};
+use crate::{RunFolder, device};
+
+const MANIFEST: &str = "manifest.json";
+/// The version of Burn that the workspace pins.
+const BURN: &str = "0.22.1";
+
+/// A stage of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Stage {
+    /// Choose the poisoned images, write the ledger.
+    Poison,
+    /// Train the clean twin and the backdoored model.
+    Pretrain,
+    /// Probe both and the untrained encoder; write the scores.
+    Probe,
+    /// Write the report.
+    Report,
+}
+
+/// What all stages share.
+struct Lab {
+    experiment: Experiment,
+    folder: RunFolder,
+    manifest: Manifest,
+    device: Device,
+    splits: Splits,
+    plan: PoisonPlan,
+    train_poison: Poison,
+    val_poison: Poison,
+}
+
+/// Runs the experiment of `config` in `out` up to and including `until`.
+///
+/// # Errors
+/// A [`ConfigError`] if the experiment cannot run as configured, anything else if it failed on the
+/// way; artefacts of finished stages stay.
+pub fn run(config: &Path, experiment: Experiment, out: &Path, until: Stage) -> Result<()> {
+    let mut lab = Lab::open(config, experiment, out)?;
+    let mut stages: Vec<(Stage, &dyn Fn(&mut Lab) -> Result<()>)> = vec![
+        (Stage::Poison, &poison::run),
+        (Stage::Pretrain, &pretrain::run),
+        (Stage::Probe, &probe::run),
+        (Stage::Report, &report::run),
+    ];
+    stages.retain(|(stage, _)| *stage <= until);
+    stages.into_iter().try_for_each(|(_, stage)| stage(&mut lab))
+}
+
+impl Lab {
+    fn open(config: &Path, experiment: Experiment, out: &Path) -> Result<Self> {
+        let device = device::open(&experiment.device).map_err(|e| ConfigError::at(config, e))?;
+        let splits = experiment.data.load()?;
+        let poison = &experiment.poison;
+        let plan = PoisonPlan::targeted(
+            &splits.train_labels,
+            experiment.data.classes(),
+            poison.target,
+            poison.rate,
+            experiment.seed,
+        )
+        .map_err(|e| ConfigError::at(config, e))?;
+        experiment.pretrain.check(splits.train.len()).map_err(|e| ConfigError::at(config, e))?;
+        let trigger = poison.trigger.build().map_err(|e| ConfigError::at(config, e))?;
+        let stamp = |place, alpha, purpose| Poison {
+            trigger: trigger.clone(),
+            place,
+            alpha,
+            seed: experiment.seed,
+            purpose,
+        };
+        let train_poison = stamp(poison.place, poison.alpha, Purpose::TrainSpot);
+        let val_poison = stamp(poison.val_place, poison.val_alpha, Purpose::ValSpot);
+
+        let folder = RunFolder::open(out)?;
+        folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
+        let old = std::fs::read(folder.join(MANIFEST)).unwrap_or_default();
+        // An absent or broken manifest only means that nothing is skipped.
+        let stages = serde_json::from_slice::<Manifest>(&old).map(|m| m.stages).unwrap_or_default();
+        let manifest = Manifest {
+            name: experiment.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            burn: BURN.into(),
+            device: experiment.device.clone(),
+            seed: experiment.seed,
+            workers: experiment.workers,
+            stages,
+        };
+        Ok(Self { experiment, folder, manifest, device, splits, plan, train_poison, val_poison })
+    }
+
+    /// `set` with the trigger on every image.
+    fn patched(&self, set: &SampleSet) -> SampleSet {
+        std::sync::Arc::new(Patched::new(set.clone(), self.val_poison.clone()))
+    }
+
+    /// Hash of what decides a stage's artefacts; the version and the device belong to it.
+    fn inputs(&self, of: &impl Serialize) -> Result<String> {
+        let text = serde_json::to_string(&(env!("CARGO_PKG_VERSION"), &self.experiment.device, of))
+            .context("cannot hash the inputs of a stage")?;
+        Ok(manifest::hash(text.as_bytes()))
+    }
+
+    /// Runs `work` unless `stage` was done with the same inputs and its artefacts are still those.
+    fn stage(
+        &mut self,
+        stage: &str,
+        inputs: String,
+        artefacts: &[&str],
+        work: impl FnOnce(&mut Self, &str) -> Result<()>,
+    ) -> Result<()> {
+        if self.manifest.stages.get(stage).is_some_and(|done| {
+            done.inputs == inputs && self.hashes(artefacts).is_ok_and(|now| now == done.artefacts)
+        }) {
+            eprintln!("{stage}: done already");
+            return Ok(());
+        }
+        let since = Instant::now();
+        work(self, &inputs).with_context(|| format!("stage {stage} failed"))?;
+        let seconds = since.elapsed().as_secs_f64();
+        let artefacts = self.hashes(artefacts)?;
+        self.manifest.stages.insert(stage.into(), Done { inputs, artefacts, seconds });
+        let text = serde_json::to_vec_pretty(&self.manifest)?;
+        self.folder.write(MANIFEST, &text)?;
+        eprintln!("{stage}: {seconds:.1} s");
+        Ok(())
+    }
+
+    fn hashes(&self, artefacts: &[&str]) -> Result<BTreeMap<String, String>> {
+        let hash = |name: &&str| {
+            Ok((name.to_string(), manifest::hash_file(&self.folder.join(name))?))
+        };
+        artefacts.iter().map(hash).collect()
+    }
+
+    /// Hash of an artefact of an earlier stage.
+    fn artefact(&self, name: &str) -> Result<String> {
+        manifest::hash_file(&self.folder.join(name))
+    }
+}
