@@ -3,19 +3,18 @@
 //! Forward and input gradient are one routine, a *gather*: each output pixel sums, over a list of
 //! taps, the input channels at a fixed offset from its base times a block of weights. The gradient
 //! of a strided convolution is one gather for each residue of the output position, so no work is
-//! spent on inserted zeros. A tile keeps PIXELS × LANES sums in registers over all taps and input
-//! channels.
+//! spent on inserted zeros. A tile of output pixels × output channels stays in registers over all
+//! taps and input channels.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::path::{Path, kernel, mul_add};
+use crate::path::Path;
+use crate::simd::{Four, Simd};
 
-/// Output channels of a tile: two AVX-512 registers.
+/// Output channels in a block of packed weights: two AVX-512 registers.
 const LANES: usize = 32;
-/// Output pixels of a tile: with two registers each, sixteen accumulators.
-const PIXELS: usize = 8;
 /// Input channels of a tile of the weight gradient.
 const ROWS: usize = 8;
 /// Chunks a batch is split into for the weight gradient, whatever the threads.
@@ -193,71 +192,123 @@ fn copy_inside(
     }
 }
 
-kernel!(
-    /// All output pixels of one image.
-    gather_image(gather: &Gather, padded: &[f32], packed: &[f32], output: &mut [f32])
-        = gather_image_body
-);
+/// All output pixels of one image, compiled for each path. Tiles are as large as the path's
+/// registers hold: 16 accumulators of 32 for AVX-512, 12 of 16 for AVX2, 8 of 16 elsewhere.
+fn gather_image(path: Path, gather: &Gather, padded: &[f32], packed: &[f32], output: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m256, __m512};
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        fn avx512(gather: &Gather, padded: &[f32], packed: &[f32], output: &mut [f32]) {
+            if gather.out_channels <= 16 {
+                gather_tiles::<__m512, 1, 16>(gather, padded, packed, output);
+            } else {
+                gather_tiles::<__m512, 2, 8>(gather, padded, packed, output);
+            }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(gather: &Gather, padded: &[f32], packed: &[f32], output: &mut [f32]) {
+            gather_tiles::<__m256, 2, 6>(gather, padded, packed, output);
+        }
+        match path {
+            // SAFETY: a path is only ever one whose instructions `path::has` found.
+            Path::Avx512 => return unsafe { avx512(gather, padded, packed, output) },
+            // SAFETY: as above.
+            Path::Avx2 => return unsafe { avx2(gather, padded, packed, output) },
+            _ => {}
+        }
+    }
+    let _ = path;
+    gather_tiles::<Four, 2, 4>(gather, padded, packed, output);
+}
 
+/// Tiles of `P` output pixels × `V` vectors of output channels.
 #[inline(always)]
-fn gather_image_body<const FMA: bool>(
+fn gather_tiles<S: Simd, const V: usize, const P: usize>(
     gather: &Gather,
     padded: &[f32],
     packed: &[f32],
     output: &mut [f32],
 ) {
     let channels = gather.input[2];
+    let pixels = gather.bases.len();
+    let last_tap = gather.taps.iter().max().copied().unwrap_or(0);
     let block = gather.taps.len() * channels * LANES;
-    for (b, weights) in packed.chunks_exact(block).enumerate() {
-        let first = b * LANES;
-        let lanes = LANES.min(gather.out_channels - first);
-        for start in (0..gather.bases.len()).step_by(PIXELS) {
-            let count = PIXELS.min(gather.bases.len() - start);
-            // A short last tile computes its last pixel again and stores it once.
-            let bases: [usize; PIXELS] =
-                std::array::from_fn(|p| gather.bases[start + p.min(count - 1)]);
-            let sums = if lanes <= LANES / 2 {
-                gather_tile::<FMA, { LANES / 2 }>(padded, &bases, &gather.taps, channels, weights)
-            } else {
-                gather_tile::<FMA, LANES>(padded, &bases, &gather.taps, channels, weights)
-            };
-            for (sum, &out) in sums.iter().zip(&gather.outs[start..start + count]) {
-                let at = out * gather.out_channels + first;
-                output[at..at + lanes].copy_from_slice(&sum[..lanes]);
+    for start in (0..pixels).step_by(P) {
+        let count = P.min(pixels - start);
+        // A short last tile computes its last pixel again and stores it once.
+        let bases: [usize; P] = std::array::from_fn(|p| gather.bases[start + p.min(count - 1)]);
+        let furthest = bases.iter().max().copied().unwrap_or(0) + last_tap + channels;
+        assert!(furthest <= padded.len(), "a tile reads past its image");
+        for (b, weights) in packed.chunks_exact(block).enumerate() {
+            for lane in (0..LANES).step_by(V * S::LANES) {
+                let first = b * LANES + lane;
+                if first >= gather.out_channels {
+                    break;
+                }
+                // SAFETY: all inputs lie below `furthest`, checked above; `weights` holds LANES
+                // floats for each tap and channel and `lane + V · S::LANES <= LANES`.
+                let sums = unsafe {
+                    gather_tile::<S, V, P>(padded, &bases, &gather.taps, channels, weights, lane)
+                };
+                let lanes = (V * S::LANES).min(gather.out_channels - first);
+                for (sum, &out) in sums.iter().zip(&gather.outs[start..start + count]) {
+                    let at = out * gather.out_channels + first;
+                    store(sum, &mut output[at..at + lanes]);
+                }
             }
         }
     }
 }
 
-/// PIXELS × `N` sums in registers over all taps and channels. The other lanes stay zero.
+/// `P` pixels × `V` vectors of sums, in registers over all taps and channels.
+///
+/// # Safety
+/// `padded` reaches to the largest base + tap + `channels`; `weights` holds, for each tap and
+/// channel, LANES floats, of which those from `lane` on are at least `V` vectors.
 #[inline(always)]
-fn gather_tile<const FMA: bool, const N: usize>(
+unsafe fn gather_tile<S: Simd, const V: usize, const P: usize>(
     padded: &[f32],
-    bases: &[usize; PIXELS],
+    bases: &[usize; P],
     taps: &[usize],
     channels: usize,
     weights: &[f32],
-) -> [[f32; LANES]; PIXELS] {
-    let mut sums = [[0.0f32; N]; PIXELS];
-    let mut rows = weights.chunks_exact(LANES);
-    for &tap in taps {
-        // One check per pixel and tap; the channel loop below has none.
-        let inputs: [&[f32]; PIXELS] =
-            std::array::from_fn(|p| &padded[bases[p] + tap..bases[p] + tap + channels]);
-        for channel in 0..channels {
-            let Some(weight) = rows.next() else { break };
-            for (sum, input) in sums.iter_mut().zip(&inputs) {
-                // SAFETY: each input slice was cut to `channels` floats above.
-                let x = unsafe { *input.get_unchecked(channel) };
-                for lane in 0..N {
-                    sum[lane] = mul_add::<FMA>(x, weight[lane], sum[lane]);
+    lane: usize,
+) -> [[S; V]; P] {
+    // SAFETY: see the function's own contract; every offset below stays within it.
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; P];
+        let mut weight = weights.as_ptr().add(lane);
+        for &tap in taps {
+            let inputs: [*const f32; P] =
+                std::array::from_fn(|p| padded.as_ptr().add(bases[p] + tap));
+            for channel in 0..channels {
+                let w: [S; V] = std::array::from_fn(|v| S::load(weight.add(v * S::LANES)));
+                for p in 0..P {
+                    let x = S::splat(*inputs[p].add(channel));
+                    for v in 0..V {
+                        sums[p][v] = x.mul_add(w[v], sums[p][v]);
+                    }
                 }
+                weight = weight.wrapping_add(LANES);
             }
         }
+        sums
     }
-    let mut out = [[0.0; LANES]; PIXELS];
-    out.iter_mut().zip(&sums).for_each(|(out, sum)| out[..N].copy_from_slice(sum));
-    out
+}
+
+/// Stores the first `out.len()` lanes of a row of vectors.
+#[inline(always)]
+fn store<S: Simd, const V: usize>(row: &[S; V], out: &mut [f32]) {
+    let mut whole = [0.0f32; LANES];
+    let to = if out.len() == V * S::LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
+    for (v, vector) in row.iter().enumerate() {
+        // SAFETY: `to` points at V · S::LANES floats: at `out` of just that length, or at `whole`.
+        unsafe { vector.store(to.add(v * S::LANES)) };
+    }
+    if out.len() < V * S::LANES {
+        out.copy_from_slice(&whole[..out.len()]);
+    }
 }
 
 /// `images` `[batch, height, width, channels]` to `[batch, out height, out width, out]`.
@@ -318,10 +369,11 @@ pub(crate) fn weight_gradient(
         .map(|range| {
             let mut sums = vec![0.0; g.taps() * g.channels * g.out];
             let mut padded = vec![0.0; gather.padded_len() + ROWS];
+            let mut spare = vec![0.0; result + LANES];
             for i in range {
                 copy_inside(&images[i * image..(i + 1) * image], input, gather.pad, &mut padded);
-                let gradient = &gradient[i * result..(i + 1) * result];
-                outer_image(path, &gather, &padded, gradient, &mut sums);
+                spare[..result].copy_from_slice(&gradient[i * result..(i + 1) * result]);
+                outer_image(path, &gather, &padded, &spare, &mut sums);
             }
             sums
         })
@@ -335,14 +387,41 @@ pub(crate) fn weight_gradient(
     });
 }
 
-kernel!(
-    /// Adds one image's outer products of inputs and output gradients to `sums`.
-    outer_image(gather: &Gather, padded: &[f32], gradient: &[f32], sums: &mut [f32])
-        = outer_image_body
-);
+/// Adds one image's outer products of inputs and output gradients to `sums` (`[tap][in][out]`),
+/// compiled for each path.
+fn outer_image(path: Path, gather: &Gather, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m256, __m512};
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        fn avx512(gather: &Gather, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
+            if gather.out_channels.is_multiple_of(32) {
+                outer_tiles::<__m512, 2, 8>(gather, padded, gradient, sums);
+            } else {
+                outer_tiles::<__m512, 1, 8>(gather, padded, gradient, sums);
+            }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(gather: &Gather, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
+            outer_tiles::<__m256, 1, 8>(gather, padded, gradient, sums);
+        }
+        match path {
+            // SAFETY: a path is only ever one whose instructions `path::has` found.
+            Path::Avx512 => return unsafe { avx512(gather, padded, gradient, sums) },
+            // SAFETY: as above.
+            Path::Avx2 => return unsafe { avx2(gather, padded, gradient, sums) },
+            _ => {}
+        }
+    }
+    let _ = path;
+    outer_tiles::<Four, 1, 8>(gather, padded, gradient, sums);
+}
 
+/// Tiles of `R` input channels × `V` vectors of output channels. `gradient` is followed by LANES
+/// spare floats and each image of `padded` by ROWS, so tiles at the ends may read on; what that
+/// gives is not stored.
 #[inline(always)]
-fn outer_image_body<const FMA: bool>(
+fn outer_tiles<S: Simd, const V: usize, const R: usize>(
     gather: &Gather,
     padded: &[f32],
     gradient: &[f32],
@@ -350,68 +429,58 @@ fn outer_image_body<const FMA: bool>(
 ) {
     let channels = gather.input[2];
     let out = gather.out_channels;
+    let last_tap = gather.taps.iter().max().copied().unwrap_or(0);
+    let furthest = gather.bases.iter().max().copied().unwrap_or(0) + last_tap + channels + R;
+    assert!(furthest <= padded.len(), "a tile reads past its image");
+    assert!(gather.bases.len() * out + LANES <= gradient.len(), "a tile reads past its gradient");
     for (t, &tap) in gather.taps.iter().enumerate() {
-        for from in (0..channels).step_by(ROWS) {
-            let rows = ROWS.min(channels - from);
-            let mut to = 0;
-            while to < out {
-                let at = |row: usize| (t * channels + from + row) * out + to;
-                // Whole registers where there are enough channels, single ones at the end.
-                let width = if out - to >= LANES {
-                    let tile = outer_tile::<FMA, LANES>(gather, padded, gradient, tap + from, to);
-                    add_rows(&tile, rows, LANES, sums, at);
-                    LANES
-                } else if out - to >= LANES / 2 {
-                    let tile =
-                        outer_tile::<FMA, { LANES / 2 }>(gather, padded, gradient, tap + from, to);
-                    add_rows(&tile, rows, LANES / 2, sums, at);
-                    LANES / 2
-                } else {
-                    let tile = outer_tile::<FMA, 1>(gather, padded, gradient, tap + from, to);
-                    add_rows(&tile, rows, 1, sums, at);
-                    1
+        for from in (0..channels).step_by(R) {
+            for to in (0..out).step_by(V * S::LANES) {
+                // SAFETY: the furthest input and the furthest gradient were checked above.
+                let tile = unsafe {
+                    outer_tile::<S, V, R>(gather, padded, gradient, tap + from, to)
                 };
-                to += width;
+                let lanes = (V * S::LANES).min(out - to);
+                for (row, tile) in tile.iter().enumerate().take(channels - from) {
+                    let mut part = [0.0f32; LANES];
+                    store(tile, &mut part[..V * S::LANES]);
+                    let at = (t * channels + from + row) * out + to;
+                    let sums = &mut sums[at..at + lanes];
+                    sums.iter_mut().zip(&part).for_each(|(sum, value)| *sum += value);
+                }
             }
         }
     }
 }
 
+/// `R` input channels × `V` vectors of output channels, summed over the pixels of an image.
+///
+/// # Safety
+/// `padded` reaches to the largest base + `offset` + `R`, `gradient` to its last pixel + `to` +
+/// `V` vectors.
 #[inline(always)]
-fn add_rows<const N: usize>(
-    tile: &[[f32; N]; ROWS],
-    rows: usize,
-    lanes: usize,
-    sums: &mut [f32],
-    at: impl Fn(usize) -> usize,
-) {
-    for (row, tile) in tile.iter().enumerate().take(rows) {
-        let sums = &mut sums[at(row)..at(row) + lanes];
-        sums.iter_mut().zip(tile).for_each(|(sum, value)| *sum += value);
-    }
-}
-
-/// ROWS input channels × `N` output channels, summed over the pixels of an image.
-#[inline(always)]
-fn outer_tile<const FMA: bool, const N: usize>(
+unsafe fn outer_tile<S: Simd, const V: usize, const R: usize>(
     gather: &Gather,
     padded: &[f32],
     gradient: &[f32],
     offset: usize,
     to: usize,
-) -> [[f32; N]; ROWS] {
-    let mut sums = [[0.0f32; N]; ROWS];
-    let rows = gradient.chunks_exact(gather.out_channels);
-    for (&base, row) in gather.bases.iter().zip(rows) {
-        // `padded` has ROWS floats to spare, so a short last block of channels reads on; what it
-        // gives is dropped by the caller.
-        let input = &padded[base + offset..base + offset + ROWS];
-        let gradient = &row[to..to + N];
-        for (sum, &x) in sums.iter_mut().zip(input) {
-            for (sum, &g) in sum.iter_mut().zip(gradient) {
-                *sum = mul_add::<FMA>(x, g, *sum);
+) -> [[S; V]; R] {
+    // SAFETY: see the function's own contract; every offset below stays within it.
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; R];
+        let mut row = gradient.as_ptr().add(to);
+        for &base in &gather.bases {
+            let input = padded.as_ptr().add(base + offset);
+            let g: [S; V] = std::array::from_fn(|v| S::load(row.add(v * S::LANES)));
+            for r in 0..R {
+                let x = S::splat(*input.add(r));
+                for v in 0..V {
+                    sums[r][v] = x.mul_add(g[v], sums[r][v]);
+                }
             }
+            row = row.wrapping_add(gather.out_channels);
         }
+        sums
     }
-    sums
 }

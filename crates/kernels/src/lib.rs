@@ -20,6 +20,8 @@ mod norm;
 #[cfg(feature = "flex")]
 mod path;
 mod plain;
+#[cfg(feature = "flex")]
+mod simd;
 
 use burn::tensor::Tensor;
 

@@ -1,0 +1,103 @@
+//! The vector types of the instruction paths, behind one small trait.
+//!
+//! Left to the compiler, the register tiles of the convolution become scalar code; so they are
+//! written with explicit vectors. Every method is inlined into a function that was compiled for the
+//! path.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// A vector of 32-bit floats.
+///
+/// # Safety
+/// The methods may be called only where the path's instructions exist; `load` and `store` need
+/// [`LANES`](Simd::LANES) floats behind the pointer.
+pub(crate) trait Simd: Copy {
+    /// Floats in a vector.
+    const LANES: usize;
+    /// All lanes `value`.
+    unsafe fn splat(value: f32) -> Self;
+    /// From memory, unaligned.
+    unsafe fn load(from: *const f32) -> Self;
+    /// To memory, unaligned.
+    unsafe fn store(self, to: *mut f32);
+    /// `self · b + c`.
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for __m512 {
+    const LANES: usize = 16;
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller is compiled for AVX-512.
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller is compiled for AVX-512 and gives 16 readable floats.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller is compiled for AVX-512 and gives 16 writable floats.
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: the caller is compiled for AVX-512.
+        unsafe { _mm512_fmadd_ps(self, b, c) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for __m256 {
+    const LANES: usize = 8;
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller is compiled for AVX2.
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller is compiled for AVX2 and gives 8 readable floats.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller is compiled for AVX2 and gives 8 writable floats.
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: the caller is compiled for AVX2 and FMA.
+        unsafe { _mm256_fmadd_ps(self, b, c) }
+    }
+}
+
+/// Four floats in whatever the target has.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+pub(crate) struct Four([f32; 4]);
+
+impl Simd for Four {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller gives 4 readable floats.
+        Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller gives 4 writable floats.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+    }
+}
