@@ -140,7 +140,10 @@ impl Experiment {
             return Err(format!("seed = {} is out of range: allowed are 0 to 2^63 - 1", self.seed));
         }
         if !(1..=256).contains(&self.workers) {
-            return Err(format!("workers = {} is out of range: allowed are 1 to 256", self.workers));
+            return Err(format!(
+                "workers = {} is out of range: allowed are 1 to 256",
+                self.workers
+            ));
         }
         device::open(&self.device)?;
         self.data.check().map_err(|e| text(&e))?;
@@ -195,8 +198,7 @@ const MAX_EXTENDS: usize = 8;
 
 /// The table of `path` over the one it extends (`extends` is relative to the file).
 fn read_table(path: &Path, depth: usize) -> Result<Table, ConfigError> {
-    let mut table: Table =
-        toml::from_str(&read_text(path)?).map_err(|e| toml_error(path, &e))?;
+    let mut table: Table = toml::from_str(&read_text(path)?).map_err(|e| toml_error(path, &e))?;
     let Some(base) = table.remove("extends") else { return Ok(table) };
     let Some(base) = base.as_str() else {
         return Err(ConfigError::at(path, format!("extends = {base} is no path")));
@@ -241,9 +243,9 @@ fn apply_set(table: &mut Table, set: &str) -> Result<(), ConfigError> {
     let mut at = table;
     for key in keys {
         let next = at.entry(key.to_owned()).or_insert_with(|| Value::Table(Table::new()));
-        at = next.as_table_mut().ok_or_else(|| {
-            ConfigError(format!("--set {set}: {key} is a value, not a table"))
-        })?;
+        at = next
+            .as_table_mut()
+            .ok_or_else(|| ConfigError(format!("--set {set}: {key} is a value, not a table")))?;
     }
     at.insert(last.into(), value);
     Ok(())
@@ -306,7 +308,11 @@ labels = [0.1]
 
     #[test]
     fn set_overrides_and_extends_merges() {
-        let sets = ["pretrain.epochs=7", "device=flex", "poison.trigger={kind=\"seeded\", seed=3, width=5}"];
+        let sets = [
+            "pretrain.epochs=7",
+            "device=flex",
+            "poison.trigger={kind=\"seeded\", seed=3, width=5}",
+        ];
         let experiment = read(MINIMAL, &sets).unwrap();
         assert_eq!(experiment.pretrain.epochs, 7);
         assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5 });
@@ -314,7 +320,8 @@ labels = [0.1]
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), MINIMAL).unwrap();
         let child = folder.path().join("child.toml");
-        std::fs::write(&child, "extends = \"base.toml\"\nname = \"y\"\n[pretrain]\nlr = 0.03\n").unwrap();
+        std::fs::write(&child, "extends = \"base.toml\"\nname = \"y\"\n[pretrain]\nlr = 0.03\n")
+            .unwrap();
         let experiment = Experiment::read(&child, &[]).unwrap();
         assert_eq!((experiment.name.as_str(), experiment.pretrain.lr), ("y", 0.03));
         assert_eq!(experiment.pretrain.epochs, 2);
@@ -334,6 +341,9 @@ labels = [0.1]
         let message = read(&MINIMAL.replace("target = 3", "target = 10"), &[]).unwrap_err();
         assert!(message.contains("x.toml:8: poison.target = 10"), "{message}");
         let message = read(&MINIMAL.replace("width = 8 }", "width = 40 }"), &[]).unwrap_err();
-        assert!(message.contains(":10: poison.trigger.width = 40") && message.contains("1 to 32"), "{message}");
+        assert!(
+            message.contains(":10: poison.trigger.width = 40") && message.contains("1 to 32"),
+            "{message}"
+        );
     }
 }

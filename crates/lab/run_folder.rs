@@ -22,7 +22,8 @@ impl RunFolder {
     /// The folder cannot be made or written, or another process works in it.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        fs::create_dir_all(path).with_context(|| format!("cannot create the run folder {shown}"))?;
+        fs::create_dir_all(path)
+            .with_context(|| format!("cannot create the run folder {shown}"))?;
         let lock_path = path.join(LOCK);
         let mut lock = OpenOptions::new()
             .create(true)

@@ -37,9 +37,10 @@ pub(crate) fn read(
         Some(n) => {
             let all: Vec<(u64, u32)> =
                 train.labels.iter().enumerate().map(|(i, &l)| (i as u64, l.into())).collect();
-            let ids = subset::per_class(&all, CLASSES.len() as u32, seed, Purpose::PerClass, |of| {
-                (n as usize).min(of)
-            });
+            let ids =
+                subset::per_class(&all, CLASSES.len() as u32, seed, Purpose::PerClass, |of| {
+                    (n as usize).min(of)
+                });
             ids.into_iter().map(|id| id as usize).collect()
         }
     };
@@ -78,11 +79,15 @@ impl Part {
             )));
         }
         if let Some(i) = labels.bytes.iter().position(|&l| l as usize >= CLASSES.len()) {
-            return Err(wrong(format!("label {} of image {i}: allowed are 0 to 9", labels.bytes[i])));
+            return Err(wrong(format!(
+                "label {} of image {i}: allowed are 0 to 9",
+                labels.bytes[i]
+            )));
         }
         let (height, width) = (images.dims[1], images.dims[2]);
         if !(1..=1024).contains(&height) || !(1..=1024).contains(&width) || images.dims[0] == 0 {
-            let reason = format!("{:?} is no set of images: allowed are sides of 1 to 1024", images.dims);
+            let reason =
+                format!("{:?} is no set of images: allowed are sides of 1 to 1024", images.dims);
             return Err(DataError::Format { path: images_path, reason });
         }
         Ok(Self { pixels: images.bytes, height, width, labels: labels.bytes })

@@ -69,7 +69,9 @@ fn parse(raw: &[u8], rank: usize) -> Result<Idx, String> {
         .iter()
         .try_fold(1usize, |n, &d| n.checked_mul(d))
         .filter(|&n| n <= MAX_BYTES)
-        .ok_or_else(|| format!("its header claims {dims:?} bytes, more than any file of its kind"))?;
+        .ok_or_else(|| {
+            format!("its header claims {dims:?} bytes, more than any file of its kind")
+        })?;
     let body = &raw[header..];
     if body.len() != expected {
         return Err(format!(

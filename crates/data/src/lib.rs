@@ -30,10 +30,10 @@ mod wrappers;
 
 pub use batch::{Pixels, plain_batch};
 pub use burn_dataset::Dataset;
-pub use ssl_backdoor_trigger::chance;
 pub use error::DataError;
 pub use loader::{EpochPlan, ViewBatch, ViewLoader};
 pub use sample::{InMemory, Sample, SampleSet};
 pub use source::{DataConfig, Eval, Splits};
+pub use ssl_backdoor_trigger::chance;
 pub use subset::{Subset, labelled_ids};
 pub use wrappers::{Patched, Poisoned, poison_ledger};

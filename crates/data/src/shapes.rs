@@ -1,8 +1,9 @@
 //! `shapes`: ten classes of pictograms drawn from (seed, split, id), at any size. Needs no files,
 //! so every command of the project works offline in minutes.
 //!
-//! Colour, background, clutter, scale, place, tilt (at most ±15°) and noise vary freely; only the
-//! outline tells the class. Every class has an upright pose, and none maps to itself or to its
+//! Colour, background, clutter, scale, place, tilt (at most ±15°) and noise vary; only the outline
+//! tells the class. Colours are muted on purpose: were each image's colours its own, telling
+//! colours apart would solve instance discrimination, and no encoder would look at the outline. Every class has an upright pose, and none maps to itself or to its
 //! mirror image under a rotation by 90° or 180°, so predicting rotations is well posed even with
 //! random flips.
 
@@ -13,9 +14,8 @@ use ssl_backdoor_trigger::chance::{self, ChaCha8Rng, Purpose};
 use crate::Sample;
 
 /// Class names by label.
-pub(crate) const CLASSES: [&str; 10] = [
-    "arrow", "house", "heart", "mushroom", "key", "flag", "goblet", "boot", "anchor", "crown",
-];
+pub(crate) const CLASSES: [&str; 10] =
+    ["arrow", "house", "heart", "mushroom", "key", "flag", "goblet", "boot", "anchor", "crown"];
 
 /// Which part of the endless supply of drawings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +29,10 @@ pub(crate) enum Split {
 const SUB: u32 = 3;
 /// The steepest tilt, in radians (15°).
 const MAX_TILT: f32 = 15.0 * std::f32::consts::PI / 180.0;
-/// Least Euclidean distance in RGB (0 to 255 a channel) between a shape and its background.
-const MIN_CONTRAST: f32 = 80.0;
+/// Least distance in level (0 to 255) between a shape and its background.
+const MIN_CONTRAST: f32 = 90.0;
+/// Greatest distance of a channel from the level of its colour: muted colours.
+const TINT: f32 = 20.0;
 
 /// `per_class` images of each class in class-interleaved order, `size`×`size` pixels.
 pub(crate) fn draw_set(size: u32, per_class: u32, seed: u64, split: Split) -> Vec<Sample> {
@@ -75,12 +77,14 @@ impl Gradient {
     }
 }
 
+/// A muted colour: a level with a slight tint.
 fn color(rng: &mut ChaCha8Rng) -> Color {
-    std::array::from_fn(|_| rng.random_range(0.0..255.0))
+    let level = rng.random_range(40.0..215.0);
+    std::array::from_fn(|_| level + rng.random_range(-TINT..TINT))
 }
 
-fn distance(a: Color, b: Color) -> f32 {
-    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt()
+fn level(color: Color) -> f32 {
+    color.iter().sum::<f32>() / 3.0
 }
 
 /// A soft-edged disc of background clutter.
@@ -91,10 +95,10 @@ struct Blob {
 }
 
 fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
-    let ground = Gradient::random(rng, 0.6);
+    let ground = Gradient::random(rng, 0.4);
     let ink = loop {
-        let ink = Gradient::random(rng, 0.4);
-        if distance(ink.middle(), ground.middle()) >= MIN_CONTRAST {
+        let ink = Gradient::random(rng, 0.3);
+        if (level(ink.middle()) - level(ground.middle())).abs() >= MIN_CONTRAST {
             break ink;
         }
     };
@@ -105,7 +109,7 @@ fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
             Blob {
                 center: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
                 radius: rng.random_range(0.15..0.45),
-                color: std::array::from_fn(|c| base[c] + 0.5 * (other[c] - base[c])),
+                color: std::array::from_fn(|c| base[c] + 0.4 * (other[c] - base[c])),
             }
         })
         .collect();
@@ -116,9 +120,8 @@ fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
     let mirrored = rng.random_bool(0.5);
     let noise: f32 = rng.random_range(2.0..14.0);
 
-    let to_unit = |i: u32, sub: u32| {
-        2.0 * (i as f32 + (sub as f32 + 0.5) / SUB as f32) / size as f32 - 1.0
-    };
+    let to_unit =
+        |i: u32, sub: u32| 2.0 * (i as f32 + (sub as f32 + 0.5) / SUB as f32) / size as f32 - 1.0;
     image::RgbImage::from_fn(size, size, |px, py| {
         let mut covered = 0u32;
         for sy in 0..SUB {

@@ -437,9 +437,8 @@ fn outer_tiles<S: Simd, const V: usize, const R: usize>(
         for from in (0..channels).step_by(R) {
             for to in (0..out).step_by(V * S::LANES) {
                 // SAFETY: the furthest input and the furthest gradient were checked above.
-                let tile = unsafe {
-                    outer_tile::<S, V, R>(gather, padded, gradient, tap + from, to)
-                };
+                let tile =
+                    unsafe { outer_tile::<S, V, R>(gather, padded, gradient, tap + from, to) };
                 let lanes = (V * S::LANES).min(out - to);
                 for (row, tile) in tile.iter().enumerate().take(channels - from) {
                     let mut part = [0.0f32; LANES];

@@ -276,8 +276,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         );
         match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let saved =
-                    Saved { images, weight, statistics, output: output.clone(), ending };
+                let saved = Saved { images, weight, statistics, output: output.clone(), ending };
                 prep.finish(saved, output)
             }
             OpsKind::UnTracked(prep) => prep.finish(output),

@@ -194,7 +194,15 @@ pub(crate) fn backward(
     let spread = |i: usize, dx: &mut [f32], dresidual: Option<&mut [f32]>| {
         let part = i * len..i * len + dx.len();
         let output = b.output.map(|y| &y[part.clone()]);
-        spread_gradients(path, &b.gradient[part.clone()], output, &b.x[part], &coefficients, dx, dresidual);
+        spread_gradients(
+            path,
+            &b.gradient[part.clone()],
+            output,
+            &b.x[part],
+            &coefficients,
+            dx,
+            dresidual,
+        );
     };
     match dresidual {
         None => dx.par_chunks_mut(len).enumerate().for_each(|(i, dx)| spread(i, dx, None)),

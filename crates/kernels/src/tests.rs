@@ -52,7 +52,15 @@ fn geometries() -> Vec<Geometry> {
         .collect();
     let one = Geometry { batch: 1, height: 1, width: 1, channels: 1, out: 1, kernel: 1, stride: 2 };
     all.push(one);
-    all.push(Geometry { batch: 33, height: 4, width: 4, channels: 16, out: 16, kernel: 3, stride: 1 });
+    all.push(Geometry {
+        batch: 33,
+        height: 4,
+        width: 4,
+        channels: 16,
+        out: 16,
+        kernel: 3,
+        stride: 1,
+    });
     all
 }
 

@@ -148,9 +148,8 @@ impl Lab {
     }
 
     fn hashes(&self, artefacts: &[&str]) -> Result<BTreeMap<String, String>> {
-        let hash = |name: &&str| {
-            Ok((name.to_string(), manifest::hash_file(&self.folder.join(name))?))
-        };
+        let hash =
+            |name: &&str| Ok((name.to_string(), manifest::hash_file(&self.folder.join(name))?));
         artefacts.iter().map(hash).collect()
     }
 

@@ -8,7 +8,8 @@ use super::Lab;
 pub(super) const LEDGER: &str = "poison.csv";
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let inputs = lab.inputs(&(&lab.experiment.data, &lab.experiment.poison, lab.experiment.seed))?;
+    let inputs =
+        lab.inputs(&(&lab.experiment.data, &lab.experiment.poison, lab.experiment.seed))?;
     lab.stage("poison", inputs, &[LEDGER], |lab, _| {
         let splits = &lab.splits;
         let ledger = poison_ledger(&splits.train, &lab.plan, &lab.train_poison, &splits.name)?;

@@ -27,8 +27,7 @@ pub(crate) fn metrics_file(model: &str) -> String {
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let splits = &lab.splits;
-    let poisoned =
-        Poisoned::new(splits.train.clone(), lab.plan.clone(), lab.train_poison.clone());
+    let poisoned = Poisoned::new(splits.train.clone(), lab.plan.clone(), lab.train_poison.clone());
     let sets: [(&str, SampleSet); 2] =
         [(CLEAN, splits.train.clone()), (BACKDOORED, Arc::new(poisoned))];
     for (model, set) in sets {
@@ -105,7 +104,8 @@ impl Curve {
         let Lab { experiment, splits, .. } = lab;
         let labelled = extract(encoder, &self.labelled, device)?;
         let classes = splits.classes.len();
-        let probe = LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device);
+        let probe =
+            LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device);
         let score = |set| -> Result<Scores, ProbeError> {
             let features = extract(encoder, set, device)?;
             let predicted = probe.predict(&features);

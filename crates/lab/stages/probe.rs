@@ -18,8 +18,7 @@ fn probe_file(model: &str) -> String {
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let encoders =
-        [CLEAN, BACKDOORED].map(|model| lab.artefact(&encoder_file(model))).into_iter();
+    let encoders = [CLEAN, BACKDOORED].map(|model| lab.artefact(&encoder_file(model))).into_iter();
     let inputs = lab.inputs(&(
         &lab.experiment.name,
         &lab.experiment.data,
@@ -46,9 +45,8 @@ fn probe(lab: &mut Lab) -> Result<()> {
     let Lab { experiment, splits, .. } = &*lab;
     let config = &experiment.pretrain;
     let target = experiment.poison.target;
-    let load = |model| {
-        load_encoder(&config.encoder, &lab.folder.join(&encoder_file(model)), &lab.device)
-    };
+    let load =
+        |model| load_encoder(&config.encoder, &lab.folder.join(&encoder_file(model)), &lab.device);
     let untrained = initial_encoder(config, experiment.seed, &lab.device);
     let mut probed = BTreeMap::new();
     for (model, encoder) in

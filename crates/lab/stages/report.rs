@@ -1,14 +1,66 @@
-//! Stage 4: the report.
+//! Stage 4: `report.html`, `report.md` and the table on the terminal.
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
+use ssl_backdoor_data::Poisoned;
 
-use super::{Lab, probe};
-use crate::report;
-use crate::scores::RunScores;
+use super::pretrain::metrics_file;
+use super::{BURN, Lab, probe};
+use crate::report::{self, Sources};
+use crate::scores::{BACKDOORED, CLEAN, RunScores};
+
+const HTML: &str = "report.html";
+const MARKDOWN: &str = "report.md";
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let text = std::fs::read(lab.folder.join(probe::SCORES)).context("cannot read scores.json")?;
-    let scores: RunScores = serde_json::from_slice(&text).context("scores.json is broken")?;
-    println!("{}", report::table(&scores));
+    let metrics = [CLEAN, BACKDOORED].map(metrics_file);
+    let inputs = lab.inputs(&(
+        &lab.experiment,
+        lab.artefact(probe::SCORES)?,
+        lab.artefact(&metrics[0])?,
+        lab.artefact(&metrics[1])?,
+    ))?;
+    lab.stage("report", inputs, &[HTML, MARKDOWN], |lab, _| write(lab, &metrics))?;
+    let scores = read_scores(lab)?;
+    println!("{}\n{}", report::table(&scores), report::net(&scores));
+    println!("Report: {}", lab.folder.join(HTML).display());
     Ok(())
+}
+
+fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
+    let splits = &lab.splits;
+    let poisoned = Poisoned::new(splits.train.clone(), lab.plan.clone(), lab.train_poison.clone());
+    let config = lab.experiment.to_toml()?;
+    let sources = Sources {
+        scores: &read_scores(lab)?,
+        config: config.trim_end(),
+        classes: &splits.classes,
+        metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
+        poisoned: (Arc::new(poisoned), &lab.plan),
+        evaluation: [splits.eval.clone(), lab.patched(&splits.eval)],
+        made_with: format!(
+            "Made by ssl-backdoor {} with Burn {BURN} on {}.",
+            env!("CARGO_PKG_VERSION"),
+            lab.experiment.device
+        ),
+    };
+    let (html, markdown) = report::write(&sources)?;
+    lab.folder.write(HTML, html.as_bytes())?;
+    lab.folder.write(MARKDOWN, markdown.as_bytes())
+}
+
+fn read_scores(lab: &Lab) -> Result<RunScores> {
+    let path = lab.folder.join(probe::SCORES);
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is broken", path.display()))
+}
+
+fn read_lines(lab: &Lab, name: &str) -> Result<Vec<Value>> {
+    let path = lab.folder.join(name);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+    lines.with_context(|| format!("{} is broken", path.display()))
 }

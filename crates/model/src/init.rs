@@ -5,11 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, RngExt};
 
 /// A parameter with these values, tracked for gradients on an autodiff device.
-fn param<const D: usize>(
-    values: Vec<f32>,
-    shape: [usize; D],
-    device: &Device,
-) -> Param<Tensor<D>> {
+fn param<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     let tensor = Tensor::from_data(TensorData::new(values, shape), device);
     let tracked = device.is_autodiff();
     Param::initialized(ParamId::new(), if tracked { tensor.require_grad() } else { tensor })

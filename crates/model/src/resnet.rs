@@ -119,20 +119,16 @@ struct BasicBlock {
 }
 
 impl BasicBlock {
-    fn new(
-        [from, to]: [usize; 2],
-        stride: usize,
-        rng: &mut impl Rng,
-        device: &Device,
-    ) -> Self {
+    fn new([from, to]: [usize; 2], stride: usize, rng: &mut impl Rng, device: &Device) -> Self {
         let changes = stride != 1 || from != to;
         Self {
             conv1: Conv::new([from, to], 3, stride, rng, device),
             bn1: BatchNorm::new(to, device),
             conv2: Conv::new([to, to], 3, 1, rng, device),
             bn2: BatchNorm::new(to, device),
-            downsample: changes
-                .then(|| (Conv::new([from, to], 1, stride, rng, device), BatchNorm::new(to, device))),
+            downsample: changes.then(|| {
+                (Conv::new([from, to], 1, stride, rng, device), BatchNorm::new(to, device))
+            }),
         }
     }
 

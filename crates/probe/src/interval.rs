@@ -21,7 +21,12 @@ pub fn wilson(k: usize, n: usize) -> (f64, f64) {
 ///
 /// The four counts are the subjects positive in both, in the first alone, in the second alone, and
 /// in neither. Returns (difference, lower, upper); (0, −1, 1) for no subjects.
-pub fn paired_difference(both: usize, first: usize, second: usize, neither: usize) -> (f64, f64, f64) {
+pub fn paired_difference(
+    both: usize,
+    first: usize,
+    second: usize,
+    neither: usize,
+) -> (f64, f64, f64) {
     let n = both + first + second + neither;
     if n == 0 {
         return (0.0, -1.0, 1.0);
@@ -52,9 +57,12 @@ mod tests {
     #[test]
     fn wilson_equals_published_values() {
         // Newcombe 1998 (Stat. Med. 17, 857), table I, method 3.
-        for (k, n, low, high) in
-            [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]
-        {
+        for (k, n, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
             let (l, h) = wilson(k, n);
             near(l, low, 4);
             near(h, high, 4);

@@ -85,8 +85,7 @@ impl ProbeConfig {
     /// # Errors
     /// [`ProbeError::Range`] that names the key.
     pub fn check(&self) -> Result<(), ProbeError> {
-        let range =
-            |key, value: String, allowed| Err(ProbeError::Range { key, value, allowed });
+        let range = |key, value: String, allowed| Err(ProbeError::Range { key, value, allowed });
         let one_share = self.labels.len() == 1 && self.labels[0] > 0.0 && self.labels[0] <= 1.0;
         if !one_share {
             let allowed = "a list of one share of each class, above 0 and at most 1";

@@ -100,9 +100,8 @@ impl MethodConfig {
     /// [`PretrainError::Range`] that names the key.
     pub fn check(&self, batch: usize) -> Result<(), PretrainError> {
         let Self::MocoV2 { queue, momentum, temperature, dim, bn_groups } = *self;
-        let range = |key, value: String, allowed: String| {
-            Err(PretrainError::Range { key, value, allowed })
-        };
+        let range =
+            |key, value: String, allowed: String| Err(PretrainError::Range { key, value, allowed });
         if queue == 0 || queue % batch != 0 || queue > 1 << 24 {
             let allowed = format!("a multiple of pretrain.batch = {batch}, at most 16,777,216");
             return range("pretrain.method.queue", queue.to_string(), allowed);

@@ -23,7 +23,8 @@ impl JsonLines {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(wrong(e)),
         };
-        let kept: String = old.split_inclusive('\n').take_while(|line| is_upto(line, upto)).collect();
+        let kept: String =
+            old.split_inclusive('\n').take_while(|line| is_upto(line, upto)).collect();
         let scratch = path.with_extension("jsonl.tmp");
         fs::write(&scratch, kept).map_err(wrong)?;
         fs::rename(&scratch, path).map_err(wrong)?;

@@ -50,12 +50,7 @@ pub struct Moco {
 impl Moco {
     /// Query and key encoder start equal; the queue starts with random unit rows. `device` is an
     /// autodiff device.
-    pub fn new(
-        method: &MethodConfig,
-        encoder: &EncoderConfig,
-        seed: u64,
-        device: &Device,
-    ) -> Self {
+    pub fn new(method: &MethodConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
         let MethodConfig::MocoV2 { queue, momentum, temperature, dim, bn_groups } = *method;
         let query = Projected::new(encoder, dim, seed, device);
         // A second init with the same key, not a clone: a clone would share running statistics and
@@ -106,8 +101,13 @@ fn permutation(
     progress: &Progress,
     device: &Device,
 ) -> (Tensor<1, Int>, Tensor<1, Int>) {
-    let mut rng =
-        chance::rng(progress.seed, Purpose::Shuffle, progress.epoch as u32, progress.step as u64, 0);
+    let mut rng = chance::rng(
+        progress.seed,
+        Purpose::Shuffle,
+        progress.epoch as u32,
+        progress.step as u64,
+        0,
+    );
     let mut shuffle: Vec<i64> = (0..batch as i64).collect();
     shuffle.shuffle(&mut rng);
     let mut restore = vec![0i64; batch];
@@ -125,12 +125,7 @@ fn permutation(
 /// - `query`, `key`: `[batch, dim]`, rows of norm 1
 /// - `queue`: `[K, dim]`
 /// - output: `[1]`
-pub fn info_nce(
-    query: Tensor<2>,
-    key: Tensor<2>,
-    queue: Tensor<2>,
-    temperature: f64,
-) -> Tensor<1> {
+pub fn info_nce(query: Tensor<2>, key: Tensor<2>, queue: Tensor<2>, temperature: f64) -> Tensor<1> {
     let positive = (query.clone() * key).sum_dim(1);
     let negative = query.matmul(queue.transpose());
     let logits = Tensor::cat(vec![positive, negative], 1).div_scalar(temperature);
@@ -154,7 +149,8 @@ mod tests {
         let queue = tensor(&[0.0, 1.0, 1.0, 0.0, -1.0, 0.0], 3);
         let loss: f32 = info_nce(query, key, queue, 0.5).into_scalar();
         let row = |own: f64, others: [f64; 3]| {
-            let total: f64 = (2.0 * own).exp() + others.map(|o| (2.0 * o).exp()).iter().sum::<f64>();
+            let total: f64 =
+                (2.0 * own).exp() + others.map(|o| (2.0 * o).exp()).iter().sum::<f64>();
             total.ln() - 2.0 * own
         };
         let expected = (row(0.8, [0.0, 1.0, -1.0]) + row(1.0, [0.8, 0.6, -0.6])) / 2.0;
@@ -174,13 +170,8 @@ mod tests {
     }
 
     fn moco(bn_groups: usize) -> Moco {
-        let method = MethodConfig::MocoV2 {
-            queue: 8,
-            momentum: 0.9,
-            temperature: 0.2,
-            dim: 6,
-            bn_groups,
-        };
+        let method =
+            MethodConfig::MocoV2 { queue: 8, momentum: 0.9, temperature: 0.2, dim: 6, bn_groups };
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         Moco::new(&method, &encoder, 1, &Device::flex().autodiff())
     }

@@ -181,8 +181,7 @@ fn run<M: Method>(
     on_epoch: &mut OnEpoch<'_>,
 ) -> Result<ResNet, PretrainError> {
     let config = training.config;
-    let plan =
-        EpochPlan { seed: training.seed, images: training.set.len(), batch: config.batch };
+    let plan = EpochPlan { seed: training.seed, images: training.set.len(), batch: config.batch };
     let steps_per_epoch = plan.steps_per_epoch();
     let lr = schedule::cosine_per_epoch(config.lr, config.epochs, steps_per_epoch);
     let mut optimizer = sgd(config);

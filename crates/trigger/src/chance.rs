@@ -60,10 +60,8 @@ pub fn rng(seed: u64, purpose: Purpose, epoch: u32, id: u64, view: u64) -> ChaCh
 /// growing k are nested.
 pub fn ranked(ids: &[u64], seed: u64, purpose: Purpose, epoch: u32) -> Vec<u64> {
     use rand::Rng;
-    let mut ranks: Vec<(u64, u64)> = ids
-        .iter()
-        .map(|&id| (rng(seed, purpose, epoch, id, 0).next_u64(), id))
-        .collect();
+    let mut ranks: Vec<(u64, u64)> =
+        ids.iter().map(|&id| (rng(seed, purpose, epoch, id, 0).next_u64(), id)).collect();
     ranks.sort_unstable();
     ranks.into_iter().map(|(_, id)| id).collect()
 }

@@ -118,8 +118,16 @@ mod tests {
     #[test]
     fn raw_bytes_are_those_of_the_published_pngs() {
         let published = [
-            "655e42c9d47b", "5a176ac864bd", "adcdd4a9df71", "c35bfd5d43fa", "a04979f6c5c1",
-            "5b17680d8723", "56525e8f42cc", "fb8dacd76faa", "cdad3014df50", "4fdc3b131f1b",
+            "655e42c9d47b",
+            "5a176ac864bd",
+            "adcdd4a9df71",
+            "c35bfd5d43fa",
+            "a04979f6c5c1",
+            "5b17680d8723",
+            "56525e8f42cc",
+            "fb8dacd76faa",
+            "cdad3014df50",
+            "4fdc3b131f1b",
         ];
         for (id, expected) in HTBA_IDS.zip(published) {
             let digest = Sha256::digest(htba(id).unwrap().as_raw());

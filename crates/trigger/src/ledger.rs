@@ -106,8 +106,7 @@ mod tests {
         assert!(text.starts_with(
             "# rate = 0.5 of the target class\n# dataset_rate = 0.05 of the training set\n# count = 1 images\n"
         ));
-        let mut reader =
-            csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
+        let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
         let rows: Vec<LedgerRow> = reader.deserialize().map(Result::unwrap).collect();
         assert_eq!(rows, [row]);
     }

@@ -41,11 +41,7 @@ impl PoisonPlan {
             return Err(TriggerError::NothingPoisoned { rate, of: of_target.len(), target });
         }
         let ids = chance::ranked(&of_target, seed, Purpose::Plan, 0).into_iter().take(count);
-        Ok(Self {
-            ids: ids.collect(),
-            class_size: of_target.len(),
-            dataset_size: labels.len(),
-        })
+        Ok(Self { ids: ids.collect(), class_size: of_target.len(), dataset_size: labels.len() })
     }
 
     /// Is this image poisoned?

@@ -1,0 +1,90 @@
+//! Charts as inline SVG. Text and axes take the page's own colour, so they read in light and dark.
+
+use kuva::plot::BarPlot;
+use kuva::plot::LinePlot;
+use kuva::prelude::{Layout, Plot, Theme, render_to_svg};
+use serde_json::Value;
+
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores};
+
+/// The keys of a curve's point in `metrics.jsonl`: accuracy, ASR on clean and on patched images.
+pub(super) const CURVE: [&str; 3] = ["dev_acc", "dev_asr_clean", "dev_asr_patched"];
+
+/// Colours of the clean twin and of the backdoored model, mid tones that stand out on both grounds.
+const COLORS: [&str; 2] = ["#3b82c4", "#d9534f"];
+const NAMES: [&str; 2] = ["clean twin", "backdoored"];
+
+fn theme() -> Theme {
+    let ink = || "currentColor".to_owned();
+    Theme {
+        background: "none".into(),
+        axis_color: ink(),
+        grid_color: "#8884".into(),
+        tick_color: ink(),
+        text_color: ink(),
+        legend_bg: "none".into(),
+        legend_border: "none".into(),
+        ..Theme::light()
+    }
+}
+
+fn render(plots: Vec<Plot>, title: &str, x: &str, y: &str) -> String {
+    let layout = Layout::auto_from_plots(&plots)
+        .with_theme(theme())
+        .with_title(title)
+        .with_x_label(x)
+        .with_y_label(y)
+        .with_y_axis_min(0.0);
+    render_to_svg(plots, layout)
+}
+
+/// ASR of both models on clean and on patched images, with Wilson intervals.
+pub(super) fn asr_bars(scores: &RunScores) -> String {
+    let sides = [(CLEAN, "clean images"), (PATCHED, "patched images")];
+    let mut bars = BarPlot::new();
+    let mut errors = Vec::new();
+    for (images, label) in sides {
+        let found = [CLEAN, BACKDOORED].map(|model| {
+            let scores = scores.get(model, images);
+            let asr = scores.and_then(|s| s.asr).unwrap_or(0.0);
+            let [low, high] = scores.and_then(|s| s.asr_ci).unwrap_or([asr; 2]);
+            errors.push((asr - low, high - asr));
+            asr
+        });
+        bars = bars.with_group(label, found.into_iter().zip(COLORS));
+    }
+    let bars = bars
+        .with_asymmetric_error(errors)
+        .with_error_color("currentColor")
+        .with_legend(NAMES.to_vec());
+    render(vec![bars.into()], "Attack success rate", "", "ASR %")
+}
+
+/// Points (step, value of `key`) of one training.
+fn points(lines: &[Value], key: &str) -> Vec<(f64, f64)> {
+    let point = |line: &Value| Some((line.get("step")?.as_f64()?, line.get(key)?.as_f64()?));
+    lines.iter().filter_map(point).collect()
+}
+
+fn lines(metrics: &[Vec<Value>; 2], key: &str) -> Vec<Plot> {
+    let line = |(lines, (color, name)): (&Vec<Value>, (&str, &str))| {
+        let data = points(lines, key);
+        LinePlot::new().with_data(data).with_color(color).with_stroke_width(2.0).with_legend(name)
+    };
+    metrics.iter().zip(COLORS.into_iter().zip(NAMES)).map(|l| line(l).into()).collect()
+}
+
+/// The training loss of both models.
+pub(super) fn loss(metrics: &[Vec<Value>; 2]) -> String {
+    render(lines(metrics, "loss"), "Training loss", "step", "InfoNCE")
+}
+
+/// ASR on patched dev images along the training, if it was measured.
+pub(super) fn asr_curve(metrics: &[Vec<Value>; 2]) -> Option<String> {
+    let measured = metrics.iter().all(|lines| !points(lines, CURVE[2]).is_empty());
+    let draw = || {
+        let title = "Attack success rate on patched dev images";
+        render(lines(metrics, CURVE[2]), title, "step", "ASR %")
+    };
+    measured.then(draw)
+}

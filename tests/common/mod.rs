@@ -1,0 +1,100 @@
+//! Runs the real binary on a tiny experiment.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// Files that the seed decides to the last byte.
+pub const SEED_DECIDES: [&str; 9] = [
+    "poison.csv",
+    "scores.json",
+    "report.md",
+    "clean/encoder.safetensors",
+    "clean/probe.safetensors",
+    "clean/metrics.jsonl",
+    "backdoored/encoder.safetensors",
+    "backdoored/probe.safetensors",
+    "backdoored/metrics.jsonl",
+];
+
+const TINY: &str = r#"name = "tiny"
+seed = 1
+
+[data]
+kind = "shapes"
+size = 16
+per_class = 32
+eval_per_class = 5
+
+[poison]
+target = 3
+rate = 0.5
+trigger = { kind = "htba", id = 12, width = 5 }
+
+[pretrain]
+method = { kind = "moco-v2", queue = 64, momentum = 0.9, dim = 8, bn_groups = 2 }
+encoder = { kind = "resnet18", width = 4, stem = "small" }
+epochs = 3
+batch = 16
+
+[probe]
+labels = [0.5]
+curve_every = 2
+"#;
+
+/// A temporary folder with a tiny experiment in it.
+pub struct Lab {
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tiny.toml"), TINY).unwrap();
+        Self { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `ssl-backdoor run tiny.toml --out OUT --set …`
+    pub fn command(&self, out: &str, sets: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+        command.arg("run").arg(self.path("tiny.toml")).arg("--out").arg(self.path(out));
+        sets.iter().for_each(|set| {
+            command.args(["--set", set]);
+        });
+        command
+    }
+
+    pub fn run(&self, out: &str, sets: &[&str]) -> Output {
+        self.command(out, sets).output().unwrap()
+    }
+
+    #[allow(dead_code, reason = "not every test file starts a process in the background")]
+    pub fn spawn(&self, out: &str, sets: &[&str]) -> Child {
+        self.command(out, sets).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Bytes of the files that the seed decides.
+    pub fn bytes(&self, out: &str) -> Vec<(&'static str, Vec<u8>)> {
+        let read = |name| (name, std::fs::read(self.path(out).join(name)).unwrap());
+        SEED_DECIDES.map(read).to_vec()
+    }
+}
+
+pub fn assert_same(a: &[(&str, Vec<u8>)], b: &[(&str, Vec<u8>)]) {
+    for ((name, a), (_, b)) in a.iter().zip(b) {
+        assert!(a == b, "{name} differs");
+    }
+}
+
+#[allow(dead_code, reason = "not every test file looks at messages")]
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[allow(dead_code, reason = "not every test file reads logs")]
+pub fn line_count(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}

@@ -1,0 +1,92 @@
+//! The whole path, and every config in the repository.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Lab, stderr};
+use serde_json::Value;
+use ssl_backdoor::Experiment;
+
+#[test]
+fn a_run_writes_everything_that_the_design_promises() {
+    let lab = Lab::new();
+    let run = lab.run("run", &[]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    let table = String::from_utf8(run.stdout).unwrap();
+    for word in ["untrained encoder", "clean twin", "backdoored model", "Net ASR", "report.html"] {
+        assert!(table.contains(word), "{table}");
+    }
+
+    let read = |name: &str| std::fs::read_to_string(lab.path("run").join(name)).unwrap();
+    let scores: Value = serde_json::from_str(&read("scores.json")).unwrap();
+    for model in ["untrained", "clean", "backdoored"] {
+        for images in ["clean", "patched"] {
+            let cell = &scores["models"][model][images];
+            for key in ["acc", "fp", "asr", "asr_all"] {
+                assert!(cell[key].is_number(), "{model} {images} {key}");
+            }
+            let [low, acc, high] =
+                [&cell["acc_ci"][0], &cell["acc"], &cell["acc_ci"][1]].map(|v| v.as_f64().unwrap());
+            assert!(low <= acc && acc <= high);
+        }
+    }
+    assert_eq!(scores["poison"]["count"], 16);
+    assert_eq!(scores["eval"], "dev");
+    assert!(scores["net_asr_ci"][1].as_f64().unwrap() >= scores["net_asr"].as_f64().unwrap());
+
+    let ledger = read("poison.csv");
+    assert!(ledger.starts_with("# rate = 0.5 of the target class\n# dataset_rate = 0.05 "));
+    assert_eq!(ledger.lines().count(), 3 + 1 + 16);
+
+    let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
+    assert_eq!(manifest["stages"].as_object().unwrap().len(), 5);
+    let resolved = Experiment::read(&lab.path("run/config.toml"), &[]).unwrap();
+    assert_eq!(resolved, Experiment::read(&lab.path("tiny.toml"), &[]).unwrap());
+
+    let html = read("report.html");
+    assert!(html.matches("<svg").count() == 3 && html.matches("data:image/png").count() == 3);
+    assert!(
+        html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
+    );
+    for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
+        assert!(!html.contains(link), "the report wants something from elsewhere: {link}");
+    }
+    assert!(!html.contains("NaN") && !html.contains("inf"));
+}
+
+#[test]
+fn until_stops_early() {
+    let lab = Lab::new();
+    let run = lab.command("run", &[]).args(["--until", "poison"]).output().unwrap();
+    assert!(run.status.success());
+    assert!(lab.path("run/poison.csv").exists() && !lab.path("run/clean").exists());
+}
+
+fn configs(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            configs(&path, found);
+        } else if path.extension().is_some_and(|e| e == "toml") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_config_parses_and_says_how_to_run_it() {
+    let mut found = Vec::new();
+    configs(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs"), &mut found);
+    assert!(found.len() >= 2, "{found:?}");
+    for path in found {
+        Experiment::read(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with('#') && text.contains("ssl-backdoor -- run")
+                || text.contains("--release -- run"),
+            "{}: no command in its head",
+            path.display()
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Same seed, same bytes: whatever the workers and threads, and across kill and resume.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Lab, assert_same, line_count, stderr};
+
+#[test]
+fn workers_and_threads_do_not_change_a_byte() {
+    let lab = Lab::new();
+    let one = lab.command("one", &["workers=1"]).env("RAYON_NUM_THREADS", "1").output().unwrap();
+    assert!(one.status.success(), "{}", stderr(&one));
+    let four = lab.command("four", &["workers=4"]).env("RAYON_NUM_THREADS", "4").output().unwrap();
+    assert!(four.status.success(), "{}", stderr(&four));
+    assert_same(&lab.bytes("one"), &lab.bytes("four"));
+
+    let other = lab.run("other", &["seed=2"]);
+    assert!(other.status.success(), "{}", stderr(&other));
+    for ((name, a), (_, b)) in lab.bytes("one").iter().zip(&lab.bytes("other")) {
+        assert!(a != b, "{name} does not depend on the seed");
+    }
+}
+
+#[test]
+fn running_again_changes_nothing_and_a_changed_key_runs_what_depends_on_it() {
+    let lab = Lab::new();
+    assert!(lab.run("run", &[]).status.success());
+    let before = lab.bytes("run");
+    let again = lab.run("run", &[]);
+    assert!(again.status.success());
+    assert_eq!(stderr(&again).matches("done already").count(), 5, "{}", stderr(&again));
+    assert_same(&before, &lab.bytes("run"));
+
+    // A damaged artefact is made again.
+    std::fs::write(lab.path("run/scores.json"), "{}").unwrap();
+    let mended = lab.run("run", &[]);
+    assert!(mended.status.success(), "{}", stderr(&mended));
+    assert_eq!(stderr(&mended).matches("done already").count(), 4, "{}", stderr(&mended));
+    assert_same(&before, &lab.bytes("run"));
+
+    let changed = lab.run("run", &["poison.rate=0.25"]);
+    assert_eq!(stderr(&changed).matches("done already").count(), 0, "{}", stderr(&changed));
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let lab = Lab::new();
+    // Long enough epochs (80 steps) to be hit in the middle.
+    let sets = ["data.per_class=128", "pretrain.epochs=4"];
+    assert!(lab.run("whole", &sets).status.success());
+    for (model, epochs) in [("clean", 1), ("clean", 3), ("backdoored", 2)] {
+        let mut child = lab.spawn("killed", &sets);
+        let metrics = lab.path("killed").join(model).join("metrics.jsonl");
+        let since = Instant::now();
+        while line_count(&metrics) < epochs {
+            assert!(child.try_wait().unwrap().is_none(), "ended before it was killed");
+            assert!(since.elapsed() < Duration::from_secs(300), "no progress");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Into the next epoch.
+        std::thread::sleep(Duration::from_millis(60));
+        child.kill().unwrap();
+        assert!(child.wait().unwrap().code().is_none(), "ended before it was killed");
+        assert!(!lab.path("killed/scores.json").exists());
+    }
+    let resumed = lab.run("killed", &sets);
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert!(stderr(&resumed).contains("pretrain clean: done already"), "{}", stderr(&resumed));
+    assert_same(&lab.bytes("whole"), &lab.bytes("killed"));
+}
