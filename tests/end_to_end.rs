@@ -1,4 +1,5 @@
 //! The whole path, and every config in the repository.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
 
@@ -52,7 +53,27 @@ fn a_run_writes_everything_that_the_design_promises() {
     for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
         assert!(!html.contains(link), "the report wants something from elsewhere: {link}");
     }
-    assert!(!html.contains("NaN") && !html.contains("inf"));
+    for line in html.lines().filter(|line| !line.contains("base64")) {
+        assert!(!line.contains("NaN") && !line.contains(">inf"), "{line}");
+    }
+}
+
+#[test]
+fn a_defence_adds_a_student_to_the_scores_and_the_report() {
+    let lab = Lab::new();
+    let defend = "defend={kind=\"compress\", clean=[0.5], epochs=2, batch=16}";
+    let run = lab.run("run", &[defend]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    let read = |name: &str| std::fs::read_to_string(lab.path("run").join(name)).unwrap();
+    let scores: Value = serde_json::from_str(&read("scores.json")).unwrap();
+    assert!(scores["models"]["distilled-0.5"]["patched"]["asr"].is_number());
+    assert!(read("report.md").contains("| distilled-0.5 |"));
+    assert!(lab.path("run/distilled-0.5/probe.safetensors").exists());
+    assert_eq!(read("distilled-0.5/metrics.jsonl").lines().count(), 2);
+
+    let wrong = lab.run("run", &["defend={kind=\"compress\", clean=[0.01], batch=16}"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("defend.batch = 16"), "{}", stderr(&wrong));
 }
 
 #[test]
@@ -82,11 +103,8 @@ fn every_config_parses_and_says_how_to_run_it() {
     for path in found {
         Experiment::read(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(
-            text.starts_with('#') && text.contains("ssl-backdoor -- run")
-                || text.contains("--release -- run"),
-            "{}: no command in its head",
-            path.display()
-        );
+        let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let command = format!("cargo run --release -- run {}", name.display());
+        assert!(text.starts_with('#') && text.contains(&command), "{}", path.display());
     }
 }

@@ -1,4 +1,5 @@
 //! Same seed, same bytes: whatever the workers and threads, and across kill and resume.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_ssl::PretrainConfig;
@@ -52,6 +53,9 @@ pub struct Experiment {
     pub pretrain: PretrainConfig,
     /// The evaluation.
     pub probe: ProbeConfig,
+    /// The defence; absent = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defend: Option<DefendConfig>,
 }
 
 fn default_device() -> String {
@@ -149,9 +153,18 @@ impl Experiment {
         self.data.check().map_err(|e| text(&e))?;
         self.poison.check(&self.data)?;
         self.pretrain.encoder.check().map_err(|e| text(&e))?;
-        // The size of the training set is known once the data is read; the batch is checked again.
-        self.pretrain.check(usize::MAX).map_err(|e| text(&e))?;
+        // The size of the training set is known once the data is read; this is repeated then.
+        self.check_with(usize::MAX)?;
         self.probe.check().map_err(|e| text(&e))
+    }
+
+    /// Checks what depends on the number of training images.
+    pub(crate) fn check_with(&self, images: usize) -> Result<(), String> {
+        self.pretrain.check(images).map_err(|e| e.to_string())?;
+        match &self.defend {
+            None => Ok(()),
+            Some(DefendConfig::Compress(config)) => config.check(images).map_err(|e| e.to_string()),
+        }
     }
 }
 

@@ -1,4 +1,6 @@
 //! Runs the real binary on a tiny experiment.
+#![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -71,7 +73,6 @@ impl Lab {
         self.command(out, sets).output().unwrap()
     }
 
-    #[allow(dead_code, reason = "not every test file starts a process in the background")]
     pub fn spawn(&self, out: &str, sets: &[&str]) -> Child {
         self.command(out, sets).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
@@ -89,12 +90,10 @@ pub fn assert_same(a: &[(&str, Vec<u8>)], b: &[(&str, Vec<u8>)]) {
     }
 }
 
-#[allow(dead_code, reason = "not every test file looks at messages")]
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-#[allow(dead_code, reason = "not every test file reads logs")]
 pub fn line_count(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }

@@ -1,1 +1,9 @@
-//! CompReSS distillation, the defence.
+//! CompReSS distillation, the paper's defence: a student learns from a small *clean* unlabelled set
+//! to reproduce the backdoored teacher's similarities, and what the teacher knows of the trigger is
+//! never asked for.
+
+mod compress;
+mod config;
+
+pub use compress::{Compress, similarity_loss};
+pub use config::{CompressConfig, DefendConfig, distill};

@@ -35,5 +35,5 @@ pub use loader::{EpochPlan, ViewBatch, ViewLoader};
 pub use sample::{InMemory, Sample, SampleSet};
 pub use source::{DataConfig, Eval, Splits};
 pub use ssl_backdoor_trigger::chance;
-pub use subset::{Subset, labelled_ids};
+pub use subset::{Subset, clean_part_ids, labelled_ids};
 pub use wrappers::{Patched, Poisoned, poison_ledger};

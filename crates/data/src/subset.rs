@@ -28,6 +28,11 @@ pub fn labelled_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> V
     per_class(labels, classes, seed, Purpose::Labels, |n| (p * n as f64).floor() as usize)
 }
 
+/// The images a defender holds clean: `floor(p · n)` of each class, nested for growing `p`.
+pub fn clean_part_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> Vec<u64> {
+    per_class(labels, classes, seed, Purpose::CleanPart, |n| (p * n as f64).floor() as usize)
+}
+
 /// Some samples of another set.
 pub struct Subset {
     inner: SampleSet,

@@ -77,7 +77,7 @@ impl Axis {
         let half = kernel / 2;
         let outs: Vec<usize> = (residue..len).step_by(stride).collect();
         let offsets: Vec<(usize, i64)> = (0..kernel)
-            .filter(|k| (residue + half + stride * kernel - k) % stride == 0)
+            .filter(|k| (residue + half + stride * kernel - k).is_multiple_of(stride))
             .map(|k| (k, (residue as i64 + half as i64 - k as i64) / stride as i64))
             .collect();
         let low = offsets.iter().map(|(_, at)| -at).max().unwrap_or(0).max(0) as usize;
@@ -284,10 +284,10 @@ unsafe fn gather_tile<S: Simd, const V: usize, const P: usize>(
                 std::array::from_fn(|p| padded.as_ptr().add(bases[p] + tap));
             for channel in 0..channels {
                 let w: [S; V] = std::array::from_fn(|v| S::load(weight.add(v * S::LANES)));
-                for p in 0..P {
-                    let x = S::splat(*inputs[p].add(channel));
-                    for v in 0..V {
-                        sums[p][v] = x.mul_add(w[v], sums[p][v]);
+                for (sums, input) in sums.iter_mut().zip(&inputs) {
+                    let x = S::splat(*input.add(channel));
+                    for (sum, &w) in sums.iter_mut().zip(&w) {
+                        *sum = x.mul_add(w, *sum);
                     }
                 }
                 weight = weight.wrapping_add(LANES);
@@ -472,10 +472,10 @@ unsafe fn outer_tile<S: Simd, const V: usize, const R: usize>(
         for &base in &gather.bases {
             let input = padded.as_ptr().add(base + offset);
             let g: [S; V] = std::array::from_fn(|v| S::load(row.add(v * S::LANES)));
-            for r in 0..R {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let x = S::splat(*input.add(r));
-                for v in 0..V {
-                    sums[r][v] = x.mul_add(g[v], sums[r][v]);
+                for (sum, &g) in sums.iter_mut().zip(&g) {
+                    *sum = x.mul_add(g, *sum);
                 }
             }
             row = row.wrapping_add(gather.out_channels);

@@ -112,22 +112,23 @@ fn lead(sources: &Sources<'_>) -> String {
 
 /// One model of the table: a name and its figures on clean and on patched images.
 struct Row {
-    model: &'static str,
+    model: String,
     cells: Vec<String>,
 }
 
 const HEAD: [&str; 7] = ["Model", "clean: Acc %", "FP", "ASR %", "patched: Acc %", "FP", "ASR %"];
 
 fn rows(scores: &RunScores) -> Vec<Row> {
-    let names =
+    let named =
         [(UNTRAINED, "untrained encoder"), (CLEAN, "clean twin"), (BACKDOORED, "backdoored model")];
-    names
-        .into_iter()
-        .map(|(key, model)| {
-            let cells = [CLEAN, PATCHED].map(|images| cells(scores.get(key, images)));
-            Row { model, cells: cells.concat() }
-        })
-        .collect()
+    // Then the students, by falling share.
+    let students = scores.models.keys().filter(|key| named.iter().all(|(name, _)| name != key));
+    let students = students.rev().map(|key| (key.as_str(), key.as_str()));
+    let row = |(key, model): (&str, &str)| {
+        let cells = [CLEAN, PATCHED].map(|images| cells(scores.get(key, images)));
+        Row { model: model.to_owned(), cells: cells.concat() }
+    };
+    named.into_iter().chain(students).map(row).collect()
 }
 
 /// Accuracy, FP and ASR with their intervals.
@@ -148,7 +149,7 @@ pub(crate) fn table(scores: &RunScores) -> String {
     let mut text = line(&HEAD.map(String::from));
     text += &line(&HEAD.map(|_| "---".into()));
     for row in rows(scores) {
-        let mut cells = vec![row.model.to_owned()];
+        let mut cells = vec![row.model];
         cells.extend(row.cells);
         text += &line(&cells);
     }

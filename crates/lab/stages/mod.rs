@@ -1,6 +1,7 @@
 //! The stages of a run, in order. Each writes its artefacts whole; one whose inputs and artefacts
 //! are unchanged is skipped, so running again resumes.
 
+mod defend;
 mod poison;
 mod pretrain;
 mod probe;
@@ -33,7 +34,9 @@ pub enum Stage {
     Poison,
     /// Train the clean twin and the backdoored model.
     Pretrain,
-    /// Probe both and the untrained encoder; write the scores.
+    /// Distil the backdoored model on clean parts, if the config has a defence.
+    Defend,
+    /// Probe all models and the untrained encoder; write the scores.
     Probe,
     /// Write the report.
     Report,
@@ -58,14 +61,15 @@ struct Lab {
 /// way; artefacts of finished stages stay.
 pub fn run(config: &Path, experiment: Experiment, out: &Path, until: Stage) -> Result<()> {
     let mut lab = Lab::open(config, experiment, out)?;
-    let mut stages: Vec<(Stage, &dyn Fn(&mut Lab) -> Result<()>)> = vec![
-        (Stage::Poison, &poison::run),
-        (Stage::Pretrain, &pretrain::run),
-        (Stage::Probe, &probe::run),
-        (Stage::Report, &report::run),
+    type Run = fn(&mut Lab) -> Result<()>;
+    let stages: [(Stage, Run); 5] = [
+        (Stage::Poison, poison::run),
+        (Stage::Pretrain, pretrain::run),
+        (Stage::Defend, defend::run),
+        (Stage::Probe, probe::run),
+        (Stage::Report, report::run),
     ];
-    stages.retain(|(stage, _)| *stage <= until);
-    stages.into_iter().try_for_each(|(_, stage)| stage(&mut lab))
+    stages.into_iter().filter(|(stage, _)| *stage <= until).try_for_each(|(_, run)| run(&mut lab))
 }
 
 impl Lab {
@@ -81,7 +85,7 @@ impl Lab {
             experiment.seed,
         )
         .map_err(|e| ConfigError::at(config, e))?;
-        experiment.pretrain.check(splits.train.len()).map_err(|e| ConfigError::at(config, e))?;
+        experiment.check_with(splits.train.len()).map_err(|e| ConfigError::at(config, e))?;
         let trigger = poison.trigger.build().map_err(|e| ConfigError::at(config, e))?;
         let stamp = |place, alpha, purpose| Poison {
             trigger: trigger.clone(),

@@ -10,7 +10,7 @@ use ssl_backdoor_data::augment::{MEAN, STD};
 use ssl_backdoor_data::{Poisoned, SampleSet, Subset, labelled_ids};
 use ssl_backdoor_model::{Preprocessing, ResNet, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
-use ssl_backdoor_ssl::{Pretraining, pretrain};
+use ssl_backdoor_ssl::{Training, pretrain};
 
 use super::{Lab, poison};
 use crate::scores::{BACKDOORED, CLEAN};
@@ -53,10 +53,9 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
 fn train(lab: &Lab, model: &str, set: SampleSet, identity: &str) -> Result<()> {
     let experiment = &lab.experiment;
     let folder = lab.folder.make(model)?;
-    let training = Pretraining {
-        config: &experiment.pretrain,
+    let size = experiment.data.size();
+    let training = Training {
         set,
-        size: experiment.data.size(),
         seed: experiment.seed,
         device: &lab.device,
         workers: experiment.workers,
@@ -66,15 +65,21 @@ fn train(lab: &Lab, model: &str, set: SampleSet, identity: &str) -> Result<()> {
     };
     let every = experiment.probe.curve_every;
     let curve = Curve::new(lab);
-    let encoder = pretrain(&training, &mut |encoder, epoch| {
+    let encoder = pretrain(&experiment.pretrain, size, &training, &mut |encoder, epoch| {
         if every == 0 || !(epoch + 1).is_multiple_of(every) {
             return Ok(Map::new());
         }
         Ok(curve.point(lab, encoder, &lab.device)?)
     })?;
+    save(lab, model, &encoder)
+}
+
+/// Writes the encoder file of `model`.
+pub(super) fn save(lab: &Lab, model: &str, encoder: &ResNet) -> Result<()> {
+    let experiment = &lab.experiment;
     let preprocessing = Preprocessing { size: experiment.data.size(), mean: MEAN, std: STD };
     let path = lab.folder.join(&encoder_file(model));
-    save_encoder(&encoder, &experiment.pretrain.encoder, &preprocessing, &path)?;
+    save_encoder(encoder, &experiment.pretrain.encoder, &preprocessing, &path)?;
     Ok(())
 }
 

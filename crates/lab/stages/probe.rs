@@ -1,4 +1,5 @@
-//! Stage 3: probe the untrained encoder, the clean twin and the backdoored model; `scores.json`.
+//! Stage 4: probe the untrained encoder, the clean twin, the backdoored model and its distilled
+//! students; `scores.json`.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ fn probe_file(model: &str) -> String {
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let encoders = [CLEAN, BACKDOORED].map(|model| lab.artefact(&encoder_file(model))).into_iter();
+    let models = trained_models(lab);
+    let encoders = models.iter().map(|model| lab.artefact(&encoder_file(model)));
     let inputs = lab.inputs(&(
         &lab.experiment.name,
         &lab.experiment.data,
@@ -29,9 +31,16 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         lab.artefact(poison::LEDGER)?,
         encoders.collect::<Result<Vec<_>>>()?,
     ))?;
-    let probes = [CLEAN, BACKDOORED].map(probe_file);
-    let artefacts = [SCORES, &probes[0], &probes[1]];
-    lab.stage("probe", inputs, &artefacts, |lab, _| probe(lab))
+    let mut artefacts: Vec<String> = models.iter().map(|model| probe_file(model)).collect();
+    artefacts.push(SCORES.into());
+    let artefacts: Vec<&str> = artefacts.iter().map(String::as_str).collect();
+    lab.stage("probe", inputs, &artefacts, |lab, _| probe(lab, &models))
+}
+
+/// Models with an encoder file, in the order they are probed.
+fn trained_models(lab: &Lab) -> Vec<String> {
+    let students = super::defend::students(lab).into_iter().map(|(student, _)| student);
+    [CLEAN.to_owned(), BACKDOORED.to_owned()].into_iter().chain(students).collect()
 }
 
 /// Scores of one model, and its predictions on the patched images.
@@ -41,22 +50,19 @@ struct Probed {
     patched: Vec<u32>,
 }
 
-fn probe(lab: &mut Lab) -> Result<()> {
-    let Lab { experiment, splits, .. } = &*lab;
+fn probe(lab: &Lab, models: &[String]) -> Result<()> {
+    let Lab { experiment, splits, .. } = lab;
     let config = &experiment.pretrain;
     let target = experiment.poison.target;
-    let load =
-        |model| load_encoder(&config.encoder, &lab.folder.join(&encoder_file(model)), &lab.device);
+    eprintln!("probe: {UNTRAINED}");
     let untrained = initial_encoder(config, experiment.seed, &lab.device);
-    let mut probed = BTreeMap::new();
-    for (model, encoder) in
-        [(UNTRAINED, untrained), (CLEAN, load(CLEAN)?), (BACKDOORED, load(BACKDOORED)?)]
-    {
+    let mut probed = BTreeMap::from([(UNTRAINED, probe_one(lab, &untrained)?.1)]);
+    for model in models {
         eprintln!("probe: {model}");
+        let file = lab.folder.join(&encoder_file(model));
+        let encoder = load_encoder(&config.encoder, &file, &lab.device)?;
         let (probe, result) = probe_one(lab, &encoder)?;
-        if model != UNTRAINED {
-            probe.save(&lab.folder.join(&probe_file(model)))?;
-        }
+        probe.save(&lab.folder.join(&probe_file(model)))?;
         probed.insert(model, result);
     }
     let missing = || anyhow!("a model was not probed");

@@ -1,4 +1,4 @@
-//! Stage 4: `report.html`, `report.md` and the table on the terminal.
+//! Stage 5: `report.html`, `report.md` and the table on the terminal.
 
 use std::sync::Arc;
 

@@ -58,5 +58,11 @@ pub fn unit_rows(rows: usize, dim: usize, rng: &mut impl Rng, device: &Device) -
         let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
         row.iter_mut().for_each(|v| *v /= norm);
     }
+    matrix(values, dim, device)
+}
+
+/// A matrix of these values with rows of `dim`, without gradient.
+pub fn matrix(values: Vec<f32>, dim: usize, device: &Device) -> Tensor<2> {
+    let rows = values.len().checked_div(dim).unwrap_or(0);
     Tensor::from_data(TensorData::new(values, [rows, dim]), device)
 }

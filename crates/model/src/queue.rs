@@ -15,7 +15,11 @@ pub struct KeyQueue {
 impl KeyQueue {
     /// Random unit rows, as the reference starts.
     pub fn new(size: usize, dim: usize, rng: &mut impl Rng, device: &Device) -> Self {
-        let rows = init::unit_rows(size, dim, rng, device);
+        Self::of(init::unit_rows(size, dim, rng, device))
+    }
+
+    /// Starts with these rows.
+    pub fn of(rows: Tensor<2>) -> Self {
         Self { rows: Param::initialized(ParamId::new(), rows.set_require_grad(false)) }
     }
 

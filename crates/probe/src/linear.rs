@@ -131,7 +131,7 @@ impl LinearProbe {
         let plain = device.clone().without_autodiff();
         let device = plain.clone().autodiff();
         let [rows, dim] = [labelled.labels.len(), labelled.dim];
-        let x = l2_normalize(matrix(&labelled.values, dim, &plain));
+        let x = l2_normalize(init::matrix(labelled.values.clone(), dim, &plain));
         let mean = x.clone().mean_dim(0);
         let centred = x - mean.clone();
         let variance =
@@ -175,7 +175,7 @@ impl LinearProbe {
     /// The class of each image, the lowest of equals.
     pub fn predict(&self, features: &Features) -> Vec<u32> {
         let device = self.mean.val().device();
-        let x = l2_normalize(matrix(&features.values, features.dim, &device));
+        let x = l2_normalize(init::matrix(features.values.clone(), features.dim, &device));
         let x = (x - self.mean.val().unsqueeze()) * self.inverse_std.val().unsqueeze();
         let logits = self.linear.forward(x).argmax(1);
         logits.into_data().iter::<i64>().map(|class| class as u32).collect()
@@ -192,11 +192,6 @@ impl LinearProbe {
             .collect_from(self)
             .map_err(|e| ProbeError::File { path: path.into(), reason: e.to_string() })
     }
-}
-
-fn matrix(values: &[f32], dim: usize, device: &Device) -> Tensor<2> {
-    let rows = values.len().checked_div(dim).unwrap_or(0);
-    Tensor::from_data(TensorData::new(values.to_vec(), [rows, dim]), device)
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl MethodConfig {
         let Self::MocoV2 { queue, momentum, temperature, dim, bn_groups } = *self;
         let range =
             |key, value: String, allowed: String| Err(PretrainError::Range { key, value, allowed });
-        if queue == 0 || queue % batch != 0 || queue > 1 << 24 {
+        if queue == 0 || !queue.is_multiple_of(batch) || queue > 1 << 24 {
             let allowed = format!("a multiple of pretrain.batch = {batch}, at most 16,777,216");
             return range("pretrain.method.queue", queue.to_string(), allowed);
         }
@@ -116,7 +116,7 @@ impl MethodConfig {
         if !(1..=65_536).contains(&dim) {
             return range("pretrain.method.dim", dim.to_string(), "1 to 65,536".into());
         }
-        if bn_groups == 0 || batch % bn_groups != 0 {
+        if bn_groups == 0 || !batch.is_multiple_of(bn_groups) {
             let allowed = format!("a divisor of pretrain.batch = {batch}");
             return range("pretrain.method.bn_groups", bn_groups.to_string(), allowed);
         }

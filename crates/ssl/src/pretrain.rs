@@ -1,24 +1,14 @@
-//! The one pretraining loop.
-
-use std::path::Path;
-use std::time::Instant;
+//! The `[pretrain]` table, and pretraining as it says.
 
 use burn::module::Module;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
-use burn::tensor::{Device, Tensor, TensorData};
-use indicatif::{ProgressBar, ProgressStyle};
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, ViewLoader};
 use ssl_backdoor_model::{EncoderConfig, ResNet};
 
-use crate::checkpoint::Checkpoints;
-use crate::method::{Method, MethodConfig, Progress};
-use crate::metrics::JsonLines;
+use crate::method::MethodConfig;
 use crate::moco::Moco;
+use crate::train::{OnEpoch, Recipe, Training, train};
 use crate::{PretrainError, schedule};
 
 /// The `[pretrain]` table.
@@ -114,189 +104,38 @@ impl PretrainConfig {
     }
 }
 
-/// Called after each epoch with the encoder in evaluation mode and the epoch from 0; what it
-/// returns joins the epoch's line in `metrics.jsonl`.
-pub type OnEpoch<'a> = dyn FnMut(&ResNet, usize) -> Result<Map<String, Value>, Box<dyn std::error::Error + Send + Sync>>
-    + 'a;
-
-/// One training: what is trained on what, and where its files go.
-pub struct Pretraining<'a> {
-    /// The `[pretrain]` table, checked.
-    pub config: &'a PretrainConfig,
-    /// The training images, as the victim finds them.
-    pub set: SampleSet,
-    /// Side of a view in pixels.
-    pub size: u32,
-    /// Seed of initial weights, order and views.
-    pub seed: u64,
-    /// A device without autodiff.
-    pub device: &'a Device,
-    /// Threads that prepare batches.
-    pub workers: usize,
-    /// Folder for `metrics.jsonl`, `timing.jsonl` and `checkpoint/`.
-    pub folder: &'a Path,
-    /// Hash of all that decides this training: a checkpoint of another is not resumed.
-    pub identity: &'a str,
-    /// What the progress bar says.
-    pub label: &'a str,
-}
-
 /// The encoder of a run before any training, in evaluation mode: both twins start from it.
 pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> ResNet {
     let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
     config.encoder.init(&mut rng, device).valid()
 }
 
-/// Trains, or goes on from the last checkpoint, and returns the encoder in evaluation mode.
+/// Trains the method of `config` on views of `size` pixels, or goes on from the last checkpoint, and
+/// returns the encoder in evaluation mode.
 ///
 /// # Errors
-/// A loss that is not finite, an image that cannot be read, a file that cannot be written, or
-/// whatever `on_epoch` gives. The last checkpoint is kept.
+/// As [`train`].
 pub fn pretrain(
-    training: &Pretraining<'_>,
+    config: &PretrainConfig,
+    size: u32,
+    training: &Training<'_>,
     on_epoch: &mut OnEpoch<'_>,
 ) -> Result<ResNet, PretrainError> {
     let device = training.device.clone().autodiff();
-    let PretrainConfig { method, encoder, .. } = training.config;
-    match method {
-        MethodConfig::MocoV2 { .. } => {
-            run(training, Moco::new(method, encoder, training.seed, &device), &device, on_epoch)
-        }
-    }
-}
-
-fn sgd(config: &PretrainConfig) -> ModuleOptimizer {
-    // Burn's default dampening is 0.1; PyTorch and the reference have none.
-    let momentum = MomentumConfig::new().with_momentum(config.momentum).with_dampening(0.0);
-    SgdConfig::new()
-        .with_momentum(Some(momentum))
-        .with_weight_decay(Some(WeightDecayConfig::new(config.weight_decay as f32)))
-        .init()
-}
-
-fn run<M: Method>(
-    training: &Pretraining<'_>,
-    mut method: M,
-    device: &Device,
-    on_epoch: &mut OnEpoch<'_>,
-) -> Result<ResNet, PretrainError> {
-    let config = training.config;
-    let plan = EpochPlan { seed: training.seed, images: training.set.len(), batch: config.batch };
-    let steps_per_epoch = plan.steps_per_epoch();
-    let lr = schedule::cosine_per_epoch(config.lr, config.epochs, steps_per_epoch);
-    let mut optimizer = sgd(config);
-
-    let checkpoints = Checkpoints::new(training.folder.join("checkpoint"), training.identity);
-    let start = match checkpoints.latest()? {
-        None => 0,
-        Some((step, folder)) => {
-            (method, optimizer) = checkpoints.load(&folder, method, optimizer)?;
-            step
-        }
+    let blur = config.blur.unwrap_or(size > BLUR_ABOVE);
+    let steps_per_epoch = training.set.len() / config.batch;
+    let recipe = Recipe {
+        views: config.method.views(size, config.crop, blur),
+        batch: config.batch,
+        lr: schedule::cosine_per_epoch(config.lr, config.epochs, steps_per_epoch),
+        momentum: config.momentum,
+        weight_decay: config.weight_decay,
+        checkpoint_every: config.checkpoint_every,
     };
-    let metrics = JsonLines::open(&training.folder.join("metrics.jsonl"), start)?;
-    let timing = JsonLines::open(&training.folder.join("timing.jsonl"), start)?;
-
-    let blur = config.blur.unwrap_or(training.size > BLUR_ABOVE);
-    let views = config.method.views(training.size, config.crop, blur);
-    let set = training.set.clone();
-    let mut loader = ViewLoader::start(set, views, plan, start..lr.len(), training.workers);
-    let bar = progress_bar(training.label, start, lr.len());
-
-    let mut meter = Meter::new();
-    for step in start..lr.len() {
-        let progress = Progress { seed: training.seed, step, epoch: step / steps_per_epoch };
-        let waiting = Instant::now();
-        let Some(batch) = loader.next() else { break };
-        let batch = batch?;
-        meter.waited += waiting.elapsed().as_secs_f64();
-
-        let views = batch.views.into_iter().map(|pixels| to_tensor(pixels, device)).collect();
-        method = method.before_step(&progress);
-        let out = method.forward(views, &progress);
-        let loss: f32 = out.loss.clone().into_scalar();
-        if !loss.is_finite() {
-            bar.abandon();
-            let epoch = progress.epoch;
-            return Err(PretrainError::Loss { loss, step, epoch, lr: lr[step] });
+    match &config.method {
+        method @ MethodConfig::MocoV2 { .. } => {
+            let moco = Moco::new(method, &config.encoder, training.seed, &device);
+            train(training, &recipe, moco, on_epoch)
         }
-        let grads = GradientsParams::from_grads(out.loss.backward(), &method);
-        method = optimizer.step(lr[step], method, grads);
-        method = method.after_step(out.keys, &progress);
-
-        meter.losses.push(loss);
-        bar.set_message(format!("loss {loss:.3}"));
-        bar.inc(1);
-        let done = step + 1;
-        if done.is_multiple_of(steps_per_epoch) {
-            timing.append(&meter.timing(done, config.batch, training.workers))?;
-            let mut line = meter.epoch(progress.epoch, done, lr[step]);
-            let extra = on_epoch(&method.encoder().valid(), progress.epoch)
-                .map_err(|source| PretrainError::OnEpoch { epoch: progress.epoch, source })?;
-            line.extend(extra);
-            metrics.append(&line)?;
-            let due = (progress.epoch + 1).is_multiple_of(config.checkpoint_every);
-            if due || done == lr.len() {
-                checkpoints.save(done, &method, &optimizer)?;
-            }
-            meter = Meter::new();
-        }
-    }
-    bar.finish_and_clear();
-    Ok(method.encoder().valid())
-}
-
-/// `[batch, 3, size, size]` on `device`.
-fn to_tensor(pixels: Pixels, device: &Device) -> Tensor<4> {
-    Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device)
-}
-
-/// Rate and ETA on a terminal, nothing elsewhere.
-fn progress_bar(label: &str, start: usize, total: usize) -> ProgressBar {
-    let bar = ProgressBar::new(total as u64).with_position(start as u64);
-    let template = "{prefix:>12} {wide_bar} {pos}/{len} steps  {per_sec}  ETA {eta}  {msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.set_prefix(label.to_owned());
-    bar.reset_eta();
-    bar
-}
-
-/// What is measured within an epoch.
-struct Meter {
-    since: Instant,
-    waited: f64,
-    losses: Vec<f32>,
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self { since: Instant::now(), waited: 0.0, losses: Vec::new() }
-    }
-
-    /// The epoch's line in `metrics.jsonl`: figures that the seed decides.
-    fn epoch(&self, epoch: usize, step: usize, lr: f64) -> Map<String, Value> {
-        let total: f64 = self.losses.iter().map(|&l| f64::from(l)).sum();
-        let mean = total / self.losses.len().max(1) as f64;
-        Map::from_iter([
-            ("epoch".into(), epoch.into()),
-            ("step".into(), step.into()),
-            ("loss".into(), mean.into()),
-            ("lr".into(), lr.into()),
-        ])
-    }
-
-    /// The epoch's line in `timing.jsonl`: figures of the machine.
-    fn timing(&self, step: usize, batch: usize, workers: usize) -> Map<String, Value> {
-        let seconds = self.since.elapsed().as_secs_f64();
-        let images = (self.losses.len() * batch) as f64;
-        Map::from_iter([
-            ("step".into(), step.into()),
-            ("seconds".into(), seconds.into()),
-            ("images_per_s".into(), (images / seconds).into()),
-            ("wait_share".into(), (self.waited / seconds).into()),
-            ("workers".into(), workers.into()),
-        ])
     }
 }

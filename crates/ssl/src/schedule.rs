@@ -11,9 +11,33 @@ pub fn cosine_per_epoch(lr: f64, epochs: usize, steps_per_epoch: usize) -> Vec<f
         .collect()
 }
 
+/// A learning rate that is multiplied by `factor` once each of the `drops` (shares of the epochs) is
+/// over.
+pub fn step_drops(
+    lr: f64,
+    epochs: usize,
+    steps_per_epoch: usize,
+    drops: &[f64],
+    factor: f64,
+) -> Vec<f64> {
+    let past = |epoch: usize| {
+        drops.iter().filter(|&&drop| epoch >= (drop * epochs as f64).round() as usize).count()
+    };
+    (0..epochs * steps_per_epoch)
+        .map(|step| lr * factor.powi(past(step / steps_per_epoch) as i32))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn drops_come_after_their_epoch() {
+        let lr = step_drops(1.0, 130, 2, &[90.0 / 130.0, 120.0 / 130.0], 0.2);
+        assert_eq!((lr[179], lr[180], lr[239]), (1.0, 0.2, 0.2));
+        assert!((lr[240] - 0.04).abs() < 1e-12 && lr.len() == 260);
+    }
 
     #[test]
     fn starts_at_lr_halves_in_the_middle_and_steps_per_epoch() {

@@ -12,4 +12,4 @@ pub use blur::gaussian_blur;
 pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale};
 pub use crop::{CropBox, random_resized_crop_box};
 pub(crate) use views::to_planes;
-pub use views::{MEAN, MocoViews, STD, Scratch, Views, normalize};
+pub use views::{MEAN, MocoViews, STD, Scratch, Views, WeakViews, normalize};

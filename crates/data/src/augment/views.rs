@@ -73,12 +73,7 @@ impl Views for MocoViews {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        let crop_box = crop::random_resized_crop_box(image.dimensions(), self.crop, rng);
-        if scratch.bytes.dimensions() != (self.size, self.size) {
-            scratch.bytes = RgbImage::new(self.size, self.size);
-        }
-        crop::crop_resize(image, crop_box, &mut scratch.resizer, &mut scratch.bytes);
-        to_planes(&scratch.bytes, out);
+        random_resized_crop(image, self.size, self.crop, rng, scratch, out);
         if rng.random_bool(0.8) {
             color_jitter(out, rng);
         }
@@ -90,10 +85,64 @@ impl Views for MocoViews {
             let side = self.size as usize;
             blur::gaussian_blur(out, side, side, sigma, &mut scratch.blur);
         }
-        if rng.random_bool(0.5) {
-            out.chunks_exact_mut(self.size as usize).for_each(<[f32]>::reverse);
-        }
+        random_flip(out, self.size, rng);
         normalize(out);
+    }
+}
+
+/// One weak view: RandomResizedCrop and flip. What CompReSS sees (protocol 5).
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeakViews {
+    /// Side of a view in pixels.
+    pub size: u32,
+    /// Share of the image's area that a crop takes, low and high.
+    pub crop: (f64, f64),
+}
+
+impl Views for WeakViews {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn size(&self) -> u32 {
+        self.size
+    }
+
+    fn write(
+        &self,
+        _view: usize,
+        image: &RgbImage,
+        rng: &mut ChaCha8Rng,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        random_resized_crop(image, self.size, self.crop, rng, scratch, out);
+        random_flip(out, self.size, rng);
+        normalize(out);
+    }
+}
+
+/// A random crop of `image`, resized, as planes in 0 to 1.
+fn random_resized_crop(
+    image: &RgbImage,
+    size: u32,
+    scale: (f64, f64),
+    rng: &mut ChaCha8Rng,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let crop_box = crop::random_resized_crop_box(image.dimensions(), scale, rng);
+    if scratch.bytes.dimensions() != (size, size) {
+        scratch.bytes = RgbImage::new(size, size);
+    }
+    crop::crop_resize(image, crop_box, &mut scratch.resizer, &mut scratch.bytes);
+    to_planes(&scratch.bytes, out);
+}
+
+/// Mirrors left and right with probability ½.
+fn random_flip(image: &mut [f32], size: u32, rng: &mut ChaCha8Rng) {
+    if rng.random_bool(0.5) {
+        image.chunks_exact_mut(size as usize).for_each(<[f32]>::reverse);
     }
 }
 

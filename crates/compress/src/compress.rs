@@ -1,0 +1,174 @@
+//! CompReSS with two queues and momentum, the variant the paper's defence defaults to (protocol 5).
+
+use burn::module::Module;
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Device, Tensor, s};
+use rand::RngExt;
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{EncoderConfig, KeyQueue, ResNet, init, l2_normalize, update_ema};
+use ssl_backdoor_ssl::{Method, Progress, Step};
+
+use crate::CompressConfig;
+
+/// Which draw of initial weights is the student's: not the one the teacher started from.
+const STUDENT: u64 = 1;
+
+/// A frozen teacher, a student from scratch, its EMA copy, and a bank of past features for each of
+/// teacher and EMA copy.
+#[derive(Module, Debug)]
+pub struct Compress {
+    /// In evaluation mode and without autodiff: not part of the trained state.
+    #[module(skip)]
+    teacher: ResNet,
+    student: ResNet,
+    target: ResNet,
+    teacher_bank: KeyQueue,
+    student_bank: KeyQueue,
+    momentum: f64,
+    temperature: f64,
+}
+
+impl Compress {
+    /// `teacher` is in evaluation mode; the student has the same `encoder` config and starts from
+    /// random weights, its EMA copy equal to it; `bank` rows in each bank. `device` is an autodiff
+    /// device.
+    pub fn new(
+        config: &CompressConfig,
+        teacher: ResNet,
+        encoder: &EncoderConfig,
+        bank: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let network = || {
+            let mut rng = chance::rng(seed, Purpose::Init, 0, 0, STUDENT);
+            encoder.init(&mut rng, device)
+        };
+        // The reference starts its banks uniform in ±1/√(d/3), not of unit norm.
+        let dim = encoder.dim();
+        let bound = 1.0 / (dim as f32 / 3.0).sqrt();
+        let rows = |which| {
+            let mut rng = chance::rng(seed, Purpose::Queue, 0, 0, which);
+            let values = (0..bank * dim).map(|_| rng.random_range(-bound..=bound)).collect();
+            KeyQueue::of(init::matrix(values, dim, device))
+        };
+        Self {
+            teacher,
+            student: network(),
+            target: network().no_grad(),
+            teacher_bank: rows(1),
+            student_bank: rows(2),
+            momentum: config.momentum,
+            temperature: config.temperature,
+        }
+    }
+}
+
+impl Method for Compress {
+    fn before_step(self, _progress: &Progress) -> Self {
+        self
+    }
+
+    /// Teacher, student and EMA copy see the same single view. `keys` holds the teacher's and the
+    /// copy's features side by side.
+    fn forward(&self, views: Vec<Tensor<4>>, _progress: &Progress) -> Step {
+        let Some(view) = views.into_iter().next() else { unreachable!("WeakViews makes one view") };
+        let teacher = l2_normalize(self.teacher.forward(view.clone().inner()));
+        let teacher = Tensor::from_inner(teacher);
+        let copy = l2_normalize(self.target.forward(view.clone())).detach();
+        let student = l2_normalize(self.student.forward(view));
+        let loss = similarity_loss(
+            teacher.clone(),
+            student,
+            self.teacher_bank.rows(),
+            self.student_bank.rows(),
+            self.temperature,
+        );
+        Step { loss, keys: Tensor::cat(vec![teacher, copy], 1) }
+    }
+
+    fn after_step(mut self, keys: Tensor<2>, progress: &Progress) -> Self {
+        let dim = keys.dims()[1] / 2;
+        self.teacher_bank.enqueue(keys.clone().slice(s![.., ..dim]), progress.step);
+        self.student_bank.enqueue(keys.slice(s![.., dim..]), progress.step);
+        let target = update_ema(self.target, &self.student, self.momentum);
+        Self { target, ..self }
+    }
+
+    fn encoder(&self) -> &ResNet {
+        &self.student
+    }
+}
+
+/// KL(p_t ‖ p_s) averaged over the batch, where p_t and p_s are the softmax of the similarities to
+/// the rows of the teacher's and the student's bank. The banks are those *before* the batch enters.
+///
+/// # Shapes
+/// - `teacher`, `student`: `[batch, dim]`, rows of norm 1
+/// - banks: `[K, dim]`, row by row of the same images
+/// - output: `[1]`
+pub fn similarity_loss(
+    teacher: Tensor<2>,
+    student: Tensor<2>,
+    teacher_bank: Tensor<2>,
+    student_bank: Tensor<2>,
+    temperature: f64,
+) -> Tensor<1> {
+    let logits = |x: Tensor<2>, bank: Tensor<2>| x.matmul(bank.transpose()).div_scalar(temperature);
+    let teacher = logits(teacher, teacher_bank);
+    let wanted = softmax(teacher.clone(), 1);
+    let log_wanted = log_softmax(teacher, 1);
+    let got = log_softmax(logits(student, student_bank), 1);
+    (wanted * (log_wanted - got)).sum_dim(1).mean()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_model::Stem;
+
+    fn matrix(values: &[f32], dim: usize) -> Tensor<2> {
+        init::matrix(values.to_vec(), dim, &Device::flex())
+    }
+
+    #[test]
+    fn the_loss_is_the_divergence_by_hand_and_zero_for_a_perfect_student() {
+        let teacher = matrix(&[1.0, 0.0], 2);
+        let student = matrix(&[0.0, 1.0], 2);
+        let bank = matrix(&[1.0, 0.0, 0.0, 1.0], 2);
+        let same =
+            similarity_loss(teacher.clone(), teacher.clone(), bank.clone(), bank.clone(), 0.5);
+        assert!(same.into_scalar::<f32>().abs() < 1e-6);
+        let loss: f32 = similarity_loss(teacher, student, bank.clone(), bank, 0.5).into_scalar();
+        // Logits (2, 0) against (0, 2): p = σ(2) and its mirror image.
+        let p = 1.0 / (1.0 + (-2.0f64).exp());
+        let expected = p * (p / (1.0 - p)).ln() + (1.0 - p) * ((1.0 - p) / p).ln();
+        assert!((f64::from(loss) - expected).abs() < 1e-5, "{loss} {expected}");
+    }
+
+    #[test]
+    fn banks_take_the_features_after_the_loss_and_the_copy_follows_the_student() {
+        let device = Device::flex().autodiff();
+        let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+        let teacher = encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
+        let config = CompressConfig { momentum: 0.5, ..CompressConfig::default() };
+        let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device);
+        let progress = Progress { seed: 1, step: 1, epoch: 0 };
+        let view = Tensor::<4>::from_data(
+            burn::tensor::TensorData::new(
+                (0..4 * 3 * 64).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect::<Vec<_>>(),
+                [4, 3, 8, 8],
+            ),
+            &device,
+        );
+        let step = method.forward(vec![view], &progress);
+        let keys = step.keys.clone();
+        let grads = burn::optim::GradientsParams::from_grads(step.loss.backward(), &method);
+        // Twenty convolutions, twenty scales and twenty shifts of the student; nothing else learns.
+        assert_eq!(grads.len(), 60);
+        method = method.after_step(keys.clone(), &progress);
+        let row = |queue: &KeyQueue| queue.rows().slice(s![4..8, ..]).into_data();
+        assert_eq!(row(&method.teacher_bank), keys.clone().slice(s![.., ..16]).into_data());
+        assert_eq!(row(&method.student_bank), keys.slice(s![.., 16..]).into_data());
+    }
+}

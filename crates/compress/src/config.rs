@@ -1,0 +1,148 @@
+//! The `[defend]` table, and distillation as it says.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::WeakViews;
+use ssl_backdoor_model::{EncoderConfig, ResNet};
+use ssl_backdoor_ssl::{OnEpoch, PretrainError, Recipe, Training, step_drops, train};
+
+use crate::Compress;
+
+/// The `[defend]` table. One arm per defence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DefendConfig {
+    /// CompReSS distillation on a clean part of the training set.
+    Compress(CompressConfig),
+}
+
+/// Settings of CompReSS; the defaults are the reference's (protocol 5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompressConfig {
+    /// Shares of the training set that the defender holds clean, each with a student of its own.
+    pub clean: Vec<f64>,
+    /// Passes over the clean part.
+    pub epochs: usize,
+    /// Images in a step.
+    pub batch: usize,
+    /// Learning rate, times 0.2 after 90/130 and again after 120/130 of the epochs.
+    pub lr: f64,
+    /// EMA momentum of the student's copy.
+    pub momentum: f64,
+    /// Temperature of both softmaxes.
+    pub temperature: f64,
+    /// Most rows of a bank; it is never larger than the clean part.
+    pub bank: usize,
+}
+
+impl Default for CompressConfig {
+    fn default() -> Self {
+        Self {
+            clean: vec![0.25, 0.10, 0.05],
+            epochs: 130,
+            batch: 256,
+            lr: 0.01,
+            momentum: 0.999,
+            temperature: 0.04,
+            bank: 128_000,
+        }
+    }
+}
+
+/// Share of an image's area that a crop takes, low and high.
+const CROP: (f64, f64) = (0.08, 1.0);
+const SGD_MOMENTUM: f64 = 0.9;
+const WEIGHT_DECAY: f64 = 1e-4;
+/// Shares of the epochs after which the learning rate falls, and by how much.
+const DROPS: [f64; 2] = [90.0 / 130.0, 120.0 / 130.0];
+const DROP: f64 = 0.2;
+
+impl CompressConfig {
+    /// Checks every value; `images` is the size of the training set.
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`] that names the key.
+    pub fn check(&self, images: usize) -> Result<(), PretrainError> {
+        let range =
+            |key, value: String, allowed: String| Err(PretrainError::Range { key, value, allowed });
+        let shares = self.clean.iter().all(|share| *share > 0.0 && *share <= 1.0);
+        if self.clean.is_empty() || !shares {
+            let allowed = "a list of shares above 0 and at most 1".into();
+            return range("defend.clean", format!("{:?}", self.clean), allowed);
+        }
+        if !(1..=100_000).contains(&self.epochs) {
+            return range("defend.epochs", self.epochs.to_string(), "1 to 100,000".into());
+        }
+        let smallest = self.clean.iter().copied().fold(1.0, f64::min) * images as f64;
+        if self.batch < 2 || self.batch as f64 > smallest {
+            let allowed = format!("2 to the size of the smallest clean part, {smallest:.0} images");
+            return range("defend.batch", self.batch.to_string(), allowed);
+        }
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return range("defend.lr", self.lr.to_string(), "above 0".into());
+        }
+        if !(0.0..=1.0).contains(&self.momentum) {
+            return range("defend.momentum", self.momentum.to_string(), "0 to 1".into());
+        }
+        if !(self.temperature > 0.0 && self.temperature <= 100.0) {
+            let allowed = "above 0, at most 100".into();
+            return range("defend.temperature", self.temperature.to_string(), allowed);
+        }
+        if self.bank < self.batch {
+            let allowed = format!("defend.batch = {} or more", self.batch);
+            return range("defend.bank", self.bank.to_string(), allowed);
+        }
+        Ok(())
+    }
+
+    /// Rows of a bank for `images` clean images: a multiple of the batch, at most all of them.
+    fn bank_rows(&self, images: usize) -> usize {
+        self.bank.min(images) / self.batch * self.batch
+    }
+}
+
+/// Distils `teacher` (in evaluation mode) into a student of the same architecture on the clean
+/// images of `training`, with views of `size` pixels, or goes on from the last checkpoint.
+///
+/// # Errors
+/// As [`train`].
+pub fn distill(
+    config: &CompressConfig,
+    encoder: &EncoderConfig,
+    teacher: ResNet,
+    size: u32,
+    training: &Training<'_>,
+    on_epoch: &mut OnEpoch<'_>,
+) -> Result<ResNet, PretrainError> {
+    let images = training.set.len();
+    let steps_per_epoch = images / config.batch;
+    let recipe = Recipe {
+        views: Arc::new(WeakViews { size, crop: CROP }),
+        batch: config.batch,
+        lr: step_drops(config.lr, config.epochs, steps_per_epoch, &DROPS, DROP),
+        momentum: SGD_MOMENTUM,
+        weight_decay: WEIGHT_DECAY,
+        checkpoint_every: 1,
+    };
+    let device = training.device.clone().autodiff();
+    let bank = config.bank_rows(images);
+    let method = Compress::new(config, teacher, encoder, bank, training.seed, &device);
+    train(training, &recipe, method, on_epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bank_never_outgrows_the_clean_part() {
+        let config = CompressConfig { batch: 100, ..CompressConfig::default() };
+        assert_eq!(config.bank_rows(1_234), 1_200);
+        assert_eq!(config.bank_rows(1_000_000), 128_000);
+        assert!(config.check(2_000).is_ok());
+        let message = config.check(1_000).unwrap_err().to_string();
+        assert!(message.contains("defend.batch = 100") && message.contains("50 images"));
+    }
+}
