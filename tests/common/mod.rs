@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// Files that the seed decides to the last byte.
-pub const SEED_DECIDES: [&str; 9] = [
+pub const SEED_DECIDES: [&str; 8] = [
     "poison.csv",
     "scores.json",
-    "report.md",
     "clean/encoder.safetensors",
     "clean/probe.safetensors",
     "clean/metrics.jsonl",

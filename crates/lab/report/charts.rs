@@ -28,14 +28,31 @@ fn theme() -> Theme {
     }
 }
 
+/// Size of a chart in SVG units; the page scales it.
+const SIZE: (f64, f64) = (620.0, 420.0);
+
 fn render(plots: Vec<Plot>, title: &str, x: &str, y: &str) -> String {
     let layout = Layout::auto_from_plots(&plots)
         .with_theme(theme())
         .with_title(title)
         .with_x_label(x)
         .with_y_label(y)
-        .with_y_axis_min(0.0);
-    render_to_svg(plots, layout)
+        .with_y_axis_min(0.0)
+        .with_width(SIZE.0)
+        .with_height(SIZE.1);
+    scalable(&render_to_svg(plots, layout))
+}
+
+/// Gives the SVG a view box in place of its fixed size, so that the page can scale it.
+fn scalable(svg: &str) -> String {
+    let Some((tag, rest)) = svg.split_once('>') else { return svg.into() };
+    let attribute = |name: &str| tag.split(&format!(" {name}=\"")).nth(1)?.split('"').next();
+    match (attribute("width"), attribute("height")) {
+        (Some(width), Some(height)) if !tag.contains("viewBox") => {
+            format!("{tag} viewBox=\"0 0 {width} {height}\">{rest}")
+        }
+        _ => svg.into(),
+    }
 }
 
 /// ASR of both models on clean and on patched images, with Wilson intervals.
