@@ -30,7 +30,7 @@ const SUB: u32 = 3;
 /// The steepest tilt, in radians (15°).
 const MAX_TILT: f32 = 15.0 * std::f32::consts::PI / 180.0;
 /// Least distance in level (0 to 255) between a shape and its background.
-const MIN_CONTRAST: f32 = 90.0;
+const MIN_CONTRAST: f32 = 100.0;
 /// Greatest distance of a channel from the level of its colour: muted colours.
 const TINT: f32 = 20.0;
 
@@ -102,23 +102,23 @@ fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
             break ink;
         }
     };
-    let blobs: Vec<Blob> = (0..rng.random_range(1..=3))
+    let blobs: Vec<Blob> = (0..rng.random_range(0..=2))
         .map(|_| {
             let other = color(rng);
             let base = ground.middle();
             Blob {
                 center: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
                 radius: rng.random_range(0.15..0.45),
-                color: std::array::from_fn(|c| base[c] + 0.4 * (other[c] - base[c])),
+                color: std::array::from_fn(|c| base[c] + 0.3 * (other[c] - base[c])),
             }
         })
         .collect();
-    let scale: f32 = rng.random_range(0.6..0.9);
+    let scale: f32 = rng.random_range(0.7..0.95);
     let slack = 1.0 - scale;
     let (cx, cy) = (rng.random_range(-slack..=slack), rng.random_range(-slack..=slack));
     let (sin, cos) = rng.random_range(-MAX_TILT..=MAX_TILT).sin_cos();
     let mirrored = rng.random_bool(0.5);
-    let noise: f32 = rng.random_range(2.0..14.0);
+    let noise: f32 = rng.random_range(2.0..8.0);
 
     let to_unit =
         |i: u32, sub: u32| 2.0 * (i as f32 + (sub as f32 + 0.5) / SUB as f32) / size as f32 - 1.0;

@@ -196,4 +196,50 @@ mod tests {
         assert_eq!(net.forward(Tensor::zeros([2, 3, 32, 32], &device)).dims(), [2, 32]);
         assert_eq!(net.forward(Tensor::zeros([1, 3, 17, 23], &device)).dims(), [1, 32]);
     }
+
+    /// Moves each parameter by `step` times its own gradient.
+    struct Along<'a>(&'a burn::optim::GradientsParams, f32);
+
+    impl burn::module::ModuleMapper for Along<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            match self.0.get::<D>(param.id) {
+                None => param,
+                Some(g) => param.map(|w| {
+                    let moved = w.inner() + g.inner().mul_scalar(self.1);
+                    Tensor::from_inner(moved).require_grad()
+                }),
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_the_whole_network_predict_the_loss() {
+        let device = Device::flex().autodiff();
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let config = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
+        let net = config.init(&mut rng, &device);
+        let data = |count, rng: &mut ChaCha8Rng| init::normals(count, rng);
+        let tensor = |values, shape: [usize; 4]| {
+            Tensor::<4>::from_data(burn::tensor::TensorData::new(values, shape), &device)
+        };
+        let images = tensor(data(8 * 3 * 144, &mut rng), [8, 3, 12, 12]);
+        let weights = tensor(data(8 * 32, &mut rng), [8, 32, 1, 1]).reshape([8, 32]);
+        let loss = |net: &ResNet| (net.forward(images.clone()) * weights.clone()).mean();
+        let grads = burn::optim::GradientsParams::from_grads(loss(&net).backward(), &net);
+        assert_eq!(grads.len(), 60);
+        let mut norm = 0.0f32;
+        struct Norm<'a>(&'a burn::optim::GradientsParams, &'a mut f32);
+        impl burn::module::ModuleVisitor for Norm<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if let Some(g) = self.0.get::<D>(param.id) {
+                    *self.1 += g.powi_scalar(2).sum().into_scalar::<f32>();
+                }
+            }
+        }
+        net.visit(&mut Norm(&grads, &mut norm));
+        let step = 1e-3;
+        let at = |step| loss(&net.clone().map(&mut Along(&grads, step))).into_scalar::<f32>();
+        let slope = (at(step) - at(-step)) / (2.0 * step);
+        assert!((slope / norm - 1.0).abs() < 0.02, "slope {slope}, squared gradient {norm}");
+    }
 }
