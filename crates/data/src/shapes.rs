@@ -7,6 +7,8 @@
 //! mirror image under a rotation by 90° or 180°, so predicting rotations is well posed even with
 //! random flips.
 
+use std::ops::Range;
+
 use rand::RngExt;
 use rayon::prelude::*;
 use ssl_backdoor_trigger::chance::{self, ChaCha8Rng, Purpose};
@@ -29,10 +31,12 @@ pub(crate) enum Split {
 const SUB: u32 = 3;
 /// The steepest tilt, in radians (15°).
 const MAX_TILT: f32 = 15.0 * std::f32::consts::PI / 180.0;
-/// Least distance in level (0 to 255) between a shape and its background.
-const MIN_CONTRAST: f32 = 100.0;
+/// Levels (0 to 255) of backgrounds, of dark and of light shapes: always in contrast.
+const GROUND: Range<f32> = 100.0..155.0;
+const DARK: Range<f32> = 15.0..60.0;
+const LIGHT: Range<f32> = 195.0..240.0;
 /// Greatest distance of a channel from the level of its colour: muted colours.
-const TINT: f32 = 20.0;
+const TINT: f32 = 12.0;
 
 /// `per_class` images of each class in class-interleaved order, `size`×`size` pixels.
 pub(crate) fn draw_set(size: u32, per_class: u32, seed: u64, split: Split) -> Vec<Sample> {
@@ -64,10 +68,8 @@ impl Gradient {
         std::array::from_fn(|c| self.from[c] + t * (self.to[c] - self.from[c]))
     }
 
-    fn random(rng: &mut ChaCha8Rng, spread: f32) -> Self {
-        let from = color(rng);
-        let other = color(rng);
-        let to = std::array::from_fn(|c| from[c] + spread * (other[c] - from[c]));
+    fn random(rng: &mut ChaCha8Rng, levels: Range<f32>) -> Self {
+        let (from, to) = (color(rng, levels.clone()), color(rng, levels));
         let angle = rng.random_range(0.0..std::f32::consts::TAU);
         Self { from, to, direction: (angle.cos(), angle.sin()) }
     }
@@ -77,14 +79,10 @@ impl Gradient {
     }
 }
 
-/// A muted colour: a level with a slight tint.
-fn color(rng: &mut ChaCha8Rng) -> Color {
-    let level = rng.random_range(40.0..215.0);
+/// A muted colour: a level within `levels` with a slight tint.
+fn color(rng: &mut ChaCha8Rng, levels: Range<f32>) -> Color {
+    let level = rng.random_range(levels);
     std::array::from_fn(|_| level + rng.random_range(-TINT..TINT))
-}
-
-fn level(color: Color) -> f32 {
-    color.iter().sum::<f32>() / 3.0
 }
 
 /// A soft-edged disc of background clutter.
@@ -95,16 +93,12 @@ struct Blob {
 }
 
 fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
-    let ground = Gradient::random(rng, 0.4);
-    let ink = loop {
-        let ink = Gradient::random(rng, 0.3);
-        if (level(ink.middle()) - level(ground.middle())).abs() >= MIN_CONTRAST {
-            break ink;
-        }
-    };
+    let ground = Gradient::random(rng, GROUND);
+    let ink = if rng.random_bool(0.5) { DARK } else { LIGHT };
+    let ink = Gradient::random(rng, ink);
     let blobs: Vec<Blob> = (0..rng.random_range(0..=2))
         .map(|_| {
-            let other = color(rng);
+            let other = color(rng, DARK.start..LIGHT.end);
             let base = ground.middle();
             Blob {
                 center: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
@@ -113,7 +107,7 @@ fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
             }
         })
         .collect();
-    let scale: f32 = rng.random_range(0.7..0.95);
+    let scale: f32 = rng.random_range(0.42..0.6);
     let slack = 1.0 - scale;
     let (cx, cy) = (rng.random_range(-slack..=slack), rng.random_range(-slack..=slack));
     let (sin, cos) = rng.random_range(-MAX_TILT..=MAX_TILT).sin_cos();
