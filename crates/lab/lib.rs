@@ -13,5 +13,5 @@ mod stages;
 
 pub use config::{ConfigError, Experiment, PoisonConfig};
 pub use run_folder::RunFolder;
-pub use scores::{CLEAN, RunScores};
+pub use scores::RunScores;
 pub use stages::{Stage, run};

@@ -7,9 +7,8 @@ use ssl_backdoor_data::Eval;
 use ssl_backdoor_probe::{NetAsr, Scores};
 use ssl_backdoor_trigger::Rates;
 
-/// Key of a model's or an image set's clean side; the other sides are [`BACKDOORED`] and
-/// [`PATCHED`].
-pub const CLEAN: &str = "clean";
+/// Key of the twin trained on clean images, and of images without the trigger.
+pub(crate) const CLEAN: &str = "clean";
 /// Key of the model trained on the poisoned set.
 pub(crate) const BACKDOORED: &str = "backdoored";
 /// Key of the encoder before any training.
