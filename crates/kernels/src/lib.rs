@@ -16,6 +16,8 @@ mod conv;
 #[cfg(feature = "flex")]
 mod extension;
 #[cfg(feature = "flex")]
+mod gather;
+#[cfg(feature = "flex")]
 mod norm;
 #[cfg(feature = "flex")]
 mod path;
