@@ -57,11 +57,6 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// The folder itself.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Makes a sub-folder.
     ///
     /// # Errors

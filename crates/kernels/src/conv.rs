@@ -38,6 +38,14 @@ impl Geometry {
         self.width.div_ceil(self.stride)
     }
 
+    /// What each output pixel reads of the images.
+    fn gather(&self) -> Gather {
+        let rows = Axis::forward(self.height, self.out_height(), self.kernel, self.stride);
+        let columns = Axis::forward(self.width, self.out_width(), self.kernel, self.stride);
+        let input = [self.height, self.width, self.channels];
+        Gather::new(input, &rows, &columns, [self.out_width(), self.out])
+    }
+
     fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
@@ -45,10 +53,7 @@ impl Geometry {
 
 /// `images` `[batch, height, width, channels]` to `[batch, out height, out width, out]`.
 pub(crate) fn forward(path: Path, g: Geometry, images: &[f32], weight: &[f32], out: &mut [f32]) {
-    let rows = Axis::forward(g.height, g.out_height(), g.kernel, g.stride);
-    let columns = Axis::forward(g.width, g.out_width(), g.kernel, g.stride);
-    let input = [g.height, g.width, g.channels];
-    let gather = Gather::new(input, &rows, &columns, [g.out_width(), g.out]);
+    let gather = g.gather();
     let packed = gather.pack(|(ky, kx), from, to| {
         weight[((to * g.channels + from) * g.kernel + ky) * g.kernel + kx]
     });
@@ -87,10 +92,7 @@ pub(crate) fn weight_gradient(
     gradient: &[f32],
     out: &mut [f32],
 ) {
-    let rows = Axis::forward(g.height, g.out_height(), g.kernel, g.stride);
-    let columns = Axis::forward(g.width, g.out_width(), g.kernel, g.stride);
-    let input = [g.height, g.width, g.channels];
-    let gather = Gather::new(input, &rows, &columns, [g.out_width(), g.out]);
+    let gather = g.gather();
     let (image, result) = (images.len() / g.batch, gradient.len() / g.batch);
     let chunk = g.batch.div_ceil(CHUNKS);
     let ranges: Vec<Range<usize>> =
@@ -103,7 +105,12 @@ pub(crate) fn weight_gradient(
             let mut padded = vec![0.0; gather.padded_len() + ROWS];
             let mut spare = vec![0.0; result + LANES];
             for i in range {
-                copy_inside(&images[i * image..(i + 1) * image], input, gather.pad, &mut padded);
+                copy_inside(
+                    &images[i * image..(i + 1) * image],
+                    gather.input,
+                    gather.pad,
+                    &mut padded,
+                );
                 spare[..result].copy_from_slice(&gradient[i * result..(i + 1) * result]);
                 outer_image(path, &gather, &padded, &spare, &mut sums);
             }
