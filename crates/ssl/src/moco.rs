@@ -133,6 +133,10 @@ pub fn info_nce(query: Tensor<2>, key: Tensor<2>, queue: Tensor<2>, temperature:
 }
 
 #[cfg(test)]
+#[path = "moco_golden.rs"]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use ssl_backdoor_model::Stem;

@@ -59,7 +59,8 @@ pub struct Recipe {
     pub checkpoint_every: usize,
 }
 
-fn sgd(recipe: &Recipe) -> ModuleOptimizer {
+/// SGD as PyTorch's: no dampening, no Nesterov.
+pub(crate) fn sgd(recipe: &Recipe) -> ModuleOptimizer {
     // Burn's default dampening is 0.1; PyTorch and the reference have none.
     let momentum = MomentumConfig::new().with_momentum(recipe.momentum).with_dampening(0.0);
     SgdConfig::new()
