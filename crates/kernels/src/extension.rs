@@ -3,15 +3,15 @@
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::tensor::{Device, Tensor, TensorData, s};
 use burn_flex::FlexTensor;
 
-use crate::Norm;
-use crate::conv::{self, Geometry};
-use crate::norm::{self, After};
+use crate::conv::Geometry;
+use crate::layer::{self, BlockSaved, BlockUnits, LayerSaved, Unit, UnitGradients};
 use crate::path::{Path, path};
 
 /// Do the kernels run on this device?
@@ -20,80 +20,126 @@ pub(crate) fn takes(device: &Device) -> bool {
     path() != Path::Off && matches!(plain.as_dispatch(), DispatchDevice::Flex(_))
 }
 
-/// How `norm_act` ends: numbers, because an extension's arguments are plain values.
+/// What is no tensor in an operation.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending {
+pub struct Settings {
+    stride: usize,
     epsilon: f64,
+    /// Whether the statistics are those of the batch, not the given ones.
     of_batch: bool,
-    has_residual: bool,
-    relu: bool,
+    /// Whether a block has a downsampling.
+    down: bool,
 }
 
-/// The operations that the kernels replace. Where there is no residual, the images stand in for it.
+/// The operations. Where a tensor is not needed, another stands in for it. The second output is
+/// `[mean, variance]` of each unit, one unit after the other, `[2 · channels of all]`.
 #[backend_extension(Autodiff, Flex)]
 pub trait Kernels: Backend {
-    /// See [`crate::conv2d`].
-    fn conv2d(
+    /// See [`crate::conv_norm_relu`].
+    fn conv_norm_relu(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        stride: usize,
-    ) -> FloatTensor<Self>;
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// See [`crate::channel_statistics`].
-    fn channel_statistics(images: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// See [`crate::norm_act`].
-    fn norm_act(
+    /// See [`crate::basic_block`].
+    #[allow(clippy::too_many_arguments, reason = "the parameters of three units")]
+    fn basic_block(
         images: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        ending: Ending,
-    ) -> FloatTensor<Self>;
+        weight1: FloatTensor<Self>,
+        scale1: FloatTensor<Self>,
+        shift1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        scale2: FloatTensor<Self>,
+        shift2: FloatTensor<Self>,
+        weight_down: FloatTensor<Self>,
+        scale_down: FloatTensor<Self>,
+        shift_down: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
-pub(crate) fn conv2d(images: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
-    let (images, weight) = (images.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as Kernels>::conv2d(images, weight, stride))
-}
-
-pub(crate) fn channel_statistics(images: Tensor<4>) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as Kernels>::channel_statistics(images.into_dispatch()))
-}
-
-pub(crate) fn norm_act(
-    images: Tensor<4>,
-    norm: Norm,
-    residual: Option<Tensor<4>>,
-    relu: bool,
-) -> Tensor<4> {
-    let ending = Ending {
-        epsilon: norm.epsilon,
-        of_batch: norm.of_batch,
-        has_residual: residual.is_some(),
-        relu,
+pub(crate) fn conv_norm_relu(images: Tensor<4>, unit: crate::Unit) -> (Tensor<4>, Tensor<2>) {
+    let channels = unit.scale.dims()[0];
+    let settings = Settings {
+        stride: unit.stride,
+        epsilon: unit.epsilon,
+        of_batch: unit.running.is_none(),
+        down: false,
     };
-    let residual = residual.unwrap_or_else(|| images.clone());
-    Tensor::from_dispatch(<Dispatch as Kernels>::norm_act(
+    let running = unit.running.map_or_else(|| unit.scale.clone(), |r| r.reshape([2 * channels]));
+    let (out, stats) = <Dispatch as Kernels>::conv_norm_relu(
         images.into_dispatch(),
-        norm.weight.into_dispatch(),
-        norm.bias.into_dispatch(),
-        norm.statistics.into_dispatch(),
-        residual.into_dispatch(),
-        ending,
-    ))
+        unit.weight.into_dispatch(),
+        unit.scale.into_dispatch(),
+        unit.shift.into_dispatch(),
+        running.into_dispatch(),
+        settings,
+    );
+    let stats = Tensor::<1>::from_dispatch(stats);
+    (Tensor::from_dispatch(out), stats.reshape([2, channels]))
 }
 
-/// A zeroed tensor of 32-bit floats.
-fn zeros(shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::empty(shape.into(), DType::F32)
+pub(crate) fn basic_block(
+    images: Tensor<4>,
+    first: crate::Unit,
+    second: crate::Unit,
+    down: Option<crate::Unit>,
+) -> (Tensor<4>, Vec<Tensor<2>>) {
+    let settings = Settings {
+        stride: first.stride,
+        epsilon: first.epsilon,
+        of_batch: first.running.is_none(),
+        down: down.is_some(),
+    };
+    let all = [Some(&first), Some(&second), down.as_ref()];
+    let channels: Vec<usize> = all.iter().flatten().map(|u| u.scale.dims()[0]).collect();
+    let running: Vec<Tensor<1>> = all
+        .iter()
+        .flatten()
+        .filter_map(|u| u.running.clone().map(|r| r.reshape([2 * u.scale.dims()[0]])))
+        .collect();
+    let running = if running.is_empty() { first.scale.clone() } else { Tensor::cat(running, 0) };
+    let down = down.unwrap_or_else(|| second.clone());
+    let (out, stats) = <Dispatch as Kernels>::basic_block(
+        images.into_dispatch(),
+        first.weight.into_dispatch(),
+        first.scale.into_dispatch(),
+        first.shift.into_dispatch(),
+        second.weight.into_dispatch(),
+        second.scale.into_dispatch(),
+        second.shift.into_dispatch(),
+        down.weight.into_dispatch(),
+        down.scale.into_dispatch(),
+        down.shift.into_dispatch(),
+        running.into_dispatch(),
+        settings,
+    );
+    let stats = Tensor::<1>::from_dispatch(stats);
+    let mut at = 0;
+    let split = channels.iter().map(|&channels| {
+        let part = stats.clone().slice(s![at..at + 2 * channels]);
+        at += 2 * channels;
+        part.reshape([2, channels])
+    });
+    (Tensor::from_dispatch(out), split.collect())
+}
+
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 fn vector(values: Vec<f32>) -> FlexTensor {
-    let mut tensor = zeros([values.len()]);
-    tensor.storage_mut::<f32>().copy_from_slice(&values);
-    tensor
+    let len = values.len();
+    tensor(values, [len])
+}
+
+fn zeros(like: &FlexTensor) -> FlexTensor {
+    FlexTensor::empty(like.layout().shape().clone(), like.dtype())
 }
 
 fn dims(tensor: &FlexTensor) -> [usize; 4] {
@@ -101,185 +147,296 @@ fn dims(tensor: &FlexTensor) -> [usize; 4] {
     std::array::from_fn(|i| shape[i])
 }
 
-fn geometry(images: &FlexTensor, weight: &FlexTensor, stride: usize) -> Geometry {
-    let [batch, height, width, channels] = dims(images);
-    let [out, _, kernel, _] = dims(weight);
-    Geometry { batch, height, width, channels, out, kernel, stride }
+/// Weight, scale and shift of a unit, contiguous.
+#[derive(Debug, Clone)]
+struct Parameters([FlexTensor; 3]);
+
+impl Parameters {
+    fn new(weight: FlexTensor, scale: FlexTensor, shift: FlexTensor) -> Self {
+        Self([weight, scale, shift].map(|t| t.to_contiguous()))
+    }
+
+    fn unit(&self, input: [usize; 4], stride: usize, epsilon: f64) -> Unit<'_> {
+        let [weight, scale, shift] = &self.0;
+        let [batch, height, width, channels] = input;
+        let [out, _, kernel, _] = dims(weight);
+        let geometry = Geometry { batch, height, width, channels, out, kernel, stride };
+        let (weight, scale, shift) = (weight.storage(), scale.storage(), shift.storage());
+        Unit { geometry, weight, scale, shift, epsilon }
+    }
+}
+
+/// Outputs of a convolution as a tensor.
+fn outputs(values: Vec<f32>, g: &Geometry) -> FlexTensor {
+    tensor(values, [g.batch, g.out_height(), g.out_width(), g.out])
+}
+
+/// A layer with what the way back needs.
+fn full_layer(
+    images: &FlexTensor,
+    parameters: &Parameters,
+    running: &FlexTensor,
+    settings: Settings,
+) -> ([FlexTensor; 2], Vec<f32>) {
+    let unit = parameters.unit(dims(images), settings.stride, settings.epsilon);
+    let running = running.to_contiguous();
+    let fixed = (!settings.of_batch).then(|| running.storage());
+    let done = layer::layer(path(), images.storage(), &unit, fixed);
+    ([done.out, done.y].map(|values| outputs(values, &unit.geometry)), done.stats)
+}
+
+/// The units of a block.
+fn units<'a>(
+    all: &'a [Parameters; 3],
+    images: &FlexTensor,
+    Settings { stride, epsilon, down, .. }: Settings,
+) -> BlockUnits<'a> {
+    let input = dims(images);
+    let first = all[0].unit(input, stride, epsilon);
+    let g = first.geometry;
+    let between = [g.batch, g.out_height(), g.out_width(), g.out];
+    let second = all[1].unit(between, 1, epsilon);
+    BlockUnits { first, second, down: down.then(|| all[2].unit(input, stride, epsilon)) }
+}
+
+/// `[mean, variance]` of each unit out of one vector.
+fn split<'a>(stats: &'a [f32], units: &BlockUnits) -> [&'a [f32]; 3] {
+    let (first, rest) = stats.split_at(2 * units.first.geometry.out);
+    let (second, down) = rest.split_at(2 * units.second.geometry.out);
+    [first, second, down]
+}
+
+/// A block with what the way back needs: output, y1, y2, yd, statistics.
+fn full_block(
+    images: &FlexTensor,
+    all: &[Parameters; 3],
+    running: &FlexTensor,
+    settings: Settings,
+) -> ([FlexTensor; 4], Vec<f32>) {
+    let units = units(all, images, settings);
+    let running = running.to_contiguous();
+    let fixed = (!settings.of_batch).then(|| split(running.storage(), &units));
+    let done = layer::block(path(), images.storage(), &units, fixed);
+    let g = &units.second.geometry;
+    let [out, y1, y2] = [done.out, done.y1, done.y2].map(|values| outputs(values, g));
+    ([out, y1, y2, vector(done.yd)], done.stats.concat())
 }
 
 impl Kernels for Flex {
-    fn conv2d(images: FlexTensor, weight: FlexTensor, stride: usize) -> FlexTensor {
-        let (images, weight) = (images.to_contiguous(), weight.to_contiguous());
-        let g = geometry(&images, &weight, stride);
-        let mut out = zeros([g.batch, g.out_height(), g.out_width(), g.out]);
-        conv::forward(path(), g, images.storage(), weight.storage(), out.storage_mut());
-        out
-    }
-
-    fn channel_statistics(images: FlexTensor) -> FlexTensor {
-        let images = images.to_contiguous();
-        let mut out = zeros([2, dims(&images)[3]]);
-        norm::statistics(path(), images.storage(), out.storage_mut());
-        out
-    }
-
-    fn norm_act(
+    fn conv_norm_relu(
         images: FlexTensor,
         weight: FlexTensor,
-        bias: FlexTensor,
-        statistics: FlexTensor,
-        residual: FlexTensor,
-        ending: Ending,
-    ) -> FlexTensor {
-        let [images, weight, bias, statistics, residual] =
-            [images, weight, bias, statistics, residual].map(|t| t.to_contiguous());
-        let affine = norm::scale_shift(
-            weight.storage(),
-            bias.storage(),
-            statistics.storage(),
-            ending.epsilon,
-        );
-        let residual = ending.has_residual.then(|| residual.storage());
-        let mut out = zeros(dims(&images));
-        let after = After { residual, relu: ending.relu };
-        norm::forward(path(), images.storage(), &affine, after, out.storage_mut());
-        out
+        scale: FlexTensor,
+        shift: FlexTensor,
+        running: FlexTensor,
+        settings: Settings,
+    ) -> (FlexTensor, FlexTensor) {
+        let parameters = Parameters::new(weight, scale, shift);
+        let ([out, _], stats) =
+            full_layer(&images.to_contiguous(), &parameters, &running, settings);
+        (out, vector(stats))
+    }
+
+    fn basic_block(
+        images: FlexTensor,
+        weight1: FlexTensor,
+        scale1: FlexTensor,
+        shift1: FlexTensor,
+        weight2: FlexTensor,
+        scale2: FlexTensor,
+        shift2: FlexTensor,
+        weight_down: FlexTensor,
+        scale_down: FlexTensor,
+        shift_down: FlexTensor,
+        running: FlexTensor,
+        settings: Settings,
+    ) -> (FlexTensor, FlexTensor) {
+        let images = images.to_contiguous();
+        let all = [
+            Parameters::new(weight1, scale1, shift1),
+            Parameters::new(weight2, scale2, shift2),
+            Parameters::new(weight_down, scale_down, shift_down),
+        ];
+        if settings.of_batch {
+            let ([out, ..], stats) = full_block(&images, &all, &running, settings);
+            return (out, vector(stats));
+        }
+        let units = units(&all, &images, settings);
+        let running = running.to_contiguous();
+        let fixed = split(running.storage(), &units);
+        let out = layer::block_fixed(path(), images.storage(), &units, fixed);
+        (outputs(out, &units.second.geometry), running)
+    }
+}
+
+/// Registers the gradients of a unit's parameters where they are wanted.
+fn register(grads: &mut Gradients, nodes: [Option<NodeId>; 3], found: UnitGradients, of: &Parameters) {
+    let [weight, scale, shift] = nodes;
+    if let Some(node) = weight {
+        grads.register::<Flex>(node, tensor(found.weight, dims(&of.0[0])));
+    }
+    if let Some(node) = scale {
+        grads.register::<Flex>(node, vector(found.scale));
+    }
+    if let Some(node) = shift {
+        grads.register::<Flex>(node, vector(found.shift));
+    }
+}
+
+#[derive(Debug)]
+struct LayerBackward;
+
+#[derive(Debug, Clone)]
+struct LayerState {
+    images: FlexTensor,
+    parameters: Parameters,
+    /// Output and convolution.
+    results: [FlexTensor; 2],
+    stats: Vec<f32>,
+    settings: Settings,
+}
+
+impl Backward<Flex, 4> for LayerBackward {
+    type State = LayerState;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 4>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [of_images, weight, scale, shift] = ops.parents.map(|node| node.map(|n| n.id));
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let LayerState { images, parameters, results, stats, settings } = ops.state;
+        let unit = parameters.unit(dims(&images), settings.stride, settings.epsilon);
+        let [out, y] = results.each_ref().map(|t| t.storage());
+        let saved = LayerSaved { out, y, stats: &stats, of_batch: settings.of_batch };
+        let mut dx = of_images.as_ref().map(|_| zeros(&images));
+        let into = dx.as_mut().map(|t| t.storage_mut());
+        let x = images.storage();
+        let found = layer::layer_backward(path(), x, &unit, &saved, gradient.storage(), into);
+        if let (Some(node), Some(dx)) = (of_images, dx) {
+            grads.register::<Flex>(node, dx);
+        }
+        register(grads, [weight, scale, shift], found, &parameters);
+    }
+}
+
+#[derive(Debug)]
+struct BlockBackward;
+
+#[derive(Debug, Clone)]
+struct BlockState {
+    images: FlexTensor,
+    all: [Parameters; 3],
+    /// Output and convolutions.
+    results: [FlexTensor; 4],
+    stats: Vec<f32>,
+    settings: Settings,
+}
+
+impl Backward<Flex, 10> for BlockBackward {
+    type State = BlockState;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 10>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [of_images, w1, s1, h1, w2, s2, h2, wd, sd, hd] =
+            ops.parents.map(|node| node.map(|n| n.id));
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let BlockState { images, all, results, stats, settings } = ops.state;
+        let units = units(&all, &images, settings);
+        let [out, y1, y2, yd] = results.each_ref().map(|t| t.storage());
+        let stats = split(&stats, &units);
+        let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: settings.of_batch };
+        let mut dx = of_images.as_ref().map(|_| zeros(&images));
+        let into = dx.as_mut().map(|t| t.storage_mut());
+        let x = images.storage();
+        let (one, two, down) =
+            layer::block_backward(path(), x, &units, &saved, gradient.storage(), into);
+        if let (Some(node), Some(dx)) = (of_images, dx) {
+            grads.register::<Flex>(node, dx);
+        }
+        register(grads, [w1, s1, h1], one, &all[0]);
+        register(grads, [w2, s2, h2], two, &all[1]);
+        if let Some(down) = down {
+            register(grads, [wd, sd, hd], down, &all[2]);
+        }
     }
 }
 
 impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
-    fn conv2d(
+    fn conv_norm_relu(
         images: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        stride: usize,
-    ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct ConvBackward;
-
-        impl Backward<Flex, 2> for ConvBackward {
-            type State = (FlexTensor, FlexTensor, usize);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 2>,
-                grads: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let [of_images, of_weight] = ops.parents;
-                let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-                let (images, weight, stride) = ops.state;
-                let g = geometry(&images, &weight, stride);
-                if let Some(node) = of_images {
-                    let mut out = zeros(dims(&images));
-                    let weight = weight.storage();
-                    let gradient = gradient.storage();
-                    conv::input_gradient(path(), g, gradient, weight, out.storage_mut());
-                    grads.register::<Flex>(node.id, out);
-                }
-                if let Some(node) = of_weight {
-                    let mut out = zeros(dims(&weight));
-                    let images = images.storage();
-                    let gradient = gradient.storage();
-                    conv::weight_gradient(path(), g, images, gradient, out.storage_mut());
-                    grads.register::<Flex>(node.id, out);
-                }
-            }
-        }
-
-        let nodes = [images.node(), weight.node()];
-        let images = images.into_primitive().to_contiguous();
-        let weight = weight.into_primitive().to_contiguous();
-        let out = Flex::conv2d(images.clone(), weight.clone(), stride);
-        match ConvBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((images, weight, stride), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
-    }
-
-    fn channel_statistics(images: FloatTensor<Self>) -> FloatTensor<Self> {
-        FloatTensor::<Self>::new(Flex::channel_statistics(images.into_primitive()))
-    }
-
-    fn norm_act(
-        images: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        ending: Ending,
-    ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct NormBackward;
-
-        #[derive(Debug, Clone)]
-        struct Saved {
-            images: FlexTensor,
-            weight: FlexTensor,
-            statistics: FlexTensor,
-            output: FlexTensor,
-            ending: Ending,
-        }
-
-        impl Backward<Flex, 4> for NormBackward {
-            type State = Saved;
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 4>,
-                grads: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let [of_images, of_weight, of_bias, of_residual] = ops.parents;
-                let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-                let Saved { images, weight, statistics, output, ending } = ops.state;
-                let shape = dims(&images);
-                let of_residual = of_residual.filter(|_| ending.has_residual);
-                let mut dx = zeros(shape);
-                let mut dresidual = of_residual.as_ref().map(|_| zeros(shape));
-                let start = norm::Backward {
-                    gradient: gradient.storage(),
-                    output: ending.relu.then(|| output.storage()),
-                    x: images.storage(),
-                    weight: weight.storage(),
-                    stats: statistics.storage(),
-                    epsilon: ending.epsilon,
-                    of_batch: ending.of_batch,
-                };
-                let into = dresidual.as_mut().map(|t| t.storage_mut());
-                let found = norm::backward(path(), &start, dx.storage_mut(), into);
-                if let Some(node) = of_images {
-                    grads.register::<Flex>(node.id, dx);
-                }
-                if let Some(node) = of_weight {
-                    grads.register::<Flex>(node.id, vector(found.weight));
-                }
-                if let Some(node) = of_bias {
-                    grads.register::<Flex>(node.id, vector(found.bias));
-                }
-                if let (Some(node), Some(dresidual)) = (of_residual, dresidual) {
-                    grads.register::<Flex>(node.id, dresidual);
-                }
-            }
-        }
-
-        let nodes = [images.node(), weight.node(), bias.node(), residual.node()];
-        let [images, weight, bias, statistics, residual] =
-            [images, weight, bias, statistics, residual]
-                .map(|t| t.into_primitive().to_contiguous());
-        let output = Flex::norm_act(
-            images.clone(),
-            weight.clone(),
-            bias,
-            statistics.clone(),
-            residual,
-            ending,
-        );
-        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [images.node(), weight.node(), scale.node(), shift.node()];
+        let [images, weight, scale, shift, running] =
+            [images, weight, scale, shift, running].map(|t| t.into_primitive());
+        match LayerBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let saved = Saved { images, weight, statistics, output: output.clone(), ending };
-                prep.finish(saved, output)
+                let images = images.to_contiguous();
+                let parameters = Parameters::new(weight, scale, shift);
+                let (results, stats) = full_layer(&images, &parameters, &running, settings);
+                let (out, second) = (results[0].clone(), vector(stats.clone()));
+                let state = LayerState { images, parameters, results, stats, settings };
+                (prep.finish(state, out), FloatTensor::<Self>::new(second))
             }
-            OpsKind::UnTracked(prep) => prep.finish(output),
+            OpsKind::UnTracked(prep) => {
+                let (out, stats) =
+                    Flex::conv_norm_relu(images, weight, scale, shift, running, settings);
+                (prep.finish(out), FloatTensor::<Self>::new(stats))
+            }
+        }
+    }
+
+    fn basic_block(
+        images: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        scale1: FloatTensor<Self>,
+        shift1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        scale2: FloatTensor<Self>,
+        shift2: FloatTensor<Self>,
+        weight_down: FloatTensor<Self>,
+        scale_down: FloatTensor<Self>,
+        shift_down: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let tracked = [
+            images, weight1, scale1, shift1, weight2, scale2, shift2, weight_down, scale_down,
+            shift_down,
+        ];
+        let nodes = tracked.each_ref().map(|t| t.node());
+        let [images, w1, s1, h1, w2, s2, h2, wd, sd, hd] = tracked.map(|t| t.into_primitive());
+        let running = running.into_primitive();
+        match BlockBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let images = images.to_contiguous();
+                let all = [
+                    Parameters::new(w1, s1, h1),
+                    Parameters::new(w2, s2, h2),
+                    Parameters::new(wd, sd, hd),
+                ];
+                let (results, stats) = full_block(&images, &all, &running, settings);
+                let (out, second) = (results[0].clone(), vector(stats.clone()));
+                let state = BlockState { images, all, results, stats, settings };
+                (prep.finish(state, out), FloatTensor::<Self>::new(second))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (out, stats) = Flex::basic_block(
+                    images, w1, s1, h1, w2, s2, h2, wd, sd, hd, running, settings,
+                );
+                (prep.finish(out), FloatTensor::<Self>::new(stats))
+            }
         }
     }
 }

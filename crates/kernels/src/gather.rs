@@ -1,273 +1,389 @@
-//! The gather: each output pixel sums, over a list of taps, the input channels at a fixed offset from
-//! its base times a block of weights. A tile of output pixels × output channels stays in registers
-//! over all taps and input channels.
-
-use rayon::prelude::*;
+//! The gather: each output pixel sums, over the rows of a kernel, runs of inputs at fixed offsets from
+//! its base times a block of weights.
+//!
+//! In channels-last layout the taps of one kernel row lie side by side, so a 3×3 kernel is three runs
+//! of 3 × channels floats. A tile of output pixels × output channels stays in registers over a slab of
+//! weights small enough for the first-level cache; the slab serves all pixels of a group of images
+//! before the next one is read.
 
 use crate::path::Path;
 use crate::simd::{Four, Simd};
 
-/// Output channels in a block of packed weights: two AVX-512 registers.
-pub(crate) const LANES: usize = 32;
+/// Floats of weights in a slab: 36 kB.
+const SLAB: usize = 9216;
 
-/// Position and offsets of a gather, along one axis.
+/// Position and offsets of a gather along one axis.
 pub(crate) struct Axis {
-    /// Zeros before and after the input.
-    pad: (usize, usize),
     /// Padded input positions of the outputs' bases.
     bases: Vec<usize>,
     /// Positions of the outputs.
     outs: Vec<usize>,
-    /// Kernel index and offset from the base, for each tap.
-    taps: Vec<(usize, usize)>,
+    /// Kernel indices in the order of their offsets, which are consecutive.
+    kernel: Vec<usize>,
+    /// Zeros needed before and after the input.
+    pub pad: (usize, usize),
 }
 
 impl Axis {
-    /// Forward: output o reads input `o · stride + k − half`.
-    pub fn forward(len: usize, out: usize, kernel: usize, stride: usize) -> Self {
+    /// Forward: output o reads input `o · stride + k − half`. `before` zeros precede the input, at
+    /// least half the kernel.
+    pub fn forward(len: usize, out: usize, kernel: usize, stride: usize, before: usize) -> Self {
         let half = kernel / 2;
         let last = (out - 1) * stride + kernel - 1;
         Self {
-            pad: (half, (last + 1).saturating_sub(half + len)),
-            bases: (0..out).map(|o| o * stride).collect(),
+            bases: (0..out).map(|o| o * stride + before - half).collect(),
             outs: (0..out).collect(),
-            taps: (0..kernel).map(|k| (k, k)).collect(),
+            kernel: (0..kernel).collect(),
+            pad: (half, (last + 1).saturating_sub(half + len)),
         }
     }
 
-    /// Input gradient at the positions i ≡ `residue` (mod stride): i = t · stride + residue reads
-    /// the output gradient at `(i + half − k) / stride` for each k where that is whole.
-    pub fn backward(len: usize, out: usize, kernel: usize, stride: usize, residue: usize) -> Self {
+    /// Input gradient at the positions i ≡ `residue` (mod stride): i reads the output gradient at
+    /// `(i + half − k) / stride` for each k where that is whole. `before` zeros precede the gradient,
+    /// at least `pad.0`.
+    pub fn backward(
+        len: usize,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        residue: usize,
+        before: usize,
+    ) -> Self {
         let half = kernel / 2;
         let outs: Vec<usize> = (residue..len).step_by(stride).collect();
-        let offsets: Vec<(usize, i64)> = (0..kernel)
+        // Falling k: rising offsets.
+        let taps: Vec<usize> = (0..kernel)
+            .rev()
             .filter(|k| (residue + half + stride * kernel - k).is_multiple_of(stride))
-            .map(|k| (k, (residue as i64 + half as i64 - k as i64) / stride as i64))
             .collect();
-        let low = offsets.iter().map(|(_, at)| -at).max().unwrap_or(0).max(0) as usize;
-        let high = offsets.iter().map(|(_, at)| *at).max().unwrap_or(0).max(0) as usize;
+        let offset = |k: usize| (residue as i64 + half as i64 - k as i64) / stride as i64;
+        let first = taps.first().map_or(0, |&k| offset(k));
+        let last = taps.last().map_or(0, |&k| offset(k));
+        let low = (-first).max(0) as usize;
+        let end = outs.len() as i64 + last;
+        let base = |t: usize| (t as i64 + before as i64 + first).max(0) as usize;
         Self {
-            pad: (low, (outs.len() + high).saturating_sub(out)),
-            bases: (0..outs.len()).collect(),
+            bases: (0..outs.len()).map(base).collect(),
             outs,
-            taps: offsets.iter().map(|&(k, at)| (k, (at + low as i64) as usize)).collect(),
+            kernel: taps,
+            pad: (low, (end - out as i64).max(0) as usize),
         }
     }
 }
 
-/// A gather over whole images.
-pub(crate) struct Gather {
-    /// Height, width and channels of the input.
-    pub input: [usize; 3],
+/// A padded image, or a group of them: rows of channels with zeros around.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Padded {
+    /// Height, width and channels inside.
+    pub inner: [usize; 3],
     /// Zeros before and after, for rows and columns.
     pub pad: [(usize, usize); 2],
-    /// Offset of each output's base in the padded input, in floats.
-    pub bases: Vec<usize>,
-    /// Index of each output pixel.
+}
+
+impl Padded {
+    /// Floats in a padded row.
+    pub fn row(&self) -> usize {
+        (self.inner[1] + self.pad[1].0 + self.pad[1].1) * self.inner[2]
+    }
+
+    /// Floats in an image.
+    pub fn len(&self) -> usize {
+        (self.inner[0] + self.pad[0].0 + self.pad[0].1) * self.row()
+    }
+
+    /// Fills one padded image: zeros around, `fill(y, row)` for each row inside.
+    pub fn fill(&self, image: &mut [f32], mut fill: impl FnMut(usize, &mut [f32])) {
+        let [height, width, channels] = self.inner;
+        let [(top, _), (left, _)] = self.pad;
+        let row = self.row();
+        let (start, inside) = (left * channels, width * channels);
+        image[..top * row].fill(0.0);
+        for (y, padded) in image[top * row..].chunks_exact_mut(row).take(height).enumerate() {
+            padded[..start].fill(0.0);
+            fill(y, &mut padded[start..start + inside]);
+            padded[start + inside..].fill(0.0);
+        }
+        image[(top + height) * row..self.len()].fill(0.0);
+    }
+}
+
+/// A part of a kernel row: where its inputs start, relative to a base, and how many they are.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    offset: usize,
+    len: usize,
+}
+
+/// A gather over groups of `group` images.
+pub(crate) struct Gather {
+    /// Offset of each output's base in the padded group, in floats.
+    bases: Vec<usize>,
+    /// Offset of each output pixel in the group's output, in floats.
     outs: Vec<usize>,
-    /// (row, column) of the kernel, for each tap.
-    kernel: Vec<(usize, usize)>,
-    /// Offset of each tap from the base, in floats.
-    pub taps: Vec<usize>,
-    /// Channels of the output.
-    pub out_channels: usize,
+    /// Rows of the kernel with the columns in each, in the order of the weights.
+    kernel: (Vec<usize>, Vec<usize>),
+    /// The segments, slab by slab.
+    slabs: Vec<Vec<Segment>>,
+    /// Pixels of one image that this gather makes.
+    pixels: usize,
+    channels: usize,
+    out_channels: usize,
+    /// Largest base plus offset plus length: what a group must hold.
+    furthest: usize,
+}
+
+/// Output channels that lie side by side in packed weights.
+fn lanes(out_channels: usize) -> usize {
+    if out_channels <= 16 { 16 } else { 32 }
 }
 
 impl Gather {
-    pub fn new(input: [usize; 3], rows: &Axis, columns: &Axis, out: [usize; 2]) -> Self {
-        let [_, width, channels] = input;
-        let padded = width + columns.pad.0 + columns.pad.1;
-        let at = |y: usize, x: usize| (y * padded + x) * channels;
-        let cross = |f: &mut dyn FnMut(usize, usize)| {
-            for y in 0..rows.bases.len() {
-                (0..columns.bases.len()).for_each(|x| f(y, x));
-            }
-        };
+    /// `out` is the output's width in pixels, its pixels per image and its channels.
+    pub fn new(input: Padded, rows: &Axis, columns: &Axis, out: [usize; 3], group: usize) -> Self {
+        let channels = input.inner[2];
+        let [out_width, out_pixels, out_channels] = out;
         let (mut bases, mut outs) = (Vec::new(), Vec::new());
-        cross(&mut |y, x| {
-            bases.push(at(rows.bases[y], columns.bases[x]));
-            outs.push(rows.outs[y] * out[0] + columns.outs[x]);
-        });
-        let mut kernel = Vec::new();
-        let mut taps = Vec::new();
-        for &(ky, dy) in &rows.taps {
-            for &(kx, dx) in &columns.taps {
-                kernel.push((ky, kx));
-                taps.push(at(dy, dx));
+        for image in 0..group {
+            for (&base_y, &y) in rows.bases.iter().zip(&rows.outs) {
+                for (&base_x, &x) in columns.bases.iter().zip(&columns.outs) {
+                    bases.push(image * input.len() + base_y * input.row() + base_x * channels);
+                    outs.push((image * out_pixels + y * out_width + x) * out_channels);
+                }
             }
         }
-        let pad = [rows.pad, columns.pad];
-        Self { input, pad, bases, outs, kernel, taps, out_channels: out[1] }
+        let run = columns.kernel.len() * channels;
+        let most = SLAB / lanes(out_channels);
+        let mut slabs: Vec<Vec<Segment>> = Vec::new();
+        let mut room = 0;
+        for row in 0..rows.kernel.len() {
+            for start in (0..run).step_by(most) {
+                let segment =
+                    Segment { offset: row * input.row() + start, len: most.min(run - start) };
+                if room < segment.len {
+                    slabs.push(Vec::new());
+                    room = most;
+                }
+                room -= segment.len;
+                if let Some(slab) = slabs.last_mut() {
+                    slab.push(segment);
+                }
+            }
+        }
+        let reach = slabs.iter().flatten().map(|s| s.offset + s.len).max().unwrap_or(0);
+        Self {
+            furthest: bases.iter().max().map_or(0, |base| base + reach),
+            pixels: rows.outs.len() * columns.outs.len(),
+            bases,
+            outs,
+            kernel: (rows.kernel.clone(), columns.kernel.clone()),
+            slabs,
+            channels,
+            out_channels,
+        }
     }
 
-    pub fn padded_len(&self) -> usize {
-        let [height, width, channels] = self.input;
-        let [(top, bottom), (left, right)] = self.pad;
-        (height + top + bottom) * (width + left + right) * channels
-    }
-
-    /// Weights in the order they are read: `[block of LANES outputs][tap][input channel][LANES]`,
-    /// missing channels zero. `weight(ky, kx, from, to)` looks one up.
-    pub fn pack(&self, weight: impl Fn((usize, usize), usize, usize) -> f32 + Sync) -> Vec<f32> {
-        let channels = self.input[2];
-        let block = self.taps.len() * channels * LANES;
-        let mut packed = vec![0.0; self.out_channels.div_ceil(LANES) * block];
+    /// Weights in the order they are read, `[block of lanes][row][column][input channel][lane]`, zero
+    /// where there is no such output channel. `weight(ky, kx, from, to)` looks one up.
+    pub fn pack(&self, weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) -> Vec<f32> {
+        use rayon::prelude::*;
+        let lanes = lanes(self.out_channels);
+        let (rows, columns) = &self.kernel;
+        let block = rows.len() * columns.len() * self.channels * lanes;
+        let mut packed = vec![0.0; self.out_channels.div_ceil(lanes) * block];
         if block == 0 {
             return packed;
         }
         packed.par_chunks_exact_mut(block).enumerate().for_each(|(b, packed)| {
-            let rows = packed.chunks_exact_mut(LANES).enumerate();
-            for (row, lanes) in rows {
-                let (tap, from) = (self.kernel[row / channels], row % channels);
-                for (to, lane) in (b * LANES..self.out_channels).zip(lanes) {
-                    *lane = weight(tap, from, to);
+            let outs = b * lanes..self.out_channels.min((b + 1) * lanes);
+            for from in 0..self.channels {
+                for (r, &ky) in rows.iter().enumerate() {
+                    for (c, &kx) in columns.iter().enumerate() {
+                        let at = ((r * columns.len() + c) * self.channels + from) * lanes;
+                        for (lane, to) in packed[at..].iter_mut().zip(outs.clone()) {
+                            *lane = weight(ky, kx, from, to);
+                        }
+                    }
                 }
             }
         });
         packed
     }
 
-    /// Adds nothing, overwrites the outputs of this gather in `output` (`[batch, pixels, channels]`).
-    pub fn run(&self, path: Path, input: &[f32], packed: &[f32], output: &mut [f32], batch: usize) {
-        if self.taps.is_empty() || self.bases.is_empty() {
+    /// Writes (or with `add`, adds to) the outputs of this gather for `images` images.
+    ///
+    /// # Panics
+    /// If a buffer is too short.
+    pub fn run(
+        &self,
+        path: Path,
+        padded: &[f32],
+        packed: &[f32],
+        output: &mut [f32],
+        images: usize,
+        add: bool,
+    ) {
+        let count = images * self.pixels;
+        if self.slabs.is_empty() || count == 0 {
             return;
         }
-        let image = input.len() / batch;
-        let result = output.len() / batch;
-        output.par_chunks_exact_mut(result).zip(input.par_chunks_exact(image)).for_each_init(
-            || vec![0.0; self.padded_len()],
-            |padded, (output, input)| {
-                copy_inside(input, self.input, self.pad, padded);
-                gather_image(path, self, padded, packed, output);
-            },
-        );
+        let used = &self.bases[..count];
+        let last = used.iter().max().copied().unwrap_or(0);
+        let all = self.bases.iter().max().copied().unwrap_or(0);
+        assert!(self.furthest - all + last <= padded.len(), "a tile reads past its images");
+        let block: usize = self.slabs.iter().flatten().map(|s| s.len).sum();
+        let packed_len = self.out_channels.div_ceil(lanes(self.out_channels))
+            * block
+            * lanes(self.out_channels);
+        assert_eq!(packed.len(), packed_len, "weights of another gather");
+        gather(path, self, padded, packed, output, count, add);
     }
 }
 
-/// Copies an image into the middle of a zeroed, padded one.
-pub(crate) fn copy_inside(
-    image: &[f32],
-    [height, width, channels]: [usize; 3],
-    [(top, _), (left, right)]: [(usize, usize); 2],
-    padded: &mut [f32],
-) {
-    let row = width * channels;
-    let padded_row = (width + left + right) * channels;
-    for y in 0..height {
-        let at = (top + y) * padded_row + left * channels;
-        padded[at..at + row].copy_from_slice(&image[y * row..(y + 1) * row]);
-    }
-}
-
-/// All output pixels of one image, compiled for each path. Tiles are as large as the path's
-/// registers hold: 16 accumulators of 32 for AVX-512, 12 of 16 for AVX2, 8 of 16 elsewhere.
-fn gather_image(path: Path, gather: &Gather, padded: &[f32], packed: &[f32], output: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{__m256, __m512};
-        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        fn avx512(gather: &Gather, padded: &[f32], packed: &[f32], output: &mut [f32]) {
-            if gather.out_channels <= 16 {
-                gather_tiles::<__m512, 1, 16>(gather, padded, packed, output);
-            } else {
-                gather_tiles::<__m512, 2, 8>(gather, padded, packed, output);
-            }
-        }
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2(gather: &Gather, padded: &[f32], packed: &[f32], output: &mut [f32]) {
-            gather_tiles::<__m256, 2, 6>(gather, padded, packed, output);
-        }
-        match path {
-            // SAFETY: a path is only ever one whose instructions `path::has` found.
-            Path::Avx512 => return unsafe { avx512(gather, padded, packed, output) },
-            // SAFETY: as above.
-            Path::Avx2 => return unsafe { avx2(gather, padded, packed, output) },
-            _ => {}
-        }
-    }
-    let _ = path;
-    gather_tiles::<Four, 2, 4>(gather, padded, packed, output);
-}
-
-/// Tiles of `P` output pixels × `V` vectors of output channels.
-#[inline(always)]
-fn gather_tiles<S: Simd, const V: usize, const P: usize>(
+/// Compiled for each path. Tiles are as large as the path's registers hold.
+fn gather(
+    path: Path,
     gather: &Gather,
     padded: &[f32],
     packed: &[f32],
     output: &mut [f32],
+    count: usize,
+    add: bool,
 ) {
-    let channels = gather.input[2];
-    let pixels = gather.bases.len();
-    let last_tap = gather.taps.iter().max().copied().unwrap_or(0);
-    let block = gather.taps.len() * channels * LANES;
-    for start in (0..pixels).step_by(P) {
-        let count = P.min(pixels - start);
-        // A short last tile computes its last pixel again and stores it once.
-        let bases: [usize; P] = std::array::from_fn(|p| gather.bases[start + p.min(count - 1)]);
-        let furthest = bases.iter().max().copied().unwrap_or(0) + last_tap + channels;
-        assert!(furthest <= padded.len(), "a tile reads past its image");
-        for (b, weights) in packed.chunks_exact(block).enumerate() {
-            for lane in (0..LANES).step_by(V * S::LANES) {
-                let first = b * LANES + lane;
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m256, __m512};
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        fn avx512(g: &Gather, x: &[f32], w: &[f32], y: &mut [f32], count: usize, add: bool) {
+            if g.out_channels <= 16 {
+                tiles::<__m512, 1, 12>(g, x, w, y, count, add);
+            } else {
+                tiles::<__m512, 2, 8>(g, x, w, y, count, add);
+            }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(g: &Gather, x: &[f32], w: &[f32], y: &mut [f32], count: usize, add: bool) {
+            tiles::<__m256, 2, 6>(g, x, w, y, count, add);
+        }
+        match path {
+            // SAFETY: a path is only ever one whose instructions `path::has` found.
+            Path::Avx512 => return unsafe { avx512(gather, padded, packed, output, count, add) },
+            // SAFETY: as above.
+            Path::Avx2 => return unsafe { avx2(gather, padded, packed, output, count, add) },
+            _ => {}
+        }
+    }
+    let _ = path;
+    tiles::<Four, 2, 4>(gather, padded, packed, output, count, add);
+}
+
+/// Tiles of `P` output pixels × `V` vectors of output channels.
+#[inline(always)]
+fn tiles<S: Simd, const V: usize, const P: usize>(
+    gather: &Gather,
+    padded: &[f32],
+    packed: &[f32],
+    output: &mut [f32],
+    count: usize,
+    add: bool,
+) {
+    let lanes = lanes(gather.out_channels);
+    let rows: usize = gather.slabs.iter().flatten().map(|s| s.len).sum();
+    for (b, block) in packed.chunks_exact(rows * lanes).enumerate() {
+        let mut rest = block;
+        for (s, slab) in gather.slabs.iter().enumerate() {
+            let len: usize = slab.iter().map(|s| s.len).sum();
+            let (weights, later) = rest.split_at(len * lanes);
+            rest = later;
+            for lane in (0..lanes).step_by(V * S::LANES) {
+                let first = b * lanes + lane;
                 if first >= gather.out_channels {
                     break;
                 }
-                // SAFETY: all inputs lie below `furthest`, checked above; `weights` holds LANES
-                // floats for each tap and channel and `lane + V · S::LANES <= LANES`.
-                let sums = unsafe {
-                    gather_tile::<S, V, P>(padded, &bases, &gather.taps, channels, weights, lane)
-                };
-                let lanes = (V * S::LANES).min(gather.out_channels - first);
-                for (sum, &out) in sums.iter().zip(&gather.outs[start..start + count]) {
-                    let at = out * gather.out_channels + first;
-                    store(sum, &mut output[at..at + lanes]);
+                let width = (V * S::LANES).min(gather.out_channels - first);
+                for start in (0..count).step_by(P) {
+                    let valid = P.min(count - start);
+                    // A short last tile computes its last pixel again and stores it once.
+                    let at: [usize; P] = std::array::from_fn(|p| start + p.min(valid - 1));
+                    let bases = at.map(|i| gather.bases[i]);
+                    let mut sums = [[S::zero(); V]; P];
+                    if add || s > 0 {
+                        for (sums, &i) in sums.iter_mut().zip(&at) {
+                            load(sums, &output[gather.outs[i] + first..][..width]);
+                        }
+                    }
+                    // SAFETY: `Gather::run` checked that the furthest input lies in `padded`; `weights`
+                    // holds `lanes` floats for each input of the slab, and `lane + V · S::LANES` is at
+                    // most `lanes`.
+                    unsafe { tile(padded, &bases, slab, weights, lanes, lane, &mut sums) };
+                    for (sums, &i) in sums.iter().zip(&at).take(valid) {
+                        store(sums, &mut output[gather.outs[i] + first..][..width]);
+                    }
                 }
             }
         }
     }
 }
 
-/// `P` pixels × `V` vectors of sums, in registers over all taps and channels.
+/// Adds to `sums` (`P` pixels × `V` vectors) the products of a slab, in registers.
 ///
 /// # Safety
-/// `padded` reaches to the largest base + tap + `channels`; `weights` holds, for each tap and
-/// channel, LANES floats, of which those from `lane` on are at least `V` vectors.
+/// `padded` reaches to the largest base + segment offset + length; `weights` holds `lanes` floats for
+/// each input of the slab, of which those from `lane` on are at least `V` vectors.
 #[inline(always)]
-unsafe fn gather_tile<S: Simd, const V: usize, const P: usize>(
+unsafe fn tile<S: Simd, const V: usize, const P: usize>(
     padded: &[f32],
     bases: &[usize; P],
-    taps: &[usize],
-    channels: usize,
+    slab: &[Segment],
     weights: &[f32],
+    lanes: usize,
     lane: usize,
-) -> [[S; V]; P] {
+    into: &mut [[S; V]; P],
+) {
     // SAFETY: see the function's own contract; every offset below stays within it.
     unsafe {
-        let mut sums = [[S::splat(0.0); V]; P];
+        let mut sums = *into;
         let mut weight = weights.as_ptr().add(lane);
-        for &tap in taps {
+        for segment in slab {
             let inputs: [*const f32; P] =
-                std::array::from_fn(|p| padded.as_ptr().add(bases[p] + tap));
-            for channel in 0..channels {
+                std::array::from_fn(|p| padded.as_ptr().add(bases[p] + segment.offset));
+            for i in 0..segment.len {
                 let w: [S; V] = std::array::from_fn(|v| S::load(weight.add(v * S::LANES)));
                 for (sums, input) in sums.iter_mut().zip(&inputs) {
-                    let x = S::splat(*input.add(channel));
+                    let x = S::splat(*input.add(i));
                     for (sum, &w) in sums.iter_mut().zip(&w) {
                         *sum = x.mul_add(w, *sum);
                     }
                 }
-                weight = weight.wrapping_add(LANES);
+                weight = weight.wrapping_add(lanes);
             }
         }
-        sums
+        *into = sums;
+    }
+}
+
+/// Most floats in a row of vectors.
+const MOST: usize = 32;
+
+/// Loads `from.len()` lanes of a row of vectors, the others zero.
+#[inline(always)]
+pub(crate) fn load<S: Simd, const V: usize>(row: &mut [S; V], from: &[f32]) {
+    let mut whole = [0.0f32; MOST];
+    let source = if from.len() == V * S::LANES {
+        from.as_ptr()
+    } else {
+        whole[..from.len()].copy_from_slice(from);
+        whole.as_ptr()
+    };
+    for (v, vector) in row.iter_mut().enumerate() {
+        // SAFETY: `source` points at V · S::LANES ≤ MOST floats.
+        *vector = unsafe { S::load(source.add(v * S::LANES)) };
     }
 }
 
 /// Stores the first `out.len()` lanes of a row of vectors.
 #[inline(always)]
 pub(crate) fn store<S: Simd, const V: usize>(row: &[S; V], out: &mut [f32]) {
-    let mut whole = [0.0f32; LANES];
+    let mut whole = [0.0f32; MOST];
     let to = if out.len() == V * S::LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
     for (v, vector) in row.iter().enumerate() {
         // SAFETY: `to` points at V · S::LANES floats: at `out` of just that length, or at `whole`.

@@ -1,6 +1,6 @@
 //! The operations that training time goes into, for images in channels-last layout
-//! `[batch, height, width, channels]`: convolution, and batch norm fused with the residual addition
-//! and ReLU.
+//! `[batch, height, width, channels]`: a convolution with its batch norm and ReLU, and the basic block
+//! of a ResNet.
 //!
 //! On the CPU (burn-flex) they run our own kernels through a Burn backend extension, with
 //! hand-written gradients; on every other device they compose ordinary Burn operations, so the same
@@ -8,8 +8,8 @@
 //! time; the environment variable `SSL_BACKDOOR_KERNELS` forces one of `avx512`, `avx2`, `portable`,
 //! or `off` for plain Burn.
 //!
-//! A batch is split into chunks whose number does not depend on the threads, and sums run in chunk
-//! order, so results do not depend on the number of threads either.
+//! A batch is split into parts whose number does not depend on the threads, and sums run in the order
+//! of the parts, so results do not depend on the number of threads either.
 
 #[cfg(feature = "flex")]
 mod conv;
@@ -18,88 +18,105 @@ mod extension;
 #[cfg(feature = "flex")]
 mod gather;
 #[cfg(feature = "flex")]
+mod layer;
+#[cfg(feature = "flex")]
 mod norm;
+#[cfg(feature = "flex")]
+mod outer;
 #[cfg(feature = "flex")]
 mod path;
 mod plain;
+#[cfg(feature = "flex")]
+mod scratch;
 #[cfg(feature = "flex")]
 mod simd;
 
 use burn::tensor::Tensor;
 
-/// Convolution without bias, padded by half the kernel.
+/// A convolution without bias, padded by half its kernel, and the batch norm behind it.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// `[out, in, kernel, kernel]`, kernel odd.
+    pub weight: Tensor<4>,
+    /// Learnt scale of the batch norm, `[out]`.
+    pub scale: Tensor<1>,
+    /// Learnt shift of the batch norm, `[out]`.
+    pub shift: Tensor<1>,
+    /// Mean and variance to normalise with, `[2, out]`, as constants. Without them: mean and biased
+    /// variance of the batch itself (training), and gradients flow through them.
+    pub running: Option<Tensor<2>>,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Stride of the convolution.
+    pub stride: usize,
+}
+
+impl Unit {
+    fn check(&self, channels: usize) {
+        let [out, from, kernel, kernel_width] = self.weight.dims();
+        assert_eq!(channels, from, "the weight [{out}, {from}, ..] does not fit the images");
+        assert!(kernel == kernel_width && kernel % 2 == 1, "the kernel is square and odd");
+        assert!(self.stride >= 1, "the stride is at least 1");
+        assert!(self.scale.dims() == [out] && self.shift.dims() == [out], "a vector for each");
+        assert!(self.running.as_ref().is_none_or(|r| r.dims() == [2, out]), "mean and variance");
+    }
+}
+
+/// Convolution, batch norm, ReLU. Also gives mean and biased variance by channel that the batch norm
+/// used, `[2, out]`, without gradient.
 ///
 /// # Shapes
 /// - `images`: `[batch, height, width, in]`
-/// - `weight`: `[out, in, kernel, kernel]`, kernel odd
 /// - output: `[batch, ceil(height / stride), ceil(width / stride), out]`
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn conv2d(images: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
-    let [out, channels, kernel, kernel_width] = weight.dims();
-    assert_eq!(images.dims()[3], channels, "the weight [{out}, {channels}, ..] does not fit");
-    assert!(kernel == kernel_width && kernel % 2 == 1, "the kernel is square and odd");
-    assert!(stride >= 1, "the stride is at least 1");
+pub fn conv_norm_relu(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
+    unit.check(images.dims()[3]);
     #[cfg(feature = "flex")]
     if extension::takes(&images.device()) {
-        return extension::conv2d(images, weight, stride);
+        return extension::conv_norm_relu(images, unit);
     }
-    plain::conv2d(images, weight, stride)
+    plain::conv_norm_relu(images, unit)
 }
 
-/// Mean and biased variance of each channel, `[2, channels]`, without gradient.
+/// The basic block of a ResNet (He et al., 2016): two units, the first with a ReLU behind it, the sum
+/// with the shortcut (the images, or the unit `down` of them), ReLU. Also gives the statistics of the
+/// units as [`conv_norm_relu`] does, in the order first, second, down.
 ///
 /// # Shapes
-/// - `images`: `[batch, height, width, channels]`
-pub fn channel_statistics(images: Tensor<4>) -> Tensor<2> {
-    #[cfg(feature = "flex")]
-    if extension::takes(&images.device()) {
-        return extension::channel_statistics(images);
-    }
-    plain::channel_statistics(images)
-}
-
-/// What normalises a batch: the learnt scale and shift and the statistics.
-#[derive(Debug, Clone)]
-pub struct Norm {
-    /// Scale, `[channels]`.
-    pub weight: Tensor<1>,
-    /// Shift, `[channels]`.
-    pub bias: Tensor<1>,
-    /// Mean and biased variance, `[2, channels]`.
-    pub statistics: Tensor<2>,
-    /// Added to the variance.
-    pub epsilon: f64,
-    /// Whether the statistics are those of the batch itself (training): gradients then flow through
-    /// them. Running statistics are constants.
-    pub of_batch: bool,
-}
-
-/// Batch norm, then the residual addition if there is one, then ReLU if asked for, in one pass.
-///
-/// # Shapes
-/// - `images`, `residual`, output: `[batch, height, width, channels]`
+/// - `images`: `[batch, height, width, in]`
+/// - output: `[batch, ceil(height / stride), ceil(width / stride), out]`, stride of the first unit
 ///
 /// # Panics
-/// If the shapes do not fit.
-pub fn norm_act(
+/// If the shapes do not fit, if the second unit has a stride, or if only some units have running
+/// statistics.
+pub fn basic_block(
     images: Tensor<4>,
-    norm: Norm,
-    residual: Option<Tensor<4>>,
-    relu: bool,
-) -> Tensor<4> {
+    first: Unit,
+    second: Unit,
+    down: Option<Unit>,
+) -> (Tensor<4>, Vec<Tensor<2>>) {
     let channels = images.dims()[3];
-    assert_eq!(norm.statistics.dims(), [2, channels], "statistics of other channels");
-    assert!(norm.weight.dims() == [channels] && norm.bias.dims() == [channels]);
-    if let Some(residual) = &residual {
-        assert_eq!(residual.dims(), images.dims(), "the residual has another shape");
+    first.check(channels);
+    let out = first.scale.dims()[0];
+    second.check(out);
+    assert!(second.stride == 1 && second.scale.dims() == [out], "the second unit keeps the shape");
+    assert_eq!(first.running.is_some(), second.running.is_some(), "statistics for all or none");
+    match &down {
+        None => assert!(first.stride == 1 && channels == out, "the shapes need a `down` unit"),
+        Some(down) => {
+            down.check(channels);
+            assert!(down.stride == first.stride && down.scale.dims() == [out]);
+            assert!(down.weight.dims()[2] <= first.weight.dims()[2], "its kernel is no larger");
+            assert_eq!(first.running.is_some(), down.running.is_some(), "for all or none");
+        }
     }
     #[cfg(feature = "flex")]
     if extension::takes(&images.device()) {
-        return extension::norm_act(images, norm, residual, relu);
+        return extension::basic_block(images, first, second, down);
     }
-    plain::norm_act(images, norm, residual, relu)
+    plain::basic_block(images, first, second, down)
 }
 
 #[cfg(all(test, feature = "flex"))]

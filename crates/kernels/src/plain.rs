@@ -4,42 +4,52 @@
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, activation, module, s};
 
-use crate::Norm;
+use crate::Unit;
 
-pub(crate) fn conv2d(images: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
+fn conv2d(images: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     let half = weight.dims()[2] / 2;
     let options = ConvOptions::new([stride, stride], [half, half], [1, 1], 1);
     let channels_first = images.permute([0, 3, 1, 2]);
     module::conv2d(channels_first, weight, None, options).permute([0, 2, 3, 1])
 }
 
-pub(crate) fn channel_statistics(images: Tensor<4>) -> Tensor<2> {
-    let [batch, height, width, channels] = images.dims();
-    let rows = images.detach().reshape([batch * height * width, channels]);
-    let (variance, mean) = rows.var_mean_bias(0);
-    Tensor::cat(vec![mean, variance], 0)
+/// Convolution and batch norm, with the statistics used, `[2, channels]`.
+fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
+    let y = conv2d(images, unit.weight, unit.stride);
+    let [batch, height, width, channels] = y.dims();
+    let rows = y.reshape([batch * height * width, channels]);
+    let (mean, variance) = match unit.running {
+        None => {
+            let (variance, mean) = rows.clone().var_mean_bias(0);
+            (mean, variance)
+        }
+        Some(running) => (running.clone().slice(s![0..1, ..]), running.slice(s![1..2, ..])),
+    };
+    let statistics = Tensor::cat(vec![mean.clone(), variance.clone()], 0).detach();
+    let scale = unit.scale.unsqueeze::<2>() / variance.add_scalar(unit.epsilon).sqrt();
+    let y = (rows - mean) * scale + unit.shift.unsqueeze::<2>();
+    (y.reshape([batch, height, width, channels]), statistics)
 }
 
-pub(crate) fn norm_act(
+pub(crate) fn conv_norm_relu(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
+    let (y, statistics) = conv_norm(images, unit);
+    (activation::relu(y), statistics)
+}
+
+pub(crate) fn basic_block(
     images: Tensor<4>,
-    norm: Norm,
-    residual: Option<Tensor<4>>,
-    relu: bool,
-) -> Tensor<4> {
-    let [batch, height, width, channels] = images.dims();
-    let rows = images.reshape([batch * height * width, channels]);
-    let (mean, variance) = if norm.of_batch {
-        // Recomputed from the tracked images, so that gradients flow through the statistics.
-        let (variance, mean) = rows.clone().var_mean_bias(0);
-        (mean, variance)
-    } else {
-        (norm.statistics.clone().slice(s![0..1, ..]), norm.statistics.slice(s![1..2, ..]))
+    first: Unit,
+    second: Unit,
+    down: Option<Unit>,
+) -> (Tensor<4>, Vec<Tensor<2>>) {
+    let (y, s1) = conv_norm_relu(images.clone(), first);
+    let (y, s2) = conv_norm(y, second);
+    let (shortcut, sd) = match down {
+        None => (images, None),
+        Some(down) => {
+            let (y, statistics) = conv_norm(images, down);
+            (y, Some(statistics))
+        }
     };
-    let scale = norm.weight.unsqueeze::<2>() / variance.add_scalar(norm.epsilon).sqrt();
-    let y = (rows - mean) * scale + norm.bias.unsqueeze::<2>();
-    let mut y = y.reshape([batch, height, width, channels]);
-    if let Some(residual) = residual {
-        y = y + residual;
-    }
-    if relu { activation::relu(y) } else { y }
+    (activation::relu(y + shortcut), [s1, s2].into_iter().chain(sd).collect())
 }

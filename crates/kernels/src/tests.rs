@@ -5,12 +5,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::conv::{self, Geometry};
-use crate::norm::{self, After};
+use crate::conv::Geometry;
+use crate::layer::{self, BlockSaved, BlockUnits, LayerSaved, Unit};
 use crate::path::{Path, has};
-use crate::{Norm, plain};
+use crate::plain;
 
 const TOLERANCE: f32 = 1e-4;
+const EPSILON: f64 = 1e-5;
 
 fn paths() -> impl Iterator<Item = Path> {
     [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter(|path| has(*path))
@@ -37,6 +38,47 @@ fn assert_near(got: &[f32], expected: &[f32], what: &str) {
     assert!(worst <= TOLERANCE * scale, "{what}: off by {worst} at a scale of {scale}");
 }
 
+/// Random parameters of a unit.
+struct Drawn {
+    geometry: Geometry,
+    weight: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    running: Vec<f32>,
+}
+
+impl Drawn {
+    fn new(geometry: Geometry, rng: &mut ChaCha8Rng) -> Self {
+        let out = geometry.out;
+        let mean = random(out, rng);
+        let variance = random(out, rng).into_iter().map(|v| v.abs() + 0.5);
+        Self {
+            geometry,
+            weight: random(geometry.weights(), rng),
+            scale: random(out, rng),
+            shift: random(out, rng),
+            running: mean.into_iter().chain(variance).collect(),
+        }
+    }
+
+    fn unit(&self) -> Unit<'_> {
+        let Self { geometry, weight, scale, shift, .. } = self;
+        Unit { geometry: *geometry, weight, scale, shift, epsilon: EPSILON }
+    }
+
+    fn tensors(&self, of_batch: bool) -> crate::Unit {
+        let g = &self.geometry;
+        crate::Unit {
+            weight: tracked(&self.weight, [g.out, g.channels, g.kernel, g.kernel]),
+            scale: tracked(&self.scale, [g.out]),
+            shift: tracked(&self.shift, [g.out]),
+            running: (!of_batch).then(|| tracked(&self.running, [2, g.out]).detach()),
+            epsilon: EPSILON,
+            stride: g.stride,
+        }
+    }
+}
+
 fn geometries() -> Vec<Geometry> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut all: Vec<Geometry> = (0..60)
@@ -44,14 +86,14 @@ fn geometries() -> Vec<Geometry> {
             batch: rng.random_range(1..4),
             height: rng.random_range(1..11),
             width: rng.random_range(1..11),
-            channels: [1, 3, 7, 8, 16, 17, 32, 40][rng.random_range(0..8)],
+            channels: [1, 3, 7, 8, 16, 17, 32, 40, 300][rng.random_range(0..9)],
             out: [1, 3, 8, 15, 16, 17, 32, 33, 50, 64][rng.random_range(0..10)],
             kernel: [1, 3, 3, 7][rng.random_range(0..4)],
             stride: rng.random_range(1..3),
         })
+        // Statistics of a single pixel are all noise, whoever computes them.
+        .filter(|g| g.batch * g.out_height() * g.out_width() >= 4)
         .collect();
-    let one = Geometry { batch: 1, height: 1, width: 1, channels: 1, out: 1, kernel: 1, stride: 2 };
-    all.push(one);
     all.push(Geometry {
         batch: 33,
         height: 4,
@@ -65,162 +107,212 @@ fn geometries() -> Vec<Geometry> {
 }
 
 #[test]
-fn convolution_and_its_gradients_equal_plain_burn() {
+fn a_layer_and_its_gradients_equal_plain_burn() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
-    for g in geometries() {
-        let images = random(g.batch * g.height * g.width * g.channels, &mut rng);
-        let weight = random(g.out * g.channels * g.kernel * g.kernel, &mut rng);
-        let gradient = random(g.batch * g.out_height() * g.out_width() * g.out, &mut rng);
+    for (case, g) in geometries().into_iter().enumerate() {
+        let of_batch = case % 3 != 0;
+        // A mean far from zero: where naive sums of squares lose their digits.
+        let x: Vec<f32> =
+            random(g.batch * g.image(), &mut rng).iter().map(|v| v + (case % 2) as f32).collect();
+        let drawn = Drawn::new(g, &mut rng);
+        let gradient = random(g.batch * g.result(), &mut rng);
 
-        let x = tracked(&images, [g.batch, g.height, g.width, g.channels]);
-        let w = tracked(&weight, [g.out, g.channels, g.kernel, g.kernel]);
-        let y = plain::conv2d(x.clone(), w.clone(), g.stride);
-        let dy = tracked(&gradient, [g.batch, g.out_height(), g.out_width(), g.out]).detach();
+        let images = tracked(&x, [g.batch, g.height, g.width, g.channels]);
+        let unit = drawn.tensors(of_batch);
+        let (y, stats) = plain::conv_norm_relu(images.clone(), unit.clone());
+        let dy = tracked(&gradient, y.dims()).detach();
         let grads = (y.clone() * dy).sum().backward();
-        let dx = values(x.grad(&grads).unwrap());
-        let dw = values(w.grad(&grads).unwrap());
-        let y = values(y);
+        let dx = values(images.grad(&grads).unwrap());
+        let dw = values(unit.weight.grad(&grads).unwrap());
+        let [dscale, dshift] = [unit.scale, unit.shift].map(|t| values(t.grad(&grads).unwrap()));
+        let (y, stats) = (values(y), values(stats));
 
         for path in paths() {
             let what = |name| format!("{name} on {path:?} of {g:?}");
-            let mut out = vec![f32::NAN; y.len()];
-            conv::forward(path, g, &images, &weight, &mut out);
-            assert_near(&out, &y, &what("forward"));
-            let mut out = vec![0.0; dx.len()];
-            conv::input_gradient(path, g, &gradient, &weight, &mut out);
-            assert_near(&out, &dx, &what("input gradient"));
-            let mut out = vec![f32::NAN; dw.len()];
-            conv::weight_gradient(path, g, &images, &gradient, &mut out);
-            assert_near(&out, &dw, &what("weight gradient"));
+            let unit = drawn.unit();
+            let fixed = (!of_batch).then_some(&drawn.running[..]);
+            let done = layer::layer(path, &x, &unit, fixed);
+            assert_near(&done.out, &y, &what("output"));
+            assert_near(&done.stats, &stats, &what("statistics"));
+            let saved =
+                LayerSaved { out: &done.out, y: &done.y, stats: &done.stats, of_batch };
+            let mut into = vec![0.0; dx.len()];
+            let found =
+                layer::layer_backward(path, &x, &unit, &saved, &gradient, Some(&mut into));
+            assert_near(&into, &dx, &what("input gradient"));
+            assert_near(&found.weight, &dw, &what("weight gradient"));
+            assert_near(&found.scale, &dscale, &what("scale gradient"));
+            assert_near(&found.shift, &dshift, &what("shift gradient"));
+            let alone = layer::layer_backward(path, &x, &unit, &saved, &gradient, None);
+            assert_eq!(alone.weight, found.weight, "{}", what("without input gradient"));
         }
     }
 }
 
-#[test]
-fn norm_and_its_gradients_equal_plain_burn() {
-    let mut rng = ChaCha8Rng::seed_from_u64(3);
-    let sizes = [[1, 1, 2, 1], [2, 3, 3, 5], [3, 5, 4, 16], [4, 7, 7, 33], [64, 4, 4, 8]];
-    for (case, (shape, of_batch)) in
-        sizes.iter().flat_map(|s| [(*s, true), (*s, false)]).enumerate()
-    {
-        let channels = shape[3];
-        let len: usize = shape.iter().product();
-        let (has_residual, relu) = (case % 3 != 0, case % 4 < 3);
-        // A mean far from zero: where naive sums of squares lose their digits.
-        let x: Vec<f32> = random(len, &mut rng).iter().map(|v| v + 20.0).collect();
-        let [residual, gradient] = [(); 2].map(|()| random(len, &mut rng));
-        let [weight, bias, mean] = [(); 3].map(|()| random(channels, &mut rng));
-        let variance: Vec<f32> = random(channels, &mut rng).iter().map(|v| v.abs() + 0.1).collect();
-        let fixed: Vec<f32> = mean.iter().map(|m| m + 20.0).chain(variance).collect();
+/// Sizes of blocks: batch, side, channels, out, stride.
+const BLOCKS: [[usize; 5]; 9] = [
+    [3, 5, 16, 16, 1],
+    [2, 9, 3, 8, 2],
+    [5, 4, 32, 32, 1],
+    [4, 7, 17, 33, 2],
+    [20, 4, 16, 32, 2],
+    [2, 6, 40, 20, 1],
+    [3, 2, 160, 320, 2],
+    [9, 2, 48, 48, 1],
+    [1, 12, 1, 1, 1],
+];
 
-        let (tx, tr) = (tracked(&x, shape), tracked(&residual, shape));
-        let (tw, tb) = (tracked(&weight, [channels]), tracked(&bias, [channels]));
-        let statistics = if of_batch {
-            plain::channel_statistics(tx.clone())
-        } else {
-            tracked(&fixed, [2, channels]).detach()
-        };
-        let norm = Norm {
-            weight: tw.clone(),
-            bias: tb.clone(),
-            statistics: statistics.clone(),
-            epsilon: 1e-5,
-            of_batch,
-        };
-        let y = plain::norm_act(tx.clone(), norm, has_residual.then(|| tr.clone()), relu);
-        let dy = tracked(&gradient, shape).detach();
-        let grads = (y.clone() * dy).sum().backward();
-        let expected = [tx.grad(&grads).unwrap()].map(values);
-        let [dw, db] = [tw, tb].map(|t| values(t.grad(&grads).unwrap()));
-        let dresidual = has_residual.then(|| values(tr.grad(&grads).unwrap()));
-        let (y, stats) = (values(y), values(statistics));
+struct Blocks {
+    x: Vec<f32>,
+    shape: [usize; 4],
+    drawn: Vec<Drawn>,
+    gradient: Vec<f32>,
+}
+
+fn drawn_block([batch, side, channels, out, stride]: [usize; 5], rng: &mut ChaCha8Rng) -> Blocks {
+    let (height, width) = (side, side + 1);
+    let first = Geometry { batch, height, width, channels, out, kernel: 3, stride };
+    let (height, width) = (first.out_height(), first.out_width());
+    let second = Geometry { height, width, channels: out, stride: 1, ..first };
+    let mut geometries = vec![first, second];
+    if stride > 1 || channels != out {
+        geometries.push(Geometry { kernel: 1, ..first });
+    }
+    Blocks {
+        x: random(batch * first.image(), rng),
+        shape: [batch, first.height, first.width, channels],
+        drawn: geometries.into_iter().map(|g| Drawn::new(g, rng)).collect(),
+        gradient: random(batch * second.result(), rng),
+    }
+}
+
+#[test]
+fn a_block_and_its_gradients_equal_plain_burn() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for (sizes, of_batch) in BLOCKS.into_iter().flat_map(|s| [(s, true), (s, false)]) {
+        let Blocks { x, shape, drawn, gradient } = drawn_block(sizes, &mut rng);
+        let images = tracked(&x, shape);
+        let tensors: Vec<crate::Unit> = drawn.iter().map(|d| d.tensors(of_batch)).collect();
+        let down = tensors.get(2).cloned();
+        let (out, stats) =
+            plain::basic_block(images.clone(), tensors[0].clone(), tensors[1].clone(), down);
+        let dy = tracked(&gradient, out.dims()).detach();
+        let grads = (out.clone() * dy).sum().backward();
+        let dx = values(images.grad(&grads).unwrap());
+        let out = values(out);
+        let stats: Vec<Vec<f32>> = stats.into_iter().map(values).collect();
 
         for path in paths() {
-            let what = |name| format!("{name} on {path:?} of {shape:?}, case {case}");
-            let mut found = vec![0.0; 2 * channels];
-            norm::statistics(path, &x, &mut found);
-            if of_batch {
-                assert_near(&found, &stats, &what("statistics"));
+            let what = |name: &str| format!("{name} on {path:?} of {sizes:?}, batch {of_batch}");
+            let units = BlockUnits {
+                first: drawn[0].unit(),
+                second: drawn[1].unit(),
+                down: drawn.get(2).map(Drawn::unit),
+            };
+            let running = [0, 1, 2].map(|i| drawn.get(i).map_or(&[][..], |d| &d.running));
+            let done = layer::block(path, &x, &units, (!of_batch).then_some(running));
+            assert_near(&done.out, &out, &what("output"));
+            for (found, expected) in done.stats.iter().zip(&stats) {
+                assert_near(found, expected, &what("statistics"));
             }
-            let affine = norm::scale_shift(&weight, &bias, &stats, 1e-5);
-            let after = After { residual: has_residual.then_some(&residual[..]), relu };
-            let mut out = vec![f32::NAN; len];
-            norm::forward(path, &x, &affine, after, &mut out);
-            assert_near(&out, &y, &what("forward"));
-            let start = norm::Backward {
-                gradient: &gradient,
-                output: relu.then_some(&y[..]),
-                x: &x,
-                weight: &weight,
-                stats: &stats,
-                epsilon: 1e-5,
+            if !of_batch {
+                let fixed = layer::block_fixed(path, &x, &units, running);
+                assert_near(&fixed, &out, &what("fixed output"));
+            }
+            let saved = BlockSaved {
+                out: &done.out,
+                y1: &done.y1,
+                y2: &done.y2,
+                yd: &done.yd,
+                stats: done.stats.each_ref().map(|s| &s[..]),
                 of_batch,
             };
-            let mut dx = vec![f32::NAN; len];
-            let mut into = vec![f32::NAN; len];
-            let wanted = has_residual.then_some(&mut into[..]);
-            let found = norm::backward(path, &start, &mut dx, wanted);
-            assert_near(&found.weight, &dw, &what("weight gradient"));
-            assert_near(&found.bias, &db, &what("bias gradient"));
-            if let Some(dresidual) = &dresidual {
-                assert_near(&into, dresidual, &what("residual gradient"));
+            let mut into = vec![0.0; dx.len()];
+            let (one, two, down) =
+                layer::block_backward(path, &x, &units, &saved, &gradient, Some(&mut into));
+            assert_near(&into, &dx, &what("input gradient"));
+            assert_eq!(down.is_some(), tensors.len() == 3);
+            for (found, unit) in [one, two].into_iter().chain(down).zip(&tensors) {
+                let expected = values(unit.weight.grad(&grads).unwrap());
+                assert_near(&found.weight, &expected, &what("weight gradient"));
+                let expected = values(unit.scale.grad(&grads).unwrap());
+                assert_near(&found.scale, &expected, &what("scale gradient"));
+                let expected = values(unit.shift.grad(&grads).unwrap());
+                assert_near(&found.shift, &expected, &what("shift gradient"));
             }
-            assert_near(&dx, &expected[0], &what("input gradient"));
         }
     }
 }
 
 #[test]
 fn bytes_do_not_depend_on_the_number_of_threads() {
-    let g = Geometry { batch: 37, height: 6, width: 5, channels: 9, out: 19, kernel: 3, stride: 1 };
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    let images = random(g.batch * 30 * 9, &mut rng);
-    let gradient = random(g.batch * 30 * 19, &mut rng);
+    let Blocks { x, drawn, gradient, .. } = drawn_block([37, 6, 9, 19, 2], &mut rng);
+    let path = crate::path::path();
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut out = vec![0.0; 19 * 9 * 9];
-            conv::weight_gradient(crate::path::path(), g, &images, &gradient, &mut out);
-            let mut stats = vec![0.0; 2 * 9];
-            norm::statistics(crate::path::path(), &images, &mut stats);
-            (out, stats)
+            let units = BlockUnits {
+                first: drawn[0].unit(),
+                second: drawn[1].unit(),
+                down: Some(drawn[2].unit()),
+            };
+            let done = layer::block(path, &x, &units, None);
+            let stats = done.stats.each_ref().map(|s| &s[..]);
+            let (out, y1, y2, yd) = (&done.out, &done.y1, &done.y2, &done.yd);
+            let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: true };
+            let mut dx = vec![0.0; x.len()];
+            let (one, two, down) =
+                layer::block_backward(path, &x, &units, &saved, &gradient, Some(&mut dx));
+            let of = |u: layer::UnitGradients| [u.weight, u.scale, u.shift];
+            (done.out, done.stats, dx, of(one), of(two), down.map(of))
         })
     };
-    assert_eq!(run(1), run(2));
-    assert_eq!(run(1), run(5));
+    assert!(run(1) == run(2));
+    assert!(run(1) == run(5));
 }
 
 #[test]
 fn the_extension_is_taken_on_flex_and_carries_gradients() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let shape = [2, 5, 5, 4];
-    let (x, r) = (random(200, &mut rng), random(2 * 25 * 6, &mut rng));
-    let w = random(6 * 4 * 9, &mut rng);
-    let run = |kernels: bool| {
-        let x = tracked(&x, shape);
-        let w = tracked(&w, [6, 4, 3, 3]);
-        let r = tracked(&r, [2, 5, 5, 6]);
-        let y = if kernels {
-            crate::conv2d(x.clone(), w.clone(), 1)
-        } else {
-            plain::conv2d(x.clone(), w.clone(), 1)
-        };
-        let statistics = crate::channel_statistics(y.clone());
-        let (weight, bias) = (tracked(&[1.5; 6], [6]), tracked(&[0.2; 6], [6]));
-        let norm = Norm { weight: weight.clone(), bias, statistics, epsilon: 1e-5, of_batch: true };
-        let y = if kernels {
-            crate::norm_act(y, norm, Some(r.clone()), true)
-        } else {
-            plain::norm_act(y, norm, Some(r.clone()), true)
-        };
-        let grads = y.clone().powi_scalar(2).sum().backward();
-        let out = [x.grad(&grads), r.grad(&grads), w.grad(&grads)].map(|g| values(g.unwrap()));
-        (values(y), out, values(weight.grad(&grads).unwrap()))
+    let stem = Geometry {
+        batch: 3,
+        height: 8,
+        width: 8,
+        channels: 3,
+        out: 4,
+        kernel: 3,
+        stride: 1,
     };
-    let (kernels, plain) = (run(true), run(false));
-    assert_near(&kernels.0, &plain.0, "output");
-    for (a, b) in kernels.1.iter().zip(&plain.1) {
-        assert_near(a, b, "gradient");
+    let stem_drawn = Drawn::new(stem, &mut rng);
+    let Blocks { drawn, .. } = drawn_block([3, 8, 4, 6, 2], &mut rng);
+    let x = random(3 * stem.image(), &mut rng);
+    for of_batch in [true, false] {
+        let run = |kernels: bool| {
+            let images = tracked(&x, [3, 8, 8, 3]);
+            let stem = stem_drawn.tensors(of_batch);
+            let all: Vec<crate::Unit> = drawn.iter().map(|d| d.tensors(of_batch)).collect();
+            let (first, second, down) = (all[0].clone(), all[1].clone(), Some(all[2].clone()));
+            let (out, stats) = if kernels {
+                let (y, _) = crate::conv_norm_relu(images.clone(), stem.clone());
+                crate::basic_block(y, first, second, down)
+            } else {
+                let (y, _) = plain::conv_norm_relu(images.clone(), stem.clone());
+                plain::basic_block(y, first, second, down)
+            };
+            assert_eq!(stats.len(), 3);
+            let grads = out.clone().powi_scalar(2).sum().backward();
+            let mut found = vec![values(out), values(images.grad(&grads).unwrap())];
+            found.extend(stats.into_iter().map(values));
+            for unit in [&stem].into_iter().chain(&all) {
+                found.push(values(unit.weight.grad(&grads).unwrap()));
+                found.push(values(unit.scale.grad(&grads).unwrap()));
+                found.push(values(unit.shift.grad(&grads).unwrap()));
+            }
+            found
+        };
+        for (i, (a, b)) in run(true).iter().zip(&run(false)).enumerate() {
+            assert_near(a, b, &format!("number {i}, statistics of the batch: {of_batch}"));
+        }
     }
-    assert_near(&kernels.2, &plain.2, "weight gradient");
 }

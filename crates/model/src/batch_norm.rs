@@ -2,14 +2,15 @@
 
 use burn::module::{Flag, Module, Param, RunningState};
 use burn::tensor::{Device, Tensor, s};
-use ssl_backdoor_kernels::{self as kernels, Norm};
+use ssl_backdoor_kernels::Unit;
 
 use crate::init;
 
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
-/// Batch norm over the last axis of `[batch, height, width, channels]`, fused with what follows it.
+/// Batch norm over the last axis of `[batch, height, width, channels]`, run together with the
+/// convolution before it.
 ///
 /// Burn's own layer keeps the *biased* batch variance in its running statistics; this one rescales
 /// it by n/(n−1) as PyTorch does, so that evaluation agrees with PyTorch on the same weights.
@@ -38,33 +39,29 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises, adds the residual if there is one, cuts by ReLU if asked for.
+    /// The unit of `weight` (a convolution of `stride`) and this batch norm.
     ///
-    /// Uses the batch's own statistics, and moves the running ones, when the input is on an
-    /// autodiff device and the layer is not frozen; else the running ones.
-    ///
-    /// # Shapes
-    /// - `input`, `residual`, output: `[batch, height, width, channels]`
-    pub fn forward(&self, input: Tensor<4>, residual: Option<Tensor<4>>, relu: bool) -> Tensor<4> {
-        let of_batch = input.device().is_autodiff() && self.training.is_enabled();
-        let statistics = if of_batch {
-            kernels::channel_statistics(input.clone())
-        } else {
+    /// It uses the batch's own statistics when `on` is an autodiff device and the layer is not frozen;
+    /// else the running ones.
+    pub fn unit(&self, weight: Tensor<4>, stride: usize, on: &Device) -> Unit {
+        let of_batch = on.is_autodiff() && self.training.is_enabled();
+        let running = (!of_batch).then(|| {
             let running = [&self.running_mean, &self.running_var].map(|s| s.value().unsqueeze());
             Tensor::cat(running.to_vec(), 0)
-        };
-        if of_batch {
-            self.update_running(&statistics, &input);
-        }
-        let (weight, bias) = (self.weight.val(), self.bias.val());
-        let norm = Norm { weight, bias, statistics, epsilon: EPSILON, of_batch };
-        kernels::norm_act(input, norm, residual, relu)
+        });
+        let (scale, shift) = (self.weight.val(), self.bias.val());
+        Unit { weight, scale, shift, running, epsilon: EPSILON, stride }
     }
 
-    fn update_running(&self, statistics: &Tensor<2>, input: &Tensor<4>) {
-        let [batch, height, width, channels] = input.dims();
-        let n = (batch * height * width) as f64;
+    /// Moves the running statistics towards those of a batch (mean and biased variance, `[2,
+    /// channels]`) of `count` pixels in all, if [`unit`](Self::unit) used the batch's.
+    pub fn observe(&self, statistics: &Tensor<2>, count: usize, on: &Device) {
+        if !(on.is_autodiff() && self.training.is_enabled()) {
+            return;
+        }
+        let [_, channels] = statistics.dims();
         let row = |i| statistics.clone().slice(s![i..i + 1, ..]).reshape([channels]);
+        let n = count as f64;
         let unbiased = row(1).mul_scalar(n / (n - 1.0).max(1.0));
         for (running, new) in [(&self.running_mean, row(0)), (&self.running_var, unbiased)] {
             let old = running.value_sync().mul_scalar(1.0 - MOMENTUM);
@@ -82,21 +79,32 @@ mod tests {
         t.into_data().try_to_vec().unwrap()
     }
 
+    /// Batch norm and ReLU of `x`, behind a convolution that changes nothing.
+    fn forward(norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+        let on = x.device();
+        let [batch, height, width, _] = x.dims();
+        let unit = norm.unit(Tensor::ones([1, 1, 1, 1], &on), 1, &on);
+        let (y, statistics) = ssl_backdoor_kernels::conv_norm_relu(x, unit);
+        norm.observe(&statistics, batch * height * width, &on);
+        y
+    }
+
     #[test]
     fn running_variance_is_unbiased_and_evaluation_uses_it() {
         let device = Device::flex().autodiff();
         let norm = BatchNorm::new(1, &device);
         let data = TensorData::new(vec![1.0f32, 2.0, 3.0, 6.0], [1, 2, 2, 1]);
-        let out = norm.forward(Tensor::from_data(data, &device), None, false);
-        let mean: f32 = out.mean().into_scalar();
-        assert!(mean.abs() < 1e-6);
+        let out = forward(&norm, Tensor::from_data(data, &device));
+        // Mean 3, biased variance 14/4; only the last value is above the mean.
+        let total: f32 = out.sum().into_scalar();
+        assert!((total - 3.0 / 3.5f32.sqrt()).abs() < 1e-4);
         // Mean 3; squared deviations 4 + 1 + 0 + 9 = 14, unbiased 14/3.
         let evaluated = norm.valid();
         assert!((values(evaluated.running_mean.value())[0] - 0.3).abs() < 1e-6);
         let expected = 0.9 + 0.1 * 14.0 / 3.0;
         assert!((values(evaluated.running_var.value())[0] - expected).abs() < 1e-6);
         let one = Tensor::<4>::ones([1, 1, 1, 1], &Device::flex());
-        let y: f32 = evaluated.forward(one, None, false).into_scalar();
+        let y: f32 = forward(&evaluated, one).into_scalar();
         assert!((y - 0.7 / (expected + 1e-5).sqrt()).abs() < 1e-6);
     }
 
@@ -106,7 +114,7 @@ mod tests {
         let (a, b) = (BatchNorm::new(1, &device), BatchNorm::new(1, &device));
         let clone = a.clone();
         for _ in 0..2 {
-            a.forward(Tensor::ones([2, 2, 2, 1], &device), None, false);
+            forward(&a, Tensor::ones([2, 2, 2, 1], &device));
         }
         assert_eq!(values(b.running_mean.value_sync()), [0.0]);
         assert_eq!(values(clone.running_mean.value_sync()), values(a.running_mean.value_sync()));

@@ -6,7 +6,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_kernels as kernels;
+use ssl_backdoor_kernels::{self as kernels, Unit};
 
 use crate::{BatchNorm, ModelError, init};
 
@@ -102,8 +102,9 @@ impl Conv {
         Self { weight: init::kaiming_normal([to, from, kernel, kernel], rng, device), stride }
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        kernels::conv2d(x, self.weight.val(), self.stride)
+    /// This convolution with the batch norm behind it.
+    fn with(&self, norm: &BatchNorm, on: &Device) -> Unit {
+        norm.unit(self.weight.val(), self.stride, on)
     }
 }
 
@@ -134,12 +135,16 @@ impl BasicBlock {
 
     /// `[batch, height, width, from]` to `[batch, height / stride, width / stride, to]`.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let shortcut = match &self.downsample {
-            None => input.clone(),
-            Some((conv, norm)) => norm.forward(conv.forward(input.clone()), None, false),
-        };
-        let x = self.bn1.forward(self.conv1.forward(input), None, true);
-        self.bn2.forward(self.conv2.forward(x), Some(shortcut), true)
+        let on = &input.device();
+        let down = self.downsample.as_ref().map(|(conv, norm)| conv.with(norm, on));
+        let (first, second) = (self.conv1.with(&self.bn1, on), self.conv2.with(&self.bn2, on));
+        let (output, statistics) = kernels::basic_block(input, first, second, down);
+        let [batch, height, width, _] = output.dims();
+        let norms = [Some(&self.bn1), Some(&self.bn2), self.downsample.as_ref().map(|(_, norm)| norm)];
+        for (norm, statistics) in norms.into_iter().flatten().zip(&statistics) {
+            norm.observe(statistics, batch * height * width, on);
+        }
+        output
     }
 }
 
@@ -163,8 +168,11 @@ impl ResNet {
     /// - output: `[batch, 8 · width]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         // Channels last from here on: the layout of the kernels.
+        let on = &images.device();
         let x = images.permute([0, 2, 3, 1]);
-        let mut x = self.bn1.forward(self.conv1.forward(x), None, true);
+        let (mut x, statistics) = kernels::conv_norm_relu(x, self.conv1.with(&self.bn1, on));
+        let [batch, height, width, _] = x.dims();
+        self.bn1.observe(&statistics, batch * height * width, on);
         if let Some(pool) = &self.maxpool {
             x = pool.forward(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
         }

@@ -1,0 +1,413 @@
+//! A convolution with its batch norm and ReLU, and the basic block of a ResNet: forward and backward
+//! over a batch, with the normalisation applied where the next convolution reads its input, so that
+//! activations cross the memory as seldom as the statistics of the batch allow.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::conv::{self, Branch, Geometry, Packed};
+use crate::norm::{self, Affine, Backward, Moments};
+use crate::path::Path;
+use crate::scratch::scratch;
+
+/// A convolution and its batch norm.
+#[derive(Clone, Copy)]
+pub(crate) struct Unit<'a> {
+    pub geometry: Geometry,
+    /// `[out, in, kernel, kernel]`.
+    pub weight: &'a [f32],
+    /// Learnt scale and shift by channel.
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+    pub epsilon: f64,
+}
+
+/// The gradients of a unit's parameters.
+pub(crate) struct UnitGradients {
+    pub weight: Vec<f32>,
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+}
+
+impl Unit<'_> {
+    /// Floats in an output row.
+    fn row(&self) -> usize {
+        self.geometry.out_width() * self.geometry.out
+    }
+
+    fn affine(&self, stats: &[f32]) -> Affine {
+        Affine::new(self.scale, self.shift, stats, self.epsilon, self.row())
+    }
+
+    /// The convolution and, unless they are given, the statistics of its outputs.
+    fn convolve(
+        &self,
+        path: Path,
+        fixed: Option<&[f32]>,
+        fill: impl Fn(usize, usize, &mut [f32]) + Sync,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let g = &self.geometry;
+        let mut y = vec![0.0; g.batch * g.result()];
+        let moments = conv::forward(path, g, self.weight, &mut y, fill, |_, group| {
+            fixed.is_none().then(|| Moments::of(path, group, self.row(), g.out))
+        });
+        let moments: Vec<Moments> = moments.into_iter().flatten().collect();
+        let stats = fixed.map_or_else(|| Moments::total(&moments), <[f32]>::to_vec);
+        (y, stats)
+    }
+
+    fn backward(&self, stats: &[f32], sums: &[f64], of_batch: bool) -> Backward {
+        let g = &self.geometry;
+        let count = g.batch * g.out_height() * g.out_width();
+        Backward::new(self.scale, stats, self.epsilon, sums, count, of_batch, self.row())
+    }
+
+    /// Floats of row `y` of image `image` in the outputs.
+    fn output(&self, image: usize, y: usize) -> Range<usize> {
+        let at = image * self.geometry.result() + y * self.row();
+        at..at + self.row()
+    }
+
+    /// Floats of row `y` of image `image` in the inputs.
+    fn input(&self, image: usize, y: usize) -> Range<usize> {
+        let row = self.geometry.width * self.geometry.channels;
+        let at = image * self.geometry.image() + y * row;
+        at..at + row
+    }
+
+    /// Σ g and Σ g · (y − mean) by channel, where the final output `out` is positive.
+    fn masked_sums(&self, path: Path, g: &[f32], out: &[f32], y: &[f32], stats: &[f32]) -> Vec<f64> {
+        let (row, channels) = (self.row(), self.geometry.out);
+        let mean = norm::repeat(&stats[..channels], row);
+        let chunk = self.geometry.group() * self.geometry.result();
+        let parts: Vec<Vec<f64>> = (g.par_chunks(chunk), out.par_chunks(chunk), y.par_chunks(chunk))
+            .into_par_iter()
+            .map(|(g, out, y)| {
+                let mut sums = Sums::new(row);
+                for ((g, out), y) in
+                    g.chunks_exact(row).zip(out.chunks_exact(row)).zip(y.chunks_exact(row))
+                {
+                    norm::add_masked(path, g, out, y, &mean, &mut sums.first, &mut sums.second);
+                }
+                sums.by_channel(channels)
+            })
+            .collect();
+        total(&parts)
+    }
+}
+
+/// Two sums along rows, in single precision over one group.
+struct Sums {
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl Sums {
+    fn new(row: usize) -> Self {
+        Self { first: vec![0.0; row], second: vec![0.0; row] }
+    }
+
+    fn by_channel(&self, channels: usize) -> Vec<f64> {
+        let mut sums = vec![0.0; 2 * channels];
+        let (first, second) = sums.split_at_mut(channels);
+        norm::fold(&self.first, first);
+        norm::fold(&self.second, second);
+        sums
+    }
+}
+
+/// Adds parts in their order.
+fn total(parts: &[Vec<f64>]) -> Vec<f64> {
+    let mut all = parts.first().cloned().unwrap_or_default();
+    for part in parts.iter().skip(1) {
+        all.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
+    }
+    all
+}
+
+/// What a layer's forward pass leaves.
+pub(crate) struct Layer {
+    /// The outputs.
+    pub out: Vec<f32>,
+    /// The convolution's outputs, before batch norm.
+    pub y: Vec<f32>,
+    /// Mean and biased variance, `[2, out]`: those of the batch, or the given ones.
+    pub stats: Vec<f32>,
+}
+
+/// Convolution, batch norm, ReLU. `fixed` are running statistics; without them those of the batch.
+pub(crate) fn layer(path: Path, x: &[f32], unit: &Unit, fixed: Option<&[f32]>) -> Layer {
+    let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
+    let (y, stats) = unit.convolve(path, fixed, copy);
+    let affine = unit.affine(&stats);
+    let mut out = vec![0.0; y.len()];
+    let chunk = unit.geometry.result();
+    out.par_chunks_mut(chunk).zip(y.par_chunks(chunk)).for_each(|(out, y)| {
+        for (out, y) in out.chunks_exact_mut(unit.row()).zip(y.chunks_exact(unit.row())) {
+            norm::affine_relu(path, y, &affine, out);
+        }
+    });
+    Layer { out, y, stats }
+}
+
+/// The way back through [`layer`]: gradients of the parameters, and of `x` to `dx` if given.
+pub(crate) fn layer_backward(
+    path: Path,
+    x: &[f32],
+    unit: &Unit,
+    done: &LayerSaved,
+    gradient: &[f32],
+    dx: Option<&mut [f32]>,
+) -> UnitGradients {
+    let LayerSaved { out, y, stats, of_batch } = *done;
+    let sums = unit.masked_sums(path, gradient, out, y, stats);
+    let back = unit.backward(stats, &sums, of_batch);
+    let branch = Branch {
+        geometry: unit.geometry,
+        weight: unit.weight,
+        gradient: &|image, row, to| {
+            let at = unit.output(image, row);
+            norm::spread_masked(path, &gradient[at.clone()], &out[at.clone()], &y[at], &back, to);
+        },
+    };
+    let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
+    let (mut weights, _) = conv::backward(path, &[branch], copy, dx, |_, _| ());
+    let weight = weights.pop().unwrap_or_default();
+    UnitGradients { weight, scale: back.scale, shift: back.shift }
+}
+
+/// What the way back through a layer needs.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerSaved<'a> {
+    pub out: &'a [f32],
+    pub y: &'a [f32],
+    pub stats: &'a [f32],
+    pub of_batch: bool,
+}
+
+/// The units of a basic block: two 3×3 convolutions, and the shortcut's where the shape changes.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockUnits<'a> {
+    pub first: Unit<'a>,
+    pub second: Unit<'a>,
+    pub down: Option<Unit<'a>>,
+}
+
+/// What a block's forward pass leaves for the way back; `yd` and the last of `stats` where there is a
+/// downsampling.
+pub(crate) struct Block {
+    pub out: Vec<f32>,
+    pub y1: Vec<f32>,
+    pub y2: Vec<f32>,
+    pub yd: Vec<f32>,
+    pub stats: [Vec<f32>; 3],
+}
+
+/// The forward pass of a block, with everything the way back needs. `fixed` are running statistics;
+/// without them those of the batch.
+pub(crate) fn block(
+    path: Path,
+    x: &[f32],
+    units: &BlockUnits,
+    fixed: Option<[&[f32]; 3]>,
+) -> Block {
+    let fixed = |i: usize| fixed.map(|stats| stats[i]);
+    let BlockUnits { first, second, down } = units;
+    let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[first.input(image, y)]);
+    let (y1, s1) = first.convolve(path, fixed(0), copy);
+    let a1 = first.affine(&s1);
+    let (y2, s2) = second.convolve(path, fixed(1), |image, y, row| {
+        norm::affine_relu(path, &y1[second.input(image, y)], &a1, row);
+    });
+    let a2 = second.affine(&s2);
+    let (yd, sd) = match down {
+        None => (Vec::new(), Vec::new()),
+        Some(down) => down.convolve(path, fixed(2), copy),
+    };
+    let ad = down.map(|down| down.affine(&sd));
+    let shortcut = ad.as_ref().map_or(x, |_| &yd[..]);
+    let mut out = vec![0.0; y2.len()];
+    let chunk = second.geometry.result();
+    out.par_chunks_mut(chunk).zip(y2.par_chunks(chunk)).zip(shortcut.par_chunks(chunk)).for_each(
+        |((out, y2), shortcut)| {
+            end(path, second.row(), y2, &a2, shortcut, ad.as_ref(), out);
+        },
+    );
+    Block { out, y1, y2, yd, stats: [s1, s2, sd] }
+}
+
+/// The end of a block, row by row: batch norm, shortcut, ReLU.
+fn end(
+    path: Path,
+    row: usize,
+    y2: &[f32],
+    a2: &Affine,
+    shortcut: &[f32],
+    ad: Option<&Affine>,
+    out: &mut [f32],
+) {
+    let rows = out.chunks_exact_mut(row).zip(y2.chunks_exact(row)).zip(shortcut.chunks_exact(row));
+    for ((out, y2), shortcut) in rows {
+        match ad {
+            None => norm::affine_add_relu(path, y2, a2, shortcut, out),
+            Some(ad) => norm::affine_pair_relu(path, y2, a2, shortcut, ad, out),
+        }
+    }
+}
+
+/// The forward pass of a block with running statistics, group by group in the cache.
+pub(crate) fn block_fixed(
+    path: Path,
+    x: &[f32],
+    units: &BlockUnits,
+    stats: [&[f32]; 3],
+) -> Vec<f32> {
+    let BlockUnits { first, second, down } = units;
+    let (g1, g2) = (&first.geometry, &second.geometry);
+    let (p1, p2) = (g1.padded(), g2.padded());
+    let conv1 = Packed::forward(g1, p1, first.weight);
+    let conv2 = Packed::forward(g2, p2, second.weight);
+    let shortcut = down.map(|d| {
+        (Packed::forward(&d.geometry, p1, d.weight), d.affine(stats[2]))
+    });
+    let (a1, a2) = (first.affine(stats[0]), second.affine(stats[1]));
+    let (group, result) = (g2.group(), g2.result());
+    let mut out = vec![0.0; g2.batch * result];
+    out.par_chunks_mut(group * result).enumerate().for_each(|(i, out)| {
+        let images = out.len() / result;
+        let mut padded = scratch(images * p1.len());
+        for (j, image) in padded.chunks_exact_mut(p1.len()).enumerate() {
+            p1.fill(image, |y, row| row.copy_from_slice(&x[first.input(i * group + j, y)]));
+        }
+        let mut y1 = scratch(images * result);
+        conv1.run(path, &padded, &mut y1, images, false);
+        let mut z1 = scratch(images * p2.len());
+        for (j, image) in z1.chunks_exact_mut(p2.len()).enumerate() {
+            p2.fill(image, |y, row| norm::affine_relu(path, &y1[second.input(j, y)], &a1, row));
+        }
+        // The first convolution's outputs are used up: their place takes the second's.
+        conv2.run(path, &z1, &mut y1, images, false);
+        match &shortcut {
+            None => {
+                let x = &x[i * group * result..][..images * result];
+                end(path, second.row(), &y1, &a2, x, None, out);
+            }
+            Some((conv, affine)) => {
+                let mut yd = scratch(images * result);
+                conv.run(path, &padded, &mut yd, images, false);
+                end(path, second.row(), &y1, &a2, &yd, Some(affine), out);
+            }
+        }
+    });
+    out
+}
+
+/// What the way back through a block needs.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockSaved<'a> {
+    pub out: &'a [f32],
+    pub y1: &'a [f32],
+    pub y2: &'a [f32],
+    pub yd: &'a [f32],
+    pub stats: [&'a [f32]; 3],
+    pub of_batch: bool,
+}
+
+/// The way back through [`block`]: gradients of the parameters of the two units and the shortcut's,
+/// and of `x` to `dx` if given.
+pub(crate) fn block_backward(
+    path: Path,
+    x: &[f32],
+    units: &BlockUnits,
+    saved: &BlockSaved,
+    gradient: &[f32],
+    dx: Option<&mut [f32]>,
+) -> (UnitGradients, UnitGradients, Option<UnitGradients>) {
+    let BlockUnits { first, second, down } = units;
+    let BlockSaved { out, y1, y2, yd, stats, of_batch } = *saved;
+    let a1 = first.affine(stats[0]);
+    let sums = second.masked_sums(path, gradient, out, y2, stats[1]);
+    let b2 = second.backward(stats[1], &sums, of_batch);
+    let bd = down.map(|down| {
+        let sums = down.masked_sums(path, gradient, out, yd, stats[2]);
+        down.backward(stats[2], &sums, of_batch)
+    });
+
+    // Through the second convolution and the first ReLU.
+    let mut dz1 = vec![0.0; y1.len()];
+    let branch = Branch {
+        geometry: second.geometry,
+        weight: second.weight,
+        gradient: &|image, row, to| {
+            let at = second.output(image, row);
+            norm::spread_masked(path, &gradient[at.clone()], &out[at.clone()], &y2[at], &b2, to);
+        },
+    };
+    let channels = first.geometry.out;
+    let mean = norm::repeat(&stats[0][..channels], first.row());
+    let (mut w2, sums) = conv::backward(
+        path,
+        &[branch],
+        |image, y, row| norm::affine_relu(path, &y1[second.input(image, y)], &a1, row),
+        Some(&mut dz1),
+        |image, dz1| {
+            let y1 = &y1[image * second.geometry.image()..];
+            let mut sums = Sums::new(first.row());
+            for (g, y) in dz1.chunks_exact_mut(first.row()).zip(y1.chunks_exact(first.row())) {
+                norm::cut_relu(path, g, y, &a1, &mean, &mut sums.first, &mut sums.second);
+            }
+            sums.by_channel(channels)
+        },
+    );
+    let b1 = first.backward(stats[0], &total(&sums), of_batch);
+
+    // Through the first convolution and the shortcut.
+    let through_first = |image, row, to: &mut [f32]| {
+        let at = first.output(image, row);
+        norm::spread(path, &dz1[at.clone()], &y1[at], &b1, to);
+    };
+    let through_down = |image, row, to: &mut [f32]| {
+        let at = second.output(image, row);
+        if let Some(bd) = &bd {
+            norm::spread_masked(path, &gradient[at.clone()], &out[at.clone()], &yd[at], bd, to);
+        }
+    };
+    let mut branches = vec![Branch {
+        geometry: first.geometry,
+        weight: first.weight,
+        gradient: &through_first,
+    }];
+    branches.extend(down.map(|down| Branch {
+        geometry: down.geometry,
+        weight: down.weight,
+        gradient: &through_down,
+    }));
+    let identity = down.is_none();
+    let image = first.geometry.image();
+    let (mut weights, _) = conv::backward(
+        path,
+        &branches,
+        |image, y, row| row.copy_from_slice(&x[first.input(image, y)]),
+        dx,
+        |start, dx| {
+            if identity {
+                let at = start * image..start * image + dx.len();
+                norm::add_where_positive(path, &gradient[at.clone()], &out[at], dx);
+            }
+        },
+    );
+    let wd = if identity { None } else { weights.pop() };
+    let unit = |weights: &mut Vec<Vec<f32>>, back: Backward| UnitGradients {
+        weight: weights.pop().unwrap_or_default(),
+        scale: back.scale,
+        shift: back.shift,
+    };
+    let (one, two) = (unit(&mut weights, b1), unit(&mut w2, b2));
+    let third = wd.zip(bd).map(|(weight, back)| UnitGradients {
+        weight,
+        scale: back.scale,
+        shift: back.shift,
+    });
+    (one, two, third)
+}
