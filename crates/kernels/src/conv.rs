@@ -1,16 +1,20 @@
 //! One convolution over a batch: geometry, packed weights, and the passes over groups of images.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::gather::{Axis, Gather, Padded};
 use crate::outer::{Outer, SPARE};
 use crate::path::Path;
-use crate::scratch::scratch;
+use crate::scratch::{Aligned, scratch};
 
 /// Output pixels that a group of images has at least, so that a slab of weights is read for many.
-const GROUP_PIXELS: usize = 256;
-/// Floats of partial weight gradients that a batch is split into, at most 16 parts and at least 2.
-const PARTIAL: usize = 1 << 20;
+const GROUP_PIXELS: usize = 128;
+/// Parts of a batch that sum weight gradients of their own, at most.
+const PARTS: usize = 16;
+/// Above this many weights, threads share the weight gradient instead of the batch.
+const LARGE: usize = 1 << 17;
 
 /// The sizes of a convolution, padded by half the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +51,16 @@ impl Geometry {
         self.kernel * self.kernel * self.channels * self.out
     }
 
-    /// Images in a group.
+    /// Images in a group: all groups but the last have as many, and the last hardly fewer.
     pub fn group(&self) -> usize {
-        GROUP_PIXELS.div_ceil(self.out_height() * self.out_width()).min(self.batch)
+        let least = GROUP_PIXELS.div_ceil(self.out_height() * self.out_width());
+        self.batch.div_ceil((self.batch / least).max(1))
     }
 
     /// Images in a part of the batch for the weight gradient, whole groups. It depends on the sizes
     /// alone: the parts are summed in their order, so the number of threads changes nothing.
-    pub fn part(&self) -> usize {
-        let parts = (PARTIAL / self.weights()).clamp(2, 16);
-        self.batch.div_ceil(parts).next_multiple_of(self.group())
+    fn part(&self) -> usize {
+        self.batch.div_ceil(PARTS).next_multiple_of(self.group())
     }
 
     /// The padded images, with at least `half` zeros before.
@@ -86,7 +90,7 @@ impl Geometry {
 /// A gather with its packed weights.
 pub(crate) struct Packed {
     gather: Gather,
-    weights: Vec<f32>,
+    weights: Aligned,
 }
 
 impl Packed {
@@ -101,9 +105,8 @@ impl Packed {
         let columns = Axis::forward(g.width, g.out_width(), g.kernel, g.stride, left);
         let out = [g.out_width(), g.out_height() * g.out_width(), g.out];
         let gather = Gather::new(padded, &rows, &columns, out, g.group());
-        let weights = gather.pack(|ky, kx, from, to| {
-            weight[((to * g.channels + from) * g.kernel + ky) * g.kernel + kx]
-        });
+        let taps = g.kernel * g.kernel;
+        let weights = gather.pack(weight, g.kernel, taps, g.channels * taps);
         Self { gather, weights }
     }
 
@@ -122,9 +125,8 @@ impl Packed {
                 let columns = axis(g.width, g.out_width(), x, left);
                 let out = [g.width, g.height * g.width, g.channels];
                 let gather = Gather::new(padded, &rows, &columns, out, g.group());
-                let weights = gather.pack(|ky, kx, from, to| {
-                    weight[((from * g.channels + to) * g.kernel + ky) * g.kernel + kx]
-                });
+                let taps = g.kernel * g.kernel;
+                let weights = gather.pack(weight, g.kernel, g.channels * taps, taps);
                 all.push(Self { gather, weights });
             }
         }
@@ -161,40 +163,11 @@ pub(crate) fn forward<T: Send>(
 }
 
 /// The products of one convolution's inputs and output gradients.
-pub(crate) fn outer(g: &Geometry, input: Padded, gradient: Padded) -> Outer {
+fn outer(g: &Geometry, input: Padded, gradient: Padded, group: usize) -> Outer {
     let [(top, _), (left, _)] = input.pad;
     let half = g.kernel / 2;
     let origin = (top - half) * input.row() + (left - half) * g.channels;
-    Outer { input, origin, gradient, kernel: g.kernel, stride: g.stride }
-}
-
-/// Floats of a buffer of padded images that [`outer`] reads.
-pub(crate) fn buffer(padded: Padded, images: usize) -> usize {
-    images * padded.len() + SPARE
-}
-
-/// Adds the parts' sums (`[tap][in][out]`) in their order, as `[out][in][tap]`.
-pub(crate) fn reduce(g: &Geometry, parts: &[Vec<f32>]) -> Vec<f32> {
-    const LINE: usize = 16;
-    let taps = g.kernel * g.kernel;
-    let each = g.channels * taps;
-    let mut weight = vec![0.0; g.weights()];
-    weight.par_chunks_mut(LINE * each).enumerate().for_each(|(block, weight)| {
-        let outs = weight.len() / each;
-        for tap in 0..taps {
-            for from in 0..g.channels {
-                let at = (tap * g.channels + from) * g.out + block * LINE;
-                let mut line = [0.0f32; LINE];
-                for part in parts {
-                    line.iter_mut().zip(&part[at..at + outs]).for_each(|(sum, v)| *sum += v);
-                }
-                for (to, value) in line.iter().enumerate().take(outs) {
-                    weight[to * each + from * taps + tap] = *value;
-                }
-            }
-        }
-    });
-    weight
+    Outer::new(input, origin, gradient, g.kernel, g.stride, group)
 }
 
 /// A convolution on the way back: one of those that share their images.
@@ -217,45 +190,76 @@ pub(crate) fn backward<T: Send>(
 ) -> (Vec<Vec<f32>>, Vec<T>) {
     // The first convolution has the largest kernel: its padding serves the others.
     let Some(g) = branches.first().map(|b| b.geometry) else { return (Vec::new(), Vec::new()) };
+    let group = g.group();
     let padded = g.padded();
-    let gradients: Vec<Padded> = branches.iter().map(|b| b.geometry.padded_gradient()).collect();
-    let outers = branches.iter().zip(&gradients).map(|(b, p)| outer(&b.geometry, padded, *p));
-    let outers: Vec<Outer> = outers.collect();
-    let inputs = branches.iter().zip(&gradients);
-    let inputs = inputs.map(|(b, p)| Packed::backward(&b.geometry, *p, b.weight));
-    let inputs: Vec<Vec<Packed>> = if dx.is_some() { inputs.collect() } else { Vec::new() };
+    let wanted = dx.is_some();
+    let ways: Vec<Way> =
+        branches.iter().map(|branch| Way::new(branch, padded, group, wanted)).collect();
 
-    let (part, group) = (g.part(), g.group());
-    let starts: Vec<usize> = (0..g.batch).step_by(part).collect();
-    let dx: Vec<Option<&mut [f32]>> = match dx {
-        None => starts.iter().map(|_| None).collect(),
-        Some(dx) => dx.chunks_mut(part * g.image()).map(Some).collect(),
-    };
-    let work = |(first, mut dx): (usize, Option<&mut [f32]>)| {
-        let end = g.batch.min(first + part);
-        let mut sums: Vec<Vec<f32>> =
-            branches.iter().map(|b| vec![0.0; b.geometry.weights()]).collect();
+    // A part is as many groups as one task takes; where the weights are many, all groups keep their
+    // padded buffers, and the tasks share the weights.
+    let large = g.weights() > LARGE;
+    let part = if large { group } else { g.part() };
+    let room = |shape: Padded| if large { g.batch * shape.len() + SPARE } else { 0 };
+    let mut all_x = Aligned::unset(room(padded));
+    let mut all_dy: Vec<Aligned> =
+        ways.iter().map(|w| Aligned::unset(room(w.shape))).collect();
+    for buffer in all_dy.iter_mut().chain([&mut all_x]) {
+        let filled = buffer.len().saturating_sub(SPARE);
+        buffer[filled..].fill(0.0);
+    }
+    let mut tasks: Vec<Task> = (0..g.batch)
+        .step_by(part)
+        .map(|first| Task {
+            images: first..g.batch.min(first + part),
+            x: None,
+            dy: Vec::new(),
+            dx: None,
+        })
+        .collect();
+    if large {
+        let chunks = all_x.chunks_mut(group * padded.len());
+        tasks.iter_mut().zip(chunks).for_each(|(task, x)| task.x = Some(x));
+        for (way, dy) in ways.iter().zip(&mut all_dy) {
+            let chunks = dy.chunks_mut(group * way.shape.len());
+            tasks.iter_mut().zip(chunks).for_each(|(task, dy)| task.dy.push(dy));
+        }
+    }
+    if let Some(dx) = dx {
+        let chunks = dx.chunks_mut(part * g.image());
+        tasks.iter_mut().zip(chunks).for_each(|(task, dx)| task.dx = Some(dx));
+    }
+
+    let work = |mut task: Task| {
+        let mut sums: Vec<Vec<f32>> = ways.iter().map(|w| vec![0.0; w.sums(large)]).collect();
         let mut found = Vec::new();
-        let mut x = scratch(buffer(padded, group));
-        for start in (first..end).step_by(group) {
-            let images = group.min(end - start);
+        for start in task.images.clone().step_by(group) {
+            let images = group.min(task.images.end - start);
+            let mut spare = scratch(if large { 0 } else { group * padded.len() + SPARE });
+            let x: &mut [f32] = task.x.as_deref_mut().unwrap_or(&mut spare);
             for (j, image) in x.chunks_exact_mut(padded.len()).take(images).enumerate() {
                 padded.fill(image, |y, row| fill(start + j, y, row));
             }
-            let mut into = dx.as_deref_mut().map(|dx| {
-                let at = (start - first) * g.image();
+            let mut into = task.dx.as_deref_mut().map(|dx| {
+                let at = (start - task.images.start) * g.image();
                 &mut dx[at..at + images * g.image()]
             });
-            for (b, branch) in branches.iter().enumerate() {
-                let shape = gradients[b];
-                let mut dy = scratch(buffer(shape, group));
-                for (j, image) in dy.chunks_exact_mut(shape.len()).take(images).enumerate() {
-                    shape.fill(image, |y, row| (branch.gradient)(start + j, y, row));
+            for (b, (way, branch)) in ways.iter().zip(branches).enumerate() {
+                let mut spare = scratch(if large { 0 } else { group * way.shape.len() + SPARE });
+                let dy: &mut [f32] = match task.dy.get_mut(b) {
+                    Some(dy) => dy,
+                    None => &mut spare,
+                };
+                for (j, image) in dy.chunks_exact_mut(way.shape.len()).take(images).enumerate() {
+                    way.shape.fill(image, |y, row| (branch.gradient)(start + j, y, row));
                 }
-                outers[b].run(path, &x, &dy, images, &mut sums[b]);
+                if !large {
+                    let chunks = sums[b].chunks_exact_mut(way.outer.chunk()).enumerate();
+                    chunks.for_each(|(c, sums)| way.outer.run(path, x, dy, images, c, sums));
+                }
                 if let Some(into) = &mut into {
-                    for gather in &inputs[b] {
-                        gather.run(path, &dy, into, images, b > 0);
+                    for gather in &way.inputs {
+                        gather.run(path, dy, into, images, b > 0);
                     }
                 }
             }
@@ -263,14 +267,56 @@ pub(crate) fn backward<T: Send>(
         }
         (sums, found)
     };
-    let done: Vec<_> = starts.into_par_iter().zip(dx).map(work).collect();
+    let (mut parts, found): (Vec<_>, Vec<_>) = tasks.into_par_iter().map(work).unzip();
 
-    let mut parts: Vec<Vec<Vec<f32>>> = branches.iter().map(|_| Vec::new()).collect();
-    let mut found = Vec::new();
-    for (sums, more) in done {
-        parts.iter_mut().zip(sums).for_each(|(parts, sums)| parts.push(sums));
-        found.extend(more);
+    let weight = |(b, way): (usize, &Way)| {
+        if !large {
+            let of_branch = |sums: &mut Vec<Vec<f32>>| std::mem::take(&mut sums[b]);
+            let mut parts: Vec<Vec<f32>> = parts.iter_mut().map(of_branch).collect();
+            return way.outer.reduce(&mut parts);
+        }
+        let mut sums = vec![0.0; way.outer.chunks() * way.outer.chunk()];
+        sums.par_chunks_exact_mut(way.outer.chunk()).enumerate().for_each(|(c, sums)| {
+            for start in (0..g.batch).step_by(group) {
+                let images = group.min(g.batch - start);
+                let (x, dy) = (&all_x[start * padded.len()..], &all_dy[b][start * way.shape.len()..]);
+                way.outer.run(path, x, dy, images, c, sums);
+            }
+        });
+        way.outer.reduce(&mut [sums])
+    };
+    let weights = ways.iter().enumerate().map(weight).collect();
+    (weights, found.into_iter().flatten().collect())
+}
+
+/// How one convolution goes back.
+struct Way {
+    /// The padded output gradient.
+    shape: Padded,
+    outer: Outer,
+    /// The gathers of the input gradient, if that is wanted.
+    inputs: Vec<Packed>,
+}
+
+impl Way {
+    fn new(branch: &Branch, padded: Padded, group: usize, wanted: bool) -> Self {
+        let g = &branch.geometry;
+        let shape = g.padded_gradient();
+        let outer = outer(g, padded, shape, group);
+        let inputs = if wanted { Packed::backward(g, shape, branch.weight) } else { Vec::new() };
+        Self { shape, outer, inputs }
     }
-    let weights = branches.iter().zip(&parts).map(|(b, parts)| reduce(&b.geometry, parts));
-    (weights.collect(), found)
+
+    /// Floats of sums that a part of the batch needs of its own.
+    fn sums(&self, large: bool) -> usize {
+        if large { 0 } else { self.outer.chunks() * self.outer.chunk() }
+    }
+}
+
+/// A part of the batch on the way back, with its pieces of the shared buffers.
+struct Task<'a> {
+    images: Range<usize>,
+    x: Option<&'a mut [f32]>,
+    dy: Vec<&'a mut [f32]>,
+    dx: Option<&'a mut [f32]>,
 }

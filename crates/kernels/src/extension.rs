@@ -13,6 +13,7 @@ use burn_flex::FlexTensor;
 use crate::conv::Geometry;
 use crate::layer::{self, BlockSaved, BlockUnits, LayerSaved, Unit, UnitGradients};
 use crate::path::{Path, path};
+use crate::scratch::unset;
 
 /// Do the kernels run on this device?
 pub(crate) fn takes(device: &Device) -> bool {
@@ -136,10 +137,6 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
 fn vector(values: Vec<f32>) -> FlexTensor {
     let len = values.len();
     tensor(values, [len])
-}
-
-fn zeros(like: &FlexTensor) -> FlexTensor {
-    FlexTensor::empty(like.layout().shape().clone(), like.dtype())
 }
 
 fn dims(tensor: &FlexTensor) -> [usize; 4] {
@@ -311,12 +308,12 @@ impl Backward<Flex, 4> for LayerBackward {
         let unit = parameters.unit(dims(&images), settings.stride, settings.epsilon);
         let [out, y] = results.each_ref().map(|t| t.storage());
         let saved = LayerSaved { out, y, stats: &stats, of_batch: settings.of_batch };
-        let mut dx = of_images.as_ref().map(|_| zeros(&images));
-        let into = dx.as_mut().map(|t| t.storage_mut());
+        let mut dx = of_images.map(|_| unset(images.storage::<f32>().len()));
+        let into = dx.as_deref_mut();
         let x = images.storage();
         let found = layer::layer_backward(path(), x, &unit, &saved, gradient.storage(), into);
         if let (Some(node), Some(dx)) = (of_images, dx) {
-            grads.register::<Flex>(node, dx);
+            grads.register::<Flex>(node, tensor(dx, dims(&images)));
         }
         register(grads, [weight, scale, shift], found, &parameters);
     }
@@ -352,13 +349,13 @@ impl Backward<Flex, 10> for BlockBackward {
         let [out, y1, y2, yd] = results.each_ref().map(|t| t.storage());
         let stats = split(&stats, &units);
         let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: settings.of_batch };
-        let mut dx = of_images.as_ref().map(|_| zeros(&images));
-        let into = dx.as_mut().map(|t| t.storage_mut());
+        let mut dx = of_images.map(|_| unset(images.storage::<f32>().len()));
+        let into = dx.as_deref_mut();
         let x = images.storage();
         let (one, two, down) =
             layer::block_backward(path(), x, &units, &saved, gradient.storage(), into);
         if let (Some(node), Some(dx)) = (of_images, dx) {
-            grads.register::<Flex>(node, dx);
+            grads.register::<Flex>(node, tensor(dx, dims(&images)));
         }
         register(grads, [w1, s1, h1], one, &all[0]);
         register(grads, [w2, s2, h2], two, &all[1]);

@@ -6,7 +6,10 @@
 //! weights small enough for the first-level cache; the slab serves all pixels of a group of images
 //! before the next one is read.
 
+use rayon::prelude::*;
+
 use crate::path::Path;
+use crate::scratch::Aligned;
 use crate::simd::{Four, Simd};
 
 /// Floats of weights in a slab: 36 kB.
@@ -183,24 +186,31 @@ impl Gather {
     }
 
     /// Weights in the order they are read, `[block of lanes][row][column][input channel][lane]`, zero
-    /// where there is no such output channel. `weight(ky, kx, from, to)` looks one up.
-    pub fn pack(&self, weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) -> Vec<f32> {
-        use rayon::prelude::*;
+    /// where there is no such output channel. The weight of kernel position (y, x) from input channel
+    /// i to output channel o is `weight[i · from + o · to + y · kernel + x]`.
+    pub fn pack(&self, weight: &[f32], kernel: usize, from: usize, to: usize) -> Aligned {
         let lanes = lanes(self.out_channels);
         let (rows, columns) = &self.kernel;
         let block = rows.len() * columns.len() * self.channels * lanes;
-        let mut packed = vec![0.0; self.out_channels.div_ceil(lanes) * block];
+        let mut packed = Aligned::zeros(self.out_channels.div_ceil(lanes) * block);
         if block == 0 {
             return packed;
         }
+        /// Input channels at a time, so that what is read and written stays in the first-level cache.
+        const CHANNELS: usize = 16;
         packed.par_chunks_exact_mut(block).enumerate().for_each(|(b, packed)| {
-            let outs = b * lanes..self.out_channels.min((b + 1) * lanes);
-            for from in 0..self.channels {
-                for (r, &ky) in rows.iter().enumerate() {
-                    for (c, &kx) in columns.iter().enumerate() {
-                        let at = ((r * columns.len() + c) * self.channels + from) * lanes;
-                        for (lane, to) in packed[at..].iter_mut().zip(outs.clone()) {
-                            *lane = weight(ky, kx, from, to);
+            let outs = lanes.min(self.out_channels - b * lanes);
+            for start in (0..self.channels).step_by(CHANNELS) {
+                let end = self.channels.min(start + CHANNELS);
+                for lane in 0..outs {
+                    let weight = &weight[(b * lanes + lane) * to..];
+                    for i in start..end {
+                        let taps = &weight[i * from..][..kernel * kernel];
+                        for (r, &ky) in rows.iter().enumerate() {
+                            for (c, &kx) in columns.iter().enumerate() {
+                                let at = ((r * columns.len() + c) * self.channels + i) * lanes;
+                                packed[at + lane] = taps[ky * kernel + kx];
+                            }
                         }
                     }
                 }
@@ -223,7 +233,11 @@ impl Gather {
         add: bool,
     ) {
         let count = images * self.pixels;
-        if self.slabs.is_empty() || count == 0 {
+        if self.slabs.is_empty() {
+            // No kernel position reaches these pixels.
+            for &out in self.outs[..count].iter().filter(|_| !add) {
+                output[out..out + self.out_channels].fill(0.0);
+            }
             return;
         }
         let used = &self.bases[..count];

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::conv::{self, Branch, Geometry, Packed};
 use crate::norm::{self, Affine, Backward, Moments};
 use crate::path::Path;
-use crate::scratch::scratch;
+use crate::scratch::{scratch, unset};
 
 /// A convolution and its batch norm.
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ impl Unit<'_> {
         fill: impl Fn(usize, usize, &mut [f32]) + Sync,
     ) -> (Vec<f32>, Vec<f32>) {
         let g = &self.geometry;
-        let mut y = vec![0.0; g.batch * g.result()];
+        let mut y = unset(g.batch * g.result());
         let moments = conv::forward(path, g, self.weight, &mut y, fill, |_, group| {
             fixed.is_none().then(|| Moments::of(path, group, self.row(), g.out))
         });
@@ -141,7 +141,7 @@ pub(crate) fn layer(path: Path, x: &[f32], unit: &Unit, fixed: Option<&[f32]>) -
     let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
     let (y, stats) = unit.convolve(path, fixed, copy);
     let affine = unit.affine(&stats);
-    let mut out = vec![0.0; y.len()];
+    let mut out = unset(y.len());
     let chunk = unit.geometry.result();
     out.par_chunks_mut(chunk).zip(y.par_chunks(chunk)).for_each(|(out, y)| {
         for (out, y) in out.chunks_exact_mut(unit.row()).zip(y.chunks_exact(unit.row())) {
@@ -227,7 +227,7 @@ pub(crate) fn block(
     };
     let ad = down.map(|down| down.affine(&sd));
     let shortcut = ad.as_ref().map_or(x, |_| &yd[..]);
-    let mut out = vec![0.0; y2.len()];
+    let mut out = unset(y2.len());
     let chunk = second.geometry.result();
     out.par_chunks_mut(chunk).zip(y2.par_chunks(chunk)).zip(shortcut.par_chunks(chunk)).for_each(
         |((out, y2), shortcut)| {
@@ -273,7 +273,7 @@ pub(crate) fn block_fixed(
     });
     let (a1, a2) = (first.affine(stats[0]), second.affine(stats[1]));
     let (group, result) = (g2.group(), g2.result());
-    let mut out = vec![0.0; g2.batch * result];
+    let mut out = unset(g2.batch * result);
     out.par_chunks_mut(group * result).enumerate().for_each(|(i, out)| {
         let images = out.len() / result;
         let mut padded = scratch(images * p1.len());
@@ -335,7 +335,7 @@ pub(crate) fn block_backward(
     });
 
     // Through the second convolution and the first ReLU.
-    let mut dz1 = vec![0.0; y1.len()];
+    let mut dz1 = unset(y1.len());
     let branch = Branch {
         geometry: second.geometry,
         weight: second.weight,

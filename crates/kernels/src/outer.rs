@@ -1,27 +1,74 @@
 //! The weight gradient: sums of outer products of inputs and output gradients over all pixels, in
 //! register tiles of inputs × output channels.
 
+use rayon::prelude::*;
+
 use crate::gather::{Padded, load, store};
 use crate::path::Path;
+use crate::scratch::{scratch, unset};
 use crate::simd::{Four, Simd};
 
 /// Floats that a buffer needs after its last one, because tiles at the ends read on.
 pub(crate) const SPARE: usize = 48;
 
-/// Where the products are taken.
+/// Output channels of a chunk of sums.
+const LANES: usize = 32;
+/// Pixels that are summed up at a time, so that their gradients stay in the first-level cache.
+const PIXELS: usize = 128;
+
+/// Where the products are taken: inputs and output gradients of a group of images.
 pub(crate) struct Outer {
-    /// The padded inputs; a run of the kernel starts at `origin` for the first output pixel.
-    pub input: Padded,
-    pub origin: usize,
-    /// The padded gradient, `[.., out]`.
-    pub gradient: Padded,
-    /// Kernel side and stride.
-    pub kernel: usize,
-    pub stride: usize,
+    /// Offsets of each output pixel's first input and of its gradient, in floats.
+    pixels: Vec<(usize, usize)>,
+    /// Output pixels of an image.
+    each: usize,
+    /// Floats between two kernel rows of the input, and in one of them.
+    row: usize,
+    run: usize,
+    kernel: usize,
+    out: usize,
 }
 
 impl Outer {
-    /// Adds the products of `images` images to `sums` (`[kernel row][kernel column][in][out]`).
+    /// Inputs padded as `input` says, from `origin` on for the first output pixel, and gradients
+    /// padded as `gradient` says, of groups of `group` images.
+    pub fn new(
+        input: Padded,
+        origin: usize,
+        gradient: Padded,
+        kernel: usize,
+        stride: usize,
+        group: usize,
+    ) -> Self {
+        let [height, width, out] = gradient.inner;
+        let [(top, _), (left, _)] = gradient.pad;
+        let channels = input.inner[2];
+        let mut pixels = Vec::with_capacity(group * height * width);
+        for image in 0..group {
+            for y in 0..height {
+                for x in 0..width {
+                    let from = y * stride * input.row() + x * stride * channels + origin;
+                    let to = (top + y) * gradient.row() + (left + x) * out;
+                    pixels.push((image * input.len() + from, image * gradient.len() + to));
+                }
+            }
+        }
+        let (each, row, run) = (height * width, input.row(), kernel * channels);
+        Self { pixels, each, row, run, kernel, out }
+    }
+
+    /// Floats in a chunk of sums: `[kernel column and input channel][LANES]` for one kernel row and one
+    /// block of output channels.
+    pub fn chunk(&self) -> usize {
+        self.run * LANES
+    }
+
+    /// Chunks, `[block of LANES output channels][kernel row]`.
+    pub fn chunks(&self) -> usize {
+        self.out.div_ceil(LANES) * self.kernel
+    }
+
+    /// Adds the products of `images` images to the sums of chunk `index`.
     ///
     /// # Panics
     /// If a buffer is too short.
@@ -31,86 +78,139 @@ impl Outer {
         padded: &[f32],
         gradient: &[f32],
         images: usize,
+        index: usize,
         sums: &mut [f32],
     ) {
-        let [height, width, out] = self.gradient.inner;
-        let channels = self.input.inner[2];
-        let step = self.stride;
-        let furthest = (images - 1) * self.input.len()
-            + self.origin
-            + ((height - 1) * step + self.kernel - 1) * self.input.row()
-            + ((width - 1) * step + self.kernel) * channels;
-        assert!(furthest + SPARE <= padded.len(), "a tile reads past its images");
-        assert!(images * self.gradient.len() + SPARE <= gradient.len(), "a tile reads past its end");
-        assert_eq!(sums.len(), self.kernel * self.kernel * channels * out);
-        outer(path, self, padded, gradient, images, sums);
+        let (block, row) = (index / self.kernel, index % self.kernel);
+        let (offset, first) = (row * self.row, block * LANES);
+        assert_eq!(sums.len(), self.chunk());
+        assert!(first < self.out, "no such block");
+        let outs = LANES.min(self.out - first);
+        // Wide gradients are gathered block by block, so that the tiles find them side by side.
+        let gathered = self.out > LANES;
+        let mut block = scratch(if gathered { PIXELS * LANES + SPARE } else { 0 });
+        for pixels in self.pixels[..images * self.each].chunks(PIXELS) {
+            // The last pixel is the furthest of both.
+            let Some(&(from, to)) = pixels.last() else { continue };
+            let furthest = from + offset + self.run + SPARE;
+            assert!(furthest <= padded.len(), "a tile reads past its images");
+            assert!(to + first + SPARE <= gradient.len(), "a tile reads past its gradient");
+            let task = Task { pixels, offset, run: self.run, outs, gathered };
+            if gathered {
+                for (&(_, to), line) in pixels.iter().zip(block.chunks_exact_mut(LANES)) {
+                    line.copy_from_slice(&gradient[to + first..][..LANES]);
+                }
+                outer(path, &task, padded, &block, sums);
+            } else {
+                outer(path, &task, padded, &gradient[first..], sums);
+            }
+        }
+    }
+
+    /// Adds the sums of `parts` in their order: the gradient of the weight `[out, in, kernel, kernel]`.
+    pub fn reduce(&self, parts: &mut [Vec<f32>]) -> Vec<f32> {
+        /// Input channels at a time, so that what is read and written stays in the first-level cache.
+        const CHANNELS: usize = 16;
+        let Some((total, rest)) = parts.split_first_mut() else { return Vec::new() };
+        if !rest.is_empty() {
+            total.par_chunks_mut(1 << 14).enumerate().for_each(|(i, total)| {
+                for part in &*rest {
+                    let part = &part[i << 14..][..total.len()];
+                    total.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
+                }
+            });
+        }
+        let taps = self.kernel * self.kernel;
+        let channels = self.run / self.kernel;
+        let each = channels * taps;
+        let mut weight = unset(self.out * each);
+        let blocks = total.par_chunks_exact(self.kernel * self.chunk());
+        weight.par_chunks_mut(LANES * each).zip(blocks).for_each(|(weight, sums)| {
+            for start in (0..channels).step_by(CHANNELS) {
+                let end = channels.min(start + CHANNELS);
+                for (lane, weight) in weight.chunks_exact_mut(each).enumerate() {
+                    let places = weight[start * taps..end * taps].chunks_exact_mut(taps);
+                    for (from, places) in (start..end).zip(places) {
+                        for (tap, place) in places.iter_mut().enumerate() {
+                            // Kernel row and column lie as [row][column][in].
+                            *place = sums[(tap * channels + from) * LANES + lane];
+                        }
+                    }
+                }
+            }
+        });
+        weight
     }
 }
 
+/// Some pixels of one chunk of sums.
+struct Task<'a> {
+    pixels: &'a [(usize, usize)],
+    /// Offset of the kernel row, and its length.
+    offset: usize,
+    run: usize,
+    /// Output channels of the block.
+    outs: usize,
+    /// Whether the gradients of the pixels follow one another.
+    gathered: bool,
+}
+
 /// Compiled for each path.
-fn outer(
-    path: Path,
-    outer: &Outer,
-    padded: &[f32],
-    gradient: &[f32],
-    images: usize,
-    sums: &mut [f32],
-) {
+fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        fn avx512(o: &Outer, x: &[f32], g: &[f32], images: usize, sums: &mut [f32]) {
-            if o.gradient.inner[2] > 16 {
-                tiles::<__m512, 2, 12>(o, x, g, images, sums);
+        fn avx512(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
+            if task.outs > 16 {
+                tiles::<__m512, 2, 12>(task, x, g, sums);
             } else {
-                tiles::<__m512, 1, 16>(o, x, g, images, sums);
+                tiles::<__m512, 1, 16>(task, x, g, sums);
             }
         }
         #[target_feature(enable = "avx2,fma")]
-        fn avx2(o: &Outer, x: &[f32], g: &[f32], images: usize, sums: &mut [f32]) {
-            tiles::<__m256, 2, 6>(o, x, g, images, sums);
+        fn avx2(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
+            tiles::<__m256, 2, 6>(task, x, g, sums);
         }
         match path {
             // SAFETY: a path is only ever one whose instructions `path::has` found.
-            Path::Avx512 => return unsafe { avx512(outer, padded, gradient, images, sums) },
+            Path::Avx512 => return unsafe { avx512(task, padded, gradient, sums) },
             // SAFETY: as above.
-            Path::Avx2 => return unsafe { avx2(outer, padded, gradient, images, sums) },
+            Path::Avx2 => return unsafe { avx2(task, padded, gradient, sums) },
             _ => {}
         }
     }
     let _ = path;
-    tiles::<Four, 2, 4>(outer, padded, gradient, images, sums);
+    tiles::<Four, 2, 4>(task, padded, gradient, sums);
 }
 
 /// Tiles of `R` inputs × `V` vectors of output channels, over all pixels of the images.
 #[inline(always)]
 fn tiles<S: Simd, const V: usize, const R: usize>(
-    outer: &Outer,
+    task: &Task,
     padded: &[f32],
     gradient: &[f32],
-    images: usize,
     sums: &mut [f32],
 ) {
-    let out = outer.gradient.inner[2];
-    let run = outer.kernel * outer.input.inner[2];
-    for to in (0..out).step_by(V * S::LANES) {
-        let width = (V * S::LANES).min(out - to);
-        for row in 0..outer.kernel {
-            for from in (0..run).step_by(R) {
-                let rows = R.min(run - from);
-                let at = |r: usize| (row * run + from + r) * out + to;
-                let mut tile = [[S::zero(); V]; R];
-                for (r, tile) in tile.iter_mut().enumerate().take(rows) {
-                    load(tile, &sums[at(r)..][..width]);
+    for to in (0..task.outs).step_by(V * S::LANES) {
+        for from in (0..task.run).step_by(R) {
+            let rows = R.min(task.run - from);
+            let mut tile = [[S::zero(); V]; R];
+            for (tile, sums) in tile.iter_mut().zip(sums[from * LANES..].chunks_exact(LANES)) {
+                load(tile, &sums[to..to + V * S::LANES]);
+            }
+            // SAFETY: `Outer::run` checked that the furthest input and gradient of any tile, with SPARE
+            // more (at least R, and LANES), lie in their buffers.
+            unsafe {
+                if task.gathered {
+                    products::<S, V, R, true>(task, padded, gradient, from, to, &mut tile);
+                } else {
+                    products::<S, V, R, false>(task, padded, gradient, from, to, &mut tile);
                 }
-                let offset = outer.origin + row * outer.input.row() + from;
-                // SAFETY: `Outer::run` checked that the furthest input and gradient of any tile, with
-                // SPARE more (at least R and V vectors), lie in their buffers.
-                unsafe { products(outer, padded, gradient, images, offset, to, &mut tile) };
-                for (r, tile) in tile.iter().enumerate().take(rows) {
-                    store(tile, &mut sums[at(r)..][..width]);
-                }
+            }
+            let stored = sums[from * LANES..].chunks_exact_mut(LANES).take(rows);
+            for (tile, sums) in tile.iter().zip(stored) {
+                store(tile, &mut sums[to..to + V * S::LANES]);
             }
         }
     }
@@ -119,40 +219,32 @@ fn tiles<S: Simd, const V: usize, const R: usize>(
 /// One tile over all pixels, in registers.
 ///
 /// # Safety
-/// For each output pixel, `padded` reaches to its place + `offset` + `R` and `gradient` to its place
-/// + `to` + `V` vectors.
+/// For each pixel, `padded` reaches to its first input + the task's offset + `from` + `R` and
+/// `gradient` to its place (LANES after the one before if `GATHERED`) + `to` + `V` vectors.
 #[inline(always)]
-unsafe fn products<S: Simd, const V: usize, const R: usize>(
-    outer: &Outer,
+unsafe fn products<S: Simd, const V: usize, const R: usize, const GATHERED: bool>(
+    task: &Task,
     padded: &[f32],
     gradient: &[f32],
-    images: usize,
-    offset: usize,
+    from: usize,
     to: usize,
     into: &mut [[S; V]; R],
 ) {
-    let [height, width, out] = outer.gradient.inner;
-    let [(top, _), (left, _)] = outer.gradient.pad;
-    let step = outer.stride * outer.input.inner[2];
-    // SAFETY: see the function's own contract; every place below is that of an output pixel.
+    // SAFETY: see the function's own contract.
     unsafe {
+        let inputs = padded.as_ptr().add(task.offset + from);
+        let gradients = gradient.as_ptr().add(to);
         let mut sums = *into;
-        for image in 0..images {
-            for y in 0..height {
-                let at = image * outer.input.len() + y * outer.stride * outer.input.row() + offset;
-                let mut input = padded.as_ptr().add(at);
-                let at = image * outer.gradient.len() + (top + y) * outer.gradient.row();
-                let mut g = gradient.as_ptr().add(at + left * out + to);
-                for _ in 0..width {
-                    let vectors: [S; V] = std::array::from_fn(|v| S::load(g.add(v * S::LANES)));
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let x = S::splat(*input.add(r));
-                        for (sum, &g) in sums.iter_mut().zip(&vectors) {
-                            *sum = x.mul_add(g, *sum);
-                        }
-                    }
-                    input = input.wrapping_add(step);
-                    g = g.wrapping_add(out);
+        let mut next = gradients;
+        for &(input, g) in task.pixels {
+            let input = inputs.add(input);
+            let g = if GATHERED { next } else { gradients.add(g) };
+            next = next.wrapping_add(LANES);
+            let vectors: [S; V] = std::array::from_fn(|v| S::load(g.add(v * S::LANES)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let x = S::splat(*input.add(r));
+                for (sum, &g) in sums.iter_mut().zip(&vectors) {
+                    *sum = x.mul_add(g, *sum);
                 }
             }
         }
