@@ -130,6 +130,11 @@ pub(crate) fn basic_block(
     (Tensor::from_dispatch(out), split.collect())
 }
 
+/// Runs `work` on a thread of the pool: its parallel parts then start without waking one first.
+fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
@@ -178,7 +183,8 @@ fn full_layer(
     let unit = parameters.unit(dims(images), settings.stride, settings.epsilon);
     let running = running.to_contiguous();
     let fixed = (!settings.of_batch).then(|| running.storage());
-    let done = layer::layer(path(), images.storage(), &unit, fixed);
+    let x = images.storage();
+    let done = on_pool(|| layer::layer(path(), x, &unit, fixed));
     ([done.out, done.y].map(|values| outputs(values, &unit.geometry)), done.stats)
 }
 
@@ -213,7 +219,8 @@ fn full_block(
     let units = units(all, images, settings);
     let running = running.to_contiguous();
     let fixed = (!settings.of_batch).then(|| split(running.storage(), &units));
-    let done = layer::block(path(), images.storage(), &units, fixed);
+    let x = images.storage();
+    let done = on_pool(|| layer::block(path(), x, &units, fixed));
     let g = &units.second.geometry;
     let [out, y1, y2] = [done.out, done.y1, done.y2].map(|values| outputs(values, g));
     ([out, y1, y2, vector(done.yd)], done.stats.concat())
@@ -261,7 +268,8 @@ impl Kernels for Flex {
         let units = units(&all, &images, settings);
         let running = running.to_contiguous();
         let fixed = split(running.storage(), &units);
-        let out = layer::block_fixed(path(), images.storage(), &units, fixed);
+        let x = images.storage();
+        let out = on_pool(|| layer::block_fixed(path(), x, &units, fixed));
         (outputs(out, &units.second.geometry), running)
     }
 }
@@ -311,7 +319,9 @@ impl Backward<Flex, 4> for LayerBackward {
         let mut dx = of_images.map(|_| unset(images.storage::<f32>().len()));
         let into = dx.as_deref_mut();
         let x = images.storage();
-        let found = layer::layer_backward(path(), x, &unit, &saved, gradient.storage(), into);
+        let gradient = gradient.storage();
+        let found =
+            on_pool(|| layer::layer_backward(path(), x, &unit, &saved, gradient, into));
         if let (Some(node), Some(dx)) = (of_images, dx) {
             grads.register::<Flex>(node, tensor(dx, dims(&images)));
         }
@@ -352,8 +362,9 @@ impl Backward<Flex, 10> for BlockBackward {
         let mut dx = of_images.map(|_| unset(images.storage::<f32>().len()));
         let into = dx.as_deref_mut();
         let x = images.storage();
+        let gradient = gradient.storage();
         let (one, two, down) =
-            layer::block_backward(path(), x, &units, &saved, gradient.storage(), into);
+            on_pool(|| layer::block_backward(path(), x, &units, &saved, gradient, into));
         if let (Some(node), Some(dx)) = (of_images, dx) {
             grads.register::<Flex>(node, tensor(dx, dims(&images)));
         }
