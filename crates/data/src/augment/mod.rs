@@ -6,6 +6,8 @@
 mod blur;
 mod color;
 mod crop;
+#[cfg(test)]
+mod golden;
 mod views;
 
 pub use blur::gaussian_blur;
