@@ -220,9 +220,7 @@ fn moco(args: &Args) -> anyhow::Result<Measured> {
     method.check(args.batch)?;
     let samples = (0..IMAGES).map(|id| {
         let mut rng = chance::rng(0, Purpose::Draw, 0, id, 0);
-        let image = image::RgbImage::from_fn(args.size, args.size, |_, _| {
-            image::Rgb(rng.random())
-        });
+        let image = image::RgbImage::from_fn(args.size, args.size, |_, _| image::Rgb(rng.random()));
         Sample { id, image, label: 0 }
     });
     let set = Arc::new(InMemory::new(samples.collect()));

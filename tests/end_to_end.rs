@@ -41,7 +41,15 @@ fn a_run_writes_everything_that_the_design_promises() {
     assert_eq!(ledger.lines().count(), 3 + 1 + 16);
 
     let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
-    assert_eq!(manifest["stages"].as_object().unwrap().len(), 5);
+    // poison, two pretrainings, features of three models, probe, report
+    assert_eq!(manifest["stages"].as_object().unwrap().len(), 8);
+    for model in ["untrained", "clean", "backdoored"] {
+        for (set, images) in [("labelled", 160), ("clean", 50), ("patched", 50)] {
+            let file = lab.path(&format!("run/{model}/features/{set}.safetensors"));
+            let features = ssl_backdoor_probe::Features::read(&file).unwrap();
+            assert_eq!((features.labels.len(), features.dim), (images, 32), "{model} {set}");
+        }
+    }
     let resolved = Experiment::read(&lab.path("run/config.toml"), &[]).unwrap();
     assert_eq!(resolved, Experiment::read(&lab.path("tiny.toml"), &[]).unwrap());
 

@@ -3,9 +3,9 @@
 //!
 //! Colour, background, clutter, scale, place, tilt (at most ±15°) and noise vary; only the outline
 //! tells the class. Colours are muted on purpose: were each image's colours its own, telling
-//! colours apart would solve instance discrimination, and no encoder would look at the outline. Every class has an upright pose, and none maps to itself or to its
-//! mirror image under a rotation by 90° or 180°, so predicting rotations is well posed even with
-//! random flips.
+//! colours apart would solve instance discrimination, and no encoder would look at the outline.
+//! Every class has an upright pose, and none maps to itself or to its mirror image under a rotation
+//! by 90° or 180°, so predicting rotations is well posed even with random flips.
 
 use std::ops::Range;
 
@@ -31,10 +31,17 @@ pub(crate) enum Split {
 const SUB: u32 = 3;
 /// The steepest tilt, in radians (15°).
 const MAX_TILT: f32 = 15.0 * std::f32::consts::PI / 180.0;
-/// Levels (0 to 255) of backgrounds, of dark and of light shapes: always in contrast.
-const GROUND: Range<f32> = 100.0..155.0;
-const DARK: Range<f32> = 15.0..60.0;
-const LIGHT: Range<f32> = 195.0..240.0;
+/// Levels (0 to 255) of backgrounds and of shapes: always in contrast.
+const GROUND: Range<f32> = 20.0..90.0;
+const INK: Range<f32> = 150.0..240.0;
+/// Half the side of a drawing, as a share of half the side of its image.
+const SCALE: Range<f32> = 0.6..0.85;
+/// Stretch of an outline along each axis, and how far it is bent, in units of half its side.
+const STRETCH: Range<f32> = 0.85..1.2;
+const BEND: f32 = 0.12;
+/// Radians of the stripes across half an image, and how dark they may be.
+const STRIPES: Range<f32> = 5.0..14.0;
+const STRIPE_DEPTH: f32 = 90.0;
 /// Greatest distance of a channel from the level of its colour: muted colours.
 const TINT: f32 = 12.0;
 
@@ -85,6 +92,56 @@ fn color(rng: &mut ChaCha8Rng, levels: Range<f32>) -> Color {
     std::array::from_fn(|_| level + rng.random_range(-TINT..TINT))
 }
 
+/// How one drawing's outline departs from its class's: stretched and bent, as no two boots are alike.
+struct Warp {
+    stretch: (f32, f32),
+    bend: (f32, f32),
+    phase: (f32, f32),
+}
+
+impl Warp {
+    fn random(rng: &mut ChaCha8Rng) -> Self {
+        let mut pair =
+            |range: Range<f32>| (rng.random_range(range.clone()), rng.random_range(range));
+        Self {
+            stretch: pair(STRETCH),
+            bend: pair(-BEND..BEND),
+            phase: pair(0.0..std::f32::consts::TAU),
+        }
+    }
+
+    /// The place on the class's outline of a place on the drawing's.
+    fn apply(&self, u: f32, v: f32) -> (f32, f32) {
+        let u = u * self.stretch.0 + self.bend.0 * (2.5 * v + self.phase.0).sin();
+        (u, v * self.stretch.1 + self.bend.1 * (2.5 * u + self.phase.1).sin())
+    }
+}
+
+/// Stripes on a shape, of its own width and direction.
+struct Stripes {
+    direction: (f32, f32),
+    phase: f32,
+    depth: f32,
+}
+
+impl Stripes {
+    fn random(rng: &mut ChaCha8Rng) -> Self {
+        let angle = rng.random_range(0.0..std::f32::consts::TAU);
+        let waves = rng.random_range(STRIPES);
+        Self {
+            direction: (waves * angle.cos(), waves * angle.sin()),
+            phase: rng.random_range(0.0..std::f32::consts::TAU),
+            depth: rng.random_range(0.0..STRIPE_DEPTH),
+        }
+    }
+
+    /// What the stripes take from the level of the ink at (u, v).
+    fn at(&self, u: f32, v: f32) -> f32 {
+        let wave = (u * self.direction.0 + v * self.direction.1 + self.phase).sin();
+        self.depth * (0.5 + 0.5 * wave)
+    }
+}
+
 /// A soft-edged disc of background clutter.
 struct Blob {
     center: (f32, f32),
@@ -94,11 +151,10 @@ struct Blob {
 
 fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
     let ground = Gradient::random(rng, GROUND);
-    let ink = if rng.random_bool(0.5) { DARK } else { LIGHT };
-    let ink = Gradient::random(rng, ink);
+    let ink = Gradient::random(rng, INK);
     let blobs: Vec<Blob> = (0..rng.random_range(0..=2))
         .map(|_| {
-            let other = color(rng, DARK.start..LIGHT.end);
+            let other = color(rng, GROUND.start..INK.end);
             let base = ground.middle();
             Blob {
                 center: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
@@ -107,11 +163,12 @@ fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
             }
         })
         .collect();
-    let scale: f32 = rng.random_range(0.42..0.6);
+    let scale: f32 = rng.random_range(SCALE);
     let slack = 1.0 - scale;
     let (cx, cy) = (rng.random_range(-slack..=slack), rng.random_range(-slack..=slack));
     let (sin, cos) = rng.random_range(-MAX_TILT..=MAX_TILT).sin_cos();
     let mirrored = rng.random_bool(0.5);
+    let (warp, stripes) = (Warp::random(rng), Stripes::random(rng));
     let noise: f32 = rng.random_range(2.0..8.0);
 
     let to_unit =
@@ -122,7 +179,8 @@ fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
             for sx in 0..SUB {
                 let (u, v) = (to_unit(px, sx) - cx, to_unit(py, sy) - cy);
                 let (u, v) = ((cos * u + sin * v) / scale, (cos * v - sin * u) / scale);
-                covered += u32::from(inside(label, if mirrored { -u } else { u }, v));
+                let (u, v) = warp.apply(if mirrored { -u } else { u }, v);
+                covered += u32::from(inside(label, u, v));
             }
         }
         let (u, v) = (to_unit(px, 1), to_unit(py, 1));
@@ -132,7 +190,8 @@ fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
             let weight = (1.5 - 1.5 * d / blob.radius).clamp(0.0, 1.0);
             back = std::array::from_fn(|c| back[c] + weight * (blob.color[c] - back[c]));
         }
-        let front = ink.at(u, v);
+        let shade = stripes.at(u, v);
+        let front = ink.at(u, v).map(|level| level - shade);
         let alpha = covered as f32 / (SUB * SUB) as f32;
         image::Rgb(std::array::from_fn(|c| {
             let value = back[c] + alpha * (front[c] - back[c]);

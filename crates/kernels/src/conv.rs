@@ -202,8 +202,7 @@ pub(crate) fn backward<T: Send>(
     let part = if large { group } else { g.part() };
     let room = |shape: Padded| if large { g.batch * shape.len() + SPARE } else { 0 };
     let mut all_x = Aligned::unset(room(padded));
-    let mut all_dy: Vec<Aligned> =
-        ways.iter().map(|w| Aligned::unset(room(w.shape))).collect();
+    let mut all_dy: Vec<Aligned> = ways.iter().map(|w| Aligned::unset(room(w.shape))).collect();
     for buffer in all_dy.iter_mut().chain([&mut all_x]) {
         let filled = buffer.len().saturating_sub(SPARE);
         buffer[filled..].fill(0.0);
@@ -279,7 +278,8 @@ pub(crate) fn backward<T: Send>(
         sums.par_chunks_exact_mut(way.outer.chunk()).enumerate().for_each(|(c, sums)| {
             for start in (0..g.batch).step_by(group) {
                 let images = group.min(g.batch - start);
-                let (x, dy) = (&all_x[start * padded.len()..], &all_dy[b][start * way.shape.len()..]);
+                let (x, dy) =
+                    (&all_x[start * padded.len()..], &all_dy[b][start * way.shape.len()..]);
                 way.outer.run(path, x, dy, images, c, sums);
             }
         });

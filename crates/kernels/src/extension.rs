@@ -1,9 +1,9 @@
 //! The backend extension: our kernels on burn-flex, with gradients.
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
@@ -275,7 +275,12 @@ impl Kernels for Flex {
 }
 
 /// Registers the gradients of a unit's parameters where they are wanted.
-fn register(grads: &mut Gradients, nodes: [Option<NodeId>; 3], found: UnitGradients, of: &Parameters) {
+fn register(
+    grads: &mut Gradients,
+    nodes: [Option<NodeId>; 3],
+    found: UnitGradients,
+    of: &Parameters,
+) {
     let [weight, scale, shift] = nodes;
     if let Some(node) = weight {
         grads.register::<Flex>(node, tensor(found.weight, dims(&of.0[0])));
@@ -320,8 +325,7 @@ impl Backward<Flex, 4> for LayerBackward {
         let into = dx.as_deref_mut();
         let x = images.storage();
         let gradient = gradient.storage();
-        let found =
-            on_pool(|| layer::layer_backward(path(), x, &unit, &saved, gradient, into));
+        let found = on_pool(|| layer::layer_backward(path(), x, &unit, &saved, gradient, into));
         if let (Some(node), Some(dx)) = (of_images, dx) {
             grads.register::<Flex>(node, tensor(dx, dims(&images)));
         }
@@ -420,7 +424,15 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         settings: Settings,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let tracked = [
-            images, weight1, scale1, shift1, weight2, scale2, shift2, weight_down, scale_down,
+            images,
+            weight1,
+            scale1,
+            shift1,
+            weight2,
+            scale2,
+            shift2,
+            weight_down,
+            scale_down,
             shift_down,
         ];
         let nodes = tracked.each_ref().map(|t| t.node());

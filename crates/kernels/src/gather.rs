@@ -245,9 +245,8 @@ impl Gather {
         let all = self.bases.iter().max().copied().unwrap_or(0);
         assert!(self.furthest - all + last <= padded.len(), "a tile reads past its images");
         let block: usize = self.slabs.iter().flatten().map(|s| s.len).sum();
-        let packed_len = self.out_channels.div_ceil(lanes(self.out_channels))
-            * block
-            * lanes(self.out_channels);
+        let packed_len =
+            self.out_channels.div_ceil(lanes(self.out_channels)) * block * lanes(self.out_channels);
         assert_eq!(packed.len(), packed_len, "weights of another gather");
         gather(path, self, padded, packed, output, count, add);
     }

@@ -77,22 +77,30 @@ impl Unit<'_> {
     }
 
     /// Σ g and Σ g · (y − mean) by channel, where the final output `out` is positive.
-    fn masked_sums(&self, path: Path, g: &[f32], out: &[f32], y: &[f32], stats: &[f32]) -> Vec<f64> {
+    fn masked_sums(
+        &self,
+        path: Path,
+        g: &[f32],
+        out: &[f32],
+        y: &[f32],
+        stats: &[f32],
+    ) -> Vec<f64> {
         let (row, channels) = (self.row(), self.geometry.out);
         let mean = norm::repeat(&stats[..channels], row);
         let chunk = self.geometry.group() * self.geometry.result();
-        let parts: Vec<Vec<f64>> = (g.par_chunks(chunk), out.par_chunks(chunk), y.par_chunks(chunk))
-            .into_par_iter()
-            .map(|(g, out, y)| {
-                let mut sums = Sums::new(row);
-                for ((g, out), y) in
-                    g.chunks_exact(row).zip(out.chunks_exact(row)).zip(y.chunks_exact(row))
-                {
-                    norm::add_masked(path, g, out, y, &mean, &mut sums.first, &mut sums.second);
-                }
-                sums.by_channel(channels)
-            })
-            .collect();
+        let parts: Vec<Vec<f64>> =
+            (g.par_chunks(chunk), out.par_chunks(chunk), y.par_chunks(chunk))
+                .into_par_iter()
+                .map(|(g, out, y)| {
+                    let mut sums = Sums::new(row);
+                    for ((g, out), y) in
+                        g.chunks_exact(row).zip(out.chunks_exact(row)).zip(y.chunks_exact(row))
+                    {
+                        norm::add_masked(path, g, out, y, &mean, &mut sums.first, &mut sums.second);
+                    }
+                    sums.by_channel(channels)
+                })
+                .collect();
         total(&parts)
     }
 }
@@ -268,9 +276,7 @@ pub(crate) fn block_fixed(
     let (p1, p2) = (g1.padded(), g2.padded());
     let conv1 = Packed::forward(g1, p1, first.weight);
     let conv2 = Packed::forward(g2, p2, second.weight);
-    let shortcut = down.map(|d| {
-        (Packed::forward(&d.geometry, p1, d.weight), d.affine(stats[2]))
-    });
+    let shortcut = down.map(|d| (Packed::forward(&d.geometry, p1, d.weight), d.affine(stats[2])));
     let (a1, a2) = (first.affine(stats[0]), second.affine(stats[1]));
     let (group, result) = (g2.group(), g2.result());
     let mut out = unset(g2.batch * result);
@@ -373,11 +379,8 @@ pub(crate) fn block_backward(
             norm::spread_masked(path, &gradient[at.clone()], &out[at.clone()], &yd[at], bd, to);
         }
     };
-    let mut branches = vec![Branch {
-        geometry: first.geometry,
-        weight: first.weight,
-        gradient: &through_first,
-    }];
+    let mut branches =
+        vec![Branch { geometry: first.geometry, weight: first.weight, gradient: &through_first }];
     branches.extend(down.map(|down| Branch {
         geometry: down.geometry,
         weight: down.weight,

@@ -127,15 +127,18 @@ impl Backward {
             if of_batch {
                 let along = -slope * inverse * inverse * deviation[c] / count as f64;
                 of_y[c] = along as f32;
-                constant[c] =
-                    (-slope * sum[c] / count as f64 - along * f64::from(stats[c])) as f32;
+                constant[c] = (-slope * sum[c] / count as f64 - along * f64::from(stats[c])) as f32;
             }
         }
         Self {
             of_gradient: repeat(&of_gradient, len),
             of_y: repeat(&of_y, len),
             constant: repeat(&constant, len),
-            scale: deviation.iter().zip(&inverse).map(|(d, i)| (d * f64::from(*i)) as f32).collect(),
+            scale: deviation
+                .iter()
+                .zip(&inverse)
+                .map(|(d, i)| (d * f64::from(*i)) as f32)
+                .collect(),
             shift: sum.iter().map(|&s| s as f32).collect(),
         }
     }

@@ -134,11 +134,9 @@ fn a_layer_and_its_gradients_equal_plain_burn() {
             let done = layer::layer(path, &x, &unit, fixed);
             assert_near(&done.out, &y, &what("output"));
             assert_near(&done.stats, &stats, &what("statistics"));
-            let saved =
-                LayerSaved { out: &done.out, y: &done.y, stats: &done.stats, of_batch };
+            let saved = LayerSaved { out: &done.out, y: &done.y, stats: &done.stats, of_batch };
             let mut into = vec![0.0; dx.len()];
-            let found =
-                layer::layer_backward(path, &x, &unit, &saved, &gradient, Some(&mut into));
+            let found = layer::layer_backward(path, &x, &unit, &saved, &gradient, Some(&mut into));
             assert_near(&into, &dx, &what("input gradient"));
             assert_near(&found.weight, &dw, &what("weight gradient"));
             assert_near(&found.scale, &dscale, &what("scale gradient"));
@@ -275,15 +273,8 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn the_extension_is_taken_on_flex_and_carries_gradients() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let stem = Geometry {
-        batch: 3,
-        height: 8,
-        width: 8,
-        channels: 3,
-        out: 4,
-        kernel: 3,
-        stride: 1,
-    };
+    let stem =
+        Geometry { batch: 3, height: 8, width: 8, channels: 3, out: 4, kernel: 3, stride: 1 };
     let stem_drawn = Drawn::new(stem, &mut rng);
     let Blocks { drawn, .. } = drawn_block([3, 8, 4, 6, 2], &mut rng);
     let x = random(3 * stem.image(), &mut rng);

@@ -1,11 +1,12 @@
-//! Stage 4: probe the untrained encoder, the clean twin, the backdoored model and its distilled
-//! students; `scores.json`.
+//! Stage 4: features of the untrained encoder, the clean twin, the backdoored model and its distilled
+//! students, extracted once; a probe on each; `scores.json`.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
-use ssl_backdoor_model::{ResNet, load_encoder};
-use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract, net_asr};
+use ssl_backdoor_data::SampleSet;
+use ssl_backdoor_model::load_encoder;
+use ssl_backdoor_probe::{Features, LinearProbe, ProbeError, Scores, extract, net_asr};
 use ssl_backdoor_ssl::initial_encoder;
 
 use super::pretrain::{encoder_file, labelled};
@@ -13,23 +14,41 @@ use super::{Lab, poison};
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
 
 pub(super) const SCORES: &str = "scores.json";
+/// The features of the labelled training images; those of the evaluation images are named as their
+/// scores.
+const LABELLED: &str = "labelled";
 
 fn probe_file(model: &str) -> String {
     format!("{model}/probe.safetensors")
 }
 
+/// The features of `set` by `model`, relative to the run folder.
+fn features_file(model: &str, set: &str) -> String {
+    format!("{model}/features/{set}.safetensors")
+}
+
+/// The features files of `model`.
+fn features_files(model: &str) -> [String; 3] {
+    [LABELLED, CLEAN, PATCHED].map(|set| features_file(model, set))
+}
+
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let models = trained_models(lab);
-    let encoders = models.iter().map(|model| lab.artefact(&encoder_file(model)));
+    let mut models = vec![UNTRAINED.to_owned()];
+    models.extend(trained_models(lab));
+    let mut features = Vec::new();
+    for model in &models {
+        extract_features(lab, model)?;
+        for file in features_files(model) {
+            features.push(lab.artefact(&file)?);
+        }
+    }
     let inputs = lab.inputs(&(
         &lab.experiment.name,
-        &lab.experiment.data,
-        &lab.experiment.poison,
-        &lab.experiment.pretrain,
         &lab.experiment.probe,
+        lab.experiment.poison.target,
         lab.experiment.seed,
         lab.artefact(poison::LEDGER)?,
-        encoders.collect::<Result<Vec<_>>>()?,
+        features,
     ))?;
     let mut artefacts: Vec<String> = models.iter().map(|model| probe_file(model)).collect();
     artefacts.push(SCORES.into());
@@ -43,6 +62,43 @@ fn trained_models(lab: &Lab) -> Vec<String> {
     [CLEAN.to_owned(), BACKDOORED.to_owned()].into_iter().chain(students).collect()
 }
 
+/// The features of one model, in a stage of its own: another probe finds them done.
+fn extract_features(lab: &mut Lab, model: &str) -> Result<()> {
+    let encoder = if model == UNTRAINED {
+        serde_json::to_string(&lab.experiment.pretrain.encoder)?
+    } else {
+        lab.artefact(&encoder_file(model))?
+    };
+    let poison = &lab.experiment.poison;
+    let inputs = lab.inputs(&(
+        model,
+        encoder,
+        &lab.experiment.data,
+        (&poison.trigger, &poison.val_place, poison.val_alpha),
+        lab.experiment.probe.headline(),
+        lab.experiment.seed,
+    ))?;
+    let files = features_files(model);
+    let artefacts = files.each_ref().map(String::as_str);
+    lab.stage(&format!("features {model}"), inputs, &artefacts, |lab, _| {
+        let lab = &*lab;
+        let Lab { experiment, splits, device, .. } = lab;
+        let config = &experiment.pretrain;
+        let encoder = if model == UNTRAINED {
+            initial_encoder(config, experiment.seed, device)
+        } else {
+            load_encoder(&config.encoder, &lab.folder.join(&encoder_file(model)), device)?
+        };
+        lab.folder.make(&format!("{model}/features"))?;
+        let sets: [SampleSet; 3] = [labelled(lab), splits.eval.clone(), lab.patched(&splits.eval)];
+        for (file, set) in files.iter().zip(sets) {
+            let features = extract(&encoder, &set, device)?;
+            lab.folder.write(file, &features.to_bytes()?)?;
+        }
+        Ok(())
+    })
+}
+
 /// Scores of one model, and its predictions on the patched images.
 struct Probed {
     scores: BTreeMap<String, Scores>,
@@ -52,25 +108,20 @@ struct Probed {
 
 fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let Lab { experiment, splits, .. } = lab;
-    let config = &experiment.pretrain;
     let target = experiment.poison.target;
-    eprintln!("probe: {UNTRAINED}");
-    let untrained = initial_encoder(config, experiment.seed, &lab.device);
-    let mut probed = BTreeMap::from([(UNTRAINED, probe_one(lab, &untrained)?.1)]);
+    let mut probed = BTreeMap::new();
     for model in models {
         eprintln!("probe: {model}");
-        let file = lab.folder.join(&encoder_file(model));
-        let encoder = load_encoder(&config.encoder, &file, &lab.device)?;
-        let (probe, result) = probe_one(lab, &encoder)?;
+        let (probe, result) = probe_one(lab, model)?;
         probe.save(&lab.folder.join(&probe_file(model)))?;
-        probed.insert(model, result);
+        probed.insert(model.as_str(), result);
     }
     let missing = || anyhow!("a model was not probed");
     let clean = probed.get(CLEAN).ok_or_else(missing)?;
     let backdoored = probed.get(BACKDOORED).ok_or_else(missing)?;
     let scores = RunScores {
         name: experiment.name.clone(),
-        method: config.method.name().into(),
+        method: experiment.pretrain.method.name().into(),
         target: Some(target),
         classes: experiment.data.classes(),
         seed: experiment.seed,
@@ -86,9 +137,10 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     lab.folder.write(SCORES, text.as_bytes())
 }
 
-fn probe_one(lab: &Lab, encoder: &ResNet) -> Result<(LinearProbe, Probed), ProbeError> {
+fn probe_one(lab: &Lab, model: &str) -> Result<(LinearProbe, Probed), ProbeError> {
     let Lab { experiment, splits, device, .. } = lab;
-    let labelled = extract(encoder, &labelled(lab), device)?;
+    let read = |set| Features::read(&lab.folder.join(&features_file(model, set)));
+    let labelled = read(LABELLED)?;
     if labelled.labels.is_empty() {
         let of = |class| splits.train_labels.iter().filter(|(_, c)| *c == class).count();
         let largest = (0..experiment.data.classes()).map(of).max().unwrap_or(0);
@@ -96,8 +148,7 @@ fn probe_one(lab: &Lab, encoder: &ResNet) -> Result<(LinearProbe, Probed), Probe
     }
     let classes = splits.classes.len();
     let probe = LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device);
-    let clean = extract(encoder, &splits.eval, device)?;
-    let patched = extract(encoder, &lab.patched(&splits.eval), device)?;
+    let (clean, patched) = (read(CLEAN)?, read(PATCHED)?);
     let target = Some(experiment.poison.target);
     let score = |predicted: &[u32]| Scores::of(&clean.labels, predicted, target);
     let predicted = probe.predict(&patched);

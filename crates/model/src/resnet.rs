@@ -140,7 +140,8 @@ impl BasicBlock {
         let (first, second) = (self.conv1.with(&self.bn1, on), self.conv2.with(&self.bn2, on));
         let (output, statistics) = kernels::basic_block(input, first, second, down);
         let [batch, height, width, _] = output.dims();
-        let norms = [Some(&self.bn1), Some(&self.bn2), self.downsample.as_ref().map(|(_, norm)| norm)];
+        let norms =
+            [Some(&self.bn1), Some(&self.bn2), self.downsample.as_ref().map(|(_, norm)| norm)];
         for (norm, statistics) in norms.into_iter().flatten().zip(&statistics) {
             norm.observe(statistics, batch * height * width, on);
         }

@@ -38,10 +38,13 @@ pub enum ProbeError {
         /// The value.
         value: f32,
     },
+    /// Features that do not fit in a file.
+    #[error("cannot write features: {0}")]
+    Features(String),
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The probe's file could not be written.
+    /// A file could not be read or written.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file.

@@ -1,6 +1,9 @@
 //! Frozen features of a set of images.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use ssl_backdoor_data::{SampleSet, plain_batch};
 use ssl_backdoor_model::ResNet;
 
@@ -41,4 +44,81 @@ pub fn extract(encoder: &ResNet, set: &SampleSet, device: &Device) -> Result<Fea
         features.labels.extend(labels);
     }
     Ok(features)
+}
+
+/// Names in a features file.
+const VALUES: &str = "features";
+const LABELS: &str = "labels";
+
+impl Features {
+    /// The bytes of a features file: safetensors with `features` (`[images, dim]`, F32) and `labels`
+    /// (`[images]`, U32).
+    ///
+    /// # Errors
+    /// [`ProbeError::Features`] if the shapes do not fit each other.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ProbeError> {
+        let wrong = |e: safetensors::SafeTensorError| ProbeError::Features(e.to_string());
+        let values: Vec<u8> = self.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let labels: Vec<u8> = self.labels.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let shape = vec![self.labels.len(), self.dim];
+        let views = [
+            (VALUES, TensorView::new(Dtype::F32, shape, &values).map_err(wrong)?),
+            (LABELS, TensorView::new(Dtype::U32, vec![self.labels.len()], &labels).map_err(wrong)?),
+        ];
+        serialize(views, None).map_err(wrong)
+    }
+
+    /// Reads a features file.
+    ///
+    /// # Errors
+    /// [`ProbeError::File`] if it is absent, broken, or holds something else.
+    pub fn read(path: &Path) -> Result<Self, ProbeError> {
+        let wrong = |reason: String| ProbeError::File { path: path.into(), reason };
+        let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let tensor = |name: &str, dtype| {
+            let found = file.tensor(name).map_err(|e| wrong(e.to_string()))?;
+            if found.dtype() != dtype {
+                return Err(wrong(format!("`{name}` is {:?}, not {dtype:?}", found.dtype())));
+            }
+            Ok(found)
+        };
+        let (values, labels) = (tensor(VALUES, Dtype::F32)?, tensor(LABELS, Dtype::U32)?);
+        let [images, dim] = *values.shape() else {
+            return Err(wrong(format!(
+                "`{VALUES}` has shape {:?}, not [images, dim]",
+                values.shape()
+            )));
+        };
+        if labels.shape() != [images] {
+            return Err(wrong(format!("{:?} labels for {images} images", labels.shape())));
+        }
+        let words = |bytes: &[u8]| -> Vec<[u8; 4]> {
+            bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect()
+        };
+        Ok(Self {
+            values: words(values.data()).into_iter().map(f32::from_le_bytes).collect(),
+            dim,
+            labels: words(labels.data()).into_iter().map(u32::from_le_bytes).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_back_what_was_written_and_a_broken_one_says_so() {
+        let features =
+            Features { values: vec![1.5, -2.0, 0.0, 1e-9, 3.0, 7.0], dim: 3, labels: vec![4, 9] };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clean.safetensors");
+        let bytes = features.to_bytes().unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(Features::read(&path).unwrap(), features);
+        std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+        let message = Features::read(&path).unwrap_err().to_string();
+        assert!(message.contains("clean.safetensors"), "{message}");
+    }
 }
