@@ -318,7 +318,8 @@ fn tiles<S: Simd, const V: usize, const P: usize>(
                     // A short last tile computes its last pixel again and stores it once.
                     let at: [usize; P] = std::array::from_fn(|p| start + p.min(valid - 1));
                     let bases = at.map(|i| gather.bases[i]);
-                    let mut sums = [[S::zero(); V]; P];
+                    // SAFETY: this function is inlined into one compiled for the path.
+                    let mut sums = unsafe { [[S::splat(0.0); V]; P] };
                     if add || s > 0 {
                         for (sums, &i) in sums.iter_mut().zip(&at) {
                             load(sums, &output[gather.outs[i] + first..][..width]);

@@ -195,7 +195,8 @@ fn tiles<S: Simd, const V: usize, const R: usize>(
     for to in (0..task.outs).step_by(V * S::LANES) {
         for from in (0..task.run).step_by(R) {
             let rows = R.min(task.run - from);
-            let mut tile = [[S::zero(); V]; R];
+            // SAFETY: this function is inlined into one compiled for the path.
+            let mut tile = unsafe { [[S::splat(0.0); V]; R] };
             for (tile, sums) in tile.iter_mut().zip(sums[from * LANES..].chunks_exact(LANES)) {
                 load(tile, &sums[to..to + V * S::LANES]);
             }

@@ -15,11 +15,6 @@ use std::arch::x86_64::*;
 pub(crate) trait Simd: Copy {
     /// Floats in a vector.
     const LANES: usize;
-    /// All lanes 0.
-    fn zero() -> Self {
-        // SAFETY: callers are compiled for the path, as for every method.
-        unsafe { Self::splat(0.0) }
-    }
     /// All lanes `value`.
     unsafe fn splat(value: f32) -> Self;
     /// From memory, unaligned.
