@@ -153,9 +153,7 @@ pub(crate) fn forward<T: Send>(
         .map(|(i, output)| {
             let images = output.len() / g.result();
             let mut x = scratch(images * padded.len());
-            for (j, image) in x.chunks_exact_mut(padded.len()).enumerate() {
-                padded.fill(image, |y, row| fill(i * group + j, y, row));
-            }
+            padded.fill_group(&mut x, |j, y, row| fill(i * group + j, y, row));
             packed.run(path, &x, output, images, false);
             after(i * group, output)
         })
@@ -236,9 +234,8 @@ pub(crate) fn backward<T: Send>(
             let images = group.min(task.images.end - start);
             let mut spare = scratch(if large { 0 } else { group * padded.len() + SPARE });
             let x: &mut [f32] = task.x.as_deref_mut().unwrap_or(&mut spare);
-            for (j, image) in x.chunks_exact_mut(padded.len()).take(images).enumerate() {
-                padded.fill(image, |y, row| fill(start + j, y, row));
-            }
+            let filled = &mut x[..images * padded.len()];
+            padded.fill_group(filled, |j, y, row| fill(start + j, y, row));
             let mut into = task.dx.as_deref_mut().map(|dx| {
                 let at = (start - task.images.start) * g.image();
                 &mut dx[at..at + images * g.image()]
@@ -249,9 +246,8 @@ pub(crate) fn backward<T: Send>(
                     Some(dy) => dy,
                     None => &mut spare,
                 };
-                for (j, image) in dy.chunks_exact_mut(way.shape.len()).take(images).enumerate() {
-                    way.shape.fill(image, |y, row| (branch.gradient)(start + j, y, row));
-                }
+                let filled = &mut dy[..images * way.shape.len()];
+                way.shape.fill_group(filled, |j, y, row| (branch.gradient)(start + j, y, row));
                 if !large {
                     let chunks = sums[b].chunks_exact_mut(way.outer.chunk()).enumerate();
                     chunks.for_each(|(c, sums)| way.outer.run(path, x, dy, images, c, sums));

@@ -94,8 +94,15 @@ impl Padded {
         (self.inner[0] + self.pad[0].0 + self.pad[0].1) * self.row()
     }
 
+    /// Fills padded images one after the other: `fill(image, y, row)` gives the rows inside.
+    pub fn fill_group(&self, group: &mut [f32], mut fill: impl FnMut(usize, usize, &mut [f32])) {
+        for (image, padded) in group.chunks_exact_mut(self.len()).enumerate() {
+            self.fill(padded, |y, row| fill(image, y, row));
+        }
+    }
+
     /// Fills one padded image: zeros around, `fill(y, row)` for each row inside.
-    pub fn fill(&self, image: &mut [f32], mut fill: impl FnMut(usize, &mut [f32])) {
+    fn fill(&self, image: &mut [f32], mut fill: impl FnMut(usize, &mut [f32])) {
         let [height, width, channels] = self.inner;
         let [(top, _), (left, _)] = self.pad;
         let row = self.row();
@@ -131,8 +138,10 @@ pub(crate) struct Gather {
     pixels: usize,
     channels: usize,
     out_channels: usize,
-    /// Largest base plus offset plus length: what a group must hold.
-    furthest: usize,
+    /// Largest offset plus length: how far from a base a tile reads.
+    reach: usize,
+    /// Inputs of all slabs.
+    inputs: usize,
 }
 
 /// Output channels that lie side by side in packed weights.
@@ -174,7 +183,8 @@ impl Gather {
         }
         let reach = slabs.iter().flatten().map(|s| s.offset + s.len).max().unwrap_or(0);
         Self {
-            furthest: bases.iter().max().map_or(0, |base| base + reach),
+            reach,
+            inputs: rows.kernel.len() * run,
             pixels: rows.outs.len() * columns.outs.len(),
             bases,
             outs,
@@ -191,7 +201,7 @@ impl Gather {
     pub fn pack(&self, weight: &[f32], kernel: usize, from: usize, to: usize) -> Aligned {
         let lanes = lanes(self.out_channels);
         let (rows, columns) = &self.kernel;
-        let block = rows.len() * columns.len() * self.channels * lanes;
+        let block = self.inputs * lanes;
         let mut packed = Aligned::zeros(self.out_channels.div_ceil(lanes) * block);
         if block == 0 {
             return packed;
@@ -240,13 +250,9 @@ impl Gather {
             }
             return;
         }
-        let used = &self.bases[..count];
-        let last = used.iter().max().copied().unwrap_or(0);
-        let all = self.bases.iter().max().copied().unwrap_or(0);
-        assert!(self.furthest - all + last <= padded.len(), "a tile reads past its images");
-        let block: usize = self.slabs.iter().flatten().map(|s| s.len).sum();
-        let packed_len =
-            self.out_channels.div_ceil(lanes(self.out_channels)) * block * lanes(self.out_channels);
+        let last = self.bases[..count].iter().max().copied().unwrap_or(0);
+        assert!(last + self.reach <= padded.len(), "a tile reads past its images");
+        let packed_len = self.out_channels.next_multiple_of(lanes(self.out_channels)) * self.inputs;
         assert_eq!(packed.len(), packed_len, "weights of another gather");
         gather(path, self, padded, packed, output, count, add);
     }
@@ -300,8 +306,7 @@ fn tiles<S: Simd, const V: usize, const P: usize>(
     add: bool,
 ) {
     let lanes = lanes(gather.out_channels);
-    let rows: usize = gather.slabs.iter().flatten().map(|s| s.len).sum();
-    for (b, block) in packed.chunks_exact(rows * lanes).enumerate() {
+    for (b, block) in packed.chunks_exact(gather.inputs * lanes).enumerate() {
         let mut rest = block;
         for (s, slab) in gather.slabs.iter().enumerate() {
             let len: usize = slab.iter().map(|s| s.len).sum();

@@ -30,6 +30,14 @@ pub(crate) struct UnitGradients {
     pub shift: Vec<f32>,
 }
 
+impl UnitGradients {
+    /// The next of `weights`, with the scale and shift that `back` found.
+    fn of(weights: &mut Vec<Vec<f32>>, back: Backward) -> Self {
+        let weight = weights.pop().unwrap_or_default();
+        Self { weight, scale: back.scale, shift: back.shift }
+    }
+}
+
 impl Unit<'_> {
     /// Floats in an output row.
     fn row(&self) -> usize {
@@ -181,8 +189,7 @@ pub(crate) fn layer_backward(
     };
     let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
     let (mut weights, _) = conv::backward(path, &[branch], copy, dx, |_, _| ());
-    let weight = weights.pop().unwrap_or_default();
-    UnitGradients { weight, scale: back.scale, shift: back.shift }
+    UnitGradients::of(&mut weights, back)
 }
 
 /// What the way back through a layer needs.
@@ -283,15 +290,15 @@ pub(crate) fn block_fixed(
     out.par_chunks_mut(group * result).enumerate().for_each(|(i, out)| {
         let images = out.len() / result;
         let mut padded = scratch(images * p1.len());
-        for (j, image) in padded.chunks_exact_mut(p1.len()).enumerate() {
-            p1.fill(image, |y, row| row.copy_from_slice(&x[first.input(i * group + j, y)]));
-        }
+        p1.fill_group(&mut padded, |j, y, row| {
+            row.copy_from_slice(&x[first.input(i * group + j, y)]);
+        });
         let mut y1 = scratch(images * result);
         conv1.run(path, &padded, &mut y1, images, false);
         let mut z1 = scratch(images * p2.len());
-        for (j, image) in z1.chunks_exact_mut(p2.len()).enumerate() {
-            p2.fill(image, |y, row| norm::affine_relu(path, &y1[second.input(j, y)], &a1, row));
-        }
+        p2.fill_group(&mut z1, |j, y, row| {
+            norm::affine_relu(path, &y1[second.input(j, y)], &a1, row);
+        });
         // The first convolution's outputs are used up: their place takes the second's.
         conv2.run(path, &z1, &mut y1, images, false);
         match &shortcut {
@@ -400,17 +407,7 @@ pub(crate) fn block_backward(
             }
         },
     );
-    let wd = if identity { None } else { weights.pop() };
-    let unit = |weights: &mut Vec<Vec<f32>>, back: Backward| UnitGradients {
-        weight: weights.pop().unwrap_or_default(),
-        scale: back.scale,
-        shift: back.shift,
-    };
-    let (one, two) = (unit(&mut weights, b1), unit(&mut w2, b2));
-    let third = wd.zip(bd).map(|(weight, back)| UnitGradients {
-        weight,
-        scale: back.scale,
-        shift: back.shift,
-    });
-    (one, two, third)
+    // The last branch is the shortcut's.
+    let third = bd.map(|back| UnitGradients::of(&mut weights, back));
+    (UnitGradients::of(&mut weights, b1), UnitGradients::of(&mut w2, b2), third)
 }
