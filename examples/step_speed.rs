@@ -15,9 +15,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use rand::RngExt;
@@ -25,7 +23,7 @@ use ssl_backdoor_data::augment::MocoViews;
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{EpochPlan, InMemory, Sample, ViewLoader};
 use ssl_backdoor_model::{EncoderConfig, ResNet, Stem};
-use ssl_backdoor_ssl::{Method, MethodConfig, Moco, Progress};
+use ssl_backdoor_ssl::{Method, MethodConfig, Moco, Progress, Sgd};
 
 /// Forces plain Burn operations when it is `off`.
 const KERNELS: &str = "SSL_BACKDOOR_KERNELS";
@@ -127,9 +125,7 @@ fn images(args: &Args, device: &Device) -> Tensor<4> {
 }
 
 fn sgd() -> ModuleOptimizer {
-    let momentum = MomentumConfig::new().with_momentum(0.9).with_dampening(0.0);
-    let decay = WeightDecayConfig::new(1e-4);
-    SgdConfig::new().with_momentum(Some(momentum)).with_weight_decay(Some(decay)).init()
+    ModuleOptimizer::from(Sgd { momentum: 0.9, weight_decay: 1e-4 })
 }
 
 fn median(mut times: Vec<f64>) -> f64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::WeakViews;
 use ssl_backdoor_model::{EncoderConfig, ResNet};
-use ssl_backdoor_ssl::{OnEpoch, PretrainError, Recipe, Training, step_drops, train};
+use ssl_backdoor_ssl::{OnEpoch, PretrainError, Recipe, Sgd, Training, step_drops, train};
 
 use crate::Compress;
 
@@ -122,8 +122,7 @@ pub fn distill(
         views: Arc::new(WeakViews { size, crop: CROP }),
         batch: config.batch,
         lr: step_drops(config.lr, config.epochs, steps_per_epoch, &DROPS, DROP),
-        momentum: SGD_MOMENTUM,
-        weight_decay: WEIGHT_DECAY,
+        sgd: Sgd { momentum: SGD_MOMENTUM, weight_decay: WEIGHT_DECAY },
         checkpoint_every: 1,
     };
     let device = training.device.clone().autodiff();

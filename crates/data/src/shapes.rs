@@ -17,7 +17,7 @@ use crate::Sample;
 
 /// Class names by label.
 pub(crate) const CLASSES: [&str; 10] =
-    ["arrow", "house", "heart", "mushroom", "key", "flag", "goblet", "boot", "anchor", "crown"];
+    ["arrow", "house", "heart", "table", "key", "flag", "goblet", "boot", "anchor", "crown"];
 
 /// Which part of the endless supply of drawings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,10 +209,12 @@ fn inside(label: u32, u: f32, v: f32) -> bool {
     match label {
         // arrow: head over shaft
         0 => (band(-0.9, 0.0) && a <= 0.8 * (v + 0.9) / 0.9) || (band(0.0, 0.9) && a <= 0.24),
-        // house: roof over walls with a door
+        // house: the outline of a roof and walls, with a chimney
         1 => {
-            (band(-0.9, -0.1) && a <= 0.95 * (v + 0.9) / 0.8)
-                || (band(-0.1, 0.85) && a <= 0.68 && !(a <= 0.2 && v >= 0.3))
+            let roof = |top: f32, side: f32| v >= top && a <= side * (v - top);
+            let room = roof(-0.45, 1.0) && a <= 0.45 && v <= 0.62;
+            (roof(-0.9, 1.15) && band(-0.9, 0.85) && a <= 0.72 && !room)
+                || ((0.4..=0.65).contains(&u) && band(-0.85, -0.3))
         }
         // heart: two discs over a point
         2 => {
@@ -220,8 +222,8 @@ fn inside(label: u32, u: f32, v: f32) -> bool {
                 || disc(0.42, -0.35, 0.47)
                 || (band(-0.25, 0.9) && a <= 0.86 * (0.9 - v) / 1.1)
         }
-        // mushroom: half a disc over a stem
-        3 => (v <= 0.0 && disc(0.0, 0.0, 0.9)) || (band(0.0, 0.9) && a <= 0.26),
+        // table: a board on two legs
+        3 => (band(-0.55, -0.2) && a <= 0.9) || (band(-0.2, 0.75) && (0.5..=0.75).contains(&a)),
         // key: ring, shaft, two teeth
         4 => {
             ring(0.0, -0.5, 0.2, 0.44)

@@ -1,6 +1,6 @@
 //! The operations that training time goes into, for images in channels-last layout
-//! `[batch, height, width, channels]`: a convolution with its batch norm and ReLU, and the basic block
-//! of a ResNet.
+//! `[batch, height, width, channels]`: the stem of a ResNet and its basic block;
+//! and the updates of parameters in a training step.
 //!
 //! On the CPU (burn-flex) they run our own kernels through a Burn backend extension, with
 //! hand-written gradients; on every other device they compose ordinary Burn operations, so the same
@@ -12,13 +12,13 @@
 //! of the parts, so results do not depend on the number of threads either.
 
 #[cfg(feature = "flex")]
+mod block;
+#[cfg(feature = "flex")]
 mod conv;
 #[cfg(feature = "flex")]
 mod extension;
 #[cfg(feature = "flex")]
 mod gather;
-#[cfg(feature = "flex")]
-mod layer;
 #[cfg(feature = "flex")]
 mod norm;
 #[cfg(feature = "flex")]
@@ -27,11 +27,19 @@ mod outer;
 mod path;
 mod plain;
 #[cfg(feature = "flex")]
+mod pool;
+#[cfg(feature = "flex")]
 mod scratch;
 #[cfg(feature = "flex")]
 mod simd;
+#[cfg(feature = "flex")]
+mod stem;
+#[cfg(feature = "flex")]
+mod unit;
+mod update;
 
 use burn::tensor::Tensor;
+pub use update::{Sgd, ema, sgd};
 
 /// A convolution without bias, padded by half its kernel, and the batch norm behind it.
 #[derive(Debug, Clone)]
@@ -62,27 +70,29 @@ impl Unit {
     }
 }
 
-/// Convolution, batch norm, ReLU. Also gives mean and biased variance by channel that the batch norm
-/// used, `[2, out]`, without gradient.
+/// The stem of a ResNet: convolution, batch norm, ReLU and, with `pool`, a 3×3 max-pool of stride 2,
+/// padded by 1. Also gives mean and biased variance by channel that the batch norm used, `[2, out]`,
+/// without gradient.
 ///
 /// # Shapes
 /// - `images`: `[batch, height, width, in]`
-/// - output: `[batch, ceil(height / stride), ceil(width / stride), out]`
+/// - output: `[batch, ceil(height / stride), ceil(width / stride), out]`, with `pool` half of that,
+///   rounded up
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn conv_norm_relu(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
+pub fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
     unit.check(images.dims()[3]);
     #[cfg(feature = "flex")]
     if extension::takes(&images.device()) {
-        return extension::conv_norm_relu(images, unit);
+        return extension::stem(images, unit, pool);
     }
-    plain::conv_norm_relu(images, unit)
+    plain::stem(images, unit, pool)
 }
 
 /// The basic block of a ResNet (He et al., 2016): two units, the first with a ReLU behind it, the sum
 /// with the shortcut (the images, or the unit `down` of them), ReLU. Also gives the statistics of the
-/// units as [`conv_norm_relu`] does, in the order first, second, down.
+/// units as [`stem`] does, in the order first, second, down.
 ///
 /// # Shapes
 /// - `images`: `[batch, height, width, in]`

@@ -159,6 +159,12 @@ fn deviations<const FMA: bool>(row: &[f32], origin: &[f32], first: &mut [f32], s
     }
 }
 
+/// NaN stays NaN, so that a training that has diverged shows it.
+#[inline(always)]
+fn relu(value: f32) -> f32 {
+    if value < 0.0 { 0.0 } else { value }
+}
+
 kernel!(
     /// `out = relu(y · scale + shift)`.
     affine_relu(y: &[f32], affine: &Affine, out: &mut [f32]) = affine_relu_body
@@ -168,7 +174,7 @@ kernel!(
 fn affine_relu_body<const FMA: bool>(y: &[f32], affine: &Affine, out: &mut [f32]) {
     let coefficients = affine.scale.iter().zip(&affine.shift);
     for ((out, &y), (&a, &b)) in out.iter_mut().zip(y).zip(coefficients) {
-        *out = mul_add::<FMA>(y, a, b).max(0.0);
+        *out = relu(mul_add::<FMA>(y, a, b));
     }
 }
 
@@ -181,7 +187,7 @@ kernel!(
 fn affine_add_relu_body<const FMA: bool>(y: &[f32], affine: &Affine, r: &[f32], out: &mut [f32]) {
     let coefficients = affine.scale.iter().zip(&affine.shift);
     for (((out, &y), &r), (&a, &b)) in out.iter_mut().zip(y).zip(r).zip(coefficients) {
-        *out = (mul_add::<FMA>(y, a, b) + r).max(0.0);
+        *out = relu(mul_add::<FMA>(y, a, b) + r);
     }
 }
 
@@ -208,7 +214,7 @@ fn affine_pair_relu_body<const FMA: bool>(
     let second = down.scale.iter().zip(&down.shift);
     let rows = out.iter_mut().zip(y).zip(d);
     for (((out, &y), &d), ((&a, &b), (&c, &e))) in rows.zip(first.zip(second)) {
-        *out = (mul_add::<FMA>(y, a, b) + mul_add::<FMA>(d, c, e)).max(0.0);
+        *out = relu(mul_add::<FMA>(y, a, b) + mul_add::<FMA>(d, c, e));
     }
 }
 
@@ -237,6 +243,32 @@ fn add_masked_body<const FMA: bool>(
     let inputs = g.iter().zip(out).zip(y).zip(mean);
     for ((first, second), (((&g, &out), &y), &mean)) in sums.zip(inputs) {
         let g = if out > 0.0 { g } else { 0.0 };
+        *first += g;
+        *second = mul_add::<FMA>(g, y - mean, *second);
+    }
+}
+
+kernel!(
+    /// Adds to the sums of a gradient `g` that is already cut, and of its products with `y − mean`.
+    add_products(
+        g: &[f32],
+        y: &[f32],
+        mean: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+    ) = add_products_body
+);
+
+#[inline(always)]
+fn add_products_body<const FMA: bool>(
+    g: &[f32],
+    y: &[f32],
+    mean: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+) {
+    let sums = first.iter_mut().zip(second.iter_mut());
+    for ((first, second), ((&g, &y), &mean)) in sums.zip(g.iter().zip(y).zip(mean)) {
         *first += g;
         *second = mul_add::<FMA>(g, y - mean, *second);
     }

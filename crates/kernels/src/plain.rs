@@ -1,7 +1,7 @@
 //! The same operations composed of ordinary Burn operations: for every device but the CPU, and the
 //! yardstick of the tests.
 
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, activation, module, s};
 
 use crate::Unit;
@@ -31,9 +31,15 @@ fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
     (y.reshape([batch, height, width, channels]), statistics)
 }
 
-pub(crate) fn conv_norm_relu(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
+pub(crate) fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
     let (y, statistics) = conv_norm(images, unit);
-    (activation::relu(y), statistics)
+    let y = activation::relu(y);
+    if !pool {
+        return (y, statistics);
+    }
+    let channels_first = y.permute([0, 3, 1, 2]);
+    let window = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);
+    (module::max_pool2d(channels_first, window).permute([0, 2, 3, 1]), statistics)
 }
 
 pub(crate) fn basic_block(
@@ -42,7 +48,7 @@ pub(crate) fn basic_block(
     second: Unit,
     down: Option<Unit>,
 ) -> (Tensor<4>, Vec<Tensor<2>>) {
-    let (y, s1) = conv_norm_relu(images.clone(), first);
+    let (y, s1) = stem(images.clone(), first, false);
     let (y, s2) = conv_norm(y, second);
     let (shortcut, sd) = match down {
         None => (images, None),

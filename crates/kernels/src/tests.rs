@@ -5,10 +5,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::block::{self, BlockSaved, BlockUnits};
 use crate::conv::Geometry;
-use crate::layer::{self, BlockSaved, BlockUnits, LayerSaved, Unit};
 use crate::path::{Path, has};
 use crate::plain;
+use crate::stem::{self, StemSaved};
+use crate::unit::{Unit, UnitGradients};
 
 const TOLERANCE: f32 = 1e-4;
 const EPSILON: f64 = 1e-5;
@@ -107,19 +109,20 @@ fn geometries() -> Vec<Geometry> {
 }
 
 #[test]
-fn a_layer_and_its_gradients_equal_plain_burn() {
+fn a_stem_and_its_gradients_equal_plain_burn() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for (case, g) in geometries().into_iter().enumerate() {
         let of_batch = case % 3 != 0;
         // A mean far from zero: where naive sums of squares lose their digits.
         let x: Vec<f32> =
             random(g.batch * g.image(), &mut rng).iter().map(|v| v + (case % 2) as f32).collect();
+        let pool = case % 4 == 1;
         let drawn = Drawn::new(g, &mut rng);
-        let gradient = random(g.batch * g.result(), &mut rng);
 
         let images = tracked(&x, [g.batch, g.height, g.width, g.channels]);
         let unit = drawn.tensors(of_batch);
-        let (y, stats) = plain::conv_norm_relu(images.clone(), unit.clone());
+        let (y, stats) = plain::stem(images.clone(), unit.clone(), pool);
+        let gradient = random(y.dims().iter().product(), &mut rng);
         let dy = tracked(&gradient, y.dims()).detach();
         let grads = (y.clone() * dy).sum().backward();
         let dx = values(images.grad(&grads).unwrap());
@@ -131,17 +134,27 @@ fn a_layer_and_its_gradients_equal_plain_burn() {
             let what = |name| format!("{name} on {path:?} of {g:?}");
             let unit = drawn.unit();
             let fixed = (!of_batch).then_some(&drawn.running[..]);
-            let done = layer::layer(path, &x, &unit, fixed);
+            let done = stem::stem(path, &x, &unit, pool, fixed);
             assert_near(&done.out, &y, &what("output"));
             assert_near(&done.stats, &stats, &what("statistics"));
-            let saved = LayerSaved { out: &done.out, y: &done.y, stats: &done.stats, of_batch };
+            if let Some(stats) = fixed {
+                let fixed = stem::stem_fixed(path, &x, &unit, pool, stats);
+                assert_near(&fixed, &y, &what("fixed output"));
+            }
+            let saved = StemSaved {
+                out: &done.out,
+                y: &done.y,
+                winners: &done.winners,
+                stats: &done.stats,
+                of_batch,
+            };
             let mut into = vec![0.0; dx.len()];
-            let found = layer::layer_backward(path, &x, &unit, &saved, &gradient, Some(&mut into));
+            let found = stem::stem_backward(path, &x, &unit, &saved, &gradient, Some(&mut into));
             assert_near(&into, &dx, &what("input gradient"));
             assert_near(&found.weight, &dw, &what("weight gradient"));
             assert_near(&found.scale, &dscale, &what("scale gradient"));
             assert_near(&found.shift, &dshift, &what("shift gradient"));
-            let alone = layer::layer_backward(path, &x, &unit, &saved, &gradient, None);
+            let alone = stem::stem_backward(path, &x, &unit, &saved, &gradient, None);
             assert_eq!(alone.weight, found.weight, "{}", what("without input gradient"));
         }
     }
@@ -208,13 +221,13 @@ fn a_block_and_its_gradients_equal_plain_burn() {
                 down: drawn.get(2).map(Drawn::unit),
             };
             let running = [0, 1, 2].map(|i| drawn.get(i).map_or(&[][..], |d| &d.running));
-            let done = layer::block(path, &x, &units, (!of_batch).then_some(running));
+            let done = block::block(path, &x, &units, (!of_batch).then_some(running));
             assert_near(&done.out, &out, &what("output"));
             for (found, expected) in done.stats.iter().zip(&stats) {
                 assert_near(found, expected, &what("statistics"));
             }
             if !of_batch {
-                let fixed = layer::block_fixed(path, &x, &units, running);
+                let fixed = block::block_fixed(path, &x, &units, running);
                 assert_near(&fixed, &out, &what("fixed output"));
             }
             let saved = BlockSaved {
@@ -227,7 +240,7 @@ fn a_block_and_its_gradients_equal_plain_burn() {
             };
             let mut into = vec![0.0; dx.len()];
             let (one, two, down) =
-                layer::block_backward(path, &x, &units, &saved, &gradient, Some(&mut into));
+                block::block_backward(path, &x, &units, &saved, &gradient, Some(&mut into));
             assert_near(&into, &dx, &what("input gradient"));
             assert_eq!(down.is_some(), tensors.len() == 3);
             for (found, unit) in [one, two].into_iter().chain(down).zip(&tensors) {
@@ -255,14 +268,14 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
                 second: drawn[1].unit(),
                 down: Some(drawn[2].unit()),
             };
-            let done = layer::block(path, &x, &units, None);
+            let done = block::block(path, &x, &units, None);
             let stats = done.stats.each_ref().map(|s| &s[..]);
             let (out, y1, y2, yd) = (&done.out, &done.y1, &done.y2, &done.yd);
             let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: true };
             let mut dx = vec![0.0; x.len()];
             let (one, two, down) =
-                layer::block_backward(path, &x, &units, &saved, &gradient, Some(&mut dx));
-            let of = |u: layer::UnitGradients| [u.weight, u.scale, u.shift];
+                block::block_backward(path, &x, &units, &saved, &gradient, Some(&mut dx));
+            let of = |u: UnitGradients| [u.weight, u.scale, u.shift];
             (done.out, done.stats, dx, of(one), of(two), down.map(of))
         })
     };
@@ -278,17 +291,17 @@ fn the_extension_is_taken_on_flex_and_carries_gradients() {
     let stem_drawn = Drawn::new(stem, &mut rng);
     let Blocks { drawn, .. } = drawn_block([3, 8, 4, 6, 2], &mut rng);
     let x = random(3 * stem.image(), &mut rng);
-    for of_batch in [true, false] {
+    for (of_batch, pool) in [(true, false), (true, true), (false, true)] {
         let run = |kernels: bool| {
             let images = tracked(&x, [3, 8, 8, 3]);
             let stem = stem_drawn.tensors(of_batch);
             let all: Vec<crate::Unit> = drawn.iter().map(|d| d.tensors(of_batch)).collect();
             let (first, second, down) = (all[0].clone(), all[1].clone(), Some(all[2].clone()));
             let (out, stats) = if kernels {
-                let (y, _) = crate::conv_norm_relu(images.clone(), stem.clone());
+                let (y, _) = crate::stem(images.clone(), stem.clone(), pool);
                 crate::basic_block(y, first, second, down)
             } else {
-                let (y, _) = plain::conv_norm_relu(images.clone(), stem.clone());
+                let (y, _) = plain::stem(images.clone(), stem.clone(), pool);
                 plain::basic_block(y, first, second, down)
             };
             assert_eq!(stats.len(), 3);

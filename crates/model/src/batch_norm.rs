@@ -84,7 +84,7 @@ mod tests {
         let on = x.device();
         let [batch, height, width, _] = x.dims();
         let unit = norm.unit(Tensor::ones([1, 1, 1, 1], &on), 1, &on);
-        let (y, statistics) = ssl_backdoor_kernels::conv_norm_relu(x, unit);
+        let (y, statistics) = ssl_backdoor_kernels::stem(x, unit, false);
         norm.observe(&statistics, batch * height * width, &on);
         y
     }

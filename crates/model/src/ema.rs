@@ -4,6 +4,7 @@ use std::any::Any;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
+use ssl_backdoor_kernels as kernels;
 
 /// Moves every parameter of `target` to `momentum · target + (1 − momentum) · online`; momentum 0
 /// copies. Batch-norm running statistics are left alone: the target keeps its own, as in the
@@ -70,7 +71,7 @@ impl ModuleMapper for Blend {
         };
         let momentum = self.momentum;
         param.map(|target| {
-            let blended = target.inner().mul_scalar(momentum) + online.mul_scalar(1.0 - momentum);
+            let blended = kernels::ema(target.inner(), *online, momentum);
             Tensor::from_inner(blended).set_require_grad(false)
         })
     }

@@ -1,8 +1,6 @@
 //! ResNet-18 of any width, with torchvision's layout and parameter names.
 
 use burn::module::{Module, Param};
-use burn::nn::PaddingConfig2d;
-use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -60,13 +58,8 @@ impl EncoderConfig {
     pub fn init(&self, rng: &mut impl Rng, device: &Device) -> ResNet {
         let Self::Resnet18 { width, stem } = *self;
         let (conv1, maxpool) = match stem {
-            Stem::Small => (Conv::new([3, width], 3, 1, rng, device), None),
-            Stem::Imagenet => {
-                let pool = MaxPool2dConfig::new([3, 3])
-                    .with_strides([2, 2])
-                    .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
-                (Conv::new([3, width], 7, 2, rng, device), Some(pool.init()))
-            }
+            Stem::Small => (Conv::new([3, width], 3, 1, rng, device), false),
+            Stem::Imagenet => (Conv::new([3, width], 7, 2, rng, device), true),
         };
         let bn1 = BatchNorm::new(width, device);
         let mut stage = |from: usize, to: usize, stride| {
@@ -154,7 +147,8 @@ impl BasicBlock {
 pub struct ResNet {
     conv1: Conv,
     bn1: BatchNorm,
-    maxpool: Option<MaxPool2d>,
+    /// Whether a 3×3 max-pool of stride 2 follows.
+    maxpool: bool,
     layer1: Vec<BasicBlock>,
     layer2: Vec<BasicBlock>,
     layer3: Vec<BasicBlock>,
@@ -171,12 +165,12 @@ impl ResNet {
         // Channels last from here on: the layout of the kernels.
         let on = &images.device();
         let x = images.permute([0, 2, 3, 1]);
-        let (mut x, statistics) = kernels::conv_norm_relu(x, self.conv1.with(&self.bn1, on));
         let [batch, height, width, _] = x.dims();
-        self.bn1.observe(&statistics, batch * height * width, on);
-        if let Some(pool) = &self.maxpool {
-            x = pool.forward(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
-        }
+        let unit = self.conv1.with(&self.bn1, on);
+        let (mut x, statistics) = kernels::stem(x, unit, self.maxpool);
+        let stride = self.conv1.stride;
+        let count = batch * height.div_ceil(stride) * width.div_ceil(stride);
+        self.bn1.observe(&statistics, count, on);
         for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
             x = stage.iter().fold(x, |x, block| block.forward(x));
         }

@@ -14,6 +14,7 @@ mod metrics;
 mod moco;
 mod pretrain;
 mod schedule;
+mod sgd;
 mod train;
 
 pub use error::PretrainError;
@@ -21,4 +22,5 @@ pub use method::{Method, MethodConfig, Progress, Step};
 pub use moco::{Moco, info_nce};
 pub use pretrain::{PretrainConfig, initial_encoder, pretrain};
 pub use schedule::{cosine_per_epoch, step_drops};
+pub use sgd::{Sgd, SgdState};
 pub use train::{OnEpoch, Recipe, Training, train};

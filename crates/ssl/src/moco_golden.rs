@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Deserialize;
 use ssl_backdoor_model::{EncoderConfig, KeyQueue, Stem, l2_normalize};
 
 use super::Moco;
+use crate::Sgd;
 use crate::method::{Method, MethodConfig, Progress};
-use crate::train::{Recipe, sgd};
 
 const WIDTH: usize = 8;
 const DIM: usize = 16;
@@ -133,16 +133,7 @@ fn five_steps_agree_with_pytorch() {
     moco.key = moco.key.map(&mut Fill(Vec::new()));
     moco.queue = KeyQueue::of(l2_normalize(tensor(wave(QUEUE * DIM, 1000), [QUEUE, DIM], &device)));
 
-    let views = ssl_backdoor_data::augment::MocoViews { size: 16, crop: (0.2, 1.0), blur: false };
-    let recipe = Recipe {
-        views: std::sync::Arc::new(views),
-        batch: BATCH,
-        lr: vec![0.02; golden.losses.len()],
-        momentum: 0.9,
-        weight_decay: 5e-4,
-        checkpoint_every: 1,
-    };
-    let mut optimizer = sgd(&recipe);
+    let mut optimizer = ModuleOptimizer::from(Sgd { momentum: 0.9, weight_decay: 5e-4 });
     for (step, expected) in golden.losses.iter().enumerate() {
         let progress = Progress { seed: 1, step, epoch: 0 };
         let view = |v| {
@@ -154,7 +145,7 @@ fn five_steps_agree_with_pytorch() {
         let loss = f64::from(out.loss.clone().into_scalar::<f32>());
         assert!((loss - expected).abs() < 1e-5 * expected, "step {step}: {loss}, not {expected}");
         let grads = GradientsParams::from_grads(out.loss.backward(), &moco);
-        moco = optimizer.step(recipe.lr[step], moco, grads);
+        moco = optimizer.step(0.02, moco, grads);
         moco = moco.after_step(out.keys, &progress);
     }
 

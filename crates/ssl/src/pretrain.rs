@@ -9,7 +9,7 @@ use ssl_backdoor_model::{EncoderConfig, ResNet};
 use crate::method::MethodConfig;
 use crate::moco::Moco;
 use crate::train::{OnEpoch, Recipe, Training, train};
-use crate::{PretrainError, schedule};
+use crate::{PretrainError, Sgd, schedule};
 
 /// The `[pretrain]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,8 +128,7 @@ pub fn pretrain(
         views: config.method.views(size, config.crop, blur),
         batch: config.batch,
         lr: schedule::cosine_per_epoch(config.lr, config.epochs, steps_per_epoch),
-        momentum: config.momentum,
-        weight_decay: config.weight_decay,
+        sgd: Sgd { momentum: config.momentum, weight_decay: config.weight_decay },
         checkpoint_every: config.checkpoint_every,
     };
     match &config.method {

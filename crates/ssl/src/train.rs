@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
@@ -15,10 +13,10 @@ use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, ViewLoader};
 use ssl_backdoor_model::ResNet;
 
-use crate::PretrainError;
 use crate::checkpoint::Checkpoints;
 use crate::method::{Method, Progress};
 use crate::metrics::JsonLines;
+use crate::{PretrainError, Sgd};
 
 /// Called after each epoch with the encoder in evaluation mode and the epoch from 0; what it
 /// returns joins the epoch's line in `metrics.jsonl`.
@@ -51,22 +49,10 @@ pub struct Recipe {
     pub batch: usize,
     /// Learning rate of each step; its length is the number of steps.
     pub lr: Vec<f64>,
-    /// SGD momentum.
-    pub momentum: f64,
-    /// Weight decay on all parameters.
-    pub weight_decay: f64,
+    /// What a step does.
+    pub sgd: Sgd,
     /// Epochs between two checkpoints.
     pub checkpoint_every: usize,
-}
-
-/// SGD as PyTorch's: no dampening, no Nesterov.
-pub(crate) fn sgd(recipe: &Recipe) -> ModuleOptimizer {
-    // Burn's default dampening is 0.1; PyTorch and the reference have none.
-    let momentum = MomentumConfig::new().with_momentum(recipe.momentum).with_dampening(0.0);
-    SgdConfig::new()
-        .with_momentum(Some(momentum))
-        .with_weight_decay(Some(WeightDecayConfig::new(recipe.weight_decay as f32)))
-        .init()
 }
 
 /// Trains `method` (on the autodiff side of the device), or goes on from the last checkpoint, and
@@ -85,7 +71,7 @@ pub fn train<M: Method>(
     let Recipe { lr, batch, .. } = recipe;
     let plan = EpochPlan { seed: training.seed, images: training.set.len(), batch: *batch };
     let steps_per_epoch = plan.steps_per_epoch();
-    let mut optimizer = sgd(recipe);
+    let mut optimizer = ModuleOptimizer::from(recipe.sgd);
 
     let checkpoints = Checkpoints::new(training.folder.join("checkpoint"), training.identity);
     let start = match checkpoints.latest()? {

@@ -1,205 +1,12 @@
-//! A convolution with its batch norm and ReLU, and the basic block of a ResNet: forward and backward
-//! over a batch, with the normalisation applied where the next convolution reads its input, so that
-//! activations cross the memory as seldom as the statistics of the batch allow.
-
-use std::ops::Range;
+//! The basic block of a ResNet: forward and backward over a batch.
 
 use rayon::prelude::*;
 
-use crate::conv::{self, Branch, Geometry, Packed};
-use crate::norm::{self, Affine, Backward, Moments};
+use crate::conv::{self, Branch, Packed};
+use crate::norm::{self, Affine};
 use crate::path::Path;
 use crate::scratch::{scratch, unset};
-
-/// A convolution and its batch norm.
-#[derive(Clone, Copy)]
-pub(crate) struct Unit<'a> {
-    pub geometry: Geometry,
-    /// `[out, in, kernel, kernel]`.
-    pub weight: &'a [f32],
-    /// Learnt scale and shift by channel.
-    pub scale: &'a [f32],
-    pub shift: &'a [f32],
-    pub epsilon: f64,
-}
-
-/// The gradients of a unit's parameters.
-pub(crate) struct UnitGradients {
-    pub weight: Vec<f32>,
-    pub scale: Vec<f32>,
-    pub shift: Vec<f32>,
-}
-
-impl UnitGradients {
-    /// The next of `weights`, with the scale and shift that `back` found.
-    fn of(weights: &mut Vec<Vec<f32>>, back: Backward) -> Self {
-        let weight = weights.pop().unwrap_or_default();
-        Self { weight, scale: back.scale, shift: back.shift }
-    }
-}
-
-impl Unit<'_> {
-    /// Floats in an output row.
-    fn row(&self) -> usize {
-        self.geometry.out_width() * self.geometry.out
-    }
-
-    fn affine(&self, stats: &[f32]) -> Affine {
-        Affine::new(self.scale, self.shift, stats, self.epsilon, self.row())
-    }
-
-    /// The convolution and, unless they are given, the statistics of its outputs.
-    fn convolve(
-        &self,
-        path: Path,
-        fixed: Option<&[f32]>,
-        fill: impl Fn(usize, usize, &mut [f32]) + Sync,
-    ) -> (Vec<f32>, Vec<f32>) {
-        let g = &self.geometry;
-        let mut y = unset(g.batch * g.result());
-        let moments = conv::forward(path, g, self.weight, &mut y, fill, |_, group| {
-            fixed.is_none().then(|| Moments::of(path, group, self.row(), g.out))
-        });
-        let moments: Vec<Moments> = moments.into_iter().flatten().collect();
-        let stats = fixed.map_or_else(|| Moments::total(&moments), <[f32]>::to_vec);
-        (y, stats)
-    }
-
-    fn backward(&self, stats: &[f32], sums: &[f64], of_batch: bool) -> Backward {
-        let g = &self.geometry;
-        let count = g.batch * g.out_height() * g.out_width();
-        Backward::new(self.scale, stats, self.epsilon, sums, count, of_batch, self.row())
-    }
-
-    /// Floats of row `y` of image `image` in the outputs.
-    fn output(&self, image: usize, y: usize) -> Range<usize> {
-        let at = image * self.geometry.result() + y * self.row();
-        at..at + self.row()
-    }
-
-    /// Floats of row `y` of image `image` in the inputs.
-    fn input(&self, image: usize, y: usize) -> Range<usize> {
-        let row = self.geometry.width * self.geometry.channels;
-        let at = image * self.geometry.image() + y * row;
-        at..at + row
-    }
-
-    /// Σ g and Σ g · (y − mean) by channel, where the final output `out` is positive.
-    fn masked_sums(
-        &self,
-        path: Path,
-        g: &[f32],
-        out: &[f32],
-        y: &[f32],
-        stats: &[f32],
-    ) -> Vec<f64> {
-        let (row, channels) = (self.row(), self.geometry.out);
-        let mean = norm::repeat(&stats[..channels], row);
-        let chunk = self.geometry.group() * self.geometry.result();
-        let parts: Vec<Vec<f64>> =
-            (g.par_chunks(chunk), out.par_chunks(chunk), y.par_chunks(chunk))
-                .into_par_iter()
-                .map(|(g, out, y)| {
-                    let mut sums = Sums::new(row);
-                    for ((g, out), y) in
-                        g.chunks_exact(row).zip(out.chunks_exact(row)).zip(y.chunks_exact(row))
-                    {
-                        norm::add_masked(path, g, out, y, &mean, &mut sums.first, &mut sums.second);
-                    }
-                    sums.by_channel(channels)
-                })
-                .collect();
-        total(&parts)
-    }
-}
-
-/// Two sums along rows, in single precision over one group.
-struct Sums {
-    first: Vec<f32>,
-    second: Vec<f32>,
-}
-
-impl Sums {
-    fn new(row: usize) -> Self {
-        Self { first: vec![0.0; row], second: vec![0.0; row] }
-    }
-
-    fn by_channel(&self, channels: usize) -> Vec<f64> {
-        let mut sums = vec![0.0; 2 * channels];
-        let (first, second) = sums.split_at_mut(channels);
-        norm::fold(&self.first, first);
-        norm::fold(&self.second, second);
-        sums
-    }
-}
-
-/// Adds parts in their order.
-fn total(parts: &[Vec<f64>]) -> Vec<f64> {
-    let mut all = parts.first().cloned().unwrap_or_default();
-    for part in parts.iter().skip(1) {
-        all.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
-    }
-    all
-}
-
-/// What a layer's forward pass leaves.
-pub(crate) struct Layer {
-    /// The outputs.
-    pub out: Vec<f32>,
-    /// The convolution's outputs, before batch norm.
-    pub y: Vec<f32>,
-    /// Mean and biased variance, `[2, out]`: those of the batch, or the given ones.
-    pub stats: Vec<f32>,
-}
-
-/// Convolution, batch norm, ReLU. `fixed` are running statistics; without them those of the batch.
-pub(crate) fn layer(path: Path, x: &[f32], unit: &Unit, fixed: Option<&[f32]>) -> Layer {
-    let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
-    let (y, stats) = unit.convolve(path, fixed, copy);
-    let affine = unit.affine(&stats);
-    let mut out = unset(y.len());
-    let chunk = unit.geometry.result();
-    out.par_chunks_mut(chunk).zip(y.par_chunks(chunk)).for_each(|(out, y)| {
-        for (out, y) in out.chunks_exact_mut(unit.row()).zip(y.chunks_exact(unit.row())) {
-            norm::affine_relu(path, y, &affine, out);
-        }
-    });
-    Layer { out, y, stats }
-}
-
-/// The way back through [`layer`]: gradients of the parameters, and of `x` to `dx` if given.
-pub(crate) fn layer_backward(
-    path: Path,
-    x: &[f32],
-    unit: &Unit,
-    done: &LayerSaved,
-    gradient: &[f32],
-    dx: Option<&mut [f32]>,
-) -> UnitGradients {
-    let LayerSaved { out, y, stats, of_batch } = *done;
-    let sums = unit.masked_sums(path, gradient, out, y, stats);
-    let back = unit.backward(stats, &sums, of_batch);
-    let branch = Branch {
-        geometry: unit.geometry,
-        weight: unit.weight,
-        gradient: &|image, row, to| {
-            let at = unit.output(image, row);
-            norm::spread_masked(path, &gradient[at.clone()], &out[at.clone()], &y[at], &back, to);
-        },
-    };
-    let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
-    let (mut weights, _) = conv::backward(path, &[branch], copy, dx, |_, _| ());
-    UnitGradients::of(&mut weights, back)
-}
-
-/// What the way back through a layer needs.
-#[derive(Clone, Copy)]
-pub(crate) struct LayerSaved<'a> {
-    pub out: &'a [f32],
-    pub y: &'a [f32],
-    pub stats: &'a [f32],
-    pub of_batch: bool,
-}
+use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
 
 /// The units of a basic block: two 3×3 convolutions, and the shortcut's where the shape changes.
 #[derive(Clone, Copy)]
@@ -353,8 +160,8 @@ pub(crate) fn block_backward(
         geometry: second.geometry,
         weight: second.weight,
         gradient: &|image, row, to| {
-            let at = second.output(image, row);
-            norm::spread_masked(path, &gradient[at.clone()], &out[at.clone()], &y2[at], &b2, to);
+            let way = ThroughRelu { g: gradient, out, y: y2, back: &b2 };
+            second.through_relu(path, &way, image, row, to);
         },
     };
     let channels = first.geometry.out;
@@ -381,9 +188,9 @@ pub(crate) fn block_backward(
         norm::spread(path, &dz1[at.clone()], &y1[at], &b1, to);
     };
     let through_down = |image, row, to: &mut [f32]| {
-        let at = second.output(image, row);
-        if let Some(bd) = &bd {
-            norm::spread_masked(path, &gradient[at.clone()], &out[at.clone()], &yd[at], bd, to);
+        if let (Some(down), Some(back)) = (down, &bd) {
+            let way = ThroughRelu { g: gradient, out, y: yd, back };
+            down.through_relu(path, &way, image, row, to);
         }
     };
     let mut branches =

@@ -1,0 +1,215 @@
+//! The same operations with their gradients.
+
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Flex};
+use burn_flex::FlexTensor;
+
+use super::flex::{
+    Parameters, dims, full_block, on_pool, split, stem_outputs, tensor, units, vector,
+};
+use super::{Kernels, Settings};
+use crate::block::{self, BlockSaved};
+use crate::path::path;
+use crate::scratch::unset;
+use crate::stem::{self, StemSaved};
+use crate::unit::UnitGradients;
+
+/// Registers the gradients of a unit's parameters where they are wanted.
+fn register(
+    grads: &mut Gradients,
+    nodes: [Option<NodeId>; 3],
+    found: UnitGradients,
+    of: &Parameters,
+) {
+    let [weight, scale, shift] = nodes;
+    if let Some(node) = weight {
+        grads.register::<Flex>(node, tensor(found.weight, dims(&of.0[0])));
+    }
+    if let Some(node) = scale {
+        grads.register::<Flex>(node, vector(found.scale));
+    }
+    if let Some(node) = shift {
+        grads.register::<Flex>(node, vector(found.shift));
+    }
+}
+
+#[derive(Debug)]
+struct StemBackward;
+
+#[derive(Debug, Clone)]
+struct StemState {
+    images: FlexTensor,
+    parameters: Parameters,
+    out: FlexTensor,
+    /// The convolution's outputs.
+    y: Vec<f32>,
+    winners: Vec<u8>,
+    stats: Vec<f32>,
+    settings: Settings,
+}
+
+impl Backward<Flex, 4> for StemBackward {
+    type State = StemState;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 4>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [of_images, weight, scale, shift] = ops.parents.map(|node| node.map(|n| n.id));
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let StemState { images, parameters, out, y, winners, stats, settings } = ops.state;
+        let unit = parameters.unit(dims(&images), settings.stride, settings.epsilon);
+        let (out, of_batch) = (out.storage(), settings.of_batch);
+        let saved = StemSaved { out, y: &y, winners: &winners, stats: &stats, of_batch };
+        let mut dx = of_images.map(|_| unset(images.storage::<f32>().len()));
+        let into = dx.as_deref_mut();
+        let x = images.storage();
+        let gradient = gradient.storage();
+        let found = on_pool(|| stem::stem_backward(path(), x, &unit, &saved, gradient, into));
+        if let (Some(node), Some(dx)) = (of_images, dx) {
+            grads.register::<Flex>(node, tensor(dx, dims(&images)));
+        }
+        register(grads, [weight, scale, shift], found, &parameters);
+    }
+}
+
+#[derive(Debug)]
+struct BlockBackward;
+
+#[derive(Debug, Clone)]
+struct BlockState {
+    images: FlexTensor,
+    all: [Parameters; 3],
+    /// Output and convolutions.
+    results: [FlexTensor; 4],
+    stats: Vec<f32>,
+    settings: Settings,
+}
+
+impl Backward<Flex, 10> for BlockBackward {
+    type State = BlockState;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 10>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [of_images, w1, s1, h1, w2, s2, h2, wd, sd, hd] =
+            ops.parents.map(|node| node.map(|n| n.id));
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let BlockState { images, all, results, stats, settings } = ops.state;
+        let units = units(&all, &images, settings);
+        let [out, y1, y2, yd] = results.each_ref().map(|t| t.storage());
+        let stats = split(&stats, &units);
+        let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: settings.of_batch };
+        let mut dx = of_images.map(|_| unset(images.storage::<f32>().len()));
+        let into = dx.as_deref_mut();
+        let x = images.storage();
+        let gradient = gradient.storage();
+        let (one, two, down) =
+            on_pool(|| block::block_backward(path(), x, &units, &saved, gradient, into));
+        if let (Some(node), Some(dx)) = (of_images, dx) {
+            grads.register::<Flex>(node, tensor(dx, dims(&images)));
+        }
+        register(grads, [w1, s1, h1], one, &all[0]);
+        register(grads, [w2, s2, h2], two, &all[1]);
+        if let Some(down) = down {
+            register(grads, [wd, sd, hd], down, &all[2]);
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
+    fn stem(
+        images: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [images.node(), weight.node(), scale.node(), shift.node()];
+        let [images, weight, scale, shift, running] =
+            [images, weight, scale, shift, running].map(|t| t.into_primitive());
+        match StemBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let images = images.to_contiguous();
+                let parameters = Parameters::new(weight, scale, shift);
+                let Settings { stride, epsilon, of_batch, pool, .. } = settings;
+                let unit = parameters.unit(dims(&images), stride, epsilon);
+                let running = running.to_contiguous();
+                let fixed = (!of_batch).then(|| running.storage());
+                let x = images.storage();
+                let done = on_pool(|| stem::stem(path(), x, &unit, pool, fixed));
+                let out = stem_outputs(done.out, &unit, pool);
+                let (y, winners, stats) = (done.y, done.winners, done.stats);
+                let results = (out.clone(), vector(stats.clone()));
+                let state = StemState { images, parameters, out, y, winners, stats, settings };
+                (prep.finish(state, results.0), FloatTensor::<Self>::new(results.1))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (out, stats) = Flex::stem(images, weight, scale, shift, running, settings);
+                (prep.finish(out), FloatTensor::<Self>::new(stats))
+            }
+        }
+    }
+
+    fn basic_block(
+        images: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        scale1: FloatTensor<Self>,
+        shift1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        scale2: FloatTensor<Self>,
+        shift2: FloatTensor<Self>,
+        weight_down: FloatTensor<Self>,
+        scale_down: FloatTensor<Self>,
+        shift_down: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let tracked = [
+            images,
+            weight1,
+            scale1,
+            shift1,
+            weight2,
+            scale2,
+            shift2,
+            weight_down,
+            scale_down,
+            shift_down,
+        ];
+        let nodes = tracked.each_ref().map(|t| t.node());
+        let [images, w1, s1, h1, w2, s2, h2, wd, sd, hd] = tracked.map(|t| t.into_primitive());
+        let running = running.into_primitive();
+        match BlockBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let images = images.to_contiguous();
+                let all = [
+                    Parameters::new(w1, s1, h1),
+                    Parameters::new(w2, s2, h2),
+                    Parameters::new(wd, sd, hd),
+                ];
+                let (results, stats) = full_block(&images, &all, &running, settings);
+                let (out, second) = (results[0].clone(), vector(stats.clone()));
+                let state = BlockState { images, all, results, stats, settings };
+                (prep.finish(state, out), FloatTensor::<Self>::new(second))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (out, stats) = Flex::basic_block(
+                    images, w1, s1, h1, w2, s2, h2, wd, sd, hd, running, settings,
+                );
+                (prep.finish(out), FloatTensor::<Self>::new(stats))
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The operations on burn-flex, without gradients.
+
+use burn::backend::Flex;
+use burn::tensor::TensorData;
+use burn_flex::FlexTensor;
+
+use super::{Kernels, Settings};
+use crate::block::{self, BlockUnits};
+use crate::conv::Geometry;
+use crate::path::path;
+use crate::stem;
+use crate::unit::Unit;
+
+/// Runs `work` on a thread of the pool: its parallel parts then start without waking one first.
+pub(super) fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
+pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+pub(super) fn vector(values: Vec<f32>) -> FlexTensor {
+    let len = values.len();
+    tensor(values, [len])
+}
+
+pub(super) fn dims(tensor: &FlexTensor) -> [usize; 4] {
+    let shape = tensor.layout().shape();
+    std::array::from_fn(|i| shape[i])
+}
+
+/// Weight, scale and shift of a unit, contiguous.
+#[derive(Debug, Clone)]
+pub(super) struct Parameters(pub [FlexTensor; 3]);
+
+impl Parameters {
+    pub fn new(weight: FlexTensor, scale: FlexTensor, shift: FlexTensor) -> Self {
+        Self([weight, scale, shift].map(|t| t.to_contiguous()))
+    }
+
+    pub fn unit(&self, input: [usize; 4], stride: usize, epsilon: f64) -> Unit<'_> {
+        let [weight, scale, shift] = &self.0;
+        let [batch, height, width, channels] = input;
+        let [out, _, kernel, _] = dims(weight);
+        let geometry = Geometry { batch, height, width, channels, out, kernel, stride };
+        let (weight, scale, shift) = (weight.storage(), scale.storage(), shift.storage());
+        Unit { geometry, weight, scale, shift, epsilon }
+    }
+}
+
+/// Outputs of a convolution as a tensor.
+fn outputs(values: Vec<f32>, g: &Geometry) -> FlexTensor {
+    tensor(values, [g.batch, g.out_height(), g.out_width(), g.out])
+}
+
+/// A stem's outputs as a tensor.
+pub(super) fn stem_outputs(values: Vec<f32>, unit: &Unit, pool: bool) -> FlexTensor {
+    let [height, width] = stem::out_size(unit, pool);
+    tensor(values, [unit.geometry.batch, height, width, unit.geometry.out])
+}
+
+/// The units of a block.
+pub(super) fn units<'a>(
+    all: &'a [Parameters; 3],
+    images: &FlexTensor,
+    Settings { stride, epsilon, down, .. }: Settings,
+) -> BlockUnits<'a> {
+    let input = dims(images);
+    let first = all[0].unit(input, stride, epsilon);
+    let g = first.geometry;
+    let between = [g.batch, g.out_height(), g.out_width(), g.out];
+    let second = all[1].unit(between, 1, epsilon);
+    BlockUnits { first, second, down: down.then(|| all[2].unit(input, stride, epsilon)) }
+}
+
+/// `[mean, variance]` of each unit out of one vector.
+pub(super) fn split<'a>(stats: &'a [f32], units: &BlockUnits) -> [&'a [f32]; 3] {
+    let (first, rest) = stats.split_at(2 * units.first.geometry.out);
+    let (second, down) = rest.split_at(2 * units.second.geometry.out);
+    [first, second, down]
+}
+
+/// A block with what the way back needs: output, y1, y2, yd, statistics.
+pub(super) fn full_block(
+    images: &FlexTensor,
+    all: &[Parameters; 3],
+    running: &FlexTensor,
+    settings: Settings,
+) -> ([FlexTensor; 4], Vec<f32>) {
+    let units = units(all, images, settings);
+    let running = running.to_contiguous();
+    let fixed = (!settings.of_batch).then(|| split(running.storage(), &units));
+    let x = images.storage();
+    let done = on_pool(|| block::block(path(), x, &units, fixed));
+    let g = &units.second.geometry;
+    let [out, y1, y2] = [done.out, done.y1, done.y2].map(|values| outputs(values, g));
+    ([out, y1, y2, vector(done.yd)], done.stats.concat())
+}
+
+impl Kernels for Flex {
+    fn stem(
+        images: FlexTensor,
+        weight: FlexTensor,
+        scale: FlexTensor,
+        shift: FlexTensor,
+        running: FlexTensor,
+        settings: Settings,
+    ) -> (FlexTensor, FlexTensor) {
+        let images = images.to_contiguous();
+        let parameters = Parameters::new(weight, scale, shift);
+        let Settings { stride, epsilon, of_batch, pool, .. } = settings;
+        let unit = parameters.unit(dims(&images), stride, epsilon);
+        let x = images.storage();
+        let (out, stats) = if of_batch {
+            let done = on_pool(|| stem::stem(path(), x, &unit, pool, None));
+            (done.out, vector(done.stats))
+        } else {
+            let running = running.to_contiguous();
+            let stats = running.storage();
+            let out = on_pool(|| stem::stem_fixed(path(), x, &unit, pool, stats));
+            (out, running)
+        };
+        (stem_outputs(out, &unit, pool), stats)
+    }
+
+    fn basic_block(
+        images: FlexTensor,
+        weight1: FlexTensor,
+        scale1: FlexTensor,
+        shift1: FlexTensor,
+        weight2: FlexTensor,
+        scale2: FlexTensor,
+        shift2: FlexTensor,
+        weight_down: FlexTensor,
+        scale_down: FlexTensor,
+        shift_down: FlexTensor,
+        running: FlexTensor,
+        settings: Settings,
+    ) -> (FlexTensor, FlexTensor) {
+        let images = images.to_contiguous();
+        let all = [
+            Parameters::new(weight1, scale1, shift1),
+            Parameters::new(weight2, scale2, shift2),
+            Parameters::new(weight_down, scale_down, shift_down),
+        ];
+        if settings.of_batch {
+            let ([out, ..], stats) = full_block(&images, &all, &running, settings);
+            return (out, vector(stats));
+        }
+        let units = units(&all, &images, settings);
+        let running = running.to_contiguous();
+        let fixed = split(running.storage(), &units);
+        let x = images.storage();
+        let out = on_pool(|| block::block_fixed(path(), x, &units, fixed));
+        (outputs(out, &units.second.geometry), running)
+    }
+}

@@ -1,0 +1,129 @@
+//! The backend extension: our kernels on burn-flex, with gradients.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
+use burn::tensor::{Device, Tensor, s};
+
+use crate::path::{Path, path};
+
+mod autodiff;
+mod flex;
+
+/// Do the kernels run on this device?
+pub(crate) fn takes(device: &Device) -> bool {
+    let plain = device.clone().without_autodiff();
+    path() != Path::Off && matches!(plain.as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// What is no tensor in an operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    stride: usize,
+    epsilon: f64,
+    /// Whether the statistics are those of the batch, not the given ones.
+    of_batch: bool,
+    /// Whether a block has a downsampling.
+    down: bool,
+    /// Whether a stem has a max-pool.
+    pool: bool,
+}
+
+/// The operations. Where a tensor is not needed, another stands in for it. The second output is
+/// `[mean, variance]` of each unit, one unit after the other, `[2 · channels of all]`.
+#[backend_extension(Autodiff, Flex)]
+pub trait Kernels: Backend {
+    /// See [`crate::stem`].
+    fn stem(
+        images: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`crate::basic_block`].
+    #[allow(clippy::too_many_arguments, reason = "the parameters of three units")]
+    fn basic_block(
+        images: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        scale1: FloatTensor<Self>,
+        shift1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        scale2: FloatTensor<Self>,
+        shift2: FloatTensor<Self>,
+        weight_down: FloatTensor<Self>,
+        scale_down: FloatTensor<Self>,
+        shift_down: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        settings: Settings,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+pub(crate) fn stem(images: Tensor<4>, unit: crate::Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
+    let channels = unit.scale.dims()[0];
+    let settings = Settings {
+        stride: unit.stride,
+        epsilon: unit.epsilon,
+        of_batch: unit.running.is_none(),
+        down: false,
+        pool,
+    };
+    let running = unit.running.map_or_else(|| unit.scale.clone(), |r| r.reshape([2 * channels]));
+    let (out, stats) = <Dispatch as Kernels>::stem(
+        images.into_dispatch(),
+        unit.weight.into_dispatch(),
+        unit.scale.into_dispatch(),
+        unit.shift.into_dispatch(),
+        running.into_dispatch(),
+        settings,
+    );
+    let stats = Tensor::<1>::from_dispatch(stats);
+    (Tensor::from_dispatch(out), stats.reshape([2, channels]))
+}
+
+pub(crate) fn basic_block(
+    images: Tensor<4>,
+    first: crate::Unit,
+    second: crate::Unit,
+    down: Option<crate::Unit>,
+) -> (Tensor<4>, Vec<Tensor<2>>) {
+    let settings = Settings {
+        stride: first.stride,
+        epsilon: first.epsilon,
+        of_batch: first.running.is_none(),
+        down: down.is_some(),
+        pool: false,
+    };
+    let all = [Some(&first), Some(&second), down.as_ref()];
+    let channels: Vec<usize> = all.iter().flatten().map(|u| u.scale.dims()[0]).collect();
+    let running: Vec<Tensor<1>> = all
+        .iter()
+        .flatten()
+        .filter_map(|u| u.running.clone().map(|r| r.reshape([2 * u.scale.dims()[0]])))
+        .collect();
+    let running = if running.is_empty() { first.scale.clone() } else { Tensor::cat(running, 0) };
+    let down = down.unwrap_or_else(|| second.clone());
+    let (out, stats) = <Dispatch as Kernels>::basic_block(
+        images.into_dispatch(),
+        first.weight.into_dispatch(),
+        first.scale.into_dispatch(),
+        first.shift.into_dispatch(),
+        second.weight.into_dispatch(),
+        second.scale.into_dispatch(),
+        second.shift.into_dispatch(),
+        down.weight.into_dispatch(),
+        down.scale.into_dispatch(),
+        down.shift.into_dispatch(),
+        running.into_dispatch(),
+        settings,
+    );
+    let stats = Tensor::<1>::from_dispatch(stats);
+    let mut at = 0;
+    let split = channels.iter().map(|&channels| {
+        let part = stats.clone().slice(s![at..at + 2 * channels]);
+        at += 2 * channels;
+        part.reshape([2, channels])
+    });
+    (Tensor::from_dispatch(out), split.collect())
+}
