@@ -22,6 +22,7 @@ use rand::RngExt;
 use ssl_backdoor_data::augment::MocoViews;
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{EpochPlan, InMemory, Sample, ViewLoader};
+use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
 use ssl_backdoor_model::{EncoderConfig, ResNet, Stem};
 use ssl_backdoor_ssl::{Method, MethodConfig, Moco, Progress, Sgd};
 
@@ -85,10 +86,11 @@ fn main() -> anyhow::Result<()> {
         }
         std::process::exit(again.status()?.code().unwrap_or(1));
     }
+    keep_freed_memory();
     let (what, result) = match args.what {
-        What::Step => ("step", step(&args)?),
-        What::Infer => ("infer", infer(&args)),
-        What::Moco => ("moco", moco(&args)?),
+        What::Step => ("step", on_pool(|| step(&args))?),
+        What::Infer => ("infer", on_pool(|| infer(&args))),
+        What::Moco => ("moco", on_pool(|| moco(&args))?),
     };
     let line = serde_json::json!({
         "what": what,

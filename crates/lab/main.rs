@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ssl_backdoor::{ConfigError, Experiment, Stage};
+use ssl_backdoor_kernels as kernels;
 
 /// Backdoor attacks on self-supervised learning: poison, pretrain, probe, report.
 ///
@@ -58,5 +59,6 @@ fn run(cli: Cli) -> Result<()> {
     let Command::Run { config, out, sets, until } = cli.command;
     let experiment = Experiment::read(&config, &sets)?;
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(&experiment.name));
-    ssl_backdoor::run(&config, experiment, &out, until)
+    kernels::keep_freed_memory();
+    kernels::on_pool(|| ssl_backdoor::run(&config, experiment, &out, until))
 }

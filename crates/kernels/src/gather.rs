@@ -202,25 +202,27 @@ impl Gather {
         let lanes = lanes(self.out_channels);
         let (rows, columns) = &self.kernel;
         let block = self.inputs * lanes;
-        let mut packed = Aligned::zeros(self.out_channels.div_ceil(lanes) * block);
+        let len = self.out_channels.div_ceil(lanes) * block;
         if block == 0 {
-            return packed;
+            return Aligned::zeros(0);
         }
-        /// Input channels at a time, so that what is read and written stays in the first-level cache.
+        let whole = self.out_channels.is_multiple_of(lanes);
+        let mut packed = if whole { Aligned::unset(len) } else { Aligned::zeros(len) };
+        let taps: Vec<usize> =
+            rows.iter().flat_map(|&ky| columns.iter().map(move |&kx| ky * kernel + kx)).collect();
+        /// Input channels at a time, so that what is read stays in the first-level cache.
         const CHANNELS: usize = 16;
         packed.par_chunks_exact_mut(block).enumerate().for_each(|(b, packed)| {
             let outs = lanes.min(self.out_channels - b * lanes);
+            let weight = &weight[b * lanes * to..];
             for start in (0..self.channels).step_by(CHANNELS) {
                 let end = self.channels.min(start + CHANNELS);
-                for lane in 0..outs {
-                    let weight = &weight[(b * lanes + lane) * to..];
-                    for i in start..end {
-                        let taps = &weight[i * from..][..kernel * kernel];
-                        for (r, &ky) in rows.iter().enumerate() {
-                            for (c, &kx) in columns.iter().enumerate() {
-                                let at = ((r * columns.len() + c) * self.channels + i) * lanes;
-                                packed[at + lane] = taps[ky * kernel + kx];
-                            }
+                for (t, &tap) in taps.iter().enumerate() {
+                    let places = &mut packed[(t * self.channels + start) * lanes..];
+                    for (i, place) in (start..end).zip(places.chunks_exact_mut(lanes)) {
+                        let from = &weight[i * from + tap..][..(outs - 1) * to + 1];
+                        for (place, &w) in place.iter_mut().zip(from.iter().step_by(to)) {
+                            *place = w;
                         }
                     }
                 }

@@ -28,6 +28,7 @@ mod path;
 mod plain;
 #[cfg(feature = "flex")]
 mod pool;
+mod process;
 #[cfg(feature = "flex")]
 mod scratch;
 #[cfg(feature = "flex")]
@@ -39,6 +40,7 @@ mod unit;
 mod update;
 
 use burn::tensor::Tensor;
+pub use process::{keep_freed_memory, on_pool};
 pub use update::{Sgd, ema, sgd};
 
 /// A convolution without bias, padded by half its kernel, and the batch norm behind it.

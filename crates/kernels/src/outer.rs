@@ -57,18 +57,18 @@ impl Outer {
         Self { pixels, each, row, run, kernel, out }
     }
 
-    /// Floats in a chunk of sums: `[kernel column and input channel][LANES]` for one kernel row and one
-    /// block of output channels.
+    /// Floats in a chunk of sums, one block of output channels: `[kernel row][kernel column and input
+    /// channel][LANES]`.
     pub fn chunk(&self) -> usize {
-        self.run * LANES
+        self.kernel * self.run * LANES
     }
 
-    /// Chunks, `[block of LANES output channels][kernel row]`.
+    /// Chunks: blocks of LANES output channels.
     pub fn chunks(&self) -> usize {
-        self.out.div_ceil(LANES) * self.kernel
+        self.out.div_ceil(LANES)
     }
 
-    /// Adds the products of `images` images to the sums of chunk `index`.
+    /// Adds the products of `images` images to the sums of block `block`.
     ///
     /// # Panics
     /// If a buffer is too short.
@@ -78,11 +78,10 @@ impl Outer {
         padded: &[f32],
         gradient: &[f32],
         images: usize,
-        index: usize,
+        block: usize,
         sums: &mut [f32],
     ) {
-        let (block, row) = (index / self.kernel, index % self.kernel);
-        let (offset, first) = (row * self.row, block * LANES);
+        let first = block * LANES;
         assert_eq!(sums.len(), self.chunk());
         assert!(first < self.out, "no such block");
         let outs = LANES.min(self.out - first);
@@ -92,17 +91,18 @@ impl Outer {
         for pixels in self.pixels[..images * self.each].chunks(PIXELS) {
             // The last pixel is the furthest of both.
             let Some(&(from, to)) = pixels.last() else { continue };
-            let furthest = from + offset + self.run + SPARE;
+            let furthest = from + (self.kernel - 1) * self.row + self.run + SPARE;
             assert!(furthest <= padded.len(), "a tile reads past its images");
             assert!(to + first + SPARE <= gradient.len(), "a tile reads past its gradient");
-            let task = Task { pixels, offset, run: self.run, outs, gathered };
             if gathered {
                 for (&(_, to), line) in pixels.iter().zip(block.chunks_exact_mut(LANES)) {
                     line.copy_from_slice(&gradient[to + first..][..LANES]);
                 }
-                outer(path, &task, padded, &block, sums);
-            } else {
-                outer(path, &task, padded, &gradient[first..], sums);
+            }
+            let gradient = if gathered { &block } else { &gradient[first..] };
+            for (row, sums) in sums.chunks_exact_mut(self.run * LANES).enumerate() {
+                let task = Task { pixels, offset: row * self.row, run: self.run, outs, gathered };
+                outer(path, &task, padded, gradient, sums);
             }
         }
     }
@@ -124,7 +124,7 @@ impl Outer {
         let channels = self.run / self.kernel;
         let each = channels * taps;
         let mut weight = unset(self.out * each);
-        let blocks = total.par_chunks_exact(self.kernel * self.chunk());
+        let blocks = total.par_chunks_exact(self.chunk());
         weight.par_chunks_mut(LANES * each).zip(blocks).for_each(|(weight, sums)| {
             for start in (0..channels).step_by(CHANNELS) {
                 let end = channels.min(start + CHANNELS);

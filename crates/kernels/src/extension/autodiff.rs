@@ -9,12 +9,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
 use burn_flex::FlexTensor;
 
-use super::flex::{
-    Parameters, dims, full_block, on_pool, split, stem_outputs, tensor, units, vector,
-};
+use super::flex::{Parameters, dims, full_block, split, stem_outputs, tensor, units, vector};
 use super::{Kernels, Settings};
 use crate::block::{self, BlockSaved};
 use crate::path::path;
+use crate::process::on_pool;
 use crate::scratch::unset;
 use crate::stem::{self, StemSaved};
 use crate::unit::UnitGradients;

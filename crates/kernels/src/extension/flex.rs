@@ -8,13 +8,9 @@ use super::{Kernels, Settings};
 use crate::block::{self, BlockUnits};
 use crate::conv::Geometry;
 use crate::path::path;
+use crate::process::on_pool;
 use crate::stem;
 use crate::unit::Unit;
-
-/// Runs `work` on a thread of the pool: its parallel parts then start without waking one first.
-pub(super) fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| work())
-}
 
 pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
