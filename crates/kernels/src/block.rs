@@ -88,9 +88,10 @@ pub(crate) fn block_fixed(
     let BlockUnits { first, second, down } = units;
     let (g1, g2) = (&first.geometry, &second.geometry);
     let (p1, p2) = (g1.padded(), g2.padded());
-    let conv1 = Packed::forward(g1, p1, first.weight);
-    let conv2 = Packed::forward(g2, p2, second.weight);
-    let shortcut = down.map(|d| (Packed::forward(&d.geometry, p1, d.weight), d.affine(stats[2])));
+    let conv1 = Packed::forward(path, g1, p1, first.weight);
+    let conv2 = Packed::forward(path, g2, p2, second.weight);
+    let shortcut =
+        down.map(|d| (Packed::forward(path, &d.geometry, p1, d.weight), d.affine(stats[2])));
     let (a1, a2) = (first.affine(stats[0]), second.affine(stats[1]));
     let (group, result) = (g2.group(), g2.result());
     let mut out = unset(g2.batch * result);

@@ -8,6 +8,7 @@ use crate::gather::{Axis, Gather, Padded};
 use crate::outer::{Outer, SPARE};
 use crate::path::Path;
 use crate::scratch::{Aligned, scratch};
+use crate::winograd::{self, Winograd};
 
 /// Output pixels that a group of images has at least, so that a slab of weights is read for many.
 const GROUP_PIXELS: usize = 128;
@@ -87,32 +88,50 @@ impl Geometry {
     }
 }
 
-/// A gather with its packed weights.
-pub(crate) struct Packed {
-    gather: Gather,
-    weights: Aligned,
+/// A way to convolve groups of padded images, with the weights as it reads them.
+pub(crate) enum Packed {
+    Direct { gather: Gather, weights: Aligned },
+    Winograd(Winograd),
 }
 
 impl Packed {
     pub fn run(&self, path: Path, x: &[f32], y: &mut [f32], images: usize, add: bool) {
-        self.gather.run(path, x, &self.weights, y, images, add);
+        match self {
+            Self::Direct { gather, weights } => {
+                gather.run(path, x, weights, gather.block(), y, images, add);
+            }
+            Self::Winograd(winograd) => winograd.run(path, x, y, images, add),
+        }
     }
 
     /// The forward pass of groups padded as `padded` says.
-    pub fn forward(g: &Geometry, padded: Padded, weight: &[f32]) -> Self {
+    pub fn forward(path: Path, g: &Geometry, padded: Padded, weight: &[f32]) -> Self {
+        let taps = g.kernel * g.kernel;
+        let [from, to] = [taps, g.channels * taps];
+        if winograd::takes(g) {
+            let group = g.group();
+            let way = Winograd::new(path, padded, g.out, group, weight, [from, to], false);
+            return Self::Winograd(way);
+        }
         let [(top, _), (left, _)] = padded.pad;
         let rows = Axis::forward(g.height, g.out_height(), g.kernel, g.stride, top);
         let columns = Axis::forward(g.width, g.out_width(), g.kernel, g.stride, left);
         let out = [g.out_width(), g.out_height() * g.out_width(), g.out];
         let gather = Gather::new(padded, &rows, &columns, out, g.group());
-        let taps = g.kernel * g.kernel;
-        let weights = gather.pack(weight, g.kernel, taps, g.channels * taps);
-        Self { gather, weights }
+        let weights = gather.pack(weight, g.kernel, from, to);
+        Self::Direct { gather, weights }
     }
 
     /// The input gradient: one gather for each residue of the position, so that no work is spent on
     /// zeros between the output gradients of a strided convolution.
-    pub fn backward(g: &Geometry, padded: Padded, weight: &[f32]) -> Vec<Self> {
+    pub fn backward(path: Path, g: &Geometry, padded: Padded, weight: &[f32]) -> Vec<Self> {
+        let taps = g.kernel * g.kernel;
+        let [from, to] = [g.channels * taps, taps];
+        if winograd::takes(g) {
+            let group = g.group();
+            let way = Winograd::new(path, padded, g.channels, group, weight, [from, to], true);
+            return vec![Self::Winograd(way)];
+        }
         let [(top, _), (left, _)] = padded.pad;
         let axis = |len, out, residue, before| {
             Axis::backward(len, out, g.kernel, g.stride, residue, before)
@@ -125,9 +144,8 @@ impl Packed {
                 let columns = axis(g.width, g.out_width(), x, left);
                 let out = [g.width, g.height * g.width, g.channels];
                 let gather = Gather::new(padded, &rows, &columns, out, g.group());
-                let taps = g.kernel * g.kernel;
-                let weights = gather.pack(weight, g.kernel, g.channels * taps, taps);
-                all.push(Self { gather, weights });
+                let weights = gather.pack(weight, g.kernel, from, to);
+                all.push(Self::Direct { gather, weights });
             }
         }
         all
@@ -145,7 +163,7 @@ pub(crate) fn forward<T: Send>(
     after: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> Vec<T> {
     let padded = g.padded();
-    let packed = Packed::forward(g, padded, weight);
+    let packed = Packed::forward(path, g, padded, weight);
     let group = g.group();
     output
         .par_chunks_mut(group * g.result())
@@ -192,7 +210,7 @@ pub(crate) fn backward<T: Send>(
     let padded = g.padded();
     let wanted = dx.is_some();
     let ways: Vec<Way> =
-        branches.iter().map(|branch| Way::new(branch, padded, group, wanted)).collect();
+        branches.iter().map(|branch| Way::new(path, branch, padded, group, wanted)).collect();
 
     // A part is as many groups as one task takes; where the weights are many, all groups keep their
     // padded buffers, and the tasks share the weights.
@@ -295,11 +313,12 @@ struct Way {
 }
 
 impl Way {
-    fn new(branch: &Branch, padded: Padded, group: usize, wanted: bool) -> Self {
+    fn new(path: Path, branch: &Branch, padded: Padded, group: usize, wanted: bool) -> Self {
         let g = &branch.geometry;
         let shape = g.padded_gradient();
         let outer = outer(g, padded, shape, group);
-        let inputs = if wanted { Packed::backward(g, shape, branch.weight) } else { Vec::new() };
+        let inputs =
+            if wanted { Packed::backward(path, g, shape, branch.weight) } else { Vec::new() };
         Self { shape, outer, inputs }
     }
 

@@ -145,7 +145,7 @@ pub(crate) struct Gather {
 }
 
 /// Output channels that lie side by side in packed weights.
-fn lanes(out_channels: usize) -> usize {
+pub(crate) fn lanes(out_channels: usize) -> usize {
     if out_channels <= 16 { 16 } else { 32 }
 }
 
@@ -231,7 +231,13 @@ impl Gather {
         packed
     }
 
-    /// Writes (or with `add`, adds to) the outputs of this gather for `images` images.
+    /// Floats of weights in a block of lanes.
+    pub fn block(&self) -> usize {
+        self.inputs * lanes(self.out_channels)
+    }
+
+    /// Writes (or with `add`, adds to) the outputs of this gather for `images` images. The blocks of
+    /// `packed` start `stride` floats apart.
     ///
     /// # Panics
     /// If a buffer is too short.
@@ -240,6 +246,7 @@ impl Gather {
         path: Path,
         padded: &[f32],
         packed: &[f32],
+        stride: usize,
         output: &mut [f32],
         images: usize,
         add: bool,
@@ -254,10 +261,20 @@ impl Gather {
         }
         let last = self.bases[..count].iter().max().copied().unwrap_or(0);
         assert!(last + self.reach <= padded.len(), "a tile reads past its images");
-        let packed_len = self.out_channels.next_multiple_of(lanes(self.out_channels)) * self.inputs;
-        assert_eq!(packed.len(), packed_len, "weights of another gather");
-        gather(path, self, padded, packed, output, count, add);
+        let blocks = self.out_channels.div_ceil(lanes(self.out_channels));
+        let furthest = (blocks - 1) * stride + self.block();
+        assert!(stride >= self.block() && furthest <= packed.len(), "weights of another gather");
+        let weights = Weights { packed, stride };
+        gather(path, self, padded, weights, output, count, add);
     }
+}
+
+/// Packed weights, block by block.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    packed: &'a [f32],
+    /// Floats from block to block.
+    stride: usize,
 }
 
 /// Compiled for each path. Tiles are as large as the path's registers hold.
@@ -265,7 +282,7 @@ fn gather(
     path: Path,
     gather: &Gather,
     padded: &[f32],
-    packed: &[f32],
+    weights: Weights,
     output: &mut [f32],
     count: usize,
     add: bool,
@@ -274,7 +291,7 @@ fn gather(
     {
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        fn avx512(g: &Gather, x: &[f32], w: &[f32], y: &mut [f32], count: usize, add: bool) {
+        fn avx512(g: &Gather, x: &[f32], w: Weights, y: &mut [f32], count: usize, add: bool) {
             if g.out_channels <= 16 {
                 tiles::<__m512, 1, 12>(g, x, w, y, count, add);
             } else {
@@ -282,19 +299,19 @@ fn gather(
             }
         }
         #[target_feature(enable = "avx2,fma")]
-        fn avx2(g: &Gather, x: &[f32], w: &[f32], y: &mut [f32], count: usize, add: bool) {
+        fn avx2(g: &Gather, x: &[f32], w: Weights, y: &mut [f32], count: usize, add: bool) {
             tiles::<__m256, 2, 6>(g, x, w, y, count, add);
         }
         match path {
             // SAFETY: a path is only ever one whose instructions `path::has` found.
-            Path::Avx512 => return unsafe { avx512(gather, padded, packed, output, count, add) },
+            Path::Avx512 => return unsafe { avx512(gather, padded, weights, output, count, add) },
             // SAFETY: as above.
-            Path::Avx2 => return unsafe { avx2(gather, padded, packed, output, count, add) },
+            Path::Avx2 => return unsafe { avx2(gather, padded, weights, output, count, add) },
             _ => {}
         }
     }
     let _ = path;
-    tiles::<Four, 2, 4>(gather, padded, packed, output, count, add);
+    tiles::<Four, 2, 4>(gather, padded, weights, output, count, add);
 }
 
 /// Tiles of `P` output pixels × `V` vectors of output channels.
@@ -302,14 +319,14 @@ fn gather(
 fn tiles<S: Simd, const V: usize, const P: usize>(
     gather: &Gather,
     padded: &[f32],
-    packed: &[f32],
+    weights: Weights,
     output: &mut [f32],
     count: usize,
     add: bool,
 ) {
     let lanes = lanes(gather.out_channels);
-    for (b, block) in packed.chunks_exact(gather.inputs * lanes).enumerate() {
-        let mut rest = block;
+    for b in 0..gather.out_channels.div_ceil(lanes) {
+        let mut rest = &weights.packed[b * weights.stride..][..gather.block()];
         for (s, slab) in gather.slabs.iter().enumerate() {
             let len: usize = slab.iter().map(|s| s.len).sum();
             let (weights, later) = rest.split_at(len * lanes);

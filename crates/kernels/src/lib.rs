@@ -38,6 +38,8 @@ mod stem;
 #[cfg(feature = "flex")]
 mod unit;
 mod update;
+#[cfg(feature = "flex")]
+mod winograd;
 
 use burn::tensor::Tensor;
 pub use process::{keep_freed_memory, on_pool};

@@ -37,9 +37,12 @@ impl Aligned {
         Self { lines, len }
     }
 
-    /// Changes the length; what was there stays.
+    /// Changes the length; what was there stays, also behind the end: growing again clears nothing.
     fn resize(&mut self, len: usize) {
-        self.lines.resize(len.div_ceil(LINE), Line([0.0; LINE]));
+        let lines = len.div_ceil(LINE);
+        if self.lines.len() < lines {
+            self.lines.resize(lines, Line([0.0; LINE]));
+        }
         self.len = len;
     }
 }

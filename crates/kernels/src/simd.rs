@@ -23,6 +23,10 @@ pub(crate) trait Simd: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self · b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// `self + b`.
+    unsafe fn add(self, b: Self) -> Self;
+    /// `self − b`.
+    unsafe fn sub(self, b: Self) -> Self;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -48,6 +52,16 @@ impl Simd for __m512 {
         // SAFETY: the caller is compiled for AVX-512.
         unsafe { _mm512_fmadd_ps(self, b, c) }
     }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: the caller is compiled for AVX-512.
+        unsafe { _mm512_add_ps(self, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: the caller is compiled for AVX-512.
+        unsafe { _mm512_sub_ps(self, b) }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -72,6 +86,16 @@ impl Simd for __m256 {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the caller is compiled for AVX2 and FMA.
         unsafe { _mm256_fmadd_ps(self, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: the caller is compiled for AVX2.
+        unsafe { _mm256_add_ps(self, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: the caller is compiled for AVX2.
+        unsafe { _mm256_sub_ps(self, b) }
     }
 }
 
@@ -99,5 +123,13 @@ impl Simd for Four {
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
     }
 }

@@ -63,7 +63,7 @@ pub(crate) fn stem_fixed(
 ) -> Vec<f32> {
     let g = &unit.geometry;
     let padded = g.padded();
-    let conv = Packed::forward(g, padded, unit.weight);
+    let conv = Packed::forward(path, g, padded, unit.weight);
     let affine = unit.affine(stats);
     let (group, len) = (g.group(), out_len(unit, pool));
     let mut out = unset(g.batch * len);

@@ -96,15 +96,12 @@ fn geometries() -> Vec<Geometry> {
         // Statistics of a single pixel are all noise, whoever computes them.
         .filter(|g| g.batch * g.out_height() * g.out_width() >= 4)
         .collect();
-    all.push(Geometry {
-        batch: 33,
-        height: 4,
-        width: 4,
-        channels: 16,
-        out: 16,
-        kernel: 3,
-        stride: 1,
-    });
+    // Even sides, many channels, and whole vectors of them: Winograd's.
+    for [batch, height, width, channels, out] in
+        [[33, 4, 4, 64, 64], [3, 8, 6, 64, 80], [2, 2, 10, 80, 64], [1, 16, 2, 64, 64]]
+    {
+        all.push(Geometry { batch, height, width, channels, out, kernel: 3, stride: 1 });
+    }
     all
 }
 
@@ -161,7 +158,7 @@ fn a_stem_and_its_gradients_equal_plain_burn() {
 }
 
 /// Sizes of blocks: batch, side, channels, out, stride.
-const BLOCKS: [[usize; 5]; 9] = [
+const BLOCKS: [[usize; 5]; 12] = [
     [3, 5, 16, 16, 1],
     [2, 9, 3, 8, 2],
     [5, 4, 32, 32, 1],
@@ -171,6 +168,9 @@ const BLOCKS: [[usize; 5]; 9] = [
     [3, 2, 160, 320, 2],
     [9, 2, 48, 48, 1],
     [1, 12, 1, 1, 1],
+    [5, 4, 64, 80, 1],
+    [40, 2, 64, 64, 1],
+    [33, 4, 64, 80, 2],
 ];
 
 struct Blocks {
@@ -181,7 +181,7 @@ struct Blocks {
 }
 
 fn drawn_block([batch, side, channels, out, stride]: [usize; 5], rng: &mut ChaCha8Rng) -> Blocks {
-    let (height, width) = (side, side + 1);
+    let (height, width) = (side, side + 2);
     let first = Geometry { batch, height, width, channels, out, kernel: 3, stride };
     let (height, width) = (first.out_height(), first.out_width());
     let second = Geometry { height, width, channels: out, stride: 1, ..first };

@@ -1,0 +1,151 @@
+//! Each kernel and a whole training step, forward and backward.
+//!
+//! ```sh
+//! cargo bench                                  # our kernels
+//! SSL_BACKDOOR_KERNELS=off cargo bench         # the same operations composed of plain Burn
+//! ```
+
+use std::hint::black_box;
+
+use burn::module::Module;
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_kernels::{self as kernels, Unit};
+use ssl_backdoor_model::{EncoderConfig, ResNet, Stem};
+use ssl_backdoor_ssl::Sgd;
+
+/// What the groups are called: by what computes.
+fn by() -> &'static str {
+    let off = std::env::var("SSL_BACKDOOR_KERNELS").is_ok_and(|path| path == "off");
+    if off { "plain" } else { "kernels" }
+}
+
+fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 0.1), device)
+}
+
+fn unit(from: usize, to: usize, kernel: usize, stride: usize, device: &Device) -> Unit {
+    Unit {
+        weight: random([to, from, kernel, kernel], device).require_grad(),
+        scale: Tensor::ones([to], device).require_grad(),
+        shift: Tensor::zeros([to], device).require_grad(),
+        running: None,
+        epsilon: 1e-5,
+        stride,
+    }
+}
+
+/// Forward alone, and forward and backward, of something that makes images of images.
+fn both(c: &mut Criterion, group: &str, shape: [usize; 4], run: impl Fn(Tensor<4>) -> Tensor<4>) {
+    let device = Device::flex().autodiff();
+    let images = random(shape, &device);
+    let [batch, side, _, channels] = shape;
+    let name = format!("{batch}x{side}x{side}x{channels}");
+    let mut group = c.benchmark_group(format!("{group}/{}", by()));
+    group.bench_function(BenchmarkId::new("forward", &name), |b| {
+        b.iter(|| black_box(run(images.clone())));
+    });
+    group.bench_function(BenchmarkId::new("forward and backward", &name), |b| {
+        b.iter(|| black_box(run(images.clone().require_grad()).sum().backward()));
+    });
+    group.finish();
+}
+
+fn stems(c: &mut Criterion) {
+    let device = Device::flex().autodiff();
+    let small = unit(3, 16, 3, 1, &device);
+    both(c, "stem", [64, 32, 32, 3], |x| kernels::stem(x, small.clone(), false).0);
+    let imagenet = unit(3, 64, 7, 2, &device);
+    both(c, "stem", [8, 224, 224, 3], |x| kernels::stem(x, imagenet.clone(), true).0);
+}
+
+fn blocks(c: &mut Criterion) {
+    let device = Device::flex().autodiff();
+    for [batch, side, channels, stride] in [
+        [64, 32, 16, 1],
+        [64, 32, 16, 2],
+        [64, 16, 32, 1],
+        [64, 8, 64, 1],
+        [64, 4, 128, 1],
+        [32, 32, 64, 1],
+        [32, 8, 256, 1],
+        [32, 4, 512, 1],
+    ] {
+        let to = channels * stride;
+        let (first, second) = (unit(channels, to, 3, stride, &device), unit(to, to, 3, 1, &device));
+        let down = (stride > 1).then(|| unit(channels, to, 1, stride, &device));
+        let name = if stride > 1 { "basic block, stride 2" } else { "basic block" };
+        both(c, name, [batch, side, side, channels], |x| {
+            kernels::basic_block(x, first.clone(), second.clone(), down.clone()).0
+        });
+    }
+}
+
+fn updates(c: &mut Criterion) {
+    const PARAMETERS: usize = 1 << 20;
+    let device = Device::flex();
+    let step = kernels::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 };
+    let gradient = random([PARAMETERS], &device);
+    let mut group = c.benchmark_group(format!("update/{}", by()));
+    group.bench_function("sgd", |b| {
+        let mut state = Some((random([PARAMETERS], &device), None));
+        b.iter(|| {
+            let Some((weight, velocity)) = state.take() else { return };
+            let (weight, velocity) = kernels::sgd(weight, gradient.clone(), velocity, step);
+            state = Some((weight, Some(velocity)));
+        });
+    });
+    group.bench_function("ema", |b| {
+        let mut target = Some(random([PARAMETERS], &device));
+        b.iter(|| target = target.take().map(|t| kernels::ema(t, gradient.clone(), 0.99)));
+    });
+    group.finish();
+}
+
+#[derive(Module, Debug)]
+struct Classifier {
+    encoder: ResNet,
+    head: Linear,
+}
+
+fn steps(c: &mut Criterion) {
+    let device = Device::flex().autodiff();
+    let mut group = c.benchmark_group(format!("step/{}", by()));
+    group.sample_size(10);
+    for (width, batch, size, stem) in
+        [(16, 64, 32, Stem::Small), (64, 32, 32, Stem::Small), (64, 8, 224, Stem::Imagenet)]
+    {
+        let config = EncoderConfig::Resnet18 { width, stem };
+        let mut rng = chance::rng(0, Purpose::Init, 0, 0, 0);
+        let head = LinearConfig::new(config.dim(), 100).init(&device);
+        let mut net = Some(Classifier { encoder: config.init(&mut rng, &device), head });
+        let mut optimizer = ModuleOptimizer::from(Sgd { momentum: 0.9, weight_decay: 1e-4 });
+        let images = random([batch, 3, size, size], &device);
+        let labels = Tensor::<1, Int>::arange(0..batch as i64, &device);
+        let loss = CrossEntropyLossConfig::new().init(&device);
+        group.bench_function(format!("width {width} batch {batch} size {size}"), |b| {
+            b.iter(|| {
+                let Some(trained) = net.take() else { return };
+                let logits = trained.head.forward(trained.encoder.forward(images.clone()));
+                let grads = loss.forward(logits, labels.clone()).backward();
+                let grads = GradientsParams::from_grads(grads, &trained);
+                net = Some(optimizer.step(0.01, trained, grads));
+            });
+        });
+    }
+    group.finish();
+}
+
+fn all(c: &mut Criterion) {
+    kernels::keep_freed_memory();
+    for bench in [stems, blocks, updates, steps] {
+        bench(c);
+    }
+}
+
+criterion_group!(benches, all);
+criterion_main!(benches);
