@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::gather::{Axis, Gather, Padded};
+use crate::gather::{Axis, Gather, Padded, Weights};
 use crate::outer::{Outer, SPARE};
 use crate::path::Path;
 use crate::scratch::{Aligned, scratch};
@@ -98,7 +98,8 @@ impl Packed {
     pub fn run(&self, path: Path, x: &[f32], y: &mut [f32], images: usize, add: bool) {
         match self {
             Self::Direct { gather, weights } => {
-                gather.run(path, x, weights, gather.block(), y, images, add);
+                let weights = Weights { packed: weights, stride: gather.block() };
+                gather.run(path, x, weights, y, images, add);
             }
             Self::Winograd(winograd) => winograd.run(path, x, y, images, add),
         }

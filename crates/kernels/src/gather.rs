@@ -236,8 +236,7 @@ impl Gather {
         self.inputs * lanes(self.out_channels)
     }
 
-    /// Writes (or with `add`, adds to) the outputs of this gather for `images` images. The blocks of
-    /// `packed` start `stride` floats apart.
+    /// Writes (or with `add`, adds to) the outputs of this gather for `images` images.
     ///
     /// # Panics
     /// If a buffer is too short.
@@ -245,8 +244,7 @@ impl Gather {
         &self,
         path: Path,
         padded: &[f32],
-        packed: &[f32],
-        stride: usize,
+        weights: Weights,
         output: &mut [f32],
         images: usize,
         add: bool,
@@ -262,19 +260,19 @@ impl Gather {
         let last = self.bases[..count].iter().max().copied().unwrap_or(0);
         assert!(last + self.reach <= padded.len(), "a tile reads past its images");
         let blocks = self.out_channels.div_ceil(lanes(self.out_channels));
-        let furthest = (blocks - 1) * stride + self.block();
-        assert!(stride >= self.block() && furthest <= packed.len(), "weights of another gather");
-        let weights = Weights { packed, stride };
+        let furthest = (blocks - 1) * weights.stride + self.block();
+        let fits = weights.stride >= self.block() && furthest <= weights.packed.len();
+        assert!(fits, "weights of another gather");
         gather(path, self, padded, weights, output, count, add);
     }
 }
 
 /// Packed weights, block by block.
 #[derive(Clone, Copy)]
-struct Weights<'a> {
-    packed: &'a [f32],
+pub(crate) struct Weights<'a> {
+    pub packed: &'a [f32],
     /// Floats from block to block.
-    stride: usize,
+    pub stride: usize,
 }
 
 /// Compiled for each path. Tiles are as large as the path's registers hold.

@@ -257,30 +257,33 @@ fn a_block_and_its_gradients_equal_plain_burn() {
 
 #[test]
 fn bytes_do_not_depend_on_the_number_of_threads() {
-    let mut rng = ChaCha8Rng::seed_from_u64(4);
-    let Blocks { x, drawn, gradient, .. } = drawn_block([37, 6, 9, 19, 2], &mut rng);
-    let path = crate::path::path();
-    let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let units = BlockUnits {
-                first: drawn[0].unit(),
-                second: drawn[1].unit(),
-                down: Some(drawn[2].unit()),
-            };
-            let done = block::block(path, &x, &units, None);
-            let stats = done.stats.each_ref().map(|s| &s[..]);
-            let (out, y1, y2, yd) = (&done.out, &done.y1, &done.y2, &done.yd);
-            let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: true };
-            let mut dx = vec![0.0; x.len()];
-            let (one, two, down) =
-                block::block_backward(path, &x, &units, &saved, &gradient, Some(&mut dx));
-            let of = |u: UnitGradients| [u.weight, u.scale, u.shift];
-            (done.out, done.stats, dx, of(one), of(two), down.map(of))
-        })
-    };
-    assert!(run(1) == run(2));
-    assert!(run(1) == run(5));
+    // Direct; Winograd's, and weights that the threads share.
+    for sizes in [[37, 6, 9, 19, 2], [19, 4, 64, 128, 2]] {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let Blocks { x, drawn, gradient, .. } = drawn_block(sizes, &mut rng);
+        let path = crate::path::path();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let units = BlockUnits {
+                    first: drawn[0].unit(),
+                    second: drawn[1].unit(),
+                    down: Some(drawn[2].unit()),
+                };
+                let done = block::block(path, &x, &units, None);
+                let stats = done.stats.each_ref().map(|s| &s[..]);
+                let (out, y1, y2, yd) = (&done.out, &done.y1, &done.y2, &done.yd);
+                let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: true };
+                let mut dx = vec![0.0; x.len()];
+                let (one, two, down) =
+                    block::block_backward(path, &x, &units, &saved, &gradient, Some(&mut dx));
+                let of = |u: UnitGradients| [u.weight, u.scale, u.shift];
+                (done.out, done.stats, dx, of(one), of(two), down.map(of))
+            })
+        };
+        assert!(run(1) == run(2), "{sizes:?}");
+        assert!(run(1) == run(5), "{sizes:?}");
+    }
 }
 
 #[test]

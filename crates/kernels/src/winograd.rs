@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use crate::conv::Geometry;
-use crate::gather::{Axis, Gather, Padded, lanes};
+use crate::gather::{Axis, Gather, Padded, Weights, lanes};
 use crate::path::{Path, kernel};
 use crate::scratch::{Aligned, scratch};
 use crate::simd::{Four, Simd};
@@ -129,8 +129,9 @@ impl Winograd {
         patches(path, &tiles, padded, images, &mut v, values);
         let block = channels * lanes(out);
         for (place, (v, m)) in v.chunks(values).zip(m.chunks_mut(products)).enumerate() {
-            let weights = &self.weights[place * block..];
-            self.product.run(path, v, weights, PLACES * block, m, images, false);
+            let weights =
+                Weights { packed: &self.weights[place * block..], stride: PLACES * block };
+            self.product.run(path, v, weights, m, images, false);
         }
         let image = tiles.rows * tiles.columns * 4 * out;
         assert!(images * image <= output.len() && PLACES * products <= m.len());
@@ -232,16 +233,21 @@ unsafe fn patches_body<S: Simd>(
                 for x in 0..tiles.columns {
                     for c in (0..channels).step_by(S::LANES) {
                         let at = first.add(2 * x * channels + c);
-                        let d: [[S; 4]; 4] = std::array::from_fn(|r| {
-                            std::array::from_fn(|q| S::load(at.add(r * row + q * channels)))
-                        });
-                        // Bᵀ of four values: the first minus the third, the sum and the difference of
-                        // the middle ones, the second minus the last.
-                        let columns: [[S; 4]; 4] =
-                            std::array::from_fn(|q| four(d[0][q], d[1][q], d[2][q], d[3][q]));
+                        // Loops, not closures: a closure does not take on the path's instructions.
+                        let mut d = [[S::splat(0.0); 4]; 4];
+                        for (r, d) in d.iter_mut().enumerate() {
+                            for (q, d) in d.iter_mut().enumerate() {
+                                *d = S::load(at.add(r * row + q * channels));
+                            }
+                        }
+                        let mut columns = d;
+                        for q in 0..4 {
+                            columns[q] = four(d[0][q], d[1][q], d[2][q], d[3][q]);
+                        }
                         for r in 0..4 {
-                            let [a, b, c0, d0] = columns.map(|column| column[r]);
-                            for (q, value) in four(a, b, c0, d0).into_iter().enumerate() {
+                            let [a, b, c0, d] = &columns;
+                            let values = four(a[r], b[r], c0[r], d[r]);
+                            for (q, value) in values.into_iter().enumerate() {
                                 value.store(to.add((4 * r + q) * step + c));
                             }
                         }
@@ -253,6 +259,9 @@ unsafe fn patches_body<S: Simd>(
     }
 }
 
+/// Bᵀ of four values: the first minus the third, the sum and the difference of the middle ones, the
+/// second minus the last.
+///
 /// # Safety
 /// As the methods of [`Simd`].
 #[inline(always)]
@@ -319,14 +328,20 @@ unsafe fn back_body<S: Simd>(
                 for x in 0..tiles.columns {
                     let to = output.as_mut_ptr().add(2 * y * row + 2 * x * out);
                     for c in (0..out).step_by(S::LANES) {
-                        let m: [[S; 4]; 4] = std::array::from_fn(|r| {
-                            std::array::from_fn(|q| S::load(from.add((4 * r + q) * step + c)))
-                        });
-                        let columns: [[S; 2]; 4] =
-                            std::array::from_fn(|q| two(m[0][q], m[1][q], m[2][q], m[3][q]));
+                        let mut m = [[S::splat(0.0); 4]; 4];
+                        for (r, m) in m.iter_mut().enumerate() {
+                            for (q, m) in m.iter_mut().enumerate() {
+                                *m = S::load(from.add((4 * r + q) * step + c));
+                            }
+                        }
+                        let mut columns = [[S::splat(0.0); 2]; 4];
+                        for q in 0..4 {
+                            columns[q] = two(m[0][q], m[1][q], m[2][q], m[3][q]);
+                        }
                         for r in 0..2 {
-                            let [a, b, c0, d] = columns.map(|column| column[r]);
-                            for (q, mut value) in two(a, b, c0, d).into_iter().enumerate() {
+                            let [a, b, c0, d] = &columns;
+                            let values = two(a[r], b[r], c0[r], d[r]);
+                            for (q, mut value) in values.into_iter().enumerate() {
                                 let to = to.add(r * row + q * out + c);
                                 if add {
                                     value = value.add(S::load(to));
@@ -342,6 +357,8 @@ unsafe fn back_body<S: Simd>(
     }
 }
 
+/// Aᵀ of four values.
+///
 /// # Safety
 /// As the methods of [`Simd`].
 #[inline(always)]

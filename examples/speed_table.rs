@@ -1,0 +1,191 @@
+//! The speed section of the README: our rates against PyTorch's in turns, and the benches of the kernels
+//! against plain Burn.
+//!
+//! ```sh
+//! cargo bench && SSL_BACKDOOR_KERNELS=off cargo bench
+//! cargo build --release --examples
+//! target/release/examples/speed_table --python PYTHON --peers FOLDER --readme README.md
+//! ```
+//!
+//! The folder holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use serde_json::Value;
+
+/// What is compared: name, arguments, and the ratio to reach.
+const ROWS: [(&str, &str); 7] = [
+    ("training step, width 16, batch 64, 32 px", "--what step --width 16 --batch 64 --size 32"),
+    ("training step, width 64, batch 32, 32 px", "--what step --width 64 --batch 32 --size 32"),
+    ("training step, width 64, batch 8, 224 px", "--what step --width 64 --batch 8 --size 224"),
+    ("inference, width 16, batch 64, 32 px", "--what infer --width 16 --batch 64 --size 32"),
+    ("inference, width 64, batch 32, 32 px", "--what infer --width 64 --batch 32 --size 32"),
+    ("inference, width 64, batch 8, 224 px", "--what infer --width 64 --batch 8 --size 224"),
+    ("MoCo v2 end to end, width 16, batch 256, 32 px", "--width 16 --batch 256 --size 32"),
+];
+
+const BEGIN: &str = "<!-- speed: begin -->";
+const END: &str = "<!-- speed: end -->";
+
+#[derive(Parser)]
+#[command(about = "The speed section of the README, measured")]
+struct Args {
+    /// A Python with PyTorch and torchvision.
+    #[arg(long)]
+    python: PathBuf,
+    /// The folder of torch_step.py and torch_moco.py.
+    #[arg(long)]
+    peers: PathBuf,
+    /// Turns of ours and theirs.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Where criterion left its estimates.
+    #[arg(long, default_value = "target/criterion")]
+    criterion: PathBuf,
+    /// The file whose speed section is replaced; without it the section is printed.
+    #[arg(long)]
+    readme: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut text = String::new();
+    writeln!(text, "{BEGIN}\n{}\n", machine())?;
+    writeln!(
+        text,
+        "| images per second, two threads | ours | PyTorch | ratio, median [range] of {} turns |",
+        args.rounds
+    )?;
+    writeln!(text, "| --- | --- | --- | --- |")?;
+    for (name, settings) in ROWS {
+        let mut pairs = Vec::new();
+        for _ in 0..args.rounds {
+            pairs.push((ours(settings)?, peer(&args, settings)?));
+        }
+        let of = |f: fn(&(f64, f64)) -> f64| sorted(pairs.iter().map(f).collect());
+        let (ours, theirs, ratios) = (of(|p| p.0), of(|p| p.1), of(|p| p.0 / p.1));
+        let middle = |values: &[f64]| values[values.len() / 2];
+        let row = format!(
+            "| {name} | {:.0} | {:.0} | {:.2} [{:.2}, {:.2}] |",
+            middle(&ours),
+            middle(&theirs),
+            middle(&ratios),
+            ratios[0],
+            ratios[ratios.len() - 1]
+        );
+        eprintln!("{row}");
+        writeln!(text, "{row}")?;
+    }
+    benches(&args.criterion, &mut text)?;
+    write!(text, "{END}")?;
+    let Some(readme) = &args.readme else {
+        println!("{text}");
+        return Ok(());
+    };
+    let old = std::fs::read_to_string(readme).with_context(|| readme.display().to_string())?;
+    let (Some(from), Some(to)) = (old.find(BEGIN), old.find(END)) else {
+        bail!("{}: no lines `{BEGIN}` and `{END}`", readme.display());
+    };
+    let new = format!("{}{text}{}", &old[..from], &old[to + END.len()..]);
+    std::fs::write(readme, new).with_context(|| readme.display().to_string())
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Processor and its vector instructions.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = info.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let model = field("model name").unwrap_or_else(|| "processor unknown".into());
+    let flags = field("flags").unwrap_or_default();
+    let vector = ["avx512f", "avx2"].into_iter().find(|name| flags.split(' ').any(|f| f == *name));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("Measured on {cores} cores of: {model} ({}).", vector.unwrap_or("no AVX2"))
+}
+
+/// The fastest of the lines that a command prints.
+fn rate(command: &mut Command) -> Result<f64> {
+    let name = format!("{command:?}");
+    let output = command.output().with_context(|| name.clone())?;
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let rates = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get("images_per_s")?.as_f64());
+    rates.reduce(f64::max).with_context(|| {
+        format!("{name} printed no rate: {}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+fn is_moco(settings: &str) -> bool {
+    !settings.contains("--what")
+}
+
+fn ours(settings: &str) -> Result<f64> {
+    let program = std::env::current_exe()?.with_file_name("step_speed");
+    let what: &[&str] = if is_moco(settings) { &["--what", "moco", "--steps", "20"] } else { &[] };
+    rate(Command::new(program).args(what).args(settings.split(' ')))
+}
+
+/// PyTorch in its better layout, or with the better number of workers.
+fn peer(args: &Args, settings: &str) -> Result<f64> {
+    let run = |script: &str, more: &[&str]| {
+        let script = args.peers.join(script);
+        rate(Command::new(&args.python).arg(script).args(settings.split(' ')).args(more))
+    };
+    if is_moco(settings) {
+        return Ok(run("torch_moco.py", &["--workers", "1"])?
+            .max(run("torch_moco.py", &["--workers", "2"])?));
+    }
+    run("torch_step.py", &[])
+}
+
+/// Adds the table of criterion's medians, plain Burn beside our kernels.
+fn benches(folder: &Path, text: &mut String) -> Result<()> {
+    let mut times: BTreeMap<String, [Option<f64>; 2]> = BTreeMap::new();
+    collect(folder, &mut times)?;
+    writeln!(text, "\n| milliseconds (criterion) | ours | plain Burn | ratio |")?;
+    writeln!(text, "| --- | --- | --- | --- |")?;
+    for (name, pair) in times {
+        if let [Some(ours), Some(plain)] = pair {
+            writeln!(text, "| {name} | {ours:.2} | {plain:.2} | {:.1} |", plain / ours)?;
+        }
+    }
+    Ok(())
+}
+
+/// Medians in milliseconds of every bench below `folder`, by its name without what computed it.
+fn collect(folder: &Path, times: &mut BTreeMap<String, [Option<f64>; 2]>) -> Result<()> {
+    let read = |path: PathBuf| -> Result<Value> {
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text).with_context(|| path.display().to_string())
+    };
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.ends_with("new") {
+            let id = read(path.join("benchmark.json"))?;
+            let median = read(path.join("estimates.json"))?["median"]["point_estimate"].as_f64();
+            let name = id["full_id"].as_str().unwrap_or_default();
+            for (i, by) in ["/kernels/", "/plain/"].into_iter().enumerate() {
+                if name.contains(by) {
+                    let name = name.replacen(by, ", ", 1).replace('/', ", ");
+                    times.entry(name).or_default()[i] = median.map(|ns| ns / 1e6);
+                }
+            }
+        } else if path.is_dir() {
+            collect(&path, times)?;
+        }
+    }
+    Ok(())
+}
