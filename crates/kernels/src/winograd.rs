@@ -18,9 +18,9 @@ use crate::simd::{Four, Simd};
 const PLACES: usize = 16;
 /// Below this many channels, the transforms cost more than the products saved.
 const LEAST: usize = 64;
-/// Above this many weights by place, they leave the second-level cache, and reading them costs more
-/// than the products saved.
-const MOST: usize = 1 << 16;
+/// Above this many weights by place, reading them for every group of images may cost more than the
+/// products saved; up to here it was measured not to.
+const MOST: usize = 1 << 18;
 /// Floats between the values of two places beyond what they need, so that the 16 do not all compete
 /// for the same lines of the cache.
 const SKEW: usize = 16;
