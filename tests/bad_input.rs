@@ -24,7 +24,7 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
     let lab = Lab::new();
     assert!(lab.run("run", &[]).status.success());
     let before = lab.bytes("run");
-    let cases: [(&str, &[&str]); 13] = [
+    let cases: [(&str, &[&str]); 14] = [
         ("pretrain.epoch=2", &["epoch", "expected"]),
         ("poison.rate=1.5", &["tiny.toml:12", "poison.rate = 1.5", "0 < rate <= 1"]),
         ("poison.rate=0.001", &["poison.rate = 0.001", "poisons no image"]),
@@ -38,6 +38,7 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
         ("data.kind=\"imagenet\"", &["imagenet", "shapes"]),
         ("device=\"tpu\"", &["tpu", "flex"]),
         ("probe.labels=[1.5]", &["probe.labels", "at most 1"]),
+        ("probe.labels=[0.01]", &["probe.labels = 0.01", "no labelled image", "0.03125"]),
     ];
     for (set, words) in cases {
         let mut sets = vec![set];

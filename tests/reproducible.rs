@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Lab, assert_same, line_count, stderr};
+use ssl_backdoor_probe::Features;
 
 #[test]
 fn workers_and_threads_do_not_change_a_byte() {
@@ -47,6 +49,31 @@ fn running_again_changes_nothing_and_a_changed_key_runs_what_depends_on_it() {
         assert!(stderr(&changed).contains(&line), "{}", stderr(&changed));
     }
     assert_eq!(stderr(&changed).matches("done already").count(), 2, "{}", stderr(&changed));
+}
+
+#[test]
+fn a_trained_encoder_is_the_same_network_without_our_kernels() {
+    let lab = Lab::new();
+    assert!(lab.run("with", &[]).status.success());
+    let copy = Command::new("cp").arg("-r").args([lab.path("with"), lab.path("without")]).status();
+    assert!(copy.unwrap().success());
+    // Made again from the same encoder file, by plain Burn.
+    let features = "clean/features";
+    std::fs::remove_dir_all(lab.path("without").join(features)).unwrap();
+    let off = lab.command("without", &[]).env("SSL_BACKDOOR_KERNELS", "off").output().unwrap();
+    assert!(off.status.success(), "{}", stderr(&off));
+    for set in ["labelled", "clean", "patched"] {
+        let read = |run: &str| {
+            let file = lab.path(run).join(features).join(format!("{set}.safetensors"));
+            Features::read(&file).unwrap()
+        };
+        let (with, without) = (read("with"), read("without"));
+        assert_eq!((with.dim, &with.labels), (without.dim, &without.labels));
+        let scale = without.values.iter().fold(0f32, |most, v| most.max(v.abs()));
+        for (a, b) in with.values.iter().zip(&without.values) {
+            assert!((a - b).abs() <= 1e-4 * scale, "{set}: {a} and {b} at a scale of {scale}");
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::ValueEnum;
 use serde::Serialize;
-use ssl_backdoor_data::{Patched, SampleSet, Splits};
+use ssl_backdoor_data::{Patched, SampleSet, Splits, labelled_ids};
+use ssl_backdoor_probe::ProbeError;
 use ssl_backdoor_trigger::chance::Purpose;
 use ssl_backdoor_trigger::{Poison, PoisonPlan};
 
@@ -72,6 +73,17 @@ pub fn run(config: &Path, experiment: Experiment, out: &Path, until: Stage) -> R
     stages.into_iter().filter(|(stage, _)| *stage <= until).try_for_each(|(_, run)| run(&mut lab))
 }
 
+/// Are there labelled images for the probe?
+fn check_labels(experiment: &Experiment, splits: &Splits) -> Result<(), ProbeError> {
+    let (labels, classes) = (&splits.train_labels, experiment.data.classes());
+    let fraction = experiment.probe.headline();
+    if !labelled_ids(labels, classes, fraction, experiment.data.seed()).is_empty() {
+        return Ok(());
+    }
+    let of = |class| labels.iter().filter(|(_, c)| *c == class).count();
+    Err(ProbeError::NoLabels { fraction, largest: (0..classes).map(of).max().unwrap_or(0) })
+}
+
 impl Lab {
     fn open(config: &Path, experiment: Experiment, out: &Path) -> Result<Self> {
         let device = device::open(&experiment.device).map_err(|e| ConfigError::at(config, e))?;
@@ -86,6 +98,7 @@ impl Lab {
         )
         .map_err(|e| ConfigError::at(config, e))?;
         experiment.check_with(splits.train.len()).map_err(|e| ConfigError::at(config, e))?;
+        check_labels(&experiment, &splits).map_err(|e| ConfigError::at(config, e))?;
         let trigger = poison.trigger.build().map_err(|e| ConfigError::at(config, e))?;
         let stamp = |place, alpha, purpose| Poison {
             trigger: trigger.clone(),
