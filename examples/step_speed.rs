@@ -19,7 +19,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use rand::RngExt;
-use ssl_backdoor_data::augment::MocoViews;
+use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{EpochPlan, InMemory, Sample, ViewLoader};
 use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
@@ -219,10 +219,10 @@ fn moco(args: &Args) -> anyhow::Result<Measured> {
     let samples = (0..IMAGES).map(|id| {
         let mut rng = chance::rng(0, Purpose::Draw, 0, id, 0);
         let image = image::RgbImage::from_fn(args.size, args.size, |_, _| image::Rgb(rng.random()));
-        Sample { id, image, label: 0 }
+        Sample::new(id, image, 0)
     });
     let set = Arc::new(InMemory::new(samples.collect()));
-    let views = Arc::new(MocoViews { size: args.size, crop: (0.2, 1.0), blur: args.size > 64 });
+    let views = Arc::new(ChainViews::moco(args.size, (0.2, 1.0), args.size > 64));
     let plan = EpochPlan { seed: 0, images: IMAGES as usize, batch: args.batch };
     let steps = args.warmup + args.steps;
     let loader = ViewLoader::start(set, views, plan, 0..steps, args.workers);

@@ -27,7 +27,7 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
     let cases: [(&str, &[&str]); 14] = [
         ("pretrain.epoch=2", &["epoch", "expected"]),
         ("poison.rate=1.5", &["tiny.toml:12", "poison.rate = 1.5", "0 < rate <= 1"]),
-        ("poison.rate=0.001", &["poison.rate = 0.001", "poisons no image"]),
+        ("poison.rate=0.001", &["poison.rate = 0.001", "poisons none"]),
         ("poison.target=10", &["poison.target = 10", "0 to 9"]),
         ("poison.trigger.width=17", &["poison.trigger.width = 17", "1 to 16"]),
         ("poison.trigger.id=20", &["poison.trigger.id = 20", "10 to 19"]),

@@ -7,7 +7,7 @@ use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_ssl::PretrainConfig;
-use ssl_backdoor_trigger::{Place, TriggerConfig, TriggerError};
+use ssl_backdoor_trigger::PoisonConfig;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
@@ -65,37 +65,6 @@ fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
 }
 
-/// The `[poison]` table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PoisonConfig {
-    /// The target class.
-    pub target: u32,
-    /// Share of the *target class* that is poisoned.
-    pub rate: f64,
-    /// The patch.
-    pub trigger: TriggerConfig,
-    /// Where it goes on training images.
-    #[serde(default = "train_place")]
-    pub place: Place,
-    /// Where it goes on validation images.
-    #[serde(default = "val_place")]
-    pub val_place: Place,
-    /// Weight of the training image under the patch; 0 = opaque patch.
-    #[serde(default)]
-    pub alpha: f64,
-    /// Weight of the validation image under the patch.
-    #[serde(default)]
-    pub val_alpha: f64,
-}
-
-fn train_place() -> Place {
-    Place::TRAIN
-}
-fn val_place() -> Place {
-    Place::VAL
-}
-
 impl Experiment {
     /// Reads `path`, follows `extends`, applies `sets` (`key.path=value`) and checks everything that
     /// can be checked without the data.
@@ -151,7 +120,7 @@ impl Experiment {
         }
         device::open(&self.device)?;
         self.data.check().map_err(|e| text(&e))?;
-        self.poison.check(&self.data)?;
+        check_poison(&self.data, &self.poison)?;
         self.pretrain.encoder.check().map_err(|e| text(&e))?;
         // The size of the training set is known once the data is read; this is repeated then.
         self.check_with(usize::MAX)?;
@@ -168,33 +137,24 @@ impl Experiment {
     }
 }
 
-impl PoisonConfig {
-    fn check(&self, data: &DataConfig) -> Result<(), String> {
-        let text = |e: TriggerError| e.to_string();
-        let classes = data.classes();
-        if !(self.rate > 0.0 && self.rate <= 1.0) {
-            return Err(text(TriggerError::Rate { rate: self.rate }));
-        }
-        if self.target >= classes {
-            return Err(text(TriggerError::Target { target: self.target, classes }));
-        }
-        self.trigger.build().map_err(text)?;
-        let width = self.trigger.width();
-        if width > data.size() {
-            return Err(format!(
-                "poison.trigger.width = {width} is wider than the images: allowed are 1 to {} pixels",
-                data.size()
-            ));
-        }
-        self.place.check("poison.place").map_err(text)?;
-        self.val_place.check("poison.val_place").map_err(text)?;
-        for (key, alpha) in [("poison.alpha", self.alpha), ("poison.val_alpha", self.val_alpha)] {
-            if !(0.0..=1.0).contains(&alpha) {
-                return Err(format!("{key} = {alpha} is out of range: allowed are 0 to 1"));
-            }
-        }
-        Ok(())
+/// Checks the attack against what is known of the data without reading it.
+fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> {
+    poison.check().map_err(|e| e.to_string())?;
+    if let (Some(target), Some(classes)) = (&poison.target, data.class_names()) {
+        target.index(&classes).map_err(|e| e.to_string())?;
     }
+    let picture = poison.trigger.build().map_err(|e| e.to_string())?.picture;
+    let size = data.size();
+    if picture.width() > size || picture.height() > size {
+        return Err(format!(
+            "poison.trigger.width = {} is wider than the images: the trigger is {} x {}, allowed are 1 \
+             to {size} pixels",
+            picture.width(),
+            picture.width(),
+            picture.height(),
+        ));
+    }
+    Ok(())
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
@@ -283,6 +243,7 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ssl_backdoor_trigger::{Place, TriggerConfig};
 
     const MINIMAL: &str = r#"name = "x"
 seed = 1

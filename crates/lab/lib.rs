@@ -6,12 +6,13 @@
 pub mod config;
 pub mod device;
 mod manifest;
+mod progress;
 mod report;
 mod run_folder;
 mod scores;
 mod stages;
 
-pub use config::{ConfigError, Experiment, PoisonConfig};
+pub use config::{ConfigError, Experiment};
 pub use run_folder::RunFolder;
 pub use scores::RunScores;
 pub use stages::{Stage, run};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::Eval;
-use ssl_backdoor_probe::{NetAsr, Scores};
+use ssl_backdoor_probe::{Paired, Scores};
 use ssl_backdoor_trigger::Rates;
 
 /// Key of the twin trained on clean images, and of images without the trigger.
@@ -39,9 +39,9 @@ pub struct RunScores {
     pub poison: Rates,
     /// Scores by model (`untrained`, `clean`, `backdoored`) and images (`clean`, `patched`).
     pub models: BTreeMap<String, BTreeMap<String, Scores>>,
-    /// Net ASR of the backdoored model against its clean twin.
+    /// The backdoored model against its clean twin on the same patched images.
     #[serde(flatten)]
-    pub net: NetAsr,
+    pub net: Paired,
 }
 
 impl RunScores {

@@ -72,7 +72,9 @@ impl Method for Compress {
     /// Teacher, student and EMA copy see the same single view. `keys` holds the teacher's and the
     /// copy's features side by side.
     fn forward(&self, views: Vec<Tensor<4>>, _progress: &Progress) -> Step {
-        let Some(view) = views.into_iter().next() else { unreachable!("WeakViews makes one view") };
+        let Some(view) = views.into_iter().next() else {
+            unreachable!("ChainViews::weak makes one view")
+        };
         let teacher = l2_normalize(self.teacher.forward(view.clone().inner()));
         let teacher = Tensor::from_inner(teacher);
         let copy = l2_normalize(self.target.forward(view.clone())).detach();

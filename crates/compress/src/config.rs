@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::augment::WeakViews;
+use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_model::{EncoderConfig, ResNet};
 use ssl_backdoor_ssl::{OnEpoch, PretrainError, Recipe, Sgd, Training, step_drops, train};
 
@@ -119,7 +119,7 @@ pub fn distill(
     let images = training.set.len();
     let steps_per_epoch = images / config.batch;
     let recipe = Recipe {
-        views: Arc::new(WeakViews { size, crop: CROP }),
+        views: Arc::new(ChainViews::weak(size, CROP)),
         batch: config.batch,
         lr: step_drops(config.lr, config.epochs, steps_per_epoch, &DROPS, DROP),
         sgd: Sgd { momentum: SGD_MOMENTUM, weight_decay: WEIGHT_DECAY },

@@ -13,6 +13,14 @@ pub enum DataError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// No file of a data set was found.
     #[error("no {name} found; looked for {}. {hint}", looked.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
     Missing {
@@ -47,4 +55,7 @@ pub enum DataError {
         /// Why.
         reason: String,
     },
+    /// A trigger or its ledger is wrong.
+    #[error(transparent)]
+    Trigger(#[from] ssl_backdoor_trigger::TriggerError),
 }

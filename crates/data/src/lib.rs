@@ -10,30 +10,36 @@
 //!
 //! let config: DataConfig =
 //!     serde_json::from_str(r#"{ "kind": "shapes", "size": 24, "per_class": 3, "eval_per_class": 2 }"#)?;
-//! let splits = config.load()?;
-//! assert_eq!(splits.train.len(), 30);
-//! assert_eq!(splits.train.get(0)?.image.dimensions(), (24, 24));
+//! let splits = config.load(&|_, _, _| {})?;
+//! assert_eq!(splits.train.set.len(), 30);
+//! assert_eq!(splits.train.set.get(0)?.image.dimensions(), (24, 24));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub mod augment;
 mod batch;
+mod cache;
+mod config;
+mod decode;
 mod error;
-mod fashion_mnist;
-mod idx;
 mod loader;
 mod sample;
-mod shapes;
-mod source;
+mod sets;
+mod sighting;
+mod splits;
 mod subset;
 mod wrappers;
 
 pub use batch::{Pixels, plain_batch};
 pub use burn_dataset::Dataset;
+pub use config::{DataConfig, Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet, Stl10};
+pub use decode::{decode, read_image};
 pub use error::DataError;
 pub use loader::{EpochPlan, ViewBatch, ViewLoader};
-pub use sample::{InMemory, Sample, SampleSet};
-pub use source::{DataConfig, Eval, Splits};
+pub use sample::{InMemory, Sample, SampleSet, UNLABELLED};
+pub use sets::file_list::list_text;
+pub use sighting::{SURVIVES, Sightings};
+pub use splits::{Split, Splits, Watch};
 pub use ssl_backdoor_trigger::chance;
 pub use subset::{Subset, clean_part_ids, labelled_ids};
 pub use wrappers::{Patched, Poisoned, poison_ledger};

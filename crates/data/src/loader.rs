@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 
 use ssl_backdoor_trigger::chance::{self, Purpose};
 
-use crate::augment::{Scratch, Views};
-use crate::{DataError, Pixels, SampleSet};
+use crate::augment::{Geometry, Scratch, ViewKey, Views};
+use crate::{DataError, Pixels, Sample, SampleSet, Sightings};
 
 /// How steps map to images: whole batches of a fresh order in each epoch, the rest dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,10 @@ pub struct ViewBatch {
     pub step: usize,
     /// One batch per view, `[batch, 3, size, size]`.
     pub views: Vec<Pixels>,
+    /// The images, in the batch's order.
+    pub ids: Vec<u64>,
+    /// How the views see the trigger.
+    pub sightings: Sightings,
 }
 
 /// Batches that each worker may have ready ahead of the consumer.
@@ -141,46 +145,51 @@ impl BatchMaker {
         let shape = [batch, 3, side, side];
         let blank = || Pixels { values: vec![0.0; batch * len], shape };
         let mut views: Vec<Pixels> = (0..self.views.count()).map(|_| blank()).collect();
+        let mut geometry = vec![Geometry::default(); views.len()];
+        let mut ids = Vec::with_capacity(batch);
+        let mut sightings = Sightings::default();
         for (i, &index) in self.orders[&epoch][first..first + batch].iter().enumerate() {
-            let sample = self.set.get(index as usize)?;
-            for (view, pixels) in views.iter_mut().enumerate() {
-                let mut rng = chance::rng(seed, Purpose::View, epoch, sample.id, view as u64);
-                let out = &mut pixels.values[i * len..(i + 1) * len];
-                self.views.write(view, &sample.image, &mut rng, &mut self.scratch, out);
+            let Sample { id, image, trigger, .. } = self.set.get(index as usize)?;
+            let key = ViewKey { seed, epoch, id };
+            let mut out: Vec<&mut [f32]> =
+                views.iter_mut().map(|view| &mut view.values[i * len..(i + 1) * len]).collect();
+            self.views.write(&image, &key, &mut self.scratch, &mut out, &mut geometry);
+            if !trigger.is_empty() {
+                sightings.add(&trigger, &geometry, self.views.hidden(&key).as_deref());
             }
+            ids.push(id);
         }
-        Ok(ViewBatch { step, views })
+        Ok(ViewBatch { step, views, ids, sightings })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::MocoViews;
-    use crate::{DataConfig, Poisoned};
-    use ssl_backdoor_trigger::{Place, Poison, PoisonPlan, TriggerConfig};
+    use crate::augment::ChainViews;
+    use crate::{DataConfig, Poisoned, Shapes, Splits};
+    use ssl_backdoor_trigger::PoisonConfig;
 
-    fn set() -> (SampleSet, Vec<(u64, u32)>) {
-        let config = DataConfig::Shapes {
+    fn splits() -> Splits {
+        let config = DataConfig::Shapes(Shapes {
             size: 16,
             per_class: 3,
             eval_per_class: 1,
             seed: 0,
             eval: Default::default(),
-        };
-        let splits = config.load().unwrap();
-        (splits.train, splits.train_labels)
+        });
+        config.load(&|_, _, _| {}).unwrap()
     }
 
     fn batches(set: &SampleSet, steps: Range<usize>, workers: usize) -> Vec<ViewBatch> {
-        let views = Arc::new(MocoViews { size: 16, crop: (0.2, 1.0), blur: false });
+        let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
         let plan = EpochPlan { seed: 5, images: set.len(), batch: 7 };
         ViewLoader::start(set.clone(), views, plan, steps, workers).map(Result::unwrap).collect()
     }
 
     #[test]
     fn bytes_do_not_depend_on_workers_or_on_where_one_starts() {
-        let (set, _) = set();
+        let set = splits().train.set;
         let one = batches(&set, 0..9, 1);
         assert_eq!(one, batches(&set, 0..9, 4));
         assert_eq!(one[5..], batches(&set, 5..9, 3));
@@ -191,8 +200,8 @@ mod tests {
 
     #[test]
     fn an_early_end_stops_the_workers() {
-        let (set, _) = set();
-        let views = Arc::new(MocoViews { size: 16, crop: (0.2, 1.0), blur: false });
+        let set = splits().train.set;
+        let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
         let plan = EpochPlan { seed: 5, images: set.len(), batch: 7 };
         let mut loader = ViewLoader::start(set, views, plan, 0..1_000_000, 2);
         assert_eq!(loader.next().unwrap().unwrap().step, 0);
@@ -201,16 +210,15 @@ mod tests {
 
     #[test]
     fn twins_see_identical_pixels_but_for_the_poisoned_images() {
-        let (clean, labels) = set();
-        let plan = PoisonPlan::targeted(&labels, 10, 3, 0.7, 1).unwrap();
-        let poison = Poison {
-            trigger: TriggerConfig::Htba { id: 10, width: 6 }.build().unwrap(),
-            place: Place::TRAIN,
-            alpha: 0.0,
-            seed: 1,
-            purpose: Purpose::TrainSpot,
-        };
-        let poisoned: SampleSet = Arc::new(Poisoned::new(clean.clone(), plan.clone(), poison));
+        let splits = splits();
+        let config = serde_json::json!({
+            "target": 3, "rate": 0.7, "trigger": { "kind": "htba", "id": 10, "width": 6 },
+        });
+        let config: PoisonConfig = serde_json::from_value(config).unwrap();
+        let attack = config.attack(&splits.train.labels, &splits.classes, 1).unwrap();
+        let (clean, labels) = (splits.train.set.clone(), splits.train.labels.clone());
+        let plan = attack.plan.clone();
+        let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
         let order = EpochPlan { seed: 5, images: 30, batch: 7 }.order(0);
         let mut seen_poisoned = 0;
         for (a, b) in batches(&clean, 0..4, 1).iter().zip(batches(&poisoned, 0..4, 2)) {

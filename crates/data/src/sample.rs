@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use burn_dataset::Dataset;
 use image::RgbImage;
+use ssl_backdoor_trigger::Spot;
 
 use crate::DataError;
+
+/// The label of an image without one: no class, so it is never drawn for a labelled subset.
+pub const UNLABELLED: u32 = u32::MAX;
 
 /// An image, its class and its identity.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,8 +18,18 @@ pub struct Sample {
     pub id: u64,
     /// The pixels, 8 bits a channel.
     pub image: RgbImage,
-    /// Class, 0 to classes − 1. Self-supervised training never looks at it.
+    /// Class, 0 to classes − 1, or [`UNLABELLED`]. Self-supervised training never looks at it.
     pub label: u32,
+    /// Where a trigger was pasted; empty on an image without one. Nothing but figures of the attack
+    /// looks at it.
+    pub trigger: Vec<Spot>,
+}
+
+impl Sample {
+    /// An image without a trigger.
+    pub fn new(id: u64, image: RgbImage, label: u32) -> Self {
+        Self { id, image, label, trigger: Vec::new() }
+    }
 }
 
 /// Any set of samples.

@@ -1,31 +1,71 @@
-//! Sets that show another set with the trigger pasted: in memory, keyed by image id, nothing on
-//! disk, and the wrapped set stays as it is.
+//! Sets that show another set with the trigger pasted, or prepared for the network: in memory, keyed by
+//! image id, nothing on disk, and the wrapped set stays as it is.
 
 use burn_dataset::Dataset;
-use ssl_backdoor_trigger::{Ledger, LedgerRow, Poison, PoisonPlan, pixel_hash};
+use rayon::prelude::*;
+use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, Poison, Spot, TriggerConfig};
 
-use crate::{DataError, Sample, SampleSet};
+use crate::augment::{resize_center_crop, resize_shorter};
+use crate::{DataError, Sample, SampleSet, Splits};
 
 /// The attacker's training set: the planned images carry the trigger, all others are untouched.
+///
+/// Poisoned images are stamped as they are and resized afterwards where the others come resized from a
+/// cache.
 pub struct Poisoned {
-    inner: SampleSet,
-    plan: PoisonPlan,
-    poison: Poison,
+    splits: Splits,
+    attack: Attack,
 }
 
 impl Poisoned {
-    /// Poisons the images of `plan` in `inner`.
-    pub fn new(inner: SampleSet, plan: PoisonPlan, poison: Poison) -> Self {
-        Self { inner, plan, poison }
+    /// Poisons the training images of `splits`.
+    pub fn new(splits: Splits, attack: Attack) -> Self {
+        Self { splits, attack }
     }
 }
 
 impl Dataset<Sample, DataError> for Poisoned {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
-        let mut sample = self.inner.get(index)?;
-        if self.plan.contains(sample.id) {
-            self.poison.apply(sample.id, &mut sample.image);
+        let Splits { train, cached, .. } = &self.splits;
+        if !self.attack.plan.contains(train.labels[index].0) {
+            return cached.as_ref().map_or(&train.set, |(set, _)| set).get(index);
         }
+        let mut sample = train.set.get(index)?;
+        sample.trigger = self.attack.train.apply(sample.id, &mut sample.image);
+        if let Some((_, shorter)) = cached {
+            let before = sample.image.dimensions();
+            sample.image = resize_shorter(&sample.image, *shorter);
+            let scale = f64::from(sample.image.width()) / f64::from(before.0);
+            let to = |v: u32| (f64::from(v) * scale).round() as u32;
+            for spot in &mut sample.trigger {
+                let Spot { x, y, width, height } = *spot;
+                *spot = Spot { x: to(x), y: to(y), width: to(width), height: to(height) };
+            }
+        }
+        Ok(sample)
+    }
+
+    fn len(&self) -> usize {
+        self.splits.train.labels.len()
+    }
+}
+
+/// Images prepared for the network: Resize and CenterCrop.
+pub(crate) struct Prepared {
+    inner: SampleSet,
+    size: u32,
+}
+
+impl Prepared {
+    pub fn new(inner: SampleSet, size: u32) -> Self {
+        Self { inner, size }
+    }
+}
+
+impl Dataset<Sample, DataError> for Prepared {
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let mut sample = self.inner.get(index)?;
+        sample.image = resize_center_crop(sample.image, self.size);
         Ok(sample)
     }
 
@@ -41,7 +81,7 @@ pub struct Patched {
 }
 
 impl Patched {
-    /// Patches all of `inner`.
+    /// Patches all of `inner`, which is [prepared](Splits::prepared) before.
     pub fn new(inner: SampleSet, poison: Poison) -> Self {
         Self { inner, poison }
     }
@@ -50,7 +90,7 @@ impl Patched {
 impl Dataset<Sample, DataError> for Patched {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let mut sample = self.inner.get(index)?;
-        self.poison.apply(sample.id, &mut sample.image);
+        sample.trigger = self.poison.apply(sample.id, &mut sample.image);
         Ok(sample)
     }
 
@@ -59,36 +99,26 @@ impl Dataset<Sample, DataError> for Patched {
     }
 }
 
-/// What [`Poisoned`] does to `inner`, image by image. `source` names the set.
+/// What [`Poisoned`] does to the training images of `splits`, image by image. `trigger` says how the
+/// trigger of `attack` is made.
 ///
 /// # Errors
 /// Whatever reading an image gives.
 pub fn poison_ledger(
-    inner: &SampleSet,
-    plan: &PoisonPlan,
-    poison: &Poison,
-    source: &str,
+    splits: &Splits,
+    attack: &Attack,
+    trigger: &TriggerConfig,
 ) -> Result<Ledger, DataError> {
-    let mut rows = Vec::new();
-    for index in 0..inner.len() {
-        let Sample { id, mut image, .. } = inner.get(index)?;
-        if !plan.contains(id) {
-            continue;
-        }
-        let source_hash = pixel_hash(&image);
-        let spot = poison.apply(id, &mut image);
-        rows.push(LedgerRow {
-            image_id: id,
-            source: format!("{source}#{id}"),
-            source_hash,
-            trigger: poison.trigger.name.clone(),
-            x: spot.x,
-            y: spot.y,
-            width: spot.width,
-            alpha: poison.alpha,
-            output_hash: pixel_hash(&image),
-        });
-    }
+    let row = |index: usize| -> Result<LedgerRow, DataError> {
+        let Sample { id, mut image, .. } = splits.train.set.get(index)?;
+        Ok(LedgerRow::poison(&attack.train, id, splits.source(index), &mut image))
+    };
+    let poisoned: Vec<usize> = (0..splits.train.labels.len())
+        .filter(|&i| attack.plan.contains(splits.train.labels[i].0))
+        .collect();
+    let rows: Result<Vec<LedgerRow>, DataError> = poisoned.into_par_iter().map(row).collect();
+    let mut rows = rows?;
     rows.sort_by_key(|row| row.image_id);
-    Ok(Ledger { rates: plan.rates(), rows })
+    let head = LedgerHead::new(attack.plan.rates(), attack.target, trigger, &attack.train);
+    Ok(Ledger { head, rows })
 }

@@ -3,12 +3,13 @@
 
 mod charts;
 mod pictures;
+mod sightings;
 
 use anyhow::{Context, Result};
 use askama::Template;
 use serde_json::Value;
 use ssl_backdoor_data::{Eval, SampleSet};
-use ssl_backdoor_probe::Scores;
+use ssl_backdoor_probe::{Paired, Scores};
 use ssl_backdoor_trigger::PoisonPlan;
 
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
@@ -39,6 +40,7 @@ struct Html<'a> {
     bars: String,
     loss: String,
     curve: Option<String>,
+    sightings: Option<String>,
     strips: Vec<(String, String)>,
     config: &'a str,
     made_with: &'a str,
@@ -52,6 +54,7 @@ struct Markdown<'a> {
     table: String,
     net: String,
     curve: Option<String>,
+    sightings: Option<String>,
     config: &'a str,
     made_with: &'a str,
 }
@@ -69,6 +72,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         bars: charts::asr_bars(scores),
         loss: charts::loss(metrics),
         curve: charts::asr_curve(metrics),
+        sightings: sightings::summary(&metrics[1]),
         strips: pictures::strips(sources)?,
         config,
         made_with,
@@ -79,6 +83,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         table: table(scores),
         net: net(scores),
         curve: curve_table(metrics),
+        sightings: sightings::summary(&metrics[1]),
         config,
         made_with,
     };
@@ -91,21 +96,22 @@ fn lead(sources: &Sources<'_>) -> String {
     let scores = sources.scores;
     let target = scores.target.and_then(|t| sources.classes.get(t as usize));
     format!(
-        "{} on {} classes, seed {}. The attacker put a trigger on {} images: {:.1} % of the target \
-         class {}, {:.2} % of the training set. Linear probe on {} % labels; {} evaluation images \
-         ({}).",
+        "{} on {} classes, seed {}. The attacker put a trigger on {} images: {}{:.2} % of the \
+         training set. Linear probe on {} % labels; {} evaluation images ({}).",
         scores.method,
         scores.classes,
         scores.seed,
         scores.poison.count,
-        100.0 * scores.poison.rate,
-        target.map_or("-".into(), |name| format!("“{name}”")),
+        target.zip(scores.poison.rate).map_or(String::new(), |(name, rate)| {
+            format!("{:.1} % of the target class “{name}”, ", 100.0 * rate)
+        }),
         100.0 * scores.poison.dataset_rate,
         100.0 * scores.labels,
         scores.images,
         match scores.eval {
             Eval::Dev => "dev part",
             Eval::Test => "test part",
+            Eval::All => "all of them",
         },
     )
 }
@@ -158,11 +164,15 @@ pub(crate) fn table(scores: &RunScores) -> String {
 
 /// The net ASR in a sentence.
 pub(crate) fn net(scores: &RunScores) -> String {
-    let [low, high] = scores.net.net_asr_ci;
+    let (what, points, [low, high]) = match scores.net.net_asr.zip(scores.net.net_asr_ci) {
+        Some((net, interval)) => ("Net ASR (backdoored minus clean twin", net, interval),
+        None => {
+            let Paired { patched_drop, patched_drop_ci, .. } = scores.net;
+            ("Drop of the accuracy (clean twin minus backdoored", patched_drop, patched_drop_ci)
+        }
+    };
     format!(
-        "Net ASR (backdoored minus clean twin, same patched images): {:.1} points, 95 % interval \
-         [{low:.1}, {high:.1}].",
-        scores.net.net_asr
+        "{what}, same patched images): {points:.1} points, 95 % interval [{low:.1}, {high:.1}]."
     )
 }
 

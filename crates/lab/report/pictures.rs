@@ -22,7 +22,7 @@ pub(super) fn strips(sources: &Sources<'_>) -> Result<Vec<(String, String)>> {
     let poisoned = first(set, |sample| plan.contains(sample.id))?;
     let [clean, patched] = &sources.evaluation;
     let strips = [
-        ("Poisoned training images (all of the target class)", poisoned),
+        ("Poisoned training images", poisoned),
         ("Evaluation images", first(clean, |_| true)?),
         ("The same images, patched", first(patched, |_| true)?),
     ];

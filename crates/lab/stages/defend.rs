@@ -73,7 +73,7 @@ fn train(
 /// A stratified sample of clean originals.
 fn clean_part(lab: &Lab, share: f64) -> SampleSet {
     let Lab { experiment, splits, .. } = lab;
-    let labels = &splits.train_labels;
-    let ids = clean_part_ids(labels, experiment.data.classes(), share, experiment.seed);
-    Arc::new(Subset::of_ids(splits.train.clone(), labels, &ids))
+    let labels = &splits.train.labels;
+    let ids = clean_part_ids(labels, splits.classes.len() as u32, share, experiment.seed);
+    Arc::new(Subset::of_ids(lab.clean_train(), labels, &ids))
 }

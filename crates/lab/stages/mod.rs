@@ -9,20 +9,20 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::ValueEnum;
 use serde::Serialize;
-use ssl_backdoor_data::{Patched, SampleSet, Splits, labelled_ids};
+use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, labelled_ids};
 use ssl_backdoor_probe::ProbeError;
-use ssl_backdoor_trigger::chance::Purpose;
-use ssl_backdoor_trigger::{Poison, PoisonPlan};
+use ssl_backdoor_trigger::{Attack, TriggerError};
 
 use crate::config::{ConfigError, Experiment};
 use crate::manifest::{self, Done, Manifest};
-use crate::{RunFolder, device};
+use crate::{RunFolder, device, progress};
 
 const MANIFEST: &str = "manifest.json";
 /// The version of Burn that the workspace pins.
@@ -50,9 +50,7 @@ struct Lab {
     manifest: Manifest,
     device: Device,
     splits: Splits,
-    plan: PoisonPlan,
-    train_poison: Poison,
-    val_poison: Poison,
+    attack: Attack,
 }
 
 /// Runs the experiment of `config` in `out` up to and including `until`.
@@ -75,7 +73,7 @@ pub fn run(config: &Path, experiment: Experiment, out: &Path, until: Stage) -> R
 
 /// Are there labelled images for the probe?
 fn check_labels(experiment: &Experiment, splits: &Splits) -> Result<(), ProbeError> {
-    let (labels, classes) = (&splits.train_labels, experiment.data.classes());
+    let (labels, classes) = (&splits.train.labels, splits.classes.len() as u32);
     let fraction = experiment.probe.headline();
     if !labelled_ids(labels, classes, fraction, experiment.data.seed()).is_empty() {
         return Ok(());
@@ -87,29 +85,15 @@ fn check_labels(experiment: &Experiment, splits: &Splits) -> Result<(), ProbeErr
 impl Lab {
     fn open(config: &Path, experiment: Experiment, out: &Path) -> Result<Self> {
         let device = device::open(&experiment.device).map_err(|e| ConfigError::at(config, e))?;
-        let splits = experiment.data.load()?;
-        let poison = &experiment.poison;
-        let plan = PoisonPlan::targeted(
-            &splits.train_labels,
-            experiment.data.classes(),
-            poison.target,
-            poison.rate,
-            experiment.seed,
-        )
-        .map_err(|e| ConfigError::at(config, e))?;
-        experiment.check_with(splits.train.len()).map_err(|e| ConfigError::at(config, e))?;
+        let splits = experiment.data.load(&progress::watch())?;
+        for skipped in &splits.skipped {
+            eprintln!("left out: {skipped}");
+        }
+        let wrong = |e: TriggerError| ConfigError::at(config, e);
+        let (labels, classes) = (&splits.train.labels, &splits.classes);
+        let attack = experiment.poison.attack(labels, classes, experiment.seed).map_err(wrong)?;
+        experiment.check_with(splits.train.labels.len()).map_err(|e| ConfigError::at(config, e))?;
         check_labels(&experiment, &splits).map_err(|e| ConfigError::at(config, e))?;
-        let trigger = poison.trigger.build().map_err(|e| ConfigError::at(config, e))?;
-        let stamp = |place, alpha, purpose| Poison {
-            trigger: trigger.clone(),
-            place,
-            alpha,
-            seed: experiment.seed,
-            purpose,
-        };
-        let train_poison = stamp(poison.place, poison.alpha, Purpose::TrainSpot);
-        let val_poison = stamp(poison.val_place, poison.val_alpha, Purpose::ValSpot);
-
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
         let old = std::fs::read(folder.join(MANIFEST)).unwrap_or_default();
@@ -124,17 +108,30 @@ impl Lab {
             workers: experiment.workers,
             stages,
         };
-        Ok(Self { experiment, folder, manifest, device, splits, plan, train_poison, val_poison })
+        Ok(Self { experiment, folder, manifest, device, splits, attack })
     }
 
-    /// `set` with the trigger on every image.
-    fn patched(&self, set: &SampleSet) -> SampleSet {
-        std::sync::Arc::new(Patched::new(set.clone(), self.val_poison.clone()))
+    /// The images of `split`, prepared, with the trigger on every one.
+    fn patched(&self, split: &Split) -> SampleSet {
+        Arc::new(Patched::new(self.splits.prepared(split), self.attack.val.clone()))
+    }
+
+    /// The training images as the clean twin sees them.
+    fn clean_train(&self) -> SampleSet {
+        let Splits { train, cached, .. } = &self.splits;
+        cached.as_ref().map_or(&train.set, |(set, _)| set).clone()
+    }
+
+    /// The training images as the victim finds them.
+    fn poisoned_train(&self) -> SampleSet {
+        Arc::new(Poisoned::new(self.splits.clone(), self.attack.clone()))
     }
 
     /// Hash of what decides a stage's artefacts; the version and the device belong to it.
     fn inputs(&self, of: &impl Serialize) -> Result<String> {
-        let text = serde_json::to_string(&(env!("CARGO_PKG_VERSION"), &self.experiment.device, of))
+        let data = &self.splits.fingerprint;
+        let version = env!("CARGO_PKG_VERSION");
+        let text = serde_json::to_string(&(version, &self.experiment.device, data, of))
             .context("cannot hash the inputs of a stage")?;
         Ok(manifest::hash(text.as_bytes()))
     }

@@ -8,11 +8,14 @@ use super::Lab;
 pub(super) const LEDGER: &str = "poison.csv";
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let inputs =
-        lab.inputs(&(&lab.experiment.data, &lab.experiment.poison, lab.experiment.seed))?;
+    let inputs = lab.inputs(&(
+        &lab.experiment.data,
+        &lab.experiment.poison,
+        lab.attack.train.trigger.hash(),
+        lab.experiment.seed,
+    ))?;
     lab.stage("poison", inputs, &[LEDGER], |lab, _| {
-        let splits = &lab.splits;
-        let ledger = poison_ledger(&splits.train, &lab.plan, &lab.train_poison, &splits.name)?;
+        let ledger = poison_ledger(&lab.splits, &lab.attack, &lab.experiment.poison.trigger)?;
         let text = ledger.to_csv(&lab.folder.join(LEDGER))?;
         lab.folder.write(LEDGER, text.as_bytes())
     })

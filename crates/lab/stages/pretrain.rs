@@ -7,7 +7,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::{MEAN, STD};
-use ssl_backdoor_data::{Poisoned, SampleSet, Subset, labelled_ids};
+use ssl_backdoor_data::{SampleSet, Subset, labelled_ids};
 use ssl_backdoor_model::{Preprocessing, ResNet, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
 use ssl_backdoor_ssl::{Training, pretrain};
@@ -26,10 +26,7 @@ pub(crate) fn metrics_file(model: &str) -> String {
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let splits = &lab.splits;
-    let poisoned = Poisoned::new(splits.train.clone(), lab.plan.clone(), lab.train_poison.clone());
-    let sets: [(&str, SampleSet); 2] =
-        [(CLEAN, splits.train.clone()), (BACKDOORED, Arc::new(poisoned))];
+    let sets = [(CLEAN, lab.clean_train()), (BACKDOORED, lab.poisoned_train())];
     for (model, set) in sets {
         let experiment = &lab.experiment;
         let ledger = lab.artefact(poison::LEDGER)?;
@@ -95,7 +92,7 @@ impl Curve {
     fn new(lab: &Lab) -> Self {
         Self {
             labelled: labelled(lab),
-            clean: lab.splits.dev.clone(),
+            clean: lab.splits.prepared(&lab.splits.dev),
             patched: lab.patched(&lab.splits.dev),
         }
     }
@@ -114,7 +111,7 @@ impl Curve {
         let score = |set| -> Result<Scores, ProbeError> {
             let features = extract(encoder, set, device)?;
             let predicted = probe.predict(&features);
-            Ok(Scores::of(&features.labels, &predicted, Some(experiment.poison.target)))
+            Ok(Scores::of(&features.labels, &predicted, lab.attack.target))
         };
         let (clean, patched) = (score(&self.clean)?, score(&self.patched)?);
         Ok(Map::from_iter([
@@ -129,7 +126,7 @@ impl Curve {
 pub(super) fn labelled(lab: &Lab) -> SampleSet {
     let Lab { experiment, splits, .. } = lab;
     let p = experiment.probe.headline();
-    let labels = &splits.train_labels;
-    let ids = labelled_ids(labels, experiment.data.classes(), p, experiment.data.seed());
-    Arc::new(Subset::of_ids(splits.train.clone(), labels, &ids))
+    let labels = &splits.train.labels;
+    let ids = labelled_ids(labels, splits.classes.len() as u32, p, experiment.data.seed());
+    Arc::new(Subset::of_ids(splits.plain.clone(), labels, &ids))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow};
 use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_model::load_encoder;
-use ssl_backdoor_probe::{Features, LinearProbe, ProbeError, Scores, extract, net_asr};
+use ssl_backdoor_probe::{Features, LinearProbe, Paired, ProbeError, Scores, extract};
 use ssl_backdoor_ssl::initial_encoder;
 
 use super::pretrain::{encoder_file, labelled};
@@ -45,7 +45,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let inputs = lab.inputs(&(
         &lab.experiment.name,
         &lab.experiment.probe,
-        lab.experiment.poison.target,
+        lab.attack.target,
         lab.experiment.seed,
         lab.artefact(poison::LEDGER)?,
         features,
@@ -74,7 +74,7 @@ fn extract_features(lab: &mut Lab, model: &str) -> Result<()> {
         model,
         encoder,
         &lab.experiment.data,
-        (&poison.trigger, &poison.val_place, poison.val_alpha),
+        (lab.attack.val.trigger.hash(), &poison.val_place, poison.val_alpha),
         lab.experiment.probe.headline(),
         lab.experiment.seed,
     ))?;
@@ -90,7 +90,8 @@ fn extract_features(lab: &mut Lab, model: &str) -> Result<()> {
             load_encoder(&config.encoder, &lab.folder.join(&encoder_file(model)), device)?
         };
         lab.folder.make(&format!("{model}/features"))?;
-        let sets: [SampleSet; 3] = [labelled(lab), splits.eval.clone(), lab.patched(&splits.eval)];
+        let sets: [SampleSet; 3] =
+            [labelled(lab), splits.prepared(&splits.eval), lab.patched(&splits.eval)];
         for (file, set) in files.iter().zip(sets) {
             let features = extract(&encoder, &set, device)?;
             lab.folder.write(file, &features.to_bytes()?)?;
@@ -108,7 +109,7 @@ struct Probed {
 
 fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let Lab { experiment, splits, .. } = lab;
-    let target = experiment.poison.target;
+    let target = lab.attack.target;
     let mut probed = BTreeMap::new();
     for model in models {
         eprintln!("probe: {model}");
@@ -122,14 +123,14 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let scores = RunScores {
         name: experiment.name.clone(),
         method: experiment.pretrain.method.name().into(),
-        target: Some(target),
-        classes: experiment.data.classes(),
+        target,
+        classes: splits.classes.len() as u32,
         seed: experiment.seed,
         eval: experiment.data.eval(),
-        images: splits.eval.len(),
+        images: splits.eval.labels.len(),
         labels: experiment.probe.headline(),
-        poison: lab.plan.rates(),
-        net: net_asr(&clean.truth, &backdoored.patched, &clean.patched, target),
+        poison: lab.attack.plan.rates(),
+        net: Paired::of(&clean.truth, &backdoored.patched, &clean.patched, target),
         models: probed.into_iter().map(|(model, p)| (model.into(), p.scores)).collect(),
     };
     let mut text = serde_json::to_string_pretty(&scores)?;
@@ -144,7 +145,7 @@ fn probe_one(lab: &Lab, model: &str) -> Result<(LinearProbe, Probed), ProbeError
     let classes = splits.classes.len();
     let probe = LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device);
     let (clean, patched) = (read(CLEAN)?, read(PATCHED)?);
-    let target = Some(experiment.poison.target);
+    let target = lab.attack.target;
     let score = |predicted: &[u32]| Scores::of(&clean.labels, predicted, target);
     let predicted = probe.predict(&patched);
     let scores = BTreeMap::from([

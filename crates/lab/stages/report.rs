@@ -1,10 +1,7 @@
 //! Stage 5: `report.html`, `report.md` and the table on the terminal.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
 use serde_json::Value;
-use ssl_backdoor_data::Poisoned;
 
 use super::pretrain::metrics_file;
 use super::{BURN, Lab, probe};
@@ -31,15 +28,14 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
 
 fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
     let splits = &lab.splits;
-    let poisoned = Poisoned::new(splits.train.clone(), lab.plan.clone(), lab.train_poison.clone());
     let config = lab.experiment.to_toml()?;
     let sources = Sources {
         scores: &read_scores(lab)?,
         config: config.trim_end(),
         classes: &splits.classes,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
-        poisoned: (Arc::new(poisoned), &lab.plan),
-        evaluation: [splits.eval.clone(), lab.patched(&splits.eval)],
+        poisoned: (lab.poisoned_train(), &lab.attack.plan),
+        evaluation: [splits.prepared(&splits.eval), lab.patched(&splits.eval)],
         made_with: format!(
             "Made by ssl-backdoor {} with Burn {BURN} on {}.",
             env!("CARGO_PKG_VERSION"),

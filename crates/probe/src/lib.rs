@@ -20,4 +20,4 @@ pub use error::ProbeError;
 pub use features::{Features, extract};
 pub use interval::{paired_difference, wilson};
 pub use linear::{LinearProbe, ProbeConfig, ProbeKind, Protocol};
-pub use scores::{NetAsr, Scores, net_asr};
+pub use scores::{Paired, Scores};

@@ -45,28 +45,49 @@ impl Scores {
     }
 }
 
-/// The net ASR: that of the backdoored model minus that of its clean twin on the same patched
-/// non-target images, in percent points, with Newcombe's paired 95 % interval.
+/// The backdoored model against its clean twin on the same patched images, with Newcombe's paired 95 %
+/// intervals, in percent points.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct NetAsr {
-    /// The difference.
-    pub net_asr: f64,
+pub struct Paired {
+    /// ASR of the backdoored model minus that of its twin, over the non-target images; none without a
+    /// target.
+    pub net_asr: Option<f64>,
     /// Its interval.
-    pub net_asr_ci: [f64; 2],
+    pub net_asr_ci: Option<[f64; 2]>,
+    /// Accuracy of the twin minus that of the backdoored model, over all images: what an untargeted
+    /// attack takes away.
+    pub patched_drop: f64,
+    /// Its interval.
+    pub patched_drop_ci: [f64; 2],
 }
 
-/// Compares the two models' predictions on the same patched images.
-pub fn net_asr(truth: &[u32], backdoored: &[u32], clean: &[u32], target: u32) -> NetAsr {
-    // [positive in both, in the backdoored alone, in the clean alone, in neither]
-    let mut counts = [0usize; 4];
-    for ((&t, &b), &c) in truth.iter().zip(backdoored).zip(clean) {
-        if t != target {
-            counts[2 * usize::from(b != target) + usize::from(c != target)] += 1;
+impl Paired {
+    /// Compares the two models' predictions.
+    pub fn of(truth: &[u32], backdoored: &[u32], clean: &[u32], target: Option<u32>) -> Self {
+        let triples = || truth.iter().zip(backdoored).zip(clean).map(|((&t, &b), &c)| (t, b, c));
+        let net = target.map(|target| {
+            let others = triples().filter(|(t, _, _)| *t != target);
+            difference(others.map(|(_, b, c)| (b == target, c == target)))
+        });
+        let (patched_drop, patched_drop_ci) =
+            difference(triples().map(|(t, b, c)| (c == t, b == t)));
+        Self {
+            net_asr: net.map(|(net, _)| net),
+            net_asr_ci: net.map(|(_, interval)| interval),
+            patched_drop,
+            patched_drop_ci,
         }
     }
+}
+
+/// How much oftener the first of a pair holds than the second.
+fn difference(pairs: impl Iterator<Item = (bool, bool)>) -> (f64, [f64; 2]) {
+    // [both, the first alone, the second alone, neither]
+    let mut counts = [0usize; 4];
+    pairs.for_each(|(first, second)| counts[2 * usize::from(!first) + usize::from(!second)] += 1);
     let [both, first, second, neither] = counts;
     let (difference, low, high) = paired_difference(both, first, second, neither);
-    NetAsr { net_asr: 100.0 * difference, net_asr_ci: percent_interval((low, high)) }
+    (100.0 * difference, percent_interval((low, high)))
 }
 
 fn percent(k: usize, n: usize) -> f64 {
@@ -100,9 +121,20 @@ mod tests {
         let truth = [1, 1, 0, 0, 0, 0];
         let backdoored = [1, 1, 1, 1, 1, 0];
         let clean = [0, 0, 1, 0, 0, 0];
-        let net = net_asr(&truth, &backdoored, &clean, 1);
-        assert_eq!(net.net_asr, 50.0);
+        let paired = Paired::of(&truth, &backdoored, &clean, Some(1));
+        assert_eq!(paired.net_asr, Some(50.0));
         let (_, low, high) = paired_difference(1, 2, 0, 1);
-        assert_eq!(net.net_asr_ci, [100.0 * low, 100.0 * high]);
+        assert_eq!(paired.net_asr_ci, Some([100.0 * low, 100.0 * high]));
+        // All six count here: both models right once, the twin alone twice, the other alone twice.
+        assert_eq!(paired.patched_drop, 0.0);
+        let untargeted = Paired::of(&truth, &backdoored, &clean, None);
+        assert_eq!((untargeted.net_asr, untargeted.patched_drop), (None, 0.0));
+    }
+
+    #[test]
+    fn the_drop_is_what_the_twin_gets_right_and_the_other_does_not() {
+        let paired = Paired::of(&[0, 0, 1, 1], &[1, 1, 1, 0], &[0, 0, 1, 0], None);
+        assert_eq!(paired.patched_drop, 50.0);
+        assert!(paired.patched_drop_ci[0] < 50.0 && paired.patched_drop_ci[1] > 50.0);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::augment::{MocoViews, Views};
+use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_model::ResNet;
 
 use crate::PretrainError;
@@ -126,7 +126,7 @@ impl MethodConfig {
     /// The view chain, for views of `size` pixels.
     pub fn views(&self, size: u32, crop: (f64, f64), blur: bool) -> Arc<dyn Views> {
         match self {
-            Self::MocoV2 { .. } => Arc::new(MocoViews { size, crop, blur }),
+            Self::MocoV2 { .. } => Arc::new(ChainViews::moco(size, crop, blur)),
         }
     }
 }

@@ -71,7 +71,7 @@ impl Method for Moco {
     fn forward(&self, views: Vec<Tensor<4>>, progress: &Progress) -> Step {
         let mut views = views.into_iter();
         let (Some(first), Some(second)) = (views.next(), views.next()) else {
-            unreachable!("MocoViews makes two views")
+            unreachable!("ChainViews::moco makes two views")
         };
         let query = self.query.forward(first, self.bn_groups);
 

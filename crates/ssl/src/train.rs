@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::Views;
-use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, ViewLoader};
+use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
 use ssl_backdoor_model::ResNet;
 
 use crate::checkpoint::Checkpoints;
@@ -96,7 +96,8 @@ pub fn train<M: Method>(
         let batch = batch?;
         meter.waited += waiting.elapsed().as_secs_f64();
 
-        let views = batch.views.into_iter().map(|pixels| to_tensor(pixels, device)).collect();
+        let views = batch.views;
+        let views = views.into_iter().map(|pixels| to_tensor(pixels, device)).collect();
         method = method.before_step(&progress);
         let out = method.forward(views, &progress);
         let loss: f32 = out.loss.clone().into_scalar();
@@ -110,6 +111,7 @@ pub fn train<M: Method>(
         method = method.after_step(out.keys, &progress);
 
         meter.losses.push(loss);
+        meter.sightings.merge(&batch.sightings);
         bar.set_message(format!("loss {loss:.3}"));
         bar.inc(1);
         let done = step + 1;
@@ -153,23 +155,42 @@ struct Meter {
     since: Instant,
     waited: f64,
     losses: Vec<f32>,
+    sightings: Sightings,
 }
 
 impl Meter {
     fn new() -> Self {
-        Self { since: Instant::now(), waited: 0.0, losses: Vec::new() }
+        Self {
+            since: Instant::now(),
+            waited: 0.0,
+            losses: Vec::new(),
+            sightings: Sightings::default(),
+        }
     }
 
-    /// The epoch's line in `metrics.jsonl`: figures that the seed decides.
+    /// The epoch's line in `metrics.jsonl`: figures that the seed decides. Of the poisoned images:
+    /// `trigger_views` counts them by the number of views in which the trigger survives (first: in
+    /// none), `trigger_visible` is the mean visible share of its area, `trigger_covered` the mean share
+    /// of a view that it covers, `trigger_hidden` the share of its patches that MAE hides.
     fn epoch(&self, epoch: usize, step: usize, lr: f64) -> Map<String, Value> {
         let total: f64 = self.losses.iter().map(|&l| f64::from(l)).sum();
         let mean = total / self.losses.len().max(1) as f64;
-        Map::from_iter([
+        let mut line = Map::from_iter([
             ("epoch".into(), epoch.into()),
             ("step".into(), step.into()),
             ("loss".into(), mean.into()),
             ("lr".into(), lr.into()),
-        ])
+        ]);
+        let seen = &self.sightings;
+        if !seen.is_empty() {
+            line.insert("trigger_views".into(), seen.by_views.clone().into());
+            line.insert("trigger_visible".into(), seen.mean_visible().into());
+            line.insert("trigger_covered".into(), seen.mean_covered().into());
+        }
+        if let Some(hidden) = seen.hidden_share() {
+            line.insert("trigger_hidden".into(), hidden.into());
+        }
+        line
     }
 
     /// The epoch's line in `timing.jsonl`: figures of the machine.

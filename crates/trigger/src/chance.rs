@@ -42,6 +42,8 @@ pub enum Purpose {
     ProbeOrder = 14,
     /// The clean images a defender keeps.
     CleanPart = 15,
+    /// Which evaluation images are `dev` and which `test`, where the data set does not say.
+    Halves = 16,
 }
 
 /// The generator of the key (`seed`, `purpose`, `epoch`, `id`, `view`).

@@ -11,13 +11,21 @@ pub enum TriggerError {
         /// The id that was asked for.
         id: u32,
     },
-    /// A trigger of width 0, or wider than any image we handle.
-    #[error("poison.trigger.width = {width} is out of range: allowed are 1 to {max} pixels")]
-    Width {
-        /// The width that was asked for.
-        width: u32,
-        /// The largest width that is allowed.
-        max: u32,
+    /// A value that is out of range or contradicts another.
+    #[error("{key} = {value} is out of range: {allowed}")]
+    Range {
+        /// The key in the config.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// Not exactly one of the three ways to say how much is poisoned.
+    #[error("poison needs exactly one of rate, dataset_rate and count: {found}")]
+    Amount {
+        /// What was found.
+        found: String,
     },
     /// Bounds of a random placement that are no part of an image.
     #[error("{key} has min = {min}, max = {max}: allowed is 0 <= min < max <= 1")]
@@ -29,29 +37,23 @@ pub enum TriggerError {
         /// Upper bound, a fraction of the side.
         max: f64,
     },
-    /// A poison rate that is no fraction.
-    #[error("poison.rate = {rate} is out of range: allowed is 0 < rate <= 1 (of the target class)")]
-    Rate {
-        /// The rate that was asked for.
-        rate: f64,
-    },
     /// The target class does not exist.
-    #[error("poison.target = {target} does not exist: the data set has {classes} classes, allowed are 0 to {}", classes - 1)]
+    #[error("poison.target = {target} does not exist: {allowed}")]
     Target {
         /// The class that was asked for.
-        target: u32,
-        /// How many classes there are.
-        classes: u32,
+        target: String,
+        /// What there is.
+        allowed: String,
     },
-    /// A rate so small that no image would be poisoned.
-    #[error("poison.rate = {rate} of {of} images of class {target} poisons no image: raise it to at least {}", 1.0 / *of as f64)]
-    NothingPoisoned {
-        /// The rate that was asked for.
-        rate: f64,
-        /// Images of the target class.
-        of: usize,
-        /// The target class.
-        target: u32,
+    /// A trigger's picture or font cannot be read.
+    #[error("poison.trigger.{key}: {}: {reason}", path.display())]
+    Picture {
+        /// `path` or `font`.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
     },
     /// The ledger could not be written or read.
     #[error("{}: {reason}", path.display())]

@@ -13,24 +13,27 @@
 //! let poison = Poison { trigger, place: Place::Random { min: 0.25, max: 0.75 }, alpha: 0.0, seed: 1,
 //!     purpose: Purpose::TrainSpot };
 //! let mut photo = image::RgbImage::new(32, 32);
-//! let spot = poison.apply(7, &mut photo);
+//! let spot = poison.apply(7, &mut photo)[0];
 //! assert!(spot.x >= 8 && spot.x + spot.width <= 24);
 //! # Ok::<(), ssl_backdoor_trigger::TriggerError>(())
 //! ```
 
 pub mod chance;
+mod config;
 mod error;
 mod htba;
 mod ledger;
 mod place;
 mod plan;
 mod stamp;
+mod text;
 mod trigger;
 
+pub use config::{Attack, PoisonConfig, TargetClass};
 pub use error::TriggerError;
 pub use htba::{HTBA_IDS, HTBA_SIDE, htba, seeded};
-pub use ledger::{Ledger, LedgerRow, Rates, pixel_hash};
-pub use place::{Place, Spot};
-pub use plan::PoisonPlan;
+pub use ledger::{Ledger, LedgerHead, LedgerRow, Rates, pixel_hash};
+pub use place::{Corner, Place, Spot};
+pub use plan::{Amount, PoisonPlan};
 pub use stamp::{Poison, stamp};
 pub use trigger::{Trigger, TriggerConfig};

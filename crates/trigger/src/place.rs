@@ -18,7 +18,34 @@ pub enum Place {
         /// Upper bound as a fraction of the side, above `min`.
         max: f64,
     },
+    /// In the middle.
+    Center,
+    /// Nine copies, centred at a quarter, a half and three quarters of each side (the reference's
+    /// `multiple` mode).
+    Grid,
+    /// Flush with a corner.
+    Corner {
+        /// Which one.
+        which: Corner,
+    },
 }
+
+/// A corner of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Corner {
+    /// Top left.
+    TopLeft,
+    /// Top right.
+    TopRight,
+    /// Bottom left.
+    BottomLeft,
+    /// Bottom right.
+    BottomRight,
+}
+
+/// Centres of the grid's copies, as fractions of the side.
+const GRID: [f64; 3] = [0.25, 0.5, 0.75];
 
 impl Place {
     /// The paper's training bounds, the central half.
@@ -31,28 +58,57 @@ impl Place {
     /// # Errors
     /// [`TriggerError::Bounds`] unless 0 ≤ min < max ≤ 1.
     pub fn check(&self, key: &str) -> Result<(), TriggerError> {
-        let Self::Random { min, max } = *self;
-        if (0.0..1.0).contains(&min) && min < max && max <= 1.0 {
-            Ok(())
-        } else {
-            Err(TriggerError::Bounds { key: key.into(), min, max })
+        match *self {
+            Self::Random { min, max }
+                if !((0.0..1.0).contains(&min) && min < max && max <= 1.0) =>
+            {
+                Err(TriggerError::Bounds { key: key.into(), min, max })
+            }
+            _ => Ok(()),
         }
     }
 
-    /// The corner for a `patch` (width, height) on an image of `size` (width, height).
+    /// The boxes for a `patch` (width, height) on an image of `size` (width, height): one, or the nine
+    /// of a grid.
     ///
-    /// Where the bounds are too narrow for the patch it starts at the lower bound and may run off
+    /// Where random bounds are too narrow for the patch it starts at the lower bound and may run off
     /// the edge, as in the reference; [`stamp`](crate::stamp) clips it.
-    pub fn spot(&self, size: (u32, u32), patch: (u32, u32), rng: &mut ChaCha8Rng) -> Spot {
-        let Self::Random { min, max } = *self;
-        let mut along = |side: u32, patch: u32| {
-            let low = (f64::from(side) * min) as i64;
-            let high = (f64::from(side) * max - f64::from(patch)) as i64;
-            rng.random_range(low..=high.max(low)) as u32
-        };
-        let x = along(size.0, patch.0);
-        let y = along(size.1, patch.1);
-        Spot { x, y, width: patch.0, height: patch.1 }
+    pub fn spots(&self, size: (u32, u32), patch: (u32, u32), rng: &mut ChaCha8Rng) -> Vec<Spot> {
+        let spot = |x, y| Spot { x, y, width: patch.0, height: patch.1 };
+        let middle = |side: u32, patch: u32| side.saturating_sub(patch) / 2;
+        let end = |side: u32, patch: u32| side.saturating_sub(patch);
+        match *self {
+            Self::Random { min, max } => {
+                let mut along = |side: u32, patch: u32| {
+                    let low = (f64::from(side) * min) as i64;
+                    let high = (f64::from(side) * max - f64::from(patch)) as i64;
+                    rng.random_range(low..=high.max(low)) as u32
+                };
+                let x = along(size.0, patch.0);
+                vec![spot(x, along(size.1, patch.1))]
+            }
+            Self::Center => vec![spot(middle(size.0, patch.0), middle(size.1, patch.1))],
+            Self::Grid => {
+                // A corner left of or above the image is clamped to it.
+                let at = |side: u32, patch: u32, f: f64| {
+                    let centre = (f64::from(side) * f).trunc();
+                    (centre - f64::from(patch) / 2.0).max(0.0) as u32
+                };
+                let rows = GRID.map(|f| at(size.1, patch.1, f));
+                let columns = GRID.map(|f| at(size.0, patch.0, f));
+                rows.iter().flat_map(|&y| columns.map(|x| spot(x, y))).collect()
+            }
+            Self::Corner { which } => {
+                let (right, bottom) = match which {
+                    Corner::TopLeft => (false, false),
+                    Corner::TopRight => (true, false),
+                    Corner::BottomLeft => (false, true),
+                    Corner::BottomRight => (true, true),
+                };
+                let x = if right { end(size.0, patch.0) } else { 0 };
+                vec![spot(x, if bottom { end(size.1, patch.1) } else { 0 })]
+            }
+        }
     }
 }
 
@@ -74,24 +130,44 @@ mod tests {
     use super::*;
     use crate::chance::{self, Purpose};
 
+    fn spots(place: Place, size: (u32, u32), patch: (u32, u32), id: u64) -> Vec<(u32, u32)> {
+        let mut rng = chance::rng(1, Purpose::ValSpot, 0, id, 0);
+        place.spots(size, patch, &mut rng).iter().map(|s| (s.x, s.y)).collect()
+    }
+
     #[test]
     fn both_ends_of_the_bounds_are_reached_and_never_passed() {
         // Protocol 1.2: a 50 px patch on a 224 px validation image starts at 22 to 151.
         let (mut low, mut high) = (u32::MAX, 0);
         for id in 0..5000 {
-            let mut rng = chance::rng(1, Purpose::ValSpot, 0, id, 0);
-            let spot = Place::VAL.spot((224, 224), (50, 50), &mut rng);
-            low = low.min(spot.x.min(spot.y));
-            high = high.max(spot.x.max(spot.y));
+            let (x, y) = spots(Place::VAL, (224, 224), (50, 50), id)[0];
+            low = low.min(x.min(y));
+            high = high.max(x.max(y));
         }
         assert_eq!((low, high), (22, 151));
     }
 
     #[test]
     fn a_patch_too_wide_for_its_bounds_starts_at_the_lower_one() {
-        let mut rng = chance::rng(1, Purpose::TrainSpot, 0, 0, 0);
-        let spot = Place::TRAIN.spot((32, 32), (20, 20), &mut rng);
-        assert_eq!((spot.x, spot.y), (8, 8));
+        assert_eq!(spots(Place::TRAIN, (32, 32), (20, 20), 0), [(8, 8)]);
+    }
+
+    #[test]
+    fn fixed_places_by_hand() {
+        assert_eq!(spots(Place::Center, (101, 60), (50, 21), 0), [(25, 19)]);
+        let corner = |which| spots(Place::Corner { which }, (101, 60), (50, 21), 0)[0];
+        assert_eq!(corner(Corner::TopLeft), (0, 0));
+        assert_eq!(corner(Corner::TopRight), (51, 0));
+        assert_eq!(corner(Corner::BottomLeft), (0, 39));
+        assert_eq!(corner(Corner::BottomRight), (51, 39));
+        // Protocol 1.2: centres at int(0.25, 0.5, 0.75 of the side), corners at int(centre - w / 2).
+        let nine = spots(Place::Grid, (101, 60), (51, 20), 0);
+        let columns = [0, 24, 49];
+        let rows = [5, 20, 35];
+        let expected: Vec<_> = rows.iter().flat_map(|&y| columns.map(|x| (x, y))).collect();
+        assert_eq!(nine, expected);
+        // A patch larger than its image starts at the image's corner.
+        assert_eq!(spots(Place::Center, (10, 10), (20, 20), 0), [(0, 0)]);
     }
 
     #[test]
@@ -100,5 +176,6 @@ mod tests {
             assert!(Place::Random { min, max }.check("poison.place").is_err(), "{min} {max}");
         }
         assert!(Place::Random { min: 0.0, max: 1.0 }.check("poison.place").is_ok());
+        assert!(Place::Grid.check("poison.place").is_ok());
     }
 }

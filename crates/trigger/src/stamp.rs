@@ -8,18 +8,21 @@ use crate::{Place, Spot, Trigger};
 /// Blends `trigger` over `image` with its corner at `spot`; what runs off the edge is clipped.
 ///
 /// As in the reference (composite mode), `out = a·base + (1−a)·trigger` with
-/// `a = floor(255·alpha)/255`: `alpha` is the weight of the *base*, so 0 is an opaque trigger.
+/// `a = floor(255·alpha)/255`: `alpha` is the weight of the *base*, so 0 is an opaque trigger. Where
+/// the trigger itself is transparent, its weight shrinks by its own alpha.
 pub fn stamp(image: &mut RgbImage, trigger: &Trigger, spot: Spot, alpha: f64) {
     let a = (255.0 * alpha.clamp(0.0, 1.0)).floor() / 255.0;
     let (width, height) = image.dimensions();
     for (tx, ty, ink) in trigger.picture.enumerate_pixels() {
-        let (x, y) = (spot.x + tx, spot.y + ty);
+        let (x, y) = (spot.x.saturating_add(tx), spot.y.saturating_add(ty));
         if x >= width || y >= height {
             continue;
         }
+        let [ink @ .., opacity] = ink.0;
+        let weight = (1.0 - a) * f64::from(opacity) / 255.0;
         let base = image.get_pixel_mut(x, y);
-        for (b, &t) in base.0.iter_mut().zip(&ink.0) {
-            *b = (a * f64::from(*b) + (1.0 - a) * f64::from(t)).round() as u8;
+        for (b, t) in base.0.iter_mut().zip(ink) {
+            *b = ((1.0 - weight) * f64::from(*b) + weight * f64::from(t)).round() as u8;
         }
     }
 }
@@ -40,17 +43,17 @@ pub struct Poison {
 }
 
 impl Poison {
-    /// The place on image `id` of `size` (width, height): fixed per image, for every epoch.
-    pub fn spot(&self, id: u64, size: (u32, u32)) -> Spot {
+    /// The places on image `id` of `size` (width, height): fixed per image, for every epoch.
+    pub fn spots(&self, id: u64, size: (u32, u32)) -> Vec<Spot> {
         let mut rng = chance::rng(self.seed, self.purpose, 0, id, 0);
-        self.place.spot(size, self.trigger.picture.dimensions(), &mut rng)
+        self.place.spots(size, self.trigger.picture.dimensions(), &mut rng)
     }
 
     /// Pastes the trigger on image `id` and says where.
-    pub fn apply(&self, id: u64, image: &mut RgbImage) -> Spot {
-        let spot = self.spot(id, image.dimensions());
-        stamp(image, &self.trigger, spot, self.alpha);
-        spot
+    pub fn apply(&self, id: u64, image: &mut RgbImage) -> Vec<Spot> {
+        let spots = self.spots(id, image.dimensions());
+        spots.iter().for_each(|&spot| stamp(image, &self.trigger, spot, self.alpha));
+        spots
     }
 }
 
@@ -64,6 +67,11 @@ mod tests {
         TriggerConfig::Htba { id: 12, width: 8 }.build().unwrap()
     }
 
+    fn colour(trigger: &Trigger, x: u32, y: u32) -> Rgb<u8> {
+        let [r, g, b, _] = trigger.picture.get_pixel(x, y).0;
+        Rgb([r, g, b])
+    }
+
     #[test]
     fn only_the_box_changes_and_alpha_0_is_a_hard_paste() {
         let trigger = trigger();
@@ -72,8 +80,7 @@ mod tests {
         stamp(&mut image, &trigger, spot, 0.0);
         for (x, y, p) in image.enumerate_pixels() {
             let inside = (5..13).contains(&x) && (20..28).contains(&y);
-            let expected =
-                if inside { *trigger.picture.get_pixel(x - 5, y - 20) } else { Rgb([7, 7, 7]) };
+            let expected = if inside { colour(&trigger, x - 5, y - 20) } else { Rgb([7, 7, 7]) };
             assert_eq!(*p, expected, "at {x}, {y}");
         }
     }
@@ -85,10 +92,20 @@ mod tests {
         let spot = Spot { x: 0, y: 0, width: 8, height: 8 };
         stamp(&mut image, &trigger, spot, 0.5);
         let a = 127.0 / 255.0;
-        for (p, t) in image.get_pixel(3, 3).0.iter().zip(trigger.picture.get_pixel(3, 3).0) {
+        for (p, t) in image.get_pixel(3, 3).0.iter().zip(colour(&trigger, 3, 3).0) {
             let expected = a * 200.0 + (1.0 - a) * f64::from(t);
             assert!((f64::from(*p) - expected).abs() <= 0.5);
         }
+    }
+
+    #[test]
+    fn a_transparent_pixel_leaves_the_base() {
+        let mut trigger = trigger();
+        trigger.picture.get_pixel_mut(2, 2).0[3] = 0;
+        let mut image = RgbImage::from_pixel(32, 32, Rgb([9, 8, 7]));
+        stamp(&mut image, &trigger, Spot { x: 0, y: 0, width: 8, height: 8 }, 0.0);
+        assert_eq!(image.get_pixel(2, 2).0, [9, 8, 7]);
+        assert_eq!(*image.get_pixel(3, 2), colour(&trigger, 3, 2));
     }
 
     #[test]

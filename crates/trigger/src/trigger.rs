@@ -1,16 +1,18 @@
 //! A trigger: a small picture with a name, ready to be pasted.
 
+use std::path::{Path, PathBuf};
+
 use fast_image_resize as fir;
-use image::RgbImage;
+use image::{DynamicImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
 
-use crate::{TriggerError, htba};
+use crate::{TriggerError, htba, text};
 
 /// The widest trigger that can be asked for, in pixels.
 const MAX_WIDTH: u32 = 4096;
 
 /// How a trigger is made; the `poison.trigger` table of a config. One arm per kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TriggerConfig {
     /// One of the paper's ten triggers, `id` 10 to 19.
@@ -27,28 +29,87 @@ pub enum TriggerConfig {
         /// Width in pixels; the height keeps the aspect.
         width: u32,
     },
+    /// An image file (PNG or JPEG), its alpha channel respected.
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// Width in pixels; the height keeps the aspect.
+        width: u32,
+    },
+    /// A square of one colour.
+    Solid {
+        /// Red, green and blue, 0 to 255.
+        color: [u8; 3],
+        /// Side in pixels.
+        width: u32,
+    },
+    /// A line of text.
+    Text {
+        /// What it says.
+        text: String,
+        /// Height of the font in pixels.
+        size: f32,
+        /// A TrueType or OpenType font; absent = DejaVu Sans Mono Bold.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        font: Option<PathBuf>,
+        /// Red, green and blue, 0 to 255; absent = black.
+        #[serde(default)]
+        color: [u8; 3],
+        /// Opacity of the letters, 0 to 1; absent = ½, as in the reference (protocol 1.3).
+        #[serde(default = "half")]
+        opacity: f32,
+    },
+}
+
+fn half() -> f32 {
+    0.5
 }
 
 impl TriggerConfig {
-    /// Draws the trigger and resizes it to its width with the antialiased bicubic filter of PIL.
+    /// Makes the trigger at its width; pictures are resized with the antialiased bicubic filter of PIL.
     ///
     /// # Errors
-    /// An unknown id, or a width outside 1 to 4096.
+    /// An unknown id, a width outside 1 to 4096, a file that cannot be read, a text without letters.
     pub fn build(&self) -> Result<Trigger, TriggerError> {
-        let (picture, width, name) = match *self {
-            Self::Htba { id, width } => (htba::htba(id)?, width, format!("htba-{id}")),
-            Self::Seeded { seed, width } => (htba::seeded(seed), width, format!("seeded-{seed}")),
-        };
-        if !(1..=MAX_WIDTH).contains(&width) {
-            return Err(TriggerError::Width { width, max: MAX_WIDTH });
+        if let Some(width) = self.width().filter(|width| !(1..=MAX_WIDTH).contains(width)) {
+            return Err(TriggerError::Range {
+                key: "poison.trigger.width",
+                value: width.to_string(),
+                allowed: format!("allowed are 1 to {MAX_WIDTH} pixels"),
+            });
         }
-        Ok(Trigger { picture: resize(&picture, width), name })
+        let opaque = |image| DynamicImage::ImageRgb8(image).to_rgba8();
+        let (picture, name) = match self {
+            Self::Htba { id, width } => {
+                (resize(&opaque(htba::htba(*id)?), *width), format!("htba-{id}"))
+            }
+            Self::Seeded { seed, width } => {
+                (resize(&opaque(htba::seeded(*seed)), *width), format!("seeded-{seed}"))
+            }
+            Self::Image { path, width } => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                (resize(&read(path)?, *width), format!("image-{stem}"))
+            }
+            Self::Solid { color: [r, g, b], width } => (
+                RgbaImage::from_pixel(*width, *width, Rgba([*r, *g, *b, 255])),
+                format!("solid-{r:02x}{g:02x}{b:02x}"),
+            ),
+            Self::Text { text, size, font, color, opacity } => {
+                let picture = text::draw(text, *size, font.as_deref(), *color, *opacity)?;
+                (picture, format!("text-{text}"))
+            }
+        };
+        Ok(Trigger { picture, name })
     }
 
-    /// The width in pixels.
-    pub fn width(&self) -> u32 {
+    /// The width in pixels, if the config says one.
+    fn width(&self) -> Option<u32> {
         match *self {
-            Self::Htba { width, .. } | Self::Seeded { width, .. } => width,
+            Self::Htba { width, .. }
+            | Self::Seeded { width, .. }
+            | Self::Image { width, .. }
+            | Self::Solid { width, .. } => Some(width),
+            Self::Text { .. } => None,
         }
     }
 }
@@ -56,23 +117,41 @@ impl TriggerConfig {
 /// A trigger at the size it is pasted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
-    /// The pixels, `width` × `height`.
-    pub picture: RgbImage,
+    /// The pixels, `width` × `height`, with their opacity.
+    pub picture: RgbaImage,
     /// Its name in ledgers and reports, for example `htba-10`.
     pub name: String,
 }
 
+impl Trigger {
+    /// BLAKE3 of the picture's size and pixels, in hexadecimal.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.picture.width().to_le_bytes());
+        hasher.update(self.picture.as_raw());
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
+    let wrong = |reason: String| TriggerError::Picture { key: "path", path: path.into(), reason };
+    let reader = image::ImageReader::open(path).map_err(|e| wrong(e.to_string()))?;
+    let reader = reader.with_guessed_format().map_err(|e| wrong(e.to_string()))?;
+    Ok(reader.decode().map_err(|e| wrong(format!("no image: {e}")))?.to_rgba8())
+}
+
 /// Resizes to `width`, height `int(height * width / width0)` as the reference does. CatmullRom of
-/// fast_image_resize is the cubic with a = −0.5 and, like PIL, widens when it shrinks.
-fn resize(picture: &RgbImage, width: u32) -> RgbImage {
+/// fast_image_resize is the cubic with a = −0.5 and, like PIL, widens when it shrinks; colours are
+/// weighted by their alpha.
+fn resize(picture: &RgbaImage, width: u32) -> RgbaImage {
     let (w0, h0) = picture.dimensions();
-    let height = (h0 * width / w0).max(1);
-    let mut out = RgbImage::new(width, height);
+    let height = (u64::from(h0) * u64::from(width) / u64::from(w0)).clamp(1, MAX_WIDTH.into());
+    let mut out = RgbaImage::new(width, height as u32);
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom));
     fir::Resizer::new()
         .resize(picture, &mut out, &options)
-        .unwrap_or_else(|e| unreachable!("two RGB images of non-zero size: {e}"));
+        .unwrap_or_else(|e| unreachable!("two RGBA images of non-zero size: {e}"));
     out
 }
 
@@ -105,9 +184,10 @@ mod tests {
                 assert!((mean - expected).abs() <= 0.05, "trigger {id} channel {channel}: {mean}");
             }
             let small = TriggerConfig::Htba { id, width: 50 }.build().unwrap().picture;
-            let sum: u64 = small.as_raw().iter().map(|&b| u64::from(b)).sum();
+            let sum: u64 = small.pixels().flat_map(|p| &p.0[..3]).map(|&b| u64::from(b)).sum();
             // One level per byte would be 7,500; the two fixed-point filters agree far better.
             assert!(sum.abs_diff(sum50) <= 750, "trigger {id}: {sum} against {sum50}");
+            assert!(small.pixels().all(|p| p[3] == 255));
         }
     }
 
@@ -121,7 +201,24 @@ mod tests {
     fn widths_and_ids_are_checked() {
         assert!(TriggerConfig::Htba { id: 9, width: 8 }.build().is_err());
         assert!(TriggerConfig::Htba { id: 10, width: 0 }.build().is_err());
+        assert!(TriggerConfig::Solid { color: [0; 3], width: 5000 }.build().is_err());
         let one = TriggerConfig::Htba { id: 10, width: 1 }.build().unwrap();
         assert_eq!(one.picture.dimensions(), (1, 1));
+    }
+
+    #[test]
+    fn an_image_file_keeps_its_aspect_and_alpha() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mark.png");
+        let half = |x, _| Rgba([200, 10, 10, if x < 20 { 255 } else { 0 }]);
+        RgbaImage::from_fn(40, 31, half).save(&path).unwrap();
+        let trigger = TriggerConfig::Image { path: path.clone(), width: 20 }.build().unwrap();
+        // int(31 · 20 / 40) = 15.
+        assert_eq!((trigger.picture.dimensions(), trigger.name.as_str()), ((20, 15), "image-mark"));
+        assert_eq!(trigger.picture.get_pixel(2, 7).0, [200, 10, 10, 255]);
+        assert_eq!(trigger.picture.get_pixel(17, 7).0[3], 0);
+        std::fs::write(&path, "no picture").unwrap();
+        let error = TriggerConfig::Image { path, width: 20 }.build().unwrap_err().to_string();
+        assert!(error.contains("mark.png"), "{error}");
     }
 }

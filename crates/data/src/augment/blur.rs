@@ -1,5 +1,7 @@
 //! Separable Gaussian blur.
 
+use pulp::Arch;
+
 /// Blurs a planar image `[3, height, width]` by a Gaussian of `sigma` pixels, borders mirrored
 /// without repeating the edge (torchvision's padding), cut off at three sigma.
 ///
@@ -18,26 +20,42 @@ pub fn gaussian_blur(
     let total: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|k| *k /= total);
 
-    scratch.resize(width * height, 0.0);
-    for plane in image.chunks_exact_mut(width * height) {
-        for (row, out) in plane.chunks_exact(width).zip(scratch.chunks_exact_mut(width)) {
-            for (x, v) in out.iter_mut().enumerate() {
-                *v = (0..kernel.len()).map(|k| kernel[k] * row[mirror(x + k, radius, width)]).sum();
+    // A plane between the passes, and one mirrored row.
+    let padded = width + 2 * radius;
+    scratch.resize(width * height + padded, 0.0);
+    let (between, row) = scratch.split_at_mut(width * height);
+    Arch::new().dispatch(|| {
+        for plane in image.chunks_exact_mut(width * height) {
+            for (from, to) in plane.chunks_exact(width).zip(between.chunks_exact_mut(width)) {
+                row[radius..radius + width].copy_from_slice(from);
+                for x in (0..radius).chain(radius + width..padded) {
+                    row[x] = from[mirror(x, radius, width)];
+                }
+                add_weighted(&kernel, |k| &row[k..k + width], to);
+            }
+            for (y, to) in plane.chunks_exact_mut(width).enumerate() {
+                let source = |k| &between[mirror(y + k, radius, height) * width..][..width];
+                add_weighted(&kernel, source, to);
             }
         }
-        for (y, row) in plane.chunks_exact_mut(width).enumerate() {
-            row.fill(0.0);
-            for (k, weight) in kernel.iter().enumerate() {
-                let from = mirror(y + k, radius, height) * width;
-                let source = &scratch[from..from + width];
-                row.iter_mut().zip(source).for_each(|(v, s)| *v += weight * s);
-            }
-        }
+    });
+}
+
+/// Sets `to` to the sum of `row(k)` times `kernel[k]`, in the order of k.
+#[inline(always)]
+fn add_weighted<'a>(kernel: &[f32], row: impl Fn(usize) -> &'a [f32], to: &mut [f32]) {
+    to.fill(0.0);
+    for (k, weight) in kernel.iter().enumerate() {
+        to.iter_mut().zip(row(k)).for_each(|(v, s)| *v += weight * s);
     }
 }
 
 /// Position `at − radius`, mirrored into 0 to n − 1.
+#[inline(always)]
 fn mirror(at: usize, radius: usize, n: usize) -> usize {
+    if (radius..radius + n).contains(&at) {
+        return at - radius;
+    }
     if n == 1 {
         return 0;
     }
@@ -68,5 +86,6 @@ mod tests {
         let seen: Vec<usize> = (0..9).map(|at| mirror(at, 3, 3)).collect();
         assert_eq!(seen, [1, 2, 1, 0, 1, 2, 1, 0, 1]);
         assert_eq!(mirror(5, 2, 1), 0);
+        assert_eq!((mirror(0, 2, 1), mirror(2, 2, 1)), (0, 0));
     }
 }

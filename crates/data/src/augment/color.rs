@@ -1,6 +1,8 @@
 //! Colour operations on planar images `[3, pixels]` in 0 to 1, with torchvision's tensor semantics:
 //! each blends with a reference and clamps.
 
+use pulp::Arch;
+
 /// Weights of red, green and blue in grey (ITU-R 601, torchvision's four digits).
 const GREY: [f32; 3] = [0.2989, 0.587, 0.114];
 
@@ -17,66 +19,100 @@ fn grey(r: f32, g: f32, b: f32) -> f32 {
 
 /// Multiplies by `factor` (1 = unchanged) and clamps.
 pub fn adjust_brightness(image: &mut [f32], factor: f32) {
-    for v in image {
-        *v = (*v * factor).clamp(0.0, 1.0);
-    }
+    Arch::new().dispatch(|| {
+        for v in image {
+            *v = (*v * factor).clamp(0.0, 1.0);
+        }
+    });
 }
 
 /// Moves every value away from (or towards) the mean grey of the whole image by `factor`.
 pub fn adjust_contrast(image: &mut [f32], factor: f32) {
-    let (r, g, b) = planes(image);
-    let total: f32 = r.iter().zip(g.iter()).zip(b.iter()).map(|((r, g), b)| grey(*r, *g, *b)).sum();
-    let base = (1.0 - factor) * total / r.len().max(1) as f32;
-    for v in image {
-        *v = (*v * factor + base).clamp(0.0, 1.0);
-    }
+    Arch::new().dispatch(|| {
+        let (r, g, b) = planes(image);
+        let pixels = r.iter().zip(g.iter()).zip(b.iter());
+        let total: f32 = pixels.map(|((r, g), b)| grey(*r, *g, *b)).sum();
+        let base = (1.0 - factor) * total / r.len().max(1) as f32;
+        for v in image {
+            *v = (*v * factor + base).clamp(0.0, 1.0);
+        }
+    });
 }
 
 /// Moves every pixel away from (or towards) its own grey by `factor`.
 pub fn adjust_saturation(image: &mut [f32], factor: f32) {
-    let (r, g, b) = planes(image);
-    for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-        let base = (1.0 - factor) * grey(*r, *g, *b);
-        for v in [r, g, b] {
-            *v = (*v * factor + base).clamp(0.0, 1.0);
+    Arch::new().dispatch(|| {
+        let (r, g, b) = planes(image);
+        for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+            let base = (1.0 - factor) * grey(*r, *g, *b);
+            for v in [r, g, b] {
+                *v = (*v * factor + base).clamp(0.0, 1.0);
+            }
         }
-    }
+    });
 }
 
 /// Replaces every pixel by its grey.
 pub fn grayscale(image: &mut [f32]) {
-    let (r, g, b) = planes(image);
-    for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-        let v = grey(*r, *g, *b);
-        (*r, *g, *b) = (v, v, v);
-    }
+    Arch::new().dispatch(|| {
+        let (r, g, b) = planes(image);
+        for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+            let v = grey(*r, *g, *b);
+            (*r, *g, *b) = (v, v, v);
+        }
+    });
 }
 
 /// Turns the hue by `shift` of a full circle (−0.5 to 0.5), through HSV.
 pub fn adjust_hue(image: &mut [f32], shift: f32) {
-    let (r, g, b) = planes(image);
-    for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-        let (high, low) = (r.max(*g).max(*b), r.min(*g).min(*b));
-        let chroma = high - low;
-        if chroma == 0.0 {
-            continue;
+    Arch::new().dispatch(|| {
+        let (r, g, b) = planes(image);
+        for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+            (*r, *g, *b) = turn_hue(*r, *g, *b, shift);
         }
-        // Hue in sixths of the circle, from the channel that leads.
-        let hue = if high == *r {
-            (*g - *b) / chroma
-        } else if high == *g {
-            2.0 + (*b - *r) / chroma
-        } else {
-            4.0 + (*r - *g) / chroma
-        };
-        let hue = (hue + 6.0 * shift).rem_euclid(6.0);
-        // Each channel is a trapezoid of the hue between low and high.
-        let channel = |offset: f32| {
-            let k = (offset + hue) % 6.0;
-            high - chroma * k.min(4.0 - k).clamp(0.0, 1.0)
-        };
-        (*r, *g, *b) = (channel(5.0), channel(3.0), channel(1.0));
-    }
+    });
+}
+
+/// Selections only, no branches: the loop around it runs on vectors. Grey pixels have no hue and stay.
+#[inline(always)]
+fn turn_hue(r: f32, g: f32, b: f32, shift: f32) -> (f32, f32, f32) {
+    let (high, low) = (r.max(g).max(b), r.min(g).min(b));
+    let chroma = high - low;
+    // Hue in sixths of the circle, from the channel that leads.
+    let (sixth, lead) = if high == r {
+        (0.0, g - b)
+    } else if high == g {
+        (2.0, b - r)
+    } else {
+        (4.0, r - g)
+    };
+    let hue = sixth + lead / if chroma == 0.0 { 1.0 } else { chroma } + 6.0 * shift;
+    let hue = hue + if hue < 0.0 { 6.0 } else { 0.0 } - if hue >= 6.0 { 6.0 } else { 0.0 };
+    // Each channel is a trapezoid of the hue between low and high.
+    let channel = |offset: f32| {
+        let k = offset + hue;
+        let k = k - if k >= 6.0 { 6.0 } else { 0.0 };
+        high - chroma * k.min(4.0 - k).clamp(0.0, 1.0)
+    };
+    (channel(5.0), channel(3.0), channel(1.0))
+}
+
+/// The projection of the reference's Jigsaw (protocol 2.4): I − a·aᵀ/6 with a = (−1, 2, −1), which
+/// removes what chromatic aberration would give away.
+const PROJECTION: [[f32; 3]; 3] = [
+    [5.0 / 6.0, 1.0 / 3.0, -1.0 / 6.0],
+    [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0],
+    [-1.0 / 6.0, 1.0 / 3.0, 5.0 / 6.0],
+];
+
+/// Projects every pixel along the green-magenta axis; not clamped.
+pub fn project_color(image: &mut [f32]) {
+    Arch::new().dispatch(|| {
+        let (r, g, b) = planes(image);
+        for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+            [*r, *g, *b] = PROJECTION.map(|[x, y, z]| x * *r + y * *g + z * *b);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -107,6 +143,16 @@ mod tests {
         near(&image, &[0.4, 0.9, 0.2]);
         adjust_hue(&mut image, -1.0 / 3.0);
         near(&image, &[0.9, 0.2, 0.4]);
+    }
+
+    #[test]
+    fn the_projection_removes_its_axis_and_keeps_what_is_across() {
+        let mut image = [-1.0, 2.0, -1.0];
+        project_color(&mut image);
+        near(&image, &[0.0; 3]);
+        let mut image = [0.4, 0.4, 0.4];
+        project_color(&mut image);
+        near(&image, &[0.4; 3]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! RandomResizedCrop: the box, and the crop with an antialiased bilinear resize.
+//! Crops and resizes: the box of RandomResizedCrop, and antialiased resizing on bytes as PIL does it.
 
 use fast_image_resize as fir;
 use image::RgbImage;
 use rand::RngExt;
 use ssl_backdoor_trigger::chance::ChaCha8Rng;
+
+use super::Geometry;
 
 /// Ratio of width to height, as in torchvision.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
@@ -52,22 +54,112 @@ pub fn random_resized_crop_box(
     CropBox { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
 }
 
-/// Cuts `crop` out of `image` and resizes it to `out`, bilinear with antialiasing like PIL. Only
-/// pixels inside the crop are read.
+/// How pixels are interpolated; both widen when they shrink (antialiasing), as in PIL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// The triangle; torchvision's default.
+    #[default]
+    Bilinear,
+    /// Keys' cubic with a = −0.5 (BYOL and MAE).
+    Bicubic,
+}
+
+impl Filter {
+    fn options(self) -> fir::ResizeOptions {
+        fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(match self {
+            Self::Bilinear => fir::FilterType::Bilinear,
+            Self::Bicubic => fir::FilterType::CatmullRom,
+        }))
+    }
+}
+
+/// Cuts `crop` out of `image` and resizes it to `out`. Only pixels inside the crop are read, as when
+/// one crops first.
 pub(crate) fn crop_resize(
     image: &RgbImage,
     crop: CropBox,
+    filter: Filter,
     resizer: &mut fir::Resizer,
     out: &mut RgbImage,
 ) {
-    let options = fir::ResizeOptions::new()
-        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
     let CropBox { x, y, width, height } = crop;
     let view = fir::images::CroppedImage::new(image, x, y, width, height)
         .unwrap_or_else(|e| unreachable!("the box lies inside the image: {e}"));
     resizer
-        .resize(&view, out, &options)
+        .resize(&view, out, &filter.options())
         .unwrap_or_else(|e| unreachable!("two RGB images of non-zero size: {e}"));
+}
+
+/// Size of an image whose shorter side is resized to `shorter`; the longer one is truncated, as in
+/// torchvision's `Resize`.
+pub fn resized((width, height): (u32, u32), shorter: u32) -> (u32, u32) {
+    let long = |long: u32, short: u32| {
+        (u64::from(shorter) * u64::from(long) / u64::from(short.max(1))).min(u32::MAX.into()) as u32
+    };
+    if width <= height { (shorter, long(height, width)) } else { (long(width, height), shorter) }
+}
+
+/// The part of `image` (size `from`) that becomes the box at `corner` of side `side` once the shorter
+/// side of the image is `shorter`.
+fn part_of_resized(from: (u32, u32), shorter: u32, corner: [u32; 2], side: u32) -> Geometry {
+    let to = resized(from, shorter);
+    let scale = [f64::from(from.0) / f64::from(to.0), f64::from(from.1) / f64::from(to.1)];
+    Geometry {
+        corner: [f64::from(corner[0]) * scale[0], f64::from(corner[1]) * scale[1]],
+        extent: scale.map(|s| s * f64::from(side)),
+        ..Geometry::default()
+    }
+}
+
+/// Resizes the shorter side to `shorter` and cuts out the square `out` at `corner`, in one pass: what
+/// is cut off is never made.
+pub(crate) fn resize_crop(
+    image: &RgbImage,
+    shorter: u32,
+    corner: [u32; 2],
+    resizer: &mut fir::Resizer,
+    out: &mut RgbImage,
+) -> Geometry {
+    let part = part_of_resized(image.dimensions(), shorter, corner, out.width());
+    let Geometry { corner: [x, y], extent: [width, height], .. } = part;
+    // The last pixel's edge may lie a rounding error past the image's.
+    let width = width.min(f64::from(image.width()) - x);
+    let height = height.min(f64::from(image.height()) - y);
+    resizer
+        .resize(image, out, &Filter::Bilinear.options().crop(x, y, width, height))
+        .unwrap_or_else(|e| unreachable!("the part lies inside the image: {e}"));
+    part
+}
+
+/// The side that the shorter side of an image gets before its centre of `size` is cut out: 256 for 224
+/// (protocol 1.2).
+pub fn shorter_side(size: u32) -> u32 {
+    (u64::from(size) * 256).div_ceil(224) as u32
+}
+
+/// Resize and CenterCrop, as evaluation images are prepared: the shorter side to [`shorter_side`], then
+/// the central square of `size`. An image of that size already is left as it is.
+pub fn resize_center_crop(image: RgbImage, size: u32) -> RgbImage {
+    if image.dimensions() == (size, size) {
+        return image;
+    }
+    let shorter = shorter_side(size);
+    let (width, height) = resized(image.dimensions(), shorter);
+    // Python's round: halves go to the even side.
+    let offset = |side: u32| (f64::from(side.saturating_sub(size)) / 2.0).round_ties_even() as u32;
+    let mut out = RgbImage::new(size, size);
+    let corner = [offset(width), offset(height)];
+    resize_crop(&image, shorter, corner, &mut fir::Resizer::new(), &mut out);
+    out
+}
+
+/// Resizes the whole image so that its shorter side is `shorter`.
+pub fn resize_shorter(image: &RgbImage, shorter: u32) -> RgbImage {
+    let (width, height) = resized(image.dimensions(), shorter);
+    let mut out = RgbImage::new(width, height);
+    let all = CropBox { x: 0, y: 0, width: image.width(), height: image.height() };
+    crop_resize(image, all, Filter::Bilinear, &mut fir::Resizer::new(), &mut out);
+    out
 }
 
 #[cfg(test)]
@@ -105,7 +197,7 @@ mod tests {
         let image = RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 3]));
         let crop = CropBox { x: 2, y: 1, width: 4, height: 4 };
         let mut out = RgbImage::new(4, 4);
-        crop_resize(&image, crop, &mut fir::Resizer::new(), &mut out);
+        crop_resize(&image, crop, Filter::Bilinear, &mut fir::Resizer::new(), &mut out);
         assert_eq!(out, image::imageops::crop_imm(&image, 2, 1, 4, 4).to_image());
     }
 }

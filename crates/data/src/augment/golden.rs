@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::blur::gaussian_blur;
 use super::color;
-use super::crop::{CropBox, crop_resize};
+use super::crop::{CropBox, Filter, crop_resize};
 use super::views::to_planes;
 
 #[derive(Deserialize)]
@@ -71,7 +71,7 @@ fn resized_crops_are_those_of_pil() {
     for Crop { r#box: [x, y, width, height], size, pixels } in golden().crops {
         let crop = CropBox { x, y, width, height };
         let mut out = RgbImage::new(size, size);
-        crop_resize(&image, crop, &mut resizer, &mut out);
+        crop_resize(&image, crop, Filter::Bilinear, &mut resizer, &mut out);
         for (i, (a, b)) in out.as_raw().iter().zip(&pixels).enumerate() {
             // Both round twice, each with fixed-point weights of its own.
             assert!(a.abs_diff(*b) <= 1, "{crop:?} to {size}, byte {i}: {a}, PIL {b}");

@@ -1,17 +1,33 @@
-//! The small set of operations that all view chains are made of, and the chains themselves.
+//! The small set of operations that all view chains are made of, and the chains of the six methods.
 //!
 //! Crops are resized on bytes as PIL does; everything after works on planar `f32` images
-//! `[3, height, width]` in 0 to 1, with torchvision's tensor semantics.
+//! `[3, height, width]` in 0 to 1, with torchvision's tensor semantics. Every view also says where it
+//! looks ([`Geometry`]), so that a trigger can be followed into it.
 
 mod blur;
+mod chain;
 mod color;
 mod crop;
+mod geometry;
 #[cfg(test)]
 mod golden;
+mod jigsaw;
+mod mae;
+mod rotnet;
 mod views;
 
 pub use blur::gaussian_blur;
-pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale};
-pub use crop::{CropBox, random_resized_crop_box};
+pub use chain::{Chain, ChainViews};
+pub use color::{
+    adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
+};
+pub use crop::{
+    CropBox, Filter, random_resized_crop_box, resize_center_crop, resize_shorter, resized,
+    shorter_side,
+};
+pub use geometry::Geometry;
+pub use jigsaw::JigsawViews;
+pub use mae::MaeViews;
+pub use rotnet::RotNetViews;
 pub(crate) use views::to_planes;
-pub use views::{MEAN, MocoViews, STD, Scratch, Views, WeakViews, normalize};
+pub use views::{MEAN, STD, Scratch, ViewKey, Views, normalize};

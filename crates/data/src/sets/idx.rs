@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
+use super::format;
 use crate::DataError;
 
 /// Images or labels of an IDX file.
@@ -46,11 +47,8 @@ pub(crate) fn read(path: &Path, rank: usize) -> Result<Idx, DataError> {
     parse(&raw, rank).map_err(|reason| format(path, reason))
 }
 
-fn format(path: &Path, reason: String) -> DataError {
-    DataError::Format { path: path.into(), reason }
-}
-
-fn parse(raw: &[u8], rank: usize) -> Result<Idx, String> {
+/// Reads an IDX file's bytes.
+pub(crate) fn parse(raw: &[u8], rank: usize) -> Result<Idx, String> {
     let header = 4 + 4 * rank;
     if raw.len() < header {
         return Err(format!("truncated: {} bytes, an IDX header has {header}", raw.len()));

@@ -54,7 +54,7 @@ pub(crate) fn draw_set(size: u32, per_class: u32, seed: u64, split: Split) -> Ve
             let id = (split as u64) << 32 | index;
             let label = (index % classes) as u32;
             let mut rng = chance::rng(seed, Purpose::Draw, 0, id, 0);
-            Sample { id, image: draw(label, size, &mut rng), label }
+            Sample::new(id, draw(label, size, &mut rng), label)
         })
         .collect()
 }

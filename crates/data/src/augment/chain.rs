@@ -1,0 +1,221 @@
+//! The chain of random operations that most views are made by, and the sets of such views.
+
+use image::RgbImage;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use ssl_backdoor_trigger::chance::ChaCha8Rng;
+
+use super::views::{normalize, to_planes};
+use super::{Filter, Geometry, Scratch, ViewKey, Views, blur, color, crop};
+
+const JITTER: f32 = 0.4;
+const JITTER_HUE: f32 = 0.1;
+/// Standard deviations of the blur, in pixels.
+const SIGMA: std::ops::Range<f32> = 0.1..2.0;
+
+/// RandomResizedCrop, ColorJitter(0.4, 0.4, 0.4, 0.1), grey, Gaussian blur σ U(0.1, 2), flip with
+/// probability ½, normalise: in this order, each with its probability (0 = never).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chain {
+    /// Side of the view in pixels.
+    pub size: u32,
+    /// Share of the image's area that the crop takes, low and high.
+    pub crop: (f64, f64),
+    /// Interpolation of the crop.
+    pub filter: Filter,
+    /// Probability of the colour jitter.
+    pub jitter: f64,
+    /// Probability of grey.
+    pub grey: f64,
+    /// Probability of blur; 0 at small sizes (≤ 64 px), where σ 2 would leave nothing to see.
+    pub blur: f64,
+}
+
+impl Chain {
+    /// Crop and flip: CompReSS, the target of MSF, RotNet before it turns (protocol 2.3, 2.5, 5).
+    pub fn weak(size: u32, crop: (f64, f64)) -> Self {
+        Self { size, crop, filter: Filter::Bilinear, jitter: 0.0, grey: 0.0, blur: 0.0 }
+    }
+
+    /// MoCo v2's view (protocol 2.1), also MSF's query.
+    pub fn moco(size: u32, crop: (f64, f64), blur: bool) -> Self {
+        let blur = if blur { 0.5 } else { 0.0 };
+        Self { jitter: 0.8, grey: 0.2, blur, ..Self::weak(size, crop) }
+    }
+
+    /// BYOL's view (protocol 2.2).
+    pub fn byol(size: u32, crop: (f64, f64), blur: bool) -> Self {
+        Self { filter: Filter::Bicubic, grey: 0.1, ..Self::moco(size, crop, blur) }
+    }
+
+    /// Writes one view to `out`, `[3, size, size]`, and says where it looks.
+    pub(super) fn view(
+        &self,
+        image: &RgbImage,
+        rng: &mut ChaCha8Rng,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) -> Geometry {
+        let side = self.size as usize;
+        let crop_box = crop::random_resized_crop_box(image.dimensions(), self.crop, rng);
+        scratch.square(self.size);
+        let Scratch { resizer, bytes, .. } = scratch;
+        crop::crop_resize(image, crop_box, self.filter, resizer, bytes);
+        to_planes(bytes, out);
+        let happens = |p: f64, rng: &mut ChaCha8Rng| p > 0.0 && rng.random_bool(p);
+        if happens(self.jitter, rng) {
+            color_jitter(out, rng);
+        }
+        if happens(self.grey, rng) {
+            color::grayscale(out);
+        }
+        if happens(self.blur, rng) {
+            let sigma = rng.random_range(SIGMA);
+            blur::gaussian_blur(out, side, side, sigma, &mut scratch.blur);
+        }
+        let flip = rng.random_bool(0.5);
+        if flip {
+            out.chunks_exact_mut(side).for_each(<[f32]>::reverse);
+        }
+        normalize(out);
+        Geometry { flip, ..crop_box.into() }
+    }
+}
+
+/// The four operations of torchvision's ColorJitter(0.4, 0.4, 0.4, 0.1) in a random order.
+fn color_jitter(image: &mut [f32], rng: &mut ChaCha8Rng) {
+    let factor = 1.0 - JITTER..=1.0 + JITTER;
+    let (brightness, contrast, saturation) = (
+        rng.random_range(factor.clone()),
+        rng.random_range(factor.clone()),
+        rng.random_range(factor),
+    );
+    let hue = rng.random_range(-JITTER_HUE..=JITTER_HUE);
+    let mut order = [0, 1, 2, 3];
+    order.shuffle(rng);
+    for op in order {
+        match op {
+            0 => color::adjust_brightness(image, brightness),
+            1 => color::adjust_contrast(image, contrast),
+            2 => color::adjust_saturation(image, saturation),
+            _ => color::adjust_hue(image, hue),
+        }
+    }
+}
+
+/// One view per chain, all of the same size: MoCo v2 and BYOL take two of theirs, MSF a query and a
+/// weak target, CompReSS one weak view.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChainViews(pub Vec<Chain>);
+
+impl ChainViews {
+    /// Query and key of MoCo v2.
+    pub fn moco(size: u32, crop: (f64, f64), blur: bool) -> Self {
+        Self(vec![Chain::moco(size, crop, blur); 2])
+    }
+
+    /// The two views of BYOL.
+    pub fn byol(size: u32, crop: (f64, f64), blur: bool) -> Self {
+        Self(vec![Chain::byol(size, crop, blur); 2])
+    }
+
+    /// Query and target of MSF, the target weak.
+    pub fn msf(size: u32, crop: (f64, f64), blur: bool) -> Self {
+        Self(vec![Chain::moco(size, crop, blur), Chain::weak(size, crop)])
+    }
+
+    /// One weak view.
+    pub fn weak(size: u32, crop: (f64, f64)) -> Self {
+        Self(vec![Chain::weak(size, crop)])
+    }
+}
+
+impl Views for ChainViews {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn size(&self) -> u32 {
+        self.0.first().map_or(0, |chain| chain.size)
+    }
+
+    fn write(
+        &self,
+        image: &RgbImage,
+        key: &ViewKey,
+        scratch: &mut Scratch,
+        out: &mut [&mut [f32]],
+        geometry: &mut [Geometry],
+    ) {
+        for ((v, chain), (out, geometry)) in
+            (0..).zip(&self.0).zip(out.iter_mut().zip(geometry.iter_mut()))
+        {
+            *geometry = chain.view(image, &mut key.rng(v), scratch, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_is_a_function_of_its_key() {
+        let image = RgbImage::from_fn(20, 20, |x, y| image::Rgb([x as u8 * 12, y as u8 * 12, 90]));
+        let views = ChainViews::moco(16, (0.2, 1.0), true);
+        let write = |id, scratch: &mut Scratch| {
+            let mut out = vec![0.0; 2 * 3 * 16 * 16];
+            let (a, b) = out.split_at_mut(3 * 16 * 16);
+            let key = ViewKey { seed: 1, epoch: 0, id };
+            let mut geometry = [Geometry::default(); 2];
+            views.write(&image, &key, scratch, &mut [a, b], &mut geometry);
+            (out, geometry)
+        };
+        let mut used = Scratch::default();
+        let first: Vec<_> = (0..20).map(|id| write(id, &mut used)).collect();
+        for id in (0..20).rev() {
+            assert_eq!(first[id as usize], write(id, &mut Scratch::default()));
+        }
+        assert_ne!(first[0], first[1]);
+        let (values, [a, b]) = &first[0];
+        assert_ne!(a, b);
+        assert_ne!(values[..768], values[768..]);
+        assert!(first.iter().flat_map(|(v, _)| v).all(|v| v.is_finite() && v.abs() < 3.0));
+    }
+
+    /// White square on black, followed through 200 weak views: the pixels say where it went.
+    #[test]
+    fn the_geometry_says_where_a_patch_went() {
+        use ssl_backdoor_trigger::Spot;
+        let spot = Spot { x: 20, y: 9, width: 12, height: 12 };
+        let inside = |x, y| (20..32).contains(&x) && (9..21).contains(&y);
+        let image = RgbImage::from_fn(48, 36, |x, y| image::Rgb([255 * u8::from(inside(x, y)); 3]));
+        let chain = Chain::weak(32, (0.1, 1.0));
+        let mut seen = 0;
+        for id in 0..200 {
+            let mut rng = ViewKey { seed: 3, epoch: 0, id }.rng(0);
+            let mut out = vec![0.0; 3 * 32 * 32];
+            let g = chain.view(&image, &mut rng, &mut Scratch::default(), &mut out);
+            let white = |v: f32| v * super::super::STD[0] + super::super::MEAN[0];
+            let mass: f64 = out[..1024].iter().map(|&v| f64::from(white(v))).sum();
+            let centre = |weigh: &dyn Fn(usize) -> usize| {
+                let moment = |(i, &v): (usize, &f32)| f64::from(white(v)) * (weigh(i) as f64 + 0.5);
+                out[..1024].iter().enumerate().map(moment).sum::<f64>() / mass / 32.0
+            };
+            match g.place(&spot) {
+                None => assert!(mass < 8.0, "view {id}: {mass} of a patch that is outside"),
+                Some([left, top, right, bottom]) => {
+                    let area = (right - left) * (bottom - top) * 1024.0;
+                    assert!((mass - area).abs() < 0.06 * area + 8.0, "view {id}: {mass} {area}");
+                    if area > 60.0 {
+                        seen += 1;
+                        let x = centre(&|i| i % 32) - (left + right) / 2.0;
+                        let y = centre(&|i| i / 32) - (top + bottom) / 2.0;
+                        assert!(x.abs() < 0.02 && y.abs() < 0.02, "view {id}: off by {x} {y}");
+                    }
+                }
+            }
+        }
+        assert!(seen > 60, "{seen}");
+    }
+}

@@ -1,0 +1,262 @@
+//! The `[data]` table: which set, from where, at which size, and which part is scored.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+use crate::sets::{cifar, imagenet100, mnist, shapes, stl10};
+
+/// Which part of the test images a run is scored on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Eval {
+    /// The part that settings may be chosen on.
+    #[default]
+    Dev,
+    /// The part that is looked at once per committed result.
+    Test,
+    /// Both: for published protocols that score all of it, where nothing was chosen on `dev`.
+    All,
+}
+
+/// What happens when an image file cannot be decoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCorrupt {
+    /// The run stops and names the file.
+    #[default]
+    Stop,
+    /// All files are decoded before anything starts; the corrupt ones are named, counted and left out.
+    Skip,
+}
+
+/// Sizes an image may have, in pixels.
+const SIZES: std::ops::RangeInclusive<u32> = 8..=1024;
+
+/// The `[data]` table of a config. One arm per data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DataConfig {
+    /// Ten classes drawn from a seed; needs no files.
+    Shapes(Shapes),
+    /// MNIST from IDX files, plain or gzip.
+    Mnist(SmallSet),
+    /// Fashion-MNIST from IDX files, plain or gzip.
+    FashionMnist(SmallSet),
+    /// KMNIST from IDX files, plain or gzip.
+    Kmnist(SmallSet),
+    /// CIFAR-10, binary version.
+    Cifar10(SmallSet),
+    /// CIFAR-100 with its fine labels, binary version.
+    Cifar100(SmallSet),
+    /// STL-10, binary version.
+    Stl10(Stl10),
+    /// PATH/train/CLASS/* and PATH/val/CLASS/*.
+    Folder(Folder),
+    /// File lists, a line `path label` per image.
+    FileList(FileList),
+    /// The 100 classes of the paper from an ImageNet folder, PATH/train/WNID/* and PATH/val/WNID/*.
+    Imagenet100(Folder),
+}
+
+/// Settings of `shapes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shapes {
+    /// Side of the square images in pixels, 8 to 1024.
+    pub size: u32,
+    /// Training images per class.
+    pub per_class: u32,
+    /// Evaluation images per class.
+    #[serde(default = "default_eval_per_class")]
+    pub eval_per_class: u32,
+    /// Seed of the drawings (the run's own seed does not change the data set).
+    #[serde(default)]
+    pub seed: u64,
+    /// Which evaluation images.
+    #[serde(default)]
+    pub eval: Eval,
+}
+
+/// Settings of a set that fits in memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmallSet {
+    /// Folder with its files; absent = where a system package puts them, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Side the images are resized to, 8 to 1024.
+    pub size: u32,
+    /// Training images per class (a seeded sample); absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_class: Option<u32>,
+    /// Seed of that sample and of the labelled subsets.
+    #[serde(default)]
+    pub seed: u64,
+    /// `dev` = the first half of the test images, `test` = the second.
+    #[serde(default)]
+    pub eval: Eval,
+}
+
+/// Settings of STL-10.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stl10 {
+    /// Folder with its files.
+    pub path: PathBuf,
+    /// Side the images are resized to, 8 to 1024; 96 = as they are.
+    pub size: u32,
+    /// Whether the 100,000 unlabelled images belong to the training set.
+    #[serde(default)]
+    pub unlabelled: bool,
+    /// Seed of the labelled subsets.
+    #[serde(default)]
+    pub seed: u64,
+    /// `dev` = the first half of the test images, `test` = the second.
+    #[serde(default)]
+    pub eval: Eval,
+}
+
+/// Settings of image folders.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// The folder with `train` and `val` in it.
+    pub path: PathBuf,
+    /// Side of the views and of the evaluation images (Resize 256/224 of it, CenterCrop), 8 to 1024.
+    pub size: u32,
+    /// Seed of the labelled subsets and of the halves of the evaluation images.
+    #[serde(default)]
+    pub seed: u64,
+    /// `dev` and `test` = two halves of each class of the evaluation images.
+    #[serde(default)]
+    pub eval: Eval,
+    /// What a file that cannot be decoded does.
+    #[serde(default)]
+    pub on_corrupt: OnCorrupt,
+    /// Turns images as their EXIF orientation says; off = as the reference reads them.
+    #[serde(default)]
+    pub exif_orientation: bool,
+    /// Folder for the packed cache of decoded images; absent = files are decoded in every epoch. With
+    /// it crops are taken from images whose shorter side was resized to 256/224 of `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+}
+
+/// Settings of file lists.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileList {
+    /// The list of the training images.
+    pub train: PathBuf,
+    /// The list of the evaluation images.
+    pub val: PathBuf,
+    /// Where relative paths in the lists start; absent = where each list lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
+    /// As in [`Folder`].
+    pub size: u32,
+    /// As in [`Folder`].
+    #[serde(default)]
+    pub seed: u64,
+    /// As in [`Folder`].
+    #[serde(default)]
+    pub eval: Eval,
+    /// As in [`Folder`].
+    #[serde(default)]
+    pub on_corrupt: OnCorrupt,
+    /// As in [`Folder`].
+    #[serde(default)]
+    pub exif_orientation: bool,
+    /// As in [`Folder`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+}
+
+fn default_eval_per_class() -> u32 {
+    200
+}
+
+impl DataConfig {
+    /// Checks sizes, without reading anything.
+    ///
+    /// # Errors
+    /// [`DataError::Range`] that names the key.
+    pub fn check(&self) -> Result<(), DataError> {
+        let size = self.size();
+        if !SIZES.contains(&size) {
+            return Err(range("data.size", size, "allowed are 8 to 1024 pixels"));
+        }
+        let counts = match self {
+            Self::Shapes(set) => [
+                ("data.per_class", Some(set.per_class)),
+                ("data.eval_per_class", Some(set.eval_per_class)),
+            ],
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => {
+                [("data.per_class", set.per_class), ("data.eval_per_class", None)]
+            }
+            _ => [("data.per_class", None), ("data.eval_per_class", None)],
+        };
+        for (key, count) in counts {
+            if count.is_some_and(|n| n == 0 || n > 1_000_000) {
+                return Err(range(key, count.unwrap_or(0), "allowed are 1 to 1,000,000 images"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Side of the square views and evaluation images in pixels.
+    pub fn size(&self) -> u32 {
+        self.common().0
+    }
+
+    /// Seed of the labelled subsets.
+    pub fn seed(&self) -> u64 {
+        self.common().1
+    }
+
+    /// Which part the run is scored on.
+    pub fn eval(&self) -> Eval {
+        self.common().2
+    }
+
+    /// What every set has: size, seed, part.
+    fn common(&self) -> (u32, u64, Eval) {
+        match self {
+            Self::Shapes(set) => (set.size, set.seed, set.eval),
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => (set.size, set.seed, set.eval),
+            Self::Stl10(set) => (set.size, set.seed, set.eval),
+            Self::Folder(set) | Self::Imagenet100(set) => (set.size, set.seed, set.eval),
+            Self::FileList(set) => (set.size, set.seed, set.eval),
+        }
+    }
+
+    /// Class names, as far as they are known without reading anything.
+    pub fn class_names(&self) -> Option<Vec<String>> {
+        let names = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());
+        match self {
+            Self::Shapes(_) => names(&shapes::CLASSES),
+            Self::Mnist(_) => names(&mnist::MNIST.classes),
+            Self::FashionMnist(_) => names(&mnist::FASHION_MNIST.classes),
+            Self::Kmnist(_) => names(&mnist::KMNIST.classes),
+            Self::Cifar10(_) => names(&cifar::CIFAR10_CLASSES),
+            Self::Cifar100(_) => Some((0..100).map(|class| class.to_string()).collect()),
+            Self::Stl10(_) => names(&stl10::CLASSES),
+            Self::Imagenet100(_) => names(&imagenet100::WNIDS),
+            Self::Folder(_) | Self::FileList(_) => None,
+        }
+    }
+}
+
+fn range(key: &'static str, value: impl ToString, allowed: &str) -> DataError {
+    DataError::Range { key, value: value.to_string(), allowed: allowed.into() }
+}

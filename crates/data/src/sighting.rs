@@ -1,0 +1,134 @@
+//! How the views of an epoch see the trigger: in how many views of an image it survives, how much of
+//! it, and how many of its patches a masking method hides. It tests the paper's hypothesis of why
+//! methods that pull two views together fall and others do not.
+
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_trigger::Spot;
+
+use crate::augment::Geometry;
+
+/// A trigger survives in a view that shows at least this share of its area.
+pub const SURVIVES: f64 = 0.5;
+
+/// Counts and sums over the poisoned images of some batches.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sightings {
+    /// Poisoned images by the number of their views in which the trigger survives: the first entry
+    /// counts those without any. Its length is the number of views plus one, or 0 without images.
+    pub by_views: Vec<usize>,
+    /// Views of poisoned images.
+    pub views: usize,
+    /// Sum over those of the visible share of the trigger's area.
+    visible: f64,
+    /// Sum over those of the share of the view that the trigger covers.
+    covered: f64,
+    /// Patches of the views that the trigger touches, and how many of those are hidden (MAE).
+    patches: [usize; 2],
+}
+
+impl Sightings {
+    /// Adds one image: its trigger's boxes, where its views look, and which patches are hidden. The
+    /// nine copies of a grid count as one trigger of nine times the area.
+    pub fn add(&mut self, spots: &[Spot], geometry: &[Geometry], hidden: Option<&[bool]>) {
+        if spots.is_empty() {
+            return;
+        }
+        self.by_views.resize(geometry.len() + 1, 0);
+        let mut survives = 0;
+        for view in geometry {
+            let visible: f64 = spots.iter().map(|spot| view.visible(spot)).sum();
+            let visible = visible / spots.len() as f64;
+            let places = || spots.iter().filter_map(|spot| view.place(spot));
+            survives += usize::from(visible >= SURVIVES);
+            self.views += 1;
+            self.visible += visible;
+            self.covered += places().map(|[l, t, r, b]| (r - l) * (b - t)).sum::<f64>();
+            if let Some(hidden) = hidden {
+                let side = hidden.len().isqrt();
+                let touched = |i: usize| {
+                    let cell = [i % side, i / side].map(|c| c as f64 / side as f64);
+                    let end = cell.map(|c| c + 1.0 / side as f64);
+                    places()
+                        .any(|[l, t, r, b]| l < end[0] && r > cell[0] && t < end[1] && b > cell[1])
+                };
+                for (_, &hidden) in hidden.iter().enumerate().filter(|(i, _)| touched(*i)) {
+                    self.patches[0] += 1;
+                    self.patches[1] += usize::from(hidden);
+                }
+            }
+        }
+        self.by_views[survives] += 1;
+    }
+
+    /// Adds the figures of another batch.
+    pub fn merge(&mut self, other: &Self) {
+        if self.by_views.len() < other.by_views.len() {
+            self.by_views.resize(other.by_views.len(), 0);
+        }
+        self.by_views.iter_mut().zip(&other.by_views).for_each(|(a, b)| *a += b);
+        self.views += other.views;
+        self.visible += other.visible;
+        self.covered += other.covered;
+        self.patches.iter_mut().zip(other.patches).for_each(|(a, b)| *a += b);
+    }
+
+    /// Were there poisoned images at all?
+    pub fn is_empty(&self) -> bool {
+        self.views == 0
+    }
+
+    /// Mean visible share of the trigger's area over all views of poisoned images, 0 to 1.
+    pub fn mean_visible(&self) -> f64 {
+        self.visible / self.views.max(1) as f64
+    }
+
+    /// Mean share of a view that the trigger covers, 0 to 1.
+    pub fn mean_covered(&self) -> f64 {
+        self.covered / self.views.max(1) as f64
+    }
+
+    /// Share of the patches under the trigger that are hidden from the encoder, for a method that
+    /// hides patches.
+    pub fn hidden_share(&self) -> Option<f64> {
+        let [touched, hidden] = self.patches;
+        (touched > 0).then(|| hidden as f64 / touched as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(x: f64) -> Geometry {
+        Geometry { corner: [x, 0.0], extent: [16.0, 16.0], ..Geometry::default() }
+    }
+
+    #[test]
+    fn counts_views_in_which_half_of_the_patch_survives() {
+        let spot = [Spot { x: 4, y: 4, width: 4, height: 4 }];
+        let mut all = Sightings::default();
+        // All of it and half of it; all and a quarter; none.
+        all.add(&spot, &[view(0.0), view(6.0)], None);
+        all.add(&spot, &[view(0.0), view(7.0)], None);
+        all.add(&spot, &[view(8.0), view(9.0)], None);
+        all.add(&[], &[view(0.0), view(0.0)], None);
+        assert_eq!((all.by_views.as_slice(), all.views), ([1, 1, 1].as_slice(), 6));
+        assert!((all.mean_visible() - 2.75 / 6.0).abs() < 1e-12);
+        assert!((all.mean_covered() - 2.75 / 6.0 / 16.0).abs() < 1e-12);
+        let mut twice = all.clone();
+        twice.merge(&all);
+        assert_eq!((twice.by_views.as_slice(), twice.views), ([2, 2, 2].as_slice(), 12));
+        assert_eq!(all.hidden_share(), None);
+    }
+
+    #[test]
+    fn counts_the_patches_under_the_trigger() {
+        // Patches of 4 px in a 4 × 4 grid; the trigger touches the four of the middle, two hidden.
+        let spot = [Spot { x: 6, y: 6, width: 4, height: 4 }];
+        let mut hidden = vec![false; 16];
+        (hidden[5], hidden[6], hidden[0]) = (true, true, true);
+        let mut all = Sightings::default();
+        all.add(&spot, &[view(0.0)], Some(&hidden));
+        assert_eq!(all.hidden_share(), Some(0.5));
+    }
+}

@@ -1,0 +1,58 @@
+//! How the victim's views saw the trigger, in words.
+
+use serde_json::Value;
+use ssl_backdoor_data::SURVIVES;
+
+/// A sentence from the lines of the backdoored model's `metrics.jsonl`, over all epochs; none where they
+/// do not say.
+pub(super) fn summary(lines: &[Value]) -> Option<String> {
+    let mut images: Vec<u64> = Vec::new();
+    let (mut visible, mut covered, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
+    for line in lines {
+        let counts = line.get("trigger_views")?.as_array()?;
+        images.resize(images.len().max(counts.len()), 0);
+        images.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n.as_u64().unwrap_or(0));
+        visible.push(line.get("trigger_visible")?.as_f64()?);
+        covered.push(line.get("trigger_covered")?.as_f64()?);
+        hidden.extend(line.get("trigger_hidden").and_then(Value::as_f64));
+    }
+    let total = images.iter().sum::<u64>();
+    if total == 0 {
+        return None;
+    }
+    let mean = |values: &[f64]| 100.0 * values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let counts: Vec<String> = images
+        .iter()
+        .enumerate()
+        .map(|(views, n)| format!("in {views}: {:.1} %", 100.0 * *n as f64 / total as f64))
+        .collect();
+    let mut text = format!(
+        "The trigger in the views of a poisoned image (at least {:.0} % of it visible) survives {}. Mean \
+         visible share of its area: {:.1} %; mean share of a view that it covers: {:.2} %.",
+        100.0 * SURVIVES,
+        counts.join(", "),
+        mean(&visible),
+        mean(&covered),
+    );
+    if !hidden.is_empty() {
+        text += &format!(" Of the patches it touches, {:.1} % are hidden.", mean(&hidden));
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_summed() {
+        let line = |counts: [u64; 3], visible: f64| {
+            serde_json::json!({ "trigger_views": counts, "trigger_visible": visible,
+                                "trigger_covered": 0.05 })
+        };
+        let text = summary(&[line([1, 2, 1], 0.5), line([1, 0, 3], 0.7)]).unwrap();
+        assert!(text.contains("in 0: 25.0 %, in 1: 25.0 %, in 2: 50.0 %"), "{text}");
+        assert!(text.contains("area: 60.0 %") && text.contains("covers: 5.00 %"), "{text}");
+        assert_eq!(summary(&[serde_json::json!({ "loss": 1.0 })]), None);
+    }
+}

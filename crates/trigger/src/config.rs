@@ -1,0 +1,196 @@
+//! The `[poison]` table of a config: the attack.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chance::Purpose;
+use crate::{Amount, Place, Poison, PoisonPlan, TriggerConfig, TriggerError};
+
+/// The target class as a config names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetClass {
+    /// Its index, 0 to classes − 1.
+    Index(u32),
+    /// Its name: that of the class, of its folder, or its wnid.
+    Name(String),
+}
+
+impl TargetClass {
+    /// The class's index among `classes`.
+    ///
+    /// # Errors
+    /// [`TriggerError::Target`] if there is none.
+    pub fn index(&self, classes: &[String]) -> Result<u32, TriggerError> {
+        let wrong = |target: String, allowed| Err(TriggerError::Target { target, allowed });
+        match self {
+            Self::Index(index) if (*index as usize) < classes.len() => Ok(*index),
+            Self::Index(index) => wrong(
+                index.to_string(),
+                format!(
+                    "the data set has {} classes, allowed are 0 to {}",
+                    classes.len(),
+                    classes.len().saturating_sub(1)
+                ),
+            ),
+            Self::Name(name) => match classes.iter().position(|class| class == name) {
+                Some(index) => Ok(index as u32),
+                None => {
+                    let some: Vec<&str> = classes.iter().take(10).map(String::as_str).collect();
+                    let more = if classes.len() > some.len() { ", …" } else { "" };
+                    wrong(name.clone(), format!("the classes are {}{more}", some.join(", ")))
+                }
+            },
+        }
+    }
+}
+
+/// The `[poison]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoisonConfig {
+    /// The target class; absent = images of any class are poisoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetClass>,
+    /// Share of the *target class* that is poisoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Share of the whole *training set* that is poisoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_rate: Option<f64>,
+    /// Number of poisoned images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+    /// The patch.
+    pub trigger: TriggerConfig,
+    /// Where it goes on training images.
+    #[serde(default = "train_place")]
+    pub place: Place,
+    /// Where it goes on validation images.
+    #[serde(default = "val_place")]
+    pub val_place: Place,
+    /// Weight of the training image under the patch; 0 = opaque patch.
+    #[serde(default)]
+    pub alpha: f64,
+    /// Weight of the validation image under the patch.
+    #[serde(default)]
+    pub val_alpha: f64,
+}
+
+fn train_place() -> Place {
+    Place::TRAIN
+}
+fn val_place() -> Place {
+    Place::VAL
+}
+
+impl PoisonConfig {
+    /// Checks everything that needs no data; triggers from files are read.
+    ///
+    /// # Errors
+    /// Names the key, the value and what is allowed.
+    pub fn check(&self) -> Result<(), TriggerError> {
+        self.amount()?.check()?;
+        self.trigger.build()?;
+        self.place.check("poison.place")?;
+        self.val_place.check("poison.val_place")?;
+        for (key, alpha) in [("poison.alpha", self.alpha), ("poison.val_alpha", self.val_alpha)] {
+            if !(0.0..=1.0).contains(&alpha) {
+                let allowed = "allowed are 0 to 1".into();
+                return Err(TriggerError::Range { key, value: alpha.to_string(), allowed });
+            }
+        }
+        Ok(())
+    }
+
+    /// How much is poisoned.
+    ///
+    /// # Errors
+    /// Not exactly one of `rate`, `dataset_rate` and `count` is given.
+    pub fn amount(&self) -> Result<Amount, TriggerError> {
+        let said = [
+            self.rate.map(Amount::Rate),
+            self.dataset_rate.map(Amount::DatasetRate),
+            self.count.map(Amount::Count),
+        ];
+        let given: Vec<Amount> = said.into_iter().flatten().collect();
+        match given[..] {
+            [amount] => Ok(amount),
+            _ => Err(TriggerError::Amount { found: format!("{} of them are given", given.len()) }),
+        }
+    }
+
+    /// The attack on a training set with these `labels` and `classes`.
+    ///
+    /// # Errors
+    /// A target that does not exist, or an amount that is not to be had.
+    pub fn attack(
+        &self,
+        labels: &[(u64, u32)],
+        classes: &[String],
+        seed: u64,
+    ) -> Result<Attack, TriggerError> {
+        let target = self.target.as_ref().map(|target| target.index(classes)).transpose()?;
+        let plan = PoisonPlan::new(labels, target, self.amount()?, seed)?;
+        let trigger = self.trigger.build()?;
+        let poison = |place, alpha, purpose| Poison {
+            trigger: trigger.clone(),
+            place,
+            alpha,
+            seed,
+            purpose,
+        };
+        Ok(Attack {
+            target,
+            plan,
+            train: poison(self.place, self.alpha, Purpose::TrainSpot),
+            val: poison(self.val_place, self.val_alpha, Purpose::ValSpot),
+        })
+    }
+}
+
+/// An attack on a certain data set: which images, with what, and where.
+#[derive(Debug, Clone)]
+pub struct Attack {
+    /// The target class.
+    pub target: Option<u32>,
+    /// The poisoned training images.
+    pub plan: PoisonPlan,
+    /// What is done to them.
+    pub train: Poison,
+    /// What is done to every validation image.
+    pub val: Poison,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> PoisonConfig {
+        let trigger = r#"trigger = { kind = "htba", id = 10, width = 8 }"#;
+        toml::from_str(&format!("{more}\n{trigger}")).unwrap()
+    }
+
+    #[test]
+    fn a_target_is_an_index_or_a_name() {
+        let classes = ["cat".to_owned(), "n02106550".to_owned()];
+        let labels = [(1, 0), (2, 1), (3, 1)];
+        for target in ["target = 1", "target = \"n02106550\""] {
+            let attack =
+                config(&format!("{target}\nrate = 1")).attack(&labels, &classes, 0).unwrap();
+            assert_eq!((attack.target, attack.plan.ids().collect()), (Some(1), vec![2, 3]));
+        }
+        for target in ["target = 2", "target = \"dog\""] {
+            let error = config(&format!("{target}\nrate = 1")).attack(&labels, &classes, 0);
+            assert!(error.unwrap_err().to_string().starts_with("poison.target = "));
+        }
+    }
+
+    #[test]
+    fn exactly_one_amount() {
+        assert!(config("rate = 0.5").check().is_ok());
+        for more in ["", "rate = 0.5\ncount = 3", "dataset_rate = 0.1\ncount = 3"] {
+            let error = config(more).check().unwrap_err().to_string();
+            assert!(error.contains("exactly one of"), "{error}");
+        }
+    }
+}
