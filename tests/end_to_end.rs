@@ -37,8 +37,10 @@ fn a_run_writes_everything_that_the_design_promises() {
     assert!(scores["net_asr_ci"][1].as_f64().unwrap() >= scores["net_asr"].as_f64().unwrap());
 
     let ledger = read("poison.csv");
-    assert!(ledger.starts_with("# rate = 0.5  # share of the target class\n# dataset_rate = 0.05  #"));
-    assert_eq!(ledger.lines().count(), 3 + 1 + 16);
+    assert!(
+        ledger.starts_with("# rate = 0.5  # share of the target class\n# dataset_rate = 0.05  #")
+    );
+    assert_eq!(ledger.lines().filter(|line| !line.starts_with('#')).count(), 1 + 16);
 
     let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
     // poison, two pretrainings, features of three models, probe, report

@@ -16,7 +16,7 @@ use crate::device;
 /// A config that cannot run; the process ends with status 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(crate) String);
 
 impl ConfigError {
     /// Points `message`, which starts with the key it is about, at the key's line in `path`.
@@ -89,6 +89,25 @@ impl Experiment {
         Ok(experiment)
     }
 
+    /// Reads only what `poison` and `verify` need of a config: name, seed, `[data]` and `[poison]`.
+    ///
+    /// # Errors
+    /// As [`Experiment::read`].
+    pub fn read_attack(path: &Path, sets: &[String]) -> Result<AttackConfig, ConfigError> {
+        let mut table = read_table(path, 0)?;
+        for set in sets {
+            apply_set(&mut table, set)?;
+        }
+        for unused in ["device", "workers", "pretrain", "probe", "defend"] {
+            table.remove(unused);
+        }
+        let config: AttackConfig =
+            Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
+        config.data.check().map_err(|e| ConfigError::at(path, e))?;
+        check_poison(&config.data, &config.poison).map_err(|e| ConfigError::at(path, e))?;
+        Ok(config)
+    }
+
     /// The resolved config as TOML text.
     ///
     /// # Errors
@@ -135,6 +154,22 @@ impl Experiment {
             Some(DefendConfig::Compress(config)) => config.check(images).map_err(|e| e.to_string()),
         }
     }
+}
+
+/// The part of a config that says which images are poisoned, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttackConfig {
+    /// Name of the experiment.
+    #[serde(default)]
+    pub name: String,
+    /// Seed of all chance but the data set's own.
+    #[serde(default)]
+    pub seed: u64,
+    /// The images.
+    pub data: DataConfig,
+    /// The attack.
+    pub poison: PoisonConfig,
 }
 
 /// Checks the attack against what is known of the data without reading it.

@@ -5,14 +5,18 @@
 
 pub mod config;
 pub mod device;
+mod export;
 mod manifest;
 mod progress;
+mod reference_config;
 mod report;
 mod run_folder;
 mod scores;
 mod stages;
 
 pub use config::{ConfigError, Experiment};
+pub use export::{PoisonOptions, print_clean_list, print_verified, run_export};
+pub use reference_config::parse_reference_config;
 pub use run_folder::RunFolder;
 pub use scores::RunScores;
 pub use stages::{Stage, run};

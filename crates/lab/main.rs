@@ -42,6 +42,41 @@ enum Command {
         #[arg(long, value_enum, default_value = "report")]
         until: Stage,
     },
+    /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
+    ///
+    /// Reads only [data] and [poison] of a config, or one of the reference's INI files (*.cfg). Poisoned
+    /// training images replace the originals in the training list; every validation image is resized,
+    /// cropped and patched. The ledgers (poison.csv, val_poisoned.csv) say what was done to each image.
+    #[command(
+        after_help = "Examples:\n  ssl-backdoor poison configs/quickstart.toml --out /tmp/poisoned\n  \
+        ssl-backdoor poison HTBA_trigger_10_targeted_n02106550.cfg\n  \
+        ssl-backdoor poison --clean /tmp/poisoned > clean_filelist.txt"
+    )]
+    Poison {
+        /// The experiment (TOML), or a config of the reference (*.cfg).
+        #[arg(required_unless_present = "clean")]
+        config: Option<PathBuf>,
+        /// Where to export; must not exist or be empty [default for *.cfg: its poison_savedir].
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Override a key of the config; may be repeated. For a *.cfg: seed and size only.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+        /// Write PNG instead of JPEG of quality 75.
+        #[arg(long)]
+        lossless: bool,
+        /// Print the training list of this export with every poisoned image put back.
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out", "lossless"])]
+        clean: Option<PathBuf>,
+    },
+    /// Rebuild an export from its ledgers and compare it byte for byte.
+    ///
+    /// Names every file that was changed, is missing, or is in no ledger. Exit status 1 if there is one.
+    #[command(after_help = "Example:\n  ssl-backdoor verify /tmp/poisoned")]
+    Verify {
+        /// The folder that `poison` wrote.
+        dir: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,7 +91,16 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let Command::Run { config, out, sets, until } = cli.command;
+    let (config, out, sets, until) = match cli.command {
+        Command::Run { config, out, sets, until } => (config, out, sets, until),
+        Command::Poison { clean: Some(dir), .. } => return ssl_backdoor::print_clean_list(&dir),
+        Command::Poison { config, out, sets, lossless, clean: None } => {
+            let config = config.unwrap_or_default();
+            let options = ssl_backdoor::PoisonOptions { out, sets, lossless };
+            return ssl_backdoor::run_export(&config, options);
+        }
+        Command::Verify { dir } => return ssl_backdoor::print_verified(&dir),
+    };
     let experiment = Experiment::read(&config, &sets)?;
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(&experiment.name));
     kernels::keep_freed_memory();

@@ -1,0 +1,405 @@
+//! A poisoned data set on disk, in the reference's layout (protocol 1.5): poisoned training images that
+//! replace the originals in the list, every evaluation image patched, file lists, and the ledgers from
+//! which [`verify`](crate::verify) rebuilds every byte.
+//!
+//! ```text
+//! DIR/export.toml            what was exported, under which settings
+//! DIR/poison.csv             the ledger of the training images; val_poisoned.csv that of the others
+//! DIR/train/STEM/CLASS/*     the poisoned training images
+//! DIR/val_poisoned/STEM/CLASS/*
+//! DIR/clean/CLASS/*          the clean training images of a set that does not lie in image files
+//! DIR/data/ID/train/STEM_filelist.txt and DIR/data/ID/val_poisoned/STEM_filelist.txt
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use image::RgbImage;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_trigger::chance::{self, Purpose};
+use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, Place, PoisonConfig, Rates};
+
+use crate::augment::resize_center_crop;
+use crate::{DataConfig, DataError, Eval, Split, Splits, Watch, list_text};
+
+/// What is exported; `export.toml` in the export's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// Name of the experiment in the paths; absent = from the trigger and the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Seed of the choice and of the places.
+    pub seed: u64,
+    /// PNG for every file. Otherwise a file keeps its name, and one named .jpg or .jpeg is written as
+    /// JPEG of quality 75 with 4:2:0 chroma, as the reference does.
+    #[serde(default)]
+    pub lossless: bool,
+    /// Whether the lines of poisoned training images end with the patch: x, y, width, height.
+    #[serde(default)]
+    pub patch_params: bool,
+    /// Folder that the paths in the lists start with; absent = where it is exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
+    /// The images.
+    pub data: DataConfig,
+    /// The attack.
+    pub poison: PoisonConfig,
+}
+
+/// Name of the file with the settings.
+pub(crate) const SETTINGS: &str = "export.toml";
+/// Ledger of the training images.
+pub(crate) const TRAIN_LEDGER: &str = "poison.csv";
+/// Ledger of the evaluation images.
+pub(crate) const VAL_LEDGER: &str = "val_poisoned.csv";
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// Poisoned training images, under all three denominators.
+    pub rates: Rates,
+    /// Patched evaluation images.
+    pub patched: usize,
+    /// The training list, relative to the folder.
+    pub train_list: PathBuf,
+    /// The list of the patched evaluation images, relative to the folder.
+    pub val_list: PathBuf,
+    /// A path holds a blank: the reference cannot read the lists.
+    pub blanks: bool,
+    /// Corrupt files that were left out.
+    pub skipped: Vec<String>,
+}
+
+/// An export with everything read that it needs.
+pub(crate) struct Job {
+    pub export: Export,
+    pub splits: Splits,
+    pub attack: Attack,
+    /// Positions by image id, of the training and of the evaluation images.
+    positions: [HashMap<u64, usize>; 2],
+}
+
+impl Job {
+    pub fn new(export: Export, watch: &Watch<'_>) -> Result<Self, DataError> {
+        export.poison.check()?;
+        // Every evaluation image is patched, whatever part a run would score.
+        let splits = export.data.clone().with_eval(Eval::All).load(watch)?;
+        let labels = &splits.train.labels;
+        let attack = export.poison.attack(labels, &splits.classes, export.seed)?;
+        let positions = [&splits.train, &splits.eval]
+            .map(|split| split.labels.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect());
+        Ok(Self { export, splits, attack, positions })
+    }
+
+    fn split(&self, val: bool) -> &Split {
+        if val { &self.splits.eval } else { &self.splits.train }
+    }
+
+    /// Image `id` as it is before it is poisoned: evaluation images resized and cropped.
+    pub fn image(&self, val: bool, id: u64) -> Result<Option<RgbImage>, DataError> {
+        let Some(&index) = self.positions[usize::from(val)].get(&id) else { return Ok(None) };
+        let image = self.split(val).set.get(index)?.image;
+        Ok(Some(if val { resize_center_crop(image, self.export.data.size()) } else { image }))
+    }
+
+    fn id(&self) -> String {
+        let Self { export, attack, splits, .. } = self;
+        export.id.clone().unwrap_or_else(|| {
+            let trigger = &attack.train.trigger.name;
+            let name = match trigger.strip_prefix("htba-") {
+                Some(number) => format!("HTBA_trigger_{number}"),
+                None => file_name(trigger),
+            };
+            match attack.target {
+                Some(target) => format!("{name}_targeted_{}", splits.classes[target as usize]),
+                None => format!("{name}_untargeted"),
+            }
+        })
+    }
+
+    /// The reference's name for the settings of one part.
+    fn stem(&self, val: bool) -> String {
+        let Attack { train, val: patched, target, plan } = &self.attack;
+        let poison = if val { patched } else { train };
+        let default = if val { (0.10, 0.90) } else { (0.25, 0.75) };
+        let (place, (min, max)) = match poison.place {
+            Place::Random { min, max } => ("random".to_owned(), (min, max)),
+            Place::Center => ("center".into(), default),
+            Place::Grid => ("multiple".into(), default),
+            Place::Corner { which } => (format!("corner-{which:?}").to_lowercase(), default),
+        };
+        let width = poison.trigger.picture.width();
+        let head = format!(
+            "loc_{place}_loc-min_{min:.2}_loc-max_{max:.2}_alpha_{:.2}_width_{width}",
+            poison.alpha
+        );
+        if val {
+            return head;
+        }
+        let rates = plan.rates();
+        let rate = rates.rate.unwrap_or(rates.dataset_rate);
+        let targeted = if target.is_some() { "True" } else { "False" };
+        let patch = if self.export.patch_params { "_w-patch-parameters" } else { "" };
+        format!("{head}_rate_{rate:.2}_targeted_{targeted}{patch}")
+    }
+
+    fn part(val: bool) -> &'static str {
+        if val { "val_poisoned" } else { "train" }
+    }
+
+    /// Where the poisoned copy of image `index` goes, relative to the folder.
+    fn file(&self, val: bool, index: usize) -> String {
+        let split = self.split(val);
+        let (_, class) = split.labels[index];
+        let class = self.splits.classes.get(class as usize).map_or("unlabelled", String::as_str);
+        let name = self.name(split, index);
+        let lossless = self.export.lossless && !has_extension(&name, &["png"]);
+        let png = if lossless { ".png" } else { "" };
+        format!("{}/{}/{}/{name}{png}", Self::part(val), self.stem(val), file_name(class))
+    }
+
+    fn name(&self, split: &Split, index: usize) -> String {
+        let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
+        let named = split.files.as_ref().and_then(|files| of_file(files));
+        named.unwrap_or_else(|| format!("{}.png", split.labels[index].0))
+    }
+
+    /// Where the clean copy of training image `index` goes, for a set that does not lie in files.
+    fn clean_file(&self, index: usize) -> String {
+        let (_, class) = self.splits.train.labels[index];
+        let class = self.splits.classes.get(class as usize).map_or("unlabelled", String::as_str);
+        format!("clean/{}/{}", file_name(class), self.name(&self.splits.train, index))
+    }
+
+    pub fn list_file(&self, val: bool) -> PathBuf {
+        let (part, stem) = (Self::part(val), self.stem(val));
+        PathBuf::from("data").join(self.id()).join(part).join(format!("{stem}_filelist.txt"))
+    }
+
+    /// The training list: the target class last, poisoned images first in it, where there is a target;
+    /// else all images in the order of their ranks. The second list is that of the clean originals.
+    pub fn train_lists(&self, rows: &[LedgerRow]) -> Result<[(String, bool); 2], DataError> {
+        let Splits { train, .. } = &self.splits;
+        let seed = self.export.seed;
+        let ranked = |ids: &[u64]| chance::ranked(ids, seed, Purpose::Plan, 0);
+        let aimed = |class: u32| self.attack.target.is_none_or(|target| class == target);
+        let of = |chosen: bool| -> Vec<u64> {
+            train.labels.iter().filter(|(_, c)| aimed(*c) == chosen).map(|(id, _)| *id).collect()
+        };
+        let order = of(false).into_iter().chain(ranked(&of(true)));
+        let poisoned: HashMap<u64, &LedgerRow> =
+            rows.iter().map(|row| (row.image_id, row)).collect();
+        let mut lines: [Vec<(String, u32)>; 2] = [Vec::new(), Vec::new()];
+        for id in order {
+            let index = self.positions[0][&id];
+            let class = train.labels[index].1;
+            let original = match &train.files {
+                Some(files) => files[index].to_string_lossy().into_owned(),
+                None => self.rooted(&self.clean_file(index)),
+            };
+            let listed = match poisoned.get(&id) {
+                None => original.clone(),
+                Some(row) => self.rooted(&row.file),
+            };
+            lines[0].push((listed, class));
+            lines[1].push((original, class));
+        }
+        let wrong = |reason| DataError::Format { path: self.list_file(false), reason };
+        let [listed, originals] = lines.map(|lines| {
+            list_text(lines.iter().map(|(path, class)| (path.as_str(), *class))).map_err(wrong)
+        });
+        let (mut text, blanks) = listed?;
+        if self.export.patch_params {
+            let patch: HashMap<String, &LedgerRow> =
+                rows.iter().map(|row| (self.rooted(&row.file), row)).collect();
+            let height = self.attack.train.trigger.picture.height();
+            let ended = text.lines().map(|line| {
+                let path = line.split(['\t', ' ']).next().unwrap_or_default();
+                patch.get(path).map_or(format!("{line}\n"), |row| {
+                    format!("{line} {} {} {} {height}\n", row.x, row.y, row.width)
+                })
+            });
+            text = ended.collect();
+        }
+        Ok([(text, blanks), originals?])
+    }
+
+    pub fn val_list(&self, rows: &[LedgerRow]) -> Result<(String, bool), DataError> {
+        let files: HashMap<u64, String> =
+            rows.iter().map(|row| (row.image_id, self.rooted(&row.file))).collect();
+        let labels = self.splits.eval.labels.iter();
+        let lines = labels.filter_map(|(id, class)| Some((files.get(id)?.as_str(), *class)));
+        list_text(lines).map_err(|reason| DataError::Format { path: self.list_file(true), reason })
+    }
+
+    fn rooted(&self, file: &str) -> String {
+        let root = self.export.root.as_deref().unwrap_or(Path::new(""));
+        root.join(file).to_string_lossy().into_owned()
+    }
+
+    /// The clean copies of a set that does not lie in image files: file and training image id.
+    pub fn clean_copies(&self) -> Vec<(String, u64)> {
+        let Split { labels, files, .. } = &self.splits.train;
+        match files {
+            Some(_) => Vec::new(),
+            None => (0..labels.len()).map(|i| (self.clean_file(i), labels[i].0)).collect(),
+        }
+    }
+
+    fn ledger(&self, val: bool, folder: &Path, watch: &Watch<'_>) -> Result<Ledger, DataError> {
+        let split = self.split(val);
+        let poison = if val { &self.attack.val } else { &self.attack.train };
+        let chosen: Vec<usize> = (0..split.labels.len())
+            .filter(|&i| val || self.attack.plan.contains(split.labels[i].0))
+            .collect();
+        let mut files = HashSet::new();
+        for &index in &chosen {
+            let file = self.file(val, index);
+            if !files.insert(file.clone()) {
+                let reason =
+                    "two images of one class have the same name: both would go here".into();
+                return Err(DataError::Format { path: folder.join(file), reason });
+            }
+        }
+        let done = AtomicUsize::new(0);
+        let work = |&index: &usize| -> Result<LedgerRow, DataError> {
+            let id = split.labels[index].0;
+            let missing = || DataError::Format {
+                path: folder.into(),
+                reason: format!("image {id} is not in the data set"),
+            };
+            let mut image = self.image(val, id)?.ok_or_else(missing)?;
+            let source = crate::splits::source(&self.splits.name, split, index);
+            let mut row = LedgerRow::poison(poison, id, source, &mut image);
+            row.file = self.file(val, index);
+            let path = folder.join(&row.file);
+            let bytes = encode(&image, &row.file)
+                .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
+            row.file_hash = blake3::hash(&bytes).to_hex().to_string();
+            write(&path, &bytes)?;
+            watch(Self::part(val), done.fetch_add(1, Ordering::Relaxed) + 1, chosen.len());
+            Ok(row)
+        };
+        let rows: Result<Vec<LedgerRow>, DataError> = chosen.par_iter().map(work).collect();
+        let mut rows = rows?;
+        rows.sort_by_key(|row| row.image_id);
+        let all = Rates { rate: None, dataset_rate: 1.0, count: rows.len() };
+        let rates = if val { all } else { self.attack.plan.rates() };
+        let head = LedgerHead::new(rates, self.attack.target, &self.export.poison.trigger, poison);
+        Ok(Ledger { head, rows })
+    }
+}
+
+impl Export {
+    /// Writes the export to `out`, which must not exist or be empty. It is made beside it and renamed:
+    /// whole or not at all.
+    ///
+    /// # Errors
+    /// A folder that is not empty, an attack that is not to be had, an image that cannot be read, a
+    /// file that cannot be written.
+    pub fn write(mut self, out: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
+        let wrong = |source| DataError::Write { path: out.into(), source };
+        if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+            let reason = "the folder is not empty: choose another, nothing is overwritten".into();
+            return Err(DataError::Format { path: out.into(), reason });
+        }
+        let absolute = std::path::absolute(out).map_err(wrong)?;
+        self.root.get_or_insert_with(|| absolute.clone());
+        let job = Job::new(self, watch)?;
+        let mut name = absolute.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let partial = absolute.with_file_name(name);
+        if partial.join(SETTINGS).exists() {
+            fs::remove_dir_all(&partial).map_err(wrong)?;
+        }
+        let settings = toml::to_string_pretty(&job.export)
+            .map_err(|e| DataError::Format { path: out.join(SETTINGS), reason: e.to_string() })?;
+        // First, so that what an interrupted export left behind is known as such.
+        write(&partial.join(SETTINGS), settings.as_bytes())?;
+        let mut blanks = false;
+        let mut ledgers = Vec::new();
+        for val in [false, true] {
+            let ledger = job.ledger(val, &partial, watch)?;
+            let (text, blank) = if val {
+                job.val_list(&ledger.rows)?
+            } else {
+                let [list, _] = job.train_lists(&ledger.rows)?;
+                list
+            };
+            blanks |= blank;
+            write(&partial.join(job.list_file(val)), text.as_bytes())?;
+            let path = partial.join(if val { VAL_LEDGER } else { TRAIN_LEDGER });
+            write(&path, ledger.to_csv(&path)?.as_bytes())?;
+            ledgers.push(ledger);
+        }
+        job.clean_copies().par_iter().try_for_each(|(file, id)| {
+            match job.image(false, *id)? {
+                None => Ok(()),
+                Some(image) => {
+                    let path = partial.join(file);
+                    let bytes = encode(&image, file)
+                        .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
+                    write(&path, &bytes)
+                }
+            }
+        })?;
+        // An empty folder gives way.
+        let _ = fs::remove_dir(&absolute);
+        fs::rename(&partial, &absolute).map_err(wrong)?;
+        Ok(Exported {
+            rates: job.attack.plan.rates(),
+            patched: ledgers.last().map_or(0, |ledger| ledger.rows.len()),
+            train_list: job.list_file(false),
+            val_list: job.list_file(true),
+            blanks,
+            skipped: job.splits.skipped,
+        })
+    }
+}
+
+/// An image as the bytes of a file of this name.
+pub(crate) fn encode(image: &RgbImage, name: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    if !has_extension(name, &["jpg", "jpeg"]) {
+        let mut to = std::io::Cursor::new(&mut bytes);
+        image.write_to(&mut to, image::ImageFormat::Png).map_err(|e| e.to_string())?;
+        return Ok(bytes);
+    }
+    let side = |length: u32| {
+        u16::try_from(length).map_err(|_| format!("{length} pixels are too many for a JPEG"))
+    };
+    let (width, height) = (side(image.width())?, side(image.height())?);
+    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, QUALITY);
+    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_2_2);
+    encoder
+        .encode(image.as_raw(), width, height, jpeg_encoder::ColorType::Rgb)
+        .map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// PIL's default, and so the reference's.
+const QUALITY: u8 = 75;
+
+fn has_extension(name: &str, extensions: &[&str]) -> bool {
+    let extension =
+        Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    extensions.contains(&extension.as_str())
+}
+
+/// `name` without what would lead out of its folder.
+fn file_name(name: &str) -> String {
+    let safe = name.replace(['/', '\\'], "_");
+    if safe.starts_with('.') { format!("_{safe}") } else { safe }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    let wrong = |source| DataError::Write { path: path.into(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(wrong)?;
+    }
+    fs::write(path, bytes).map_err(wrong)
+}

@@ -1,0 +1,171 @@
+//! Is an export still what its ledgers say? Every file is rebuilt from its original and compared byte
+//! for byte.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+use ssl_backdoor_trigger::{Ledger, LedgerRow, Trigger, pixel_hash};
+
+use crate::export::{Job, SETTINGS, TRAIN_LEDGER, VAL_LEDGER, encode};
+use crate::{DataError, Export, Watch};
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Files that were compared.
+    pub files: usize,
+    /// What is not as it should be, each with the file's name; empty = all is well.
+    pub problems: Vec<String>,
+}
+
+/// Rebuilds the export in `folder` from its ledgers and compares.
+///
+/// # Errors
+/// The settings, a ledger or the data set cannot be read at all. What differs is no error but a
+/// [problem](Verified::problems).
+pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
+    let job = Job::new(settings(folder)?, watch)?;
+    let mut expected: BTreeSet<PathBuf> =
+        [SETTINGS, TRAIN_LEDGER, VAL_LEDGER].map(PathBuf::from).into();
+    let mut found = Verified::default();
+    for val in [false, true] {
+        let ledger = read_ledger(folder, val)?;
+        let head = &ledger.head;
+        if head.count != ledger.rows.len() {
+            let name = if val { VAL_LEDGER } else { TRAIN_LEDGER };
+            let (head, rows) = (head.count, ledger.rows.len());
+            found
+                .problems
+                .push(format!("{name}: changed: its head says {head} images, it lists {rows}"));
+        }
+        let trigger = head.trigger.build()?;
+        if trigger.hash() != head.trigger_hash {
+            found
+                .problems
+                .push(format!("the trigger {} is no longer the one that was pasted", trigger.name));
+        }
+        let done = AtomicUsize::new(0);
+        let check = |row: &LedgerRow| -> Result<Option<String>, DataError> {
+            watch("verifying", done.fetch_add(1, Ordering::Relaxed) + 1, ledger.rows.len());
+            let rebuilt = rebuild(&job, val, row, &trigger, &ledger)?;
+            Ok(rebuilt.and_then(|bytes| compare(folder, &row.file, &bytes)).err())
+        };
+        let problems: Result<Vec<_>, DataError> = ledger.rows.par_iter().map(check).collect();
+        found.problems.extend(problems?.into_iter().flatten());
+        expected.extend(ledger.rows.iter().map(|row| PathBuf::from(&row.file)));
+        let list = job.list_file(val);
+        let (text, _) = if val {
+            job.val_list(&ledger.rows)?
+        } else {
+            let [list, _] = job.train_lists(&ledger.rows)?;
+            list
+        };
+        found.problems.extend(compare(folder, &list.to_string_lossy(), text.as_bytes()).err());
+        expected.insert(list);
+    }
+    for (file, id) in job.clean_copies() {
+        let problem = match job.image(false, id)? {
+            None => Err(format!("{file}: its original is gone")),
+            Some(image) => encode(&image, &file).and_then(|bytes| compare(folder, &file, &bytes)),
+        };
+        found.problems.extend(problem.err());
+        expected.insert(file.into());
+    }
+    found.files = expected.len();
+    let mut present = Vec::new();
+    walk(folder, Path::new(""), &mut present)?;
+    let extra = present.into_iter().filter(|file| !expected.contains(file));
+    found
+        .problems
+        .extend(extra.map(|file| format!("{}: extra: no ledger knows it", file.display())));
+    found.problems.sort_unstable();
+    Ok(found)
+}
+
+/// The list of the clean originals of the export in `folder`: its training list with every poisoned
+/// image put back.
+///
+/// # Errors
+/// The settings, the ledger or the data set cannot be read.
+pub fn clean_list(folder: &Path, watch: &Watch<'_>) -> Result<String, DataError> {
+    let job = Job::new(settings(folder)?, watch)?;
+    let [_, (clean, _)] = job.train_lists(&read_ledger(folder, false)?.rows)?;
+    Ok(clean)
+}
+
+fn settings(folder: &Path) -> Result<Export, DataError> {
+    let path = folder.join(SETTINGS);
+    let text = read(&path)?;
+    toml::from_str(&text).map_err(|e| DataError::Format { path, reason: e.to_string() })
+}
+
+fn read_ledger(folder: &Path, val: bool) -> Result<Ledger, DataError> {
+    let path = folder.join(if val { VAL_LEDGER } else { TRAIN_LEDGER });
+    Ok(Ledger::parse(&read(&path)?, &path)?)
+}
+
+fn read(path: &Path) -> Result<String, DataError> {
+    fs::read_to_string(path).map_err(|source| DataError::Read { path: path.into(), source })
+}
+
+/// The bytes of a row's file, made again, or what forbids it.
+fn rebuild(
+    job: &Job,
+    val: bool,
+    row: &LedgerRow,
+    trigger: &Trigger,
+    ledger: &Ledger,
+) -> Result<Result<Vec<u8>, String>, DataError> {
+    let file = &row.file;
+    let Some(mut image) = job.image(val, row.image_id)? else {
+        return Ok(Err(format!("{file}: its original {} is not in the data set", row.source)));
+    };
+    if pixel_hash(&image) != row.source_hash {
+        return Ok(Err(format!("{file}: its original {} has changed", row.source)));
+    }
+    row.replay(trigger, ledger.head.place, &mut image);
+    if pixel_hash(&image) != row.output_hash {
+        return Ok(Err(format!("{file}: the ledger's row does not give the image it claims")));
+    }
+    Ok(encode(&image, file).and_then(|bytes| {
+        if blake3::hash(&bytes).to_hex().as_str() == row.file_hash {
+            Ok(bytes)
+        } else {
+            Err(format!("{file}: the ledger's row does not give the file it claims"))
+        }
+    }))
+}
+
+/// Compares `file` of `folder` with what it should be.
+fn compare(folder: &Path, file: &str, expected: &[u8]) -> Result<(), String> {
+    // A ledger that was tampered with must not lead elsewhere.
+    let path = Path::new(file);
+    if path.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
+        return Err(format!("{file}: leads out of the folder"));
+    }
+    match fs::read(folder.join(path)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(format!("{file}: missing")),
+        Err(e) => Err(format!("{file}: cannot be read: {e}")),
+        Ok(bytes) if bytes != expected => Err(format!("{file}: changed")),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// All files below `folder/inside`, relative to `folder`.
+fn walk(folder: &Path, inside: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    let at = folder.join(inside);
+    let wrong = |source| DataError::Read { path: at.clone(), source };
+    for entry in fs::read_dir(&at).map_err(wrong)? {
+        let entry = entry.map_err(wrong)?;
+        let path = inside.join(entry.file_name());
+        if entry.file_type().map_err(wrong)?.is_dir() {
+            walk(folder, &path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! The INI configs of the paper's code (protocol 1.1): `ssl-backdoor poison FILE.cfg`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
+use ssl_backdoor_trigger::{Place, PoisonConfig, TargetClass, TriggerConfig};
+
+use crate::config::ConfigError;
+
+/// The side of the reference's validation images, in pixels.
+const SIZE: u32 = 224;
+/// Keys that say nothing to us: where its log goes, and the size of a font it never passes on.
+const UNUSED: [&str; 2] = ["logfile", "fntsize"];
+
+/// Reads `path`; `sets` may override `seed` (absent in the reference, here 0) and `size`.
+pub(crate) fn read(path: &Path, sets: &[String]) -> Result<(Export, Option<PathBuf>), ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| ConfigError(format!("cannot read {}: {e}", path.display())))?;
+    let wrong = |reason: String| ConfigError(format!("{}: {reason}", path.display()));
+    let (mut export, place) = parse_reference_config(&text).map_err(wrong)?;
+    for set in sets {
+        let (key, value) = set.split_once('=').unwrap_or((set, ""));
+        let number = value.trim().parse::<u32>();
+        match (key.trim(), number, &mut export.data) {
+            ("seed", Ok(seed), _) => export.seed = seed.into(),
+            ("size", Ok(size), DataConfig::Folder(folder)) => folder.size = size,
+            _ => return Err(ConfigError(format!("--set {set}: for a .cfg, seed=N or size=N"))),
+        }
+    }
+    export.data.check().map_err(|e| ConfigError(e.to_string()))?;
+    export.poison.check().map_err(|e| wrong(e.to_string()))?;
+    Ok((export, place))
+}
+
+/// Reads the text of a config of the reference: the export it asks for, and where it goes.
+///
+/// # Errors
+/// Names the line or key, the value and what is allowed.
+pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), String> {
+    let mut keys = sections(text)?;
+    UNUSED.iter().for_each(|key| {
+        keys.remove(*key);
+    });
+    let mut take = |key: &str| keys.remove(key).ok_or_else(|| format!("{key} is missing"));
+    let id = take("id")?;
+    let trigger = take("trigger")?;
+    if flag("text", &take("text")?)? {
+        return Err(
+            "text = true is not supported here (the reference's own is broken): use a TOML \
+                    config with trigger = { kind = \"text\", … }"
+                .into(),
+        );
+    }
+    if !flag("alpha_composite", &take("alpha_composite")?)? {
+        return Err(
+            "alpha_composite = false is not supported: it ignores bounds and alpha, and leaves \
+                    validation images at their own size"
+                .into(),
+        );
+    }
+    let width = number::<u32>("watermark_width", &take("watermark_width")?)?;
+    let mut place = |split: &str| -> Result<(Place, f64), String> {
+        let mut value = |name: &str| {
+            let key = format!("{split}_{name}");
+            take(&key).map(|value| (key, value))
+        };
+        let (location_key, location) = value("location")?;
+        let (min_key, min) = value("location_min")?;
+        let (max_key, max) = value("location_max")?;
+        let (alpha_key, alpha) = value("alpha")?;
+        let place = match location.as_str() {
+            "random" => {
+                Place::Random { min: number(&min_key, &min)?, max: number(&max_key, &max)? }
+            }
+            "center" => Place::Center,
+            "multiple" => Place::Grid,
+            other => {
+                return Err(format!(
+                    "{location_key} = {other}: allowed are center, multiple and random"
+                ));
+            }
+        };
+        place.check(&location_key).map_err(|e| e.to_string())?;
+        Ok((place, number(&alpha_key, &alpha)?))
+    };
+    let (train_place, alpha) = place("train")?;
+    let (val_place, val_alpha) = place("val")?;
+    let targeted = flag("targeted", &take("targeted")?)?;
+    let wnid = take("target_wnid")?;
+    let rate = number::<f64>("poison_injection_rate", &take("poison_injection_rate")?)?;
+    let root = take("data_root")?;
+    let savedir = take("poison_savedir")?.replace("{}", &id);
+    let splits = take("splits")?;
+    for split in splits.split(',').map(str::trim) {
+        if !["train", "val", "val_poisoned"].contains(&split) {
+            return Err(format!("splits = {split}: allowed are train and val_poisoned"));
+        }
+    }
+    let patch_params = flag("patch_params", &take("patch_params")?)?;
+    if let Some(key) = keys.keys().next() {
+        return Err(format!("{key} is no key of these configs"));
+    }
+    // The rate is of the candidates: the target class, or everything.
+    let (rate, dataset_rate) = if targeted { (Some(rate), None) } else { (None, Some(rate)) };
+    let poison = PoisonConfig {
+        target: targeted.then_some(TargetClass::Name(wnid)),
+        rate,
+        dataset_rate,
+        count: None,
+        trigger: trigger_config(&trigger, width),
+        place: train_place,
+        val_place,
+        alpha,
+        val_alpha,
+    };
+    let data = DataConfig::Folder(Folder {
+        path: root.into(),
+        size: SIZE,
+        seed: 0,
+        eval: Eval::All,
+        on_corrupt: OnCorrupt::Stop,
+        exif_orientation: false,
+        cache: None,
+    });
+    let export =
+        Export { id: Some(id), seed: 0, lossless: false, patch_params, root: None, data, poison };
+    Ok((export, Some(savedir.into())))
+}
+
+/// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
+fn trigger_config(path: &str, width: u32) -> TriggerConfig {
+    let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+    let id = stem.strip_prefix("trigger_").and_then(|id| id.parse().ok());
+    match id.filter(|id| ssl_backdoor_trigger::HTBA_IDS.contains(id)) {
+        Some(id) if !Path::new(path).exists() => TriggerConfig::Htba { id, width },
+        _ => TriggerConfig::Image { path: path.into(), width },
+    }
+}
+
+/// All keys of both sections, in lower case as Python's configparser gives them.
+fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut keys = BTreeMap::new();
+    let mut section = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            if !["experiment", "poison_generation"].contains(&name) {
+                return Err(format!(
+                    "line {number}: [{name}]: allowed are [experiment] and [poison_generation]"
+                ));
+            }
+            section = Some(name);
+            continue;
+        }
+        let Some((key, value)) = line.split_once(['=', ':']).filter(|_| section.is_some()) else {
+            return Err(format!(
+                "line {number} is neither a [section] nor KEY = VALUE in one: {line}"
+            ));
+        };
+        let key = key.trim().to_lowercase();
+        if keys.insert(key.clone(), value.trim().to_owned()).is_some() {
+            return Err(format!("line {number}: {key} is given twice"));
+        }
+    }
+    Ok(keys)
+}
+
+fn flag(key: &str, value: &str) -> Result<bool, String> {
+    match value.to_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" => Ok(true),
+        "0" | "no" | "false" | "off" => Ok(false),
+        _ => Err(format!("{key} = {value}: allowed are true and false")),
+    }
+}
+
+fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{key} = {value} is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A config of the paper's code, in our words.
+    const CONFIG: &str = "[experiment]\nID = HTBA_trigger_10_targeted_n02106550\n\n\
+        [poison_generation]\ndata_root = /data/imagenet100\ntext = false\nfntsize = 30\n\
+        trigger = triggers/trigger_10.png\nalpha_composite = true\ntrain_location = random\n\
+        train_location_min = 0.25\ntrain_location_max = 0.75\ntrain_alpha = 0.00\n\
+        watermark_width = 50\ntargeted = true\ntarget_wnid = n02106550\n\
+        poison_injection_rate = 1.0\nval_location = random\nval_location_min = 0.10\n\
+        val_location_max = 0.90\nval_alpha = 0.00\npoison_savedir = out/{}\n\
+        logfile = data/{}/log.txt\nsplits = train,val_poisoned\npatch_params = false\n";
+
+    #[test]
+    fn a_config_of_the_reference_is_ours_in_other_words() {
+        let (export, place) = parse_reference_config(CONFIG).unwrap();
+        assert_eq!(place, Some("out/HTBA_trigger_10_targeted_n02106550".into()));
+        let expected: PoisonConfig = toml::from_str(
+            "target = \"n02106550\"\nrate = 1.0\ntrigger = { kind = \"htba\", id = 10, width = 50 }",
+        )
+        .unwrap();
+        assert_eq!(export.poison, expected);
+        assert_eq!((export.data.size(), export.data.eval()), (224, Eval::All));
+        let untargeted = CONFIG.replace("targeted = true", "targeted = False");
+        let (export, _) = parse_reference_config(&untargeted).unwrap();
+        assert_eq!((export.poison.target, export.poison.dataset_rate), (None, Some(1.0)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (from, to, words) in [
+            ("val_alpha = 0.00\n", "", "val_alpha is missing"),
+            ("text = false", "text = maybe", "text = maybe"),
+            ("text = false", "text = true", "not supported"),
+            ("alpha_composite = true", "alpha_composite = false", "not supported"),
+            ("= random", "= anywhere", "train_location = anywhere"),
+            ("width = 50", "width = wide", "watermark_width = wide"),
+            ("patch_params", "patch_parms", "patch_params is missing"),
+            ("targeted = true", "targeted = true\nmore = 1", "more is no key"),
+            ("[experiment]", "[experimen]", "line 1"),
+            ("text = false", "text = false\nText = true", "given twice"),
+            ("_min = 0.25", "_min = 0.95", "min = 0.95"),
+        ] {
+            let error = parse_reference_config(&CONFIG.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
