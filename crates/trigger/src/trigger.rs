@@ -141,18 +141,27 @@ fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
 }
 
 /// Resizes to `width`, height `int(height * width / width0)` as the reference does. CatmullRom of
-/// fast_image_resize is the cubic with a = −0.5 and, like PIL, widens when it shrinks; colours are
-/// weighted by their alpha.
+/// fast_image_resize is the cubic with a = −0.5 and, like PIL, widens when it shrinks. Transparent
+/// pictures are resized in floating point, colours weighted by their alpha, because bytes lose the
+/// colours of faint pixels.
 fn resize(picture: &RgbaImage, width: u32) -> RgbaImage {
     let (w0, h0) = picture.dimensions();
     let height = (u64::from(h0) * u64::from(width) / u64::from(w0)).clamp(1, MAX_WIDTH.into());
-    let mut out = RgbaImage::new(width, height as u32);
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom));
+    if picture.pixels().all(|pixel| pixel[3] == 255) {
+        let mut out = RgbaImage::new(width, height as u32);
+        fir::Resizer::new()
+            .resize(picture, &mut out, &options)
+            .unwrap_or_else(|e| unreachable!("two RGBA images of non-zero size: {e}"));
+        return out;
+    }
+    let from = DynamicImage::ImageRgba8(picture.clone()).into_rgba32f();
+    let mut out = DynamicImage::new(width, height as u32, image::ColorType::Rgba32F);
     fir::Resizer::new()
-        .resize(picture, &mut out, &options)
+        .resize(&DynamicImage::ImageRgba32F(from), &mut out, &options)
         .unwrap_or_else(|e| unreachable!("two RGBA images of non-zero size: {e}"));
-    out
+    out.to_rgba8()
 }
 
 #[cfg(test)]

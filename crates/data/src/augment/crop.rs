@@ -90,6 +90,13 @@ pub(crate) fn crop_resize(
         .unwrap_or_else(|e| unreachable!("two RGB images of non-zero size: {e}"));
 }
 
+/// Cuts `crop` out of `image`, which it lies in, and resizes it to a square of `size` pixels.
+pub fn resize_crop_box(image: &RgbImage, crop: CropBox, size: u32, filter: Filter) -> RgbImage {
+    let mut out = RgbImage::new(size, size);
+    crop_resize(image, crop, filter, &mut fir::Resizer::new(), &mut out);
+    out
+}
+
 /// Size of an image whose shorter side is resized to `shorter`; the longer one is truncated, as in
 /// torchvision's `Resize`.
 pub fn resized((width, height): (u32, u32), shorter: u32) -> (u32, u32) {

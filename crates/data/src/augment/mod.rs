@@ -22,8 +22,8 @@ pub use color::{
     adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
 };
 pub use crop::{
-    CropBox, Filter, random_resized_crop_box, resize_center_crop, resize_shorter, resized,
-    shorter_side,
+    CropBox, Filter, random_resized_crop_box, resize_center_crop, resize_crop_box, resize_shorter,
+    resized, shorter_side,
 };
 pub use geometry::Geometry;
 pub use jigsaw::JigsawViews;
