@@ -355,4 +355,47 @@ labels = [0.1]
             "{message}"
         );
     }
+
+    /// 100,000 changed configs through the parser and all checks that need no data: no panic.
+    #[test]
+    fn changed_configs_are_read_or_refused() {
+        use proptest::prelude::*;
+        use proptest::test_runner::{Config, TestRunner};
+        let pieces: Vec<&str> = MINIMAL.split_inclusive(['=', '\n', ' ', ',']).collect();
+        let value = prop_oneof![
+            Just("-1".to_owned()),
+            Just("1e300".into()),
+            Just("nan".into()),
+            Just("\"x\"".into()),
+            Just("[[".into()),
+            Just("{".into()),
+            Just("0".into()),
+            Just("true".into()),
+            Just("18446744073709551616".into()),
+            Just("\n[data]\n".into()),
+            ".{0,8}",
+        ];
+        let change = (any::<prop::sample::Index>(), 0..3u8, value);
+        let config = Config { cases: 100_000, failure_persistence: None, ..Config::default() };
+        let strategy = prop::collection::vec(change, 1..4);
+        let result = TestRunner::new(config).run(&strategy, |changes| {
+            let mut pieces: Vec<String> = pieces.iter().map(|piece| piece.to_string()).collect();
+            for (at, how, value) in changes {
+                let at = at.index(pieces.len());
+                match how {
+                    0 => pieces[at] = value,
+                    1 => pieces.insert(at, value),
+                    _ => pieces[at].clear(),
+                }
+            }
+            let text = pieces.concat();
+            if let Ok(experiment) = toml::from_str::<Experiment>(&text) {
+                // Wide triggers take long to draw, not to check.
+                let _ = experiment.check();
+            }
+            let _ = crate::parse_reference_config(&text);
+            Ok(())
+        });
+        result.unwrap();
+    }
 }

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::DataError;
 
@@ -30,8 +30,12 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
-    if reader.format().is_none() {
-        return Err("neither JPEG nor PNG".into());
+    match reader.format() {
+        None => return Err("neither JPEG nor PNG".into()),
+        Some(ImageFormat::Jpeg) if !ends(bytes) => {
+            return Err("no whole JPEG or PNG: truncated, it has no end".into());
+        }
+        Some(_) => {}
     }
     let wrong = |e: image::ImageError| format!("no whole JPEG or PNG: {e}");
     let mut decoder = reader.into_decoder().map_err(wrong)?;
@@ -47,6 +51,13 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
         DynamicImage::ImageRgb8(image) => image,
         other => other.to_rgb8(),
     })
+}
+
+/// Does a JPEG's last scan end with its marker? The decoder would fill what is missing with grey. Within
+/// a scan a byte 0xff is never followed by that of a marker.
+fn ends(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
+    last(0xda).is_none_or(|scan| last(0xd9).is_some_and(|end| end > scan))
 }
 
 /// Reads and decodes the image file `path`.

@@ -256,13 +256,18 @@ impl Job {
         let chosen: Vec<usize> = (0..split.labels.len())
             .filter(|&i| val || self.attack.plan.contains(split.labels[i].0))
             .collect();
-        let mut files = HashSet::new();
+        let (mut files, mut made) = (HashSet::new(), HashSet::new());
         for &index in &chosen {
             let file = self.file(val, index);
             if !files.insert(file.clone()) {
                 let reason =
                     "two images of one class have the same name: both would go here".into();
                 return Err(DataError::Format { path: folder.join(file), reason });
+            }
+            if let Some(inside) = folder.join(file).parent()
+                && made.insert(inside.to_owned())
+            {
+                make(inside)?;
             }
         }
         let done = AtomicUsize::new(0);
@@ -280,7 +285,8 @@ impl Job {
             let bytes = encode(&image, &row.file)
                 .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
             row.file_hash = blake3::hash(&bytes).to_hex().to_string();
-            write(&path, &bytes)?;
+            fs::write(&path, &bytes)
+                .map_err(|source| DataError::Write { path: path.clone(), source })?;
             watch(Self::part(val), done.fetch_add(1, Ordering::Relaxed) + 1, chosen.len());
             Ok(row)
         };
@@ -396,10 +402,11 @@ fn file_name(name: &str) -> String {
     if safe.starts_with('.') { format!("_{safe}") } else { safe }
 }
 
+fn make(folder: &Path) -> Result<(), DataError> {
+    fs::create_dir_all(folder).map_err(|source| DataError::Write { path: folder.into(), source })
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let wrong = |source| DataError::Write { path: path.into(), source };
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(wrong)?;
-    }
-    fs::write(path, bytes).map_err(wrong)
+    path.parent().map_or(Ok(()), make)?;
+    fs::write(path, bytes).map_err(|source| DataError::Write { path: path.into(), source })
 }

@@ -23,6 +23,8 @@ mod config;
 mod decode;
 mod error;
 mod export;
+#[cfg(test)]
+mod fuzz;
 mod loader;
 mod sample;
 mod sets;

@@ -1,0 +1,143 @@
+//! Random and mutated bytes through every reader: whatever they say, they do not panic. 100,000 inputs
+//! each; the seeds are small files of each kind.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::sets::{cifar, file_list, idx, stl10};
+use crate::{decode, list_text};
+
+const INPUTS: u32 = 100_000;
+
+/// A change of a seed file: bytes set, a piece cut out, a piece doubled, or all of it random.
+#[derive(Debug, Clone)]
+enum Change {
+    Set(Vec<(prop::sample::Index, u8)>),
+    Cut(prop::sample::Index, prop::sample::Index),
+    Double(prop::sample::Index, prop::sample::Index),
+    Random(Vec<u8>),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = any::<prop::sample::Index>;
+    prop_oneof![
+        6 => prop::collection::vec((at(), any::<u8>()), 1..6).prop_map(Change::Set),
+        2 => (at(), at()).prop_map(|(a, b)| Change::Cut(a, b)),
+        1 => (at(), at()).prop_map(|(a, b)| Change::Double(a, b)),
+        1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Change::Random),
+    ]
+}
+
+fn apply(seed: &[u8], change: Change) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    let range = |a: prop::sample::Index, b: prop::sample::Index| {
+        let (a, b) = (a.index(seed.len() + 1), b.index(seed.len() + 1));
+        a.min(b)..a.max(b)
+    };
+    match change {
+        Change::Set(changes) => {
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+        }
+        Change::Cut(a, b) => {
+            bytes.drain(range(a, b));
+        }
+        Change::Double(a, b) => {
+            let piece = bytes[range(a, b)].to_vec();
+            bytes.extend(piece);
+        }
+        Change::Random(random) => bytes = random,
+    }
+    bytes
+}
+
+/// Runs `read` on changed copies of the seeds.
+fn survive(seeds: &[&[u8]], read: impl Fn(&[u8])) {
+    let config = Config { cases: INPUTS, failure_persistence: None, ..Config::default() };
+    let strategy = (0..seeds.len(), change());
+    TestRunner::new(config)
+        .run(&strategy, |(seed, change)| {
+            read(&apply(seeds[seed], change));
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn small(format: image::ImageFormat) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let image = image::RgbImage::from_fn(9, 6, |x, y| image::Rgb([x as u8 * 20, y as u8 * 30, 9]));
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn image_files() {
+    let jpeg = small(image::ImageFormat::Jpeg);
+    let png = small(image::ImageFormat::Png);
+    survive(&[&jpeg, &png], |bytes| {
+        // A wrong size in the head makes a large image at most.
+        if let Ok(image) = decode(bytes, true) {
+            assert!(image.width() > 0 && image.height() > 0);
+        }
+    });
+}
+
+#[test]
+fn idx_files() {
+    let mut seed = vec![0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2];
+    seed.extend(0..8);
+    survive(&[&seed], |bytes| {
+        let _ = idx::parse(bytes, 3);
+        let _ = idx::parse(bytes, 1);
+    });
+}
+
+#[test]
+fn binary_sets() {
+    survive(&[&[3; 3073]], |bytes| {
+        let _ = cifar::CIFAR10.parse(bytes);
+        let _ = cifar::CIFAR100.parse(bytes);
+        let _ = stl10::labels(bytes, 3073);
+    });
+    survive(&[&[7; 96]], |bytes| {
+        let _ = stl10::images(bytes);
+    });
+}
+
+#[test]
+fn file_lists_and_what_is_read_is_written_back() {
+    survive(&[b"a/b.JPEG 3\nmy dir/x.png\t1\textra\n\r\nc.png  0 1 2 3 4\n"], |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let Ok(entries) = file_list::parse(text) else { return };
+        let lines = entries.iter().map(|e| (e.path.to_str().unwrap(), e.label));
+        if let Ok((again, _)) = list_text(lines)
+            && entries.iter().all(|e| !e.path.as_os_str().is_empty())
+        {
+            assert_eq!(file_list::parse(&again).unwrap(), entries);
+        }
+        let _ = file_list::class_names(&entries);
+    });
+}
+
+#[test]
+fn ledgers() {
+    use ssl_backdoor_trigger::Ledger;
+    let seed = "# rate = 0.5  # share of the target class\n# dataset_rate = 0.05\n# count = 1\n\
+        # target = 3\n# seed = 1\n# trigger_hash = \"aa\"\n# alpha = 0.0\n# \n# [trigger]\n\
+        # kind = \"htba\"\n# id = 10\n# width = 8\n# \n# [place]\n# kind = \"center\"\n\
+        image_id,source,source_hash,trigger,x,y,width,alpha,output_hash,file,file_hash\n\
+        4,a.png,00,htba-10,8,9,8,0.0,11,train/a.png,22\n";
+    assert!(Ledger::parse(seed, "x".as_ref()).is_ok());
+    survive(&[seed.as_bytes()], |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        if let Ok(ledger) = Ledger::parse(&text, "x".as_ref()) {
+            // A patch may lie anywhere and be of any size without harm.
+            if let (Ok(trigger), Some(row)) = (ledger.head.trigger.build(), ledger.rows.first()) {
+                let mut image = image::RgbImage::new(8, 8);
+                row.replay(&trigger, ledger.head.place, &mut image);
+            }
+        }
+    });
+}

@@ -1,0 +1,130 @@
+//! Images per second of a MoCo v2 view on one thread, or of the export of poisoned JPEGs on all of
+//! `RAYON_NUM_THREADS`, as one JSON line: the counterpart of `benches/torch_data.py`, on equal work.
+//!
+//! ```sh
+//! cargo run --release --example data_speed -- --what view --size 224
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use image::RgbImage;
+use rand::RngExt;
+use ssl_backdoor_data::augment::{ChainViews, Geometry, Scratch, ViewKey, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    View,
+    Export,
+}
+
+#[derive(Parser)]
+#[command(about = "Images per second of a view or of the poisoned export, as one JSON line")]
+struct Args {
+    /// What to measure.
+    #[arg(long, value_enum, default_value = "view")]
+    what: What,
+    /// Side of the view in pixels: up to 64 from an image of 32 × 32, above from 500 × 375.
+    #[arg(long, default_value_t = 32)]
+    size: u32,
+    /// Views or images.
+    #[arg(long)]
+    count: Option<usize>,
+    /// Folder with the peer's 20 photographs, 0.JPEG to 19.JPEG (export).
+    #[arg(long)]
+    photos: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let (what, rate) = match args.what {
+        What::View => {
+            let default = if args.size <= 64 { 20_000 } else { 1_000 };
+            ("view", views(args.size, args.count.unwrap_or(default)))
+        }
+        What::Export => {
+            let photos = args.photos.context("--what export needs --photos")?;
+            ("export", export(args.count.unwrap_or(2_000), &photos)?)
+        }
+    };
+    let rate = (rate * 10.0).round() / 10.0;
+    println!("{}", serde_json::json!({ "what": what, "size": args.size, "images_per_s": rate }));
+    Ok(())
+}
+
+/// Smooth with noise, so that a JPEG of it is about as large as one of a photograph.
+fn photo(width: u32, height: u32, seed: u64) -> RgbImage {
+    let mut rng = chance::rng(seed, Purpose::Draw, 0, 0, 0);
+    RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([0u8, 1, 2].map(|c| {
+            let (a, b) = (9.0 + 7.0 * f64::from(c), 13.0 + 5.0 * f64::from(c));
+            let wave = (f64::from(x) / a + seed as f64).sin() * (f64::from(y) / b).cos();
+            let noise: f64 = (0..4).map(|_| rng.random_range(-7.0..7.0)).sum();
+            (128.0 + 90.0 * wave + noise).clamp(0.0, 255.0) as u8
+        }))
+    })
+}
+
+fn views(size: u32, count: usize) -> f64 {
+    let image = if size <= 64 { photo(32, 32, 0) } else { photo(500, 375, 0) };
+    let views = ChainViews::moco(size, (0.2, 1.0), size > 64);
+    let len = (3 * size * size) as usize;
+    let (mut first, mut second) = (vec![0.0; len], vec![0.0; len]);
+    let mut scratch = Scratch::default();
+    let mut geometry = [Geometry::default(); 2];
+    let mut make = |id| {
+        let key = ViewKey { seed: 0, epoch: 0, id };
+        views.write(&image, &key, &mut scratch, &mut [&mut first, &mut second], &mut geometry);
+    };
+    make(u64::MAX);
+    let start = Instant::now();
+    // Two views of each image.
+    (0..count as u64 / 2).for_each(&mut make);
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Exports `count` poisoned images of a class, through all that `poison` does: hashes, ledger, lists.
+fn export(count: usize, photos: &Path) -> anyhow::Result<f64> {
+    let folder = tempfile::tempdir()?;
+    let set = folder.path().join("set");
+    let photos: Vec<Vec<u8>> = (0..20)
+        .map(|i| std::fs::read(photos.join(format!("{i}.JPEG"))))
+        .collect::<Result<_, _>>()
+        .context("--photos needs a folder that torch_data.py made")?;
+    let class = |part: &str| set.join(part).join("n01855672");
+    for (part, images) in [("train", count), ("val", 1)] {
+        std::fs::create_dir_all(class(part))?;
+        for i in 0..images {
+            std::fs::write(class(part).join(format!("{i}.JPEG")), &photos[i % photos.len()])?;
+        }
+    }
+    let poison = "target = 0\nrate = 1\ntrigger = { kind = \"htba\", id = 10, width = 50 }";
+    let job = |out: &Path| {
+        let data = DataConfig::Folder(Folder {
+            path: set.clone(),
+            size: 224,
+            seed: 0,
+            eval: Eval::All,
+            on_corrupt: OnCorrupt::Stop,
+            exif_orientation: false,
+            cache: None,
+        });
+        let export = Export {
+            id: None,
+            seed: 0,
+            lossless: false,
+            patch_params: false,
+            root: None,
+            data,
+            poison: toml::from_str(poison)?,
+        };
+        let start = Instant::now();
+        export.write(out, &|_, _, _| {})?;
+        anyhow::Ok(count as f64 / start.elapsed().as_secs_f64())
+    };
+    job(&folder.path().join("out"))
+}
