@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Lab, stderr};
+use common::{Lab, assert_same, stderr};
 use serde_json::Value;
 use ssl_backdoor::Experiment;
 
@@ -117,4 +117,77 @@ fn every_config_parses_and_says_how_to_run_it() {
         let command = format!("cargo run --release -- run {}", name.display());
         assert!(text.starts_with('#') && text.contains(&command), "{}", path.display());
     }
+}
+
+/// A folder of photographs with a corrupt one, a packed cache, an untargeted attack and listed labels:
+/// the scores of an untargeted run, the trigger's sightings, and the same bytes for 1 worker and 8.
+#[test]
+fn a_folder_of_photographs_runs_too() {
+    let lab = Lab::new();
+    let photo = |seed: u32| {
+        image::RgbImage::from_fn(40, 30, |x, y| {
+            image::Rgb([0, 1, 2].map(|c| (x * (seed % 7 + 1) + y * (c + 2) + seed * 31) as u8))
+        })
+    };
+    let mut list = String::new();
+    for (part, count) in [("train", 24), ("val", 6)] {
+        for (label, class) in ["ant", "bee"].iter().enumerate() {
+            let folder = lab.path(&format!("set/{part}/{class}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            for i in 0..count {
+                let path = folder.join(format!("{i}.png"));
+                photo(i + 100 * label as u32).save(&path).unwrap();
+                if part == "train" && i < 8 {
+                    list += &format!("{} {label}\n", path.display());
+                }
+            }
+        }
+    }
+    std::fs::write(lab.path("set/train/ant/bad.jpg"), "no image").unwrap();
+    std::fs::write(lab.path("labels.txt"), list).unwrap();
+    let text = std::fs::read_to_string(lab.path("tiny.toml")).unwrap();
+    let text: String = text
+        .replace("target = 3\nrate = 0.5", "dataset_rate = 0.25")
+        .replace("kind = \"shapes\"", "kind = \"folder\"\non_corrupt = \"skip\"")
+        .replace(
+            "per_class = 32\neval_per_class = 5",
+            "path = \"SET\"\ncache = \"CACHE\"\neval = \"all\"",
+        )
+        .replace("SET", lab.path("set").to_str().unwrap())
+        .replace("CACHE", lab.path("cache").to_str().unwrap())
+        .replace("labels = [0.5]", &format!("labels = \"{}\"", lab.path("labels.txt").display()));
+    std::fs::write(lab.path("tiny.toml"), text).unwrap();
+    for (out, workers) in [("one", "workers=1"), ("eight", "workers=8")] {
+        let output = lab.command(out, &[workers]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        assert!(told.contains("left out:") && told.contains("bad.jpg"), "{told}");
+    }
+    assert_same(&lab.bytes("one"), &lab.bytes("eight"));
+    let scores = std::fs::read_to_string(lab.path("one/scores.json")).unwrap();
+    let scores: Value = serde_json::from_str(&scores).unwrap();
+    assert!(
+        scores["target"].is_null()
+            && scores["net_asr"].is_null()
+            && scores["poison"]["rate"].is_null()
+    );
+    assert!(scores["models"]["backdoored"]["patched"]["asr"].is_null());
+    assert!(scores["patched_drop"].is_number() && scores["patched_drop_ci"][1].is_number());
+    assert_eq!((&scores["images"], &scores["poison"]["count"]), (&12.into(), &12.into()));
+    let metrics = std::fs::read_to_string(lab.path("one/backdoored/metrics.jsonl")).unwrap();
+    for line in metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        let counts: Vec<u64> =
+            line["trigger_views"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+        // Two views; every poisoned image of the epoch's whole batches, 12 of 48.
+        assert!(counts.len() == 3 && counts.iter().sum::<u64>() == 12, "{counts:?}");
+        assert!(line["trigger_visible"].as_f64().unwrap() > 0.0);
+    }
+    assert!(
+        !std::fs::read_to_string(lab.path("one/clean/metrics.jsonl")).unwrap().contains("trigger")
+    );
+    let report = std::fs::read_to_string(lab.path("one/report.md")).unwrap();
+    assert!(
+        report.contains("Drop of the accuracy") && report.contains("survives in 0:"),
+        "{report}"
+    );
 }

@@ -33,7 +33,7 @@ pub struct RunScores {
     pub eval: Eval,
     /// Number of evaluation images.
     pub images: usize,
-    /// Share of each class that carried labels.
+    /// Share of each class that carried labels (for an explicit list: of all training images).
     pub labels: f64,
     /// How much was poisoned.
     pub poison: Rates,

@@ -46,6 +46,6 @@ pub use sets::file_list::list_text;
 pub use sighting::{SURVIVES, Sightings};
 pub use splits::{Split, Splits, Watch};
 pub use ssl_backdoor_trigger::chance;
-pub use subset::{Subset, clean_part_ids, labelled_ids};
+pub use subset::{Subset, clean_part_ids, labelled_ids, listed_ids};
 pub use verify::{Verified, clean_list, verify};
 pub use wrappers::{Patched, Poisoned, poison_ledger};

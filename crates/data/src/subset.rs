@@ -1,9 +1,13 @@
 //! Parts of a set: seeded, stratified, nested; and a view of a set through a list of positions.
 
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
 use burn_dataset::Dataset;
 use ssl_backdoor_trigger::chance::{self, Purpose};
 
-use crate::{DataError, Sample, SampleSet};
+use crate::sets::file_list;
+use crate::{DataError, Sample, SampleSet, Split, Splits};
 
 /// Ids of `count(n)` images out of the n of each class, ascending by class then rank.
 pub(crate) fn per_class(
@@ -26,6 +30,40 @@ pub(crate) fn per_class(
 /// are nested, and the same for every run and method on a data set (protocol 3.1).
 pub fn labelled_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> Vec<u64> {
     per_class(labels, classes, seed, Purpose::Labels, |n| (p * n as f64).floor() as usize)
+}
+
+/// The training images of `splits` that the file list `list` names: by their paths, or where the set does
+/// not lie in files by their ids.
+///
+/// # Errors
+/// The list cannot be read, or a line names no training image or not its class.
+pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
+    let wrong = |reason| DataError::Format { path: list.into(), reason };
+    let Split { labels, files, .. } = &splits.train;
+    let known: HashMap<String, (u64, u32)> = match files {
+        Some(files) => {
+            let name = |path: &PathBuf| path.to_string_lossy().into_owned();
+            files.iter().map(name).zip(labels.iter().copied()).collect()
+        }
+        None => labels.iter().map(|&(id, label)| (id.to_string(), (id, label))).collect(),
+    };
+    // Ids are no paths: nothing is put before them.
+    let root = files.is_none().then_some(Path::new(""));
+    let mut ids = Vec::new();
+    for entry in file_list::load(list, root)? {
+        let shown = entry.path.to_string_lossy();
+        match known.get(shown.as_ref()) {
+            Some((id, label)) if *label == entry.label => ids.push(*id),
+            Some((_, label)) => {
+                let listed = entry.label;
+                return Err(wrong(format!(
+                    "{shown} is of class {label}, it is listed as {listed}"
+                )));
+            }
+            None => return Err(wrong(format!("{shown} is no training image"))),
+        }
+    }
+    Ok(ids)
 }
 
 /// The images a defender holds clean: `floor(p · n)` of each class, nested for growing `p`.
@@ -70,6 +108,22 @@ mod tests {
 
     fn labels() -> Vec<(u64, u32)> {
         (0..95).map(|id| (id * 3, (id % 4) as u32)).collect()
+    }
+
+    #[test]
+    fn a_list_names_ids_or_paths_and_must_be_right() {
+        let config = r#"{ "kind": "shapes", "size": 8, "per_class": 2 }"#;
+        let config: crate::DataConfig = serde_json::from_str(config).unwrap();
+        let splits = config.load(&|_, _, _| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("labels.txt");
+        let listed = |text: &str| {
+            std::fs::write(&list, text).unwrap();
+            listed_ids(&splits, &list).map_err(|e| e.to_string())
+        };
+        assert_eq!(listed("13 3\n4 4\n").unwrap(), [13, 4]);
+        assert!(listed("13 4\n").unwrap_err().contains("13 is of class 3"));
+        assert!(listed("999 0\n").unwrap_err().contains("999 is no training image"));
     }
 
     #[test]

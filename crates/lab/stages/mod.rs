@@ -16,8 +16,8 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::ValueEnum;
 use serde::Serialize;
-use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, labelled_ids};
-use ssl_backdoor_probe::ProbeError;
+use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, labelled_ids, listed_ids};
+use ssl_backdoor_probe::{Labels, ProbeError};
 use ssl_backdoor_trigger::{Attack, TriggerError};
 
 use crate::config::{ConfigError, Experiment};
@@ -51,6 +51,8 @@ struct Lab {
     device: Device,
     splits: Splits,
     attack: Attack,
+    /// Ids of the training images that carry labels, and what share that is.
+    labelled: (Vec<u64>, f64),
 }
 
 /// Runs the experiment of `config` in `out` up to and including `until`.
@@ -71,15 +73,26 @@ pub fn run(config: &Path, experiment: Experiment, out: &Path, until: Stage) -> R
     stages.into_iter().filter(|(stage, _)| *stage <= until).try_for_each(|(_, run)| run(&mut lab))
 }
 
-/// Are there labelled images for the probe?
-fn check_labels(experiment: &Experiment, splits: &Splits) -> Result<(), ProbeError> {
+/// The labelled training images of the probe, and what share they are: of each class, or for a list of
+/// all images.
+fn labelled(experiment: &Experiment, splits: &Splits) -> Result<(Vec<u64>, f64)> {
     let (labels, classes) = (&splits.train.labels, splits.classes.len() as u32);
-    let fraction = experiment.probe.headline();
-    if !labelled_ids(labels, classes, fraction, experiment.data.seed()).is_empty() {
-        return Ok(());
+    let fraction = match &experiment.probe.labels {
+        Labels::List(list) => {
+            let ids = listed_ids(splits, list)?;
+            let share = ids.len() as f64 / labels.len().max(1) as f64;
+            return Ok((ids, share));
+        }
+        // The check of the config left just one.
+        Labels::Shares(shares) => shares.first().copied().unwrap_or_default(),
+    };
+    let ids = labelled_ids(labels, classes, fraction, experiment.data.seed());
+    if ids.is_empty() {
+        let of = |class| labels.iter().filter(|(_, c)| *c == class).count();
+        let largest = (0..classes).map(of).max().unwrap_or(0);
+        return Err(ProbeError::NoLabels { fraction, largest }.into());
     }
-    let of = |class| labels.iter().filter(|(_, c)| *c == class).count();
-    Err(ProbeError::NoLabels { fraction, largest: (0..classes).map(of).max().unwrap_or(0) })
+    Ok((ids, fraction))
 }
 
 impl Lab {
@@ -93,7 +106,8 @@ impl Lab {
         let (labels, classes) = (&splits.train.labels, &splits.classes);
         let attack = experiment.poison.attack(labels, classes, experiment.seed).map_err(wrong)?;
         experiment.check_with(splits.train.labels.len()).map_err(|e| ConfigError::at(config, e))?;
-        check_labels(&experiment, &splits).map_err(|e| ConfigError::at(config, e))?;
+        let labelled = labelled(&experiment, &splits)
+            .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
         let old = std::fs::read(folder.join(MANIFEST)).unwrap_or_default();
@@ -108,7 +122,7 @@ impl Lab {
             workers: experiment.workers,
             stages,
         };
-        Ok(Self { experiment, folder, manifest, device, splits, attack })
+        Ok(Self { experiment, folder, manifest, device, splits, attack, labelled })
     }
 
     /// The images of `split`, prepared, with the trigger on every one.

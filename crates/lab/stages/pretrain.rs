@@ -7,7 +7,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::{MEAN, STD};
-use ssl_backdoor_data::{SampleSet, Subset, labelled_ids};
+use ssl_backdoor_data::{SampleSet, Subset};
 use ssl_backdoor_model::{Preprocessing, ResNet, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
 use ssl_backdoor_ssl::{Training, pretrain};
@@ -124,9 +124,6 @@ impl Curve {
 
 /// The labelled subset of the training images: always clean originals.
 pub(super) fn labelled(lab: &Lab) -> SampleSet {
-    let Lab { experiment, splits, .. } = lab;
-    let p = experiment.probe.headline();
-    let labels = &splits.train.labels;
-    let ids = labelled_ids(labels, splits.classes.len() as u32, p, experiment.data.seed());
-    Arc::new(Subset::of_ids(splits.plain.clone(), labels, &ids))
+    let Lab { splits, labelled: (ids, _), .. } = lab;
+    Arc::new(Subset::of_ids(splits.plain.clone(), &splits.train.labels, ids))
 }

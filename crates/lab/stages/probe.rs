@@ -75,7 +75,7 @@ fn extract_features(lab: &mut Lab, model: &str) -> Result<()> {
         encoder,
         &lab.experiment.data,
         (lab.attack.val.trigger.hash(), &poison.val_place, poison.val_alpha),
-        lab.experiment.probe.headline(),
+        &lab.labelled,
         lab.experiment.seed,
     ))?;
     let files = features_files(model);
@@ -128,7 +128,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         seed: experiment.seed,
         eval: experiment.data.eval(),
         images: splits.eval.labels.len(),
-        labels: experiment.probe.headline(),
+        labels: lab.labelled.1,
         poison: lab.attack.plan.rates(),
         net: Paired::of(&clean.truth, &backdoored.patched, &clean.patched, target),
         models: probed.into_iter().map(|(model, p)| (model.into(), p.scores)).collect(),

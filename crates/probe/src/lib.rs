@@ -19,5 +19,5 @@ mod scores;
 pub use error::ProbeError;
 pub use features::{Features, extract};
 pub use interval::{paired_difference, wilson};
-pub use linear::{LinearProbe, ProbeConfig, ProbeKind, Protocol};
+pub use linear::{Labels, LinearProbe, ProbeConfig, ProbeKind, Protocol};
 pub use scores::{Paired, Scores};

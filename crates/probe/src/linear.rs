@@ -2,7 +2,7 @@
 //! standardised with the labelled subset's own statistics, then a linear classifier is trained
 //! (protocol 3.2 on features extracted once, without augmentation).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::{Module, Param, ParamId};
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -36,6 +36,16 @@ pub enum Protocol {
     Unified,
 }
 
+/// Which training images carry labels; `probe.labels`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Labels {
+    /// Shares of each class; one value for now, the headline.
+    Shares(Vec<f64>),
+    /// A file list that names them.
+    List(PathBuf),
+}
+
 /// The `[probe]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,8 +56,8 @@ pub struct ProbeConfig {
     /// The rules.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Share of each class that carries labels; one value for now, the headline.
-    pub labels: Vec<f64>,
+    /// Which training images carry labels.
+    pub labels: Labels,
     /// Passes over the labelled images.
     #[serde(default = "epochs")]
     pub epochs: usize,
@@ -86,10 +96,12 @@ impl ProbeConfig {
     /// [`ProbeError::Range`] that names the key.
     pub fn check(&self) -> Result<(), ProbeError> {
         let range = |key, value: String, allowed| Err(ProbeError::Range { key, value, allowed });
-        let one_share = self.labels.len() == 1 && self.labels[0] > 0.0 && self.labels[0] <= 1.0;
-        if !one_share {
-            let allowed = "a list of one share of each class, above 0 and at most 1";
-            return range("probe.labels", format!("{:?}", self.labels), allowed);
+        if let Labels::Shares(shares) = &self.labels
+            && !matches!(shares[..], [share] if share > 0.0 && share <= 1.0)
+        {
+            let allowed =
+                "a list of one share of each class, above 0 and at most 1, or a file list";
+            return range("probe.labels", format!("{shares:?}"), allowed);
         }
         if !(1..=100_000).contains(&self.epochs) {
             return range("probe.epochs", self.epochs.to_string(), "1 to 100,000");
@@ -101,11 +113,6 @@ impl ProbeConfig {
             return range("probe.lr", self.lr.to_string(), "above 0");
         }
         Ok(())
-    }
-
-    /// The share of each class that carries labels, for the headline figures.
-    pub fn headline(&self) -> f64 {
-        self.labels[0]
     }
 }
 
@@ -217,7 +224,7 @@ mod tests {
         ProbeConfig {
             kind: ProbeKind::Linear,
             protocol: Protocol::Unified,
-            labels: vec![0.1],
+            labels: Labels::Shares(vec![0.1]),
             epochs: 40,
             batch: 16,
             lr: 0.01,
