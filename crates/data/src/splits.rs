@@ -154,13 +154,13 @@ impl DataConfig {
             Self::Stl10(set) => small(stl10::load(&set.path, set.unlabelled)?, None, "stl10"),
             Self::Folder(set) => {
                 let classes = folder::classes(&set.path.join("train"))?;
-                self.from_folder(set, classes, watch)?
+                self.folder_splits(set, classes, watch)?
             }
             Self::Imagenet100(set) => {
                 let classes = imagenet100::WNIDS.map(str::to_owned).to_vec();
-                self.from_folder(set, classes, watch)?
+                self.folder_splits(set, classes, watch)?
             }
-            Self::FileList(set) => self.from_lists(set, watch)?,
+            Self::FileList(set) => self.list_splits(set, watch)?,
         })
     }
 
@@ -192,7 +192,7 @@ impl DataConfig {
         }
     }
 
-    fn from_folder(
+    fn folder_splits(
         &self,
         set: &Folder,
         classes: Vec<String>,
@@ -201,10 +201,10 @@ impl DataConfig {
         let list = |part: &str| folder::list(&set.path.join(part), &classes);
         let files = |part| Files::new(list(part)?, &set.path, set.exif_orientation);
         let how = (set.on_corrupt, set.cache.as_deref());
-        self.from_files([files("train")?, files("val")?], classes, how, watch)
+        self.file_splits([files("train")?, files("val")?], classes, how, watch)
     }
 
-    fn from_lists(&self, set: &FileList, watch: &Watch<'_>) -> Result<Splits, DataError> {
+    fn list_splits(&self, set: &FileList, watch: &Watch<'_>) -> Result<Splits, DataError> {
         let list = |list: &Path| file_list::load(list, set.root.as_deref());
         let root =
             |list: &Path| set.root.as_deref().or(list.parent()).unwrap_or(Path::new("")).to_owned();
@@ -214,10 +214,10 @@ impl DataConfig {
         let exif = set.exif_orientation;
         let files =
             [Files::new(train, &root(&set.train), exif)?, Files::new(val, &root(&set.val), exif)?];
-        self.from_files(files, classes, (set.on_corrupt, set.cache.as_deref()), watch)
+        self.file_splits(files, classes, (set.on_corrupt, set.cache.as_deref()), watch)
     }
 
-    fn from_files(
+    fn file_splits(
         &self,
         [train, val]: [Files; 2],
         classes: Vec<String>,
