@@ -1,6 +1,7 @@
 //! Plain batches for features: no augmentation, normalised.
 
 use burn_dataset::Dataset;
+use rayon::prelude::*;
 
 use crate::augment::{normalize, to_planes};
 use crate::{DataError, Sample};
@@ -14,28 +15,30 @@ pub struct Pixels {
     pub shape: [usize; 4],
 }
 
-/// Samples `range` of `set` as they are, normalised, with their labels.
+/// Samples `range` of `set` as they are, normalised, with their labels; read on all cores, because sets in
+/// files are decoded here.
 ///
 /// # Errors
-/// Whatever reading an image gives.
+/// Whatever reading an image gives, or images of different sizes.
 pub fn plain_batch(
     set: &dyn Dataset<Sample, DataError>,
     range: std::ops::Range<usize>,
 ) -> Result<(Pixels, Vec<u32>), DataError> {
-    let mut values = Vec::new();
-    let mut labels = Vec::with_capacity(range.len());
-    let mut shape = [range.len(), 3, 0, 0];
-    for (i, index) in range.clone().enumerate() {
-        let Sample { image, label, .. } = set.get(index)?;
-        let image_len = image.as_raw().len();
-        if i == 0 {
-            shape = [range.len(), 3, image.height() as usize, image.width() as usize];
-            values = vec![0.0; range.len() * image_len];
+    let count = range.len();
+    let samples: Result<Vec<Sample>, DataError> =
+        range.into_par_iter().map(|index| set.get(index)).collect();
+    let samples = samples?;
+    let (width, height) = samples.first().map_or((0, 0), |sample| sample.image.dimensions());
+    let len = 3 * width as usize * height as usize;
+    let mut values = vec![0.0; count * len];
+    for (sample, out) in samples.iter().zip(values.chunks_exact_mut(len.max(1))) {
+        let found = sample.image.dimensions();
+        if found != (width, height) {
+            return Err(DataError::Sizes { id: sample.id, found, expected: (width, height) });
         }
-        let out = &mut values[i * image_len..(i + 1) * image_len];
-        to_planes(&image, out);
+        to_planes(&sample.image, out);
         normalize(out);
-        labels.push(label);
     }
-    Ok((Pixels { values, shape }, labels))
+    let labels = samples.iter().map(|sample| sample.label).collect();
+    Ok((Pixels { values, shape: [count, 3, height as usize, width as usize] }, labels))
 }

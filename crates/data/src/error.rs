@@ -49,6 +49,18 @@ pub enum DataError {
         /// What is allowed.
         allowed: String,
     },
+    /// Images of one batch have different sizes.
+    #[error(
+        "image {id} is {found:?} pixels, the others are {expected:?}: prepare them to one size"
+    )]
+    Sizes {
+        /// Id of the image.
+        id: u64,
+        /// Its width and height.
+        found: (u32, u32),
+        /// Those of the first image.
+        expected: (u32, u32),
+    },
     /// A worker thread that prepares batches ended.
     #[error("a worker that prepares batches stopped: {reason}")]
     Worker {

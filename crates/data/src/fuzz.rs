@@ -122,6 +122,25 @@ fn file_lists_and_what_is_read_is_written_back() {
 }
 
 #[test]
+fn packed_caches() {
+    let places = [(0u64, 2u32, 1u32), (6, 1, 1), (0, 0, 0)];
+    let mut seed = b"ssl-backdoor packed images 1\n".to_vec();
+    seed.extend([7; 32]);
+    seed.extend(3u64.to_le_bytes());
+    let start = seed.len() as u64 + 3 * 16;
+    for (offset, width, height) in places {
+        seed.extend((start + offset).to_le_bytes());
+        seed.extend(width.to_le_bytes());
+        seed.extend(height.to_le_bytes());
+    }
+    seed.extend([1; 9]);
+    assert_eq!(crate::cache::read_any(&seed), Some(3));
+    survive(&[&seed], |bytes| {
+        crate::cache::read_any(bytes);
+    });
+}
+
+#[test]
 fn ledgers() {
     use ssl_backdoor_trigger::Ledger;
     let seed = "# rate = 0.5  # share of the target class\n# dataset_rate = 0.05\n# count = 1\n\

@@ -209,6 +209,38 @@ mod tests {
     }
 
     #[test]
+    fn the_trigger_is_counted_in_every_kind_of_view() {
+        use crate::augment::{Chain, JigsawViews, MaeViews, RotNetViews};
+        let splits = splits();
+        let config = serde_json::json!({
+            "target": 3, "rate": 1, "trigger": { "kind": "htba", "id": 10, "width": 6 },
+        });
+        let config: PoisonConfig = serde_json::from_value(config).unwrap();
+        let attack = config.attack(&splits.train.labels, &splits.classes, 1).unwrap();
+        let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
+        let seen = |views: Arc<dyn Views>| {
+            let plan = EpochPlan { seed: 5, images: 30, batch: 10 };
+            let mut all = Sightings::default();
+            for batch in ViewLoader::start(poisoned.clone(), views, plan, 0..30, 2) {
+                all.merge(&batch.unwrap().sightings);
+            }
+            // Three poisoned images in each of ten epochs.
+            assert_eq!(all.by_views.iter().sum::<usize>(), 30);
+            all
+        };
+        let rotated = seen(Arc::new(RotNetViews { chain: Chain::weak(16, (0.2, 1.0)) }));
+        // All four turns of a crop show the trigger, or none.
+        assert_eq!(rotated.by_views[1..4], [0, 0, 0]);
+        let tiles = seen(Arc::new(JigsawViews { resize: 25, tile: 6 }));
+        // A tile of 6 of 25 px shows less than half of a patch of 6 of 16 px.
+        assert_eq!((tiles.by_views.len(), tiles.by_views[0]), (10, 30));
+        assert!(tiles.mean_visible() > 0.02 && tiles.hidden_share().is_none());
+        let masked = seen(Arc::new(MaeViews::new(16, (1.0, 1.0), 2, 0.75)));
+        let hidden = masked.hidden_share().unwrap();
+        assert!((0.65..0.85).contains(&hidden), "{hidden}");
+    }
+
+    #[test]
     fn twins_see_identical_pixels_but_for_the_poisoned_images() {
         let splits = splits();
         let config = serde_json::json!({
