@@ -33,8 +33,9 @@ struct Place {
 }
 
 impl Place {
+    /// Bytes of the image; a lying index must not overflow it.
     fn len(&self) -> u64 {
-        3 * u64::from(self.width) * u64::from(self.height)
+        (u64::from(self.width) * u64::from(self.height)).saturating_mul(3)
     }
 }
 

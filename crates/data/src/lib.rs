@@ -25,6 +25,7 @@ mod error;
 mod export;
 #[cfg(test)]
 mod fuzz;
+mod layout;
 mod loader;
 mod sample;
 mod sets;

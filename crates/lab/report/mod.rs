@@ -23,8 +23,9 @@ pub(crate) struct Sources<'a> {
     pub classes: &'a [String],
     /// Lines of `metrics.jsonl` of the clean twin and of the backdoored model.
     pub metrics: [Vec<Value>; 2],
-    /// The poisoned training set with its plan, and the evaluation images without and with trigger.
-    pub poisoned: (SampleSet, &'a PoisonPlan),
+    /// The poisoned training set with its plan and labels, and the evaluation images without and with
+    /// trigger.
+    pub poisoned: (SampleSet, &'a PoisonPlan, &'a [(u64, u32)]),
     pub evaluation: [SampleSet; 2],
     /// Versions and device, one line.
     pub made_with: String,

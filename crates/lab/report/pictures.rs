@@ -5,7 +5,7 @@ use std::io::Cursor;
 use anyhow::{Context, Result};
 use base64::Engine;
 use image::{ImageFormat, RgbImage, imageops};
-use ssl_backdoor_data::{DataError, Sample, SampleSet};
+use ssl_backdoor_data::{DataError, SampleSet};
 
 use super::Sources;
 
@@ -15,42 +15,40 @@ const COUNT: usize = 10;
 const GAP: u32 = 2;
 /// Sides below this are enlarged by a whole factor, so that pixels stay pixels.
 const SHOWN: u32 = 72;
+/// Images higher than this are shown at this height.
+const LARGEST: u32 = 144;
 
 /// Captions and pictures: poisoned training images, evaluation images without and with trigger.
 pub(super) fn strips(sources: &Sources<'_>) -> Result<Vec<(String, String)>> {
-    let (set, plan) = &sources.poisoned;
-    let poisoned = first(set, |sample| plan.contains(sample.id))?;
+    let (set, plan, labels) = &sources.poisoned;
+    let poisoned = (0..labels.len()).filter(|&i| plan.contains(labels[i].0));
     let [clean, patched] = &sources.evaluation;
     let strips = [
-        ("Poisoned training images", poisoned),
-        ("Evaluation images", first(clean, |_| true)?),
-        ("The same images, patched", first(patched, |_| true)?),
+        ("Poisoned training images", some(set, poisoned)?),
+        ("Evaluation images", some(clean, 0..clean.len())?),
+        ("The same images, patched", some(patched, 0..patched.len())?),
     ];
     strips.into_iter().map(|(caption, images)| Ok((caption.into(), data_uri(&images)?))).collect()
 }
 
-fn first(set: &SampleSet, keep: impl Fn(&Sample) -> bool) -> Result<Vec<RgbImage>, DataError> {
-    let mut images = Vec::with_capacity(COUNT);
-    for index in 0..set.len() {
-        let sample = set.get(index)?;
-        if keep(&sample) {
-            images.push(sample.image);
-        }
-        if images.len() == COUNT {
-            break;
-        }
-    }
-    Ok(images)
+/// The first few images at `indices`.
+fn some(set: &SampleSet, indices: impl Iterator<Item = usize>) -> Result<Vec<RgbImage>, DataError> {
+    indices.take(COUNT).map(|index| Ok(set.get(index)?.image)).collect()
 }
 
 fn data_uri(images: &[RgbImage]) -> Result<String> {
     let (width, height) = images.first().map_or((1, 1), RgbImage::dimensions);
-    let factor = SHOWN.div_ceil(height);
-    let (w, h) = (width * factor, height * factor);
+    // Photographs are made smaller.
+    let (w, h, filter) = if height > LARGEST {
+        ((width * LARGEST / height).max(1), LARGEST, imageops::FilterType::Triangle)
+    } else {
+        let factor = SHOWN.div_ceil(height);
+        (width * factor, height * factor, imageops::FilterType::Nearest)
+    };
     let count = images.len() as u32;
     let mut strip = RgbImage::from_pixel(count * (w + GAP), h, image::Rgb([128; 3]));
     for (i, image) in (0..).zip(images) {
-        let large = imageops::resize(image, w, h, imageops::FilterType::Nearest);
+        let large = imageops::resize(image, w, h, filter);
         imageops::replace(&mut strip, &large, i * i64::from(w + GAP), 0);
     }
     let mut png = Cursor::new(Vec::new());

@@ -34,7 +34,7 @@ fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
         config: config.trim_end(),
         classes: &splits.classes,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
-        poisoned: (lab.poisoned_train(), &lab.attack.plan),
+        poisoned: (lab.poisoned_train(), &lab.attack.plan, &splits.train.labels),
         evaluation: [splits.prepared(&splits.eval), lab.patched(&splits.eval)],
         made_with: format!(
             "Made by ssl-backdoor {} with Burn {BURN} on {}.",

@@ -1,0 +1,168 @@
+//! Names and file lists of an export, as the reference lays them out (protocol 1.5).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use ssl_backdoor_trigger::chance::{self, Purpose};
+use ssl_backdoor_trigger::{Attack, LedgerRow, Place};
+
+use crate::export::Job;
+use crate::{DataError, Split, Splits, list_text};
+
+impl Job {
+    fn id(&self) -> String {
+        let Self { export, attack, splits, .. } = self;
+        export.id.clone().unwrap_or_else(|| {
+            let trigger = &attack.train.trigger.name;
+            let name = match trigger.strip_prefix("htba-") {
+                Some(number) => format!("HTBA_trigger_{number}"),
+                None => file_name(trigger),
+            };
+            match attack.target {
+                Some(target) => format!("{name}_targeted_{}", splits.classes[target as usize]),
+                None => format!("{name}_untargeted"),
+            }
+        })
+    }
+
+    /// The reference's name for the settings of one part.
+    fn stem(&self, val: bool) -> String {
+        let Attack { train, val: patched, target, plan } = &self.attack;
+        let poison = if val { patched } else { train };
+        let default = if val { (0.10, 0.90) } else { (0.25, 0.75) };
+        let (place, (min, max)) = match poison.place {
+            Place::Random { min, max } => ("random".to_owned(), (min, max)),
+            Place::Center => ("center".into(), default),
+            Place::Grid => ("multiple".into(), default),
+            Place::Corner { which } => (format!("corner-{which:?}").to_lowercase(), default),
+        };
+        let width = poison.trigger.picture.width();
+        let head = format!(
+            "loc_{place}_loc-min_{min:.2}_loc-max_{max:.2}_alpha_{:.2}_width_{width}",
+            poison.alpha
+        );
+        if val {
+            return head;
+        }
+        let rates = plan.rates();
+        let rate = rates.rate.unwrap_or(rates.dataset_rate);
+        let targeted = if target.is_some() { "True" } else { "False" };
+        let patch = if self.export.patch_params { "_w-patch-parameters" } else { "" };
+        format!("{head}_rate_{rate:.2}_targeted_{targeted}{patch}")
+    }
+
+    pub fn part(val: bool) -> &'static str {
+        if val { "val_poisoned" } else { "train" }
+    }
+
+    /// Where the poisoned copy of image `index` goes, relative to the folder.
+    pub fn file(&self, val: bool, index: usize) -> String {
+        let split = self.split(val);
+        let (_, class) = split.labels[index];
+        let class = self.splits.classes.get(class as usize).map_or("unlabelled", String::as_str);
+        let name = self.name(split, index);
+        let lossless = self.export.lossless && !has_extension(&name, &["png"]);
+        let png = if lossless { ".png" } else { "" };
+        format!("{}/{}/{}/{name}{png}", Self::part(val), self.stem(val), file_name(class))
+    }
+
+    fn name(&self, split: &Split, index: usize) -> String {
+        let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
+        let named = split.files.as_ref().and_then(|files| of_file(files));
+        named.unwrap_or_else(|| format!("{}.png", split.labels[index].0))
+    }
+
+    /// Where the clean copy of training image `index` goes, for a set that does not lie in files.
+    fn clean_file(&self, index: usize) -> String {
+        let (_, class) = self.splits.train.labels[index];
+        let class = self.splits.classes.get(class as usize).map_or("unlabelled", String::as_str);
+        format!("clean/{}/{}", file_name(class), self.name(&self.splits.train, index))
+    }
+
+    pub fn list_file(&self, val: bool) -> PathBuf {
+        let (part, stem) = (Self::part(val), self.stem(val));
+        PathBuf::from("data").join(self.id()).join(part).join(format!("{stem}_filelist.txt"))
+    }
+
+    /// The training list: the target class last, poisoned images first in it, where there is a target;
+    /// else all images in the order of their ranks. The second list is that of the clean originals.
+    pub fn train_lists(&self, rows: &[LedgerRow]) -> Result<[(String, bool); 2], DataError> {
+        let Splits { train, .. } = &self.splits;
+        let seed = self.export.seed;
+        let ranked = |ids: &[u64]| chance::ranked(ids, seed, Purpose::Plan, 0);
+        let aimed = |class: u32| self.attack.target.is_none_or(|target| class == target);
+        let of = |chosen: bool| -> Vec<u64> {
+            train.labels.iter().filter(|(_, c)| aimed(*c) == chosen).map(|(id, _)| *id).collect()
+        };
+        let order = of(false).into_iter().chain(ranked(&of(true)));
+        let poisoned: HashMap<u64, &LedgerRow> =
+            rows.iter().map(|row| (row.image_id, row)).collect();
+        let mut lines: [Vec<(String, u32)>; 2] = [Vec::new(), Vec::new()];
+        for id in order {
+            let index = self.positions[0][&id];
+            let class = train.labels[index].1;
+            let original = match &train.files {
+                Some(files) => files[index].to_string_lossy().into_owned(),
+                None => self.rooted(&self.clean_file(index)),
+            };
+            let listed = match poisoned.get(&id) {
+                None => original.clone(),
+                Some(row) => self.rooted(&row.file),
+            };
+            lines[0].push((listed, class));
+            lines[1].push((original, class));
+        }
+        let wrong = |reason| DataError::Format { path: self.list_file(false), reason };
+        let [listed, originals] = lines.map(|lines| {
+            list_text(lines.iter().map(|(path, class)| (path.as_str(), *class))).map_err(wrong)
+        });
+        let (mut text, blanks) = listed?;
+        if self.export.patch_params {
+            let patch: HashMap<String, &LedgerRow> =
+                rows.iter().map(|row| (self.rooted(&row.file), row)).collect();
+            let height = self.attack.train.trigger.picture.height();
+            let ended = text.lines().map(|line| {
+                let path = line.split(['\t', ' ']).next().unwrap_or_default();
+                patch.get(path).map_or(format!("{line}\n"), |row| {
+                    format!("{line} {} {} {} {height}\n", row.x, row.y, row.width)
+                })
+            });
+            text = ended.collect();
+        }
+        Ok([(text, blanks), originals?])
+    }
+
+    pub fn val_list(&self, rows: &[LedgerRow]) -> Result<(String, bool), DataError> {
+        let files: HashMap<u64, String> =
+            rows.iter().map(|row| (row.image_id, self.rooted(&row.file))).collect();
+        let labels = self.splits.eval.labels.iter();
+        let lines = labels.filter_map(|(id, class)| Some((files.get(id)?.as_str(), *class)));
+        list_text(lines).map_err(|reason| DataError::Format { path: self.list_file(true), reason })
+    }
+
+    fn rooted(&self, file: &str) -> String {
+        let root = self.export.root.as_deref().unwrap_or(Path::new(""));
+        root.join(file).to_string_lossy().into_owned()
+    }
+
+    /// The clean copies of a set that does not lie in image files: file and training image id.
+    pub fn clean_copies(&self) -> Vec<(String, u64)> {
+        let Split { labels, files, .. } = &self.splits.train;
+        match files {
+            Some(_) => Vec::new(),
+            None => (0..labels.len()).map(|i| (self.clean_file(i), labels[i].0)).collect(),
+        }
+    }
+}
+
+pub(crate) fn has_extension(name: &str, extensions: &[&str]) -> bool {
+    let extension =
+        Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    extensions.contains(&extension.as_str())
+}
+
+/// `name` without what would lead out of its folder.
+fn file_name(name: &str) -> String {
+    let safe = name.replace(['/', '\\'], "_");
+    if safe.starts_with('.') { format!("_{safe}") } else { safe }
+}
