@@ -225,23 +225,6 @@ impl DataConfig {
         self.common().2
     }
 
-    /// The same set, scored on another part.
-    #[must_use]
-    pub fn with_eval(mut self, part: Eval) -> Self {
-        match &mut self {
-            Self::Shapes(set) => set.eval = part,
-            Self::Mnist(set)
-            | Self::FashionMnist(set)
-            | Self::Kmnist(set)
-            | Self::Cifar10(set)
-            | Self::Cifar100(set) => set.eval = part,
-            Self::Stl10(set) => set.eval = part,
-            Self::Folder(set) | Self::Imagenet100(set) => set.eval = part,
-            Self::FileList(set) => set.eval = part,
-        }
-        self
-    }
-
     /// What every set has: size, seed, part.
     fn common(&self) -> (u32, u64, Eval) {
         match self {

@@ -87,7 +87,7 @@ impl Job {
     pub fn new(export: Export, watch: &Watch<'_>) -> Result<Self, DataError> {
         export.poison.check()?;
         // Every evaluation image is patched, whatever part a run would score.
-        let splits = export.data.clone().with_eval(Eval::All).load(watch)?;
+        let splits = export.data.load_part(Eval::All, watch)?;
         let labels = &splits.train.labels;
         let attack = export.poison.attack(labels, &splits.classes, export.seed)?;
         let positions = [&splits.train, &splits.eval]

@@ -110,13 +110,21 @@ impl DataConfig {
     /// # Errors
     /// A value out of range, or a file that is missing, truncated or malformed.
     pub fn load(&self, watch: &Watch<'_>) -> Result<Splits, DataError> {
+        self.load_part(self.eval(), watch)
+    }
+
+    /// The same, scored on `part` whatever the config says.
+    ///
+    /// # Errors
+    /// As [`DataConfig::load`].
+    pub fn load_part(&self, part: Eval, watch: &Watch<'_>) -> Result<Splits, DataError> {
         self.check()?;
         let (size, seed) = (self.size(), self.seed());
         let small = |parts: [Part; 2], per_class, name: &str| {
             let classes = self.class_names().unwrap_or_default();
             let [train, test] = &parts;
             let sets = sets::splits(train, test, classes.len() as u32, size, per_class, seed);
-            self.in_memory(sets, format!("{name}(size={size})"))
+            self.in_memory(part, sets, format!("{name}(size={size})"))
         };
         let needed = |path: &Option<PathBuf>| {
             path.clone().ok_or_else(|| DataError::Missing {
@@ -133,7 +141,7 @@ impl DataConfig {
                     draw(shapes::Split::Dev, set.eval_per_class),
                     draw(shapes::Split::Test, set.eval_per_class),
                 ];
-                self.in_memory(sets, format!("shapes(size={size},seed={seed})"))
+                self.in_memory(part, sets, format!("shapes(size={size},seed={seed})"))
             }
             Self::Mnist(set) => {
                 small(mnist::MNIST.read(set.path.as_deref())?, set.per_class, "mnist")
@@ -154,17 +162,17 @@ impl DataConfig {
             Self::Stl10(set) => small(stl10::load(&set.path, set.unlabelled)?, None, "stl10"),
             Self::Folder(set) => {
                 let classes = folder::classes(&set.path.join("train"))?;
-                self.folder_splits(set, classes, watch)?
+                self.folder_splits(part, set, classes, watch)?
             }
             Self::Imagenet100(set) => {
                 let classes = imagenet100::WNIDS.map(str::to_owned).to_vec();
-                self.folder_splits(set, classes, watch)?
+                self.folder_splits(part, set, classes, watch)?
             }
-            Self::FileList(set) => self.list_splits(set, watch)?,
+            Self::FileList(set) => self.list_splits(part, set, watch)?,
         })
     }
 
-    fn in_memory(&self, sets: [Vec<Sample>; 3], name: String) -> Splits {
+    fn in_memory(&self, part: Eval, sets: [Vec<Sample>; 3], name: String) -> Splits {
         let mut hasher = blake3::Hasher::new();
         for sample in sets.iter().flatten() {
             hasher.update(&sample.id.to_le_bytes());
@@ -172,7 +180,7 @@ impl DataConfig {
             hasher.update(sample.image.as_raw());
         }
         let [train, dev, test] = sets;
-        let eval = match self.eval() {
+        let eval = match part {
             Eval::Dev => Split::in_memory(dev.clone()),
             Eval::Test => Split::in_memory(test),
             Eval::All => Split::in_memory(dev.iter().cloned().chain(test).collect()),
@@ -194,17 +202,23 @@ impl DataConfig {
 
     fn folder_splits(
         &self,
+        part: Eval,
         set: &Folder,
         classes: Vec<String>,
         watch: &Watch<'_>,
     ) -> Result<Splits, DataError> {
-        let list = |part: &str| folder::list(&set.path.join(part), &classes);
-        let files = |part| Files::new(list(part)?, &set.path, set.exif_orientation);
+        let list = |split: &str| folder::list(&set.path.join(split), &classes);
+        let files = |split| Files::new(list(split)?, &set.path, set.exif_orientation);
         let how = (set.on_corrupt, set.cache.as_deref());
-        self.file_splits([files("train")?, files("val")?], classes, how, watch)
+        self.file_splits(part, [files("train")?, files("val")?], classes, how, watch)
     }
 
-    fn list_splits(&self, set: &FileList, watch: &Watch<'_>) -> Result<Splits, DataError> {
+    fn list_splits(
+        &self,
+        part: Eval,
+        set: &FileList,
+        watch: &Watch<'_>,
+    ) -> Result<Splits, DataError> {
         let list = |list: &Path| file_list::load(list, set.root.as_deref());
         let root =
             |list: &Path| set.root.as_deref().or(list.parent()).unwrap_or(Path::new("")).to_owned();
@@ -214,11 +228,12 @@ impl DataConfig {
         let exif = set.exif_orientation;
         let files =
             [Files::new(train, &root(&set.train), exif)?, Files::new(val, &root(&set.val), exif)?];
-        self.file_splits(files, classes, (set.on_corrupt, set.cache.as_deref()), watch)
+        self.file_splits(part, files, classes, (set.on_corrupt, set.cache.as_deref()), watch)
     }
 
     fn file_splits(
         &self,
+        part: Eval,
         [train, val]: [Files; 2],
         classes: Vec<String>,
         (on_corrupt, cache): (OnCorrupt, Option<&Path>),
@@ -263,7 +278,7 @@ impl DataConfig {
             train,
             cached,
             plain: prepared(plain, size),
-            eval: match self.eval() {
+            eval: match part {
                 Eval::Dev => dev.clone(),
                 Eval::Test => test,
                 Eval::All => val,
