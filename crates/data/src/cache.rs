@@ -48,18 +48,19 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache of `files` at `path`, or builds it if there is none for just these files and
+    /// Opens the cache of `files` (with their [fingerprint](Files::fingerprint)) at `path`, or builds it if there is none for just these files and
     /// `shorter`. With `skip` corrupt files are left out and their positions returned; without, the
     /// first one is an error.
     pub fn open(
         path: &Path,
         files: &Files,
+        fingerprint: &blake3::Hash,
         shorter: u32,
         skip: bool,
         watch: &Watch<'_>,
     ) -> Result<(Self, Vec<usize>), DataError> {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(files.fingerprint()?.as_bytes());
+        hasher.update(fingerprint.as_bytes());
         hasher.update(&shorter.to_le_bytes());
         let inputs = *hasher.finalize().as_bytes();
         let wrong = |source| DataError::Read { path: path.into(), source };
@@ -243,7 +244,9 @@ mod tests {
         let watch = |_: &str, _, _| {
             builds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         };
-        let open = |set: &Files, skip| Cache::open(&path, set, 6, skip, &watch);
+        let open = |set: &Files, skip| {
+            Cache::open(&path, set, &set.fingerprint().unwrap(), 6, skip, &watch)
+        };
         let (cache, bad) = open(&set, false).unwrap();
         assert!(bad.is_empty() && cache.len() == 5);
         for i in 0..5 {

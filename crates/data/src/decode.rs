@@ -56,8 +56,8 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
 /// Does a JPEG's last scan end with its marker? The decoder would fill what is missing with grey. Within
 /// a scan a byte 0xff is never followed by that of a marker.
 fn ends(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    last(0xda).is_none_or(|scan| last(0xd9).is_some_and(|end| end > scan))
+    let mut from_the_end = bytes.windows(2).rev();
+    from_the_end.find(|pair| matches!(pair, [0xff, 0xda | 0xd9])).is_none_or(|pair| pair[1] == 0xd9)
 }
 
 /// Reads and decodes the image file `path`.

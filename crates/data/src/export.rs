@@ -99,11 +99,10 @@ impl Job {
         if val { &self.splits.eval } else { &self.splits.train }
     }
 
-    /// Image `id` as it is before it is poisoned: evaluation images resized and cropped.
-    pub fn image(&self, val: bool, id: u64) -> Result<Option<RgbImage>, DataError> {
-        let Some(&index) = self.positions[usize::from(val)].get(&id) else { return Ok(None) };
+    /// Image `index` as it is before it is poisoned: evaluation images resized and cropped.
+    pub fn image(&self, val: bool, index: usize) -> Result<RgbImage, DataError> {
         let image = self.split(val).set.get(index)?.image;
-        Ok(Some(if val { resize_center_crop(image, self.export.data.size()) } else { image }))
+        Ok(if val { resize_center_crop(image, self.export.data.size()) } else { image })
     }
 
     fn ledger(&self, val: bool, folder: &Path, watch: &Watch<'_>) -> Result<Ledger, DataError> {
@@ -129,11 +128,7 @@ impl Job {
         let done = AtomicUsize::new(0);
         let work = |&index: &usize| -> Result<LedgerRow, DataError> {
             let id = split.labels[index].0;
-            let missing = || DataError::Format {
-                path: folder.into(),
-                reason: format!("image {id} is not in the data set"),
-            };
-            let mut image = self.image(val, id)?.ok_or_else(missing)?;
+            let mut image = self.image(val, index)?;
             let source = crate::splits::source(&self.splits.name, split, index);
             let mut row = LedgerRow::poison(poison, id, source, &mut image);
             row.file = self.file(val, index);
@@ -186,28 +181,18 @@ impl Export {
         let mut ledgers = Vec::new();
         for val in [false, true] {
             let ledger = job.ledger(val, &partial, watch)?;
-            let (text, blank) = if val {
-                job.val_list(&ledger.rows)?
-            } else {
-                let [list, _] = job.train_lists(&ledger.rows)?;
-                list
-            };
+            let (text, blank) = job.list(val, &ledger.rows)?;
             blanks |= blank;
             write(&partial.join(job.list_file(val)), text.as_bytes())?;
             let path = partial.join(if val { VAL_LEDGER } else { TRAIN_LEDGER });
             write(&path, ledger.to_csv(&path)?.as_bytes())?;
             ledgers.push(ledger);
         }
-        job.clean_copies().par_iter().try_for_each(|(file, id)| {
-            match job.image(false, *id)? {
-                None => Ok(()),
-                Some(image) => {
-                    let path = partial.join(file);
-                    let bytes = encode(&image, file)
-                        .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
-                    write(&path, &bytes)
-                }
-            }
+        job.clean_copies().par_iter().try_for_each(|(file, index)| {
+            let path = partial.join(file);
+            let bytes = encode(&job.image(false, *index)?, file)
+                .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
+            write(&path, &bytes)
         })?;
         // An empty folder gives way.
         let _ = fs::remove_dir(&absolute);

@@ -111,7 +111,7 @@ fn file_lists_and_what_is_read_is_written_back() {
     survive(&[b"a/b.JPEG 3\nmy dir/x.png\t1\textra\n\r\nc.png  0 1 2 3 4\n"], |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         let Ok(entries) = file_list::parse(text) else { return };
-        let lines = entries.iter().map(|e| (e.path.to_str().unwrap(), e.label));
+        let lines = entries.iter().map(|e| (e.path.to_str().unwrap(), e.label, None));
         if let Ok((again, _)) = list_text(lines)
             && entries.iter().all(|e| !e.path.as_os_str().is_empty())
         {

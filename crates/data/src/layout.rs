@@ -84,9 +84,16 @@ impl Job {
         PathBuf::from("data").join(self.id()).join(part).join(format!("{stem}_filelist.txt"))
     }
 
-    /// The training list: the target class last, poisoned images first in it, where there is a target;
-    /// else all images in the order of their ranks. The second list is that of the clean originals.
-    pub fn train_lists(&self, rows: &[LedgerRow]) -> Result<[(String, bool); 2], DataError> {
+    /// The list of one part, and whether a path in it holds a blank. `rows` are its poisoned images.
+    pub fn list(&self, val: bool, rows: &[LedgerRow]) -> Result<(String, bool), DataError> {
+        let lines = if val { self.val_lines(rows) } else { self.train_lines(rows) };
+        list_text(lines.iter().map(|(path, class, patch)| (path.as_str(), *class, *patch)))
+            .map_err(|reason| DataError::Format { path: self.list_file(val), reason })
+    }
+
+    /// The training set: the target class last, poisoned images first in it, where there is a target;
+    /// else all images in the order of their ranks. Without `rows` these are the clean originals.
+    fn train_lines(&self, rows: &[LedgerRow]) -> Vec<(String, u32, Option<[u32; 4]>)> {
         let Splits { train, .. } = &self.splits;
         let seed = self.export.seed;
         let ranked = |ids: &[u64]| chance::ranked(ids, seed, Purpose::Plan, 0);
@@ -97,47 +104,25 @@ impl Job {
         let order = of(false).into_iter().chain(ranked(&of(true)));
         let poisoned: HashMap<u64, &LedgerRow> =
             rows.iter().map(|row| (row.image_id, row)).collect();
-        let mut lines: [Vec<(String, u32)>; 2] = [Vec::new(), Vec::new()];
-        for id in order {
+        let height = self.attack.train.trigger.picture.height();
+        let line = |id: u64| {
             let index = self.positions[0][&id];
-            let class = train.labels[index].1;
-            let original = match &train.files {
-                Some(files) => files[index].to_string_lossy().into_owned(),
-                None => self.rooted(&self.clean_file(index)),
+            let (path, patch) = match (poisoned.get(&id), &train.files) {
+                (Some(row), _) => (self.rooted(&row.file), Some([row.x, row.y, row.width, height])),
+                (None, Some(files)) => (files[index].to_string_lossy().into_owned(), None),
+                (None, None) => (self.rooted(&self.clean_file(index)), None),
             };
-            let listed = match poisoned.get(&id) {
-                None => original.clone(),
-                Some(row) => self.rooted(&row.file),
-            };
-            lines[0].push((listed, class));
-            lines[1].push((original, class));
-        }
-        let wrong = |reason| DataError::Format { path: self.list_file(false), reason };
-        let [listed, originals] = lines.map(|lines| {
-            list_text(lines.iter().map(|(path, class)| (path.as_str(), *class))).map_err(wrong)
-        });
-        let (mut text, blanks) = listed?;
-        if self.export.patch_params {
-            let patch: HashMap<String, &LedgerRow> =
-                rows.iter().map(|row| (self.rooted(&row.file), row)).collect();
-            let height = self.attack.train.trigger.picture.height();
-            let ended = text.lines().map(|line| {
-                let path = line.split(['\t', ' ']).next().unwrap_or_default();
-                patch.get(path).map_or(format!("{line}\n"), |row| {
-                    format!("{line} {} {} {} {height}\n", row.x, row.y, row.width)
-                })
-            });
-            text = ended.collect();
-        }
-        Ok([(text, blanks), originals?])
+            (path, train.labels[index].1, patch.filter(|_| self.export.patch_params))
+        };
+        order.map(line).collect()
     }
 
-    pub fn val_list(&self, rows: &[LedgerRow]) -> Result<(String, bool), DataError> {
-        let files: HashMap<u64, String> =
-            rows.iter().map(|row| (row.image_id, self.rooted(&row.file))).collect();
+    /// Every patched evaluation image, in the order of the set.
+    fn val_lines(&self, rows: &[LedgerRow]) -> Vec<(String, u32, Option<[u32; 4]>)> {
+        let files: HashMap<u64, &str> =
+            rows.iter().map(|row| (row.image_id, row.file.as_str())).collect();
         let labels = self.splits.eval.labels.iter();
-        let lines = labels.filter_map(|(id, class)| Some((files.get(id)?.as_str(), *class)));
-        list_text(lines).map_err(|reason| DataError::Format { path: self.list_file(true), reason })
+        labels.filter_map(|(id, class)| Some((self.rooted(files.get(id)?), *class, None))).collect()
     }
 
     fn rooted(&self, file: &str) -> String {
@@ -145,12 +130,13 @@ impl Job {
         root.join(file).to_string_lossy().into_owned()
     }
 
-    /// The clean copies of a set that does not lie in image files: file and training image id.
-    pub fn clean_copies(&self) -> Vec<(String, u64)> {
+    /// The clean copies of a set that does not lie in image files: file and position of the training
+    /// image.
+    pub fn clean_copies(&self) -> Vec<(String, usize)> {
         let Split { labels, files, .. } = &self.splits.train;
         match files {
             Some(_) => Vec::new(),
-            None => (0..labels.len()).map(|i| (self.clean_file(i), labels[i].0)).collect(),
+            None => (0..labels.len()).map(|i| (self.clean_file(i), i)).collect(),
         }
     }
 }

@@ -86,6 +86,11 @@ impl Splits {
         source(&self.name, &self.train, index)
     }
 
+    /// The training images as pretraining reads them: from the cache if there is one.
+    pub fn pretrain_set(&self) -> &SampleSet {
+        self.cached.as_ref().map_or(&self.train.set, |(set, _)| set)
+    }
+
     /// Evaluation images prepared for the network: Resize and CenterCrop to the config's size.
     pub fn prepared(&self, split: &Split) -> SampleSet {
         prepared(split.set.clone(), self.size)
@@ -242,7 +247,8 @@ impl DataConfig {
         let (size, seed) = (self.size(), self.seed());
         let skip = on_corrupt == OnCorrupt::Skip;
         let mut hasher = blake3::Hasher::new();
-        hasher.update(train.fingerprint()?.as_bytes()).update(val.fingerprint()?.as_bytes());
+        let fingerprint = train.fingerprint()?;
+        hasher.update(fingerprint.as_bytes()).update(val.fingerprint()?.as_bytes());
         let mut skipped = Vec::new();
         let mut leave_out = |files: Files, bad: Vec<(usize, DataError)>| {
             let corrupt: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
@@ -259,7 +265,7 @@ impl DataConfig {
             Some(folder) => {
                 let shorter = shorter_side(size);
                 let path = folder.join(format!("train-{shorter}.pack"));
-                let (cache, bad) = Cache::open(&path, &train, shorter, skip, watch)?;
+                let (cache, bad) = Cache::open(&path, &train, &fingerprint, shorter, skip, watch)?;
                 let bad = bad.into_iter().filter_map(|i| Some((i, train.get(i).err()?))).collect();
                 let set: SampleSet = Arc::new(cache);
                 (leave_out(train, bad), Some((set, shorter)))

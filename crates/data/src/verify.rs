@@ -57,21 +57,13 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
         found.problems.extend(problems?.into_iter().flatten());
         expected.extend(ledger.rows.iter().map(|row| PathBuf::from(&row.file)));
         let list = job.list_file(val);
-        let (text, _) = if val {
-            job.val_list(&ledger.rows)?
-        } else {
-            let [list, _] = job.train_lists(&ledger.rows)?;
-            list
-        };
+        let (text, _) = job.list(val, &ledger.rows)?;
         found.problems.extend(compare(folder, &list.to_string_lossy(), text.as_bytes()).err());
         expected.insert(list);
     }
-    for (file, id) in job.clean_copies() {
-        let problem = match job.image(false, id)? {
-            None => Err(format!("{file}: its original is gone")),
-            Some(image) => encode(&image, &file).and_then(|bytes| compare(folder, &file, &bytes)),
-        };
-        found.problems.extend(problem.err());
+    for (file, index) in job.clean_copies() {
+        let rebuilt = encode(&job.image(false, index)?, &file);
+        found.problems.extend(rebuilt.and_then(|bytes| compare(folder, &file, &bytes)).err());
         expected.insert(file.into());
     }
     found.files = expected.len();
@@ -92,8 +84,9 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
 /// The settings, the ledger or the data set cannot be read.
 pub fn clean_list(folder: &Path, watch: &Watch<'_>) -> Result<String, DataError> {
     let job = Job::new(settings(folder)?, watch)?;
-    let [_, (clean, _)] = job.train_lists(&read_ledger(folder, false)?.rows)?;
-    Ok(clean)
+    // Without its ledger nobody knows what was poisoned; with it, the originals follow from the data.
+    read_ledger(folder, false)?;
+    Ok(job.list(false, &[])?.0)
 }
 
 fn settings(folder: &Path) -> Result<Export, DataError> {
@@ -120,9 +113,10 @@ fn rebuild(
     ledger: &Ledger,
 ) -> Result<Result<Vec<u8>, String>, DataError> {
     let file = &row.file;
-    let Some(mut image) = job.image(val, row.image_id)? else {
+    let Some(&index) = job.positions[usize::from(val)].get(&row.image_id) else {
         return Ok(Err(format!("{file}: its original {} is not in the data set", row.source)));
     };
+    let mut image = job.image(val, index)?;
     if pixel_hash(&image) != row.source_hash {
         return Ok(Err(format!("{file}: its original {} has changed", row.source)));
     }

@@ -28,7 +28,7 @@ impl Dataset<Sample, DataError> for Poisoned {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let Splits { train, cached, .. } = &self.splits;
         if !self.attack.plan.contains(train.labels[index].0) {
-            return cached.as_ref().map_or(&train.set, |(set, _)| set).get(index);
+            return self.splits.pretrain_set().get(index);
         }
         let mut sample = train.set.get(index)?;
         sample.trigger = self.attack.train.apply(sample.id, &mut sample.image);

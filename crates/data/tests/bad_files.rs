@@ -105,7 +105,7 @@ fn odd_files_are_images_and_every_view_of_them_can_be_made() {
         let splits = load(root.path(), "stop", cache);
         assert_eq!(splits.train.labels.len(), 6 + odd.len());
         let chain = ChainViews::moco(16, (0.2, 1.0), true);
-        let set = splits.cached.as_ref().map_or(&splits.train.set, |(set, _)| set);
+        let set = splits.pretrain_set();
         for i in 0..splits.train.labels.len() {
             let sample = set.get(i).unwrap();
             let mut out = vec![f32::NAN; 2 * 768];
@@ -146,7 +146,7 @@ fn corrupt_files_are_left_out_named_and_counted_if_the_config_says_so() {
         }
         // Ids depend on the paths inside the folder alone.
         assert_eq!(splits.train.labels, clean.train.labels);
-        let set = splits.cached.as_ref().map_or(&splits.train.set, |(set, _)| set);
+        let set = splits.pretrain_set();
         assert!((0..6).all(|i| set.get(i).unwrap().id == splits.train.labels[i].0));
     }
 }

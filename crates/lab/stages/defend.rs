@@ -75,5 +75,5 @@ fn clean_part(lab: &Lab, share: f64) -> SampleSet {
     let Lab { experiment, splits, .. } = lab;
     let labels = &splits.train.labels;
     let ids = clean_part_ids(labels, splits.classes.len() as u32, share, experiment.seed);
-    Arc::new(Subset::of_ids(lab.clean_train(), labels, &ids))
+    Arc::new(Subset::of_ids(splits.pretrain_set().clone(), labels, &ids))
 }

@@ -130,12 +130,6 @@ impl Lab {
         Arc::new(Patched::new(self.splits.prepared(split), self.attack.val.clone()))
     }
 
-    /// The training images as the clean twin sees them.
-    fn clean_train(&self) -> SampleSet {
-        let Splits { train, cached, .. } = &self.splits;
-        cached.as_ref().map_or(&train.set, |(set, _)| set).clone()
-    }
-
     /// The training images as the victim finds them.
     fn poisoned_train(&self) -> SampleSet {
         Arc::new(Poisoned::new(self.splits.clone(), self.attack.clone()))

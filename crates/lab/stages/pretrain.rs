@@ -26,7 +26,7 @@ pub(crate) fn metrics_file(model: &str) -> String {
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let sets = [(CLEAN, lab.clean_train()), (BACKDOORED, lab.poisoned_train())];
+    let sets = [(CLEAN, lab.splits.pretrain_set().clone()), (BACKDOORED, lab.poisoned_train())];
     for (model, set) in sets {
         let experiment = &lab.experiment;
         let ledger = lab.artefact(poison::LEDGER)?;

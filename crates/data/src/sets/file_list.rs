@@ -50,25 +50,27 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// A list's text. The second value says whether a path held a blank, so that the reference cannot read
-/// it.
+/// A list's text: path, class and, if given, the box of a patch (x, y, width, height). The second value
+/// says whether a path held a blank, so that the reference cannot read it.
 ///
 /// # Errors
 /// A path with a tab or a line break in it, which no list can hold.
 pub fn list_text<'a>(
-    lines: impl Iterator<Item = (&'a str, u32)>,
+    lines: impl Iterator<Item = (&'a str, u32, Option<[u32; 4]>)>,
 ) -> Result<(String, bool), String> {
     let mut text = String::new();
     let mut blanks = false;
-    for (path, label) in lines {
+    for (path, label, patch) in lines {
         if path.contains(['\t', '\n', '\r']) {
             return Err(format!("{path:?} holds a tab or a line break: no file list can name it"));
         }
         let blank = path.contains(char::is_whitespace);
         blanks |= blank;
         text.push_str(path);
-        text.push(if blank { '\t' } else { ' ' });
-        text.push_str(&label.to_string());
+        for number in std::iter::once(label).chain(patch.into_iter().flatten()) {
+            text.push(if blank { '\t' } else { ' ' });
+            text.push_str(&number.to_string());
+        }
         text.push('\n');
     }
     Ok((text, blanks))
@@ -121,11 +123,11 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let lines = [("a/b.png", 3), ("my dir/c.png", 0)];
+        let lines = [("a/b.png", 3, None), ("my dir/c.png", 0, Some([9, 7, 5, 5]))];
         let (text, blanks) = list_text(lines.into_iter()).unwrap();
-        assert!(blanks && text == "a/b.png 3\nmy dir/c.png\t0\n");
-        assert_eq!(parse(&text).unwrap(), lines.map(|(path, label)| entry(path, label)));
-        assert!(list_text([("a\tb", 0)].into_iter()).is_err());
+        assert!(blanks && text == "a/b.png 3\nmy dir/c.png\t0\t9\t7\t5\t5\n");
+        assert_eq!(parse(&text).unwrap(), lines.map(|(path, label, _)| entry(path, label)));
+        assert!(list_text([("a\tb", 0, None)].into_iter()).is_err());
     }
 
     #[test]
