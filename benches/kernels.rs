@@ -15,7 +15,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_kernels::{self as kernels, Unit};
-use ssl_backdoor_model::{EncoderConfig, ResNet, Stem};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
 use ssl_backdoor_ssl::Sgd;
 
 /// What the groups are called: by what computes.
@@ -108,7 +108,7 @@ fn updates(c: &mut Criterion) {
 
 #[derive(Module, Debug)]
 struct Classifier {
-    encoder: ResNet,
+    encoder: Encoder,
     head: Linear,
 }
 

@@ -23,8 +23,8 @@ use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{EpochPlan, InMemory, Sample, ViewLoader};
 use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
-use ssl_backdoor_model::{EncoderConfig, ResNet, Stem};
-use ssl_backdoor_ssl::{Method, MethodConfig, Moco, Progress, Sgd};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+use ssl_backdoor_ssl::{Batch, Method, Moco, MocoConfig, Progress, Sgd};
 
 /// Forces plain Burn operations when it is `off`.
 const KERNELS: &str = "SSL_BACKDOOR_KERNELS";
@@ -135,17 +135,16 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Trainable parameters: without the running statistics (mean and variance for each batch norm's
-/// channel).
-fn parameters(encoder: &ResNet, config: &EncoderConfig) -> usize {
-    let EncoderConfig::Resnet18 { width, .. } = *config;
+/// Trainable parameters of a ResNet-18: without the running statistics (mean and variance for each
+/// batch norm's channel).
+fn parameters(encoder: &Encoder, width: usize) -> usize {
     // 1 + 4 batch norms of `width` channels, 5 each of twice, four and eight times as many.
     encoder.num_params() - 2 * width * (5 + 5 * (2 + 4 + 8))
 }
 
 #[derive(Module, Debug)]
 struct Classifier {
-    encoder: ResNet,
+    encoder: Encoder,
     head: Linear,
 }
 
@@ -176,7 +175,7 @@ fn step(args: &Args) -> anyhow::Result<Measured> {
         }
     }
     Ok(Measured {
-        parameters: parameters(&net.encoder, &config) + net.head.num_params(),
+        parameters: parameters(&net.encoder, args.width) + net.head.num_params(),
         loss: vec![losses[0], losses[losses.len() - 1]],
         rate: args.batch as f64 / median(times),
     })
@@ -198,7 +197,7 @@ fn infer(args: &Args) -> Measured {
         }
     }
     Measured {
-        parameters: parameters(&net, &config),
+        parameters: parameters(&net, args.width),
         loss: Vec::new(),
         rate: args.batch as f64 / median(times),
     }
@@ -208,14 +207,9 @@ fn moco(args: &Args) -> anyhow::Result<Measured> {
     const IMAGES: u64 = 8192;
     let device = Device::flex().autodiff();
     let config = encoder(args);
-    let method = MethodConfig::MocoV2 {
-        queue: args.queue,
-        momentum: 0.999,
-        temperature: 0.2,
-        dim: 128,
-        bn_groups: 1,
-    };
-    method.check(args.batch)?;
+    let method = MocoConfig { queue: args.queue, ..MocoConfig::default() };
+    let fits = args.queue.is_multiple_of(args.batch);
+    anyhow::ensure!(fits, "--queue {} is no multiple of --batch {}", args.queue, args.batch);
     let samples = (0..IMAGES).map(|id| {
         let mut rng = chance::rng(0, Purpose::Draw, 0, id, 0);
         let image = image::RgbImage::from_fn(args.size, args.size, |_, _| image::Rgb(rng.random()));
@@ -232,12 +226,15 @@ fn moco(args: &Args) -> anyhow::Result<Measured> {
     for batch in loader {
         let batch = batch?;
         let step = batch.step;
-        let progress = Progress { seed: 0, step, epoch: step / plan.steps_per_epoch() };
+        let epoch = step / plan.steps_per_epoch();
+        let progress = Progress { seed: 0, step, epoch, epochs: 1 };
         let to_tensor = |p: ssl_backdoor_data::Pixels| {
             Tensor::from_data(TensorData::new(p.values, p.shape), &device)
         };
         net = net.before_step(&progress);
-        let out = net.forward(batch.views.into_iter().map(to_tensor).collect(), &progress);
+        let views = batch.views.into_iter().map(to_tensor).collect();
+        let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
+        let out = net.forward(views, &progress);
         losses.push(out.loss.clone().into_scalar::<f32>());
         let grads = GradientsParams::from_grads(out.loss.backward(), &net);
         net = optimizer.step(0.06, net, grads);
@@ -249,7 +246,7 @@ fn moco(args: &Args) -> anyhow::Result<Measured> {
     }
     let head = config.dim() * (config.dim() + 1) + (config.dim() + 1) * 128;
     Ok(Measured {
-        parameters: parameters(net.encoder(), &config) + head,
+        parameters: parameters(&net.encoder(), args.width) + head,
         loss: vec![losses[0], losses[losses.len() - 1]],
         rate: (args.batch * args.steps) as f64 / total,
     })

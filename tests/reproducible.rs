@@ -76,17 +76,17 @@ fn a_trained_encoder_is_the_same_network_without_our_kernels() {
     }
 }
 
-#[test]
-fn a_killed_run_goes_on_to_the_same_bytes() {
+/// Runs `sets` whole, and again with a `kill -9` some steps after each of `kills`: the model in training
+/// and how many epochs it has behind it. Every byte that the seed decides must be the same.
+fn assert_survives(sets: &[&str], kills: &[(&str, usize)]) {
     let lab = Lab::new();
-    // Long enough epochs (80 steps) to be hit in the middle.
-    let sets = ["data.per_class=128", "pretrain.epochs=4"];
-    assert!(lab.run("whole", &sets).status.success());
-    for (model, epochs) in [("clean", 1), ("clean", 3), ("backdoored", 2)] {
-        let mut child = lab.spawn("killed", &sets);
+    let whole = lab.run("whole", sets);
+    assert!(whole.status.success(), "{sets:?}: {}", stderr(&whole));
+    for (model, epochs) in kills {
+        let mut child = lab.spawn("killed", sets);
         let metrics = lab.path("killed").join(model).join("metrics.jsonl");
         let since = Instant::now();
-        while line_count(&metrics) < epochs {
+        while line_count(&metrics) < *epochs {
             assert!(child.try_wait().unwrap().is_none(), "ended before it was killed");
             assert!(since.elapsed() < Duration::from_secs(300), "no progress");
             std::thread::sleep(Duration::from_millis(5));
@@ -97,8 +97,54 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
         assert!(child.wait().unwrap().code().is_none(), "ended before it was killed");
         assert!(!lab.path("killed/scores.json").exists());
     }
-    let resumed = lab.run("killed", &sets);
+    let resumed = lab.run("killed", sets);
     assert!(resumed.status.success(), "{}", stderr(&resumed));
-    assert!(stderr(&resumed).contains("pretrain clean: done already"), "{}", stderr(&resumed));
     assert_same(&lab.bytes("whole"), &lab.bytes("killed"));
+}
+
+/// Long enough epochs (80 steps) to be hit in the middle.
+const LONG: &str = "data.per_class=128";
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let kills = [("clean", 1), ("clean", 3), ("backdoored", 2)];
+    assert_survives(&[LONG, "pretrain.epochs=4"], &kills);
+}
+
+/// One kill in the middle of the second of two epochs.
+fn assert_method_survives(method: &str, others: &[&str]) {
+    let method = format!("pretrain.method={method}");
+    let mut sets = vec![LONG, "pretrain.epochs=2", "pretrain.lr=0.005", &method];
+    sets.extend(others);
+    assert_survives(&sets, &[("backdoored", 1)]);
+}
+
+#[test]
+fn byol_resumes_to_the_same_bytes() {
+    assert_method_survives(
+        "{kind=\"byol\", hidden=16, dim=8, bn_groups=2}",
+        &["pretrain.lr=0.002"],
+    );
+}
+
+#[test]
+fn msf_resumes_to_the_same_bytes() {
+    assert_method_survives("{kind=\"msf\", queue=256, top_k=3}", &[]);
+}
+
+#[test]
+fn jigsaw_resumes_to_the_same_bytes() {
+    assert_method_survives("{kind=\"jigsaw\", permutations=10, resize=16, tile=4}", &[]);
+}
+
+#[test]
+fn rotnet_resumes_to_the_same_bytes() {
+    assert_method_survives("{kind=\"rotnet\"}", &[]);
+}
+
+#[test]
+fn mae_resumes_to_the_same_bytes() {
+    let vit = "pretrain.encoder={kind=\"vit\", dim=32, depth=2, heads=2, patch=4}";
+    let method = "{kind=\"mae\", decoder_dim=16, decoder_depth=1, decoder_heads=2}";
+    assert_method_survives(method, &[vit]);
 }

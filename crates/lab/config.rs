@@ -148,7 +148,7 @@ impl Experiment {
 
     /// Checks what depends on the number of training images.
     pub(crate) fn check_with(&self, images: usize) -> Result<(), String> {
-        self.pretrain.check(images).map_err(|e| e.to_string())?;
+        self.pretrain.check(images, self.data.size()).map_err(|e| e.to_string())?;
         match &self.defend {
             None => Ok(()),
             Some(DefendConfig::Compress(config)) => config.check(images).map_err(|e| e.to_string()),

@@ -32,10 +32,11 @@ rate = 0.5
 trigger = { kind = "htba", id = 12, width = 5 }
 
 [pretrain]
-method = { kind = "moco-v2", queue = 64, momentum = 0.9, dim = 8, bn_groups = 2 }
+method = { kind = "moco-v2", queue = 256, momentum = 0.99, dim = 8, bn_groups = 2 }
 encoder = { kind = "resnet18", width = 4, stem = "small" }
 epochs = 3
 batch = 16
+lr = 0.02
 
 [probe]
 labels = [0.5]

@@ -2,11 +2,11 @@
 
 use burn::module::Module;
 use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Device, Tensor};
 use rand::RngExt;
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_model::{EncoderConfig, KeyQueue, ResNet, init, l2_normalize, update_ema};
-use ssl_backdoor_ssl::{Method, Progress, Step};
+use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, init, l2_normalize, update_ema};
+use ssl_backdoor_ssl::{Batch, Ema, Hook, Method, Progress, Step};
 
 use crate::CompressConfig;
 
@@ -19,9 +19,9 @@ const STUDENT: u64 = 1;
 pub struct Compress {
     /// In evaluation mode and without autodiff: not part of the trained state.
     #[module(skip)]
-    teacher: ResNet,
-    student: ResNet,
-    target: ResNet,
+    teacher: Encoder,
+    student: Encoder,
+    target: Encoder,
     teacher_bank: KeyQueue,
     student_bank: KeyQueue,
     momentum: f64,
@@ -34,7 +34,7 @@ impl Compress {
     /// device.
     pub fn new(
         config: &CompressConfig,
-        teacher: ResNet,
+        teacher: Encoder,
         encoder: &EncoderConfig,
         bank: usize,
         seed: u64,
@@ -65,40 +65,45 @@ impl Compress {
 }
 
 impl Method for Compress {
-    fn before_step(self, _progress: &Progress) -> Self {
-        self
-    }
-
-    /// Teacher, student and EMA copy see the same single view. `keys` holds the teacher's and the
-    /// copy's features side by side.
-    fn forward(&self, views: Vec<Tensor<4>>, _progress: &Progress) -> Step {
-        let Some(view) = views.into_iter().next() else {
+    /// Teacher, student and EMA copy see the same single view. `keys` are the teacher's and the copy's
+    /// features.
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
+        let Some(view) = batch.views.into_iter().next() else {
             unreachable!("ChainViews::weak makes one view")
         };
         let teacher = l2_normalize(self.teacher.forward(view.clone().inner()));
         let teacher = Tensor::from_inner(teacher);
         let copy = l2_normalize(self.target.forward(view.clone())).detach();
         let student = l2_normalize(self.student.forward(view));
+        let negatives = self.teacher_bank.rows();
         let loss = similarity_loss(
             teacher.clone(),
-            student,
-            self.teacher_bank.rows(),
+            student.clone(),
+            negatives.clone(),
             self.student_bank.rows(),
             self.temperature,
         );
-        Step { loss, keys: Tensor::cat(vec![teacher, copy], 1) }
+        let keys = vec![teacher, copy];
+        Step { keys, negatives: Some(negatives), ..Step::new(loss, student) }
     }
 
-    fn after_step(mut self, keys: Tensor<2>, progress: &Progress) -> Self {
-        let dim = keys.dims()[1] / 2;
-        self.teacher_bank.enqueue(keys.clone().slice(s![.., ..dim]), progress.step);
-        self.student_bank.enqueue(keys.slice(s![.., dim..]), progress.step);
+    fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
+        let banks = [&mut self.teacher_bank, &mut self.student_bank];
+        banks.into_iter().zip(keys).for_each(|(bank, keys)| bank.enqueue(keys, progress.step));
         let target = update_ema(self.target, &self.student, self.momentum);
         Self { target, ..self }
     }
 
-    fn encoder(&self) -> &ResNet {
-        &self.student
+    fn encoder(&self) -> Encoder {
+        self.student.clone()
+    }
+
+    fn queues(&self) -> Vec<&KeyQueue> {
+        vec![&self.teacher_bank, &self.student_bank]
+    }
+
+    fn ema(&self, _progress: &Progress) -> Option<Ema> {
+        Some(Ema::new(&self.student, &self.target, self.momentum, Hook::AfterStep))
     }
 }
 
@@ -127,6 +132,7 @@ pub fn similarity_loss(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::s;
     use ssl_backdoor_model::Stem;
 
     fn matrix(values: &[f32], dim: usize) -> Tensor<2> {
@@ -155,7 +161,7 @@ mod tests {
         let teacher = encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
         let config = CompressConfig { momentum: 0.5, ..CompressConfig::default() };
         let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device);
-        let progress = Progress { seed: 1, step: 1, epoch: 0 };
+        let progress = Progress { seed: 1, step: 1, epoch: 0, epochs: 1 };
         let view = Tensor::<4>::from_data(
             burn::tensor::TensorData::new(
                 (0..4 * 3 * 64).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect::<Vec<_>>(),
@@ -163,14 +169,15 @@ mod tests {
             ),
             &device,
         );
-        let step = method.forward(vec![view], &progress);
+        let batch = Batch { views: vec![view], ids: vec![0, 1, 2, 3], hidden: Vec::new() };
+        let step = method.forward(batch, &progress);
         let keys = step.keys.clone();
         let grads = burn::optim::GradientsParams::from_grads(step.loss.backward(), &method);
         // Twenty convolutions, twenty scales and twenty shifts of the student; nothing else learns.
         assert_eq!(grads.len(), 60);
         method = method.after_step(keys.clone(), &progress);
         let row = |queue: &KeyQueue| queue.rows().slice(s![4..8, ..]).into_data();
-        assert_eq!(row(&method.teacher_bank), keys.clone().slice(s![.., ..16]).into_data());
-        assert_eq!(row(&method.student_bank), keys.slice(s![.., 16..]).into_data());
+        assert_eq!(row(&method.teacher_bank), keys[0].clone().into_data());
+        assert_eq!(row(&method.student_bank), keys[1].clone().into_data());
     }
 }

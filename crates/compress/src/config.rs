@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_model::{EncoderConfig, ResNet};
-use ssl_backdoor_ssl::{OnEpoch, PretrainError, Recipe, Sgd, Training, step_drops, train};
+use ssl_backdoor_model::{Encoder, EncoderConfig};
+use ssl_backdoor_ssl::{
+    CanaryMode, Decayed, OnEpoch, OptimizerConfig, PretrainError, Recipe, Schedule, Training,
+    at_shares, train,
+};
 
 use crate::Compress;
 
@@ -35,6 +38,8 @@ pub struct CompressConfig {
     pub temperature: f64,
     /// Most rows of a bank; it is never larger than the clean part.
     pub bank: usize,
+    /// What a breach of a canary does.
+    pub canaries: CanaryMode,
 }
 
 impl Default for CompressConfig {
@@ -47,13 +52,13 @@ impl Default for CompressConfig {
             momentum: 0.999,
             temperature: 0.04,
             bank: 128_000,
+            canaries: CanaryMode::Stop,
         }
     }
 }
 
 /// Share of an image's area that a crop takes, low and high.
 const CROP: (f64, f64) = (0.08, 1.0);
-const SGD_MOMENTUM: f64 = 0.9;
 const WEIGHT_DECAY: f64 = 1e-4;
 /// Shares of the epochs after which the learning rate falls, and by how much.
 const DROPS: [f64; 2] = [90.0 / 130.0, 120.0 / 130.0];
@@ -111,19 +116,26 @@ impl CompressConfig {
 pub fn distill(
     config: &CompressConfig,
     encoder: &EncoderConfig,
-    teacher: ResNet,
+    teacher: Encoder,
     size: u32,
     training: &Training<'_>,
     on_epoch: &mut OnEpoch<'_>,
-) -> Result<ResNet, PretrainError> {
+) -> Result<Encoder, PretrainError> {
     let images = training.set.len();
     let steps_per_epoch = images / config.batch;
+    let drops = at_shares(config.epochs, &DROPS);
+    let schedule = Schedule::Steps { drops, factor: DROP, warmup_steps: 0 };
     let recipe = Recipe {
         views: Arc::new(ChainViews::weak(size, CROP)),
         batch: config.batch,
-        lr: step_drops(config.lr, config.epochs, steps_per_epoch, &DROPS, DROP),
-        sgd: Sgd { momentum: SGD_MOMENTUM, weight_decay: WEIGHT_DECAY },
+        lr: schedule.rates(config.lr, config.epochs, steps_per_epoch),
+        optimizer: OptimizerConfig::sgd(),
+        weight_decay: WEIGHT_DECAY,
+        decayed: Decayed::All,
+        epochs: config.epochs,
         checkpoint_every: 1,
+        keep: 1,
+        canaries: config.canaries,
     };
     let device = training.device.clone().autodiff();
     let bank = config.bank_rows(images);

@@ -48,6 +48,8 @@ pub struct ViewBatch {
     pub views: Vec<Pixels>,
     /// The images, in the batch's order.
     pub ids: Vec<u64>,
+    /// Patches that the method hides from its encoder, by image (MAE); empty if it hides none.
+    pub hidden: Vec<Vec<bool>>,
     /// How the views see the trigger.
     pub sightings: Sightings,
 }
@@ -147,6 +149,7 @@ impl BatchMaker {
         let mut views: Vec<Pixels> = (0..self.views.count()).map(|_| blank()).collect();
         let mut geometry = vec![Geometry::default(); views.len()];
         let mut ids = Vec::with_capacity(batch);
+        let mut hidden = Vec::new();
         let mut sightings = Sightings::default();
         for (i, &index) in self.orders[&epoch][first..first + batch].iter().enumerate() {
             let Sample { id, image, trigger, .. } = self.set.get(index as usize)?;
@@ -154,12 +157,14 @@ impl BatchMaker {
             let mut out: Vec<&mut [f32]> =
                 views.iter_mut().map(|view| &mut view.values[i * len..(i + 1) * len]).collect();
             self.views.write(&image, &key, &mut self.scratch, &mut out, &mut geometry);
+            let mask = self.views.hidden(&key);
             if !trigger.is_empty() {
-                sightings.add(&trigger, &geometry, self.views.hidden(&key).as_deref());
+                sightings.add(&trigger, &geometry, mask.as_deref());
             }
+            hidden.extend(mask);
             ids.push(id);
         }
-        Ok(ViewBatch { step, views, ids, sightings })
+        Ok(ViewBatch { step, views, ids, hidden, sightings })
     }
 }
 

@@ -133,5 +133,20 @@ pub fn basic_block(
     plain::basic_block(images, first, second, down)
 }
 
+/// Convolution and batch norm without ReLU, always of ordinary Burn operations: the last convolution
+/// of a bottleneck and its shortcut, whose 1×1 kernels are products of matrices. Also gives the
+/// statistics as [`stem`] does.
+///
+/// # Shapes
+/// - `images`: `[batch, height, width, in]`
+/// - output: `[batch, ceil(height / stride), ceil(width / stride), out]`
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
+    unit.check(images.dims()[3]);
+    plain::conv_norm(images, unit)
+}
+
 #[cfg(all(test, feature = "flex"))]
 mod tests;

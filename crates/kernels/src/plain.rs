@@ -7,14 +7,21 @@ use burn::tensor::{Tensor, activation, module, s};
 use crate::Unit;
 
 fn conv2d(images: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
-    let half = weight.dims()[2] / 2;
+    let [out, from, kernel, _] = weight.dims();
+    if (kernel, stride) == (1, 1) {
+        let [batch, height, width, _] = images.dims();
+        let rows = images.reshape([batch * height * width, from]);
+        let weight = weight.reshape([out, from]).transpose();
+        return rows.matmul(weight).reshape([batch, height, width, out]);
+    }
+    let half = kernel / 2;
     let options = ConvOptions::new([stride, stride], [half, half], [1, 1], 1);
     let channels_first = images.permute([0, 3, 1, 2]);
     module::conv2d(channels_first, weight, None, options).permute([0, 2, 3, 1])
 }
 
 /// Convolution and batch norm, with the statistics used, `[2, channels]`.
-fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
+pub(crate) fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
     let y = conv2d(images, unit.weight, unit.stride);
     let [batch, height, width, channels] = y.dims();
     let rows = y.reshape([batch * height * width, channels]);

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::{MEAN, STD};
 use ssl_backdoor_data::{SampleSet, Subset};
-use ssl_backdoor_model::{Preprocessing, ResNet, save_encoder};
+use ssl_backdoor_model::{Encoder, Preprocessing, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
 use ssl_backdoor_ssl::{Training, pretrain};
 
@@ -72,7 +72,7 @@ fn train(lab: &Lab, model: &str, set: SampleSet, identity: &str) -> Result<()> {
 }
 
 /// Writes the encoder file of `model`.
-pub(super) fn save(lab: &Lab, model: &str, encoder: &ResNet) -> Result<()> {
+pub(super) fn save(lab: &Lab, model: &str, encoder: &Encoder) -> Result<()> {
     let experiment = &lab.experiment;
     let preprocessing = Preprocessing { size: experiment.data.size(), mean: MEAN, std: STD };
     let path = lab.folder.join(&encoder_file(model));
@@ -100,7 +100,7 @@ impl Curve {
     fn point(
         &self,
         lab: &Lab,
-        encoder: &ResNet,
+        encoder: &Encoder,
         device: &Device,
     ) -> Result<Map<String, Value>, ProbeError> {
         let Lab { experiment, splits, .. } = lab;

@@ -122,7 +122,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let backdoored = probed.get(BACKDOORED).ok_or_else(missing)?;
     let scores = RunScores {
         name: experiment.name.clone(),
-        method: experiment.pretrain.method.name().into(),
+        method: experiment.pretrain.method.settings().name().into(),
         target,
         classes: splits.classes.len() as u32,
         seed: experiment.seed,

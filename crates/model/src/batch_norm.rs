@@ -10,7 +10,7 @@ const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
 /// Batch norm over the last axis of `[batch, height, width, channels]`, run together with the
-/// convolution before it.
+/// convolution before it, or of `[batch, channels]`.
 ///
 /// Burn's own layer keeps the *biased* batch variance in its running statistics; this one rescales
 /// it by n/(n−1) as PyTorch does, so that evaluation agrees with PyTorch on the same weights.
@@ -39,13 +39,32 @@ impl BatchNorm {
         }
     }
 
+    /// Batch norm of rows, `[batch, channels]`: in a projection head.
+    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+        let on = &rows.device();
+        let (mean, variance) = if self.of_batch(on) {
+            let (variance, mean) = rows.clone().var_mean_bias(0);
+            let statistics = Tensor::cat(vec![mean.clone(), variance.clone()], 0).detach();
+            self.observe(&statistics, rows.dims()[0], on);
+            (mean, variance)
+        } else {
+            (self.running_mean.value().unsqueeze(), self.running_var.value().unsqueeze())
+        };
+        let scale = self.weight.val().unsqueeze() / variance.add_scalar(EPSILON).sqrt();
+        (rows - mean) * scale + self.bias.val().unsqueeze()
+    }
+
+    /// Are the batch's own statistics used for tensors on this device?
+    fn of_batch(&self, on: &Device) -> bool {
+        on.is_autodiff() && self.training.is_enabled()
+    }
+
     /// The unit of `weight` (a convolution of `stride`) and this batch norm.
     ///
     /// It uses the batch's own statistics when `on` is an autodiff device and the layer is not frozen;
     /// else the running ones.
     pub fn unit(&self, weight: Tensor<4>, stride: usize, on: &Device) -> Unit {
-        let of_batch = on.is_autodiff() && self.training.is_enabled();
-        let running = (!of_batch).then(|| {
+        let running = (!self.of_batch(on)).then(|| {
             let running = [&self.running_mean, &self.running_var].map(|s| s.value().unsqueeze());
             Tensor::cat(running.to_vec(), 0)
         });
@@ -56,7 +75,7 @@ impl BatchNorm {
     /// Moves the running statistics towards those of a batch (mean and biased variance, `[2,
     /// channels]`) of `count` pixels in all, if [`unit`](Self::unit) used the batch's.
     pub fn observe(&self, statistics: &Tensor<2>, count: usize, on: &Device) {
-        if !(on.is_autodiff() && self.training.is_enabled()) {
+        if !self.of_batch(on) {
             return;
         }
         let [_, channels] = statistics.dims();

@@ -80,18 +80,18 @@ impl ModuleMapper for Blend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EncoderConfig, ResNet, Stem};
+    use crate::{Encoder, EncoderConfig, Stem};
     use burn::tensor::Device;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    fn net(seed: u64, device: &Device) -> ResNet {
+    fn net(seed: u64, device: &Device) -> Encoder {
         EncoderConfig::Resnet18 { width: 2, stem: Stem::Small }
             .init(&mut ChaCha8Rng::seed_from_u64(seed), device)
     }
 
     /// All parameters and running statistics, flat.
-    fn flat(net: &ResNet) -> (Vec<f32>, Vec<f32>) {
+    fn flat(net: &Encoder) -> (Vec<f32>, Vec<f32>) {
         struct Flat(Vec<f32>, Vec<f32>, Vec<String>);
         impl ModuleVisitor for Flat {
             fn enter_module(&mut self, name: &str, _: &str) {

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::store::{ModuleStore, SafetensorsStore};
+use burn::store::{BurnToPyTorchAdapter, ModuleStore, PyTorchToBurnAdapter, SafetensorsStore};
 use burn::tensor::Device;
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use crate::{EncoderConfig, ModelError, ResNet};
+use crate::{Encoder, EncoderConfig, ModelError};
 
 /// The one metadata key: safetensors writes its metadata in the random order of a hash map, so
 /// several keys would give equal weights different bytes.
@@ -39,19 +39,24 @@ struct Metadata<'a> {
 /// # Errors
 /// [`ModelError::File`].
 pub fn save_encoder(
-    encoder: &ResNet,
+    encoder: &Encoder,
     config: &EncoderConfig,
     preprocessing: &Preprocessing,
     path: &Path,
 ) -> Result<(), ModelError> {
     let metadata = serde_json::to_string(&Metadata { encoder: config, preprocessing })
         .map_err(|e| wrong(path, e))?;
-    SafetensorsStore::from_file(path)
+    let mut store = SafetensorsStore::from_file(path)
         .clear_metadata()
         .metadata(METADATA_KEY, metadata)
-        .overwrite(true)
-        .collect_from(&encoder.valid())
-        .map_err(|e| wrong(path, e))
+        .with_to_adapter(BurnToPyTorchAdapter)
+        .overwrite(true);
+    // The networks themselves, so that no name begins with the kind.
+    match encoder.valid() {
+        Encoder::ResNet(net) => store.collect_from(&net),
+        Encoder::Vit(net) => store.collect_from(&net),
+    }
+    .map_err(|e| wrong(path, e))
 }
 
 /// Reads an encoder of `config` for inference on `device`.
@@ -62,11 +67,16 @@ pub fn load_encoder(
     config: &EncoderConfig,
     path: &Path,
     device: &Device,
-) -> Result<ResNet, ModelError> {
+) -> Result<Encoder, ModelError> {
     // Every weight is overwritten: which ones come first does not matter.
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let mut encoder = config.init(&mut rng, &device.clone().without_autodiff());
-    SafetensorsStore::from_file(path).apply_to(&mut encoder).map_err(|e| wrong(path, e))?;
+    let mut store = SafetensorsStore::from_file(path).with_from_adapter(PyTorchToBurnAdapter);
+    match &mut encoder {
+        Encoder::ResNet(net) => store.apply_to(net),
+        Encoder::Vit(net) => store.apply_to(net),
+    }
+    .map_err(|e| wrong(path, e))?;
     Ok(encoder.valid())
 }
 

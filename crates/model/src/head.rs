@@ -1,4 +1,4 @@
-//! Projection heads.
+//! Projection and prediction heads.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -6,12 +6,16 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
 
-use crate::init;
+use crate::{BatchNorm, init};
 
-/// Linear layers with ReLU between them, no batch norm: the head of MoCo v2 (protocol 2.1).
+/// Linear layers with ReLU between them, and with or without batch norm before each ReLU: the heads
+/// of MoCo v2 (without), BYOL and MSF (with; protocol 2.1 to 2.3), and the classifiers of Jigsaw and
+/// RotNet (one layer).
 #[derive(Module, Debug)]
 pub struct Mlp {
     layers: Vec<Linear>,
+    /// One behind each layer but the last, or none.
+    norms: Vec<BatchNorm>,
 }
 
 impl Mlp {
@@ -23,13 +27,29 @@ impl Mlp {
             linear.bias = Some(init::linear_uniform([pair[1]], pair[0], rng, device));
             linear
         };
-        Self { layers: widths.windows(2).map(layer).collect() }
+        Self { layers: widths.windows(2).map(layer).collect(), norms: Vec::new() }
+    }
+
+    /// The same with batch norm before each ReLU.
+    pub fn normed(widths: &[usize], rng: &mut impl Rng, device: &Device) -> Self {
+        let inner = &widths[1..widths.len() - 1];
+        let norms = inner.iter().map(|&width| BatchNorm::new(width, device)).collect();
+        Self { norms, ..Self::new(widths, rng, device) }
     }
 
     /// `[batch, first width]` to `[batch, last width]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = |(i, x): (usize, Tensor<2>)| if i == 0 { x } else { relu(x) };
-        (0..).zip(&self.layers).fold(x, |x, (i, layer)| layer.forward(hidden((i, x))))
+        let last = self.layers.len() - 1;
+        (0..).zip(&self.layers).fold(x, |x, (i, layer)| {
+            let x = layer.forward(x);
+            if i == last {
+                return x;
+            }
+            relu(match self.norms.get(i) {
+                Some(norm) => norm.forward(x),
+                None => x,
+            })
+        })
     }
 }
 

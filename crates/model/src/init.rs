@@ -46,6 +46,25 @@ pub fn linear_uniform<const D: usize>(
     param(values, shape, device)
 }
 
+/// A linear layer's weight: uniform in ±√(6 / (fan_in + fan_out)) (Xavier), as in MAE.
+pub fn xavier_uniform<const D: usize>(
+    shape: [usize; D],
+    fans: [usize; 2],
+    rng: &mut impl Rng,
+    device: &Device,
+) -> Param<Tensor<D>> {
+    let bound = (6.0 / (fans[0] + fans[1]) as f32).sqrt();
+    let count = shape.iter().product();
+    let values = (0..count).map(|_| rng.random_range(-bound..=bound)).collect();
+    param(values, shape, device)
+}
+
+/// A learnt token, `[1, 1, dim]`: normal with standard deviation 0.02, as in MAE.
+pub fn token(dim: usize, rng: &mut impl Rng, device: &Device) -> Param<Tensor<3>> {
+    let values = normals(dim, rng).into_iter().map(|v| 0.02 * v).collect();
+    param(values, [1, 1, dim], device)
+}
+
 /// A vector of one value, for batch norm.
 pub fn constant(value: f32, size: usize, device: &Device) -> Param<Tensor<1>> {
     param(vec![value; size], [size], device)

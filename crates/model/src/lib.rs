@@ -1,4 +1,4 @@
-//! The networks: ResNet encoders with torchvision's names, projection heads, the exponential moving
+//! The networks: ResNet and ViT encoders with torchvision's and MAE's names, projection heads, the exponential moving
 //! average of a target network, the queue of keys, and encoder files.
 //!
 //! Code is written once against Burn's `Tensor<D>`; the device chosen at run time executes it.
@@ -18,17 +18,21 @@
 
 mod batch_norm;
 mod ema;
+mod encoder;
 mod encoder_file;
 mod error;
 mod head;
 pub mod init;
 mod queue;
 mod resnet;
+mod vit;
 
 pub use batch_norm::BatchNorm;
 pub use ema::update_ema;
+pub use encoder::{Encoder, EncoderConfig};
 pub use encoder_file::{Preprocessing, load_encoder, save_encoder};
 pub use error::ModelError;
 pub use head::{Mlp, l2_normalize};
 pub use queue::KeyQueue;
-pub use resnet::{EncoderConfig, ResNet, Stem};
+pub use resnet::{ResNet, Stem};
+pub use vit::{MaeDecoder, Vit, patches};

@@ -28,6 +28,12 @@ impl KeyQueue {
         self.rows.val()
     }
 
+    /// The rows that batch number `step` (from 0) of `batch` images wrote, `[batch, dim]`.
+    pub fn written(&self, batch: usize, step: usize) -> Tensor<2> {
+        let at = step * batch % self.rows.dims()[0];
+        self.rows().slice(s![at..at + batch, ..])
+    }
+
     /// Replaces the oldest rows by `keys` (`[batch, dim]`, detached). Batches have one size that
     /// divides K, so the place of batch number `step` (from 0) is known and needs no state.
     pub fn enqueue(&mut self, keys: Tensor<2>, step: usize) {
@@ -61,5 +67,7 @@ mod tests {
         let rows: Vec<f32> = queue.rows().into_data().try_to_vec().unwrap();
         assert_eq!(rows, [13.0, 13.0, 11.0, 11.0, 12.0, 12.0]);
         assert!(!queue.rows().is_require_grad());
+        let written: Vec<f32> = queue.written(2, 2).into_data().try_to_vec().unwrap();
+        assert_eq!(written, [12.0, 12.0]);
     }
 }

@@ -1,12 +1,12 @@
-//! ResNet-18 of any width, with torchvision's layout and parameter names.
+//! ResNet-18 and ResNet-50 of any width, with torchvision's layout and parameter names.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, activation};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_kernels::{self as kernels, Unit};
 
-use crate::{BatchNorm, ModelError, init};
+use crate::{BatchNorm, init};
 
 /// The first layers of a ResNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,61 +18,29 @@ pub enum Stem {
     Imagenet,
 }
 
-/// The `pretrain.encoder` table. One arm per encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum EncoderConfig {
-    /// ResNet-18: two basic blocks in each of four stages of 1, 2, 4, 8 × `width` channels.
-    Resnet18 {
-        /// Channels of the first stage; 64 is the standard network.
-        width: usize,
-        /// The first layers.
-        stem: Stem,
-    },
+/// What a ResNet's stages are made of (He et al., 2016).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocks {
+    /// Two 3×3 convolutions; two blocks in each stage (ResNet-18).
+    Basic,
+    /// 1×1, 3×3 and 1×1 convolutions, the last four times as wide; 3, 4, 6, 3 blocks (ResNet-50).
+    Bottleneck,
 }
 
-impl EncoderConfig {
-    /// Checks the sizes.
-    ///
-    /// # Errors
-    /// A width outside 1 to 512.
-    pub fn check(&self) -> Result<(), ModelError> {
-        let Self::Resnet18 { width, .. } = *self;
-        if (1..=512).contains(&width) {
-            return Ok(());
+impl Blocks {
+    fn counts(self) -> [usize; 4] {
+        match self {
+            Self::Basic => [2, 2, 2, 2],
+            Self::Bottleneck => [3, 4, 6, 3],
         }
-        Err(ModelError::Range {
-            key: "pretrain.encoder.width",
-            value: width.to_string(),
-            allowed: "allowed are 1 to 512 channels",
-        })
     }
 
-    /// Length of a feature.
-    pub fn dim(&self) -> usize {
-        let Self::Resnet18 { width, .. } = *self;
-        8 * width
-    }
-
-    /// Draws initial weights: Kaiming normal (fan-out) convolutions, batch norms at 1 and 0.
-    pub fn init(&self, rng: &mut impl Rng, device: &Device) -> ResNet {
-        let Self::Resnet18 { width, stem } = *self;
-        let (conv1, maxpool) = match stem {
-            Stem::Small => (Conv::new([3, width], 3, 1, rng, device), false),
-            Stem::Imagenet => (Conv::new([3, width], 7, 2, rng, device), true),
-        };
-        let bn1 = BatchNorm::new(width, device);
-        let mut stage = |from: usize, to: usize, stride| {
-            vec![
-                BasicBlock::new([from, to], stride, rng, device),
-                BasicBlock::new([to, to], 1, rng, device),
-            ]
-        };
-        let layer1 = stage(width, width, 1);
-        let layer2 = stage(width, 2 * width, 2);
-        let layer3 = stage(2 * width, 4 * width, 2);
-        let layer4 = stage(4 * width, 8 * width, 2);
-        ResNet { conv1, bn1, maxpool, layer1, layer2, layer3, layer4 }
+    /// Channels of a block's output for each of its inner ones.
+    pub fn expansion(self) -> usize {
+        match self {
+            Self::Basic => 1,
+            Self::Bottleneck => 4,
+        }
     }
 }
 
@@ -101,25 +69,43 @@ impl Conv {
     }
 }
 
-/// Two 3×3 convolutions around a shortcut.
+/// Convolutions around a shortcut: two 3×3 ones, or with `conv3` a bottleneck, whose stride is in the
+/// 3×3 convolution as in torchvision.
 #[derive(Module, Debug)]
-struct BasicBlock {
+struct Block {
     conv1: Conv,
     bn1: BatchNorm,
     conv2: Conv,
     bn2: BatchNorm,
+    conv3: Option<Conv>,
+    bn3: Option<BatchNorm>,
     /// 1×1 convolution and batch norm where the shape changes (`downsample.0`, `downsample.1`).
     downsample: Option<(Conv, BatchNorm)>,
 }
 
-impl BasicBlock {
-    fn new([from, to]: [usize; 2], stride: usize, rng: &mut impl Rng, device: &Device) -> Self {
+impl Block {
+    /// From `from` channels to `inner` times the expansion.
+    fn new(
+        blocks: Blocks,
+        [from, inner]: [usize; 2],
+        stride: usize,
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
+        let to = inner * blocks.expansion();
+        let ([kernel1, stride1], [kernel2, stride2]) = match blocks {
+            Blocks::Basic => ([3, stride], [3, 1]),
+            Blocks::Bottleneck => ([1, 1], [3, stride]),
+        };
+        let wide = blocks == Blocks::Bottleneck;
         let changes = stride != 1 || from != to;
         Self {
-            conv1: Conv::new([from, to], 3, stride, rng, device),
-            bn1: BatchNorm::new(to, device),
-            conv2: Conv::new([to, to], 3, 1, rng, device),
-            bn2: BatchNorm::new(to, device),
+            conv1: Conv::new([from, inner], kernel1, stride1, rng, device),
+            bn1: BatchNorm::new(inner, device),
+            conv2: Conv::new([inner, inner], kernel2, stride2, rng, device),
+            bn2: BatchNorm::new(inner, device),
+            conv3: wide.then(|| Conv::new([inner, to], 1, 1, rng, device)),
+            bn3: wide.then(|| BatchNorm::new(to, device)),
             downsample: changes.then(|| {
                 (Conv::new([from, to], 1, stride, rng, device), BatchNorm::new(to, device))
             }),
@@ -128,18 +114,49 @@ impl BasicBlock {
 
     /// `[batch, height, width, from]` to `[batch, height / stride, width / stride, to]`.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        match (&self.conv3, &self.bn3) {
+            (Some(conv3), Some(bn3)) => self.bottleneck(input, conv3, bn3),
+            _ => self.basic(input),
+        }
+    }
+
+    fn basic(&self, input: Tensor<4>) -> Tensor<4> {
         let on = &input.device();
         let down = self.downsample.as_ref().map(|(conv, norm)| conv.with(norm, on));
         let (first, second) = (self.conv1.with(&self.bn1, on), self.conv2.with(&self.bn2, on));
         let (output, statistics) = kernels::basic_block(input, first, second, down);
-        let [batch, height, width, _] = output.dims();
         let norms =
             [Some(&self.bn1), Some(&self.bn2), self.downsample.as_ref().map(|(_, norm)| norm)];
         for (norm, statistics) in norms.into_iter().flatten().zip(&statistics) {
-            norm.observe(statistics, batch * height * width, on);
+            norm.observe(statistics, pixels(&output), on);
         }
         output
     }
+
+    fn bottleneck(&self, input: Tensor<4>, conv3: &Conv, bn3: &BatchNorm) -> Tensor<4> {
+        let on = &input.device();
+        let through = |x: Tensor<4>, conv: &Conv, norm: &BatchNorm, relu: bool| {
+            let unit = conv.with(norm, on);
+            let (y, statistics) =
+                if relu { kernels::stem(x, unit, false) } else { kernels::conv_norm(x, unit) };
+            norm.observe(&statistics, pixels(&y), on);
+            y
+        };
+        let x = through(input.clone(), &self.conv1, &self.bn1, true);
+        let x = through(x, &self.conv2, &self.bn2, true);
+        let x = through(x, conv3, bn3, false);
+        let shortcut = match &self.downsample {
+            None => input,
+            Some((conv, norm)) => through(input, conv, norm, false),
+        };
+        activation::relu(x + shortcut)
+    }
+}
+
+/// Positions in `[batch, height, width, channels]`.
+fn pixels(x: &Tensor<4>) -> usize {
+    let [batch, height, width, _] = x.dims();
+    batch * height * width
 }
 
 /// A ResNet without its classifier.
@@ -149,39 +166,93 @@ pub struct ResNet {
     bn1: BatchNorm,
     /// Whether a 3×3 max-pool of stride 2 follows.
     maxpool: bool,
-    layer1: Vec<BasicBlock>,
-    layer2: Vec<BasicBlock>,
-    layer3: Vec<BasicBlock>,
-    layer4: Vec<BasicBlock>,
+    layer1: Vec<Block>,
+    layer2: Vec<Block>,
+    layer3: Vec<Block>,
+    layer4: Vec<Block>,
 }
 
 impl ResNet {
+    /// Draws initial weights: Kaiming normal (fan-out) convolutions, batch norms at 1 and 0.
+    pub(crate) fn new(
+        blocks: Blocks,
+        width: usize,
+        stem: Stem,
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
+        let (conv1, maxpool) = match stem {
+            Stem::Small => (Conv::new([3, width], 3, 1, rng, device), false),
+            Stem::Imagenet => (Conv::new([3, width], 7, 2, rng, device), true),
+        };
+        let mut from = width;
+        let mut stages = [0, 1, 2, 3].map(|stage| {
+            let inner = width << stage;
+            let block = |i: usize| {
+                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+                let block = Block::new(blocks, [from, inner], stride, rng, device);
+                from = inner * blocks.expansion();
+                block
+            };
+            (0..blocks.counts()[stage]).map(block).collect()
+        });
+        let [layer1, layer2, layer3, layer4] = stages.each_mut().map(std::mem::take);
+        Self { conv1, bn1: BatchNorm::new(width, device), maxpool, layer1, layer2, layer3, layer4 }
+    }
+
     /// Pooled features of normalised images.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
-    /// - output: `[batch, 8 · width]`
+    /// - output: `[batch, 8 · width]`, of ResNet-50 `[batch, 32 · width]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let x = self.first(images);
+        pool(self.later().into_iter().fold(x, |x, stage| through(stage, x)))
+    }
+
+    /// The maps after the first layers (with the 7×7 stem after its max-pool) and after each of the
+    /// four stages, `[batch, height, width, channels]`.
+    pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        let mut maps = vec![self.first(images)];
+        for stage in self.later() {
+            let x = maps[maps.len() - 1].clone();
+            maps.push(through(stage, x));
+        }
+        maps
+    }
+
+    fn later(&self) -> [&[Block]; 4] {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
+    }
+
+    fn first(&self, images: Tensor<4>) -> Tensor<4> {
         // Channels last from here on: the layout of the kernels.
         let on = &images.device();
         let x = images.permute([0, 2, 3, 1]);
         let [batch, height, width, _] = x.dims();
         let unit = self.conv1.with(&self.bn1, on);
-        let (mut x, statistics) = kernels::stem(x, unit, self.maxpool);
+        let (x, statistics) = kernels::stem(x, unit, self.maxpool);
         let stride = self.conv1.stride;
         let count = batch * height.div_ceil(stride) * width.div_ceil(stride);
         self.bn1.observe(&statistics, count, on);
-        for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
-            x = stage.iter().fold(x, |x, block| block.forward(x));
-        }
-        let [batch, height, width, channels] = x.dims();
-        x.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels])
+        x
     }
+}
+
+fn through(stage: &[Block], x: Tensor<4>) -> Tensor<4> {
+    stage.iter().fold(x, |x, block| block.forward(x))
+}
+
+/// The mean over the places of `[batch, height, width, channels]`.
+pub(crate) fn pool(x: Tensor<4>) -> Tensor<2> {
+    let [batch, height, width, channels] = x.dims();
+    x.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EncoderConfig;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -198,6 +269,10 @@ mod tests {
         let net = small.init(&mut rng(), &device);
         assert_eq!(net.forward(Tensor::zeros([2, 3, 32, 32], &device)).dims(), [2, 32]);
         assert_eq!(net.forward(Tensor::zeros([1, 3, 17, 23], &device)).dims(), [1, 32]);
+        // resnet50: 25,557,032 parameters, 2,049,000 in its classifier; 26,560 channels of batch norm.
+        let deep = EncoderConfig::Resnet50 { width: 64, stem: Stem::Imagenet };
+        let net = deep.init(&mut rng(), &device);
+        assert_eq!(net.num_params(), 25_557_032 - 2_049_000 + 2 * 26_560);
     }
 
     /// Moves each parameter by `step` times its own gradient.
@@ -227,7 +302,7 @@ mod tests {
         };
         let images = tensor(data(8 * 3 * 144, &mut rng), [8, 3, 12, 12]);
         let weights = tensor(data(8 * 32, &mut rng), [8, 32, 1, 1]).reshape([8, 32]);
-        let loss = |net: &ResNet| (net.forward(images.clone()) * weights.clone()).mean();
+        let loss = |net: &crate::Encoder| (net.forward(images.clone()) * weights.clone()).mean();
         let grads = burn::optim::GradientsParams::from_grads(loss(&net).backward(), &net);
         assert_eq!(grads.len(), 60);
         let mut norm = 0.0f32;

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use ssl_backdoor_data::{SampleSet, plain_batch};
-use ssl_backdoor_model::ResNet;
+use ssl_backdoor_model::Encoder;
 
 use crate::ProbeError;
 
@@ -28,22 +28,46 @@ pub struct Features {
 ///
 /// # Errors
 /// An image that cannot be read, or a feature that is not finite.
-pub fn extract(encoder: &ResNet, set: &SampleSet, device: &Device) -> Result<Features, ProbeError> {
-    let mut features = Features { values: Vec::new(), dim: 0, labels: Vec::new() };
+pub fn extract(
+    encoder: &Encoder,
+    set: &SampleSet,
+    device: &Device,
+) -> Result<Features, ProbeError> {
+    let mut one = extract_by(set, device, |images| vec![encoder.forward(images)])?;
+    Ok(one.swap_remove(0))
+}
+
+/// The same for any number of kinds of features at once: `of` takes `[batch, 3, size, size]` and gives
+/// `[batch, dim]` of each kind.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_by(
+    set: &SampleSet,
+    device: &Device,
+    of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>,
+) -> Result<Vec<Features>, ProbeError> {
+    let mut all: Vec<Features> = Vec::new();
     for first in (0..set.len()).step_by(BATCH) {
         let (pixels, labels) = plain_batch(set.as_ref(), first..set.len().min(first + BATCH))?;
         let images = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device);
-        let out = encoder.forward(images);
-        features.dim = out.dims()[1];
-        let values: Vec<f32> = out.into_data().iter::<f32>().collect();
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            let (image, index) = (first + at / features.dim, at % features.dim);
-            return Err(ProbeError::NotFinite { image, index, value: values[at] });
+        let out = of(images);
+        let blank = |_| Features { values: Vec::new(), dim: 0, labels: Vec::new() };
+        if all.is_empty() {
+            all = out.iter().map(blank).collect();
         }
-        features.values.extend(values);
-        features.labels.extend(labels);
+        for (features, out) in all.iter_mut().zip(out) {
+            features.dim = out.dims()[1];
+            let values: Vec<f32> = out.into_data().iter::<f32>().collect();
+            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                let (image, index) = (first + at / features.dim, at % features.dim);
+                return Err(ProbeError::NotFinite { image, index, value: values[at] });
+            }
+            features.values.extend(values);
+            features.labels.extend(&labels);
+        }
     }
-    Ok(features)
+    Ok(all)
 }
 
 /// Names in a features file.

@@ -17,7 +17,7 @@ mod linear;
 mod scores;
 
 pub use error::ProbeError;
-pub use features::{Features, extract};
+pub use features::{Features, extract, extract_by};
 pub use interval::{paired_difference, wilson};
 pub use linear::{Labels, LinearProbe, ProbeConfig, ProbeKind, Protocol};
 pub use scores::{Paired, Scores};

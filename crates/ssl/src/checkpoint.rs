@@ -1,8 +1,9 @@
 //! Checkpoints: everything that decides the rest of a training, written whole or not at all.
 //!
 //! A checkpoint is a folder `step-N` with the method's parameters, buffers and queue, the
-//! optimiser's state, and the identity of the training. It is written under another name and
-//! renamed, so a folder `step-N` is always complete; the one before is removed afterwards.
+//! optimiser's state, the canaries' shadow of it, and the identity of the training (which holds its
+//! seed). It is written under another name and renamed, so a folder `step-N` is always complete; the
+//! oldest is removed afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,11 @@ use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
 
 use crate::PretrainError;
+use crate::canary::Shadow;
 
 const METHOD: &str = "method.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
+const SHADOW: &str = "canaries.json";
 const IDENTITY: &str = "identity.txt";
 const PREFIX: &str = "step-";
 
@@ -22,13 +25,15 @@ const PREFIX: &str = "step-";
 pub(crate) struct Checkpoints {
     folder: PathBuf,
     identity: String,
+    /// How many are kept, at least one.
+    keep: usize,
 }
 
 impl Checkpoints {
     /// `identity` tells this training from another one that used the same folder before: a
     /// checkpoint of another identity is never resumed.
-    pub fn new(folder: PathBuf, identity: &str) -> Self {
-        Self { folder, identity: identity.into() }
+    pub fn new(folder: PathBuf, identity: &str, keep: usize) -> Self {
+        Self { folder, identity: identity.into(), keep: keep.max(1) }
     }
 
     /// The newest checkpoint of this training: its step and its folder. Anything else in the
@@ -36,26 +41,25 @@ impl Checkpoints {
     pub fn latest(&self) -> Result<Option<(usize, PathBuf)>, PretrainError> {
         let mut found: Option<(usize, PathBuf)> = None;
         for path in self.entries()? {
-            let step = step_of(&path);
             let ours = fs::read_to_string(path.join(IDENTITY)).is_ok_and(|id| id == self.identity);
-            match step.filter(|_| ours) {
+            match step_of(&path).filter(|_| ours) {
+                None => remove(&path)?,
                 Some(step) if found.as_ref().is_none_or(|(best, _)| step > *best) => {
-                    if let Some((_, older)) = found.replace((step, path)) {
-                        remove(&older)?;
-                    }
+                    found = Some((step, path));
                 }
-                _ => remove(&path)?,
+                Some(_) => {}
             }
         }
         Ok(found)
     }
 
-    /// Saves the state after `step` steps and removes older checkpoints.
+    /// Saves the state after `step` steps and removes checkpoints older than the last few.
     pub fn save<M: Module>(
         &self,
         step: usize,
         method: &M,
         optimizer: &ModuleOptimizer,
+        shadow: &Shadow,
     ) -> Result<(), PretrainError> {
         fs::create_dir_all(&self.folder).map_err(|e| PretrainError::file(&self.folder, e))?;
         let torn = self.folder.join(format!("tmp-{step}"));
@@ -67,13 +71,16 @@ impl Checkpoints {
         // `valid` brings the running statistics up to date; `into_record` alone lags one step.
         method.valid().into_record().save(torn.join(METHOD)).map_err(|e| wrong(METHOD, &e))?;
         optimizer.to_record().save(torn.join(OPTIMIZER)).map_err(|e| wrong(OPTIMIZER, &e))?;
+        let shadow = serde_json::to_string(shadow).map_err(|e| wrong(SHADOW, &e))?;
+        fs::write(torn.join(SHADOW), shadow).map_err(|e| wrong(SHADOW, &e))?;
         fs::write(torn.join(IDENTITY), &self.identity).map_err(|e| wrong(IDENTITY, &e))?;
         let done = self.folder.join(format!("{PREFIX}{step}"));
         fs::rename(&torn, &done).map_err(|e| PretrainError::file(&done, e))?;
-        for path in self.entries()?.into_iter().filter(|path| *path != done) {
-            remove(&path)?;
-        }
-        Ok(())
+        let mut all: Vec<(usize, PathBuf)> =
+            self.entries()?.into_iter().filter_map(|path| Some((step_of(&path)?, path))).collect();
+        all.sort_unstable();
+        let old = all.len().saturating_sub(self.keep);
+        all[..old].iter().try_for_each(|(_, path)| remove(path))
     }
 
     /// Puts a checkpoint back into a freshly built method and optimiser.
@@ -82,14 +89,16 @@ impl Checkpoints {
         folder: &Path,
         method: M,
         optimizer: ModuleOptimizer,
-    ) -> Result<(M, ModuleOptimizer), PretrainError> {
+    ) -> Result<(M, ModuleOptimizer, Shadow), PretrainError> {
         let wrong =
             |name: &str, e: &dyn std::fmt::Display| PretrainError::file(folder.join(name), e);
         let record = ModuleRecord::load(folder.join(METHOD)).map_err(|e| wrong(METHOD, &e))?;
         let method = method.try_load_record(record).map_err(|e| wrong(METHOD, &e))?;
         let record =
             OptimizerRecord::load(folder.join(OPTIMIZER)).map_err(|e| wrong(OPTIMIZER, &e))?;
-        Ok((method, optimizer.load_record(record)))
+        let shadow = fs::read_to_string(folder.join(SHADOW)).map_err(|e| wrong(SHADOW, &e))?;
+        let shadow = serde_json::from_str(&shadow).map_err(|e| wrong(SHADOW, &e))?;
+        Ok((method, optimizer.load_record(record), shadow))
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>, PretrainError> {

@@ -33,6 +33,21 @@ pub enum PretrainError {
         /// The learning rate of the step.
         lr: f64,
     },
+    /// A canary fell: the training is not what it should be.
+    #[error(
+        "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}. The last checkpoint is kept; \
+         pretrain.canaries = \"warn\" goes on regardless"
+    )]
+    Canary {
+        /// Its name.
+        canary: &'static str,
+        /// The step, from 0.
+        step: usize,
+        /// The epoch, from 0.
+        epoch: usize,
+        /// What is wrong.
+        diagnosis: String,
+    },
     /// A file of the run could not be written or read.
     #[error("{}: {reason}", path.display())]
     File {

@@ -3,24 +3,56 @@
 //! A [`Method`] is a model, its views and a loss that is a pure function; [`train`] drives it
 //! over batches of views with schedules that are arrays computed beforehand, writes
 //! `metrics.jsonl` and `timing.jsonl`, and checkpoints so that a killed run goes on to the same
-//! bytes.
+//! bytes. Canaries watch that what is trained is what the method says.
 //!
 //! `metrics.jsonl` holds only what the seed decides; speed goes to `timing.jsonl`.
 
+mod byol;
+mod canary;
 mod checkpoint;
 mod error;
+mod jigsaw;
+mod mae;
 mod method;
 mod metrics;
 mod moco;
+mod msf;
+mod optimizer;
+mod permutations;
 mod pretrain;
+mod projector;
+mod rotnet;
 mod schedule;
 mod sgd;
 mod train;
 
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor};
+
+pub use byol::{Byol, ByolConfig};
+pub use canary::{CanaryMode, Ema, Hook};
 pub use error::PretrainError;
-pub use method::{Method, MethodConfig, Progress, Step};
-pub use moco::{Moco, info_nce};
+pub use jigsaw::{Jigsaw, JigsawConfig};
+pub use mae::{Mae, MaeConfig};
+pub use method::{Batch, Defaults, Method, MethodConfig, Progress, Settings, Step};
+pub use moco::{Moco, MocoConfig, info_nce};
+pub use msf::{Msf, MsfConfig};
+pub use optimizer::{Decayed, OptimizerConfig};
 pub use pretrain::{PretrainConfig, initial_encoder, pretrain};
-pub use schedule::{cosine_per_epoch, step_drops};
+pub use rotnet::{RotNet, RotNetConfig};
+pub use schedule::{Schedule, at_shares};
 pub use sgd::{Sgd, SgdState};
 pub use train::{OnEpoch, Recipe, Training, train};
+
+/// Mean cross entropy.
+///
+/// # Shapes
+/// - `logits`: `[rows, classes]`
+/// - `labels`: `[rows]`
+/// - output: `[1]`
+pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
+    log_softmax(logits, 1).gather(1, labels.unsqueeze_dim(1)).mean().neg()
+}
+
+#[cfg(test)]
+mod golden;

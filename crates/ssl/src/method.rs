@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::augment::{ChainViews, Views};
-use ssl_backdoor_model::ResNet;
+use ssl_backdoor_data::augment::Views;
+use ssl_backdoor_model::{Encoder, KeyQueue};
 
-use crate::PretrainError;
+use crate::canary::Ema;
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::schedule::Schedule;
+use crate::{
+    ByolConfig, JigsawConfig, MaeConfig, MocoConfig, MsfConfig, PretrainConfig, PretrainError,
+    RotNetConfig,
+};
 
 /// Where training stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,114 +25,197 @@ pub struct Progress {
     pub step: usize,
     /// Epoch, from 0.
     pub epoch: usize,
+    /// Epochs in all.
+    pub epochs: usize,
+}
+
+/// What a step trains on.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// `[batch, 3, size, size]` per view.
+    pub views: Vec<Tensor<4>>,
+    /// The images, in the batch's order.
+    pub ids: Vec<u64>,
+    /// Patches hidden from the encoder by image, if the views hide any (MAE).
+    pub hidden: Vec<Vec<bool>>,
+}
+
+impl Batch {
+    /// The views of a method that takes `N` of them.
+    pub(crate) fn views<const N: usize>(&self) -> [Tensor<4>; N] {
+        let Ok(views) = <[Tensor<4>; N]>::try_from(self.views.clone()) else {
+            unreachable!("the loader makes as many views as the method's `Views` say")
+        };
+        views
+    }
 }
 
 /// What a forward pass gives.
 pub struct Step {
     /// Mean loss of the batch, `[1]`.
     pub loss: Tensor<1>,
-    /// Keys of the batch, `[batch, dim]`, detached.
-    pub keys: Tensor<2>,
+    /// What enters each of the queues after the step, `[batch, dim]`, detached.
+    pub keys: Vec<Tensor<2>>,
+    /// The rows that the first of `keys` were told from: they must not be among them.
+    pub negatives: Option<Tensor<2>>,
+    /// What the loss looks at, `[rows, dim]`, detached: if all rows are alike, training collapsed.
+    pub embeddings: Tensor<2>,
+    /// Share of right answers of a pretext task, `[1]`.
+    pub accuracy: Option<Tensor<1>>,
+}
+
+impl Step {
+    /// A step that keeps no keys.
+    pub fn new(loss: Tensor<1>, embeddings: Tensor<2>) -> Self {
+        let embeddings = embeddings.detach();
+        Self { loss, keys: Vec::new(), negatives: None, embeddings, accuracy: None }
+    }
+}
+
+/// Share of rows of `logits` (`[rows, classes]`) whose largest entry is the class of `labels`.
+pub(crate) fn accuracy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
+    let rows = logits.dims()[0];
+    logits.argmax(1).reshape([rows]).equal(labels).float().mean()
 }
 
 /// A self-supervised method: the networks it trains and how a step goes.
 ///
 /// The whole state is in the module's parameters, so a checkpoint is the module's record.
 pub trait Method: Module {
-    /// Before the forward pass: the EMA of MoCo v2.
-    fn before_step(self, progress: &Progress) -> Self;
+    /// Before the forward pass: the EMA of MoCo v2 and MSF.
+    fn before_step(self, _progress: &Progress) -> Self {
+        self
+    }
 
-    /// Loss and keys of one batch; `views` holds `[batch, 3, size, size]` per view.
-    fn forward(&self, views: Vec<Tensor<4>>, progress: &Progress) -> Step;
+    /// Loss and keys of one batch. MSF enqueues inside.
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step;
 
-    /// After the optimiser's step: the queue.
-    fn after_step(self, keys: Tensor<2>, progress: &Progress) -> Self;
+    /// After the optimiser's step: the queue of MoCo v2, the EMA of BYOL.
+    fn after_step(self, _keys: Vec<Tensor<2>>, _progress: &Progress) -> Self {
+        self
+    }
 
     /// The network that is evaluated, without heads.
-    fn encoder(&self) -> &ResNet;
+    fn encoder(&self) -> Encoder;
+
+    /// The loss of a network that knows nothing, if the task has such a level.
+    fn chance(&self) -> Option<f64> {
+        None
+    }
+
+    /// The queues of keys.
+    fn queues(&self) -> Vec<&KeyQueue> {
+        Vec::new()
+    }
+
+    /// Target and online network of the EMA, for the canary that watches it.
+    fn ema(&self, _progress: &Progress) -> Option<Ema> {
+        None
+    }
+}
+
+/// What the protocol says of a method's training; each can be set in `[pretrain]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defaults {
+    /// Images in a step.
+    pub batch: usize,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// Learning rate before the schedule.
+    pub lr: f64,
+    /// Is that the rate of a batch of 256, to be scaled with the batch (MAE)?
+    pub lr_per_256: bool,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decayed: Decayed,
+    /// How the learning rate goes.
+    pub schedule: Schedule,
+    /// Share of the area that a crop takes, low and high.
+    pub crop: (f64, f64),
+}
+
+/// The config of one method.
+pub trait Settings {
+    /// The method's name in configs and results.
+    fn name(&self) -> &'static str;
+
+    /// What the protocol says, for a training of `epochs`.
+    fn defaults(&self, epochs: usize) -> Defaults;
+
+    /// Checks the method's own values.
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`] that names the key.
+    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError>;
+
+    /// What the method sees of an image, for views of `size` pixels.
+    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views>;
 }
 
 /// The `pretrain.method` table: the model and its views together. One arm per method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum MethodConfig {
     /// MoCo v2 (protocol 2.1).
-    MocoV2 {
-        /// Keys in the queue, a multiple of the batch.
-        #[serde(default = "moco_queue")]
-        queue: usize,
-        /// EMA momentum of the key encoder.
-        #[serde(default = "moco_momentum")]
-        momentum: f64,
-        /// Temperature of InfoNCE.
-        #[serde(default = "moco_temperature")]
-        temperature: f64,
-        /// Length of a key.
-        #[serde(default = "moco_dim")]
-        dim: usize,
-        /// Groups of a batch with batch-norm statistics of their own (the reference's two GPUs).
-        #[serde(default = "one")]
-        bn_groups: usize,
-    },
-}
-
-fn moco_queue() -> usize {
-    65_536
-}
-fn moco_momentum() -> f64 {
-    0.999
-}
-fn moco_temperature() -> f64 {
-    0.2
-}
-fn moco_dim() -> usize {
-    128
-}
-fn one() -> usize {
-    1
+    MocoV2(MocoConfig),
+    /// BYOL (protocol 2.2).
+    Byol(ByolConfig),
+    /// MSF, mean shift (protocol 2.3).
+    Msf(MsfConfig),
+    /// Jigsaw puzzles (protocol 2.4).
+    Jigsaw(JigsawConfig),
+    /// RotNet, predicting rotations (protocol 2.5).
+    Rotnet(RotNetConfig),
+    /// Masked autoencoder (protocol 2.6).
+    Mae(MaeConfig),
 }
 
 impl MethodConfig {
-    /// The method's name in results.
-    pub fn name(&self) -> &'static str {
+    /// The method's settings.
+    pub fn settings(&self) -> &dyn Settings {
         match self {
-            Self::MocoV2 { .. } => "moco-v2",
+            Self::MocoV2(config) => config,
+            Self::Byol(config) => config,
+            Self::Msf(config) => config,
+            Self::Jigsaw(config) => config,
+            Self::Rotnet(config) => config,
+            Self::Mae(config) => config,
         }
     }
+}
 
-    /// Checks the values against the batch size.
-    ///
-    /// # Errors
-    /// [`PretrainError::Range`] that names the key.
-    pub fn check(&self, batch: usize) -> Result<(), PretrainError> {
-        let Self::MocoV2 { queue, momentum, temperature, dim, bn_groups } = *self;
-        let range =
-            |key, value: String, allowed: String| Err(PretrainError::Range { key, value, allowed });
-        if queue == 0 || !queue.is_multiple_of(batch) || queue > 1 << 24 {
-            let allowed = format!("a multiple of pretrain.batch = {batch}, at most 16,777,216");
-            return range("pretrain.method.queue", queue.to_string(), allowed);
-        }
-        if !(0.0..=1.0).contains(&momentum) {
-            return range("pretrain.method.momentum", momentum.to_string(), "0 to 1".into());
-        }
-        if !(temperature > 0.0 && temperature <= 100.0) {
-            let allowed = "above 0, at most 100".into();
-            return range("pretrain.method.temperature", temperature.to_string(), allowed);
-        }
-        if !(1..=65_536).contains(&dim) {
-            return range("pretrain.method.dim", dim.to_string(), "1 to 65,536".into());
-        }
-        if bn_groups == 0 || !batch.is_multiple_of(bn_groups) {
-            let allowed = format!("a divisor of pretrain.batch = {batch}");
-            return range("pretrain.method.bn_groups", bn_groups.to_string(), allowed);
-        }
-        Ok(())
+/// [`PretrainError::Range`] unless `fits`.
+pub(crate) fn require(
+    fits: bool,
+    key: &'static str,
+    value: impl ToString,
+    allowed: impl Into<String>,
+) -> Result<(), PretrainError> {
+    if fits {
+        return Ok(());
     }
+    Err(PretrainError::Range { key, value: value.to_string(), allowed: allowed.into() })
+}
 
-    /// The view chain, for views of `size` pixels.
-    pub fn views(&self, size: u32, crop: (f64, f64), blur: bool) -> Arc<dyn Views> {
-        match self {
-            Self::MocoV2 { .. } => Arc::new(ChainViews::moco(size, crop, blur)),
-        }
-    }
+/// Checks what several methods have: a queue, an EMA, groups of batch norm, the length of a key.
+pub(crate) fn check_queue(queue: usize, batch: usize) -> Result<(), PretrainError> {
+    let fits = queue > 0 && queue.is_multiple_of(batch) && queue <= 1 << 24;
+    let allowed = format!("a multiple of pretrain.batch = {batch}, at most 16,777,216");
+    require(fits, "pretrain.method.queue", queue, allowed)
+}
+
+pub(crate) fn check_momentum(momentum: f64) -> Result<(), PretrainError> {
+    require((0.0..=1.0).contains(&momentum), "pretrain.method.momentum", momentum, "0 to 1")
+}
+
+pub(crate) fn check_dim(key: &'static str, dim: usize) -> Result<(), PretrainError> {
+    require((1..=65_536).contains(&dim), key, dim, "1 to 65,536")
+}
+
+pub(crate) fn check_groups(groups: usize, batch: usize) -> Result<(), PretrainError> {
+    let fits = groups > 0 && batch.is_multiple_of(groups) && batch / groups >= 2;
+    let allowed =
+        format!("a divisor of pretrain.batch = {batch}, with 2 images or more in a group");
+    require(fits, "pretrain.method.bn_groups", groups, allowed)
 }

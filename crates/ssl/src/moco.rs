@@ -1,47 +1,90 @@
 //! MoCo v2 (protocol 2.1): a query encoder is trained to tell its image's key, made by an EMA copy,
 //! from a queue of past keys.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Int, Tensor, TensorData, s};
-use rand::seq::SliceRandom;
+use burn::tensor::{Device, Tensor, s};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_model::{EncoderConfig, KeyQueue, Mlp, ResNet, l2_normalize, update_ema};
+use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, l2_normalize, update_ema};
 
-use crate::method::{Method, MethodConfig, Progress, Step};
+use crate::canary::{Ema, Hook};
+use crate::method::{
+    Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
+    check_queue, require,
+};
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::projector::Projected;
+use crate::schedule::Schedule;
+use crate::{PretrainConfig, PretrainError};
 
-/// An encoder with its projection head.
-#[derive(Module, Debug)]
-struct Projected {
-    encoder: ResNet,
-    head: Mlp,
+/// `pretrain.method` of MoCo v2; the defaults are the protocol's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MocoConfig {
+    /// Keys in the queue, a multiple of the batch.
+    pub queue: usize,
+    /// EMA momentum of the key encoder.
+    pub momentum: f64,
+    /// Temperature of InfoNCE.
+    pub temperature: f64,
+    /// Length of a key.
+    pub dim: usize,
+    /// Groups of a batch with batch-norm statistics of their own (the reference's two GPUs).
+    pub bn_groups: usize,
 }
 
-impl Projected {
-    /// Linear, ReLU, Linear on the pooled features, no batch norm.
-    fn new(config: &EncoderConfig, dim: usize, seed: u64, device: &Device) -> Self {
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
-        let width = config.dim();
-        Self {
-            encoder: config.init(&mut rng, device),
-            head: Mlp::new(&[width, width, dim], &mut rng, device),
+impl Default for MocoConfig {
+    fn default() -> Self {
+        Self { queue: 65_536, momentum: 0.999, temperature: 0.2, dim: 128, bn_groups: 1 }
+    }
+}
+
+impl Settings for MocoConfig {
+    fn name(&self) -> &'static str {
+        "moco-v2"
+    }
+
+    fn defaults(&self, _epochs: usize) -> Defaults {
+        Defaults {
+            batch: 256,
+            optimizer: OptimizerConfig::sgd(),
+            lr: 0.06,
+            lr_per_256: false,
+            weight_decay: 1e-4,
+            decayed: Decayed::All,
+            schedule: Schedule::CosinePerEpoch,
+            crop: (0.2, 1.0),
         }
     }
 
-    /// Unit embeddings `[batch, dim]`; each of `groups` equal parts of the batch has its own
-    /// batch-norm statistics.
-    fn forward(&self, images: Tensor<4>, groups: usize) -> Tensor<2> {
-        let parts = images.chunk(groups, 0).into_iter().map(|part| self.encoder.forward(part));
-        l2_normalize(self.head.forward(Tensor::cat(parts.collect(), 0)))
+    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+        check_queue(self.queue, pretrain.batch)?;
+        check_momentum(self.momentum)?;
+        check_temperature(self.temperature)?;
+        check_dim("pretrain.method.dim", self.dim)?;
+        check_groups(self.bn_groups, pretrain.batch)
     }
+
+    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
+        Arc::new(ChainViews::moco(size, pretrain.crop, pretrain.blurs(size)))
+    }
+}
+
+pub(crate) fn check_temperature(temperature: f64) -> Result<(), PretrainError> {
+    let fits = temperature > 0.0 && temperature <= 100.0;
+    require(fits, "pretrain.method.temperature", temperature, "above 0, at most 100")
 }
 
 /// The networks and the queue of MoCo v2.
 #[derive(Module, Debug)]
 pub struct Moco {
-    query: Projected,
-    key: Projected,
-    queue: KeyQueue,
+    pub(crate) query: Projected,
+    pub(crate) key: Projected,
+    pub(crate) queue: KeyQueue,
     momentum: f64,
     temperature: f64,
     bn_groups: usize,
@@ -50,14 +93,18 @@ pub struct Moco {
 impl Moco {
     /// Query and key encoder start equal; the queue starts with random unit rows. `device` is an
     /// autodiff device.
-    pub fn new(method: &MethodConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
-        let MethodConfig::MocoV2 { queue, momentum, temperature, dim, bn_groups } = *method;
-        let query = Projected::new(encoder, dim, seed, device);
-        // A second init with the same key, not a clone: a clone would share running statistics and
-        // parameter ids. Without gradients, its batch norms still train.
-        let key = Projected::new(encoder, dim, seed, device).no_grad();
+    pub fn new(method: &MocoConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
+        let MocoConfig { queue, momentum, temperature, dim, bn_groups } = *method;
+        // Linear, ReLU, Linear on the pooled features, no batch norm. Two inits with the same key, not
+        // a clone: a clone would share running statistics and parameter ids.
+        let network = || {
+            let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+            Projected::new(encoder, &mut rng, device, |width| vec![width, width, dim], false)
+        };
         let mut rng = chance::rng(seed, Purpose::Queue, 0, 0, 0);
         let queue = KeyQueue::new(queue, dim, &mut rng, device);
+        // Without gradients, the key encoder's batch norms still train.
+        let (query, key) = (network(), network().no_grad());
         Self { query, key, queue, momentum, temperature, bn_groups }
     }
 }
@@ -68,54 +115,36 @@ impl Method for Moco {
         Self { key, ..self }
     }
 
-    fn forward(&self, views: Vec<Tensor<4>>, progress: &Progress) -> Step {
-        let mut views = views.into_iter();
-        let (Some(first), Some(second)) = (views.next(), views.next()) else {
-            unreachable!("ChainViews::moco makes two views")
-        };
-        let query = self.query.forward(first, self.bn_groups);
-
-        // Shuffling BN: each group of keys mixes images of all query groups.
-        let [batch, ..] = second.dims();
-        let (shuffle, restore) = permutation(batch, progress, &second.device());
-        let keys = self.key.forward(second.select(0, shuffle), self.bn_groups);
-        let keys = keys.select(0, restore).detach();
-
-        let loss = info_nce(query, keys.clone(), self.queue.rows(), self.temperature);
-        Step { loss, keys }
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
+        let [first, second] = batch.views();
+        let query = l2_normalize(self.query.forward(first, self.bn_groups));
+        let keys = self.key.forward_shuffled(second, self.bn_groups, progress);
+        let keys = l2_normalize(keys).detach();
+        let queue = self.queue.rows();
+        let loss = info_nce(query.clone(), keys.clone(), queue.clone(), self.temperature);
+        Step { keys: vec![keys], negatives: Some(queue), ..Step::new(loss, query) }
     }
 
-    fn after_step(mut self, keys: Tensor<2>, progress: &Progress) -> Self {
-        self.queue.enqueue(keys, progress.step);
+    fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
+        keys.into_iter().for_each(|keys| self.queue.enqueue(keys, progress.step));
         self
     }
 
-    fn encoder(&self) -> &ResNet {
-        &self.query.encoder
+    fn encoder(&self) -> Encoder {
+        self.query.encoder.clone()
     }
-}
 
-/// The shuffle of a key batch and its inverse, as index tensors.
-fn permutation(
-    batch: usize,
-    progress: &Progress,
-    device: &Device,
-) -> (Tensor<1, Int>, Tensor<1, Int>) {
-    let mut rng = chance::rng(
-        progress.seed,
-        Purpose::Shuffle,
-        progress.epoch as u32,
-        progress.step as u64,
-        0,
-    );
-    let mut shuffle: Vec<i64> = (0..batch as i64).collect();
-    shuffle.shuffle(&mut rng);
-    let mut restore = vec![0i64; batch];
-    for (to, &from) in (0..).zip(&shuffle) {
-        restore[from as usize] = to;
+    fn chance(&self) -> Option<f64> {
+        Some((self.queue.rows().dims()[0] as f64 + 1.0).ln())
     }
-    let tensor = |indices| Tensor::from_data(TensorData::new(indices, [batch]), device);
-    (tensor(shuffle), tensor(restore))
+
+    fn queues(&self) -> Vec<&KeyQueue> {
+        vec![&self.queue]
+    }
+
+    fn ema(&self, _progress: &Progress) -> Option<Ema> {
+        Some(Ema::new(&self.query, &self.key, self.momentum, Hook::BeforeStep))
+    }
 }
 
 /// InfoNCE: cross entropy of `[q·k, q·queue] / temperature` with the own key (index 0) as the class,
@@ -133,12 +162,9 @@ pub fn info_nce(query: Tensor<2>, key: Tensor<2>, queue: Tensor<2>, temperature:
 }
 
 #[cfg(test)]
-#[path = "moco_golden.rs"]
-mod golden;
-
-#[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::TensorData;
     use ssl_backdoor_model::Stem;
 
     fn tensor(values: &[f32], rows: usize) -> Tensor<2> {
@@ -170,43 +196,43 @@ mod tests {
     }
 
     fn progress(step: usize) -> Progress {
-        Progress { seed: 1, step, epoch: 0 }
+        Progress { seed: 1, step, epoch: 0, epochs: 1 }
     }
 
     fn moco(bn_groups: usize) -> Moco {
-        let method =
-            MethodConfig::MocoV2 { queue: 8, momentum: 0.9, temperature: 0.2, dim: 6, bn_groups };
+        let method = MocoConfig { queue: 8, momentum: 0.9, temperature: 0.2, dim: 6, bn_groups };
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         Moco::new(&method, &encoder, 1, &Device::flex().autodiff())
     }
 
-    fn views(batch: usize) -> Vec<Tensor<4>> {
+    fn views(batch: usize) -> Batch {
         let count = batch * 3 * 64;
         let values: Vec<f32> = (0..count).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
         let device = Device::flex().autodiff();
         let data = TensorData::new(values, [batch, 3, 8, 8]);
-        vec![Tensor::from_data(data.clone(), &device), Tensor::from_data(data, &device)]
+        let views = [data.clone(), data].map(|data| Tensor::from_data(data, &device)).to_vec();
+        Batch { views, ids: (0..batch as u64).collect(), hidden: Vec::new() }
     }
 
     #[test]
     fn equal_views_and_encoders_give_equal_embeddings_despite_the_shuffle() {
-        let moco = moco(1);
+        let mut moco = moco(1);
         let two = views(4);
-        let query = moco.query.forward(two[0].clone(), 1);
+        let query = l2_normalize(moco.query.forward(two.views[0].clone(), 1));
         let step = moco.forward(two, &progress(0));
         query.into_data().assert_approx_eq::<f32>(
-            &step.keys.into_data(),
+            &step.keys[0].clone().into_data(),
             burn::tensor::Tolerance::absolute(1e-5),
         );
     }
 
     #[test]
     fn keys_enter_the_queue_after_the_loss_and_only_the_query_gets_gradients() {
-        let moco = moco(2).before_step(&progress(0));
+        let mut moco = moco(2).before_step(&progress(0));
         let before = moco.queue.rows().into_data();
         let step = moco.forward(views(4), &progress(0));
         assert_eq!(moco.queue.rows().into_data(), before);
-        let keys = step.keys.clone().into_data();
+        let keys = step.keys[0].clone().into_data();
         let grads = step.loss.backward();
         let grads = burn::optim::GradientsParams::from_grads(grads, &moco);
         let of_query = {

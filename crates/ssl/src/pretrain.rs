@@ -4,16 +4,18 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_model::{EncoderConfig, ResNet};
+use ssl_backdoor_model::{Encoder, EncoderConfig};
 
-use crate::method::MethodConfig;
-use crate::moco::Moco;
+use crate::canary::CanaryMode;
+use crate::method::{MethodConfig, require};
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::schedule::Schedule;
 use crate::train::{OnEpoch, Recipe, Training, train};
-use crate::{PretrainError, Sgd, schedule};
+use crate::{Byol, Jigsaw, Mae, Moco, Msf, PretrainError, RotNet};
 
-/// The `[pretrain]` table.
+/// The `[pretrain]` table, with what the protocol says of the method where the file is silent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "File")]
 pub struct PretrainConfig {
     /// The self-supervised method.
     pub method: MethodConfig,
@@ -22,90 +24,121 @@ pub struct PretrainConfig {
     /// Passes over the training images.
     pub epochs: usize,
     /// Images in a step.
-    #[serde(default = "batch")]
     pub batch: usize,
-    /// Learning rate at the start; follows a cosine per epoch.
-    #[serde(default = "lr")]
+    /// Learning rate before the schedule.
     pub lr: f64,
-    /// SGD momentum.
-    #[serde(default = "momentum")]
-    pub momentum: f64,
-    /// Weight decay on all parameters.
-    #[serde(default = "weight_decay")]
+    /// Weight decay.
     pub weight_decay: f64,
-    /// Share of the area that a crop takes, low and high.
-    #[serde(default = "crop")]
+    /// Which parameters decay.
+    pub decayed: Decayed,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate goes.
+    pub schedule: Schedule,
+    /// Share of the area that a crop takes, low and high (of no effect on Jigsaw).
     pub crop: (f64, f64),
-    /// Gaussian blur in the views; absent = on above 64 px.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Gaussian blur in the views of MoCo v2, BYOL and MSF; absent = on above 64 px.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub blur: Option<bool>,
     /// Epochs between two checkpoints.
-    #[serde(default = "checkpoint_every")]
     pub checkpoint_every: usize,
+    /// How many checkpoints are kept.
+    pub keep: usize,
+    /// What a breach of a canary does.
+    pub canaries: CanaryMode,
 }
 
-fn batch() -> usize {
-    256
+/// The table as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    method: MethodConfig,
+    encoder: EncoderConfig,
+    epochs: usize,
+    batch: Option<usize>,
+    lr: Option<f64>,
+    weight_decay: Option<f64>,
+    decayed: Option<Decayed>,
+    optimizer: Option<OptimizerConfig>,
+    schedule: Option<Schedule>,
+    crop: Option<(f64, f64)>,
+    blur: Option<bool>,
+    #[serde(default = "one")]
+    checkpoint_every: usize,
+    #[serde(default = "one")]
+    keep: usize,
+    #[serde(default)]
+    canaries: CanaryMode,
 }
-fn lr() -> f64 {
-    0.06
-}
-fn momentum() -> f64 {
-    0.9
-}
-fn weight_decay() -> f64 {
-    1e-4
-}
-fn crop() -> (f64, f64) {
-    (0.2, 1.0)
-}
-fn checkpoint_every() -> usize {
+
+fn one() -> usize {
     1
+}
+
+impl From<File> for PretrainConfig {
+    fn from(file: File) -> Self {
+        let defaults = file.method.settings().defaults(file.epochs);
+        let batch = file.batch.unwrap_or(defaults.batch);
+        let scale = if defaults.lr_per_256 { batch as f64 / 256.0 } else { 1.0 };
+        Self {
+            method: file.method,
+            encoder: file.encoder,
+            epochs: file.epochs,
+            batch,
+            lr: file.lr.unwrap_or(defaults.lr * scale),
+            weight_decay: file.weight_decay.unwrap_or(defaults.weight_decay),
+            decayed: file.decayed.unwrap_or(defaults.decayed),
+            optimizer: file.optimizer.unwrap_or(defaults.optimizer),
+            schedule: file.schedule.unwrap_or(defaults.schedule),
+            crop: file.crop.unwrap_or(defaults.crop),
+            blur: file.blur,
+            checkpoint_every: file.checkpoint_every,
+            keep: file.keep,
+            canaries: file.canaries,
+        }
+    }
 }
 
 /// Above this side the views are blurred unless the config says otherwise.
 const BLUR_ABOVE: u32 = 64;
 
 impl PretrainConfig {
-    /// Checks every value; `images` is the size of the training set.
+    /// Checks every value; `images` is the size of the training set, `size` their side in pixels.
     ///
     /// # Errors
     /// [`PretrainError::Range`] that names the key.
-    pub fn check(&self, images: usize) -> Result<(), PretrainError> {
-        let range = |key, value: String, allowed: &str| {
-            Err(PretrainError::Range { key, value, allowed: allowed.into() })
-        };
-        if !(1..=100_000).contains(&self.epochs) {
-            return range("pretrain.epochs", self.epochs.to_string(), "1 to 100,000");
-        }
-        if !(2..=65_536).contains(&self.batch) || self.batch > images {
-            let allowed = format!("2 to 65,536 and at most the {images} training images");
-            return range("pretrain.batch", self.batch.to_string(), &allowed);
-        }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return range("pretrain.lr", self.lr.to_string(), "above 0");
-        }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return range("pretrain.momentum", self.momentum.to_string(), "0 to below 1");
-        }
-        if !(0.0..=1.0).contains(&self.weight_decay) {
-            return range("pretrain.weight_decay", self.weight_decay.to_string(), "0 to 1");
-        }
+    pub fn check(&self, images: usize, size: u32) -> Result<(), PretrainError> {
+        let fits = (1..=100_000).contains(&self.epochs);
+        require(fits, "pretrain.epochs", self.epochs, "1 to 100,000")?;
+        let fits = (2..=65_536).contains(&self.batch) && self.batch <= images;
+        let allowed = format!("2 to 65,536 and at most the {images} training images");
+        require(fits, "pretrain.batch", self.batch, allowed)?;
+        require(self.lr.is_finite() && self.lr > 0.0, "pretrain.lr", self.lr, "above 0")?;
+        let decay = self.weight_decay;
+        require((0.0..=1.0).contains(&decay), "pretrain.weight_decay", decay, "0 to 1")?;
+        self.optimizer.check()?;
+        self.schedule.check(self.epochs)?;
         let (low, high) = self.crop;
-        if !(low > 0.0 && low <= high && high <= 1.0) {
-            let value = format!("[{low}, {high}]");
-            return range("pretrain.crop", value, "0 < low <= high <= 1 (shares of the area)");
-        }
-        if self.checkpoint_every == 0 {
-            return range("pretrain.checkpoint_every", "0".into(), "1 or more epochs");
-        }
+        let fits = low > 0.0 && low <= high && high <= 1.0;
+        let allowed = "0 < low <= high <= 1 (shares of the area)";
+        require(fits, "pretrain.crop", format!("[{low}, {high}]"), allowed)?;
+        let every = self.checkpoint_every;
+        require(every > 0, "pretrain.checkpoint_every", every, "1 or more epochs")?;
+        require(self.keep > 0, "pretrain.keep", self.keep, "1 or more checkpoints")?;
         self.encoder.check()?;
-        self.method.check(self.batch)
+        self.method.settings().check(self)?;
+        let views = self.method.settings().views(self, size);
+        Ok(self.encoder.check_size(views.size())?)
+    }
+
+    /// Are views of `size` pixels blurred, where the method blurs at all?
+    pub fn blurs(&self, size: u32) -> bool {
+        self.blur.unwrap_or(size > BLUR_ABOVE)
     }
 }
 
 /// The encoder of a run before any training, in evaluation mode: both twins start from it.
-pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> ResNet {
+pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> Encoder {
     let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
     config.encoder.init(&mut rng, device).valid()
 }
@@ -120,21 +153,28 @@ pub fn pretrain(
     size: u32,
     training: &Training<'_>,
     on_epoch: &mut OnEpoch<'_>,
-) -> Result<ResNet, PretrainError> {
-    let device = training.device.clone().autodiff();
-    let blur = config.blur.unwrap_or(size > BLUR_ABOVE);
-    let steps_per_epoch = training.set.len() / config.batch;
-    let recipe = Recipe {
-        views: config.method.views(size, config.crop, blur),
+) -> Result<Encoder, PretrainError> {
+    let on = &training.device.clone().autodiff();
+    let recipe = &Recipe {
+        views: config.method.settings().views(config, size),
         batch: config.batch,
-        lr: schedule::cosine_per_epoch(config.lr, config.epochs, steps_per_epoch),
-        sgd: Sgd { momentum: config.momentum, weight_decay: config.weight_decay },
+        lr: config.schedule.rates(config.lr, config.epochs, training.set.len() / config.batch),
+        optimizer: config.optimizer,
+        weight_decay: config.weight_decay,
+        decayed: config.decayed,
+        epochs: config.epochs,
         checkpoint_every: config.checkpoint_every,
+        keep: config.keep,
+        canaries: config.canaries,
     };
+    let (net, seed) = (&config.encoder, training.seed);
+    use MethodConfig as M;
     match &config.method {
-        method @ MethodConfig::MocoV2 { .. } => {
-            let moco = Moco::new(method, &config.encoder, training.seed, &device);
-            train(training, &recipe, moco, on_epoch)
-        }
+        M::MocoV2(own) => train(training, recipe, Moco::new(own, net, seed, on), on_epoch),
+        M::Byol(own) => train(training, recipe, Byol::new(own, net, seed, on), on_epoch),
+        M::Msf(own) => train(training, recipe, Msf::new(own, net, seed, on), on_epoch),
+        M::Jigsaw(own) => train(training, recipe, Jigsaw::new(own, net, seed, on), on_epoch),
+        M::Rotnet(_) => train(training, recipe, RotNet::new(net, seed, on), on_epoch),
+        M::Mae(own) => train(training, recipe, Mae::new(own, net, seed, on)?, on_epoch),
     }
 }

@@ -1,31 +1,85 @@
-//! Schedules: arrays computed before the loop, one value per step.
+//! Learning-rate schedules: arrays computed before the loop, one value per step.
 
-/// MoCo's learning rate: `lr · ½(1 + cos(π · epoch / epochs))`, constant within an epoch, no warm-up
-/// (protocol 2.1).
-pub fn cosine_per_epoch(lr: f64, epochs: usize, steps_per_epoch: usize) -> Vec<f64> {
-    (0..epochs * steps_per_epoch)
-        .map(|step| {
-            let done = (step / steps_per_epoch) as f64 / epochs as f64;
-            lr * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
-        })
-        .collect()
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+use crate::PretrainError;
+use crate::method::require;
+
+/// The `pretrain.schedule` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Schedule {
+    /// `lr · ½(1 + cos(π · epoch / epochs))`, constant within an epoch, no warm-up: MoCo v2 and MSF
+    /// (protocol 2.1, 2.3).
+    CosinePerEpoch,
+    /// A cosine to 0 step by step, after a linear warm-up from 0 (MAE, protocol 2.6).
+    Cosine {
+        /// Epochs of warm-up.
+        #[serde(default)]
+        warmup_epochs: usize,
+    },
+    /// Times `factor` at each of some epochs: BYOL, Jigsaw, RotNet, CompReSS (protocol 2.2, 2.4, 2.5,
+    /// 5).
+    Steps {
+        /// Epochs before which the rate falls.
+        drops: Vec<usize>,
+        /// What it is multiplied by.
+        factor: f64,
+        /// Steps over which it first grows linearly; step 0 has the first part of it (BYOL).
+        #[serde(default)]
+        warmup_steps: usize,
+    },
 }
 
-/// A learning rate that is multiplied by `factor` once each of the `drops` (shares of the epochs) is
-/// over.
-pub fn step_drops(
-    lr: f64,
-    epochs: usize,
-    steps_per_epoch: usize,
-    drops: &[f64],
-    factor: f64,
-) -> Vec<f64> {
-    let past = |epoch: usize| {
-        drops.iter().filter(|&&drop| epoch >= (drop * epochs as f64).round() as usize).count()
-    };
-    (0..epochs * steps_per_epoch)
-        .map(|step| lr * factor.powi(past(step / steps_per_epoch) as i32))
-        .collect()
+impl Schedule {
+    pub(crate) fn check(&self, epochs: usize) -> Result<(), PretrainError> {
+        match self {
+            Self::CosinePerEpoch => Ok(()),
+            Self::Cosine { warmup_epochs } => {
+                let (key, allowed) =
+                    ("pretrain.schedule.warmup_epochs", "less than pretrain.epochs");
+                require(*warmup_epochs < epochs, key, warmup_epochs, allowed)
+            }
+            Self::Steps { factor, .. } => {
+                let fits = *factor > 0.0 && *factor <= 1.0;
+                require(fits, "pretrain.schedule.factor", factor, "above 0, at most 1")
+            }
+        }
+    }
+
+    /// The learning rate of every step.
+    pub fn rates(&self, lr: f64, epochs: usize, steps_per_epoch: usize) -> Vec<f64> {
+        let steps = epochs * steps_per_epoch;
+        let cosine = |done: f64| 0.5 * (1.0 + (PI * done).cos());
+        let rate = |step: usize| match self {
+            Self::CosinePerEpoch => lr * cosine((step / steps_per_epoch) as f64 / epochs as f64),
+            Self::Cosine { warmup_epochs } => {
+                let warmup = warmup_epochs * steps_per_epoch;
+                if step < warmup {
+                    return lr * step as f64 / warmup as f64;
+                }
+                lr * cosine((step - warmup) as f64 / (steps - warmup) as f64)
+            }
+            Self::Steps { drops, factor, warmup_steps } => {
+                let epoch = step / steps_per_epoch;
+                let past = drops.iter().filter(|&&drop| epoch >= drop).count();
+                let warmed = if step < *warmup_steps {
+                    (step + 1) as f64 / *warmup_steps as f64
+                } else {
+                    1.0
+                };
+                lr * warmed * factor.powi(past as i32)
+            }
+        };
+        (0..steps).map(rate).collect()
+    }
+}
+
+/// The epochs at which these shares of a training are over.
+pub fn at_shares(epochs: usize, shares: &[f64]) -> Vec<usize> {
+    shares.iter().map(|share| (share * epochs as f64).round() as usize).collect()
 }
 
 #[cfg(test)]
@@ -33,19 +87,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drops_come_after_their_epoch() {
-        let lr = step_drops(1.0, 130, 2, &[90.0 / 130.0, 120.0 / 130.0], 0.2);
+    fn drops_come_before_their_epoch_and_the_warm_up_is_linear() {
+        let drops = at_shares(130, &[90.0 / 130.0, 120.0 / 130.0]);
+        let lr = Schedule::Steps { drops, factor: 0.2, warmup_steps: 4 }.rates(1.0, 130, 2);
+        assert_eq!(lr[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
         assert_eq!((lr[179], lr[180], lr[239]), (1.0, 0.2, 0.2));
         assert!((lr[240] - 0.04).abs() < 1e-12 && lr.len() == 260);
     }
 
     #[test]
     fn starts_at_lr_halves_in_the_middle_and_steps_per_epoch() {
-        let lr = cosine_per_epoch(0.06, 200, 3);
+        let lr = Schedule::CosinePerEpoch.rates(0.06, 200, 3);
         assert_eq!(lr.len(), 600);
         assert_eq!(lr[0], 0.06);
         assert_eq!(lr[0], lr[2]);
         assert!((lr[300] - 0.03).abs() < 1e-12);
         assert!(lr.windows(2).all(|w| w[0] >= w[1]) && lr[599] > 0.0);
+    }
+
+    /// MAE's own: lr · epoch / warm-up, then lr · ½(1 + cos(π (epoch − warm-up) / (epochs − warm-up)))
+    /// with epochs in fractions.
+    #[test]
+    fn warms_up_from_zero_and_falls_step_by_step() {
+        let lr = Schedule::Cosine { warmup_epochs: 2 }.rates(1.0, 10, 4);
+        assert_eq!((lr[0], lr[4], lr[8]), (0.0, 0.5, 1.0));
+        assert!((lr[24] - 0.5).abs() < 1e-12 && lr[39] > 0.0 && lr[39] < 0.01);
     }
 }

@@ -5,22 +5,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
-use ssl_backdoor_model::ResNet;
+use ssl_backdoor_model::Encoder;
 
+use crate::PretrainError;
+use crate::canary::{Canaries, CanaryMode, Hook, Shadow, Spread};
 use crate::checkpoint::Checkpoints;
-use crate::method::{Method, Progress};
+use crate::method::{Batch, Method, Progress};
 use crate::metrics::JsonLines;
-use crate::{PretrainError, Sgd};
+use crate::optimizer::{Decayed, OptimizerConfig};
 
 /// Called after each epoch with the encoder in evaluation mode and the epoch from 0; what it
 /// returns joins the epoch's line in `metrics.jsonl`.
-pub type OnEpoch<'a> = dyn FnMut(&ResNet, usize) -> Result<Map<String, Value>, Box<dyn std::error::Error + Send + Sync>>
+pub type OnEpoch<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, Box<dyn std::error::Error + Send + Sync>>
     + 'a;
 
 /// One training: on what, and where its files go.
@@ -41,7 +43,7 @@ pub struct Training<'a> {
     pub label: &'a str,
 }
 
-/// How a method is trained: SGD over batches of views.
+/// How a method is trained.
 pub struct Recipe {
     /// What the method sees of an image.
     pub views: Arc<dyn Views>,
@@ -50,34 +52,48 @@ pub struct Recipe {
     /// Learning rate of each step; its length is the number of steps.
     pub lr: Vec<f64>,
     /// What a step does.
-    pub sgd: Sgd,
+    pub optimizer: OptimizerConfig,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decayed: Decayed,
+    /// Epochs in all.
+    pub epochs: usize,
     /// Epochs between two checkpoints.
     pub checkpoint_every: usize,
+    /// How many checkpoints are kept.
+    pub keep: usize,
+    /// What a breach of a canary does.
+    pub canaries: CanaryMode,
 }
 
 /// Trains `method` (on the autodiff side of the device), or goes on from the last checkpoint, and
 /// returns its encoder in evaluation mode.
 ///
 /// # Errors
-/// A loss that is not finite, an image that cannot be read, a file that cannot be written, or
+/// A loss that is not finite, a canary that falls, an image that cannot be read, a file that cannot be written, or
 /// whatever `on_epoch` gives. The last checkpoint is kept.
 pub fn train<M: Method>(
     training: &Training<'_>,
     recipe: &Recipe,
     mut method: M,
     on_epoch: &mut OnEpoch<'_>,
-) -> Result<ResNet, PretrainError> {
+) -> Result<Encoder, PretrainError> {
     let device = &training.device.clone().autodiff();
     let Recipe { lr, batch, .. } = recipe;
     let plan = EpochPlan { seed: training.seed, images: training.set.len(), batch: *batch };
     let steps_per_epoch = plan.steps_per_epoch();
-    let mut optimizer = ModuleOptimizer::from(recipe.sgd);
+    let Recipe { weight_decay, decayed, .. } = *recipe;
+    let mut optimizer = recipe.optimizer.build(weight_decay, decayed, &method);
+    let mut shadow = Shadow::new(recipe.optimizer, weight_decay, decayed);
+    let mut canaries = Canaries::new(recipe.canaries, lr.len());
 
-    let checkpoints = Checkpoints::new(training.folder.join("checkpoint"), training.identity);
+    let folder = training.folder.join("checkpoint");
+    let checkpoints = Checkpoints::new(folder, training.identity, recipe.keep);
     let start = match checkpoints.latest()? {
         None => 0,
         Some((step, folder)) => {
-            (method, optimizer) = checkpoints.load(&folder, method, optimizer)?;
+            (method, optimizer, shadow) = checkpoints.load(&folder, method, optimizer)?;
             step
         }
     };
@@ -90,7 +106,8 @@ pub fn train<M: Method>(
 
     let mut meter = Meter::new();
     for step in start..lr.len() {
-        let progress = Progress { seed: training.seed, step, epoch: step / steps_per_epoch };
+        let (seed, epochs, epoch) = (training.seed, recipe.epochs, step / steps_per_epoch);
+        let progress = Progress { seed, step, epoch, epochs };
         let waiting = Instant::now();
         let Some(batch) = loader.next() else { break };
         let batch = batch?;
@@ -98,7 +115,9 @@ pub fn train<M: Method>(
 
         let views = batch.views;
         let views = views.into_iter().map(|pixels| to_tensor(pixels, device)).collect();
-        method = method.before_step(&progress);
+        let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
+        let before = |method: M| method.before_step(&progress);
+        method = canaries.follow(Hook::BeforeStep, method, &progress, before)?;
         let out = method.forward(views, &progress);
         let loss: f32 = out.loss.clone().into_scalar();
         if !loss.is_finite() {
@@ -106,25 +125,34 @@ pub fn train<M: Method>(
             let epoch = progress.epoch;
             return Err(PretrainError::Loss { loss, step, epoch, lr: lr[step] });
         }
+        canaries.step(&out, &progress)?;
         let grads = GradientsParams::from_grads(out.loss.backward(), &method);
-        method = optimizer.step(lr[step], method, grads);
-        method = method.after_step(out.keys, &progress);
+        let norm = canaries.gradients(&method, &grads, &progress)?;
+        let update = |method, grads| optimizer.step(lr[step], method, grads);
+        method = canaries.update(&mut shadow, lr[step], method, grads, &progress, update)?;
+        let after = |method: M| method.after_step(out.keys, &progress);
+        method = canaries.follow(Hook::AfterStep, method, &progress, after)?;
+        canaries.queues(&method, plan.batch, &progress)?;
 
         meter.losses.push(loss);
+        meter.norms.extend(norm);
+        meter.accuracy.extend(out.accuracy.map(|share| share.into_scalar::<f32>()));
         meter.sightings.merge(&batch.sightings);
         bar.set_message(format!("loss {loss:.3}"));
         bar.inc(1);
         let done = step + 1;
         if done.is_multiple_of(steps_per_epoch) {
             timing.append(&meter.timing(done, plan.batch, training.workers))?;
-            let mut line = meter.epoch(progress.epoch, done, lr[step]);
+            let spread =
+                canaries.epoch(out.embeddings, meter.loss(), method.chance(), &progress)?;
+            let mut line = meter.epoch(progress.epoch, done, lr[step], spread);
             let extra = on_epoch(&method.encoder().valid(), progress.epoch)
                 .map_err(|source| PretrainError::OnEpoch { epoch: progress.epoch, source })?;
             line.extend(extra);
             metrics.append(&line)?;
             let due = (progress.epoch + 1).is_multiple_of(recipe.checkpoint_every);
             if due || done == lr.len() {
-                checkpoints.save(done, &method, &optimizer)?;
+                checkpoints.save(done, &method, &optimizer, &shadow)?;
             }
             meter = Meter::new();
         }
@@ -150,11 +178,19 @@ fn progress_bar(label: &str, start: usize, total: usize) -> ProgressBar {
     bar
 }
 
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64
+}
+
 /// What is measured within an epoch.
 struct Meter {
     since: Instant,
     waited: f64,
     losses: Vec<f32>,
+    /// Norms of the gradients.
+    norms: Vec<f32>,
+    /// Shares of right answers of a pretext task.
+    accuracy: Vec<f32>,
     sightings: Sightings,
 }
 
@@ -164,23 +200,46 @@ impl Meter {
             since: Instant::now(),
             waited: 0.0,
             losses: Vec::new(),
+            norms: Vec::new(),
+            accuracy: Vec::new(),
             sightings: Sightings::default(),
         }
     }
 
-    /// The epoch's line in `metrics.jsonl`: figures that the seed decides. Of the poisoned images:
+    /// Mean loss of the steps so far.
+    fn loss(&self) -> f64 {
+        mean(&self.losses)
+    }
+
+    /// The epoch's line in `metrics.jsonl`: figures that the seed decides. `grad_norm` is the mean norm
+    /// of all gradients, `pretext_acc` the share of right answers in percent, `embedding_std` and
+    /// `embedding_rank` tell how the last batch's embeddings spread. Of the poisoned images:
     /// `trigger_views` counts them by the number of views in which the trigger survives (first: in
     /// none), `trigger_visible` is the mean visible share of its area, `trigger_covered` the mean share
     /// of a view that it covers, `trigger_hidden` the share of its patches that MAE hides.
-    fn epoch(&self, epoch: usize, step: usize, lr: f64) -> Map<String, Value> {
-        let total: f64 = self.losses.iter().map(|&l| f64::from(l)).sum();
-        let mean = total / self.losses.len().max(1) as f64;
+    fn epoch(
+        &self,
+        epoch: usize,
+        step: usize,
+        lr: f64,
+        spread: Option<Spread>,
+    ) -> Map<String, Value> {
         let mut line = Map::from_iter([
             ("epoch".into(), epoch.into()),
             ("step".into(), step.into()),
-            ("loss".into(), mean.into()),
+            ("loss".into(), self.loss().into()),
             ("lr".into(), lr.into()),
         ]);
+        if !self.norms.is_empty() {
+            line.insert("grad_norm".into(), mean(&self.norms).into());
+        }
+        if !self.accuracy.is_empty() {
+            line.insert("pretext_acc".into(), (100.0 * mean(&self.accuracy)).into());
+        }
+        if let Some(Spread { std, rank }) = spread {
+            line.insert("embedding_std".into(), std.into());
+            line.insert("embedding_rank".into(), rank.into());
+        }
         let seen = &self.sightings;
         if !seen.is_empty() {
             line.insert("trigger_views".into(), seen.by_views.clone().into());

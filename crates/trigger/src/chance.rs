@@ -44,6 +44,8 @@ pub enum Purpose {
     CleanPart = 15,
     /// Which evaluation images are `dev` and which `test`, where the data set does not say.
     Halves = 16,
+    /// Which of Jigsaw's permutations there are (the search), and which one an image gets.
+    Permutation = 17,
 }
 
 /// The generator of the key (`seed`, `purpose`, `epoch`, `id`, `view`).

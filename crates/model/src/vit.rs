@@ -1,0 +1,270 @@
+//! The vision transformer of MAE (protocol 2.6): encoder with a class token, and the decoder that
+//! paints the hidden patches; parameters are called as in the official MAE.
+
+use burn::module::{Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::activation::{gelu, softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData, s};
+use rand::Rng;
+
+use crate::init;
+
+/// MLP width over token length.
+const MLP: usize = 4;
+/// As in MAE; PyTorch's own default is 1e-5.
+const EPSILON: f64 = 1e-6;
+
+fn linear(from: usize, to: usize, rng: &mut impl Rng, device: &Device) -> Linear {
+    let mut linear = LinearConfig::new(from, to).init(device);
+    linear.weight = init::xavier_uniform([from, to], [from, to], rng, device);
+    linear.bias = Some(init::constant(0.0, to, device));
+    linear
+}
+
+fn layer_norm(dim: usize, device: &Device) -> LayerNorm {
+    LayerNormConfig::new(dim).with_epsilon(EPSILON).init(device)
+}
+
+/// Patches as a convolution of stride `patch`.
+#[derive(Module, Debug)]
+struct PatchEmbed {
+    proj: Projection,
+}
+
+#[derive(Module, Debug)]
+struct Projection {
+    /// `[dim, 3, patch, patch]`
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    /// Queries, keys and values side by side, `[dim, 3 · dim]`.
+    qkv: Linear,
+    proj: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, tokens, dim] = x.dims();
+        let each = dim / self.heads;
+        let qkv = self.qkv.forward(x).reshape([batch, tokens, 3, self.heads, each]);
+        let qkv = qkv.permute([2, 0, 3, 1, 4]);
+        let part = |i: usize| {
+            qkv.clone()
+                .slice(s![i..i + 1, .., .., .., ..])
+                .reshape([batch, self.heads, tokens, each])
+        };
+        let (query, key, value) = (part(0), part(1), part(2));
+        let scale = (each as f64).powf(-0.5);
+        let weights = softmax(query.mul_scalar(scale).matmul(key.swap_dims(2, 3)), 3);
+        let mixed = weights.matmul(value).swap_dims(1, 2).reshape([batch, tokens, dim]);
+        self.proj.forward(mixed)
+    }
+}
+
+#[derive(Module, Debug)]
+struct Perceptron {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+/// A pre-norm transformer block.
+#[derive(Module, Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attn: Attention,
+    norm2: LayerNorm,
+    mlp: Perceptron,
+}
+
+impl Block {
+    fn new(dim: usize, heads: usize, rng: &mut impl Rng, device: &Device) -> Self {
+        Self {
+            norm1: layer_norm(dim, device),
+            attn: Attention {
+                qkv: linear(dim, 3 * dim, rng, device),
+                proj: linear(dim, dim, rng, device),
+                heads,
+            },
+            norm2: layer_norm(dim, device),
+            mlp: Perceptron {
+                fc1: linear(dim, MLP * dim, rng, device),
+                fc2: linear(MLP * dim, dim, rng, device),
+            },
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.norm1.forward(x));
+        let hidden = gelu(self.mlp.fc1.forward(self.norm2.forward(x.clone())));
+        x + self.mlp.fc2.forward(hidden)
+    }
+}
+
+/// The encoder: patches, class token, blocks, norm.
+#[derive(Module, Debug)]
+pub struct Vit {
+    patch_embed: PatchEmbed,
+    /// `[1, 1, dim]`
+    cls_token: Param<Tensor<3>>,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+impl Vit {
+    /// Draws initial weights: Xavier-uniform layers, tokens N(0, 0.02).
+    pub(crate) fn new(
+        [dim, depth, heads, patch]: [usize; 4],
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
+        let inputs = 3 * patch * patch;
+        Self {
+            patch_embed: PatchEmbed {
+                proj: Projection {
+                    weight: init::xavier_uniform(
+                        [dim, 3, patch, patch],
+                        [inputs, dim],
+                        rng,
+                        device,
+                    ),
+                    bias: init::constant(0.0, dim, device),
+                },
+            },
+            cls_token: init::token(dim, rng, device),
+            blocks: (0..depth).map(|_| Block::new(dim, heads, rng, device)).collect(),
+            norm: layer_norm(dim, device),
+        }
+    }
+
+    /// Class tokens of normalised images, `[batch, 3, height, width]` to `[batch, dim]`.
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let x = self.tokens(images, None);
+        let [batch, _, dim] = x.dims();
+        x.slice(s![.., 0..1, ..]).reshape([batch, dim])
+    }
+
+    /// All tokens after the last norm, class token first, `[batch, 1 + patches, dim]`; of the patches
+    /// `seen` alone, if given: for each image as many, numbered through the batch (`image · patches +
+    /// patch`).
+    pub fn tokens(&self, images: Tensor<4>, seen: Option<Tensor<1, Int>>) -> Tensor<3> {
+        let Projection { weight, bias } = &self.patch_embed.proj;
+        let [dim, _, patch, _] = weight.dims();
+        let [batch, _, height, width] = images.dims();
+        let device = images.device();
+        let x = patches(images, patch);
+        let [_, count, length] = x.dims();
+        // A patch is flattened pixel by pixel, a convolution's weight channel by channel.
+        let weight = weight.val().permute([2, 3, 1, 0]).reshape([length, dim]);
+        let x = x.reshape([batch * count, length]).matmul(weight) + bias.val().unsqueeze();
+        let positions = positions([height / patch, width / patch], dim, &device);
+        let x = x.reshape([batch, count, dim]) + positions.unsqueeze();
+        let x = match seen {
+            None => x,
+            Some(seen) => {
+                let kept = seen.dims()[0] / batch;
+                x.reshape([batch * count, dim]).select(0, seen).reshape([batch, kept, dim])
+            }
+        };
+        // The class token's position is zero.
+        let class = self.cls_token.val().repeat_dim(0, batch);
+        let x = Tensor::cat(vec![class, x], 1);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        self.norm.forward(x)
+    }
+
+    /// Side of a patch in pixels.
+    pub fn patch(&self) -> usize {
+        self.patch_embed.proj.weight.dims()[2]
+    }
+}
+
+/// MAE's decoder: a narrower transformer over all places, a mask token where the encoder saw nothing.
+#[derive(Module, Debug)]
+pub struct MaeDecoder {
+    decoder_embed: Linear,
+    /// `[1, 1, dim]`
+    mask_token: Param<Tensor<3>>,
+    decoder_blocks: Vec<Block>,
+    decoder_norm: LayerNorm,
+    decoder_pred: Linear,
+}
+
+impl MaeDecoder {
+    /// For an encoder with tokens of `from`, patches of `patch` pixels.
+    pub fn new(
+        from: usize,
+        [dim, depth, heads, patch]: [usize; 4],
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
+        Self {
+            decoder_embed: linear(from, dim, rng, device),
+            mask_token: init::token(dim, rng, device),
+            decoder_blocks: (0..depth).map(|_| Block::new(dim, heads, rng, device)).collect(),
+            decoder_norm: layer_norm(dim, device),
+            decoder_pred: linear(dim, 3 * patch * patch, rng, device),
+        }
+    }
+
+    /// Paints all patches, `[batch, patches, 3 · patch²]`.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, 1 + seen, from]`, class token first
+    /// - `places`: `[batch · patches]`, for each place the row of its token among the batch's seen
+    ///   ones (`image · seen + i`), or `batch · seen` where it is hidden
+    /// - `grid`: rows and columns of patches
+    pub fn forward(
+        &self,
+        tokens: Tensor<3>,
+        places: Tensor<1, Int>,
+        grid: [usize; 2],
+    ) -> Tensor<3> {
+        let x = self.decoder_embed.forward(tokens);
+        let [batch, with_class, dim] = x.dims();
+        let (seen, count) = (with_class - 1, grid[0] * grid[1]);
+        let device = x.device();
+        let class = x.clone().slice(s![.., 0..1, ..]);
+        let rows = x.slice(s![.., 1.., ..]).reshape([batch * seen, dim]);
+        let mask = self.mask_token.val().reshape([1, dim]);
+        let all = Tensor::cat(vec![rows, mask], 0).select(0, places);
+        let all = all.reshape([batch, count, dim]) + positions(grid, dim, &device).unsqueeze();
+        let x = Tensor::cat(vec![class, all], 1);
+        let x = self.decoder_blocks.iter().fold(x, |x, block| block.forward(x));
+        let x = self.decoder_pred.forward(self.decoder_norm.forward(x));
+        x.slice(s![.., 1.., ..])
+    }
+}
+
+/// Images cut into patches, row by row; within a patch pixel by pixel with its channels together:
+/// `[batch, channels, height, width]` to `[batch, patches, patch² · channels]`.
+pub fn patches(images: Tensor<4>, patch: usize) -> Tensor<3> {
+    let [batch, channels, height, width] = images.dims();
+    let [rows, columns] = [height / patch, width / patch];
+    images
+        .reshape([batch, channels, rows, patch, columns, patch])
+        .permute([0, 2, 4, 3, 5, 1])
+        .reshape([batch, rows * columns, patch * patch * channels])
+}
+
+/// Fixed 2-D sine and cosine positions of a grid of patches, `[patches, dim]`: the first half of a
+/// token tells the column, the second the row, each half sines before cosines (MAE).
+fn positions([rows, columns]: [usize; 2], dim: usize, device: &Device) -> Tensor<2> {
+    let quarter = dim / 4;
+    let mut values = Vec::with_capacity(rows * columns * dim);
+    let angles = |at: usize| {
+        (0..quarter).map(move |i| at as f64 / 10_000f64.powf(i as f64 / quarter as f64))
+    };
+    for row in 0..rows {
+        for column in 0..columns {
+            for at in [column, row] {
+                values.extend(angles(at).map(|a| a.sin() as f32));
+                values.extend(angles(at).map(|a| a.cos() as f32));
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [rows * columns, dim]), device)
+}

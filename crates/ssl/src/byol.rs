@@ -1,0 +1,161 @@
+//! BYOL (protocol 2.2): a predictor on one view's projection is trained to give the EMA copy's
+//! projection of the other view.
+
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{ChainViews, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, l2_normalize, update_ema};
+
+use crate::canary::{Ema, Hook};
+use crate::method::{
+    Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
+};
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::projector::Projected;
+use crate::schedule::{Schedule, at_shares};
+use crate::{PretrainConfig, PretrainError};
+
+/// `pretrain.method` of BYOL; the defaults are the protocol's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ByolConfig {
+    /// EMA momentum in the first epoch; it goes to 1 along a cosine, epoch by epoch.
+    pub momentum: f64,
+    /// Hidden width of projector and predictor.
+    pub hidden: usize,
+    /// Length of a projection.
+    pub dim: usize,
+    /// Groups of a batch with batch-norm statistics of their own in the encoder (the reference's four
+    /// GPUs); projector and predictor see the whole batch.
+    pub bn_groups: usize,
+}
+
+impl Default for ByolConfig {
+    fn default() -> Self {
+        Self { momentum: 0.99, hidden: 1024, dim: 128, bn_groups: 1 }
+    }
+}
+
+impl Settings for ByolConfig {
+    fn name(&self) -> &'static str {
+        "byol"
+    }
+
+    fn defaults(&self, epochs: usize) -> Defaults {
+        Defaults {
+            batch: 512,
+            optimizer: OptimizerConfig::Adam { betas: [0.9, 0.999] },
+            lr: 2e-3,
+            lr_per_256: false,
+            weight_decay: 1e-6,
+            decayed: Decayed::All,
+            schedule: Schedule::Steps {
+                drops: at_shares(epochs, &[150.0 / 200.0, 175.0 / 200.0]),
+                factor: 0.2,
+                warmup_steps: 500,
+            },
+            crop: (0.2, 1.0),
+        }
+    }
+
+    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+        check_momentum(self.momentum)?;
+        check_dim("pretrain.method.hidden", self.hidden)?;
+        check_dim("pretrain.method.dim", self.dim)?;
+        check_groups(self.bn_groups, pretrain.batch)
+    }
+
+    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
+        Arc::new(ChainViews::byol(size, pretrain.crop, pretrain.blurs(size)))
+    }
+}
+
+/// Online network with predictor, and target network.
+#[derive(Module, Debug)]
+pub struct Byol {
+    pub(crate) online: Projected,
+    pub(crate) predictor: Mlp,
+    pub(crate) target: Projected,
+    momentum: f64,
+    bn_groups: usize,
+}
+
+impl Byol {
+    /// Online and target network start equal. `device` is an autodiff device.
+    pub fn new(method: &ByolConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
+        let ByolConfig { momentum, hidden, dim, bn_groups } = *method;
+        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let widths = |width| vec![width, hidden, dim];
+        let online = Projected::new(encoder, &mut rng, device, widths, true);
+        let predictor = Mlp::normed(&[dim, hidden, dim], &mut rng, device);
+        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let target = Projected::new(encoder, &mut rng, device, widths, true).no_grad();
+        Self { online, predictor, target, momentum, bn_groups }
+    }
+
+    /// `1 − (1 − τ) · ½(1 + cos(π · epoch / epochs))`: from τ to 1.
+    fn momentum_at(&self, progress: &Progress) -> f64 {
+        let done = progress.epoch as f64 / progress.epochs as f64;
+        1.0 - (1.0 - self.momentum) * 0.5 * (1.0 + (PI * done).cos())
+    }
+}
+
+impl Method for Byol {
+    /// Views go one after the other, so that each has its own batch-norm statistics.
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
+        let views: [Tensor<4>; 2] = batch.views();
+        let [first, second] = views.each_ref().map(|view| {
+            let projected = self.online.forward(view.clone(), self.bn_groups);
+            l2_normalize(self.predictor.forward(projected))
+        });
+        let [of_first, of_second] =
+            views.map(|view| l2_normalize(self.target.forward(view, self.bn_groups)).detach());
+        let loss = distance(first.clone(), of_second) + distance(second, of_first);
+        Step::new(loss, first)
+    }
+
+    fn after_step(self, _keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
+        let momentum = self.momentum_at(progress);
+        let target = update_ema(self.target, &self.online, momentum);
+        Self { target, ..self }
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.online.encoder.clone()
+    }
+
+    fn ema(&self, progress: &Progress) -> Option<Ema> {
+        let momentum = self.momentum_at(progress);
+        Some(Ema::new(&self.online, &self.target, momentum, Hook::AfterStep))
+    }
+}
+
+/// `2 − 2 · cos`, averaged over the batch: 0 to 4.
+///
+/// # Shapes
+/// - both: `[batch, dim]`, rows of norm 1
+/// - output: `[1]`
+pub fn distance(predicted: Tensor<2>, wanted: Tensor<2>) -> Tensor<1> {
+    (predicted * wanted).sum_dim(1).mean().mul_scalar(-2.0).add_scalar(2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_model::Stem;
+
+    #[test]
+    fn the_momentum_goes_from_its_start_to_one_by_epochs() {
+        let encoder = EncoderConfig::Resnet18 { width: 1, stem: Stem::Small };
+        let config = ByolConfig { hidden: 2, dim: 2, ..ByolConfig::default() };
+        let byol = Byol::new(&config, &encoder, 1, &Device::flex().autodiff());
+        let at = |epoch| byol.momentum_at(&Progress { seed: 1, step: 0, epoch, epochs: 200 });
+        assert!((at(0) - 0.99).abs() < 1e-12 && (at(100) - 0.995).abs() < 1e-12);
+        assert!(at(199) < 1.0 && at(199) > 0.99999);
+    }
+}

@@ -1,0 +1,232 @@
+//! Canaries: cheap checks along a training that its arithmetic is the method's. A breach stops the
+//! run with a diagnosis, or warns, as `pretrain.canaries` says.
+//!
+//! | name | what must hold |
+//! |---|---|
+//! | `queue-norm` | rows that a method wrote to a queue have norm 1 |
+//! | `own-keys` | the batch's own keys are not among its negatives |
+//! | `ema` | every parameter of a target follows the EMA, and asks for no gradient |
+//! | `gradient` | every gradient is finite |
+//! | `learning-rate` | parameters move as the optimiser with this learning rate says |
+//! | `collapse` | embeddings of different images differ |
+//! | `chance` | past half of the training, the loss is below that of guessing |
+
+mod ema;
+mod gradient;
+mod spread;
+mod update;
+
+use std::collections::BTreeSet;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, s};
+use serde::{Deserialize, Serialize};
+
+pub use ema::{Ema, Hook};
+pub(crate) use spread::Spread;
+pub(crate) use update::Shadow;
+
+use crate::PretrainError;
+use crate::method::{Method, Progress, Step};
+
+/// What a breach does; `pretrain.canaries`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CanaryMode {
+    /// Stops the run.
+    #[default]
+    Stop,
+    /// Says so once and goes on.
+    Warn,
+    /// Nothing is checked.
+    Off,
+}
+
+/// Steps between two looks of the canaries that cost more than a glance; they also look at the first
+/// few steps.
+const EVERY: usize = 50;
+/// How far a norm may be from 1.
+const NORM_ERROR: f32 = 1e-3;
+/// Embeddings spread less than this share of what directions at random would: collapsed.
+const COLLAPSED: f32 = 0.01;
+/// No collapse is called before so many steps.
+const COLLAPSE_FROM: usize = 100;
+/// No loss at chance is called before so many steps, nor before half of the training.
+const CHANCE_FROM: usize = 500;
+/// Share of the chance level that a loss has to be below.
+const BELOW_CHANCE: f64 = 0.99;
+
+/// The canaries of one training.
+pub(crate) struct Canaries {
+    mode: CanaryMode,
+    steps: usize,
+    warned: BTreeSet<&'static str>,
+}
+
+impl Canaries {
+    /// For a training of `steps` steps.
+    pub fn new(mode: CanaryMode, steps: usize) -> Self {
+        Self { mode, steps, warned: BTreeSet::new() }
+    }
+
+    fn breach(
+        &mut self,
+        canary: &'static str,
+        progress: &Progress,
+        diagnosis: String,
+    ) -> Result<(), PretrainError> {
+        let Progress { step, epoch, .. } = *progress;
+        let breach = PretrainError::Canary { canary, step, epoch, diagnosis };
+        match self.mode {
+            CanaryMode::Stop => return Err(breach),
+            CanaryMode::Warn if self.warned.insert(canary) => eprintln!("warning: {breach}"),
+            CanaryMode::Warn | CanaryMode::Off => {}
+        }
+        Ok(())
+    }
+
+    fn looks(&self, progress: &Progress) -> bool {
+        let step = progress.step;
+        self.mode != CanaryMode::Off && (step < 3 || step.is_multiple_of(EVERY))
+    }
+
+    /// Takes `method` through its `hook` and sees whether the target followed.
+    pub fn follow<M: Method>(
+        &mut self,
+        hook: Hook,
+        method: M,
+        progress: &Progress,
+        step: impl FnOnce(M) -> M,
+    ) -> Result<M, PretrainError> {
+        let before = self.looks(progress).then(|| method.ema(progress)).flatten();
+        let method = step(method);
+        if let Some(before) = before.filter(|ema| ema.hook == hook)
+            && let Some(after) = method.ema(progress)
+            && let Some(diagnosis) = before.wrong(&after)
+        {
+            self.breach("ema", progress, diagnosis)?;
+        }
+        Ok(method)
+    }
+
+    /// Looks at what a forward pass gave.
+    pub fn step(&mut self, step: &Step, progress: &Progress) -> Result<(), PretrainError> {
+        let (Some(keys), Some(negatives)) = (step.keys.first(), &step.negatives) else {
+            return Ok(());
+        };
+        if !self.looks(progress) {
+            return Ok(());
+        }
+        // One key tells: a polluted queue holds them all.
+        let own = keys.clone().slice(s![0..1, ..]);
+        let apart = (negatives.clone() - own).abs().max_dim(1).min().into_scalar::<f32>();
+        if apart == 0.0 {
+            let diagnosis = "a key of this batch is among its negatives: the loss must use the queue \
+                             before the batch's keys enter";
+            self.breach("own-keys", progress, diagnosis.into())?;
+        }
+        Ok(())
+    }
+
+    /// The norm of all gradients; each of them must be finite.
+    pub fn gradients<M: Module>(
+        &mut self,
+        method: &M,
+        grads: &GradientsParams,
+        progress: &Progress,
+    ) -> Result<Option<f32>, PretrainError> {
+        if self.mode == CanaryMode::Off {
+            return Ok(None);
+        }
+        let norm = gradient::norm(method, grads);
+        if !norm.is_finite() {
+            let at = gradient::not_finite(method, grads).unwrap_or_else(|| "their sum".into());
+            self.breach("gradient", progress, format!("the gradient of {at} is not finite"))?;
+        }
+        Ok(Some(norm))
+    }
+
+    /// Compares the optimiser's step with what `shadow` expects of it.
+    pub fn update<M: Module>(
+        &mut self,
+        shadow: &mut Shadow,
+        lr: f64,
+        method: M,
+        grads: GradientsParams,
+        progress: &Progress,
+        step: impl FnOnce(M, GradientsParams) -> M,
+    ) -> Result<M, PretrainError> {
+        if self.mode == CanaryMode::Off {
+            return Ok(step(method, grads));
+        }
+        shadow.before(lr, &method, &grads);
+        let method = step(method, grads);
+        if let Some(diagnosis) = shadow.after(&method) {
+            let diagnosis = format!("{diagnosis} (learning rate {lr:.3e})");
+            self.breach("learning-rate", progress, diagnosis)?;
+        }
+        Ok(method)
+    }
+
+    /// Looks at the rows that this step wrote to the queues.
+    pub fn queues<M: Method>(
+        &mut self,
+        method: &M,
+        batch: usize,
+        progress: &Progress,
+    ) -> Result<(), PretrainError> {
+        if !self.looks(progress) {
+            return Ok(());
+        }
+        for queue in method.queues() {
+            let norms = queue.written(batch, progress.step).powi_scalar(2).sum_dim(1).sqrt();
+            let off: f32 = norms.sub_scalar(1.0).abs().max().into_scalar();
+            // Not a number is no small difference either.
+            if off.is_nan() || off > NORM_ERROR {
+                let diagnosis =
+                    format!("a row written to the queue has a norm that is off 1 by {off}");
+                self.breach("queue-norm", progress, diagnosis)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// At the end of an epoch: how the last embeddings spread, and the mean loss against chance.
+    pub fn epoch(
+        &mut self,
+        embeddings: Tensor<2>,
+        loss: f64,
+        chance: Option<f64>,
+        progress: &Progress,
+    ) -> Result<Option<Spread>, PretrainError> {
+        if self.mode == CanaryMode::Off {
+            return Ok(None);
+        }
+        let done = progress.step + 1;
+        let spread = Spread::of(embeddings);
+        if done >= COLLAPSE_FROM && spread.std < COLLAPSED {
+            let Spread { std, rank } = spread;
+            let diagnosis = format!(
+                "the embeddings of different images are alike: standard deviation {std:.4} (1 = \
+                 spread evenly), effective rank {rank:.1}. Lower pretrain.lr or take another seed"
+            );
+            self.breach("collapse", progress, diagnosis)?;
+        }
+        if let Some(chance) = chance
+            && done >= CHANCE_FROM.max(self.steps / 2)
+            && loss > BELOW_CHANCE * chance
+        {
+            let diagnosis = format!(
+                "the loss of this epoch, {loss:.4}, is that of guessing ({chance:.4}): nothing is \
+                 learnt. Change pretrain.lr, or train for longer"
+            );
+            self.breach("chance", progress, diagnosis)?;
+        }
+        Ok(Some(spread))
+    }
+}
+
+#[cfg(test)]
+#[path = "planted.rs"]
+mod planted;

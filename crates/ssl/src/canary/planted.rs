@@ -1,0 +1,240 @@
+//! Each canary meets the bug it is for, through the loop.
+
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::tensor::{Device, Tensor};
+use ssl_backdoor_data::augment::ChainViews;
+use ssl_backdoor_data::{DataConfig, Shapes};
+use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, Stem, update_ema};
+
+use super::*;
+use crate::method::Batch;
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::train::{Recipe, Training, train};
+use crate::{Moco, MocoConfig, Schedule};
+
+const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+const BATCH: usize = 10;
+const PER_CLASS: usize = 4;
+
+/// What is wrong with a MoCo v2.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bug {
+    Nothing,
+    /// The batch's keys enter the queue before the loss.
+    PollutedQueue,
+    /// Keys of norm 2 enter the queue.
+    LongKeys,
+    /// The EMA moves the key encoder and forgets its head.
+    EmaWithoutHead,
+    /// The target learns by gradients.
+    LearningTarget,
+    /// All images have the same embedding.
+    ConstantEncoder,
+    /// A gradient that is not a number, of a loss that is one.
+    InfiniteGradient,
+    /// Guessing: the loss does not depend on the network.
+    Guessing,
+}
+
+/// MoCo v2 with a bug.
+#[derive(Module, Debug)]
+struct Buggy {
+    moco: Moco,
+    #[module(skip)]
+    bug: Bug,
+}
+
+/// Makes every parameter ask for a gradient.
+struct Tracked;
+
+impl ModuleMapper for Tracked {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|value| value.detach().require_grad())
+    }
+}
+
+impl Method for Buggy {
+    fn before_step(self, progress: &Progress) -> Self {
+        let mut moco = self.moco;
+        match self.bug {
+            Bug::EmaWithoutHead => {
+                moco.key.encoder = update_ema(moco.key.encoder, &moco.query.encoder, 0.9);
+            }
+            _ => moco = moco.before_step(progress),
+        }
+        if self.bug == Bug::LearningTarget {
+            moco.key = moco.key.map(&mut Tracked);
+        }
+        Self { moco, ..self }
+    }
+
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
+        let before = self.moco.queue.clone();
+        if self.bug == Bug::PollutedQueue {
+            let keys = self.moco.forward(batch.clone(), progress).keys.remove(0);
+            self.moco.queue.enqueue(keys, progress.step);
+        }
+        let mut step = self.moco.forward(batch, progress);
+        self.moco.queue = before;
+        let one = step.loss.clone();
+        match self.bug {
+            Bug::LongKeys => step.keys = vec![step.keys.remove(0).mul_scalar(2.0)],
+            Bug::ConstantEncoder => step.embeddings = step.embeddings.ones_like(),
+            // √x at 0 is 0, and its slope infinite.
+            Bug::InfiniteGradient => step.loss = one.clone() + one.mul_scalar(0.0).sqrt(),
+            Bug::Guessing => {
+                let chance = self.chance().unwrap_or_default();
+                step.loss = one.mul_scalar(0.0).add_scalar(chance);
+            }
+            _ => {}
+        }
+        step
+    }
+
+    fn after_step(self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
+        Self { moco: self.moco.after_step(keys, progress), ..self }
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.moco.encoder()
+    }
+
+    fn chance(&self) -> Option<f64> {
+        self.moco.chance()
+    }
+
+    fn queues(&self) -> Vec<&KeyQueue> {
+        self.moco.queues()
+    }
+
+    fn ema(&self, progress: &Progress) -> Option<Ema> {
+        self.moco.ema(progress)
+    }
+}
+
+fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainError> {
+    let data = DataConfig::Shapes(Shapes {
+        size: 8,
+        per_class: PER_CLASS as u32,
+        eval_per_class: 1,
+        seed: 0,
+        eval: Default::default(),
+    });
+    let splits = data.load(&|_, _, _| {}).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let config = MocoConfig { queue: 20, momentum: 0.9, dim: 6, ..MocoConfig::default() };
+    let on = device.clone().autodiff();
+    let moco = Moco::new(&config, &ENCODER, 1, &on);
+    let set = splits.pretrain_set().clone();
+    let steps_per_epoch = set.len() / BATCH;
+    let training = Training {
+        set,
+        seed: 1,
+        device: &device,
+        workers: 1,
+        folder: folder.path(),
+        identity: "planted",
+        label: "planted",
+    };
+    let recipe = Recipe {
+        views: Arc::new(ChainViews::moco(8, (0.5, 1.0), false)),
+        batch: BATCH,
+        lr: Schedule::CosinePerEpoch.rates(0.03, epochs, steps_per_epoch),
+        optimizer: OptimizerConfig::sgd(),
+        weight_decay: 1e-4,
+        decayed: Decayed::All,
+        epochs,
+        checkpoint_every: epochs,
+        keep: 1,
+        canaries,
+    };
+    let mut nothing = |_: &Encoder, _| Ok(serde_json::Map::new());
+    train(&training, &recipe, Buggy { moco, bug }, &mut nothing).map(|_| ())
+}
+
+fn fallen(bug: Bug, epochs: usize) -> &'static str {
+    match run(bug, epochs, CanaryMode::Stop) {
+        Ok(()) => "none",
+        Err(PretrainError::Canary { canary, .. }) => canary,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_sound_method_hears_nothing() {
+    assert_eq!(fallen(Bug::Nothing, 30), "none");
+}
+
+#[test]
+fn each_bug_is_called_by_its_canary() {
+    assert_eq!(fallen(Bug::PollutedQueue, 1), "own-keys");
+    assert_eq!(fallen(Bug::LongKeys, 1), "queue-norm");
+    assert_eq!(fallen(Bug::EmaWithoutHead, 1), "ema");
+    assert_eq!(fallen(Bug::LearningTarget, 1), "ema");
+    assert_eq!(fallen(Bug::InfiniteGradient, 1), "gradient");
+    assert_eq!(fallen(Bug::ConstantEncoder, COLLAPSE_FROM / PER_CLASS), "collapse");
+    assert_eq!(fallen(Bug::Guessing, CHANCE_FROM / PER_CLASS), "chance");
+}
+
+#[test]
+fn a_warning_does_not_stop_and_off_is_off() {
+    assert!(run(Bug::EmaWithoutHead, 1, CanaryMode::Warn).is_ok());
+    assert!(run(Bug::EmaWithoutHead, 1, CanaryMode::Off).is_ok());
+}
+
+/// Steps of one linear layer under the claim that `claimed` trains it.
+fn update(
+    mut actual: ModuleOptimizer,
+    claimed: OptimizerConfig,
+    lr: f64,
+) -> Result<(), PretrainError> {
+    let device = Device::flex().autodiff();
+    let mut rng =
+        ssl_backdoor_data::chance::rng(1, ssl_backdoor_data::chance::Purpose::Init, 0, 0, 0);
+    let mut net = Mlp::new(&[3, 4, 2], &mut rng, &device);
+    let mut canaries = Canaries::new(CanaryMode::Stop, 10);
+    let mut shadow = Shadow::new(claimed, 0.01, Decayed::All);
+    for step in 0..10 {
+        let x = Tensor::<2>::from_data([[0.3, -0.2, 0.9 - 0.1 * step as f32]], &device);
+        let loss = net.forward(x).powi_scalar(2).sum();
+        let grads = GradientsParams::from_grads(loss.backward(), &net);
+        let progress = Progress { seed: 1, step, epoch: 0, epochs: 1 };
+        let step = |net, grads| actual.step(lr, net, grads);
+        net = canaries.update(&mut shadow, 0.1, net, grads, &progress, step)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn dampening_or_another_learning_rate_is_called() {
+    let all = [
+        OptimizerConfig::sgd(),
+        OptimizerConfig::Adam { betas: [0.9, 0.999] },
+        OptimizerConfig::AdamW { betas: [0.9, 0.95] },
+    ];
+    let device = Device::flex().autodiff();
+    let mut rng =
+        ssl_backdoor_data::chance::rng(1, ssl_backdoor_data::chance::Purpose::Init, 0, 0, 0);
+    let like = Mlp::new(&[3, 4, 2], &mut rng, &device);
+    for claimed in all {
+        let actual = || claimed.build(0.01, Decayed::All, &like);
+        update(actual(), claimed, 0.1).unwrap();
+        let message = update(actual(), claimed, 0.11).unwrap_err().to_string();
+        assert!(message.contains("learning-rate") && message.contains("layers.0"), "{message}");
+        let undecayed = claimed.build(0.0, Decayed::All, &like);
+        assert!(update(undecayed, claimed, 0.1).is_err());
+    }
+    let decay = burn::optim::decay::WeightDecayConfig { penalty: 0.01 };
+    // Burn's own default has a dampening of 0.1.
+    let dampened = SgdConfig::new()
+        .with_momentum(Some(MomentumConfig::new().with_momentum(0.9)))
+        .with_weight_decay(Some(decay))
+        .init();
+    let message = update(dampened, OptimizerConfig::sgd(), 0.1).unwrap_err().to_string();
+    assert!(message.contains("learning-rate"), "{message}");
+}

@@ -1,0 +1,53 @@
+//! How embeddings of different images differ.
+
+use burn::tensor::Tensor;
+use ssl_backdoor_model::l2_normalize;
+
+/// The spread of a batch of embeddings, each divided by its norm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spread {
+    /// Standard deviation over the batch, averaged over the dimensions and times √dim: 1 for
+    /// directions at random, 0 if all are the same.
+    pub std: f32,
+    /// Effective rank: (Σλ)² / Σλ² of the covariance's eigenvalues λ, the number of directions that
+    /// share the variance (participation ratio); 1 to the smaller of batch and dim.
+    pub rank: f32,
+}
+
+impl Spread {
+    /// Of `[batch, dim]`.
+    pub fn of(embeddings: Tensor<2>) -> Self {
+        let [batch, dim] = embeddings.dims();
+        let rows = l2_normalize(embeddings.inner());
+        let centred = rows.clone() - rows.mean_dim(0);
+        let variance = centred.clone().powi_scalar(2).sum_dim(0).div_scalar(batch as f64);
+        let std = variance.sqrt().mean().mul_scalar((dim as f64).sqrt());
+        // The Gram matrix has the covariance's eigenvalues.
+        let gram = centred.clone().matmul(centred.clone().transpose());
+        let trace: f32 = centred.powi_scalar(2).sum().into_scalar();
+        let squares: f32 = gram.powi_scalar(2).sum().into_scalar();
+        Self { std: std.into_scalar(), rank: trace * trace / squares.max(f32::MIN_POSITIVE) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+    use ssl_backdoor_data::chance::{self, Purpose};
+    use ssl_backdoor_model::init;
+
+    #[test]
+    fn random_directions_spread_and_equal_ones_do_not() {
+        let device = Device::flex();
+        let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+        let Spread { std, rank } = Spread::of(init::unit_rows(512, 16, &mut rng, &device));
+        assert!((std - 1.0).abs() < 0.05 && (14.5..=16.0).contains(&rank), "{std} {rank}");
+        let line = Tensor::cat(
+            vec![Tensor::ones([4, 1], &device), init::matrix(vec![1.0, 2.0, 3.0, 4.0], 1, &device)],
+            1,
+        );
+        assert!((Spread::of(line).rank - 1.0).abs() < 0.2);
+        assert!(Spread::of(Tensor::ones([8, 4], &device)).std < 1e-6);
+    }
+}

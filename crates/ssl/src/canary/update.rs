@@ -1,0 +1,214 @@
+//! Is the learning rate really applied? A shadow of the optimiser follows a few coordinates in double
+//! precision and says where they should go.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::ema::sample;
+use crate::optimizer::{Decayed, EPSILON, OptimizerConfig};
+
+/// The shadow: part of a checkpoint, as the optimiser's own state is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Shadow {
+    optimizer: OptimizerConfig,
+    weight_decay: f64,
+    decayed: Decayed,
+    /// Steps done.
+    steps: i32,
+    /// Parameters that are followed: the first, the middle and the last that learn.
+    followed: Vec<Followed>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Followed {
+    path: String,
+    coordinates: Vec<Coordinate>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Coordinate {
+    /// SGD's velocity, or Adam's mean of gradients.
+    first: f64,
+    /// Adam's mean of squared gradients.
+    second: f64,
+    before: f64,
+    expected: f64,
+}
+
+/// What a step may differ by from the expected one, as a share of it: gradients and states are in
+/// single precision.
+const STEP_ERROR: f64 = 1e-3;
+
+impl Shadow {
+    pub fn new(optimizer: OptimizerConfig, weight_decay: f64, decayed: Decayed) -> Self {
+        Self { optimizer, weight_decay, decayed, steps: 0, followed: Vec::new() }
+    }
+
+    /// Looks at weights and gradients before a step of rate `lr`.
+    pub fn before<M: Module>(&mut self, lr: f64, module: &M, grads: &GradientsParams) {
+        if self.followed.is_empty() {
+            let mut learning = Learning { grads, at: Vec::new(), paths: Vec::new() };
+            module.visit(&mut learning);
+            let paths = learning.paths;
+            let mut chosen = vec![0, paths.len() / 2, paths.len().saturating_sub(1)];
+            chosen.dedup();
+            self.followed = chosen
+                .into_iter()
+                .filter_map(|i| paths.get(i).cloned())
+                .map(|path| Followed { path, coordinates: Vec::new() })
+                .collect();
+        }
+        self.steps += 1;
+        let found = Look::at(self.paths(), Some(grads), module);
+        for (followed, seen) in self.followed.iter_mut().zip(found) {
+            let decays = self.decayed.includes(&followed.path, seen.rank);
+            let decay = if decays { self.weight_decay } else { 0.0 };
+            followed.coordinates.resize(seen.weights.len(), Coordinate::default());
+            let values = seen.weights.iter().zip(&seen.gradients);
+            for (coordinate, (&weight, &gradient)) in followed.coordinates.iter_mut().zip(values) {
+                coordinate.before = weight;
+                coordinate.expected = weight
+                    + coordinate.step(&self.optimizer, self.steps, [lr, decay, weight, gradient]);
+            }
+        }
+    }
+
+    /// Looks at the weights after the step, and says what is wrong with them.
+    pub fn after<M: Module>(&self, module: &M) -> Option<String> {
+        let found = Look::at(self.paths(), None, module);
+        for (followed, seen) in self.followed.iter().zip(found) {
+            for (coordinate, &weight) in followed.coordinates.iter().zip(&seen.weights) {
+                let Coordinate { before, expected, .. } = *coordinate;
+                let moved = expected - before;
+                let allowed = 4.0 * f64::from(f32::EPSILON) * (before.abs() + expected.abs())
+                    + STEP_ERROR * moved.abs();
+                // The square of a tiny gradient is nothing in single precision.
+                if coordinate.second > 0.0 && coordinate.second < f64::from(f32::MIN_POSITIVE) * 1e6
+                {
+                    continue;
+                }
+                let off = (weight - expected).abs();
+                // Not a number is the gradient's or the loss's affair.
+                if off > allowed {
+                    return Some(format!(
+                        "a weight of {} went from {before:e} by {:e} where {:?} says {moved:e}",
+                        followed.path,
+                        weight - before,
+                        self.optimizer,
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    fn paths(&self) -> Vec<&str> {
+        self.followed.iter().map(|followed| followed.path.as_str()).collect()
+    }
+}
+
+impl Coordinate {
+    /// By how much the weight is to move.
+    fn step(
+        &mut self,
+        optimizer: &OptimizerConfig,
+        steps: i32,
+        [lr, decay, weight, gradient]: [f64; 4],
+    ) -> f64 {
+        let mut adam = |betas: [f64; 2], gradient: f64| {
+            let [first, second] = betas;
+            self.first = first * self.first + (1.0 - first) * gradient;
+            self.second = second * self.second + (1.0 - second) * gradient * gradient;
+            let mean = self.first / (1.0 - first.powi(steps));
+            let root = (self.second / (1.0 - second.powi(steps))).sqrt();
+            -lr * mean / (root + EPSILON)
+        };
+        match *optimizer {
+            OptimizerConfig::Sgd { momentum } => {
+                self.first = momentum * self.first + gradient + decay * weight;
+                -lr * self.first
+            }
+            OptimizerConfig::Adam { betas } => adam(betas, gradient + decay * weight),
+            OptimizerConfig::AdamW { betas } => adam(betas, gradient) - lr * decay * weight,
+        }
+    }
+}
+
+/// The paths of all parameters with a gradient.
+struct Learning<'a> {
+    grads: &'a GradientsParams,
+    at: Vec<String>,
+    paths: Vec<String>,
+}
+
+impl ModuleVisitor for Learning<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.at.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.at.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.grads.get::<D>(param.id).is_some() {
+            self.paths.push(self.at.join("."));
+        }
+    }
+}
+
+/// Samples of one parameter.
+#[derive(Default)]
+struct Seen {
+    rank: usize,
+    weights: Vec<f64>,
+    gradients: Vec<f64>,
+}
+
+/// Takes samples of the parameters at some paths.
+struct Look<'a> {
+    paths: Vec<&'a str>,
+    grads: Option<&'a GradientsParams>,
+    at: Vec<String>,
+    found: Vec<Seen>,
+}
+
+impl<'a> Look<'a> {
+    fn at<M: Module>(
+        paths: Vec<&'a str>,
+        grads: Option<&'a GradientsParams>,
+        module: &M,
+    ) -> Vec<Seen> {
+        let found = paths.iter().map(|_| Seen::default()).collect();
+        let mut look = Self { paths, grads, at: Vec::new(), found };
+        module.visit(&mut look);
+        look.found
+    }
+}
+
+fn host(samples: Tensor<1>) -> Vec<f64> {
+    samples.into_data().iter::<f64>().collect()
+}
+
+impl ModuleVisitor for Look<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.at.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.at.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.at.join(".");
+        let Some(i) = self.paths.iter().position(|wanted| *wanted == path) else { return };
+        let gradient = self.grads.and_then(|grads| grads.get::<D>(param.id));
+        self.found[i] = Seen {
+            rank: D,
+            weights: host(sample(param.val().inner())),
+            gradients: gradient.map(|g| host(sample(g))).unwrap_or_default(),
+        };
+    }
+}

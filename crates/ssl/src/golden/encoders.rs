@@ -1,0 +1,64 @@
+//! Both ResNets and the ViT: outputs and gradients in training mode, two steps, outputs in evaluation
+//! mode.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+
+use super::fixture::{Fixture, near};
+use crate::optimizer::{Decayed, OptimizerConfig};
+
+/// The fixture's network: it holds an encoder and nothing else.
+#[derive(Module, Debug)]
+struct Net {
+    encoder: Encoder,
+}
+
+fn values(out: Tensor<2>) -> Vec<f32> {
+    out.into_data().iter::<f32>().collect()
+}
+
+fn check(name: &str, config: EncoderConfig, optimizer: OptimizerConfig, decay: f64, lr: f64) {
+    let (fixture, device) = (Fixture::open(name), Device::flex().autodiff());
+    let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+    let mut net = Net { encoder: fixture.fill(config.init(&mut rng, &device), "encoder") };
+    let weights: Tensor<2> = fixture.tensor("given.weights", &device);
+    let mut optimizer = optimizer.build(decay, Decayed::All, &net);
+    for step in 0..2 {
+        let images: Tensor<4> = fixture.tensor(&format!("view.{step}.0"), &device);
+        let out = net.encoder.forward(images);
+        let of_step = format!("out.{step}.training");
+        near(&of_step, &values(out.clone()), &fixture.get(&of_step).1, 1e-4);
+        let loss = (out * weights.clone()).mean();
+        near("loss", &values(loss.clone().unsqueeze()), &fixture.get("loss").1[step..=step], 1e-4);
+        let grads = GradientsParams::from_grads(loss.backward(), &net);
+        if step == 0 {
+            fixture.compare_gradients(&net, &grads);
+        }
+        net = optimizer.step(lr, net, grads);
+    }
+    fixture.compare_state(&net);
+    let images: Tensor<4> = fixture.tensor("view.1.0", &Device::flex());
+    let out = values(net.valid().encoder.forward(images));
+    near("out.evaluation", &out, &fixture.get("out.evaluation").1, 1e-4);
+}
+
+#[test]
+fn golden_resnet18() {
+    let config = EncoderConfig::Resnet18 { width: 4, stem: Stem::Imagenet };
+    check("resnet18", config, OptimizerConfig::sgd(), 5e-4, 0.02);
+}
+
+#[test]
+fn golden_resnet50() {
+    let config = EncoderConfig::Resnet50 { width: 4, stem: Stem::Small };
+    check("resnet50", config, OptimizerConfig::sgd(), 5e-4, 0.005);
+}
+
+#[test]
+fn golden_vit() {
+    let config = EncoderConfig::Vit { dim: 16, depth: 3, heads: 4, patch: 4 };
+    check("vit", config, OptimizerConfig::AdamW { betas: [0.9, 0.95] }, 0.5, 1e-3);
+}

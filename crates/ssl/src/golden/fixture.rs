@@ -1,0 +1,239 @@
+//! A fixture file, and the comparison with it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors};
+
+use crate::method::{Batch, Method, Progress};
+use crate::optimizer::{Decayed, OptimizerConfig};
+
+/// Loss, outputs and buffers.
+const CLOSE: f64 = 1e-4;
+/// Gradients and weights after two steps.
+const STEPPED: f64 = 1e-3;
+/// Gradients below this are zero but for the rounding of double precision.
+const NOTHING: f32 = 1e-12;
+
+/// Values with their shape, by name.
+pub(super) struct Fixture(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+
+fn read(name: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden");
+    let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
+    let values = |view: safetensors::tensor::TensorView<'_>| {
+        let dtype = match view.dtype() {
+            Dtype::F16 => DType::F16,
+            _ => DType::F32,
+        };
+        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
+        (view.shape().to_vec(), data.iter::<f32>().collect())
+    };
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.tensors().into_iter().map(|(name, view)| (name, values(view))).collect()
+}
+
+impl Fixture {
+    /// The file of a method over the shared encoder.
+    pub fn open(name: &str) -> Self {
+        let mut all = BTreeMap::new();
+        for (name, value) in read("encoder") {
+            all.insert(format!("shared.{}", name.trim_start_matches("init.")), value);
+        }
+        all.extend(read(name));
+        Self(all)
+    }
+
+    pub fn get(&self, name: &str) -> &(Vec<usize>, Vec<f32>) {
+        self.0.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"))
+    }
+
+    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        let (shape, values) = self.get(name);
+        Tensor::from_data(TensorData::new(values.clone(), shape.clone()), device)
+    }
+
+    /// Initial weights of a network that the fixture calls `name`.
+    pub fn fill<M: Module>(&self, module: M, name: &str) -> M {
+        module.map(&mut Fill { fixture: self, path: vec![name.into()] })
+    }
+
+    fn initial(&self, path: &str, shape: &[usize]) -> &[f32] {
+        let shared = || {
+            let (_, inner) = path.split_once("encoder.")?;
+            self.0.get(&format!("shared.{inner}"))
+        };
+        let found = self.0.get(&format!("init.{path}")).or_else(shared);
+        let (found, values) = found.unwrap_or_else(|| panic!("the fixture has no {path}"));
+        assert_eq!(found, shape, "{path}");
+        values
+    }
+
+    /// The views of a step.
+    pub fn batch(&self, step: usize, views: usize, device: &Device) -> Batch {
+        let views: Vec<Tensor<4>> =
+            (0..views).map(|view| self.tensor(&format!("view.{step}.{view}"), device)).collect();
+        let images = views[0].dims()[0] as u64;
+        let first = step as u64 * images;
+        Batch { views, ids: (first..first + images).collect(), hidden: Vec::new() }
+    }
+
+    /// Two steps of `method`, compared.
+    pub fn train<M: Method>(
+        &self,
+        mut method: M,
+        (optimizer, decay, decayed, lr): (OptimizerConfig, f64, Decayed, f64),
+        epochs: [usize; 2],
+        batch: impl Fn(usize) -> Batch,
+    ) {
+        let mut optimizer = optimizer.build(decay, decayed, &method);
+        for step in 0..2 {
+            let [epoch, epochs] = epochs;
+            let progress = Progress { seed: 1, step, epoch, epochs };
+            method = method.before_step(&progress);
+            let out = method.forward(batch(step), &progress);
+            let loss: f32 = out.loss.clone().into_scalar();
+            near("loss", &[loss], &self.get("loss").1[step..=step], CLOSE);
+            let grads = GradientsParams::from_grads(out.loss.backward(), &method);
+            if step == 0 {
+                self.compare_gradients(&method, &grads);
+            }
+            method = optimizer.step(lr, method, grads);
+            method = method.after_step(out.keys, &progress);
+        }
+        self.compare_state(&method);
+    }
+
+    pub fn compare_gradients<M: Module>(&self, module: &M, grads: &GradientsParams) {
+        let mut found = Collect { grads: Some(grads), ..Collect::default() };
+        module.visit(&mut found);
+        let wanted = self.0.keys().filter_map(|name| name.strip_prefix("grad."));
+        assert_eq!(
+            found.values.keys().map(String::as_str).collect::<Vec<_>>(),
+            wanted.collect::<Vec<_>>()
+        );
+        for (path, values) in &found.values {
+            near(&format!("grad.{path}"), values, &self.get(&format!("grad.{path}")).1, STEPPED);
+        }
+    }
+
+    /// Weights, running statistics, targets and queues after training.
+    pub fn compare_state<M: Module>(&self, module: &M) {
+        let mut found = Collect::default();
+        // `valid` brings the running statistics up to date.
+        module.valid().visit(&mut found);
+        let wanted = self.0.keys().filter_map(|name| name.strip_prefix("after."));
+        assert_eq!(
+            found.values.keys().map(String::as_str).collect::<Vec<_>>(),
+            wanted.collect::<Vec<_>>()
+        );
+        for (path, values) in &found.values {
+            let wanted = &self.get(&format!("after.{path}")).1;
+            let gradient = self.0.get(&format!("grad.{path}"));
+            // A bias before batch norm, or of an attention's keys, has no gradient but rounding: such
+            // weights may go anywhere.
+            let learns = |i: usize| gradient.is_none_or(|(_, g)| g[i].abs() > NOTHING);
+            let of = |values: &[f32]| -> Vec<f32> {
+                (0..).zip(values).filter(|&(i, _)| learns(i)).map(|(_, &v)| v).collect()
+            };
+            let buffer = path.contains("running_") || path.ends_with("rows");
+            let tolerance = if buffer { CLOSE } else { STEPPED };
+            near(&format!("after.{path}"), &of(values), &of(wanted), tolerance);
+        }
+    }
+}
+
+fn largest(values: &[f32]) -> f64 {
+    values.iter().fold(0.0, |most, v| f64::max(most, f64::from(v.abs())))
+}
+
+/// max|a − b| ÷ max|b| is at most `tolerance`; where all of b is nothing but rounding, a is small.
+pub(super) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let off = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs()));
+    // Not a number is not near.
+    let off = off.fold(0.0, |most, v| if v > most || v.is_nan() { v } else { most });
+    let scale = largest(wanted);
+    if scale < 1e-9 {
+        assert!(off < 1e-5, "{what}: {off} where PyTorch has nothing");
+        return;
+    }
+    assert!(off / scale <= tolerance, "{what}: off by {:.2e} of its size", off / scale);
+}
+
+/// The name in the fixture: without the kind of an encoder, with PyTorch's names of a layer norm.
+fn name(path: &[String]) -> String {
+    let kept = path.iter().filter(|part| !matches!(part.as_str(), "ResNet" | "Vit"));
+    let names = kept.map(|part| match part.as_str() {
+        "gamma" => "weight",
+        "beta" => "bias",
+        part => part,
+    });
+    names.collect::<Vec<_>>().join(".").trim_start_matches('.').to_owned()
+}
+
+/// PyTorch keeps a linear layer's weight as `[out, in]`, Burn as `[in, out]`.
+fn turned<const D: usize>(name: &str, value: Tensor<D>) -> Tensor<D> {
+    if D == 2 && name.ends_with("weight") { value.swap_dims(0, 1) } else { value }
+}
+
+struct Fill<'a> {
+    fixture: &'a Fixture,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Fill<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = name(&self.path);
+        if name.contains("running_") {
+            return param;
+        }
+        param.map(|old| {
+            let shape = turned(&name, old.clone()).dims();
+            let values = self.fixture.initial(&name, &shape).to_vec();
+            let new = Tensor::from_data(TensorData::new(values, shape), &old.device());
+            turned(&name, new).detach().set_require_grad(old.is_require_grad())
+        })
+    }
+}
+
+/// All values, or all gradients.
+#[derive(Default)]
+struct Collect<'a> {
+    grads: Option<&'a GradientsParams>,
+    path: Vec<String>,
+    values: BTreeMap<String, Vec<f32>>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = match self.grads {
+            None => Some(param.val()),
+            Some(grads) => grads.get::<D>(param.id),
+        };
+        let name = name(&self.path);
+        if let Some(value) = value {
+            let values = turned(&name, value).into_data().iter::<f32>().collect();
+            self.values.insert(name, values);
+        }
+    }
+}

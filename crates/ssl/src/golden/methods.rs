@@ -1,0 +1,106 @@
+//! The six methods.
+
+use burn::tensor::Device;
+use ssl_backdoor_model::{EncoderConfig, KeyQueue, Stem};
+
+use super::fixture::Fixture;
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::{
+    Byol, ByolConfig, Jigsaw, JigsawConfig, Mae, MaeConfig, Moco, MocoConfig, Msf, MsfConfig,
+    RotNet,
+};
+
+const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn sgd() -> (OptimizerConfig, f64, Decayed, f64) {
+    (OptimizerConfig::sgd(), 5e-4, Decayed::All, 0.02)
+}
+
+#[test]
+fn golden_moco() {
+    let (fixture, device) = (Fixture::open("moco"), device());
+    let config = MocoConfig { queue: 24, momentum: 0.9, temperature: 0.2, dim: 8, bn_groups: 2 };
+    let mut moco = Moco::new(&config, &ENCODER, 1, &device);
+    moco.query = fixture.fill(moco.query, "query");
+    moco.key = fixture.fill(moco.key, "query");
+    moco.queue = KeyQueue::of(fixture.tensor("init.queue.rows", &device));
+    fixture.train(moco, sgd(), [0, 1], |step| fixture.batch(step, 2, &device));
+}
+
+#[test]
+fn golden_byol() {
+    let (fixture, device) = (Fixture::open("byol"), device());
+    let config = ByolConfig { momentum: 0.9, hidden: 24, dim: 8, bn_groups: 2 };
+    let mut byol = Byol::new(&config, &ENCODER, 1, &device);
+    byol.online = fixture.fill(byol.online, "online");
+    byol.predictor = fixture.fill(byol.predictor, "predictor");
+    byol.target = fixture.fill(byol.target, "online");
+    let adam = OptimizerConfig::Adam { betas: [0.9, 0.999] };
+    let settings = (adam, 1e-3, Decayed::All, 1e-3);
+    fixture.train(byol, settings, [1, 4], |step| fixture.batch(step, 2, &device));
+}
+
+#[test]
+fn golden_msf() {
+    let (fixture, device) = (Fixture::open("msf"), device());
+    let config = MsfConfig {
+        queue: 24,
+        top_k: 3,
+        momentum: 0.9,
+        hidden: Some(24),
+        dim: Some(8),
+        bn_groups: 2,
+    };
+    let mut msf = Msf::new(&config, &ENCODER, 1, &device);
+    msf.query = fixture.fill(msf.query, "query");
+    msf.predictor = fixture.fill(msf.predictor, "predictor");
+    msf.target = fixture.fill(msf.target, "query");
+    msf.bank = KeyQueue::of(fixture.tensor("init.bank.rows", &device));
+    fixture.train(msf, sgd(), [0, 1], |step| fixture.batch(step, 2, &device));
+}
+
+#[test]
+fn golden_jigsaw() {
+    let (fixture, device) = (Fixture::open("jigsaw"), device());
+    let config = JigsawConfig { permutations: 10, resize: 37, tile: 12 };
+    let mut jigsaw = Jigsaw::new(&config, &ENCODER, 1, &device);
+    jigsaw.encoder = fixture.fill(jigsaw.encoder, "encoder");
+    jigsaw.head = fixture.fill(jigsaw.head, "head");
+    let (_, orders) = fixture.get("given.permutations");
+    let order = |values: &[f32]| std::array::from_fn(|i| values[i] as u8);
+    jigsaw.permutations = orders.chunks_exact(9).map(order).collect();
+    let settings = (OptimizerConfig::sgd(), 5e-2, Decayed::NoBiasNoBn, 0.01);
+    fixture.train(jigsaw, settings, [0, 1], |step| fixture.batch(step, 9, &device));
+}
+
+#[test]
+fn golden_rotnet() {
+    let (fixture, device) = (Fixture::open("rotnet"), device());
+    let mut rotnet = RotNet::new(&ENCODER, 1, &device);
+    rotnet.encoder = fixture.fill(rotnet.encoder, "encoder");
+    rotnet.head = fixture.fill(rotnet.head, "head");
+    fixture.train(rotnet, sgd(), [0, 1], |step| fixture.batch(step, 4, &device));
+}
+
+#[test]
+fn golden_mae() {
+    let (fixture, device) = (Fixture::open("mae"), device());
+    let config =
+        MaeConfig { decoder_dim: 8, decoder_depth: 1, decoder_heads: 2, ..MaeConfig::default() };
+    let encoder = EncoderConfig::Vit { dim: 16, depth: 2, heads: 2, patch: 4 };
+    let mut mae = Mae::new(&config, &encoder, 1, &device).unwrap();
+    mae.encoder = fixture.fill(mae.encoder, "encoder");
+    mae.decoder = fixture.fill(mae.decoder, "decoder");
+    let adam = OptimizerConfig::AdamW { betas: [0.9, 0.95] };
+    fixture.train(mae, (adam, 0.5, Decayed::Matrices, 1e-3), [0, 1], |step| {
+        let mut batch = fixture.batch(step, 1, &device);
+        let (_, hidden) = fixture.get(&format!("given.hidden.{step}"));
+        batch.hidden =
+            hidden.chunks_exact(16).map(|m| m.iter().map(|&v| v > 0.5).collect()).collect();
+        batch
+    });
+}

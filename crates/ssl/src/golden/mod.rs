@@ -1,0 +1,25 @@
+//! Two whole training steps of each method against PyTorch (`tests/fixtures/golden/golden.py`):
+//! losses, all gradients, and everything after the second step, running statistics, targets and
+//! queues included. Errors are max|a − b| ÷ max|b| by tensor.
+
+mod encoders;
+mod fixture;
+mod methods;
+
+use std::process::Command;
+
+/// The same tests in a process of their own on each of the other ways to run the kernels: plain Burn
+/// operations first of all.
+#[test]
+fn golden_without_the_default_kernels() {
+    const KERNELS: &str = "SSL_BACKDOOR_KERNELS";
+    if std::env::var_os(KERNELS).is_some() {
+        return;
+    }
+    let this = std::env::current_exe().unwrap();
+    for path in ["off", "portable"] {
+        let run = Command::new(&this).arg("golden::").env(KERNELS, path).output().unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && !text.contains(" 0 passed"), "{path}: {text}");
+    }
+}

@@ -1,0 +1,136 @@
+//! Jigsaw puzzles (protocol 2.4): in which of many known orders do nine tiles of an image lie?
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{JigsawViews, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
+
+use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, accuracy, require};
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::permutations::{Permutation, TILES, permutations};
+use crate::projector::indices;
+use crate::schedule::{Schedule, at_shares};
+use crate::{PretrainConfig, PretrainError, cross_entropy};
+
+/// `pretrain.method` of Jigsaw; the defaults are the protocol's, for images of 224 px and more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JigsawConfig {
+    /// Known orders of the tiles.
+    pub permutations: usize,
+    /// Side in pixels that the shorter side of an image is resized to; the nine cells are those of the
+    /// largest multiple of three below (256: cells of 85; 49: cells of 16).
+    pub resize: u32,
+    /// Side of a tile in pixels, at most that of a cell.
+    pub tile: u32,
+}
+
+impl Default for JigsawConfig {
+    fn default() -> Self {
+        Self { permutations: 2000, resize: 256, tile: 64 }
+    }
+}
+
+impl Settings for JigsawConfig {
+    fn name(&self) -> &'static str {
+        "jigsaw"
+    }
+
+    fn defaults(&self, epochs: usize) -> Defaults {
+        Defaults {
+            batch: 256,
+            optimizer: OptimizerConfig::sgd(),
+            lr: 0.01,
+            lr_per_256: false,
+            weight_decay: 1e-4,
+            decayed: Decayed::NoBiasNoBn,
+            schedule: Schedule::Steps {
+                drops: at_shares(epochs, &[30.0, 60.0, 90.0, 100.0].map(|epoch| epoch / 105.0)),
+                factor: 0.1,
+                warmup_steps: 0,
+            },
+            crop: (0.2, 1.0),
+        }
+    }
+
+    fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+        let fits = (2..=100_000).contains(&self.permutations);
+        require(fits, "pretrain.method.permutations", self.permutations, "2 to 100,000")?;
+        let fits = (4..=4096).contains(&self.resize);
+        require(fits, "pretrain.method.resize", self.resize, "4 to 4,096 pixels")?;
+        let cell = (self.resize - 1) / 3;
+        let allowed = format!("1 to {cell} pixels, the side of a cell");
+        require((1..=cell).contains(&self.tile), "pretrain.method.tile", self.tile, allowed)
+    }
+
+    fn views(&self, _pretrain: &PretrainConfig, _size: u32) -> Arc<dyn Views> {
+        Arc::new(JigsawViews { resize: self.resize, tile: self.tile })
+    }
+}
+
+/// An encoder that sees one tile at a time, and one linear layer on all nine features.
+#[derive(Module, Debug)]
+pub struct Jigsaw {
+    pub(crate) encoder: Encoder,
+    pub(crate) head: Mlp,
+    /// Follows from the seed: not part of the trained state.
+    #[module(skip)]
+    pub(crate) permutations: Vec<Permutation>,
+}
+
+impl Jigsaw {
+    /// `device` is an autodiff device.
+    pub fn new(method: &JigsawConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
+        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let net = encoder.init(&mut rng, device);
+        let widths = [TILES * encoder.dim(), method.permutations];
+        let head = Mlp::new(&widths, &mut rng, device);
+        let mut rng = chance::rng(seed, Purpose::Permutation, 0, 0, 0);
+        Self { encoder: net, head, permutations: permutations(method.permutations, &mut rng) }
+    }
+}
+
+impl Method for Jigsaw {
+    /// Tile k of an image goes to slot `permutation[k]`; each slot is one pass through the encoder,
+    /// with batch-norm statistics of its own.
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
+        let orders: Vec<usize> = batch
+            .ids
+            .iter()
+            .map(|&id| {
+                let epoch = progress.epoch as u32;
+                let mut rng = chance::rng(progress.seed, Purpose::Permutation, epoch, id, 1);
+                rng.random_range(0..self.permutations.len())
+            })
+            .collect();
+        let tiles: [Tensor<4>; TILES] = batch.views();
+        let (images, device) = (tiles[0].dims()[0], tiles[0].device());
+        let tiles = Tensor::cat(tiles.to_vec(), 0);
+        let slot = |slot: u8| {
+            let rows = (0..images).zip(&orders).map(|(image, &order)| {
+                let of_slot = |&place: &u8| place == slot;
+                let tile = self.permutations[order].iter().position(of_slot).unwrap_or_default();
+                (tile * images + image) as i64
+            });
+            self.encoder.forward(tiles.clone().select(0, indices(rows.collect(), &device)))
+        };
+        let features = Tensor::cat((0..TILES as u8).map(slot).collect(), 1);
+        let logits = self.head.forward(features.clone());
+        let labels = indices(orders.iter().map(|&order| order as i64).collect(), &device);
+        let loss = cross_entropy(logits.clone(), labels.clone());
+        Step { accuracy: Some(accuracy(logits, labels)), ..Step::new(loss, features) }
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.encoder.clone()
+    }
+
+    fn chance(&self) -> Option<f64> {
+        Some((self.permutations.len() as f64).ln())
+    }
+}

@@ -1,0 +1,205 @@
+//! MAE, the masked autoencoder (protocol 2.6): a transformer sees a quarter of an image's patches, a
+//! smaller one paints the rest.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, s};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{MaeViews, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{Encoder, EncoderConfig, MaeDecoder, Vit, patches};
+
+use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, require};
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::projector::indices;
+use crate::schedule::{Schedule, at_shares};
+use crate::{PretrainConfig, PretrainError};
+
+/// `pretrain.method` of MAE; the defaults are the official repository's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaeConfig {
+    /// Share of the patches that the encoder does not see.
+    pub mask_ratio: f64,
+    /// Standardise each patch before it is compared.
+    pub norm_pix: bool,
+    /// Length of the decoder's tokens, a multiple of 4.
+    pub decoder_dim: usize,
+    /// Blocks of the decoder.
+    pub decoder_depth: usize,
+    /// Attention heads of the decoder.
+    pub decoder_heads: usize,
+}
+
+impl Default for MaeConfig {
+    fn default() -> Self {
+        Self {
+            mask_ratio: 0.75,
+            norm_pix: true,
+            decoder_dim: 512,
+            decoder_depth: 8,
+            decoder_heads: 16,
+        }
+    }
+}
+
+impl Settings for MaeConfig {
+    fn name(&self) -> &'static str {
+        "mae"
+    }
+
+    fn defaults(&self, epochs: usize) -> Defaults {
+        Defaults {
+            batch: 4096,
+            optimizer: OptimizerConfig::AdamW { betas: [0.9, 0.95] },
+            lr: 1.5e-4,
+            lr_per_256: true,
+            weight_decay: 0.05,
+            decayed: Decayed::Matrices,
+            schedule: Schedule::Cosine {
+                warmup_epochs: at_shares(epochs, &[40.0 / 800.0]).into_iter().sum(),
+            },
+            crop: (0.2, 1.0),
+        }
+    }
+
+    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+        let fits = self.mask_ratio > 0.0 && self.mask_ratio < 1.0;
+        require(fits, "pretrain.method.mask_ratio", self.mask_ratio, "above 0 and below 1")?;
+        let kind = matches!(pretrain.encoder, EncoderConfig::Vit { .. });
+        require(kind, "pretrain.encoder.kind", "a resnet", "MAE hides patches: \"vit\"")?;
+        let (dim, heads) = (self.decoder_dim, self.decoder_heads);
+        let fits = (4..=8192).contains(&dim) && dim.is_multiple_of(4);
+        require(fits, "pretrain.method.decoder_dim", dim, "multiples of 4 from 4 to 8,192")?;
+        let fits = (1..=128).contains(&self.decoder_depth);
+        require(fits, "pretrain.method.decoder_depth", self.decoder_depth, "1 to 128 blocks")?;
+        let fits = heads > 0 && dim.is_multiple_of(heads);
+        let allowed = format!("a divisor of pretrain.method.decoder_dim = {dim}");
+        require(fits, "pretrain.method.decoder_heads", heads, allowed)
+    }
+
+    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
+        let patch = match pretrain.encoder {
+            EncoderConfig::Vit { patch, .. } => patch as u32,
+            _ => unreachable!("the check asks for a transformer"),
+        };
+        Arc::new(MaeViews::new(size, pretrain.crop, patch, self.mask_ratio))
+    }
+}
+
+/// Encoder and decoder of MAE.
+#[derive(Module, Debug)]
+pub struct Mae {
+    pub(crate) encoder: Vit,
+    pub(crate) decoder: MaeDecoder,
+    norm_pix: bool,
+}
+
+impl Mae {
+    /// `device` is an autodiff device.
+    ///
+    /// # Errors
+    /// An encoder that is no transformer.
+    pub fn new(
+        method: &MaeConfig,
+        encoder: &EncoderConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, PretrainError> {
+        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let Encoder::Vit(net) = encoder.init(&mut rng, device) else {
+            let (value, allowed) = ("a resnet".into(), "MAE hides patches: \"vit\"".into());
+            return Err(PretrainError::Range { key: "pretrain.encoder.kind", value, allowed });
+        };
+        let MaeConfig { decoder_dim, decoder_depth, decoder_heads, norm_pix, .. } = *method;
+        let sizes = [decoder_dim, decoder_depth, decoder_heads, net.patch()];
+        let decoder = MaeDecoder::new(encoder.dim(), sizes, &mut rng, device);
+        Ok(Self { encoder: net, decoder, norm_pix })
+    }
+}
+
+impl Method for Mae {
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
+        let [images] = batch.views();
+        let ([count, _, height, width], device) = (images.dims(), images.device());
+        let patch = self.encoder.patch();
+        let grid = [height / patch, width / patch];
+        let places = Places::of(&batch.hidden);
+        let seen = indices(places.seen, &device);
+        let tokens = self.encoder.tokens(images.clone(), Some(seen));
+        let [_, _, dim] = tokens.dims();
+        let mean = tokens.clone().slice(s![.., 1.., ..]).mean_dim(1).reshape([count, dim]);
+        let painted = self.decoder.forward(tokens, indices(places.of_all, &device), grid);
+        let wanted = patches(images, patch);
+        let loss = painting_loss(painted, wanted, indices(places.hidden, &device), self.norm_pix);
+        Step::new(loss, mean)
+    }
+
+    fn encoder(&self) -> Encoder {
+        Encoder::Vit(self.encoder.clone())
+    }
+}
+
+/// Which patches are seen and which hidden, numbered through the batch.
+struct Places {
+    /// The seen ones.
+    seen: Vec<i64>,
+    /// The hidden ones.
+    hidden: Vec<i64>,
+    /// For every patch its number among the seen ones, or how many those are if it is hidden.
+    of_all: Vec<i64>,
+}
+
+impl Places {
+    fn of(masks: &[Vec<bool>]) -> Self {
+        let total = masks.iter().flatten().filter(|&&hidden| !hidden).count() as i64;
+        let mut places = Self { seen: Vec::new(), hidden: Vec::new(), of_all: Vec::new() };
+        for (at, &hidden) in (0..).zip(masks.iter().flatten()) {
+            if hidden {
+                places.hidden.push(at);
+                places.of_all.push(total);
+            } else {
+                places.of_all.push(places.seen.len() as i64);
+                places.seen.push(at);
+            }
+        }
+        places
+    }
+}
+
+/// Mean squared error on the hidden patches; with `norm_pix` each wanted patch is standardised by its
+/// own mean and unbiased variance.
+///
+/// # Shapes
+/// - `painted`, `wanted`: `[batch, patches, length]`
+/// - `hidden`: numbers of the hidden patches through the batch
+/// - output: `[1]`
+fn painting_loss(
+    painted: Tensor<3>,
+    wanted: Tensor<3>,
+    hidden: Tensor<1, burn::tensor::Int>,
+    norm_pix: bool,
+) -> Tensor<1> {
+    let [batch, patches, length] = wanted.dims();
+    let rows = |x: Tensor<3>| x.reshape([batch * patches, length]).select(0, hidden.clone());
+    let mut wanted = rows(wanted);
+    if norm_pix {
+        let (variance, mean) = wanted.clone().var_mean(1);
+        wanted = (wanted - mean) / variance.add_scalar(1e-6).sqrt();
+    }
+    (rows(painted) - wanted).powi_scalar(2).mean()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_number_the_patches_through_the_batch() {
+        let places = Places::of(&[vec![true, false, true, false], vec![false, true, true, false]]);
+        assert_eq!(places.seen, [1, 3, 4, 7]);
+        assert_eq!(places.hidden, [0, 2, 5, 6]);
+        assert_eq!(places.of_all, [4, 0, 4, 1, 2, 4, 4, 3]);
+    }
+}

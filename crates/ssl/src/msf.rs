@@ -1,0 +1,214 @@
+//! MSF, mean shift (protocol 2.3): the prediction from a strong view is drawn to the nearest
+//! neighbours, in a bank of past targets, of the EMA copy's embedding of a weak view.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{ChainViews, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, l2_normalize, update_ema};
+
+use crate::byol::distance;
+use crate::canary::{Ema, Hook};
+use crate::method::{
+    Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
+    check_queue, require,
+};
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::projector::Projected;
+use crate::schedule::Schedule;
+use crate::{PretrainConfig, PretrainError};
+
+/// `pretrain.method` of MSF; the defaults are the official repository's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MsfConfig {
+    /// Rows of the memory bank, a multiple of the batch.
+    pub queue: usize,
+    /// Neighbours in the bank, the own embedding among them.
+    pub top_k: usize,
+    /// EMA momentum of the target.
+    pub momentum: f64,
+    /// Hidden width of projector and predictor; absent = twice the feature's length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<usize>,
+    /// Length of an embedding; absent = a quarter of the feature's length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dim: Option<usize>,
+    /// Groups of a batch with batch-norm statistics of their own in the encoder.
+    pub bn_groups: usize,
+}
+
+impl Default for MsfConfig {
+    fn default() -> Self {
+        Self { queue: 128_000, top_k: 5, momentum: 0.99, hidden: None, dim: None, bn_groups: 1 }
+    }
+}
+
+impl MsfConfig {
+    /// Hidden width and length of an embedding.
+    fn widths(&self, feature: usize) -> [usize; 2] {
+        [self.hidden.unwrap_or(2 * feature), self.dim.unwrap_or(feature.div_ceil(4))]
+    }
+}
+
+impl Settings for MsfConfig {
+    fn name(&self) -> &'static str {
+        "msf"
+    }
+
+    fn defaults(&self, _epochs: usize) -> Defaults {
+        Defaults {
+            batch: 256,
+            optimizer: OptimizerConfig::sgd(),
+            lr: 0.05,
+            lr_per_256: false,
+            weight_decay: 1e-4,
+            decayed: Decayed::All,
+            schedule: Schedule::CosinePerEpoch,
+            crop: (0.2, 1.0),
+        }
+    }
+
+    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+        check_queue(self.queue, pretrain.batch)?;
+        let allowed = format!("1 to pretrain.method.queue = {}", self.queue);
+        let fits = (1..=self.queue).contains(&self.top_k);
+        require(fits, "pretrain.method.top_k", self.top_k, allowed)?;
+        check_momentum(self.momentum)?;
+        let [hidden, dim] = self.widths(pretrain.encoder.dim());
+        check_dim("pretrain.method.hidden", hidden)?;
+        check_dim("pretrain.method.dim", dim)?;
+        check_groups(self.bn_groups, pretrain.batch)
+    }
+
+    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
+        Arc::new(ChainViews::msf(size, pretrain.crop, pretrain.blurs(size)))
+    }
+}
+
+/// The networks and the memory bank of MSF.
+#[derive(Module, Debug)]
+pub struct Msf {
+    pub(crate) query: Projected,
+    pub(crate) predictor: Mlp,
+    pub(crate) target: Projected,
+    pub(crate) bank: KeyQueue,
+    top_k: usize,
+    momentum: f64,
+    bn_groups: usize,
+}
+
+impl Msf {
+    /// Both networks start equal; the bank starts with random unit rows. `device` is an autodiff
+    /// device.
+    pub fn new(method: &MsfConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
+        let MsfConfig { queue, top_k, momentum, bn_groups, .. } = *method;
+        let [hidden, dim] = method.widths(encoder.dim());
+        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let widths = |width| vec![width, hidden, dim];
+        let query = Projected::new(encoder, &mut rng, device, widths, true);
+        let predictor = Mlp::normed(&[dim, hidden, dim], &mut rng, device);
+        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let target = Projected::new(encoder, &mut rng, device, widths, true).no_grad();
+        let mut rng = chance::rng(seed, Purpose::Queue, 0, 0, 0);
+        let bank = KeyQueue::new(queue, dim, &mut rng, device);
+        Self { query, predictor, target, bank, top_k, momentum, bn_groups }
+    }
+}
+
+impl Method for Msf {
+    fn before_step(self, _progress: &Progress) -> Self {
+        let target = update_ema(self.target, &self.query, self.momentum);
+        Self { target, ..self }
+    }
+
+    /// The targets enter the bank before the search, so each is its own nearest neighbour.
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
+        let [strong, weak] = batch.views();
+        let query = self.query.forward(strong, self.bn_groups);
+        let query = l2_normalize(self.predictor.forward(query));
+        let target = self.target.forward_shuffled(weak, self.bn_groups, progress);
+        let target = l2_normalize(target).detach();
+        self.bank.enqueue(target.clone(), progress.step);
+        let loss = mean_shift(query.clone(), target, self.bank.rows(), self.top_k);
+        Step::new(loss, query)
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.query.encoder.clone()
+    }
+
+    fn queues(&self) -> Vec<&KeyQueue> {
+        vec![&self.bank]
+    }
+
+    fn ema(&self, _progress: &Progress) -> Option<Ema> {
+        Some(Ema::new(&self.query, &self.target, self.momentum, Hook::BeforeStep))
+    }
+}
+
+/// `2 − 2 · cos` between each query and the `top_k` rows of the bank nearest to its target, averaged
+/// over neighbours and batch.
+///
+/// # Shapes
+/// - `query`, `target`: `[batch, dim]`, rows of norm 1
+/// - `bank`: `[K, dim]`, rows of norm 1
+/// - output: `[1]`
+pub fn mean_shift(query: Tensor<2>, target: Tensor<2>, bank: Tensor<2>, top_k: usize) -> Tensor<1> {
+    let similarity = target.matmul(bank.clone().transpose());
+    let [batch, dim] = query.dims();
+    // The mean of the distances is the distance to the mean of the neighbours.
+    let neighbours = bank.select(0, nearest(similarity, top_k));
+    let mean = neighbours.reshape([batch, top_k, dim]).mean_dim(1).reshape([batch, dim]);
+    distance(query, mean)
+}
+
+/// The columns of the `k` largest entries of each row, one row after the other, `[rows · k]`. The
+/// device has no partial sort; for a small k it is faster to take the largest k times than to sort.
+fn nearest(mut similarity: Tensor<2>, k: usize) -> Tensor<1, Int> {
+    let rows = similarity.dims()[0];
+    let mut found = Vec::with_capacity(k);
+    for i in 0..k {
+        let best = similarity.clone().argmax(1);
+        if i + 1 < k {
+            // Similarities lie in −1 to 1: what was found goes below all others.
+            let away = Tensor::full([rows, 1], -4.0, &similarity.device());
+            similarity = similarity.scatter(1, best.clone(), away, IndexingUpdateOp::Add);
+        }
+        found.push(best);
+    }
+    Tensor::cat(found, 1).reshape([rows * k])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_model::init;
+
+    #[test]
+    fn the_nearest_are_those_of_a_sort() {
+        let device = Device::flex();
+        let mut rng = chance::rng(3, Purpose::Init, 0, 0, 0);
+        let similarity = init::unit_rows(7, 40, &mut rng, &device);
+        let found: Vec<i64> = nearest(similarity.clone(), 5).into_data().iter::<i64>().collect();
+        let values: Vec<f32> = similarity.into_data().try_to_vec().unwrap();
+        for (row, found) in values.chunks_exact(40).zip(found.chunks_exact(5)) {
+            let mut order: Vec<i64> = (0..40).collect();
+            order.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]));
+            assert_eq!(found, &order[..5]);
+        }
+    }
+
+    #[test]
+    fn a_query_on_its_only_neighbour_has_no_loss_and_an_opposite_one_four() {
+        let one = init::matrix(vec![1.0, 0.0], 2, &Device::flex());
+        let bank = init::matrix(vec![0.0, 1.0, 1.0, 0.0], 2, &Device::flex());
+        let loss = |query: Tensor<2>| -> f32 {
+            mean_shift(query, one.clone(), bank.clone(), 1).into_scalar()
+        };
+        assert_eq!((loss(one.clone()), loss(one.clone().neg())), (0.0, 4.0));
+    }
+}

@@ -1,0 +1,224 @@
+//! The optimisers of the protocol, with PyTorch's arithmetic.
+
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, Optimizer};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::method::require;
+use crate::{PretrainError, Sgd};
+
+/// The `pretrain.optimizer` table.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// SGD with momentum: no dampening, no Nesterov, decay added to the gradient.
+    Sgd {
+        /// Momentum, 0 to below 1.
+        momentum: f64,
+    },
+    /// Adam, decay added to the gradient (coupled).
+    Adam {
+        /// Momenta of the gradient and of its square, each 0 to below 1.
+        betas: [f64; 2],
+    },
+    /// AdamW, weights decay by themselves (decoupled).
+    AdamW {
+        /// Momenta of the gradient and of its square, each 0 to below 1.
+        betas: [f64; 2],
+    },
+}
+
+/// PyTorch's; Burn's own default is 1e-5.
+pub(crate) const EPSILON: f64 = 1e-8;
+
+impl OptimizerConfig {
+    /// SGD with momentum 0.9, as all but BYOL and MAE use it.
+    pub fn sgd() -> Self {
+        Self::Sgd { momentum: 0.9 }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), PretrainError> {
+        let fits = |beta: f64| (0.0..1.0).contains(&beta);
+        match *self {
+            Self::Sgd { momentum } => {
+                require(fits(momentum), "pretrain.optimizer.momentum", momentum, "0 to below 1")
+            }
+            Self::Adam { betas } | Self::AdamW { betas } => {
+                let value = format!("{betas:?}");
+                require(
+                    betas.into_iter().all(fits),
+                    "pretrain.optimizer.betas",
+                    value,
+                    "0 to below 1",
+                )
+            }
+        }
+    }
+
+    /// The optimiser of `module`'s parameters, of which `decayed` decay.
+    pub fn build<M: Module>(
+        &self,
+        weight_decay: f64,
+        decayed: Decayed,
+        module: &M,
+    ) -> ModuleOptimizer {
+        let spared = decayed.spared(module);
+        match *self {
+            Self::Sgd { momentum } => {
+                grouped(|weight_decay| Sgd { momentum, weight_decay }, weight_decay, spared)
+            }
+            Self::Adam { betas: [beta_1, beta_2] } => {
+                let config = AdamConfig::new()
+                    .with_beta_1(beta_1 as f32)
+                    .with_beta_2(beta_2 as f32)
+                    .with_epsilon(EPSILON as f32);
+                let of = |penalty: f64| {
+                    let penalty = WeightDecayConfig { penalty: penalty as f32 };
+                    config.clone().with_weight_decay(Some(penalty)).build()
+                };
+                grouped(of, weight_decay, spared)
+            }
+            Self::AdamW { betas: [beta_1, beta_2] } => {
+                let config = AdamWConfig::new()
+                    .with_beta_1(beta_1 as f32)
+                    .with_beta_2(beta_2 as f32)
+                    .with_epsilon(EPSILON as f32);
+                let of = |decay: f64| config.clone().with_weight_decay(decay as f32).build();
+                grouped(of, weight_decay, spared)
+            }
+        }
+    }
+}
+
+/// One optimiser for all parameters, but without decay for those at the paths `spared`.
+fn grouped<O: Optimizer>(
+    of: impl Fn(f64) -> O,
+    weight_decay: f64,
+    spared: Vec<String>,
+) -> ModuleOptimizer {
+    let all = ModuleOptimizer::from(of(weight_decay));
+    if spared.is_empty() {
+        return all;
+    }
+    all.with_group(ParamGroup::from_paths(spared), of(0.0), None)
+}
+
+/// Which parameters decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decayed {
+    /// All, batch norms and biases too.
+    All,
+    /// All but biases and those with "bn" in their name; shortcuts' batch norms are called
+    /// `downsample.1` and decay (Jigsaw's reference, protocol 2.4).
+    NoBiasNoBn,
+    /// All but vectors (MAE).
+    Matrices,
+}
+
+impl Decayed {
+    /// Does the parameter of this path and rank decay?
+    pub(crate) fn includes(self, path: &str, rank: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::NoBiasNoBn => !path.ends_with("bias") && !path.contains("bn"),
+            Self::Matrices => rank > 1,
+        }
+    }
+
+    /// The paths of the parameters that do not.
+    fn spared<M: Module>(self, module: &M) -> Vec<String> {
+        let mut spared = Spared { decayed: self, path: Vec::new(), found: Vec::new() };
+        module.visit(&mut spared);
+        spared.found
+    }
+}
+
+struct Spared {
+    decayed: Decayed,
+    path: Vec<String>,
+    found: Vec<String>,
+}
+
+impl ModuleVisitor for Spared {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        if !self.decayed.includes(&path, D) {
+            self.found.push(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::optim::GradientsParams;
+    use burn::tensor::Device;
+    use ssl_backdoor_data::chance::{self, Purpose};
+    use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+
+    /// A step with gradients of zero: what decays shrinks.
+    #[test]
+    fn spared_parameters_do_not_decay() {
+        #[derive(Default)]
+        struct Values(Vec<(String, f32)>, Vec<String>);
+        impl ModuleVisitor for Values {
+            fn enter_module(&mut self, name: &str, _: &str) {
+                self.1.push(name.into());
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.1.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let sum = param.val().inner().powi_scalar(2).sum().into_scalar::<f32>();
+                self.0.push((self.1.join("."), sum));
+            }
+        }
+        let device = Device::flex().autodiff();
+        let rng = || chance::rng(1, Purpose::Init, 0, 0, 0);
+        let config = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+        let values = |net: &Encoder| {
+            let mut values = Values::default();
+            net.visit(&mut values);
+            values.0
+        };
+        for decayed in [Decayed::All, Decayed::NoBiasNoBn, Decayed::Matrices] {
+            for optimizer in [OptimizerConfig::sgd(), OptimizerConfig::AdamW { betas: [0.9, 0.95] }]
+            {
+                let net = config.init(&mut rng(), &device);
+                let before = values(&net);
+                let images = Tensor::ones([2, 3, 8, 8], &device);
+                let loss = net.forward(images).sum().mul_scalar(0.0);
+                let grads = GradientsParams::from_grads(loss.backward(), &net);
+                let net = optimizer.build(0.1, decayed, &net).step(0.5, net, grads);
+                let mut shrunk = 0;
+                for ((path, before), (_, after)) in before.into_iter().zip(values(&net)) {
+                    let learns = before > 0.0 && !path.contains("running");
+                    let rank =
+                        if path.contains("conv") || path.ends_with("0.weight") { 4 } else { 1 };
+                    let decays = learns && decayed.includes(&path, rank);
+                    assert_eq!(after < before, decays, "{decayed:?} {optimizer:?} {path}");
+                    shrunk += usize::from(decays);
+                }
+                assert_eq!(
+                    shrunk,
+                    match decayed {
+                        Decayed::All => 40,
+                        Decayed::NoBiasNoBn => 23,
+                        Decayed::Matrices => 20,
+                    }
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! RotNet (protocol 2.5): by how many quarter turns was the image rotated?
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{Chain, RotNetViews, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
+
+use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, accuracy};
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::projector::indices;
+use crate::schedule::{Schedule, at_shares};
+use crate::{PretrainConfig, PretrainError, cross_entropy};
+
+/// Quarter turns of a whole one.
+const TURNS: usize = 4;
+
+/// `pretrain.method` of RotNet, which has nothing to set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotNetConfig {}
+
+impl Settings for RotNetConfig {
+    fn name(&self) -> &'static str {
+        "rotnet"
+    }
+
+    fn defaults(&self, epochs: usize) -> Defaults {
+        Defaults {
+            batch: 128,
+            optimizer: OptimizerConfig::sgd(),
+            lr: 0.05,
+            lr_per_256: false,
+            weight_decay: 1e-4,
+            decayed: Decayed::All,
+            schedule: Schedule::Steps {
+                drops: at_shares(epochs, &[30.0, 60.0, 90.0].map(|epoch| epoch / 105.0)),
+                factor: 0.1,
+                warmup_steps: 0,
+            },
+            crop: (0.08, 1.0),
+        }
+    }
+
+    fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+        Ok(())
+    }
+
+    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
+        Arc::new(RotNetViews { chain: Chain::weak(size, pretrain.crop) })
+    }
+}
+
+/// An encoder and a classifier of four rotations.
+#[derive(Module, Debug)]
+pub struct RotNet {
+    pub(crate) encoder: Encoder,
+    pub(crate) head: Mlp,
+}
+
+impl RotNet {
+    /// `device` is an autodiff device.
+    pub fn new(encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
+        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let net = encoder.init(&mut rng, device);
+        Self { encoder: net, head: Mlp::new(&[encoder.dim(), TURNS], &mut rng, device) }
+    }
+}
+
+impl Method for RotNet {
+    /// All four copies of all images are one batch.
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
+        let views: [Tensor<4>; TURNS] = batch.views();
+        let (images, device) = (views[0].dims()[0], views[0].device());
+        let features = self.encoder.forward(Tensor::cat(views.to_vec(), 0));
+        let logits = self.head.forward(features.clone());
+        let labels = (0..TURNS as i64).flat_map(|turn| vec![turn; images]).collect();
+        let labels = indices(labels, &device);
+        let loss = cross_entropy(logits.clone(), labels.clone());
+        Step { accuracy: Some(accuracy(logits, labels)), ..Step::new(loss, features) }
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.encoder.clone()
+    }
+
+    fn chance(&self) -> Option<f64> {
+        Some((TURNS as f64).ln())
+    }
+}

@@ -1,0 +1,166 @@
+//! What each method learns: clean pretraining under one config per method, and linear probes along the
+//! way, beside the untrained encoder and a probe on raw pixels with the same labels.
+//!
+//! ```sh
+//! cargo run --release --example method_comparison -- configs/shapes/*.toml --seeds 1,2,3
+//! ```
+//!
+//! Prints a line of JSON per probe and a table at the end. Accuracies are of the part that `data.eval`
+//! names, at the last epoch; of a ResNet also at its best stage, because Jigsaw and RotNet keep
+//! what is general in their middle (the untrained encoder has its own best stage).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+use clap::Parser;
+use serde_json::{Map, json};
+use ssl_backdoor::Experiment;
+use ssl_backdoor_data::{SampleSet, Splits, Subset, labelled_ids};
+use ssl_backdoor_model::Encoder;
+use ssl_backdoor_probe::{Features, Labels, LinearProbe, ProbeError, Scores, extract_by};
+use ssl_backdoor_ssl::{Training, initial_encoder, pretrain};
+
+#[derive(Parser)]
+#[command(about = "Probe accuracy of each method, against steps, beside untrained and raw pixels")]
+struct Args {
+    /// Configs, one per method; `poison` and `defend` are not used.
+    #[arg(required = true)]
+    configs: Vec<PathBuf>,
+    /// Seeds of initial weights, order and views.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    seeds: Vec<u64>,
+    /// Overrides, as in `ssl-backdoor run`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Probes along a training, at equal distances; the last is at its end.
+    #[arg(long, default_value_t = 4)]
+    points: usize,
+}
+
+/// The images of the probe.
+struct Probe<'a> {
+    experiment: &'a Experiment,
+    labelled: SampleSet,
+    eval: SampleSet,
+    classes: usize,
+    device: Device,
+}
+
+impl<'a> Probe<'a> {
+    fn new(experiment: &'a Experiment, splits: &Splits) -> anyhow::Result<Self> {
+        let Labels::Shares(shares) = &experiment.probe.labels else {
+            anyhow::bail!("probe.labels must be a share of each class");
+        };
+        let (labels, classes) = (&splits.train.labels, splits.classes.len());
+        let share = shares.first().copied().unwrap_or(0.1);
+        let ids = labelled_ids(labels, classes as u32, share, experiment.data.seed());
+        Ok(Self {
+            experiment,
+            labelled: Arc::new(Subset::of_ids(splits.plain.clone(), labels, &ids)),
+            eval: splits.prepared(&splits.eval),
+            classes,
+            device: Device::flex(),
+        })
+    }
+
+    /// Accuracy in percent by kind of feature.
+    fn accuracy(&self, of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>) -> Result<Vec<f64>, ProbeError> {
+        let labelled = extract_by(&self.labelled, &self.device, &of)?;
+        let eval = extract_by(&self.eval, &self.device, &of)?;
+        let (config, seed) = (&self.experiment.probe, self.experiment.seed);
+        let one = |(labelled, eval): (&Features, &Features)| {
+            let probe = LinearProbe::fit(config, labelled, self.classes, seed, &self.device);
+            Scores::of(&eval.labels, &probe.predict(eval), None).acc
+        };
+        Ok(labelled.iter().zip(&eval).map(one).collect())
+    }
+
+    fn stages(&self, encoder: &Encoder) -> Result<Vec<f64>, ProbeError> {
+        self.accuracy(|images| encoder.stages(images))
+    }
+
+    fn pixels(&self) -> Result<f64, ProbeError> {
+        let flat = |images: Tensor<4>| {
+            let [batch, channels, height, width] = images.dims();
+            vec![images.reshape([batch, channels * height * width])]
+        };
+        Ok(last(&self.accuracy(flat)?))
+    }
+}
+
+fn last(values: &[f64]) -> f64 {
+    values.last().copied().unwrap_or(f64::NAN)
+}
+
+fn best(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NAN, f64::max)
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    ssl_backdoor_kernels::keep_freed_memory();
+    let mut rows = Vec::new();
+    for config in &args.configs {
+        for seed in &args.seeds {
+            let mut sets = args.sets.clone();
+            sets.push(format!("seed={seed}"));
+            rows.push(one(&Experiment::read(config, &sets)?, args.points)?);
+        }
+    }
+    println!(
+        "\n| method | seed | steps | images/s | raw pixels | untrained (best stage) | trained (best stage) |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    rows.iter().for_each(|row| println!("{row}"));
+    Ok(())
+}
+
+/// Trains and probes one experiment's clean model; the row of the table.
+fn one(experiment: &Experiment, points: usize) -> anyhow::Result<String> {
+    let splits = experiment.data.load(&|_, _, _| {})?;
+    let probe = Probe::new(experiment, &splits)?;
+    let set = splits.pretrain_set().clone();
+    let (config, seed, size) = (&experiment.pretrain, experiment.seed, experiment.data.size());
+    config.check(set.len(), size)?;
+    let (name, steps_per_epoch) = (config.method.settings().name(), set.len() / config.batch);
+    let pixels = probe.pixels()?;
+    let untrained = probe.stages(&initial_encoder(config, seed, &probe.device))?;
+    println!("{}", json!({ "method": name, "seed": seed, "step": 0, "acc": untrained }));
+    let folder = tempfile::tempdir()?;
+    let training = Training {
+        set,
+        seed,
+        device: &probe.device,
+        workers: experiment.workers,
+        folder: folder.path(),
+        identity: "comparison",
+        label: name,
+    };
+    let every = (config.epochs / points.max(1)).max(1);
+    let mut trained = Vec::new();
+    let (start, mut probing) = (Instant::now(), 0.0);
+    pretrain(config, size, &training, &mut |encoder, epoch| {
+        let done = epoch + 1;
+        if done == config.epochs || done.is_multiple_of(every) {
+            let now = Instant::now();
+            trained = probe.stages(encoder)?;
+            probing += now.elapsed().as_secs_f64();
+            let step = done * steps_per_epoch;
+            println!("{}", json!({ "method": name, "seed": seed, "step": step, "acc": trained }));
+        }
+        Ok(Map::new())
+    })?;
+    let steps = config.epochs * steps_per_epoch;
+    let rate = (steps * config.batch) as f64 / (start.elapsed().as_secs_f64() - probing);
+    let log = std::fs::read_to_string(folder.path().join("metrics.jsonl"))?;
+    println!("{}", log.lines().last().unwrap_or_default());
+    Ok(format!(
+        "| {name} | {seed} | {steps} | {rate:.0} | {pixels:.1} | {:.1} ({:.1}) | {:.1} ({:.1}) |",
+        last(&untrained),
+        best(&untrained),
+        last(&trained),
+        best(&trained)
+    ))
+}
