@@ -21,6 +21,15 @@ fn linear(from: usize, to: usize, rng: &mut impl Rng, device: &Device) -> Linear
     linear
 }
 
+/// A linear layer on the tokens of all images as one matrix: a product per image would be small, and
+/// its gradient a weight per image.
+fn on_rows(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
+    let [batch, tokens, dim] = x.dims();
+    let y = linear.forward(x.reshape([batch * tokens, dim]));
+    let to = y.dims()[1];
+    y.reshape([batch, tokens, to])
+}
+
 fn layer_norm(dim: usize, device: &Device) -> LayerNorm {
     LayerNormConfig::new(dim).with_epsilon(EPSILON).init(device)
 }
@@ -50,7 +59,7 @@ impl Attention {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, dim] = x.dims();
         let each = dim / self.heads;
-        let qkv = self.qkv.forward(x).reshape([batch, tokens, 3, self.heads, each]);
+        let qkv = on_rows(&self.qkv, x).reshape([batch, tokens, 3, self.heads, each]);
         let qkv = qkv.permute([2, 0, 3, 1, 4]);
         let part = |i: usize| {
             qkv.clone()
@@ -61,7 +70,7 @@ impl Attention {
         let scale = (each as f64).powf(-0.5);
         let weights = softmax(query.mul_scalar(scale).matmul(key.swap_dims(2, 3)), 3);
         let mixed = weights.matmul(value).swap_dims(1, 2).reshape([batch, tokens, dim]);
-        self.proj.forward(mixed)
+        on_rows(&self.proj, mixed)
     }
 }
 
@@ -99,8 +108,8 @@ impl Block {
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.norm1.forward(x));
-        let hidden = gelu(self.mlp.fc1.forward(self.norm2.forward(x.clone())));
-        x + self.mlp.fc2.forward(hidden)
+        let hidden = gelu(on_rows(&self.mlp.fc1, self.norm2.forward(x.clone())));
+        x + on_rows(&self.mlp.fc2, hidden)
     }
 }
 
@@ -223,7 +232,7 @@ impl MaeDecoder {
         places: Tensor<1, Int>,
         grid: [usize; 2],
     ) -> Tensor<3> {
-        let x = self.decoder_embed.forward(tokens);
+        let x = on_rows(&self.decoder_embed, tokens);
         let [batch, with_class, dim] = x.dims();
         let (seen, count) = (with_class - 1, grid[0] * grid[1]);
         let device = x.device();
@@ -234,7 +243,7 @@ impl MaeDecoder {
         let all = all.reshape([batch, count, dim]) + positions(grid, dim, &device).unsqueeze();
         let x = Tensor::cat(vec![class, all], 1);
         let x = self.decoder_blocks.iter().fold(x, |x, block| block.forward(x));
-        let x = self.decoder_pred.forward(self.decoder_norm.forward(x));
+        let x = on_rows(&self.decoder_pred, self.decoder_norm.forward(x));
         x.slice(s![.., 1.., ..])
     }
 }
