@@ -158,6 +158,7 @@ fn main() -> Result<()> {
         eprintln!("{row}");
         writeln!(text, "{row}")?;
     }
+    methods(&args, &old, &mut text)?;
     benches(&args.criterion, &mut text)?;
     write!(text, "{END}")?;
     let Some(readme) = &args.readme else {
@@ -217,6 +218,45 @@ fn peer(args: &Args, row: &Row) -> Result<f64> {
         |settings: &&str| rate(Command::new(&args.python).arg(&script).args(settings.split(' ')));
     let rates: Vec<f64> = ways.iter().map(run).collect::<Result<_>>()?;
     Ok(rates.into_iter().fold(0.0, f64::max))
+}
+
+/// The methods, each end to end at a small size.
+const METHODS: [(&str, &str); 7] = [
+    ("MoCo v2", "--what moco-v2 --batch 64 --size 32"),
+    ("BYOL", "--what byol --batch 64 --size 32"),
+    ("MSF", "--what msf --batch 64 --size 32"),
+    ("Jigsaw, 48 px", "--what jigsaw --batch 64 --size 48"),
+    ("RotNet", "--what rotnet --batch 64 --size 32"),
+    ("MAE, ViT of 4 blocks, 96-d, patch 4", "--what mae --batch 64 --size 32"),
+    ("SimCLR", "--what simclr --batch 64 --size 32"),
+];
+
+/// Adds the table of the methods, plain Burn beside our kernels, in turns.
+fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
+    let title = "| method end to end, ResNet-18 of width 16, batch 64, 32 px: images per second |";
+    writeln!(text, "\n{title} ours | plain Burn | ratio, median of 3 turns |")?;
+    writeln!(text, "| --- | --- | --- | --- |")?;
+    for (name, settings) in METHODS {
+        let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        let kept = old.lines().find(|line| line.starts_with(&format!("| {name} |")));
+        if let (false, Some(kept)) = (wanted, kept) {
+            writeln!(text, "{kept}")?;
+            continue;
+        }
+        let mut pairs = Vec::new();
+        for _ in 0..3 {
+            let program = std::env::current_exe()?.with_file_name("step_speed");
+            let run =
+                |plain: &[&str]| rate(Command::new(&program).args(settings.split(' ')).args(plain));
+            pairs.push((run(&[])?, run(&["--plain", "--steps", "4"])?));
+        }
+        let middle = |f: fn(&(f64, f64)) -> f64| sorted(pairs.iter().map(f).collect())[1];
+        let (ours, plain, ratio) = (middle(|p| p.0), middle(|p| p.1), middle(|p| p.0 / p.1));
+        let row = format!("| {name} | {ours:.0} | {plain:.0} | {ratio:.1} |");
+        eprintln!("{row}");
+        writeln!(text, "{row}")?;
+    }
+    Ok(())
 }
 
 /// Adds the table of criterion's medians, plain Burn beside our kernels.

@@ -1,4 +1,4 @@
-//! Images per second of a training step, of feature extraction, or of MoCo v2 end to end, as one JSON
+//! Images per second of a training step, of feature extraction, or of a method end to end, as one JSON
 //! line: the counterpart of the usual PyTorch benchmarks, on equal work.
 //!
 //! ```sh
@@ -6,8 +6,9 @@
 //! ```
 //!
 //! `step`: encoder, a linear classifier of 100 classes, cross entropy, SGD with momentum 0.9 and weight
-//! decay 1e-4, batch norm in training mode. `infer`: the encoder in evaluation mode. `moco`: random RGB
-//! images in memory, augmentation by worker threads, query and key encoder, queue, SGD.
+//! decay 1e-4, batch norm in training mode. `infer`: the encoder in evaluation mode. A method, such as
+//! `moco`: random RGB images in memory, augmentation by worker threads, its networks, its optimiser; the
+//! loss is the mean of each of two epochs, the parameters are those of the encoder.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,30 +18,39 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use rand::RngExt;
-use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{EpochPlan, InMemory, Sample, ViewLoader};
+use ssl_backdoor_data::{InMemory, Sample};
 use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
-use ssl_backdoor_ssl::{Batch, Method, Moco, MocoConfig, Progress, Sgd};
+use ssl_backdoor_ssl::{PretrainConfig, Sgd, Training, pretrain};
 
 /// Forces plain Burn operations when it is `off`.
 const KERNELS: &str = "SSL_BACKDOOR_KERNELS";
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone)]
 enum What {
     Step,
     Infer,
-    Moco,
+    Method(String),
+}
+
+/// A method by its name in configs (and `moco`).
+fn what(text: &str) -> Result<What, String> {
+    Ok(match text {
+        "step" => What::Step,
+        "infer" => What::Infer,
+        "moco" => What::Method("moco-v2".into()),
+        method => What::Method(method.into()),
+    })
 }
 
 #[derive(Parser)]
 #[command(about = "Images per second of training or inference, as one JSON line")]
 struct Args {
-    /// What to measure.
-    #[arg(long, value_enum, default_value = "step")]
+    /// `step`, `infer`, or a method: moco-v2, byol, msf, jigsaw, rotnet, mae, simclr.
+    #[arg(long, value_parser = what, default_value = "step")]
     what: What,
     /// Channels of the first stage (64: the standard ResNet-18).
     #[arg(long, default_value_t = 16)]
@@ -51,19 +61,19 @@ struct Args {
     /// Side of the images in pixels; up to 64 the stem is the small one.
     #[arg(long, default_value_t = 32)]
     size: u32,
-    /// Steps counted (the median time; for moco the total).
+    /// Steps counted (the median time; for a method the total).
     #[arg(long, default_value_t = 12)]
     steps: usize,
-    /// Steps before those.
+    /// Steps before those (for a method as many as counted).
     #[arg(long, default_value_t = 3)]
     warmup: usize,
     /// Threads of the tensor operations.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Threads that prepare views (moco).
+    /// Threads that prepare views (methods).
     #[arg(long, default_value_t = 2)]
     workers: usize,
-    /// Keys in the queue (moco).
+    /// Keys in the queue (MoCo v2, MSF).
     #[arg(long, default_value_t = 4096)]
     queue: usize,
     /// Plain Burn operations instead of our kernels.
@@ -87,10 +97,10 @@ fn main() -> anyhow::Result<()> {
         std::process::exit(again.status()?.code().unwrap_or(1));
     }
     keep_freed_memory();
-    let (what, result) = match args.what {
+    let (what, result) = match &args.what {
         What::Step => ("step", on_pool(|| step(&args))?),
         What::Infer => ("infer", on_pool(|| infer(&args))),
-        What::Moco => ("moco", on_pool(|| moco(&args))?),
+        What::Method(kind) => (kind.as_str(), on_pool(|| method(&args, kind))?),
     };
     let line = serde_json::json!({
         "what": what,
@@ -203,51 +213,58 @@ fn infer(args: &Args) -> Measured {
     }
 }
 
-fn moco(args: &Args) -> anyhow::Result<Measured> {
-    const IMAGES: u64 = 8192;
-    let device = Device::flex().autodiff();
-    let config = encoder(args);
-    let method = MocoConfig { queue: args.queue, ..MocoConfig::default() };
-    let fits = args.queue.is_multiple_of(args.batch);
-    anyhow::ensure!(fits, "--queue {} is no multiple of --batch {}", args.queue, args.batch);
-    let samples = (0..IMAGES).map(|id| {
+/// A method end to end, through the pretraining loop with its canaries: random images in memory, views,
+/// networks, optimiser. The first of two epochs warms up, the second counts.
+fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
+    let Args { width, batch, size, queue, steps, .. } = args;
+    let stem = if *size <= 64 { "small" } else { "imagenet" };
+    let resnet = format!("{{ kind = \"resnet18\", width = {width}, stem = \"{stem}\" }}");
+    let patch = if *size <= 64 { 4 } else { 16 };
+    let (settings, encoder) = match kind {
+        "moco-v2" | "msf" => (format!(", queue = {queue}"), resnet),
+        // Cells of a third of the image, tiles of three quarters of a cell.
+        "jigsaw" => {
+            let tile = size / 4;
+            (format!(", permutations = 100, resize = {}, tile = {tile}", size + 1), resnet)
+        }
+        "mae" => (
+            ", decoder_dim = 64, decoder_depth = 2, decoder_heads = 4".into(),
+            format!("{{ kind = \"vit\", dim = 96, depth = 4, heads = 4, patch = {patch} }}"),
+        ),
+        _ => (String::new(), resnet),
+    };
+    let config: PretrainConfig = toml::from_str(&format!(
+        "method = {{ kind = \"{kind}\"{settings} }}\nencoder = {encoder}\nepochs = 2\nbatch = {batch}"
+    ))?;
+    let samples = (0..(batch * steps) as u64).map(|id| {
         let mut rng = chance::rng(0, Purpose::Draw, 0, id, 0);
-        let image = image::RgbImage::from_fn(args.size, args.size, |_, _| image::Rgb(rng.random()));
+        let image = image::RgbImage::from_fn(*size, *size, |_, _| image::Rgb(rng.random()));
         Sample::new(id, image, 0)
     });
     let set = Arc::new(InMemory::new(samples.collect()));
-    let views = Arc::new(ChainViews::moco(args.size, (0.2, 1.0), args.size > 64));
-    let plan = EpochPlan { seed: 0, images: IMAGES as usize, batch: args.batch };
-    let steps = args.warmup + args.steps;
-    let loader = ViewLoader::start(set, views, plan, 0..steps, args.workers);
-    let mut net = Moco::new(&method, &config, 0, &device);
-    let mut optimizer = sgd();
-    let (mut total, mut losses, mut last) = (0.0, Vec::new(), Instant::now());
-    for batch in loader {
-        let batch = batch?;
-        let step = batch.step;
-        let epoch = step / plan.steps_per_epoch();
-        let progress = Progress { seed: 0, step, epoch, epochs: 1 };
-        let to_tensor = |p: ssl_backdoor_data::Pixels| {
-            Tensor::from_data(TensorData::new(p.values, p.shape), &device)
-        };
-        net = net.before_step(&progress);
-        let views = batch.views.into_iter().map(to_tensor).collect();
-        let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
-        let out = net.forward(views, &progress);
-        losses.push(out.loss.clone().into_scalar::<f32>());
-        let grads = GradientsParams::from_grads(out.loss.backward(), &net);
-        net = optimizer.step(0.06, net, grads);
-        net = net.after_step(out.keys, &progress);
-        if step >= args.warmup {
-            total += last.elapsed().as_secs_f64();
-        }
-        last = Instant::now();
-    }
-    let head = config.dim() * (config.dim() + 1) + (config.dim() + 1) * 128;
+    config.check(batch * steps, *size)?;
+    let folder = tempfile::tempdir()?;
+    let device = Device::flex();
+    let training = Training {
+        set,
+        seed: 0,
+        device: &device,
+        workers: args.workers,
+        folder: folder.path(),
+        identity: "speed",
+        label: kind,
+    };
+    let encoder = pretrain(&config, *size, &training, &mut |_, _| Ok(serde_json::Map::new()))?;
+    let figures = |file: &str, key: &str| -> anyhow::Result<Vec<f64>> {
+        let text = std::fs::read_to_string(folder.path().join(file))?;
+        let value = |line| Ok(serde_json::from_str::<serde_json::Value>(line)?[key].as_f64());
+        text.lines().filter_map(|line| value(line).transpose()).collect()
+    };
+    let loss = figures("metrics.jsonl", "loss")?;
+    let rates = figures("timing.jsonl", "images_per_s")?;
     Ok(Measured {
-        parameters: parameters(&net.encoder(), args.width) + head,
-        loss: vec![losses[0], losses[losses.len() - 1]],
-        rate: (args.batch * args.steps) as f64 / total,
+        parameters: if kind == "mae" { encoder.num_params() } else { parameters(&encoder, *width) },
+        loss: loss.into_iter().map(|loss| loss as f32).collect(),
+        rate: rates.last().copied().unwrap_or_default(),
     })
 }

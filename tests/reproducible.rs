@@ -138,6 +138,11 @@ fn jigsaw_resumes_to_the_same_bytes() {
 }
 
 #[test]
+fn simclr_resumes_to_the_same_bytes() {
+    assert_method_survives("{kind=\"simclr\", dim=16}", &[]);
+}
+
+#[test]
 fn rotnet_resumes_to_the_same_bytes() {
     assert_method_survives("{kind=\"rotnet\"}", &[]);
 }

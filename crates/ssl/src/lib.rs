@@ -24,6 +24,7 @@ mod projector;
 mod rotnet;
 mod schedule;
 mod sgd;
+mod simclr;
 mod train;
 
 use burn::tensor::activation::log_softmax;
@@ -42,6 +43,7 @@ pub use pretrain::{PretrainConfig, initial_encoder, pretrain};
 pub use rotnet::{RotNet, RotNetConfig};
 pub use schedule::{Schedule, at_shares};
 pub use sgd::{Sgd, SgdState};
+pub use simclr::{Simclr, SimclrConfig, nt_xent};
 pub use train::{OnEpoch, Recipe, Training, train};
 
 /// Mean cross entropy.

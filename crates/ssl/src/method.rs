@@ -13,7 +13,7 @@ use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::schedule::Schedule;
 use crate::{
     ByolConfig, JigsawConfig, MaeConfig, MocoConfig, MsfConfig, PretrainConfig, PretrainError,
-    RotNetConfig,
+    RotNetConfig, SimclrConfig,
 };
 
 /// Where training stands.
@@ -169,6 +169,8 @@ pub enum MethodConfig {
     Rotnet(RotNetConfig),
     /// Masked autoencoder (protocol 2.6).
     Mae(MaeConfig),
+    /// SimCLR (protocol 8.5).
+    Simclr(SimclrConfig),
 }
 
 impl MethodConfig {
@@ -181,6 +183,7 @@ impl MethodConfig {
             Self::Jigsaw(config) => config,
             Self::Rotnet(config) => config,
             Self::Mae(config) => config,
+            Self::Simclr(config) => config,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::method::{MethodConfig, require};
 use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::schedule::Schedule;
 use crate::train::{OnEpoch, Recipe, Training, train};
-use crate::{Byol, Jigsaw, Mae, Moco, Msf, PretrainError, RotNet};
+use crate::{Byol, Jigsaw, Mae, Moco, Msf, PretrainError, RotNet, Simclr};
 
 /// The `[pretrain]` table, with what the protocol says of the method where the file is silent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -175,6 +175,10 @@ pub fn pretrain(
         M::Msf(own) => train(training, recipe, Msf::new(own, net, seed, on), on_epoch),
         M::Jigsaw(own) => train(training, recipe, Jigsaw::new(own, net, seed, on), on_epoch),
         M::Rotnet(_) => train(training, recipe, RotNet::new(net, seed, on), on_epoch),
+        M::Simclr(own) => {
+            let simclr = Simclr::new(own, net, config.batch, seed, on);
+            train(training, recipe, simclr, on_epoch)
+        }
         M::Mae(own) => train(training, recipe, Mae::new(own, net, seed, on)?, on_epoch),
     }
 }

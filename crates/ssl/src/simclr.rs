@@ -1,0 +1,142 @@
+//! SimCLR (Chen et al., 2020): each of the two views of an image is to be told from all other views of
+//! the batch. As a victim it is CTRL's (protocol 8.5), whose settings are the defaults.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{ChainViews, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::{Encoder, EncoderConfig, l2_normalize};
+
+use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, check_dim};
+use crate::moco::check_temperature;
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::projector::{Projected, indices};
+use crate::schedule::Schedule;
+use crate::{PretrainConfig, PretrainError, cross_entropy};
+
+/// `pretrain.method` of SimCLR.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimclrConfig {
+    /// Temperature of NT-Xent.
+    pub temperature: f64,
+    /// Length of a projection.
+    pub dim: usize,
+}
+
+impl Default for SimclrConfig {
+    fn default() -> Self {
+        Self { temperature: 0.5, dim: 128 }
+    }
+}
+
+impl Settings for SimclrConfig {
+    fn name(&self) -> &'static str {
+        "simclr"
+    }
+
+    fn defaults(&self, _epochs: usize) -> Defaults {
+        Defaults {
+            batch: 512,
+            optimizer: OptimizerConfig::sgd(),
+            lr: 0.06,
+            lr_per_256: false,
+            weight_decay: 5e-4,
+            decayed: Decayed::All,
+            schedule: Schedule::CosinePerEpoch,
+            crop: (0.2, 1.0),
+        }
+    }
+
+    fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+        check_temperature(self.temperature)?;
+        check_dim("pretrain.method.dim", self.dim)
+    }
+
+    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
+        Arc::new(ChainViews::moco(size, pretrain.crop, pretrain.blurs(size)))
+    }
+}
+
+/// The network of SimCLR.
+#[derive(Module, Debug)]
+pub struct Simclr {
+    network: Projected,
+    temperature: f64,
+    /// Images in a step.
+    batch: usize,
+}
+
+impl Simclr {
+    /// `device` is an autodiff device.
+    pub fn new(
+        method: &SimclrConfig,
+        encoder: &EncoderConfig,
+        batch: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let SimclrConfig { temperature, dim } = *method;
+        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let widths = |width| vec![width, width, dim];
+        let network = Projected::new(encoder, &mut rng, device, widths, true);
+        Self { network, temperature, batch }
+    }
+}
+
+impl Method for Simclr {
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
+        let views: [Tensor<4>; 2] = batch.views();
+        let embeddings = l2_normalize(self.network.forward(Tensor::cat(views.to_vec(), 0), 1));
+        Step::new(nt_xent(embeddings.clone(), self.temperature), embeddings)
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.network.encoder.clone()
+    }
+
+    fn chance(&self) -> Option<f64> {
+        Some((2.0 * self.batch as f64 - 1.0).ln())
+    }
+}
+
+/// NT-Xent: cross entropy of each row's similarities to all others, with its partner as the class.
+///
+/// # Shapes
+/// - `embeddings`: `[2 · batch, dim]`, rows of norm 1, all first views before all second ones
+/// - output: `[1]`
+pub fn nt_xent(embeddings: Tensor<2>, temperature: f64) -> Tensor<1> {
+    let [rows, _] = embeddings.dims();
+    let device = embeddings.device();
+    let similarity = embeddings.clone().matmul(embeddings.transpose()).div_scalar(temperature);
+    // No row is told from itself.
+    let others = similarity - Tensor::eye(rows, &device).mul_scalar(1e9);
+    let partners = (0..rows).map(|row| ((row + rows / 2) % rows) as i64).collect();
+    cross_entropy(others, indices(partners, &device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_model::init;
+
+    #[test]
+    fn nt_xent_by_hand() {
+        let rows = vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8, -1.0, 0.0];
+        let loss: f32 = nt_xent(init::matrix(rows, 2, &Device::flex()), 0.5).into_scalar();
+        // Rows a, b and their partners c, d; similarities ab 0, ac 0.6, ad -1, bc 0.8, bd 0, cd -0.6.
+        let of = |own: f64, others: [f64; 2]| {
+            let all = [own, others[0], others[1]].map(|s| (2.0 * s).exp()).iter().sum::<f64>();
+            all.ln() - 2.0 * own
+        };
+        let expected = (of(0.6, [0.0, -1.0])
+            + of(0.0, [0.0, 0.8])
+            + of(0.6, [0.8, -0.6])
+            + of(0.0, [-1.0, -0.6]))
+            / 4.0;
+        assert!((f64::from(loss) - expected).abs() < 1e-5, "{loss} {expected}");
+    }
+}
