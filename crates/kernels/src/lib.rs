@@ -1,6 +1,6 @@
 //! The operations that training time goes into, for images in channels-last layout
 //! `[batch, height, width, channels]`: the stem of a ResNet and its basic block;
-//! and the updates of parameters in a training step.
+//! GELU, layer norm and attention of a transformer; and the updates of parameters in a training step.
 //!
 //! On the CPU (burn-flex) they run our own kernels through a Burn backend extension, with
 //! hand-written gradients; on every other device they compose ordinary Burn operations, so the same
@@ -35,6 +35,8 @@ mod scratch;
 mod simd;
 #[cfg(feature = "flex")]
 mod stem;
+#[cfg(feature = "flex")]
+mod transformer;
 #[cfg(feature = "flex")]
 mod unit;
 mod update;
@@ -146,6 +148,47 @@ pub fn basic_block(
 pub fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
     unit.check(images.dims()[3]);
     plain::conv_norm(images, unit)
+}
+
+/// GELU, x · Φ(x), of each value.
+pub fn gelu(x: Tensor<3>) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if extension::takes(&x.device()) {
+        return transformer::gelu(x);
+    }
+    burn::tensor::activation::gelu(x)
+}
+
+/// Layer norm over the last axis, of length `dim`.
+///
+/// # Panics
+/// If scale and shift have another length.
+pub fn layer_norm(x: Tensor<3>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64) -> Tensor<3> {
+    let [_, _, dim] = x.dims();
+    assert!(scale.dims() == [dim] && shift.dims() == [dim], "scale and shift have length {dim}");
+    #[cfg(feature = "flex")]
+    if extension::takes(&x.device()) {
+        return transformer::layer_norm(x, scale, shift, epsilon);
+    }
+    plain::layer_norm(x, scale, shift, epsilon)
+}
+
+/// Attention of `heads` heads: softmax(q · kᵀ / √each) · v.
+///
+/// # Shapes
+/// - `qkv`: `[batch, tokens, 3 · dim]`, queries, keys and values side by side, each head after head
+/// - output: `[batch, tokens, dim]`
+///
+/// # Panics
+/// If the width is not three times a multiple of `heads`.
+pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let width = qkv.dims()[2];
+    assert!(heads > 0 && width.is_multiple_of(3 * heads), "{width} is not 3 · {heads} · each");
+    #[cfg(feature = "flex")]
+    if extension::takes(&qkv.device()) {
+        return transformer::attention(qkv, heads);
+    }
+    plain::attention(qkv, heads)
 }
 
 #[cfg(all(test, feature = "flex"))]

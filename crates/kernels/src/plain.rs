@@ -66,3 +66,27 @@ pub(crate) fn basic_block(
     };
     (activation::relu(y + shortcut), [s1, s2].into_iter().chain(sd).collect())
 }
+
+pub(crate) fn layer_norm(
+    x: Tensor<3>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<3> {
+    let (variance, mean) = x.clone().var_mean_bias(2);
+    (x - mean) / variance.add_scalar(epsilon).sqrt() * scale.unsqueeze() + shift.unsqueeze()
+}
+
+pub(crate) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [batch, tokens, width] = qkv.dims();
+    let dim = width / 3;
+    let each = dim / heads;
+    let qkv = qkv.reshape([batch, tokens, 3, heads, each]).permute([2, 0, 3, 1, 4]);
+    let part = |i: usize| {
+        qkv.clone().slice(s![i..i + 1, .., .., .., ..]).reshape([batch, heads, tokens, each])
+    };
+    let (query, key, value) = (part(0), part(1), part(2));
+    let scale = (each as f64).powf(-0.5);
+    let weights = activation::softmax(query.mul_scalar(scale).matmul(key.swap_dims(2, 3)), 3);
+    weights.matmul(value).swap_dims(1, 2).reshape([batch, tokens, dim])
+}

@@ -2,10 +2,11 @@
 //! paints the hidden patches; parameters are called as in the official MAE.
 
 use burn::module::{Module, Param};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::{gelu, softmax};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, s};
 use rand::Rng;
+
+use ssl_backdoor_kernels as kernels;
 
 use crate::init;
 
@@ -30,8 +31,23 @@ fn on_rows(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
     y.reshape([batch, tokens, to])
 }
 
+/// Layer norm with PyTorch's names.
+#[derive(Module, Debug)]
+struct LayerNorm {
+    /// Scale, `[dim]`.
+    weight: Param<Tensor<1>>,
+    /// Shift, `[dim]`.
+    bias: Param<Tensor<1>>,
+}
+
+impl LayerNorm {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        kernels::layer_norm(x, self.weight.val(), self.bias.val(), EPSILON)
+    }
+}
+
 fn layer_norm(dim: usize, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(dim).with_epsilon(EPSILON).init(device)
+    LayerNorm { weight: init::constant(1.0, dim, device), bias: init::constant(0.0, dim, device) }
 }
 
 /// Patches as a convolution of stride `patch`.
@@ -57,20 +73,7 @@ struct Attention {
 
 impl Attention {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, tokens, dim] = x.dims();
-        let each = dim / self.heads;
-        let qkv = on_rows(&self.qkv, x).reshape([batch, tokens, 3, self.heads, each]);
-        let qkv = qkv.permute([2, 0, 3, 1, 4]);
-        let part = |i: usize| {
-            qkv.clone()
-                .slice(s![i..i + 1, .., .., .., ..])
-                .reshape([batch, self.heads, tokens, each])
-        };
-        let (query, key, value) = (part(0), part(1), part(2));
-        let scale = (each as f64).powf(-0.5);
-        let weights = softmax(query.mul_scalar(scale).matmul(key.swap_dims(2, 3)), 3);
-        let mixed = weights.matmul(value).swap_dims(1, 2).reshape([batch, tokens, dim]);
-        on_rows(&self.proj, mixed)
+        on_rows(&self.proj, kernels::attention(on_rows(&self.qkv, x), self.heads))
     }
 }
 
@@ -108,7 +111,7 @@ impl Block {
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.norm1.forward(x));
-        let hidden = gelu(on_rows(&self.mlp.fc1, self.norm2.forward(x.clone())));
+        let hidden = kernels::gelu(on_rows(&self.mlp.fc1, self.norm2.forward(x.clone())));
         x + on_rows(&self.mlp.fc2, hidden)
     }
 }

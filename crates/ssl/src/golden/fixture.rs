@@ -164,15 +164,11 @@ pub(super) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
     assert!(off / scale <= tolerance, "{what}: off by {:.2e} of its size", off / scale);
 }
 
-/// The name in the fixture: without the kind of an encoder, with PyTorch's names of a layer norm.
+/// The name in the fixture: without the kind of an encoder.
 fn name(path: &[String]) -> String {
     let kept = path.iter().filter(|part| !matches!(part.as_str(), "ResNet" | "Vit"));
-    let names = kept.map(|part| match part.as_str() {
-        "gamma" => "weight",
-        "beta" => "bias",
-        part => part,
-    });
-    names.collect::<Vec<_>>().join(".").trim_start_matches('.').to_owned()
+    let names: Vec<&str> = kept.map(String::as_str).collect();
+    names.join(".").trim_start_matches('.').to_owned()
 }
 
 /// PyTorch keeps a linear layer's weight as `[out, in]`, Burn as `[in, out]`.

@@ -1,0 +1,101 @@
+//! GELU, layer norm and attention against plain Burn operations, values and gradients, on every path.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::attention::{Heads, attention, attention_backward};
+use super::gelu::{gelu, gelu_backward};
+use super::layer_norm::{Norm, layer_norm, layer_norm_backward};
+use crate::path::{Path, has};
+use crate::plain;
+
+fn paths() -> impl Iterator<Item = Path> {
+    [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter(|path| has(*path))
+}
+
+fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    (0..len).map(|_| rng.random_range(-3.0..3.0)).collect()
+}
+
+fn tracked<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<D> {
+    let device = Device::flex().autodiff();
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &device).require_grad()
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Largest deviation over the largest value.
+fn assert_near(got: &[f32], wanted: &[f32], what: &str) {
+    assert_eq!(got.len(), wanted.len(), "{what}");
+    let scale = wanted.iter().fold(1e-6f32, |most, v| most.max(v.abs()));
+    let worst = got.iter().zip(wanted).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(worst <= 1e-4 * scale, "{what}: off by {worst} at a scale of {scale}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn attention_agrees_with_plain_burn(
+        (images, tokens, heads, each) in (1..4usize, 1..40usize, 1..4usize, 1..37usize),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let dim = heads * each;
+        let (qkv, g) = (random(images * tokens * 3 * dim, rng), random(images * tokens * dim, rng));
+        let x = tracked(&qkv, [images, tokens, 3 * dim]);
+        let y = plain::attention(x.clone(), heads);
+        let grads = (y.clone() * tracked(&g, [images, tokens, dim]).detach()).sum().backward();
+        let (y, dx) = (values(y), values(x.grad(&grads).unwrap()));
+        let sizes = Heads { tokens, dim, heads };
+        for path in paths() {
+            assert_near(&attention(path, &qkv, sizes), &y, "attention");
+            assert_near(&attention_backward(path, &qkv, &g, sizes), &dx, "its gradient");
+        }
+    }
+
+    #[test]
+    fn layer_norm_agrees_with_plain_burn(
+        (rows, dim) in (1..200usize, 1..50usize),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let (x, g) = (random(rows * dim, rng), random(rows * dim, rng));
+        let (scale, shift) = (random(dim, rng), random(dim, rng));
+        let [tx, tg] = [&x, &g].map(|v| tracked(v, [1, rows, dim]));
+        let [ts, th] = [&scale, &shift].map(|v| tracked(v, [dim]));
+        let y = plain::layer_norm(tx.clone(), ts.clone(), th.clone(), 0.1);
+        let grads = (y.clone() * tg.detach()).sum().backward();
+        let norm = Norm { scale: &scale, shift: &shift, epsilon: 0.1 };
+        for path in paths() {
+            assert_near(&layer_norm(path, &x, norm), &values(y.clone()), "layer norm");
+            let found = layer_norm_backward(path, &x, norm, &g);
+            assert_near(&found.x, &values(tx.grad(&grads).unwrap()), "its gradient");
+            assert_near(&found.scale, &values(ts.grad(&grads).unwrap()), "that of the scale");
+            assert_near(&found.shift, &values(th.grad(&grads).unwrap()), "that of the shift");
+        }
+    }
+}
+
+#[test]
+fn gelu_agrees_with_plain_burn() {
+    let x: Vec<f32> = (-1000..=1000).map(|i| i as f32 / 100.0).collect();
+    let g: Vec<f32> = x.iter().map(|x| (3.0 * x).sin()).collect();
+    let [tx, tg] = [&x, &g].map(|v| tracked(v, [1, 1, v.len()]));
+    let y = burn::tensor::activation::gelu(tx.clone());
+    let grads = (y.clone() * tg.detach()).sum().backward();
+    for path in paths() {
+        let found = gelu(path, &x);
+        for ((found, wanted), x) in found.iter().zip(values(y.clone())).zip(&x) {
+            assert!((found - wanted).abs() < 1e-6 * (1.0 + x.abs()), "{x}: {found} {wanted}");
+        }
+        let dx = values(tx.grad(&grads).unwrap());
+        for (found, wanted) in gelu_backward(path, &x, &g).iter().zip(dx) {
+            assert!((found - wanted).abs() < 2e-6, "{found} {wanted}");
+        }
+    }
+}
