@@ -85,6 +85,34 @@ fn blocks(c: &mut Criterion) {
     }
 }
 
+fn transformers(c: &mut Criterion) {
+    let device = Device::flex().autodiff();
+    let mut group = c.benchmark_group(format!("transformer/{}", by()));
+    let (scale, shift) = (Tensor::ones([64], &device), Tensor::zeros([64], &device));
+    let (scale, shift) = (scale.require_grad(), shift.require_grad());
+    type Run<'a> = &'a dyn Fn(Tensor<3>) -> Tensor<3>;
+    let runs: [(&str, usize, Run<'_>); 3] = [
+        ("gelu", 256, &|x| kernels::gelu(x)),
+        ("layer norm", 64, &|x| kernels::layer_norm(x, scale.clone(), shift.clone(), 1e-6)),
+        ("attention, 4 heads", 192, &|x| kernels::attention(x, 4)),
+    ];
+    for (name, width, run) in runs {
+        let shape = [64, 65, width];
+        let x = random(shape, &device);
+        let size = format!("64x65x{width}");
+        group.bench_function(BenchmarkId::new(format!("{name}, forward"), &size), |b| {
+            b.iter(|| black_box(run(x.clone())));
+        });
+        group.bench_function(
+            BenchmarkId::new(format!("{name}, forward and backward"), &size),
+            |b| {
+                b.iter(|| black_box(run(x.clone().require_grad()).sum().backward()));
+            },
+        );
+    }
+    group.finish();
+}
+
 fn updates(c: &mut Criterion) {
     const PARAMETERS: usize = 1 << 20;
     let device = Device::flex();
@@ -142,7 +170,7 @@ fn steps(c: &mut Criterion) {
 
 fn all(c: &mut Criterion) {
     kernels::keep_freed_memory();
-    for bench in [stems, blocks, updates, steps] {
+    for bench in [stems, blocks, transformers, updates, steps] {
         bench(c);
     }
 }
