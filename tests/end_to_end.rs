@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{Lab, assert_same, stderr};
 use serde_json::Value;
 use ssl_backdoor::Experiment;
+use ssl_backdoor_ssl::{MethodConfig, MsfConfig, PretrainConfig};
 
 #[test]
 fn a_run_writes_everything_that_the_design_promises() {
@@ -116,6 +117,45 @@ fn every_config_parses_and_says_how_to_run_it() {
         let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
         let command = format!("cargo run --release -- run {}", name.display());
         assert!(text.starts_with('#') && text.contains(&command), "{}", path.display());
+    }
+}
+
+/// The configs at the paper's scale spell out the protocol; a config that is silent gets the same.
+#[test]
+fn what_the_paper_used_is_the_default() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/imagenet100");
+    let mut found = Vec::new();
+    configs(&folder, &mut found);
+    assert_eq!(found.len(), 6);
+    for path in found {
+        let spelt = Experiment::read(&path, &[]).unwrap().pretrain;
+        let mut table: toml::Table =
+            toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let pretrain = table["pretrain"].as_table_mut().unwrap();
+        pretrain.retain(|key, _| ["method", "encoder", "epochs"].contains(&key));
+        // Groups of batch norm stand for the reference's several GPUs; one device has one by default.
+        pretrain["method"]
+            .as_table_mut()
+            .unwrap()
+            .retain(|key, _| key == "kind" || key == "bn_groups");
+        let silent: Experiment = table.try_into().unwrap();
+        let silent = silent.pretrain;
+        let name = path.display();
+        assert!((spelt.lr - silent.lr).abs() < 1e-15, "{name}: {} {}", spelt.lr, silent.lr);
+        let rest = |config: &PretrainConfig| {
+            let PretrainConfig { batch, weight_decay, decayed, optimizer, schedule, crop, .. } =
+                config.clone();
+            (batch, weight_decay, decayed, optimizer, schedule, crop)
+        };
+        assert_eq!(rest(&spelt), rest(&silent), "{name}");
+        match (spelt.method, silent.method) {
+            // Its widths follow the encoder's.
+            (MethodConfig::Msf(spelt), MethodConfig::Msf(silent)) => {
+                let silent = MsfConfig { hidden: Some(1024), dim: Some(128), ..silent };
+                assert_eq!(spelt, silent);
+            }
+            (spelt, silent) => assert_eq!(spelt, silent, "{name}"),
+        }
     }
 }
 
