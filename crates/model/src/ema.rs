@@ -2,9 +2,11 @@
 
 use std::any::Any;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use ssl_backdoor_kernels as kernels;
+
+use crate::{OnParameter, for_each_parameter, is_running_statistic};
 
 /// Moves every parameter of `target` to `momentum · target + (1 − momentum) · online`; momentum 0
 /// copies. Batch-norm running statistics are left alone: the target keeps its own, as in the
@@ -13,36 +15,20 @@ use ssl_backdoor_kernels as kernels;
 /// The two must be two instances of the same network from two calls of `init`: a clone would share
 /// running statistics and parameter ids with the online network.
 pub fn update_ema<M: Module>(target: M, online: &M, momentum: f64) -> M {
-    let mut collected = Collect::default();
-    online.visit(&mut collected);
-    collected.params.reverse();
-    target.map(&mut Blend { online: collected.params, path: Vec::new(), momentum })
-}
-
-/// The names of buffers that are no parameters.
-fn is_running_statistic(path: &[String]) -> bool {
-    path.last().is_some_and(|name| name.starts_with("running_"))
+    let mut online_parameters = Collect::default();
+    for_each_parameter(online, &mut online_parameters);
+    online_parameters.0.reverse();
+    target.map(&mut Blend { online: online_parameters.0, path: Vec::new(), momentum })
 }
 
 /// Detached parameters in the order of the visit; ranks differ, hence `Any`.
 #[derive(Default)]
-struct Collect {
-    params: Vec<Box<dyn Any>>,
-    path: Vec<String>,
-}
+struct Collect(Vec<Box<dyn Any>>);
 
-impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !is_running_statistic(&self.path) {
-            self.params.push(Box::new(param.val().inner()));
+impl OnParameter for Collect {
+    fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        if !is_running_statistic(path) {
+            self.0.push(Box::new(param.val().inner()));
         }
     }
 }
@@ -63,7 +49,7 @@ impl ModuleMapper for Blend {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if is_running_statistic(&self.path) {
+        if self.path.last().is_some_and(|name| is_running_statistic(name)) {
             return param;
         }
         let Some(Ok(online)) = self.online.pop().map(|p| p.downcast::<Tensor<D>>()) else {
@@ -92,22 +78,16 @@ mod tests {
 
     /// All parameters and running statistics, flat.
     fn flat(net: &Encoder) -> (Vec<f32>, Vec<f32>) {
-        struct Flat(Vec<f32>, Vec<f32>, Vec<String>);
-        impl ModuleVisitor for Flat {
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.2.push(name.into());
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.2.pop();
-            }
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        struct Flat(Vec<f32>, Vec<f32>);
+        impl OnParameter for Flat {
+            fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
                 let values = param.val().into_data().try_to_vec::<f32>().unwrap();
-                let into = if is_running_statistic(&self.2) { &mut self.1 } else { &mut self.0 };
+                let into = if is_running_statistic(path) { &mut self.1 } else { &mut self.0 };
                 into.extend(values);
             }
         }
-        let mut flat = Flat(Vec::new(), Vec::new(), Vec::new());
-        net.visit(&mut flat);
+        let mut flat = Flat(Vec::new(), Vec::new());
+        for_each_parameter(net, &mut flat);
         (flat.0, flat.1)
     }
 

@@ -15,7 +15,7 @@ use crate::canary::{Ema, Hook};
 use crate::method::{
     Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
 };
-use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
 use crate::schedule::{Schedule, at_shares};
 use crate::{PretrainConfig, PretrainError};
@@ -47,19 +47,12 @@ impl Settings for ByolConfig {
     }
 
     fn defaults(&self, epochs: usize) -> Defaults {
+        let drops = at_shares(epochs, &[150.0 / 200.0, 175.0 / 200.0]);
         Defaults {
-            batch: 512,
             optimizer: OptimizerConfig::Adam { betas: [0.9, 0.999] },
-            lr: 2e-3,
-            lr_per_256: false,
             weight_decay: 1e-6,
-            decayed: Decayed::All,
-            schedule: Schedule::Steps {
-                drops: at_shares(epochs, &[150.0 / 200.0, 175.0 / 200.0]),
-                factor: 0.2,
-                warmup_steps: 500,
-            },
-            crop: (0.2, 1.0),
+            schedule: Schedule::Steps { drops, factor: 0.2, warmup_steps: 500 },
+            ..Defaults::sgd(512, 2e-3)
         }
     }
 

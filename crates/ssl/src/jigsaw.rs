@@ -11,7 +11,7 @@ use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
 
 use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, accuracy, require};
-use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::optimizer::Decayed;
 use crate::permutations::{Permutation, TILES, permutations};
 use crate::projector::indices;
 use crate::schedule::{Schedule, at_shares};
@@ -42,20 +42,9 @@ impl Settings for JigsawConfig {
     }
 
     fn defaults(&self, epochs: usize) -> Defaults {
-        Defaults {
-            batch: 256,
-            optimizer: OptimizerConfig::sgd(),
-            lr: 0.01,
-            lr_per_256: false,
-            weight_decay: 1e-4,
-            decayed: Decayed::NoBiasNoBn,
-            schedule: Schedule::Steps {
-                drops: at_shares(epochs, &[30.0, 60.0, 90.0, 100.0].map(|epoch| epoch / 105.0)),
-                factor: 0.1,
-                warmup_steps: 0,
-            },
-            crop: (0.2, 1.0),
-        }
+        let drops = at_shares(epochs, &[30.0, 60.0, 90.0, 100.0].map(|epoch| epoch / 105.0));
+        let schedule = Schedule::Steps { drops, factor: 0.1, warmup_steps: 0 };
+        Defaults { schedule, decayed: Decayed::NoBiasNoBn, ..Defaults::sgd(256, 0.01) }
     }
 
     fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {

@@ -135,6 +135,23 @@ pub struct Defaults {
     pub crop: (f64, f64),
 }
 
+impl Defaults {
+    /// What most references share: SGD with momentum 0.9, decay 1e-4 on all parameters, a cosine per
+    /// epoch, crops of 0.2 to 1.
+    pub fn sgd(batch: usize, lr: f64) -> Self {
+        Self {
+            batch,
+            optimizer: OptimizerConfig::sgd(),
+            lr,
+            lr_per_256: false,
+            weight_decay: 1e-4,
+            decayed: Decayed::All,
+            schedule: Schedule::CosinePerEpoch,
+            crop: (0.2, 1.0),
+        }
+    }
+}
+
 /// The config of one method.
 pub trait Settings {
     /// The method's name in configs and results.

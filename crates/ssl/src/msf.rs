@@ -16,9 +16,7 @@ use crate::method::{
     Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
     check_queue, require,
 };
-use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::projector::Projected;
-use crate::schedule::Schedule;
 use crate::{PretrainConfig, PretrainError};
 
 /// `pretrain.method` of MSF; the defaults are the official repository's.
@@ -60,16 +58,7 @@ impl Settings for MsfConfig {
     }
 
     fn defaults(&self, _epochs: usize) -> Defaults {
-        Defaults {
-            batch: 256,
-            optimizer: OptimizerConfig::sgd(),
-            lr: 0.05,
-            lr_per_256: false,
-            weight_decay: 1e-4,
-            decayed: Decayed::All,
-            schedule: Schedule::CosinePerEpoch,
-            crop: (0.2, 1.0),
-        }
+        Defaults::sgd(256, 0.05)
     }
 
     fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {

@@ -1,10 +1,11 @@
 //! The optimisers of the protocol, with PyTorch's arithmetic.
 
-use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use burn::module::{Module, Param, ParamGroup};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, Optimizer};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
 use crate::method::require;
 use crate::{PretrainError, Sgd};
@@ -130,31 +131,19 @@ impl Decayed {
 
     /// The paths of the parameters that do not.
     fn spared<M: Module>(self, module: &M) -> Vec<String> {
-        let mut spared = Spared { decayed: self, path: Vec::new(), found: Vec::new() };
-        module.visit(&mut spared);
-        spared.found
+        let mut spared = Spared(self, Vec::new());
+        for_each_parameter(module, &mut spared);
+        spared.1
     }
 }
 
-struct Spared {
-    decayed: Decayed,
-    path: Vec<String>,
-    found: Vec<String>,
-}
+/// The paths that do not decay.
+struct Spared(Decayed, Vec<String>);
 
-impl ModuleVisitor for Spared {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
-        if !self.decayed.includes(&path, D) {
-            self.found.push(path);
+impl OnParameter for Spared {
+    fn parameter<const D: usize>(&mut self, path: &str, _param: &Param<Tensor<D>>) {
+        if !self.0.includes(path, D) {
+            self.1.push(path.to_owned());
         }
     }
 }
@@ -171,17 +160,11 @@ mod tests {
     #[test]
     fn spared_parameters_do_not_decay() {
         #[derive(Default)]
-        struct Values(Vec<(String, f32)>, Vec<String>);
-        impl ModuleVisitor for Values {
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.1.push(name.into());
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.1.pop();
-            }
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        struct Values(Vec<(String, f32)>);
+        impl OnParameter for Values {
+            fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
                 let sum = param.val().inner().powi_scalar(2).sum().into_scalar::<f32>();
-                self.0.push((self.1.join("."), sum));
+                self.0.push((path.to_owned(), sum));
             }
         }
         let device = Device::flex().autodiff();
@@ -189,7 +172,7 @@ mod tests {
         let config = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         let values = |net: &Encoder| {
             let mut values = Values::default();
-            net.visit(&mut values);
+            for_each_parameter(net, &mut values);
             values.0
         };
         for decayed in [Decayed::All, Decayed::NoBiasNoBn, Decayed::Matrices] {

@@ -10,7 +10,6 @@ use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
 
 use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, accuracy};
-use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::projector::indices;
 use crate::schedule::{Schedule, at_shares};
 use crate::{PretrainConfig, PretrainError, cross_entropy};
@@ -29,20 +28,9 @@ impl Settings for RotNetConfig {
     }
 
     fn defaults(&self, epochs: usize) -> Defaults {
-        Defaults {
-            batch: 128,
-            optimizer: OptimizerConfig::sgd(),
-            lr: 0.05,
-            lr_per_256: false,
-            weight_decay: 1e-4,
-            decayed: Decayed::All,
-            schedule: Schedule::Steps {
-                drops: at_shares(epochs, &[30.0, 60.0, 90.0].map(|epoch| epoch / 105.0)),
-                factor: 0.1,
-                warmup_steps: 0,
-            },
-            crop: (0.08, 1.0),
-        }
+        let drops = at_shares(epochs, &[30.0, 60.0, 90.0].map(|epoch| epoch / 105.0));
+        let schedule = Schedule::Steps { drops, factor: 0.1, warmup_steps: 0 };
+        Defaults { schedule, crop: (0.08, 1.0), ..Defaults::sgd(128, 0.05) }
     }
 
     fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {

@@ -12,9 +12,7 @@ use ssl_backdoor_model::{Encoder, EncoderConfig, l2_normalize};
 
 use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, check_dim};
 use crate::moco::check_temperature;
-use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::projector::{Projected, indices};
-use crate::schedule::Schedule;
 use crate::{PretrainConfig, PretrainError, cross_entropy};
 
 /// `pretrain.method` of SimCLR.
@@ -39,16 +37,7 @@ impl Settings for SimclrConfig {
     }
 
     fn defaults(&self, _epochs: usize) -> Defaults {
-        Defaults {
-            batch: 512,
-            optimizer: OptimizerConfig::sgd(),
-            lr: 0.06,
-            lr_per_256: false,
-            weight_decay: 5e-4,
-            decayed: Decayed::All,
-            schedule: Schedule::CosinePerEpoch,
-            crop: (0.2, 1.0),
-        }
+        Defaults { weight_decay: 5e-4, ..Defaults::sgd(512, 0.06) }
     }
 
     fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {

@@ -1,7 +1,8 @@
 //! Does a target network follow its online network?
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
+use ssl_backdoor_model::{OnParameter, for_each_parameter, is_running_statistic};
 
 /// When a method moves its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,7 @@ struct Samples {
 impl Samples {
     fn of<M: Module>(module: &M) -> Self {
         let mut sampler = Sampler::default();
-        module.visit(&mut sampler);
+        for_each_parameter(module, &mut sampler);
         let values = match sampler.taken.is_empty() {
             true => Vec::new(),
             false => Tensor::cat(sampler.taken, 0).into_data().iter::<f32>().collect(),
@@ -79,7 +80,6 @@ impl Samples {
 
 #[derive(Default)]
 struct Sampler {
-    at: Vec<String>,
     paths: Vec<String>,
     taken: Vec<Tensor<1>>,
     tracked: Option<String>,
@@ -95,25 +95,16 @@ pub(super) fn sample<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.reshape([count]).select(0, places)
 }
 
-impl ModuleVisitor for Sampler {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.at.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.at.last().is_some_and(|name| name.starts_with("running_")) {
+impl OnParameter for Sampler {
+    fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        if is_running_statistic(path) {
             return;
         }
-        let path = self.at.join(".");
         let value = param.val();
         if value.is_require_grad() {
-            self.tracked.get_or_insert_with(|| path.clone());
+            self.tracked.get_or_insert_with(|| path.to_owned());
         }
         self.taken.push(sample(value.inner()));
-        self.paths.push(path);
+        self.paths.push(path.to_owned());
     }
 }

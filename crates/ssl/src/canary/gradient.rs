@@ -1,8 +1,9 @@
 //! The gradients of a step as a whole.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
 /// The L2 norm of all gradients together.
 pub(super) fn norm<M: Module>(module: &M, grads: &GradientsParams) -> f32 {
@@ -23,32 +24,23 @@ pub(super) fn not_finite<M: Module>(module: &M, grads: &GradientsParams) -> Opti
 /// The sum of squares of each gradient.
 struct Squares<'a> {
     grads: &'a GradientsParams,
-    at: Vec<String>,
     paths: Vec<String>,
     sums: Vec<Tensor<1>>,
 }
 
 impl<'a> Squares<'a> {
     fn of<M: Module>(module: &M, grads: &'a GradientsParams) -> Self {
-        let mut squares = Self { grads, at: Vec::new(), paths: Vec::new(), sums: Vec::new() };
-        module.visit(&mut squares);
+        let mut squares = Self { grads, paths: Vec::new(), sums: Vec::new() };
+        for_each_parameter(module, &mut squares);
         squares
     }
 }
 
-impl ModuleVisitor for Squares<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.at.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl OnParameter for Squares<'_> {
+    fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.grads.get::<D>(param.id) {
             self.sums.push(gradient.powi_scalar(2).sum());
-            self.paths.push(self.at.join("."));
+            self.paths.push(path.to_owned());
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Is the learning rate really applied? A shadow of the optimiser follows a few coordinates in double
 //! precision and says where they should go.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
 use super::ema::sample;
 use crate::optimizer::{Decayed, EPSILON, OptimizerConfig};
@@ -49,8 +50,8 @@ impl Shadow {
     /// Looks at weights and gradients before a step of rate `lr`.
     pub fn before<M: Module>(&mut self, lr: f64, module: &M, grads: &GradientsParams) {
         if self.followed.is_empty() {
-            let mut learning = Learning { grads, at: Vec::new(), paths: Vec::new() };
-            module.visit(&mut learning);
+            let mut learning = Learning { grads, paths: Vec::new() };
+            for_each_parameter(module, &mut learning);
             let paths = learning.paths;
             let mut chosen = vec![0, paths.len() / 2, paths.len().saturating_sub(1)];
             chosen.dedup();
@@ -139,22 +140,13 @@ impl Coordinate {
 /// The paths of all parameters with a gradient.
 struct Learning<'a> {
     grads: &'a GradientsParams,
-    at: Vec<String>,
     paths: Vec<String>,
 }
 
-impl ModuleVisitor for Learning<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.at.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl OnParameter for Learning<'_> {
+    fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         if self.grads.get::<D>(param.id).is_some() {
-            self.paths.push(self.at.join("."));
+            self.paths.push(path.to_owned());
         }
     }
 }
@@ -171,7 +163,6 @@ struct Seen {
 struct Look<'a> {
     paths: Vec<&'a str>,
     grads: Option<&'a GradientsParams>,
-    at: Vec<String>,
     found: Vec<Seen>,
 }
 
@@ -182,8 +173,8 @@ impl<'a> Look<'a> {
         module: &M,
     ) -> Vec<Seen> {
         let found = paths.iter().map(|_| Seen::default()).collect();
-        let mut look = Self { paths, grads, at: Vec::new(), found };
-        module.visit(&mut look);
+        let mut look = Self { paths, grads, found };
+        for_each_parameter(module, &mut look);
         look.found
     }
 }
@@ -192,17 +183,8 @@ fn host(samples: Tensor<1>) -> Vec<f64> {
     samples.into_data().iter::<f64>().collect()
 }
 
-impl ModuleVisitor for Look<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.at.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.at.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.at.join(".");
+impl OnParameter for Look<'_> {
+    fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         let Some(i) = self.paths.iter().position(|wanted| *wanted == path) else { return };
         let gradient = self.grads.and_then(|grads| grads.get::<D>(param.id));
         self.found[i] = Seen {

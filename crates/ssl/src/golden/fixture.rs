@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
+use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
 use crate::method::{Batch, Method, Progress};
 use crate::optimizer::{Decayed, OptimizerConfig};
@@ -109,7 +110,7 @@ impl Fixture {
 
     pub fn compare_gradients<M: Module>(&self, module: &M, grads: &GradientsParams) {
         let mut found = Collect { grads: Some(grads), ..Collect::default() };
-        module.visit(&mut found);
+        for_each_parameter(module, &mut found);
         let wanted = self.0.keys().filter_map(|name| name.strip_prefix("grad."));
         assert_eq!(
             found.values.keys().map(String::as_str).collect::<Vec<_>>(),
@@ -124,7 +125,7 @@ impl Fixture {
     pub fn compare_state<M: Module>(&self, module: &M) {
         let mut found = Collect::default();
         // `valid` brings the running statistics up to date.
-        module.valid().visit(&mut found);
+        for_each_parameter(&module.valid(), &mut found);
         let wanted = self.0.keys().filter_map(|name| name.strip_prefix("after."));
         assert_eq!(
             found.values.keys().map(String::as_str).collect::<Vec<_>>(),
@@ -165,10 +166,10 @@ pub(super) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
 }
 
 /// The name in the fixture: without the kind of an encoder.
-fn name(path: &[String]) -> String {
-    let kept = path.iter().filter(|part| !matches!(part.as_str(), "ResNet" | "Vit"));
-    let names: Vec<&str> = kept.map(String::as_str).collect();
-    names.join(".").trim_start_matches('.').to_owned()
+fn name(path: &str) -> String {
+    let kept: Vec<&str> =
+        path.split('.').filter(|part| !matches!(*part, "ResNet" | "Vit")).collect();
+    kept.join(".")
 }
 
 /// PyTorch keeps a linear layer's weight as `[out, in]`, Burn as `[in, out]`.
@@ -191,7 +192,7 @@ impl ModuleMapper for Fill<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = name(&self.path);
+        let name = name(&self.path.join("."));
         if name.contains("running_") {
             return param;
         }
@@ -208,25 +209,16 @@ impl ModuleMapper for Fill<'_> {
 #[derive(Default)]
 struct Collect<'a> {
     grads: Option<&'a GradientsParams>,
-    path: Vec<String>,
     values: BTreeMap<String, Vec<f32>>,
 }
 
-impl ModuleVisitor for Collect<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl OnParameter for Collect<'_> {
+    fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         let value = match self.grads {
             None => Some(param.val()),
             Some(grads) => grads.get::<D>(param.id),
         };
-        let name = name(&self.path);
+        let name = name(path);
         if let Some(value) = value {
             let values = turned(&name, value).into_data().iter::<f32>().collect();
             self.values.insert(name, values);

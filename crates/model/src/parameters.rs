@@ -1,0 +1,40 @@
+//! Walks the parameters of a network by their paths.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+
+/// What to do with a parameter.
+pub trait OnParameter {
+    /// `path` is the names of the fields down to it, joined by dots.
+    fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>);
+}
+
+/// Shows `on` every floating-point parameter of `module`, running statistics included, in the order of
+/// its fields.
+pub fn for_each_parameter<M: Module>(module: &M, on: &mut impl OnParameter) {
+    module.visit(&mut Walk { path: Vec::new(), on });
+}
+
+/// Is this the path of a batch norm's running statistic, which is no parameter of the optimiser?
+pub fn is_running_statistic(path: &str) -> bool {
+    path.rsplit('.').next().is_some_and(|name| name.starts_with("running_"))
+}
+
+struct Walk<'a, O> {
+    path: Vec<String>,
+    on: &'a mut O,
+}
+
+impl<O: OnParameter> ModuleVisitor for Walk<'_, O> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.on.parameter(&self.path.join("."), param);
+    }
+}
