@@ -134,6 +134,9 @@ mod tests {
     use super::*;
     use burn::tensor::s;
     use ssl_backdoor_model::Stem;
+    use ssl_backdoor_ssl::{Decayed, OptimizerConfig};
+
+    use crate::fixture::Fixture;
 
     fn matrix(values: &[f32], dim: usize) -> Tensor<2> {
         init::matrix(values.to_vec(), dim, &Device::flex())
@@ -152,6 +155,23 @@ mod tests {
         let p = 1.0 / (1.0 + (-2.0f64).exp());
         let expected = p * (p / (1.0 - p)).ln() + (1.0 - p) * ((1.0 - p) / p).ln();
         assert!((f64::from(loss) - expected).abs() < 1e-5, "{loss} {expected}");
+    }
+
+    /// Two steps against PyTorch (`crates/ssl/tests/fixtures/golden/golden.py`).
+    #[test]
+    fn golden_compress() {
+        let (fixture, device) = (Fixture::open("compress"), Device::flex().autodiff());
+        let encoder = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
+        let teacher = encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
+        let teacher = fixture.fill(teacher, "teacher").valid();
+        let config = CompressConfig { momentum: 0.9, ..CompressConfig::default() };
+        let mut method = Compress::new(&config, teacher, &encoder, 24, 1, &device);
+        method.student = fixture.fill(method.student, "student");
+        method.target = fixture.fill(method.target, "student");
+        method.teacher_bank = KeyQueue::of(fixture.tensor("init.teacher_bank.rows", &device));
+        method.student_bank = KeyQueue::of(fixture.tensor("init.student_bank.rows", &device));
+        let settings = (OptimizerConfig::sgd(), 1e-4, Decayed::All, 0.01);
+        fixture.train(method, settings, [0, 1], |step| fixture.batch(step, 1, &device));
     }
 
     #[test]

@@ -7,3 +7,7 @@ mod config;
 
 pub use compress::{Compress, similarity_loss};
 pub use config::{CompressConfig, DefendConfig, distill};
+
+#[cfg(test)]
+#[path = "../../ssl/src/golden/fixture.rs"]
+mod fixture;

@@ -56,5 +56,8 @@ pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor
     log_softmax(logits, 1).gather(1, labels.unsqueeze_dim(1)).mean().neg()
 }
 
+// The fixtures' reader is shared with the tests of another crate.
+#[cfg(test)]
+extern crate self as ssl_backdoor_ssl;
 #[cfg(test)]
 mod golden;

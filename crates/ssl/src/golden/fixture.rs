@@ -1,4 +1,4 @@
-//! A fixture file, and the comparison with it.
+//! A fixture file, and the comparison with it; the crate `compress` uses this file too.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,8 +9,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
-use crate::method::{Batch, Method, Progress};
-use crate::optimizer::{Decayed, OptimizerConfig};
+use ssl_backdoor_ssl::{Batch, Decayed, Method, OptimizerConfig, Progress};
 
 /// Loss, outputs and buffers.
 const CLOSE: f64 = 1e-4;
@@ -20,10 +19,10 @@ const STEPPED: f64 = 1e-3;
 const NOTHING: f32 = 1e-12;
 
 /// Values with their shape, by name.
-pub(super) struct Fixture(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+pub(crate) struct Fixture(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
 
 fn read(name: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ssl/tests/fixtures/golden");
     let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
     let values = |view: safetensors::tensor::TensorView<'_>| {
         let dtype = match view.dtype() {
@@ -39,7 +38,7 @@ fn read(name: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
 
 impl Fixture {
     /// The file of a method over the shared encoder.
-    pub fn open(name: &str) -> Self {
+    pub(crate) fn open(name: &str) -> Self {
         let mut all = BTreeMap::new();
         for (name, value) in read("encoder") {
             all.insert(format!("shared.{}", name.trim_start_matches("init.")), value);
@@ -48,23 +47,23 @@ impl Fixture {
         Self(all)
     }
 
-    pub fn get(&self, name: &str) -> &(Vec<usize>, Vec<f32>) {
+    pub(crate) fn get(&self, name: &str) -> &(Vec<usize>, Vec<f32>) {
         self.0.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"))
     }
 
-    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+    pub(crate) fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         let (shape, values) = self.get(name);
         Tensor::from_data(TensorData::new(values.clone(), shape.clone()), device)
     }
 
     /// Initial weights of a network that the fixture calls `name`.
-    pub fn fill<M: Module>(&self, module: M, name: &str) -> M {
+    pub(crate) fn fill<M: Module>(&self, module: M, name: &str) -> M {
         module.map(&mut Fill { fixture: self, path: vec![name.into()] })
     }
 
     fn initial(&self, path: &str, shape: &[usize]) -> &[f32] {
         let shared = || {
-            let (_, inner) = path.split_once("encoder.")?;
+            let inner = path.split_once("encoder.").or_else(|| path.split_once("student."))?.1;
             self.0.get(&format!("shared.{inner}"))
         };
         let found = self.0.get(&format!("init.{path}")).or_else(shared);
@@ -74,7 +73,7 @@ impl Fixture {
     }
 
     /// The views of a step.
-    pub fn batch(&self, step: usize, views: usize, device: &Device) -> Batch {
+    pub(crate) fn batch(&self, step: usize, views: usize, device: &Device) -> Batch {
         let views: Vec<Tensor<4>> =
             (0..views).map(|view| self.tensor(&format!("view.{step}.{view}"), device)).collect();
         let images = views[0].dims()[0] as u64;
@@ -83,7 +82,7 @@ impl Fixture {
     }
 
     /// Two steps of `method`, compared.
-    pub fn train<M: Method>(
+    pub(crate) fn train<M: Method>(
         &self,
         mut method: M,
         (optimizer, decay, decayed, lr): (OptimizerConfig, f64, Decayed, f64),
@@ -108,7 +107,7 @@ impl Fixture {
         self.compare_state(&method);
     }
 
-    pub fn compare_gradients<M: Module>(&self, module: &M, grads: &GradientsParams) {
+    pub(crate) fn compare_gradients<M: Module>(&self, module: &M, grads: &GradientsParams) {
         let mut found = Collect { grads: Some(grads), ..Collect::default() };
         for_each_parameter(module, &mut found);
         let wanted = self.0.keys().filter_map(|name| name.strip_prefix("grad."));
@@ -122,7 +121,7 @@ impl Fixture {
     }
 
     /// Weights, running statistics, targets and queues after training.
-    pub fn compare_state<M: Module>(&self, module: &M) {
+    pub(crate) fn compare_state<M: Module>(&self, module: &M) {
         let mut found = Collect::default();
         // `valid` brings the running statistics up to date.
         for_each_parameter(&module.valid(), &mut found);
@@ -152,7 +151,7 @@ fn largest(values: &[f32]) -> f64 {
 }
 
 /// max|a − b| ÷ max|b| is at most `tolerance`; where all of b is nothing but rounding, a is small.
-pub(super) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
+pub(crate) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
     assert_eq!(found.len(), wanted.len(), "{what}");
     let off = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs()));
     // Not a number is not near.
