@@ -76,6 +76,9 @@ struct Args {
     /// Keys in the queue (MoCo v2, MSF).
     #[arg(long, default_value_t = 4096)]
     queue: usize,
+    /// What the canaries do in a method: `stop` as in a run, or `off` to see what they cost.
+    #[arg(long, default_value = "stop")]
+    canaries: String,
     /// Plain Burn operations instead of our kernels.
     #[arg(long)]
     plain: bool,
@@ -234,7 +237,9 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
         _ => (String::new(), resnet),
     };
     let config: PretrainConfig = toml::from_str(&format!(
-        "method = {{ kind = \"{kind}\"{settings} }}\nencoder = {encoder}\nepochs = 2\nbatch = {batch}"
+        "method = {{ kind = \"{kind}\"{settings} }}\nencoder = {encoder}\nepochs = 2\nbatch = {batch}\n\
+         canaries = \"{}\"",
+        args.canaries
     ))?;
     let samples = (0..(batch * steps) as u64).map(|id| {
         let mut rng = chance::rng(0, Purpose::Draw, 0, id, 0);
