@@ -24,7 +24,7 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
     let lab = Lab::new();
     assert!(lab.run("run", &[]).status.success());
     let before = lab.bytes("run");
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 20] = [
         ("pretrain.epoch=2", &["epoch", "expected"]),
         ("poison.rate=1.5", &["tiny.toml:12", "poison.rate = 1.5", "0 < rate <= 1"]),
         ("poison.rate=0.001", &["poison.rate = 0.001", "poisons none"]),
@@ -34,6 +34,15 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
         ("poison.place={kind=\"random\", min=0.9, max=0.2}", &["poison.place", "min < max"]),
         ("pretrain.batch=321", &["pretrain.batch = 321", "at most the 320"]),
         ("pretrain.method.queue=65", &["pretrain.method.queue = 65", "multiple"]),
+        ("pretrain.method={kind=\"msf\", queue=256, top_k=300}", &["top_k = 300", "1 to"]),
+        ("pretrain.method={kind=\"jigsaw\", resize=16, tile=6}", &["method.tile = 6", "1 to 5"]),
+        ("pretrain.method={kind=\"mae\"}", &["pretrain.encoder.kind", "vit"]),
+        (
+            "pretrain.encoder={kind=\"vit\", dim=32, depth=1, heads=2, patch=5}",
+            &["pretrain.encoder.patch = 5", "divisors"],
+        ),
+        ("pretrain.optimizer={kind=\"sgd\", momentum=1.0}", &["optimizer.momentum = 1", "below 1"]),
+        ("pretrain.canaries=\"loud\"", &["loud", "stop", "warn", "off"]),
         ("pretrain.crop=[0.0, 1.0]", &["pretrain.crop", "low"]),
         ("data.kind=\"imagenet\"", &["imagenet", "shapes"]),
         ("device=\"tpu\"", &["tpu", "flex"]),

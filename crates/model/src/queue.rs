@@ -40,7 +40,10 @@ impl KeyQueue {
         let [size, _] = self.rows.dims();
         let [batch, _] = keys.dims();
         let at = step * batch % size;
-        let rows = self.rows.clone();
+        // Moved out, not cloned: rows that nobody else holds are overwritten in place.
+        let blank = Tensor::zeros([1, 1], &keys.device());
+        let blank = Param::initialized(ParamId::new(), blank);
+        let rows = std::mem::replace(&mut self.rows, blank);
         self.rows = rows.map(|rows| {
             let rows = rows.slice_assign(s![at..at + batch, ..], keys.detach());
             rows.detach().set_require_grad(false)

@@ -128,7 +128,9 @@ impl PretrainConfig {
         self.encoder.check()?;
         self.method.settings().check(self)?;
         let views = self.method.settings().views(self, size);
-        Ok(self.encoder.check_size(views.size())?)
+        // Jigsaw trains on tiles; every method is probed on whole images.
+        self.encoder.check_size(views.size())?;
+        Ok(self.encoder.check_size(size)?)
     }
 
     /// Are views of `size` pixels blurred, where the method blurs at all?

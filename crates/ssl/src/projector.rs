@@ -33,7 +33,8 @@ impl Projected {
     }
 
     /// Embeddings `[batch, dim]`; in the encoder each of `groups` equal parts of the batch has its own
-    /// batch-norm statistics.
+    /// batch-norm statistics. All of them move the running ones, one after the other; the reference
+    /// keeps those of its first GPU.
     pub fn forward(&self, images: Tensor<4>, groups: usize) -> Tensor<2> {
         let parts = images.chunk(groups, 0).into_iter().map(|part| self.encoder.forward(part));
         self.head.forward(Tensor::cat(parts.collect(), 0))

@@ -118,14 +118,15 @@ pub fn train<M: Method>(
         let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
         let before = |method: M| method.before_step(&progress);
         method = canaries.follow(Hook::BeforeStep, method, &progress, before)?;
-        let out = method.forward(views, &progress);
+        let mut out = method.forward(views, &progress);
         let loss: f32 = out.loss.clone().into_scalar();
         if !loss.is_finite() {
             bar.abandon();
             let epoch = progress.epoch;
             return Err(PretrainError::Loss { loss, step, epoch, lr: lr[step] });
         }
-        canaries.step(&out, &progress)?;
+        // Taken, not borrowed: while another holds the queue's rows, new ones cannot be written in place.
+        canaries.negatives(&out.keys, out.negatives.take(), &progress)?;
         let grads = GradientsParams::from_grads(out.loss.backward(), &method);
         let norm = canaries.gradients(&method, &grads, &progress)?;
         let update = |method, grads| optimizer.step(lr[step], method, grads);

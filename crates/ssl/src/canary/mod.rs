@@ -28,7 +28,7 @@ pub(crate) use spread::Spread;
 pub(crate) use update::Shadow;
 
 use crate::PretrainError;
-use crate::method::{Method, Progress, Step};
+use crate::method::{Method, Progress};
 
 /// What a breach does; `pretrain.canaries`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,17 +110,20 @@ impl Canaries {
         Ok(method)
     }
 
-    /// Looks at what a forward pass gave.
-    pub fn step(&mut self, step: &Step, progress: &Progress) -> Result<(), PretrainError> {
-        let (Some(keys), Some(negatives)) = (step.keys.first(), &step.negatives) else {
-            return Ok(());
-        };
+    /// Looks for the batch's own `keys` among the rows they are told from.
+    pub fn negatives(
+        &mut self,
+        keys: &[Tensor<2>],
+        negatives: Option<Tensor<2>>,
+        progress: &Progress,
+    ) -> Result<(), PretrainError> {
+        let (Some(keys), Some(negatives)) = (keys.first(), negatives) else { return Ok(()) };
         if !self.looks(progress) {
             return Ok(());
         }
         // One key tells: a polluted queue holds them all.
         let own = keys.clone().slice(s![0..1, ..]);
-        let apart = (negatives.clone() - own).abs().max_dim(1).min().into_scalar::<f32>();
+        let apart = (negatives - own).abs().max_dim(1).min().into_scalar::<f32>();
         if apart == 0.0 {
             let diagnosis = "a key of this batch is among its negatives: the loss must use the queue \
                              before the batch's keys enter";

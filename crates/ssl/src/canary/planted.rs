@@ -11,7 +11,7 @@ use ssl_backdoor_data::{DataConfig, Shapes};
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, Stem, update_ema};
 
 use super::*;
-use crate::method::Batch;
+use crate::method::{Batch, Step};
 use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::train::{Recipe, Training, train};
 use crate::{Moco, MocoConfig, Schedule};
