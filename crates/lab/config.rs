@@ -11,7 +11,7 @@ use ssl_backdoor_trigger::PoisonConfig;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use crate::device;
+use crate::{device, manifest};
 
 /// A config that cannot run; the process ends with status 2.
 #[derive(Debug, thiserror::Error)]
@@ -83,10 +83,26 @@ impl Experiment {
             for set in sets {
                 apply_set(&mut table, set)?;
             }
-            Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?
+            return Self::of_table(path, table);
         };
         experiment.check().map_err(|message| ConfigError::at(path, message))?;
         Ok(experiment)
+    }
+
+    /// Checks a table that was read from `path` and changed since.
+    pub(crate) fn of_table(path: &Path, table: Table) -> Result<Self, ConfigError> {
+        let experiment: Self = Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
+        experiment.check().map_err(|message| ConfigError::at(path, message))?;
+        Ok(experiment)
+    }
+
+    /// Hash of the resolved config but for `workers`, which change no figure.
+    ///
+    /// # Errors
+    /// As [`to_toml`](Self::to_toml).
+    pub(crate) fn hash(&self) -> Result<String, ConfigError> {
+        let text = Self { workers: 1, ..self.clone() }.to_toml()?;
+        Ok(manifest::hash(text.as_bytes()))
     }
 
     /// Reads only what `poison` and `verify` need of a config: name, seed, `[data]` and `[poison]`.
@@ -192,12 +208,12 @@ fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> 
     Ok(())
 }
 
-fn read_text(path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path)
         .map_err(|e| ConfigError(format!("cannot read {}: {e}", path.display())))
 }
 
-fn toml_error(path: &Path, error: &toml::de::Error) -> ConfigError {
+pub(crate) fn toml_error(path: &Path, error: &toml::de::Error) -> ConfigError {
     ConfigError(format!("{}: {}", path.display(), error.to_string().trim_end()))
 }
 
@@ -205,7 +221,7 @@ fn toml_error(path: &Path, error: &toml::de::Error) -> ConfigError {
 const MAX_EXTENDS: usize = 8;
 
 /// The table of `path` over the one it extends (`extends` is relative to the file).
-fn read_table(path: &Path, depth: usize) -> Result<Table, ConfigError> {
+pub(crate) fn read_table(path: &Path, depth: usize) -> Result<Table, ConfigError> {
     let mut table: Table = toml::from_str(&read_text(path)?).map_err(|e| toml_error(path, &e))?;
     let Some(base) = table.remove("extends") else { return Ok(table) };
     let Some(base) = base.as_str() else {
@@ -246,14 +262,22 @@ fn apply_set(table: &mut Table, set: &str) -> Result<(), ConfigError> {
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| Value::String(value.into()));
-    let mut keys: Vec<&str> = path.split('.').collect();
-    let last = keys.pop().filter(|key| !key.is_empty()).ok_or_else(wrong)?;
+    if path.is_empty() || path.ends_with('.') {
+        return Err(wrong());
+    }
+    assign(table, path, value)
+}
+
+/// Sets the dotted `path` to `value`.
+pub(crate) fn assign(table: &mut Table, path: &str, value: Value) -> Result<(), ConfigError> {
+    let (keys, last) = path.rsplit_once('.').unwrap_or(("", path));
+    let keys = keys.split('.').filter(|key| !key.is_empty());
     let mut at = table;
     for key in keys {
         let next = at.entry(key.to_owned()).or_insert_with(|| Value::Table(Table::new()));
         at = next
             .as_table_mut()
-            .ok_or_else(|| ConfigError(format!("--set {set}: {key} is a value, not a table")))?;
+            .ok_or_else(|| ConfigError(format!("{path}: {key} is a value, not a table")))?;
     }
     at.insert(last.into(), value);
     Ok(())

@@ -8,11 +8,13 @@ pub mod device;
 mod export;
 mod manifest;
 mod progress;
+mod published;
 mod reference_config;
 mod report;
 mod run_folder;
 mod scores;
 mod stages;
+mod sweep;
 
 pub use config::{ConfigError, Experiment};
 pub use export::{PoisonOptions, print_clean_list, print_verified, run_export};
@@ -20,3 +22,4 @@ pub use reference_config::parse_reference_config;
 pub use run_folder::RunFolder;
 pub use scores::RunScores;
 pub use stages::{Stage, run};
+pub use sweep::{SweepOptions, sweep};

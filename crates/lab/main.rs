@@ -38,9 +38,31 @@ enum Command {
         /// Override a key of the config, for example pretrain.epochs=2; may be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         sets: Vec<String>,
+        /// Take the clean twin from this run folder, of the same settings, instead of training one.
+        #[arg(long, value_name = "DIR")]
+        twin: Option<PathBuf>,
         /// Stop after this stage.
         #[arg(long, value_enum, default_value = "report")]
         until: Stage,
+    },
+    /// Run a grid of experiments, or go on where it stopped.
+    ///
+    /// FILE names a base config and axes; every combination of their points is a run in its own folder and
+    /// process. Runs that share images, method and seed share a clean twin, which is trained once. A run that
+    /// fails is reported, the others go on.
+    #[command(
+        after_help = "Examples:\n  ssl-backdoor sweep configs/fashion-mnist/table.toml --dry-run\n  \
+        ssl-backdoor sweep configs/fashion-mnist/table.toml --jobs 2"
+    )]
+    Sweep {
+        /// The sweep, a TOML file.
+        file: PathBuf,
+        /// Runs at the same time, each with its share of the cores.
+        #[arg(long, default_value = "1")]
+        jobs: usize,
+        /// Check every config, say what would be trained, and how long it would take.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
     ///
@@ -91,18 +113,24 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let (config, out, sets, until) = match cli.command {
-        Command::Run { config, out, sets, until } => (config, out, sets, until),
+    let (config, out, sets, twin, until) = match cli.command {
+        Command::Run { config, out, sets, twin, until } => (config, out, sets, twin, until),
         Command::Poison { clean: Some(dir), .. } => return ssl_backdoor::print_clean_list(&dir),
         Command::Poison { config, out, sets, lossless, clean: None } => {
             let config = config.unwrap_or_default();
             let options = ssl_backdoor::PoisonOptions { out, sets, lossless };
             return ssl_backdoor::run_export(&config, options);
         }
+        Command::Sweep { file, jobs, dry_run } => {
+            kernels::keep_freed_memory();
+            return kernels::on_pool(|| {
+                ssl_backdoor::sweep(&file, &ssl_backdoor::SweepOptions { jobs, dry_run })
+            });
+        }
         Command::Verify { dir } => return ssl_backdoor::print_verified(&dir),
     };
     let experiment = Experiment::read(&config, &sets)?;
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(&experiment.name));
     kernels::keep_freed_memory();
-    kernels::on_pool(|| ssl_backdoor::run(&config, experiment, &out, until))
+    kernels::on_pool(|| ssl_backdoor::run(&config, experiment, &out, twin.as_deref(), until))
 }

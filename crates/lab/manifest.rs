@@ -30,6 +30,37 @@ pub(crate) struct Manifest {
     pub stages: BTreeMap<String, Done>,
 }
 
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// It is absent or broken.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is broken", path.display()))
+    }
+}
+
+impl Manifest {
+    /// Hash of what the figures of a run rest on: versions, device, seed, and inputs and artefacts of every
+    /// stage up to the features. The same run has the same hash wherever and however long it ran.
+    ///
+    /// # Errors
+    /// Never in practice: the stages are maps of strings.
+    pub(crate) fn figures_hash(&self) -> Result<String> {
+        let before = |stage: &str| !matches!(stage, "probe" | "report" | "feature maps");
+        let stages: Vec<_> = self
+            .stages
+            .iter()
+            .filter(|(stage, _)| before(stage))
+            .map(|(stage, done)| (stage, &done.inputs, &done.artefacts))
+            .collect();
+        let all = (&self.version, &self.burn, &self.device, self.seed, stages);
+        Ok(hash(serde_json::to_string(&all).context("cannot hash the manifest")?.as_bytes()))
+    }
+}
+
 /// BLAKE3 of `bytes`, in hexadecimal.
 pub(crate) fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()

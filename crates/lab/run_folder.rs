@@ -72,16 +72,24 @@ impl RunFolder {
     /// # Errors
     /// It cannot be written; an older file of that name is untouched then.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.join(name);
-        let scratch = self.join(&format!("{name}.tmp"));
-        let written = File::create(&scratch).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-        written
-            .and_then(|()| fs::rename(&scratch, &path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        write_whole(&self.join(name), bytes)
     }
+}
+
+/// Writes a file under a temporary name beside it, flushes it to disk and renames it.
+///
+/// # Errors
+/// It cannot be written; an older file of that name is untouched then.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut scratch = path.as_os_str().to_owned();
+    scratch.push(".tmp");
+    let written = File::create(&scratch).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written
+        .and_then(|()| fs::rename(&scratch, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

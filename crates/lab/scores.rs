@@ -1,7 +1,9 @@
 //! `scores.json`: the contract that other tools read.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::Eval;
 use ssl_backdoor_probe::{Paired, Scores};
@@ -16,15 +18,25 @@ pub(crate) const UNTRAINED: &str = "untrained";
 /// Key of the images with the trigger.
 pub(crate) const PATCHED: &str = "patched";
 
-/// All figures of a run.
+/// Scores by images: `clean` and `patched`.
+pub(crate) type BySet = BTreeMap<String, Scores>;
+
+/// All figures of a run. Those at the top level are the headline's: the first entry of `probes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RunScores {
     /// Name of the run.
     pub name: String,
     /// The method.
     pub method: String,
+    /// The data set.
+    pub data: String,
     /// The target class.
     pub target: Option<u32>,
+    /// Its name.
+    pub target_name: Option<String>,
+    /// The trigger in a word.
+    pub trigger: String,
     /// Number of classes.
     pub classes: u32,
     /// Seed of the run.
@@ -33,13 +45,59 @@ pub struct RunScores {
     pub eval: Eval,
     /// Number of evaluation images.
     pub images: usize,
+    /// Optimisation steps of the pretraining.
+    pub steps: usize,
+    /// Training images.
+    pub train_images: usize,
     /// Share of each class that carried labels (for an explicit list: of all training images).
     pub labels: f64,
     /// How much was poisoned.
     pub poison: Rates,
-    /// Scores by model (`untrained`, `clean`, `backdoored`) and images (`clean`, `patched`).
-    pub models: BTreeMap<String, BTreeMap<String, Scores>>,
+    /// What the clean twin should reach on clean images, and whether it does.
+    pub expected: Option<Expected>,
+    /// Scores by model (`untrained`, `clean`, `backdoored`, students and controls) and images (`clean`, `patched`).
+    pub models: BTreeMap<String, BySet>,
     /// The backdoored model against its clean twin on the same patched images.
+    pub net_asr: Option<f64>,
+    /// Its 95 % interval (Newcombe, paired).
+    pub net_asr_ci: Option<[f64; 2]>,
+    /// Accuracy of the twin minus that of the backdoored model on patched images.
+    pub patched_drop: f64,
+    /// Its interval.
+    pub patched_drop_ci: [f64; 2],
+    /// McNemar's exact p-value of `net_asr`, or without a target of `patched_drop`.
+    pub mcnemar_p: f64,
+    /// Every reading of the same features: other shares of labels, other seeds of the probe, neighbours.
+    pub probes: Vec<Reading>,
+    /// BLAKE3 of the resolved config.
+    pub config_hash: String,
+    /// BLAKE3 of the inputs and artefacts of the stages before the scores, as `manifest.json` lists them.
+    pub manifest_hash: String,
+}
+
+/// What a victim that is worth attacking reaches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Least accuracy of the clean twin on clean images, in percent.
+    pub low: f64,
+    /// Where that comes from.
+    pub source: String,
+    /// The clean twin stays below: no figure of the run says much about the method.
+    pub under_trained: bool,
+}
+
+/// One reading of the features of all models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// `linear`, or `knn-20`, or `knn-20-weighted`; with the stage of the encoder where it is not the output.
+    pub probe: String,
+    /// Share of labels.
+    pub labels: f64,
+    /// Seed of its weights and order; none where there are none.
+    pub seed: Option<u64>,
+    /// Scores by model and images.
+    pub models: BTreeMap<String, BySet>,
+    /// Backdoored against clean.
     #[serde(flatten)]
     pub net: Paired,
 }
@@ -48,5 +106,20 @@ impl RunScores {
     /// Scores of `model` on `images`.
     pub fn get(&self, model: &str, images: &str) -> Option<&Scores> {
         self.models.get(model)?.get(images)
+    }
+
+    /// Whether the victim is under-trained.
+    pub fn under_trained(&self) -> bool {
+        self.expected.as_ref().is_some_and(|expected| expected.under_trained)
+    }
+
+    /// Reads a `scores.json`.
+    ///
+    /// # Errors
+    /// It is absent or broken.
+    pub fn read(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let text = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        serde_json::from_slice(&text).with_context(|| format!("{shown} is broken"))
     }
 }

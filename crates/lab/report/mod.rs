@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use askama::Template;
 use serde_json::Value;
 use ssl_backdoor_data::{Eval, SampleSet};
-use ssl_backdoor_probe::{Paired, Scores};
+use ssl_backdoor_probe::Scores;
 use ssl_backdoor_trigger::PoisonPlan;
 
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
@@ -165,15 +165,17 @@ pub(crate) fn table(scores: &RunScores) -> String {
 
 /// The net ASR in a sentence.
 pub(crate) fn net(scores: &RunScores) -> String {
-    let (what, points, [low, high]) = match scores.net.net_asr.zip(scores.net.net_asr_ci) {
+    let (what, points, [low, high]) = match scores.net_asr.zip(scores.net_asr_ci) {
         Some((net, interval)) => ("Net ASR (backdoored minus clean twin", net, interval),
         None => {
-            let Paired { patched_drop, patched_drop_ci, .. } = scores.net;
+            let RunScores { patched_drop, patched_drop_ci, .. } = *scores;
             ("Drop of the accuracy (clean twin minus backdoored", patched_drop, patched_drop_ci)
         }
     };
+    let p = scores.mcnemar_p;
+    let p = if p < 0.001 { "p < 0.001".into() } else { format!("p = {p:.3}") };
     format!(
-        "{what}, same patched images): {points:.1} points, 95 % interval [{low:.1}, {high:.1}]."
+        "{what}, same patched images): {points:.1} points, 95 % interval [{low:.1}, {high:.1}] (McNemar: {p})."
     )
 }
 

@@ -13,8 +13,13 @@ use super::Lab;
 use super::pretrain::{encoder_file, save};
 use crate::scores::BACKDOORED;
 
+/// The models that the defence adds, as configured.
+pub(super) fn models(lab: &Lab) -> Vec<String> {
+    students(lab).into_iter().map(|(student, _)| student).collect()
+}
+
 /// The clean shares of the config with the names of their students, largest first as configured.
-pub(super) fn students(lab: &Lab) -> Vec<(String, f64)> {
+fn students(lab: &Lab) -> Vec<(String, f64)> {
     match &lab.experiment.defend {
         None => Vec::new(),
         Some(DefendConfig::Compress(config)) => {

@@ -2,13 +2,15 @@
 //! are unchanged is skipped, so running again resumes.
 
 mod defend;
+mod features;
+mod floor;
 mod poison;
 mod pretrain;
 mod probe;
 mod report;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +24,7 @@ use ssl_backdoor_trigger::{Attack, TriggerError};
 
 use crate::config::{ConfigError, Experiment};
 use crate::manifest::{self, Done, Manifest};
+use crate::scores::CLEAN;
 use crate::{RunFolder, device, progress};
 
 const MANIFEST: &str = "manifest.json";
@@ -33,7 +36,9 @@ const BURN: &str = "0.22.1";
 pub enum Stage {
     /// Choose the poisoned images, write the ledger.
     Poison,
-    /// Train the clean twin and the backdoored model.
+    /// Train the clean twin, or check the one of `--twin`.
+    Twin,
+    /// Train the backdoored model.
     Pretrain,
     /// Distil the backdoored model on clean parts, if the config has a defence.
     Defend,
@@ -51,21 +56,39 @@ struct Lab {
     device: Device,
     splits: Splits,
     attack: Attack,
-    /// Ids of the training images that carry labels, and what share that is.
-    labelled: (Vec<u64>, f64),
+    /// Which training images carry labels, for each share of the config: the headline's first.
+    labelled: Vec<Labelled>,
+    /// The run folder that holds the clean twin, where it is not this one.
+    twin: Option<PathBuf>,
 }
 
-/// Runs the experiment of `config` in `out` up to and including `until`.
+/// Training images that carry labels.
+#[derive(Clone, Serialize)]
+struct Labelled {
+    /// What share they are: of each class, or for a list of all images.
+    share: f64,
+    ids: Vec<u64>,
+}
+
+/// Runs the experiment of `config` in `out` up to and including `until`. With `twin`, the clean twin is not
+/// trained but taken from that run folder, which must hold one of the same settings.
 ///
 /// # Errors
 /// A [`ConfigError`] if the experiment cannot run as configured, anything else if it failed on the
 /// way; artefacts of finished stages stay.
-pub fn run(config: &Path, experiment: Experiment, out: &Path, until: Stage) -> Result<()> {
-    let mut lab = Lab::open(config, experiment, out)?;
+pub fn run(
+    config: &Path,
+    experiment: Experiment,
+    out: &Path,
+    twin: Option<&Path>,
+    until: Stage,
+) -> Result<()> {
+    let mut lab = Lab::open(config, experiment, out, twin)?;
     type Run = fn(&mut Lab) -> Result<()>;
-    let stages: [(Stage, Run); 5] = [
+    let stages: [(Stage, Run); 6] = [
         (Stage::Poison, poison::run),
-        (Stage::Pretrain, pretrain::run),
+        (Stage::Twin, pretrain::twin),
+        (Stage::Pretrain, pretrain::backdoored),
         (Stage::Defend, defend::run),
         (Stage::Probe, probe::run),
         (Stage::Report, report::run),
@@ -73,30 +96,36 @@ pub fn run(config: &Path, experiment: Experiment, out: &Path, until: Stage) -> R
     stages.into_iter().filter(|(stage, _)| *stage <= until).try_for_each(|(_, run)| run(&mut lab))
 }
 
-/// The labelled training images of the probe, and what share they are: of each class, or for a list of
-/// all images.
-fn labelled(experiment: &Experiment, splits: &Splits) -> Result<(Vec<u64>, f64)> {
+/// The labelled training images of each share of the config, or of its list.
+fn labelled(experiment: &Experiment, splits: &Splits) -> Result<Vec<Labelled>> {
     let (labels, classes) = (&splits.train.labels, splits.classes.len() as u32);
-    let fraction = match &experiment.probe.labels {
+    let shares = match &experiment.probe.labels {
         Labels::List(list) => {
             let ids = listed_ids(splits, list)?;
             let share = ids.len() as f64 / labels.len().max(1) as f64;
-            return Ok((ids, share));
+            return Ok(vec![Labelled { share, ids }]);
         }
-        // The check of the config left just one.
-        Labels::Shares(shares) => shares.first().copied().unwrap_or_default(),
+        Labels::Shares(shares) => shares,
     };
-    let ids = labelled_ids(labels, classes, fraction, experiment.data.seed());
-    if ids.is_empty() {
-        let of = |class| labels.iter().filter(|(_, c)| *c == class).count();
-        let largest = (0..classes).map(of).max().unwrap_or(0);
-        return Err(ProbeError::NoLabels { fraction, largest }.into());
-    }
-    Ok((ids, fraction))
+    let one = |&share: &f64| {
+        let ids = labelled_ids(labels, classes, share, experiment.data.seed());
+        if ids.is_empty() {
+            let of = |class| labels.iter().filter(|(_, c)| *c == class).count();
+            let largest = (0..classes).map(of).max().unwrap_or(0);
+            return Err(ProbeError::NoLabels { fraction: share, largest }.into());
+        }
+        Ok(Labelled { share, ids })
+    };
+    shares.iter().map(one).collect()
 }
 
 impl Lab {
-    fn open(config: &Path, experiment: Experiment, out: &Path) -> Result<Self> {
+    fn open(
+        config: &Path,
+        experiment: Experiment,
+        out: &Path,
+        twin: Option<&Path>,
+    ) -> Result<Self> {
         let device = device::open(&experiment.device).map_err(|e| ConfigError::at(config, e))?;
         let splits = experiment.data.load(&progress::watch())?;
         for skipped in &splits.skipped {
@@ -110,9 +139,8 @@ impl Lab {
             .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
-        let old = std::fs::read(folder.join(MANIFEST)).unwrap_or_default();
         // An absent or broken manifest only means that nothing is skipped.
-        let stages = serde_json::from_slice::<Manifest>(&old).map(|m| m.stages).unwrap_or_default();
+        let stages = Manifest::read(&folder.join(MANIFEST)).map(|m| m.stages).unwrap_or_default();
         let manifest = Manifest {
             name: experiment.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -122,7 +150,17 @@ impl Lab {
             workers: experiment.workers,
             stages,
         };
-        Ok(Self { experiment, folder, manifest, device, splits, attack, labelled })
+        let twin = twin.map(Path::to_path_buf);
+        Ok(Self { experiment, folder, manifest, device, splits, attack, labelled, twin })
+    }
+
+    /// Where the file `name` of the run lies: the twin's encoder and log may be another run's.
+    fn path(&self, name: &str) -> PathBuf {
+        let twins = [pretrain::encoder_file(CLEAN), pretrain::metrics_file(CLEAN)];
+        match &self.twin {
+            Some(twin) if twins.iter().any(|file| file == name) => twin.join(name),
+            _ => self.folder.join(name),
+        }
     }
 
     /// The images of `split`, prepared, with the trigger on every one.
@@ -170,13 +208,12 @@ impl Lab {
     }
 
     fn hashes(&self, artefacts: &[&str]) -> Result<BTreeMap<String, String>> {
-        let hash =
-            |name: &&str| Ok((name.to_string(), manifest::hash_file(&self.folder.join(name))?));
+        let hash = |name: &&str| Ok((name.to_string(), manifest::hash_file(&self.path(name))?));
         artefacts.iter().map(hash).collect()
     }
 
     /// Hash of an artefact of an earlier stage.
     fn artefact(&self, name: &str) -> Result<String> {
-        manifest::hash_file(&self.folder.join(name))
+        manifest::hash_file(&self.path(name))
     }
 }

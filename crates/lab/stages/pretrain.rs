@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::{MEAN, STD};
@@ -12,7 +12,9 @@ use ssl_backdoor_model::{Encoder, Preprocessing, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
 use ssl_backdoor_ssl::{Training, pretrain};
 
-use super::{Lab, poison};
+use super::{Lab, MANIFEST, poison};
+use crate::Experiment;
+use crate::manifest::Manifest;
 use crate::scores::{BACKDOORED, CLEAN};
 
 /// The encoder file of `model`, relative to the run folder.
@@ -25,26 +27,53 @@ pub(crate) fn metrics_file(model: &str) -> String {
     format!("{model}/metrics.jsonl")
 }
 
-pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let sets = [(CLEAN, lab.splits.pretrain_set().clone()), (BACKDOORED, lab.poisoned_train())];
-    for (model, set) in sets {
-        let experiment = &lab.experiment;
-        let ledger = lab.artefact(poison::LEDGER)?;
-        let inputs = lab.inputs(&(
-            model,
-            &experiment.data,
-            &experiment.poison,
-            &experiment.pretrain,
-            &experiment.probe,
-            experiment.seed,
-            ledger,
-        ))?;
-        let (encoder, metrics) = (encoder_file(model), metrics_file(model));
-        lab.stage(&format!("pretrain {model}"), inputs, &[&encoder, &metrics], |lab, identity| {
-            train(lab, model, set, identity)
-        })?;
+const TWIN: &str = "pretrain clean";
+
+/// What decides a training beside its images: all but the probe, unless the probe draws a curve on the way.
+fn settings(lab: &Lab, model: &str) -> Result<String> {
+    let Experiment { data, poison, pretrain, probe, seed, .. } = &lab.experiment;
+    let curve = (probe.curve_every > 0).then_some((probe, poison));
+    Ok(serde_json::to_string(&(model, data, pretrain, seed, curve))?)
+}
+
+/// Trains the clean twin, or checks that the one of another run folder is the one wanted.
+pub(super) fn twin(lab: &mut Lab) -> Result<()> {
+    let inputs = lab.inputs(&settings(lab, CLEAN)?)?;
+    let (encoder, metrics) = (encoder_file(CLEAN), metrics_file(CLEAN));
+    let Some(folder) = &lab.twin else {
+        let set = lab.splits.pretrain_set().clone();
+        return lab.stage(TWIN, inputs, &[&encoder, &metrics], |lab, identity| {
+            train(lab, CLEAN, set, identity)
+        });
+    };
+    let shown = folder.display();
+    let manifest = Manifest::read(&folder.join(MANIFEST))?;
+    let Some(done) = manifest.stages.get(TWIN) else {
+        bail!("{shown} holds no clean twin: its training has not ended");
+    };
+    if done.inputs != inputs {
+        bail!(
+            "the clean twin in {shown} was trained with other settings: data, pretrain, seed, device and \
+             version must be this run's, and probe.curve_every 0"
+        );
     }
+    if lab.hashes(&[&encoder, &metrics])? != done.artefacts {
+        bail!("the clean twin in {shown} was changed after its training");
+    }
+    eprintln!("{TWIN}: taken from {shown}");
+    lab.manifest.stages.insert(TWIN.into(), done.clone());
     Ok(())
+}
+
+/// Trains the backdoored model.
+pub(super) fn backdoored(lab: &mut Lab) -> Result<()> {
+    let ledger = lab.artefact(poison::LEDGER)?;
+    let inputs = lab.inputs(&(settings(lab, BACKDOORED)?, ledger))?;
+    let (encoder, metrics) = (encoder_file(BACKDOORED), metrics_file(BACKDOORED));
+    let set = lab.poisoned_train();
+    lab.stage("pretrain backdoored", inputs, &[&encoder, &metrics], |lab, identity| {
+        train(lab, BACKDOORED, set, identity)
+    })
 }
 
 fn train(lab: &Lab, model: &str, set: SampleSet, identity: &str) -> Result<()> {
@@ -91,7 +120,7 @@ struct Curve {
 impl Curve {
     fn new(lab: &Lab) -> Self {
         Self {
-            labelled: labelled(lab),
+            labelled: images(lab, &lab.labelled[0].ids),
             clean: lab.splits.prepared(&lab.splits.dev),
             patched: lab.patched(&lab.splits.dev),
         }
@@ -122,8 +151,7 @@ impl Curve {
     }
 }
 
-/// The labelled subset of the training images: always clean originals.
-pub(super) fn labelled(lab: &Lab) -> SampleSet {
-    let Lab { splits, labelled: (ids, _), .. } = lab;
-    Arc::new(Subset::of_ids(splits.plain.clone(), &splits.train.labels, ids))
+/// The training images `ids`: always clean originals.
+pub(super) fn images(lab: &Lab, ids: &[u64]) -> SampleSet {
+    Arc::new(Subset::of_ids(lab.splits.plain.clone(), &lab.splits.train.labels, ids))
 }

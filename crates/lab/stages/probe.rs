@@ -1,157 +1,232 @@
-//! Stage 4: features of the untrained encoder, the clean twin, the backdoored model and its distilled
-//! students, extracted once; a probe on each; `scores.json`.
+//! Stage 5b: every reading of the features: linear probes for each share of labels and each seed, nearest
+//! neighbours; `scores.json`, and for the headline the confusion matrices.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
-use ssl_backdoor_data::SampleSet;
-use ssl_backdoor_model::load_encoder;
-use ssl_backdoor_probe::{Features, LinearProbe, Paired, ProbeError, Scores, extract};
-use ssl_backdoor_ssl::initial_encoder;
+use serde::Serialize;
+use ssl_backdoor_probe::{
+    Confusion, Features, LinearProbe, Paired, ProbeConfig, ProbeKind, Scores, Vote, knn,
+    reference_csv,
+};
 
-use super::pretrain::{encoder_file, labelled};
-use super::{Lab, poison};
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
+use super::features::{self, Extracted};
+use super::{Lab, Labelled, floor, poison};
+use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
 
 pub(super) const SCORES: &str = "scores.json";
-/// The features of the labelled training images; those of the evaluation images are named as their
-/// scores.
-const LABELLED: &str = "labelled";
 
 fn probe_file(model: &str) -> String {
     format!("{model}/probe.safetensors")
 }
 
-/// The features of `set` by `model`, relative to the run folder.
-fn features_file(model: &str, set: &str) -> String {
-    format!("{model}/features/{set}.safetensors")
-}
-
-/// The features files of `model`.
-fn features_files(model: &str) -> [String; 3] {
-    [LABELLED, CLEAN, PATCHED].map(|set| features_file(model, set))
+/// The confusion matrices of `model`: on clean images, on patched ones, and the reference's file of both.
+fn confusion_files(model: &str) -> [String; 3] {
+    ["confusion_clean.csv", "confusion_patched.csv", "conf_matrix.csv"]
+        .map(|file| format!("{model}/{file}"))
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let mut models = vec![UNTRAINED.to_owned()];
-    models.extend(trained_models(lab));
-    let mut features = Vec::new();
+    let mut models = vec![UNTRAINED.to_owned(), CLEAN.to_owned(), BACKDOORED.to_owned()];
+    models.extend(super::defend::models(lab));
+    floor::stage(lab)?;
+    let mut extracted = Vec::new();
     for model in &models {
-        extract_features(lab, model)?;
-        for file in features_files(model) {
-            features.push(lab.artefact(&file)?);
+        features::stage(lab, model)?;
+        for file in features::files(model) {
+            extracted.push(lab.artefact(&file)?);
         }
     }
     let inputs = lab.inputs(&(
-        &lab.experiment.name,
-        &lab.experiment.probe,
+        &lab.experiment,
         lab.attack.target,
-        lab.experiment.seed,
         lab.artefact(poison::LEDGER)?,
-        features,
+        lab.artefact(floor::FLOOR)?,
+        extracted,
     ))?;
-    let mut artefacts: Vec<String> = models.iter().map(|model| probe_file(model)).collect();
-    artefacts.push(SCORES.into());
+    let linear = lab.experiment.probe.kind == ProbeKind::Linear;
+    let mut artefacts = vec![SCORES.to_owned()];
+    for model in &models {
+        artefacts.extend(confusion_files(model));
+        artefacts.extend(linear.then(|| probe_file(model)));
+    }
     let artefacts: Vec<&str> = artefacts.iter().map(String::as_str).collect();
     lab.stage("probe", inputs, &artefacts, |lab, _| probe(lab, &models))
 }
 
-/// Models with an encoder file, in the order they are probed.
-fn trained_models(lab: &Lab) -> Vec<String> {
-    let students = super::defend::students(lab).into_iter().map(|(student, _)| student);
-    [CLEAN.to_owned(), BACKDOORED.to_owned()].into_iter().chain(students).collect()
+/// What reads the features of every model, and from which labels.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    how: How,
+    labelled: &'a Labelled,
 }
 
-/// The features of one model, in a stage of its own: another probe finds them done.
-fn extract_features(lab: &mut Lab, model: &str) -> Result<()> {
-    let encoder = if model == UNTRAINED {
-        serde_json::to_string(&lab.experiment.pretrain.encoder)?
-    } else {
-        lab.artefact(&encoder_file(model))?
-    };
-    let poison = &lab.experiment.poison;
-    let inputs = lab.inputs(&(
-        model,
-        encoder,
-        &lab.experiment.data,
-        (lab.attack.val.trigger.hash(), &poison.val_place, poison.val_alpha),
-        &lab.labelled,
-        lab.experiment.seed,
-    ))?;
-    let files = features_files(model);
-    let artefacts = files.each_ref().map(String::as_str);
-    lab.stage(&format!("features {model}"), inputs, &artefacts, |lab, _| {
-        let lab = &*lab;
-        let Lab { experiment, splits, device, .. } = lab;
-        let config = &experiment.pretrain;
-        let encoder = if model == UNTRAINED {
-            initial_encoder(config, experiment.seed, device)
-        } else {
-            load_encoder(&config.encoder, &lab.folder.join(&encoder_file(model)), device)?
+#[derive(Clone, Copy)]
+enum How {
+    Linear { seed: u64 },
+    Knn { k: usize, vote: Vote },
+}
+
+impl How {
+    fn name(self, stage: Option<usize>) -> String {
+        let name = match self {
+            Self::Linear { .. } => "linear".to_owned(),
+            Self::Knn { k, vote: Vote::Majority } => format!("knn-{k}"),
+            Self::Knn { k, vote: Vote::Weighted { .. } } => format!("knn-{k}-weighted"),
         };
-        lab.folder.make(&format!("{model}/features"))?;
-        let sets: [SampleSet; 3] =
-            [labelled(lab), splits.prepared(&splits.eval), lab.patched(&splits.eval)];
-        for (file, set) in files.iter().zip(sets) {
-            let features = extract(&encoder, &set, device)?;
-            lab.folder.write(file, &features.to_bytes()?)?;
-        }
-        Ok(())
-    })
+        stage.map_or(name.clone(), |stage| format!("{name}, stage {stage}"))
+    }
 }
 
-/// Scores of one model, and its predictions on the patched images.
-struct Probed {
-    scores: BTreeMap<String, Scores>,
-    truth: Vec<u32>,
-    patched: Vec<u32>,
+/// All readings of the config; the headline's comes first.
+fn readers<'a>(config: &ProbeConfig, labelled: &'a [Labelled], seed: u64) -> Vec<Reader<'a>> {
+    let linear = (0..config.seeds).map(|i| How::Linear { seed: seed.wrapping_add(i) });
+    let knn = config.k.iter().map(|&k| How::Knn { k, vote: config.vote() });
+    let hows: Vec<How> = match config.kind {
+        ProbeKind::Linear => linear.chain(knn).collect(),
+        ProbeKind::Knn => knn.collect(),
+    };
+    let of = |labelled| hows.iter().map(move |&how| Reader { how, labelled });
+    labelled.iter().flat_map(of).collect()
 }
+
+/// The `kind` of a table of the config.
+pub(super) fn kind(table: &impl Serialize) -> Result<String> {
+    let value = serde_json::to_value(table)?;
+    Ok(value["kind"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Predictions of one reader on the clean and on the patched images.
+type Predicted = [Vec<u32>; 2];
 
 fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let Lab { experiment, splits, .. } = lab;
-    let target = lab.attack.target;
-    let mut probed = BTreeMap::new();
+    let readers = readers(&experiment.probe, &lab.labelled, experiment.seed);
+    let mut truth = Vec::new();
+    // Predictions by model, one for each reader.
+    let mut predicted: BTreeMap<&str, Vec<Predicted>> = BTreeMap::new();
     for model in models {
         eprintln!("probe: {model}");
-        let (probe, result) = probe_one(lab, model)?;
-        probe.save(&lab.folder.join(&probe_file(model)))?;
-        probed.insert(model.as_str(), result);
+        let extracted = Extracted::read(lab, model)?;
+        truth.clone_from(&extracted.eval[0].labels);
+        let mut all = Vec::new();
+        for (i, reader) in readers.iter().enumerate() {
+            all.push(read_out(lab, &extracted, reader, (i == 0).then_some(model))?);
+        }
+        write_confusion(lab, model, &truth, &all[0])?;
+        predicted.insert(model, all);
     }
-    let missing = || anyhow!("a model was not probed");
-    let clean = probed.get(CLEAN).ok_or_else(missing)?;
-    let backdoored = probed.get(BACKDOORED).ok_or_else(missing)?;
+    let readings: Vec<Reading> = (0..readers.len())
+        .map(|i| reading(lab, readers[i], &truth, |model| predicted.get(model).map(|p| &p[i])))
+        .collect::<Result<_>>()?;
+    let headline = readings[0].clone();
+    let net = headline.net;
+    let target = lab.attack.target;
+    let clean = headline.models.get(CLEAN).and_then(|sets| sets.get(CLEAN));
+    let train_images = splits.train.labels.len();
+    let config = &experiment.pretrain;
     let scores = RunScores {
         name: experiment.name.clone(),
-        method: experiment.pretrain.method.settings().name().into(),
+        method: config.method.settings().name().into(),
+        data: kind(&experiment.data)?,
         target,
+        target_name: target.and_then(|t| splits.classes.get(t as usize).cloned()),
+        trigger: experiment.poison.trigger.to_string(),
         classes: splits.classes.len() as u32,
         seed: experiment.seed,
         eval: experiment.data.eval(),
-        images: splits.eval.labels.len(),
-        labels: lab.labelled.1,
+        images: truth.len(),
+        steps: train_images / config.batch * config.epochs,
+        train_images,
+        labels: headline.labels,
         poison: lab.attack.plan.rates(),
-        net: Paired::of(&clean.truth, &backdoored.patched, &clean.patched, target),
-        models: probed.into_iter().map(|(model, p)| (model.into(), p.scores)).collect(),
+        expected: floor::expected(lab, clean.map(|scores| scores.acc))?,
+        models: headline.models,
+        net_asr: net.net_asr,
+        net_asr_ci: net.net_asr_ci,
+        patched_drop: net.patched_drop,
+        patched_drop_ci: net.patched_drop_ci,
+        mcnemar_p: net.mcnemar_p,
+        probes: readings,
+        config_hash: experiment.hash()?,
+        manifest_hash: lab.manifest.figures_hash()?,
     };
     let mut text = serde_json::to_string_pretty(&scores)?;
     text.push('\n');
     lab.folder.write(SCORES, text.as_bytes())
 }
 
-fn probe_one(lab: &Lab, model: &str) -> Result<(LinearProbe, Probed), ProbeError> {
-    let Lab { experiment, splits, device, .. } = lab;
-    let read = |set| Features::read(&lab.folder.join(&features_file(model, set)));
-    let labelled = read(LABELLED)?;
-    let classes = splits.classes.len();
-    let probe = LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device);
-    let (clean, patched) = (read(CLEAN)?, read(PATCHED)?);
+/// Predictions of one reader; the probe is kept in the folder of the model `keep`.
+fn read_out(
+    lab: &Lab,
+    extracted: &Extracted,
+    reader: &Reader<'_>,
+    keep: Option<&String>,
+) -> Result<Predicted> {
+    let classes = lab.splits.classes.len();
+    let labelled = extracted.labelled(reader.labelled);
+    Ok(match reader.how {
+        How::Linear { seed } => {
+            let config = &lab.experiment.probe;
+            let probe = LinearProbe::fit(config, &labelled, classes, seed, &lab.device);
+            if let Some(model) = keep {
+                probe.save(&lab.folder.join(&probe_file(model)))?;
+            }
+            extracted.eval.each_ref().map(|features| probe.predict(features))
+        }
+        How::Knn { k, vote } => {
+            let nearest =
+                |eval: &Features| knn(&labelled, eval, classes, &[k], vote, &lab.device).concat();
+            extracted.eval.each_ref().map(nearest)
+        }
+    })
+}
+
+/// The scores of every model by one reader.
+fn reading<'p>(
+    lab: &Lab,
+    reader: Reader<'_>,
+    truth: &[u32],
+    predicted: impl Fn(&str) -> Option<&'p Predicted>,
+) -> Result<Reading> {
     let target = lab.attack.target;
-    let score = |predicted: &[u32]| Scores::of(&clean.labels, predicted, target);
-    let predicted = probe.predict(&patched);
-    let scores = BTreeMap::from([
-        (CLEAN.into(), score(&probe.predict(&clean))),
-        (PATCHED.into(), score(&predicted)),
-    ]);
-    let probed = Probed { scores, truth: clean.labels, patched: predicted };
-    Ok((probe, probed))
+    let mut models = BTreeMap::new();
+    let all = [UNTRAINED, CLEAN, BACKDOORED].map(String::from);
+    for model in all.into_iter().chain(super::defend::models(lab)) {
+        if let Some(predicted) = predicted(&model) {
+            let scores = |predicted: &[u32]| Scores::of(truth, predicted, target);
+            let sets = [CLEAN, PATCHED].map(String::from).into_iter();
+            let sets: BySet = sets.zip(predicted.each_ref().map(|p| scores(p))).collect();
+            models.insert(model, sets);
+        }
+    }
+    let patched =
+        |model| predicted(model).map(|p| &p[1]).ok_or_else(|| anyhow!("{model} was not probed"));
+    let seed = match reader.how {
+        How::Linear { seed } => Some(seed),
+        How::Knn { .. } => None,
+    };
+    Ok(Reading {
+        probe: reader.how.name(lab.experiment.probe.stage),
+        labels: reader.labelled.share,
+        seed,
+        net: Paired::of(truth, patched(BACKDOORED)?, patched(CLEAN)?, target),
+        models,
+    })
+}
+
+fn write_confusion(lab: &Lab, model: &str, truth: &[u32], predicted: &Predicted) -> Result<()> {
+    let classes = &lab.splits.classes;
+    let [clean, patched] =
+        predicted.each_ref().map(|predicted| Confusion::of(truth, predicted, classes.len()));
+    let name = format!("{}/{model}", lab.experiment.name);
+    let texts = [
+        clean.to_csv(classes),
+        patched.to_csv(classes),
+        reference_csv(&name, &lab.splits.name, classes, &clean, &patched),
+    ];
+    for (file, text) in confusion_files(model).iter().zip(texts) {
+        lab.folder.write(file, text.as_bytes())?;
+    }
+    Ok(())
 }

@@ -20,7 +20,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         lab.artefact(&metrics[1])?,
     ))?;
     lab.stage("report", inputs, &[HTML, MARKDOWN], |lab, _| write(lab, &metrics))?;
-    let scores = read_scores(lab)?;
+    let scores = RunScores::read(&lab.path(probe::SCORES))?;
     println!("{}\n{}", report::table(&scores), report::net(&scores));
     println!("Report: {}", lab.folder.join(HTML).display());
     Ok(())
@@ -30,7 +30,7 @@ fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
     let splits = &lab.splits;
     let config = lab.experiment.to_toml()?;
     let sources = Sources {
-        scores: &read_scores(lab)?,
+        scores: &RunScores::read(&lab.path(probe::SCORES))?,
         config: config.trim_end(),
         classes: &splits.classes,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
@@ -47,14 +47,8 @@ fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
     lab.folder.write(MARKDOWN, markdown.as_bytes())
 }
 
-fn read_scores(lab: &Lab) -> Result<RunScores> {
-    let path = lab.folder.join(probe::SCORES);
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is broken", path.display()))
-}
-
 fn read_lines(lab: &Lab, name: &str) -> Result<Vec<Value>> {
-    let path = lab.folder.join(name);
+    let path = lab.path(name);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let lines = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();

@@ -75,6 +75,16 @@ const VALUES: &str = "features";
 const LABELS: &str = "labels";
 
 impl Features {
+    /// The features in `rows`, in that order.
+    pub fn rows(&self, rows: &[usize]) -> Self {
+        let row = |&row: &usize| &self.values[row * self.dim..(row + 1) * self.dim];
+        Self {
+            values: rows.iter().flat_map(row).copied().collect(),
+            dim: self.dim,
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+        }
+    }
+
     /// The bytes of a features file: safetensors with `features` (`[images, dim]`, F32) and `labels`
     /// (`[images]`, U32).
     ///
@@ -141,6 +151,8 @@ mod tests {
         let bytes = features.to_bytes().unwrap();
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(Features::read(&path).unwrap(), features);
+        let second = features.rows(&[1]);
+        assert_eq!((second.values, second.labels), (vec![1e-9, 3.0, 7.0], vec![9]));
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         let message = Features::read(&path).unwrap_err().to_string();
         assert!(message.contains("clean.safetensors"), "{message}");

@@ -1,4 +1,6 @@
-//! 95 % intervals of proportions.
+//! 95 % intervals of proportions and means, and McNemar's test.
+
+use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 
 /// The 97.5 % point of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -46,6 +48,24 @@ pub fn paired_difference(
     (difference, lower, upper)
 }
 
+/// McNemar's exact test: how likely it is, if both of a pair were equally often positive, that the counts
+/// of pairs with only the `first` and with only the `second` positive lie as far apart as these; two-sided.
+pub fn mcnemar(first: usize, second: usize) -> f64 {
+    let n = (first + second) as u64;
+    // The distribution exists for every n at p = 1/2; without pairs nothing speaks against equality.
+    Binomial::new(0.5, n).map_or(1.0, |d| (2.0 * d.cdf(first.min(second) as u64)).min(1.0))
+}
+
+/// The mean of `values` with Student's 95 % interval: (mean, lower, upper); no interval for fewer than two.
+pub fn student(values: &[f64]) -> Option<(f64, f64, f64)> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?.inverse_cdf(0.975);
+    let half = t * (variance / n).sqrt();
+    (values.len() > 1).then_some((mean, mean - half, mean + half))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +98,28 @@ mod tests {
         near(difference, 0.122, 3);
         near(low, 0.011, 3);
         near(high, 0.226, 3);
+    }
+
+    #[test]
+    fn tests_and_means_equal_scipys() {
+        // scipy 1.17: binomtest(min(b, c), b + c, 0.5).pvalue
+        for (first, second, p) in [
+            (5, 0, 0.0625),
+            (40, 5, 7.878_384e-8),
+            (121, 59, 4.434_449_3e-6),
+            (3, 3, 1.0),
+            (0, 0, 1.0),
+        ] {
+            let got = mcnemar(first, second);
+            assert!((got - p).abs() <= 1e-6 * p, "{first} {second}: {got:e}");
+            assert_eq!(got, mcnemar(second, first));
+        }
+        // scipy.stats.t.interval(0.95, 3, mean, sem) of 2, 4, 4, 7.
+        let (mean, low, high) = student(&[2.0, 4.0, 4.0, 7.0]).unwrap();
+        near(mean, 4.25, 9);
+        near(low, 0.969_609_4, 6);
+        near(high, 7.530_390_6, 6);
+        assert_eq!(student(&[1.0]), None);
     }
 
     #[test]

@@ -10,14 +10,22 @@
 //! assert_eq!((scores.acc, scores.fp), (75.0, Some(1)));
 //! ```
 
+mod config;
+mod confusion;
 mod error;
 mod features;
+#[cfg(test)]
+mod golden;
 mod interval;
+mod knn;
 mod linear;
 mod scores;
 
+pub use config::{Labels, ProbeConfig, ProbeKind, Protocol};
+pub use confusion::{Confusion, reference_csv};
 pub use error::ProbeError;
 pub use features::{Features, extract, extract_by};
-pub use interval::{paired_difference, wilson};
-pub use linear::{Labels, LinearProbe, ProbeConfig, ProbeKind, Protocol};
+pub use interval::{mcnemar, paired_difference, student, wilson};
+pub use knn::{Vote, knn};
+pub use linear::LinearProbe;
 pub use scores::{Paired, Scores};

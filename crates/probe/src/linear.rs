@@ -2,7 +2,7 @@
 //! standardised with the labelled subset's own statistics, then a linear classifier is trained
 //! (protocol 3.2 on features extracted once, without augmentation).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::{Module, Param, ParamId};
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -12,75 +12,10 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::store::{ModuleStore, SafetensorsStore};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{init, l2_normalize};
 
-use crate::{Features, ProbeError};
-
-/// Kinds of probe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProbeKind {
-    /// A linear classifier.
-    #[default]
-    Linear,
-}
-
-/// Rules of a probe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// The same for all methods.
-    #[default]
-    Unified,
-}
-
-/// Which training images carry labels; `probe.labels`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Labels {
-    /// Shares of each class; one value for now, the headline.
-    Shares(Vec<f64>),
-    /// A file list that names them.
-    List(PathBuf),
-}
-
-/// The `[probe]` table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProbeConfig {
-    /// The classifier.
-    #[serde(default)]
-    pub kind: ProbeKind,
-    /// The rules.
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// Which training images carry labels.
-    pub labels: Labels,
-    /// Passes over the labelled images.
-    #[serde(default = "epochs")]
-    pub epochs: usize,
-    /// Images in a step; the last partial batch is kept.
-    #[serde(default = "batch")]
-    pub batch: usize,
-    /// Learning rate, divided by 10 after epochs 15 and 30.
-    #[serde(default = "lr")]
-    pub lr: f64,
-    /// Probe after every so many epochs of pretraining, for the curve; 0 = only at the end.
-    #[serde(default)]
-    pub curve_every: usize,
-}
-
-fn epochs() -> usize {
-    40
-}
-fn batch() -> usize {
-    256
-}
-fn lr() -> f64 {
-    0.01
-}
+use crate::{Features, ProbeConfig, ProbeError};
 
 /// Epochs after which the learning rate falls to a tenth.
 const DROPS: [usize; 2] = [15, 30];
@@ -88,33 +23,6 @@ const MOMENTUM: f64 = 0.9;
 const WEIGHT_DECAY: f32 = 1e-4;
 /// Added to the variance before its root, as in the reference.
 const EPSILON: f32 = 1e-5;
-
-impl ProbeConfig {
-    /// Checks every value.
-    ///
-    /// # Errors
-    /// [`ProbeError::Range`] that names the key.
-    pub fn check(&self) -> Result<(), ProbeError> {
-        let range = |key, value: String, allowed| Err(ProbeError::Range { key, value, allowed });
-        if let Labels::Shares(shares) = &self.labels
-            && !matches!(shares[..], [share] if share > 0.0 && share <= 1.0)
-        {
-            let allowed =
-                "a list of one share of each class, above 0 and at most 1, or a file list";
-            return range("probe.labels", format!("{shares:?}"), allowed);
-        }
-        if !(1..=100_000).contains(&self.epochs) {
-            return range("probe.epochs", self.epochs.to_string(), "1 to 100,000");
-        }
-        if self.batch == 0 {
-            return range("probe.batch", self.batch.to_string(), "1 or more");
-        }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return range("probe.lr", self.lr.to_string(), "above 0");
-        }
-        Ok(())
-    }
-}
 
 /// A trained linear probe.
 #[derive(Module, Debug)]
@@ -135,8 +43,28 @@ impl LinearProbe {
         seed: u64,
         device: &Device,
     ) -> Self {
+        let device = device.clone().without_autodiff().autodiff();
+        let [rows, dim] = [labelled.labels.len(), labelled.dim];
+        let mut rng = chance::rng(seed, Purpose::ProbeInit, 0, 0, 0);
+        let mut linear = LinearConfig::new(dim, classes).init(&device);
+        linear.weight = init::linear_uniform([dim, classes], dim, &mut rng, &device);
+        linear.bias = Some(init::linear_uniform([classes], dim, &mut rng, &device));
+        let all: Vec<u64> = (0..rows as u64).collect();
+        let order = |epoch| chance::ranked(&all, seed, Purpose::ProbeOrder, epoch);
+        Self::fit_from(config, labelled, linear, order, |_, _| ())
+    }
+
+    /// The same from given weights (on an autodiff device) and a given order of the images in each epoch.
+    /// `watch` is told each epoch's mean loss.
+    pub(crate) fn fit_from(
+        config: &ProbeConfig,
+        labelled: &Features,
+        mut linear: Linear,
+        order: impl Fn(u32) -> Vec<u64>,
+        mut watch: impl FnMut(u32, f32),
+    ) -> Self {
+        let device = linear.weight.val().device();
         let plain = device.clone().without_autodiff();
-        let device = plain.clone().autodiff();
         let [rows, dim] = [labelled.labels.len(), labelled.dim];
         let x = l2_normalize(init::matrix(labelled.values.clone(), dim, &plain));
         let mean = x.clone().mean_dim(0);
@@ -148,32 +76,28 @@ impl LinearProbe {
         let labels: Vec<i64> = labelled.labels.iter().map(|&l| l.into()).collect();
         let y = Tensor::<1, Int>::from_data(TensorData::new(labels, [rows]), &device);
 
-        let mut rng = chance::rng(seed, Purpose::ProbeInit, 0, 0, 0);
-        let mut linear = LinearConfig::new(dim, classes).init(&device);
-        linear.weight = init::linear_uniform([dim, classes], dim, &mut rng, &device);
-        linear.bias = Some(init::linear_uniform([classes], dim, &mut rng, &device));
-
         let momentum = MomentumConfig::new().with_momentum(MOMENTUM).with_dampening(0.0);
         let mut optimizer = SgdConfig::new()
             .with_momentum(Some(momentum))
             .with_weight_decay(Some(WeightDecayConfig::new(WEIGHT_DECAY)))
             .init();
         let loss = CrossEntropyLossConfig::new().init(&device);
-        let all: Vec<u64> = (0..rows as u64).collect();
         let mut lr = config.lr;
         for epoch in 0..config.epochs {
             if DROPS.contains(&epoch) {
                 lr /= 10.0;
             }
-            let order = chance::ranked(&all, seed, Purpose::ProbeOrder, epoch as u32);
+            let (order, mut sum) = (order(epoch as u32), 0.0);
             for part in order.chunks(config.batch) {
                 let indices: Vec<i64> = part.iter().map(|&i| i as i64).collect();
                 let indices = Tensor::from_data(TensorData::new(indices, [part.len()]), &device);
                 let logits = linear.forward(x.clone().select(0, indices.clone()));
-                let grads = loss.forward(logits, y.clone().select(0, indices)).backward();
-                let grads = GradientsParams::from_grads(grads, &linear);
+                let loss = loss.forward(logits, y.clone().select(0, indices));
+                let grads = GradientsParams::from_grads(loss.backward(), &linear);
                 linear = optimizer.step(lr, linear, grads);
+                sum += loss.into_scalar::<f32>() * part.len() as f32;
             }
+            watch(epoch as u32, sum / rows as f32);
         }
         let fixed = |t: Tensor<2>| Param::initialized(ParamId::new(), t.reshape([dim]));
         Self { mean: fixed(mean), inverse_std: fixed(inverse_std), linear: linear.valid() }
@@ -221,15 +145,7 @@ mod tests {
     }
 
     fn config() -> ProbeConfig {
-        ProbeConfig {
-            kind: ProbeKind::Linear,
-            protocol: Protocol::Unified,
-            labels: Labels::Shares(vec![0.1]),
-            epochs: 40,
-            batch: 16,
-            lr: 0.01,
-            curve_every: 0,
-        }
+        ProbeConfig { batch: 16, ..ProbeConfig::default() }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{paired_difference, wilson};
+use crate::{mcnemar, paired_difference, wilson};
 
 /// Scores of one model on one set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub struct Paired {
     pub patched_drop: f64,
     /// Its interval.
     pub patched_drop_ci: [f64; 2],
+    /// McNemar's exact p-value of the figure that counts: of `net_asr`, or without a target of `patched_drop`.
+    pub mcnemar_p: f64,
 }
 
 impl Paired {
@@ -69,25 +71,26 @@ impl Paired {
             let others = triples().filter(|(t, _, _)| *t != target);
             difference(others.map(|(_, b, c)| (b == target, c == target)))
         });
-        let (patched_drop, patched_drop_ci) =
+        let (patched_drop, patched_drop_ci, drop_p) =
             difference(triples().map(|(t, b, c)| (c == t, b == t)));
         Self {
-            net_asr: net.map(|(net, _)| net),
-            net_asr_ci: net.map(|(_, interval)| interval),
+            net_asr: net.map(|(net, _, _)| net),
+            net_asr_ci: net.map(|(_, interval, _)| interval),
+            mcnemar_p: net.map_or(drop_p, |(_, _, p)| p),
             patched_drop,
             patched_drop_ci,
         }
     }
 }
 
-/// How much oftener the first of a pair holds than the second.
-fn difference(pairs: impl Iterator<Item = (bool, bool)>) -> (f64, [f64; 2]) {
+/// How much oftener the first of a pair holds than the second, its interval and McNemar's p-value.
+fn difference(pairs: impl Iterator<Item = (bool, bool)>) -> (f64, [f64; 2], f64) {
     // [both, the first alone, the second alone, neither]
     let mut counts = [0usize; 4];
     pairs.for_each(|(first, second)| counts[2 * usize::from(!first) + usize::from(!second)] += 1);
     let [both, first, second, neither] = counts;
     let (difference, low, high) = paired_difference(both, first, second, neither);
-    (100.0 * difference, percent_interval((low, high)))
+    (100.0 * difference, percent_interval((low, high)), mcnemar(first, second))
 }
 
 fn percent(k: usize, n: usize) -> f64 {

@@ -37,7 +37,7 @@ pub use jigsaw::{Jigsaw, JigsawConfig};
 pub use mae::{Mae, MaeConfig};
 pub use method::{Batch, Defaults, Method, MethodConfig, Progress, Settings, Step};
 pub use moco::{Moco, MocoConfig, info_nce};
-pub use msf::{Msf, MsfConfig};
+pub use msf::{Msf, MsfConfig, TargetView};
 pub use optimizer::{Decayed, OptimizerConfig};
 pub use pretrain::{PretrainConfig, initial_encoder, pretrain};
 pub use rotnet::{RotNet, RotNetConfig};

@@ -19,6 +19,17 @@ use crate::method::{
 use crate::projector::Projected;
 use crate::{PretrainConfig, PretrainError};
 
+/// How an image is changed for the target encoder; the query's views are always strong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetView {
+    /// Crop and flip: the repository's `weak/strong`, which its README uses.
+    #[default]
+    Weak,
+    /// As the query's.
+    Strong,
+}
+
 /// `pretrain.method` of MSF; the defaults are the official repository's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,11 +48,21 @@ pub struct MsfConfig {
     pub dim: Option<usize>,
     /// Groups of a batch with batch-norm statistics of their own in the encoder.
     pub bn_groups: usize,
+    /// The target's view.
+    pub target_view: TargetView,
 }
 
 impl Default for MsfConfig {
     fn default() -> Self {
-        Self { queue: 128_000, top_k: 5, momentum: 0.99, hidden: None, dim: None, bn_groups: 1 }
+        Self {
+            queue: 128_000,
+            top_k: 5,
+            momentum: 0.99,
+            hidden: None,
+            dim: None,
+            bn_groups: 1,
+            target_view: TargetView::Weak,
+        }
     }
 }
 
@@ -74,7 +95,11 @@ impl Settings for MsfConfig {
     }
 
     fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
-        Arc::new(ChainViews::msf(size, pretrain.crop, pretrain.blurs(size)))
+        let blur = pretrain.blurs(size);
+        Arc::new(match self.target_view {
+            TargetView::Weak => ChainViews::msf(size, pretrain.crop, blur),
+            TargetView::Strong => ChainViews::moco(size, pretrain.crop, blur),
+        })
     }
 }
 

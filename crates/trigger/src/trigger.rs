@@ -61,6 +61,21 @@ pub enum TriggerConfig {
     },
 }
 
+/// In a few words, as tables show it.
+impl std::fmt::Display for TriggerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Htba { id, width } => write!(f, "HTBA {id}, {width} px"),
+            Self::Seeded { seed, width } => write!(f, "seed {seed}, {width} px"),
+            Self::Image { path, width } => write!(f, "{}, {width} px", path.display()),
+            Self::Solid { color: [r, g, b], width } => {
+                write!(f, "#{r:02x}{g:02x}{b:02x}, {width} px")
+            }
+            Self::Text { text, size, .. } => write!(f, "“{text}”, {size} px"),
+        }
+    }
+}
+
 fn half() -> f32 {
     0.5
 }

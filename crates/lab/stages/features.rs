@@ -1,0 +1,113 @@
+//! Stage 5a: the features of each model, extracted once and kept: every probe, seed and share of labels reads
+//! them from there.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use ssl_backdoor_data::SampleSet;
+use ssl_backdoor_model::{Encoder, load_encoder};
+use ssl_backdoor_probe::{Features, ProbeError, extract, extract_by};
+use ssl_backdoor_ssl::initial_encoder;
+
+use super::pretrain::{encoder_file, images};
+use super::{Lab, Labelled};
+use crate::scores::{CLEAN, PATCHED, UNTRAINED};
+
+/// The features of the labelled training images; those of the evaluation images are named as their
+/// scores.
+const LABELLED: &str = "labelled";
+
+/// The features of `set` by `model`, relative to the run folder.
+fn features_file(model: &str, set: &str) -> String {
+    format!("{model}/features/{set}.safetensors")
+}
+
+/// The features files of `model`.
+pub(super) fn files(model: &str) -> [String; 3] {
+    [LABELLED, CLEAN, PATCHED].map(|set| features_file(model, set))
+}
+
+/// The largest of the labelled subsets; by shares they are nested.
+fn largest(lab: &Lab) -> &Labelled {
+    let by_size = lab.labelled.iter().max_by_key(|labelled| labelled.ids.len());
+    by_size.unwrap_or(&lab.labelled[0])
+}
+
+/// Extracts the features of one model, in a stage of its own.
+pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
+    let network = if model == UNTRAINED {
+        serde_json::to_string(&lab.experiment.pretrain.encoder)?
+    } else {
+        lab.artefact(&encoder_file(model))?
+    };
+    let poison = &lab.experiment.poison;
+    let inputs = lab.inputs(&(
+        model,
+        network,
+        &lab.experiment.data,
+        (lab.attack.val.trigger.hash(), &poison.val_place, poison.val_alpha),
+        largest(lab),
+        lab.experiment.probe.stage,
+        lab.experiment.seed,
+    ))?;
+    let files = files(model);
+    let artefacts = files.each_ref().map(String::as_str);
+    lab.stage(&format!("features {model}"), inputs, &artefacts, |lab, _| {
+        let lab = &*lab;
+        let encoder = encoder(lab, model)?;
+        lab.folder.make(&format!("{model}/features"))?;
+        let eval = &lab.splits.eval;
+        let sets: [SampleSet; 3] =
+            [images(lab, &largest(lab).ids), lab.splits.prepared(eval), lab.patched(eval)];
+        for (file, set) in files.iter().zip(sets) {
+            let features = read_out(lab, &encoder, &set)?;
+            lab.folder.write(file, &features.to_bytes()?)?;
+        }
+        Ok(())
+    })
+}
+
+/// The network of `model`, in evaluation mode.
+pub(super) fn encoder(lab: &Lab, model: &str) -> Result<Encoder> {
+    let config = &lab.experiment.pretrain;
+    if model == UNTRAINED {
+        return Ok(initial_encoder(config, lab.experiment.seed, &lab.device));
+    }
+    Ok(load_encoder(&config.encoder, &lab.path(&encoder_file(model)), &lab.device)?)
+}
+
+/// The features that `probe.stage` names.
+fn read_out(lab: &Lab, encoder: &Encoder, set: &SampleSet) -> Result<Features, ProbeError> {
+    let Some(stage) = lab.experiment.probe.stage else {
+        return extract(encoder, set, &lab.device);
+    };
+    let one = |images| encoder.stages(images).into_iter().skip(stage - 1).take(1).collect();
+    extract_by(set, &lab.device, one)?.pop().ok_or_else(|| ProbeError::Range {
+        key: "probe.stage",
+        value: stage.to_string(),
+        allowed: "1 to the number of the encoder's stages (a ResNet has 5, a ViT 1)",
+    })
+}
+
+/// The features of one model, as they lie in its folder.
+pub(super) struct Extracted {
+    labelled: Features,
+    rows: HashMap<u64, usize>,
+    /// Of the evaluation images without and with trigger.
+    pub(super) eval: [Features; 2],
+}
+
+impl Extracted {
+    pub(super) fn read(lab: &Lab, model: &str) -> Result<Self, ProbeError> {
+        let read = |set| Features::read(&lab.folder.join(&features_file(model, set)));
+        let rows = largest(lab).ids.iter().enumerate().map(|(row, id)| (*id, row)).collect();
+        Ok(Self { labelled: read(LABELLED)?, rows, eval: [read(CLEAN)?, read(PATCHED)?] })
+    }
+
+    /// The features of one labelled subset.
+    pub(super) fn labelled(&self, subset: &Labelled) -> Features {
+        let rows: Vec<usize> =
+            subset.ids.iter().filter_map(|id| self.rows.get(id).copied()).collect();
+        self.labelled.rows(&rows)
+    }
+}

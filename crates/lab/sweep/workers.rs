@@ -1,0 +1,137 @@
+//! Processes side by side, each with its share of the cores; a failure is told and the rest goes on.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+/// One process of this program.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub id: usize,
+    pub name: String,
+    /// Where it works and its `log.txt` goes.
+    pub folder: PathBuf,
+    pub arguments: Vec<PathBuf>,
+    /// The job that must be done before.
+    pub needs: Option<usize>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Failed,
+    /// What it needs failed.
+    Skipped,
+}
+
+#[derive(Default)]
+struct State {
+    /// By place in the list of jobs; absent = not begun.
+    begun: Vec<usize>,
+    /// By id.
+    ended: BTreeMap<usize, Outcome>,
+}
+
+/// Lines of a failed job's log that are shown.
+const TAIL: usize = 6;
+
+/// Works all jobs off, `processes` at a time; `done` is called after each that succeeded. The outcomes, in the
+/// order the jobs ended.
+pub(super) fn work(
+    jobs: &[Job],
+    processes: usize,
+    done: impl Fn(&Job) -> Result<()> + Sync,
+) -> Result<Vec<Outcome>> {
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = (cores / processes).max(1);
+    let (state, changed) = (Mutex::new(State::default()), Condvar::new());
+    let start = Instant::now();
+    let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
+    let worker = || {
+        while let Some(job) = next(jobs, lock(), &changed) {
+            let skipped = job.needs.is_some_and(|id| lock().ended.get(&id) != Some(&Outcome::Done));
+            let now = Instant::now();
+            let outcome = if skipped {
+                Outcome::Skipped
+            } else {
+                match run(&program, job, threads).and_then(|()| done(job)) {
+                    Ok(()) => Outcome::Done,
+                    Err(error) => {
+                        eprintln!("{}: FAILED: {error:#}", job.name);
+                        Outcome::Failed
+                    }
+                }
+            };
+            let mut state = lock();
+            state.ended.insert(job.id, outcome);
+            let (ended, all) = (state.ended.len(), jobs.len());
+            let left = start.elapsed().as_secs_f64() / ended as f64 * (all - ended) as f64;
+            let seconds = now.elapsed().as_secs_f64();
+            let how = if outcome == Outcome::Skipped { " skipped, its twin failed" } else { "" };
+            eprintln!(
+                "[{ended}/{all}] {}:{how} {seconds:.0} s; about {:.0} min left",
+                job.name,
+                left / 60.0
+            );
+            drop(state);
+            changed.notify_all();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..processes {
+            scope.spawn(worker);
+        }
+    });
+    Ok(lock().ended.values().copied().collect())
+}
+
+/// The next job that can begin; waits while others must end first, none when all have begun.
+fn next<'a>(
+    jobs: &'a [Job],
+    mut state: MutexGuard<'_, State>,
+    changed: &Condvar,
+) -> Option<&'a Job> {
+    loop {
+        let waits = |job: &Job| job.needs.is_some_and(|id| !state.ended.contains_key(&id));
+        let free = |i: &usize| !state.begun.contains(i);
+        let place = (0..jobs.len()).filter(free).find(|&i| !waits(&jobs[i]));
+        if let Some(place) = place {
+            state.begun.push(place);
+            return Some(&jobs[place]);
+        }
+        if state.begun.len() == jobs.len() {
+            return None;
+        }
+        state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Runs one process to its end; what it says goes to its log.
+fn run(program: &std::path::Path, job: &Job, threads: usize) -> Result<()> {
+    let path = job.folder.join("log.txt");
+    let open = || OpenOptions::new().create(true).append(true).open(&path);
+    let log = || open().with_context(|| format!("cannot write {}", path.display()));
+    let status = Command::new(program)
+        .args(&job.arguments)
+        .args(["--set", &format!("workers={threads}")])
+        .env("RAYON_NUM_THREADS", threads.to_string())
+        .stdin(Stdio::null())
+        .stdout(log()?)
+        .stderr(log()?)
+        .status()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if status.success() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n    ");
+    anyhow::bail!("{status}; the end of {}:\n    {tail}", path.display())
+}

@@ -1,0 +1,105 @@
+//! A sweep with the real binary: shared twins, resume, failures, figures that are kept.
+#![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
+
+mod common;
+
+use std::process::{Command, Output};
+
+use common::{Lab, stderr};
+use serde_json::Value;
+
+fn sweep(lab: &Lab, file: &str, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+    command.arg("sweep").arg(lab.path(file)).args(more).output().unwrap()
+}
+
+/// Runs of the tiny experiment, one for each of `targets`.
+fn write(lab: &Lab, name: &str, targets: &str) {
+    let text = format!(
+        r#"name = "s"
+base = "tiny.toml"
+out = "{out}"
+results = "{results}"
+set = {{ "probe.curve_every" = 0, "pretrain.epochs" = 1 }}
+[[axis]]
+name = "target"
+key = "poison.target"
+values = {targets}
+"#,
+        out = lab.path("runs").display(),
+        results = lab.path("results").display(),
+    );
+    std::fs::write(lab.path(name), text).unwrap();
+}
+
+fn scores(lab: &Lab, run: &str) -> Value {
+    let path = lab.path("results").join(run).join("scores.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
+    let lab = Lab::new();
+    write(&lab, "s.toml", "[3, 5]");
+    let dry = sweep(&lab, "s.toml", &["--dry-run"]);
+    let text = String::from_utf8(dry.stdout.clone()).unwrap();
+    assert!(dry.status.success(), "{}", stderr(&dry));
+    assert!(text.contains("2 runs, 1 clean twins") && text.contains("| moco-v2 | 3 |"), "{text}");
+    assert!(!lab.path("runs").exists(), "a dry run writes nothing");
+
+    let run = sweep(&lab, "s.toml", &["--jobs", "2"]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    let twins: Vec<_> = std::fs::read_dir(lab.path("runs/twins")).unwrap().collect();
+    assert_eq!(twins.len(), 1);
+    assert!(!lab.path("runs/target-3/clean/encoder.safetensors").exists());
+    let [three, five] = [scores(&lab, "target-3"), scores(&lab, "target-5")];
+    assert_eq!((&three["target"], &five["target"]), (&3.into(), &5.into()));
+    // The shared twin is scored with each run's own trigger spots and target.
+    let acc = |s: &Value| s["models"]["clean"]["clean"]["acc"].clone();
+    assert_eq!(acc(&three), acc(&five));
+
+    // The figures alone are enough: the folders may be gone.
+    std::fs::remove_dir_all(lab.path("runs")).unwrap();
+    write(&lab, "s.toml", "[3, 5, 7]");
+    let run = sweep(&lab, "s.toml", &[]);
+    let said = stderr(&run);
+    assert!(run.status.success(), "{said}");
+    assert!(said.contains("target-3: done already") && said.contains("1 of 3 runs"), "{said}");
+    assert!(!lab.path("runs/target-3").exists());
+    assert_eq!(acc(&scores(&lab, "target-7")), acc(&three));
+}
+
+#[test]
+fn a_failed_run_is_told_and_the_others_go_on() {
+    let lab = Lab::new();
+    write(&lab, "s.toml", "[3, 5]");
+    // A file where the folder of one model should be.
+    std::fs::create_dir_all(lab.path("runs/target-3")).unwrap();
+    std::fs::write(lab.path("runs/target-3/backdoored"), "in the way").unwrap();
+    let run = sweep(&lab, "s.toml", &[]);
+    let said = stderr(&run);
+    assert_eq!(run.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("target-3: FAILED") && said.contains("1 of 3 trainings failed"),
+        "{said}"
+    );
+    assert!(scores(&lab, "target-5")["net_asr"].is_number());
+    assert!(!lab.path("results/target-3").exists());
+}
+
+#[test]
+fn a_twin_of_other_settings_is_refused() {
+    let lab = Lab::new();
+    let done =
+        lab.command("a", &["probe.curve_every=0"]).args(["--until", "twin"]).output().unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    let with = |out: &str, set: &str| {
+        let twin = lab.path("a");
+        lab.command(out, &["probe.curve_every=0", set]).arg("--twin").arg(twin).output().unwrap()
+    };
+    let other = with("b", "pretrain.lr=0.01");
+    assert_eq!(other.status.code(), Some(1));
+    assert!(stderr(&other).contains("other settings"), "{}", stderr(&other));
+    let same = with("c", "poison.target=4");
+    assert!(same.status.success(), "{}", stderr(&same));
+}
