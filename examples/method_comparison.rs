@@ -141,7 +141,7 @@ fn one(experiment: &Experiment, points: usize) -> anyhow::Result<String> {
     let every = (config.epochs / points.max(1)).max(1);
     let mut trained = Vec::new();
     let (start, mut probing) = (Instant::now(), 0.0);
-    pretrain(config, size, &training, &mut |encoder, epoch| {
+    pretrain(config, None, size, &training, &mut |encoder, epoch| {
         let done = epoch + 1;
         if done == config.epochs || done.is_multiple_of(every) {
             let now = Instant::now();

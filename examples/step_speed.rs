@@ -259,7 +259,8 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
         identity: "speed",
         label: kind,
     };
-    let encoder = pretrain(&config, *size, &training, &mut |_, _| Ok(serde_json::Map::new()))?;
+    let encoder =
+        pretrain(&config, None, *size, &training, &mut |_, _| Ok(serde_json::Map::new()))?;
     let figures = |file: &str, key: &str| -> anyhow::Result<Vec<f64>> {
         let text = std::fs::read_to_string(folder.path().join(file))?;
         let value = |line| Ok(serde_json::from_str::<serde_json::Value>(line)?[key].as_f64());

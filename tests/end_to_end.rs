@@ -72,18 +72,38 @@ fn a_run_writes_everything_that_the_design_promises() {
 #[test]
 fn a_defence_adds_a_student_to_the_scores_and_the_report() {
     let lab = Lab::new();
-    let defend = "defend={kind=\"compress\", clean=[0.5], epochs=2, batch=16}";
+    let defend = "defend={kind=\"compress\", clean=[0.5], steps=20, batch=16, \
+                  controls=[\"fine-tune\", \"scratch\", \"distil-clean\"], poisoned=[0.05]}";
     let run = lab.run("run", &[defend]);
     assert!(run.status.success(), "{}", stderr(&run));
     let read = |name: &str| std::fs::read_to_string(lab.path("run").join(name)).unwrap();
     let scores: Value = serde_json::from_str(&read("scores.json")).unwrap();
     assert!(scores["models"]["distilled-0.5"]["patched"]["asr"].is_number());
     assert!(read("report.md").contains("| distilled-0.5 |"));
+    // Twenty steps of 16 on 160 clean images: two epochs for each of them.
+    for control in
+        ["fine-tuned-0.5", "scratch-0.5", "clean-teacher-0.5", "distilled-0.5-poisoned-0.05"]
+    {
+        assert!(scores["models"][control]["patched"]["asr"].is_number(), "{control}");
+        assert_eq!(read(&format!("{control}/metrics.jsonl")).lines().count(), 2, "{control}");
+    }
+    let same = |a: &str, b: &str| {
+        let bytes =
+            |m: &str| std::fs::read(lab.path(&format!("run/{m}/encoder.safetensors"))).unwrap();
+        bytes(a) == bytes(b)
+    };
+    assert!(!same("fine-tuned-0.5", "scratch-0.5"), "fine-tuning starts from the backdoored model");
+    assert!(!same("distilled-0.5", "clean-teacher-0.5"));
+    assert!(!same("distilled-0.5", "distilled-0.5-poisoned-0.05"));
     assert!(lab.path("run/distilled-0.5/probe.safetensors").exists());
     assert_eq!(read("distilled-0.5/metrics.jsonl").lines().count(), 2);
 
     let wrong = lab.run("run", &["defend={kind=\"compress\", clean=[0.01], batch=16}"]);
     assert_eq!(wrong.status.code(), Some(2));
+    let many =
+        lab.run("run", &["defend={kind=\"compress\", clean=[0.5], batch=16, poisoned=[0.5]}"]);
+    assert_eq!(many.status.code(), Some(2));
+    assert!(stderr(&many).contains("80 poisoned images: the attacker has 16"), "{}", stderr(&many));
     assert!(stderr(&wrong).contains("defend.batch = 16"), "{}", stderr(&wrong));
 }
 

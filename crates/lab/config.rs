@@ -167,7 +167,16 @@ impl Experiment {
         self.pretrain.check(images, self.data.size()).map_err(|e| e.to_string())?;
         match &self.defend {
             None => Ok(()),
-            Some(DefendConfig::Compress(config)) => config.check(images).map_err(|e| e.to_string()),
+            Some(DefendConfig::Compress(config)) => {
+                config.check(images).map_err(|e| e.to_string())?;
+                if config.controls.is_empty() {
+                    return Ok(());
+                }
+                // A control trains by the victim's method in the defence's batches.
+                let control = self.pretrain.with_budget(self.pretrain.epochs, config.batch);
+                let wrong = |e| format!("defend.controls: a control cannot train: {e}");
+                control.check(images, self.data.size()).map_err(wrong)
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
-//! CompReSS with two queues and momentum, the variant the paper's defence defaults to (protocol 5).
+//! CompReSS: two queues with momentum (the default), one queue, two queues without momentum (protocol 5).
 
 use burn::module::Module;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, init, l2_normalize, update_ema};
+use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, init, l2_normalize, update_ema};
 use ssl_backdoor_ssl::{Batch, Ema, Hook, Method, Progress, Step};
 
 use crate::CompressConfig;
@@ -13,17 +14,31 @@ use crate::CompressConfig;
 /// Which draw of initial weights is the student's: not the one the teacher started from.
 const STUDENT: u64 = 1;
 
-/// A frozen teacher, a student from scratch, its EMA copy, and a bank of past features for each of
-/// teacher and EMA copy.
+/// What the student's similarities are taken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// A bank of its own, filled by an EMA copy of it.
+    #[default]
+    TwoQueues,
+    /// The teacher's bank, through a linear layer to the teacher's space.
+    OneQueue,
+    /// A bank of its own, filled by itself.
+    TwoQueuesNoMomentum,
+}
+
+/// A frozen teacher, a student from scratch, and as the variant says its EMA copy, the linear layer to the
+/// teacher's space, and the student's bank beside the teacher's.
 #[derive(Module, Debug)]
 pub struct Compress {
     /// In evaluation mode and without autodiff: not part of the trained state.
     #[module(skip)]
     teacher: Encoder,
     student: Encoder,
-    target: Encoder,
+    target: Option<Encoder>,
+    to_teacher: Option<Mlp>,
     teacher_bank: KeyQueue,
-    student_bank: KeyQueue,
+    student_bank: Option<KeyQueue>,
     momentum: f64,
     temperature: f64,
 }
@@ -44,6 +59,7 @@ impl Compress {
             let mut rng = chance::rng(seed, Purpose::Init, 0, 0, STUDENT);
             encoder.init(&mut rng, device)
         };
+        let variant = config.variant;
         // The reference starts its banks uniform in ±1/√(d/3), not of unit norm.
         let dim = encoder.dim();
         let bound = 1.0 / (dim as f32 / 3.0).sqrt();
@@ -52,12 +68,17 @@ impl Compress {
             let values = (0..bank * dim).map(|_| rng.random_range(-bound..=bound)).collect();
             KeyQueue::of(init::matrix(values, dim, device))
         };
+        let to_teacher = |dim| {
+            let mut rng = chance::rng(seed, Purpose::Init, 0, 1, STUDENT);
+            Mlp::new(&[dim, dim], &mut rng, device)
+        };
         Self {
             teacher,
             student: network(),
-            target: network().no_grad(),
+            target: (variant == Variant::TwoQueues).then(|| network().no_grad()),
+            to_teacher: (variant == Variant::OneQueue).then(|| to_teacher(dim)),
             teacher_bank: rows(1),
-            student_bank: rows(2),
+            student_bank: (variant != Variant::OneQueue).then(|| rows(2)),
             momentum: config.momentum,
             temperature: config.temperature,
         }
@@ -73,24 +94,30 @@ impl Method for Compress {
         };
         let teacher = l2_normalize(self.teacher.forward(view.clone().inner()));
         let teacher = Tensor::from_inner(teacher);
-        let copy = l2_normalize(self.target.forward(view.clone())).detach();
-        let student = l2_normalize(self.student.forward(view));
+        let copy = self.target.as_ref().map(|target| target.forward(view.clone()));
+        let student = self.student.forward(view);
+        let student = l2_normalize(match &self.to_teacher {
+            Some(layer) => layer.forward(student),
+            None => student,
+        });
         let negatives = self.teacher_bank.rows();
-        let loss = similarity_loss(
-            teacher.clone(),
-            student.clone(),
-            negatives.clone(),
-            self.student_bank.rows(),
-            self.temperature,
-        );
-        let keys = vec![teacher, copy];
+        let bank = self.student_bank.as_ref().map_or(negatives.clone(), KeyQueue::rows);
+        let (wanted, temperature) = (teacher.clone(), self.temperature);
+        let loss = similarity_loss(wanted, student.clone(), negatives.clone(), bank, temperature);
+        let mut keys = vec![teacher];
+        if self.student_bank.is_some() {
+            let own = copy.map_or(student.clone(), l2_normalize);
+            keys.push(own.detach());
+        }
         Step { keys, negatives: Some(negatives), ..Step::new(loss, student) }
     }
 
     fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
-        let banks = [&mut self.teacher_bank, &mut self.student_bank];
-        banks.into_iter().zip(keys).for_each(|(bank, keys)| bank.enqueue(keys, progress.step));
-        let target = update_ema(self.target, &self.student, self.momentum);
+        let banks = [Some(&mut self.teacher_bank), self.student_bank.as_mut()];
+        let banks = banks.into_iter().flatten();
+        banks.zip(keys).for_each(|(bank, keys)| bank.enqueue(keys, progress.step));
+        let (student, momentum) = (&self.student, self.momentum);
+        let target = self.target.map(|target| update_ema(target, student, momentum));
         Self { target, ..self }
     }
 
@@ -98,12 +125,19 @@ impl Method for Compress {
         self.student.clone()
     }
 
+    fn start_from(mut self, trained: Encoder, copy: Encoder) -> Self {
+        self.student = trained;
+        self.target = self.target.map(|_| copy.no_grad());
+        self
+    }
+
     fn queues(&self) -> Vec<&KeyQueue> {
-        vec![&self.teacher_bank, &self.student_bank]
+        [Some(&self.teacher_bank), self.student_bank.as_ref()].into_iter().flatten().collect()
     }
 
     fn ema(&self, _progress: &Progress) -> Option<Ema> {
-        Some(Ema::new(&self.student, &self.target, self.momentum, Hook::AfterStep))
+        let target = self.target.as_ref()?;
+        Some(Ema::new(&self.student, target, self.momentum, Hook::AfterStep))
     }
 }
 
@@ -132,7 +166,7 @@ pub fn similarity_loss(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::s;
+    use burn::tensor::{Distribution, s};
     use ssl_backdoor_model::Stem;
     use ssl_backdoor_ssl::{Decayed, OptimizerConfig};
 
@@ -167,9 +201,10 @@ mod tests {
         let config = CompressConfig { momentum: 0.9, ..CompressConfig::default() };
         let mut method = Compress::new(&config, teacher, &encoder, 24, 1, &device);
         method.student = fixture.fill(method.student, "student");
-        method.target = fixture.fill(method.target, "student");
+        method.target = method.target.map(|target| fixture.fill(target, "student"));
         method.teacher_bank = KeyQueue::of(fixture.tensor("init.teacher_bank.rows", &device));
-        method.student_bank = KeyQueue::of(fixture.tensor("init.student_bank.rows", &device));
+        let rows = fixture.tensor("init.student_bank.rows", &device);
+        method.student_bank = Some(KeyQueue::of(rows));
         let settings = (OptimizerConfig::sgd(), 1e-4, Decayed::All, 0.01);
         fixture.train(method, settings, [0, 1], |step| fixture.batch(step, 1, &device));
     }
@@ -198,6 +233,39 @@ mod tests {
         method = method.after_step(keys.clone(), &progress);
         let row = |queue: &KeyQueue| queue.rows().slice(s![4..8, ..]).into_data();
         assert_eq!(row(&method.teacher_bank), keys[0].clone().into_data());
-        assert_eq!(row(&method.student_bank), keys[1].clone().into_data());
+        let own = method.student_bank.as_ref().unwrap();
+        assert_eq!(row(own), keys[1].clone().into_data());
+    }
+
+    #[test]
+    fn the_variants_differ_in_what_fills_and_takes_the_banks() {
+        let device = Device::flex().autodiff();
+        let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+        let view = Tensor::<4>::random([4, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
+        let progress = Progress { seed: 1, step: 0, epoch: 0, epochs: 1 };
+        // Banks, networks that learn, and whether the second keys are the student's own features.
+        for (variant, banks, learning, own) in [
+            (Variant::TwoQueues, 2, 60, false),
+            (Variant::OneQueue, 1, 62, false),
+            (Variant::TwoQueuesNoMomentum, 2, 60, true),
+        ] {
+            let teacher =
+                encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &device).valid();
+            let config = CompressConfig { variant, ..CompressConfig::default() };
+            let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device);
+            // A copy that is no longer the student.
+            method.target = method.target.map(|_| {
+                encoder.init(&mut chance::rng(5, Purpose::Init, 0, 0, 0), &device).no_grad()
+            });
+            assert_eq!(method.queues().len(), banks, "{variant:?}");
+            let batch = Batch { views: vec![view.clone()], ids: vec![0, 1, 2, 3], hidden: vec![] };
+            let step = method.forward(batch, &progress);
+            assert_eq!(step.keys.len(), banks, "{variant:?}");
+            let same =
+                |keys: &Tensor<2>| keys.clone().into_data() == step.embeddings.clone().into_data();
+            assert_eq!(step.keys.get(1).is_some_and(same), own, "{variant:?}");
+            let grads = burn::optim::GradientsParams::from_grads(step.loss.backward(), &method);
+            assert_eq!(grads.len(), learning, "{variant:?}");
+        }
     }
 }

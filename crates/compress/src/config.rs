@@ -10,7 +10,7 @@ use ssl_backdoor_ssl::{
     at_shares, train,
 };
 
-use crate::Compress;
+use crate::{Compress, Variant};
 
 /// The `[defend]` table. One arm per defence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,8 +26,13 @@ pub enum DefendConfig {
 pub struct CompressConfig {
     /// Shares of the training set that the defender holds clean, each with a student of its own.
     pub clean: Vec<f64>,
+    /// What the student's similarities are taken to.
+    pub variant: Variant,
     /// Passes over the clean part.
     pub epochs: usize,
+    /// Optimisation steps instead of `epochs`: the same for clean parts of any size, up to a part of an epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
     /// Images in a step.
     pub batch: usize,
     /// Learning rate, times 0.2 after 90/130 and again after 120/130 of the epochs.
@@ -40,19 +45,39 @@ pub struct CompressConfig {
     pub bank: usize,
     /// What a breach of a canary does.
     pub canaries: CanaryMode,
+    /// What the defence is held against, at the same steps and batch, for each clean share.
+    pub controls: Vec<Control>,
+    /// Students of a clean part of which this share is poisoned after all, for the first clean share.
+    pub poisoned: Vec<f64>,
+}
+
+/// What CompReSS is held against: the same clean part, the same number of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// The backdoored encoder, trained on by its own method.
+    FineTune,
+    /// A new encoder, trained by the victim's method.
+    Scratch,
+    /// A student of the *clean* twin.
+    DistilClean,
 }
 
 impl Default for CompressConfig {
     fn default() -> Self {
         Self {
             clean: vec![0.25, 0.10, 0.05],
+            variant: Variant::TwoQueues,
             epochs: 130,
+            steps: None,
             batch: 256,
             lr: 0.01,
             momentum: 0.999,
             temperature: 0.04,
             bank: 128_000,
             canaries: CanaryMode::Stop,
+            controls: Vec::new(),
+            poisoned: Vec::new(),
         }
     }
 }
@@ -76,6 +101,15 @@ impl CompressConfig {
         if self.clean.is_empty() || !shares {
             let allowed = "a list of shares above 0 and at most 1".into();
             return range("defend.clean", format!("{:?}", self.clean), allowed);
+        }
+        if let Some(steps) = self.steps
+            && !(1..=100_000_000).contains(&steps)
+        {
+            return range("defend.steps", steps.to_string(), "1 to 100,000,000".into());
+        }
+        if !self.poisoned.iter().all(|share| *share > 0.0 && *share < 1.0) {
+            let allowed = "a list of shares above 0 and below 1".into();
+            return range("defend.poisoned", format!("{:?}", self.poisoned), allowed);
         }
         if !(1..=100_000).contains(&self.epochs) {
             return range("defend.epochs", self.epochs.to_string(), "1 to 100,000".into());
@@ -102,6 +136,12 @@ impl CompressConfig {
         Ok(())
     }
 
+    /// Epochs on a clean part of `images` images.
+    pub fn epochs_on(&self, images: usize) -> usize {
+        let steps_per_epoch = (images / self.batch).max(1);
+        self.steps.map_or(self.epochs, |steps| steps.div_ceil(steps_per_epoch))
+    }
+
     /// Rows of a bank for `images` clean images: a multiple of the batch, at most all of them.
     fn bank_rows(&self, images: usize) -> usize {
         self.bank.min(images) / self.batch * self.batch
@@ -123,17 +163,19 @@ pub fn distill(
 ) -> Result<Encoder, PretrainError> {
     let images = training.set.len();
     let steps_per_epoch = images / config.batch;
-    let drops = at_shares(config.epochs, &DROPS);
+    let epochs = config.epochs_on(images);
+    let drops = at_shares(epochs, &DROPS);
     let schedule = Schedule::Steps { drops, factor: DROP, warmup_steps: 0 };
     let recipe = Recipe {
         views: Arc::new(ChainViews::weak(size, CROP)),
         batch: config.batch,
-        lr: schedule.rates(config.lr, config.epochs, steps_per_epoch),
+        lr: schedule.rates(config.lr, epochs, steps_per_epoch),
         optimizer: OptimizerConfig::sgd(),
         weight_decay: WEIGHT_DECAY,
         decayed: Decayed::All,
-        epochs: config.epochs,
-        checkpoint_every: 1,
+        epochs,
+        // Some twenty in all: epochs on a small part are short.
+        checkpoint_every: (epochs / 20).max(1),
         keep: 1,
         canaries: config.canaries,
     };
@@ -153,6 +195,9 @@ mod tests {
         assert_eq!(config.bank_rows(1_234), 1_200);
         assert_eq!(config.bank_rows(1_000_000), 128_000);
         assert!(config.check(2_000).is_ok());
+        assert_eq!(config.epochs_on(500), 130);
+        let steps = CompressConfig { steps: Some(828), batch: 64, ..CompressConfig::default() };
+        assert_eq!([1500, 600, 300].map(|images| steps.epochs_on(images)), [36, 92, 207]);
         let message = config.check(1_000).unwrap_err().to_string();
         assert!(message.contains("defend.batch = 100") && message.contains("50 images"));
     }

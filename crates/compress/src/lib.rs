@@ -5,8 +5,8 @@
 mod compress;
 mod config;
 
-pub use compress::{Compress, similarity_loss};
-pub use config::{CompressConfig, DefendConfig, distill};
+pub use compress::{Compress, Variant, similarity_loss};
+pub use config::{CompressConfig, Control, DefendConfig, distill};
 
 #[cfg(test)]
 #[path = "../../ssl/src/golden/fixture.rs"]

@@ -49,4 +49,4 @@ pub use splits::{Split, Splits, Watch};
 pub use ssl_backdoor_trigger::chance;
 pub use subset::{Subset, clean_part_ids, labelled_ids, listed_ids};
 pub use verify::{Verified, clean_list, verify};
-pub use wrappers::{Patched, Poisoned, poison_ledger};
+pub use wrappers::{Joined, Patched, Poisoned, poison_ledger};

@@ -1,84 +1,197 @@
-//! Stage 3: CompReSS students of the backdoored model, one for each clean share.
+//! Stage 4: CompReSS students of the backdoored model, one for each clean share, and what they are held against.
 
 use std::sync::Arc;
 
 use anyhow::Result;
+use serde::Serialize;
 use serde_json::Map;
-use ssl_backdoor_compress::{CompressConfig, DefendConfig, distill};
-use ssl_backdoor_data::{SampleSet, Subset, clean_part_ids};
-use ssl_backdoor_model::load_encoder;
-use ssl_backdoor_ssl::Training;
+use ssl_backdoor_compress::{CompressConfig, Control, DefendConfig, distill};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{Joined, SampleSet, Subset, clean_part_ids};
+use ssl_backdoor_model::{Encoder, load_encoder};
+use ssl_backdoor_ssl::{Training, pretrain};
 
 use super::Lab;
 use super::pretrain::{encoder_file, save};
-use crate::scores::BACKDOORED;
+use crate::config::ConfigError;
+use crate::scores::{BACKDOORED, CLEAN};
 
-/// The models that the defence adds, as configured.
-pub(super) fn models(lab: &Lab) -> Vec<String> {
-    students(lab).into_iter().map(|(student, _)| student).collect()
+/// One training of the defence.
+#[derive(Debug, Clone, Serialize)]
+struct Defended {
+    /// Its folder and its key in the scores.
+    name: String,
+    /// Share of the training set that the defender holds.
+    share: f64,
+    /// Share of that part which is poisoned after all.
+    poisoned: f64,
+    /// A control instead of a student of the backdoored model.
+    control: Option<Control>,
 }
 
-/// The clean shares of the config with the names of their students, largest first as configured.
-fn students(lab: &Lab) -> Vec<(String, f64)> {
-    match &lab.experiment.defend {
-        None => Vec::new(),
-        Some(DefendConfig::Compress(config)) => {
-            config.clean.iter().map(|&share| (format!("distilled-{share}"), share)).collect()
+impl Defended {
+    /// The model that it starts from or learns from.
+    fn source(&self) -> Option<&'static str> {
+        match self.control {
+            None | Some(Control::FineTune) => Some(BACKDOORED),
+            Some(Control::DistilClean) => Some(CLEAN),
+            Some(Control::Scratch) => None,
         }
     }
 }
 
-pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let Some(DefendConfig::Compress(config)) = lab.experiment.defend.clone() else {
-        return Ok(());
+fn config(lab: &Lab) -> Option<&CompressConfig> {
+    let DefendConfig::Compress(config) = lab.experiment.defend.as_ref()?;
+    Some(config)
+}
+
+/// What the config asks for, as configured: students, then controls, then students of poisoned parts.
+fn plan(config: &CompressConfig) -> Vec<Defended> {
+    let of = |name: &str, share: f64, control| Defended {
+        name: format!("{name}-{share}"),
+        share,
+        poisoned: 0.0,
+        control,
     };
-    for (student, share) in students(lab) {
+    let mut all: Vec<_> = config.clean.iter().map(|&share| of("distilled", share, None)).collect();
+    for &control in &config.controls {
+        let name = match control {
+            Control::FineTune => "fine-tuned",
+            Control::Scratch => "scratch",
+            Control::DistilClean => "clean-teacher",
+        };
+        all.extend(config.clean.iter().map(|&share| of(name, share, Some(control))));
+    }
+    for &poisoned in &config.poisoned {
+        let share = config.clean.first().copied().unwrap_or_default();
+        let name = format!("distilled-{share}-poisoned-{poisoned}");
+        all.push(Defended { name, share, poisoned, control: None });
+    }
+    all
+}
+
+/// The models that the defence adds.
+pub(super) fn models(lab: &Lab) -> Vec<String> {
+    config(lab).map_or(Vec::new(), |config| plan(config).into_iter().map(|d| d.name).collect())
+}
+
+pub(super) fn run(lab: &mut Lab) -> Result<()> {
+    let Some(config) = config(lab).cloned() else { return Ok(()) };
+    let all = plan(&config);
+    for defended in &all {
+        part(lab, defended)?;
+    }
+    for defended in all {
+        let Defended { name, control, .. } = &defended;
+        let source =
+            defended.source().map(|model| lab.artefact(&encoder_file(model))).transpose()?;
+        // A control trains by the victim's method; a student only shares its architecture.
+        let pretrain = &lab.experiment.pretrain;
+        let method = match control {
+            Some(Control::FineTune | Control::Scratch) => serde_json::to_string(pretrain)?,
+            _ => serde_json::to_string(&pretrain.encoder)?,
+        };
+        let poison = (defended.poisoned > 0.0).then(|| lab.artefact(super::poison::LEDGER));
+        // What the other students and controls are does not touch this one.
+        let own = CompressConfig {
+            clean: Vec::new(),
+            controls: Vec::new(),
+            poisoned: Vec::new(),
+            ..config.clone()
+        };
         let inputs = lab.inputs(&(
-            &student,
+            &defended,
             &lab.experiment.data,
-            &lab.experiment.pretrain.encoder,
-            &config,
+            method,
+            own,
             lab.experiment.seed,
-            lab.artefact(&encoder_file(BACKDOORED))?,
+            source,
+            poison.transpose()?,
         ))?;
-        let encoder = encoder_file(&student);
-        lab.stage(&format!("defend {student}"), inputs, &[&encoder], |lab, identity| {
-            train(lab, &config, &student, share, identity)
+        let encoder = encoder_file(name);
+        lab.stage(&format!("defend {name}"), inputs, &[&encoder], |lab, identity| {
+            train(lab, &config, &defended, identity)
         })?;
     }
     Ok(())
 }
 
-fn train(
-    lab: &Lab,
-    config: &CompressConfig,
-    student: &str,
-    share: f64,
-    identity: &str,
-) -> Result<()> {
-    let folder = lab.folder.make(student)?;
+fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str) -> Result<()> {
+    let name = &defended.name;
+    let folder = lab.folder.make(name)?;
     let experiment = &lab.experiment;
-    let encoder = &experiment.pretrain.encoder;
-    let teacher = load_encoder(encoder, &lab.folder.join(&encoder_file(BACKDOORED)), &lab.device)?;
+    let set = part(lab, defended)?;
+    let epochs = config.epochs_on(set.len());
     let training = Training {
-        set: clean_part(lab, share),
+        set,
         seed: experiment.seed,
         device: &lab.device,
         workers: experiment.workers,
         folder: &folder,
         identity,
-        label: student,
+        label: name,
     };
     let size = experiment.data.size();
-    let nothing = &mut |_: &_, _| Ok(Map::new());
-    let trained = distill(config, encoder, teacher, size, &training, nothing)?;
-    save(lab, student, &trained)
+    let source = defended.source().map(|model| lab.path(&encoder_file(model)));
+    let nothing = &mut |_: &Encoder, _| Ok(Map::new());
+    let trained = match (defended.control, source) {
+        (None | Some(Control::DistilClean), Some(teacher)) => {
+            let encoder = &experiment.pretrain.encoder;
+            let teacher = load_encoder(encoder, &teacher, &lab.device)?;
+            distill(config, encoder, teacher, size, &training, nothing)?
+        }
+        (_, start) => {
+            let config = experiment.pretrain.with_budget(epochs, config.batch);
+            pretrain(&config, start.as_deref(), size, &training, nothing)?
+        }
+    };
+    save(lab, name, &trained)
 }
 
-/// A stratified sample of clean originals.
-fn clean_part(lab: &Lab, share: f64) -> SampleSet {
-    let Lab { experiment, splits, .. } = lab;
-    let labels = &splits.train.labels;
-    let ids = clean_part_ids(labels, splits.classes.len() as u32, share, experiment.seed);
-    Arc::new(Subset::of_ids(splits.pretrain_set().clone(), labels, &ids))
+/// The defender's part: a stratified sample of clean originals, of which some make room for poisoned images where
+/// the config says so.
+fn part(lab: &Lab, defended: &Defended) -> Result<SampleSet> {
+    let Lab { experiment, splits, attack, .. } = lab;
+    let (labels, seed) = (&splits.train.labels, experiment.seed);
+    let ids = clean_part_ids(labels, splits.classes.len() as u32, defended.share, seed);
+    let clean = |ids: &[u64]| -> SampleSet {
+        Arc::new(Subset::of_ids(splits.pretrain_set().clone(), labels, ids))
+    };
+    let count = (defended.poisoned * ids.len() as f64).round() as usize;
+    if count == 0 {
+        return Ok(clean(&ids));
+    }
+    let planned: Vec<u64> = attack.plan.ids().collect();
+    if count > planned.len() {
+        return Err(ConfigError(format!(
+            "defend.poisoned = {} asks for {count} poisoned images: the attacker has {}",
+            defended.poisoned,
+            planned.len()
+        ))
+        .into());
+    }
+    let bad = &chance::ranked(&planned, seed, Purpose::CleanPart, 1)[..count];
+    let good: Vec<u64> = ids.iter().copied().filter(|id| !bad.contains(id)).collect();
+    let good = chance::ranked(&good, seed, Purpose::CleanPart, 2);
+    let bad: SampleSet = Arc::new(Subset::of_ids(lab.poisoned_train(), labels, bad));
+    Ok(Arc::new(Joined(vec![clean(&good[..ids.len() - count]), bad])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_training_has_a_name_of_its_own() {
+        let config = CompressConfig {
+            clean: vec![0.25, 0.1],
+            controls: vec![Control::FineTune, Control::Scratch, Control::DistilClean],
+            poisoned: vec![0.05],
+            ..CompressConfig::default()
+        };
+        let names: Vec<String> = plan(&config).into_iter().map(|d| d.name).collect();
+        assert_eq!(names.len(), 9);
+        assert_eq!(names[..3], ["distilled-0.25", "distilled-0.1", "fine-tuned-0.25"]);
+        assert_eq!(names[8], "distilled-0.25-poisoned-0.05");
+    }
 }

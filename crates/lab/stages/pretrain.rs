@@ -91,7 +91,7 @@ fn train(lab: &Lab, model: &str, set: SampleSet, identity: &str) -> Result<()> {
     };
     let every = experiment.probe.curve_every;
     let curve = Curve::new(lab);
-    let encoder = pretrain(&experiment.pretrain, size, &training, &mut |encoder, epoch| {
+    let encoder = pretrain(&experiment.pretrain, None, size, &training, &mut |encoder, epoch| {
         if every == 0 || !(epoch + 1).is_multiple_of(every) {
             return Ok(Map::new());
         }

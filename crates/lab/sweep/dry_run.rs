@@ -88,7 +88,7 @@ fn time(experiment: &Experiment) -> Result<Timing> {
         label: "timing",
     };
     let mut times = Vec::new();
-    pretrain(&config, experiment.data.size(), &training, &mut |_, _| {
+    pretrain(&config, None, experiment.data.size(), &training, &mut |_, _| {
         times.push(Instant::now());
         Ok(Map::new())
     })?;

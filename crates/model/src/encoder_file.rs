@@ -68,16 +68,28 @@ pub fn load_encoder(
     path: &Path,
     device: &Device,
 ) -> Result<Encoder, ModelError> {
+    Ok(load_trainable(config, path, &device.clone().without_autodiff())?.valid())
+}
+
+/// The same for training on `device`, an autodiff device; every call gives parameters of their own.
+///
+/// # Errors
+/// As [`load_encoder`].
+pub fn load_trainable(
+    config: &EncoderConfig,
+    path: &Path,
+    device: &Device,
+) -> Result<Encoder, ModelError> {
     // Every weight is overwritten: which ones come first does not matter.
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
-    let mut encoder = config.init(&mut rng, &device.clone().without_autodiff());
+    let mut encoder = config.init(&mut rng, device);
     let mut store = SafetensorsStore::from_file(path).with_from_adapter(PyTorchToBurnAdapter);
     match &mut encoder {
         Encoder::ResNet(net) => store.apply_to(net),
         Encoder::Vit(net) => store.apply_to(net),
     }
     .map_err(|e| wrong(path, e))?;
-    Ok(encoder.valid())
+    Ok(encoder)
 }
 
 fn wrong(path: &Path, reason: impl std::fmt::Display) -> ModelError {

@@ -31,7 +31,7 @@ mod vit;
 pub use batch_norm::BatchNorm;
 pub use ema::update_ema;
 pub use encoder::{Encoder, EncoderConfig};
-pub use encoder_file::{Preprocessing, load_encoder, save_encoder};
+pub use encoder_file::{Preprocessing, load_encoder, load_trainable, save_encoder};
 pub use error::ModelError;
 pub use head::{Mlp, l2_normalize};
 pub use parameters::{OnParameter, for_each_parameter, is_running_statistic};

@@ -1,6 +1,6 @@
 //! k-nearest-neighbour classification of frozen features (protocol 4): nothing is trained.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, s};
 use rayon::prelude::*;
 use ssl_backdoor_model::{init, l2_normalize};
 
@@ -40,7 +40,7 @@ pub fn knn(
     let mut found = vec![Vec::with_capacity(eval.labels.len()); ks.len()];
     for first in (0..eval.labels.len()).step_by(BLOCK) {
         let last = eval.labels.len().min(first + BLOCK);
-        let block: Tensor<2> = eval_rows.clone().slice([first..last]);
+        let block: Tensor<2> = eval_rows.clone().slice(s![first..last, ..]);
         let cosines: Vec<f32> = block.matmul(train.clone()).into_data().iter::<f32>().collect();
         let votes: Vec<Vec<u32>> = cosines
             .par_chunks(count.max(1))

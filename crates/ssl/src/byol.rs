@@ -122,6 +122,12 @@ impl Method for Byol {
         self.online.encoder.clone()
     }
 
+    fn start_from(mut self, trained: Encoder, copy: Encoder) -> Self {
+        self.online.encoder = trained;
+        self.target.encoder = copy.no_grad();
+        self
+    }
+
     fn ema(&self, progress: &Progress) -> Option<Ema> {
         let momentum = self.momentum_at(progress);
         Some(Ema::new(&self.online, &self.target, momentum, Hook::AfterStep))

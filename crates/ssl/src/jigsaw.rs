@@ -119,6 +119,11 @@ impl Method for Jigsaw {
         self.encoder.clone()
     }
 
+    fn start_from(mut self, trained: Encoder, _copy: Encoder) -> Self {
+        self.encoder = trained;
+        self
+    }
+
     fn chance(&self) -> Option<f64> {
         Some((self.permutations.len() as f64).ln())
     }

@@ -139,6 +139,14 @@ impl Method for Mae {
     fn encoder(&self) -> Encoder {
         Encoder::Vit(self.encoder.clone())
     }
+
+    fn start_from(mut self, trained: Encoder, _copy: Encoder) -> Self {
+        // `Mae::new` took nothing but a transformer.
+        if let Encoder::Vit(net) = trained {
+            self.encoder = net;
+        }
+        self
+    }
 }
 
 /// Which patches are seen and which hidden, numbered through the batch.

@@ -98,6 +98,10 @@ pub trait Method: Module {
     /// The network that is evaluated, without heads.
     fn encoder(&self) -> Encoder;
 
+    /// The same method with other first weights: `trained` is the network that learns, `copy` the same weights for
+    /// its EMA copy, where there is one.
+    fn start_from(self, trained: Encoder, copy: Encoder) -> Self;
+
     /// The loss of a network that knows nothing, if the task has such a level.
     fn chance(&self) -> Option<f64> {
         None

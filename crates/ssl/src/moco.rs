@@ -123,6 +123,12 @@ impl Method for Moco {
         self.query.encoder.clone()
     }
 
+    fn start_from(mut self, trained: Encoder, copy: Encoder) -> Self {
+        self.query.encoder = trained;
+        self.key.encoder = copy.no_grad();
+        self
+    }
+
     fn chance(&self) -> Option<f64> {
         Some((self.queue.rows().dims()[0] as f64 + 1.0).ln())
     }

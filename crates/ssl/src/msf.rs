@@ -155,6 +155,12 @@ impl Method for Msf {
         self.query.encoder.clone()
     }
 
+    fn start_from(mut self, trained: Encoder, copy: Encoder) -> Self {
+        self.query.encoder = trained;
+        self.target.encoder = copy.no_grad();
+        self
+    }
+
     fn queues(&self) -> Vec<&KeyQueue> {
         vec![&self.bank]
     }

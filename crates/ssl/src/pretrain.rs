@@ -1,13 +1,15 @@
 //! The `[pretrain]` table, and pretraining as it says.
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_model::{Encoder, EncoderConfig};
+use ssl_backdoor_model::{Encoder, EncoderConfig, load_trainable};
 
 use crate::canary::CanaryMode;
-use crate::method::{MethodConfig, require};
+use crate::method::{Method, MethodConfig, require};
 use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::schedule::Schedule;
 use crate::train::{OnEpoch, Recipe, Training, train};
@@ -103,6 +105,14 @@ impl From<File> for PretrainConfig {
 const BLUR_ABOVE: u32 = 64;
 
 impl PretrainConfig {
+    /// The same training over `epochs` epochs in batches of `batch`: where the schedule counts epochs, it
+    /// scales along.
+    pub fn with_budget(&self, epochs: usize, batch: usize) -> Self {
+        let schedule = self.schedule.scaled(self.epochs, epochs);
+        let checkpoint_every = (epochs / 20).max(1);
+        Self { epochs, batch, schedule, checkpoint_every, ..self.clone() }
+    }
+
     /// Checks every value; `images` is the size of the training set, `size` their side in pixels.
     ///
     /// # Errors
@@ -146,12 +156,14 @@ pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> E
 }
 
 /// Trains the method of `config` on views of `size` pixels, or goes on from the last checkpoint, and
-/// returns the encoder in evaluation mode.
+/// returns the encoder in evaluation mode. With `start`, the encoder begins with the weights of that file and
+/// only the heads are new: fine-tuning by the same method.
 ///
 /// # Errors
-/// As [`train`].
+/// As [`train`]; and if `start` is no encoder of this config.
 pub fn pretrain(
     config: &PretrainConfig,
+    start: Option<&Path>,
     size: u32,
     training: &Training<'_>,
     on_epoch: &mut OnEpoch<'_>,
@@ -171,16 +183,38 @@ pub fn pretrain(
     };
     let (net, seed) = (&config.encoder, training.seed);
     use MethodConfig as M;
+    let job = Job { start, net, training, recipe };
     match &config.method {
-        M::MocoV2(own) => train(training, recipe, Moco::new(own, net, seed, on), on_epoch),
-        M::Byol(own) => train(training, recipe, Byol::new(own, net, seed, on), on_epoch),
-        M::Msf(own) => train(training, recipe, Msf::new(own, net, seed, on), on_epoch),
-        M::Jigsaw(own) => train(training, recipe, Jigsaw::new(own, net, seed, on), on_epoch),
-        M::Rotnet(_) => train(training, recipe, RotNet::new(net, seed, on), on_epoch),
-        M::Simclr(own) => {
-            let simclr = Simclr::new(own, net, config.batch, seed, on);
-            train(training, recipe, simclr, on_epoch)
-        }
-        M::Mae(own) => train(training, recipe, Mae::new(own, net, seed, on)?, on_epoch),
+        M::MocoV2(own) => job.train(Moco::new(own, net, seed, on), on_epoch),
+        M::Byol(own) => job.train(Byol::new(own, net, seed, on), on_epoch),
+        M::Msf(own) => job.train(Msf::new(own, net, seed, on), on_epoch),
+        M::Jigsaw(own) => job.train(Jigsaw::new(own, net, seed, on), on_epoch),
+        M::Rotnet(_) => job.train(RotNet::new(net, seed, on), on_epoch),
+        M::Simclr(own) => job.train(Simclr::new(own, net, config.batch, seed, on), on_epoch),
+        M::Mae(own) => job.train(Mae::new(own, net, seed, on)?, on_epoch),
+    }
+}
+
+/// What a training needs beside its method.
+struct Job<'a> {
+    start: Option<&'a Path>,
+    net: &'a EncoderConfig,
+    training: &'a Training<'a>,
+    recipe: &'a Recipe,
+}
+
+impl Job<'_> {
+    fn train<M: Method>(
+        &self,
+        method: M,
+        on_epoch: &mut OnEpoch<'_>,
+    ) -> Result<Encoder, PretrainError> {
+        let Some(start) = self.start else {
+            return train(self.training, self.recipe, method, on_epoch);
+        };
+        let device = self.training.device.clone().autodiff();
+        let read = || load_trainable(self.net, start, &device);
+        let method = method.start_from(read()?, read()?);
+        train(self.training, self.recipe, method, on_epoch)
     }
 }

@@ -75,6 +75,11 @@ impl Method for RotNet {
         self.encoder.clone()
     }
 
+    fn start_from(mut self, trained: Encoder, _copy: Encoder) -> Self {
+        self.encoder = trained;
+        self
+    }
+
     fn chance(&self) -> Option<f64> {
         Some((TURNS as f64).ln())
     }

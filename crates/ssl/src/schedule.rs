@@ -34,6 +34,20 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// The same course over `new` epochs instead of `old`.
+    pub(crate) fn scaled(&self, old: usize, new: usize) -> Self {
+        let scale = |epoch: usize| epoch * new / old.max(1);
+        match self {
+            Self::CosinePerEpoch => Self::CosinePerEpoch,
+            Self::Cosine { warmup_epochs } => Self::Cosine { warmup_epochs: scale(*warmup_epochs) },
+            Self::Steps { drops, factor, warmup_steps } => Self::Steps {
+                drops: drops.iter().map(|&drop| scale(drop)).collect(),
+                factor: *factor,
+                warmup_steps: *warmup_steps,
+            },
+        }
+    }
+
     pub(crate) fn check(&self, epochs: usize) -> Result<(), PretrainError> {
         match self {
             Self::CosinePerEpoch => Ok(()),
@@ -85,6 +99,15 @@ pub fn at_shares(epochs: usize, shares: &[f64]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scaled_course_has_its_turns_at_the_same_shares() {
+        let steps = Schedule::Steps { drops: vec![4, 9], factor: 0.1, warmup_steps: 5 };
+        let scaled = Schedule::Steps { drops: vec![8, 18], factor: 0.1, warmup_steps: 5 };
+        assert_eq!(steps.scaled(10, 20), scaled);
+        let cosine = Schedule::Cosine { warmup_epochs: 10 };
+        assert_eq!(cosine.scaled(100, 25), Schedule::Cosine { warmup_epochs: 2 });
+    }
 
     #[test]
     fn drops_come_before_their_epoch_and_the_warm_up_is_linear() {

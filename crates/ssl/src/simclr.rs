@@ -87,6 +87,11 @@ impl Method for Simclr {
         self.network.encoder.clone()
     }
 
+    fn start_from(mut self, trained: Encoder, _copy: Encoder) -> Self {
+        self.network.encoder = trained;
+        self
+    }
+
     fn chance(&self) -> Option<f64> {
         Some((2.0 * self.batch as f64 - 1.0).ln())
     }

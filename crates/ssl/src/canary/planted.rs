@@ -103,6 +103,10 @@ impl Method for Buggy {
         self.moco.encoder()
     }
 
+    fn start_from(self, trained: Encoder, copy: Encoder) -> Self {
+        Self { moco: self.moco.start_from(trained, copy), ..self }
+    }
+
     fn chance(&self) -> Option<f64> {
         self.moco.chance()
     }

@@ -54,6 +54,7 @@ fn golden_msf() {
         hidden: Some(24),
         dim: Some(8),
         bn_groups: 2,
+        ..MsfConfig::default()
     };
     let mut msf = Msf::new(&config, &ENCODER, 1, &device);
     msf.query = fixture.fill(msf.query, "query");
