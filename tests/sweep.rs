@@ -13,6 +13,11 @@ fn sweep(lab: &Lab, file: &str, more: &[&str]) -> Output {
     command.arg("sweep").arg(lab.path(file)).args(more).output().unwrap()
 }
 
+fn report(lab: &Lab, runs: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+    command.arg("report").args(runs.iter().map(|run| lab.path(run))).output().unwrap()
+}
+
 /// Runs of the tiny experiment, one for each of `targets`.
 fn write(lab: &Lab, name: &str, targets: &str) {
     let text = format!(
@@ -58,6 +63,28 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     let acc = |s: &Value| s["models"]["clean"]["clean"]["acc"].clone();
     assert_eq!(acc(&three), acc(&five));
 
+    // The report over both: one setting, two runs, the published row beside it, a link to each manifest.
+    let report = report(&lab, &["results"]);
+    let text = String::from_utf8(report.stdout.clone()).unwrap();
+    assert!(report.status.success(), "{}", stderr(&report));
+    for words in ["2 runs in 1 settings", "| moco-v2, shapes, 20 steps |", "/ 9.3", "±", "Verdict:"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let hash = three["manifest_hash"].as_str().unwrap();
+    assert!(text.contains(&format!("[{}](target-3/manifest.json)", &hash[..12])), "{text}");
+    let csv = std::fs::read_to_string(lab.path("results/table.csv")).unwrap();
+    // Two runs, three models, clean and patched.
+    assert_eq!(csv.lines().count(), 1 + 2 * 3 * 2);
+    let width = csv.lines().next().unwrap().split(',').count();
+    assert!(
+        csv.lines()
+            .skip(1)
+            .all(|line| line.replace("HTBA 12, 5 px", "t").split(',').count() == width)
+    );
+    let html = std::fs::read_to_string(lab.path("results/table.html")).unwrap();
+    assert!(html.contains("<svg") && !html.contains("NaN") && !html.contains("<script"));
+
     // The figures alone are enough: the folders may be gone.
     std::fs::remove_dir_all(lab.path("runs")).unwrap();
     write(&lab, "s.toml", "[3, 5, 7]");
@@ -67,6 +94,18 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     assert!(said.contains("target-3: done already") && said.contains("1 of 3 runs"), "{said}");
     assert!(!lab.path("runs/target-3").exists());
     assert_eq!(acc(&scores(&lab, "target-7")), acc(&three));
+}
+
+#[test]
+fn a_report_of_nothing_says_so() {
+    let lab = Lab::new();
+    std::fs::create_dir_all(lab.path("empty")).unwrap();
+    let nothing = report(&lab, &["empty"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(stderr(&nothing).contains("no finished run"), "{}", stderr(&nothing));
+    std::fs::write(lab.path("empty/scores.json"), "{").unwrap();
+    let broken = report(&lab, &["empty"]);
+    assert!(stderr(&broken).contains("scores.json is broken"), "{}", stderr(&broken));
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod sweep;
 pub use config::{ConfigError, Experiment};
 pub use export::{PoisonOptions, print_clean_list, print_verified, run_export};
 pub use reference_config::parse_reference_config;
+pub use report::{ReportOptions, report};
 pub use run_folder::RunFolder;
 pub use scores::RunScores;
 pub use stages::{Stage, run};

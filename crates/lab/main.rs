@@ -64,6 +64,20 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// The paper's tables over many runs: table.html, table.md and table.csv.
+    ///
+    /// Takes every run (a folder with scores.json) in the given folders, groups those that differ in target,
+    /// trigger and seed only, and puts the published figures beside them.
+    #[command(after_help = "Examples:\n  ssl-backdoor report results/fashion-mnist\n  \
+        ssl-backdoor report runs/a runs/b --out /tmp/comparison")]
+    Report {
+        /// Run folders, or folders of run folders.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// Where the report goes [default: the first of RUNS].
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
     ///
     /// Reads only [data] and [poison] of a config, or one of the reference's INI files (*.cfg). Poisoned
@@ -126,6 +140,9 @@ fn run(cli: Cli) -> Result<()> {
             return kernels::on_pool(|| {
                 ssl_backdoor::sweep(&file, &ssl_backdoor::SweepOptions { jobs, dry_run })
             });
+        }
+        Command::Report { runs, out } => {
+            return ssl_backdoor::report(&ssl_backdoor::ReportOptions { runs, out });
         }
         Command::Verify { dir } => return ssl_backdoor::print_verified(&dir),
     };

@@ -46,7 +46,6 @@ pub(crate) struct MainRow {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Defence {
     pub source: String,
-    pub data: String,
     pub non_target: f64,
     pub setting: String,
     /// Clean and patched images, by model.

@@ -2,9 +2,11 @@
 
 use kuva::plot::BarPlot;
 use kuva::plot::LinePlot;
+use kuva::plot::ScatterPlot;
 use kuva::prelude::{Layout, Plot, Theme, render_to_svg};
 use serde_json::Value;
 
+use super::group::Mean;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores};
 
 /// The keys of a curve's point in `metrics.jsonl`: accuracy, ASR on clean and on patched images.
@@ -31,15 +33,22 @@ fn theme() -> Theme {
 /// Size of a chart in SVG units; the page scales it.
 const SIZE: (f64, f64) = (620.0, 420.0);
 
+/// A chart whose values start at 0.
 fn render(plots: Vec<Plot>, title: &str, x: &str, y: &str) -> String {
-    let layout = Layout::auto_from_plots(&plots)
+    render_from(plots, title, x, y, Some(0.0))
+}
+
+fn render_from(plots: Vec<Plot>, title: &str, x: &str, y: &str, least: Option<f64>) -> String {
+    let mut layout = Layout::auto_from_plots(&plots)
         .with_theme(theme())
         .with_title(title)
         .with_x_label(x)
         .with_y_label(y)
-        .with_y_axis_min(0.0)
         .with_width(SIZE.0)
         .with_height(SIZE.1);
+    if let Some(least) = least {
+        layout = layout.with_y_axis_min(least);
+    }
     scalable(&render_to_svg(plots, layout))
 }
 
@@ -105,3 +114,42 @@ pub(super) fn asr_curve(metrics: &[Vec<Value>; 2]) -> Option<String> {
     };
     measured.then(draw)
 }
+
+/// Net ASR of each group with its interval, in the order given.
+pub(super) fn net_asr(rows: &[(String, Mean)]) -> String {
+    let mut bars = BarPlot::new();
+    let mut errors = Vec::new();
+    for (name, mean) in rows {
+        let [low, high] = mean.interval.unwrap_or([mean.value; 2]);
+        errors.push((mean.value - low, high - mean.value));
+        bars = bars.with_bar(name.clone(), mean.value);
+    }
+    let bars =
+        bars.with_color(COLORS[1]).with_asymmetric_error(errors).with_error_color("currentColor");
+    render_from(vec![bars.into()], "Net ASR", "", "points", None)
+}
+
+/// Accuracy on clean images against ASR on patched ones, a line through the clean shares of each family.
+pub(super) fn acc_against_asr(families: &[Family]) -> String {
+    let plots = families.iter().zip(FAMILY_COLORS.iter().cycle()).map(|(family, color)| {
+        let labels: Vec<String> = family.points.iter().map(|point| point.2.clone()).collect();
+        let points: Vec<(f64, f64)> = family.points.iter().map(|p| (p.0, p.1)).collect();
+        ScatterPlot::new()
+            .with_data(points)
+            .with_color(*color)
+            .with_size(5.0)
+            .with_labels(labels)
+            .with_legend(family.name.clone())
+            .into()
+    });
+    let title = "Accuracy on clean images against ASR, by clean share";
+    render_from(plots.collect(), title, "ASR on patched images, %", "Acc %", None)
+}
+
+/// Points of one family of models: ASR, accuracy, label.
+pub(super) struct Family {
+    pub name: String,
+    pub points: Vec<(f64, f64, String)>,
+}
+
+const FAMILY_COLORS: [&str; 6] = ["#d9534f", "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794"];

@@ -7,7 +7,7 @@ use base64::Engine;
 use image::{ImageFormat, RgbImage, imageops};
 use ssl_backdoor_data::{DataError, SampleSet};
 
-use super::Sources;
+use super::single::Sources;
 
 /// Images in a strip.
 const COUNT: usize = 10;

@@ -67,8 +67,6 @@ struct Point {
 pub(crate) struct Run {
     /// Names of its points, joined by `_`; its folder.
     pub name: String,
-    /// Axis and point, in the order of the axes.
-    pub points: Vec<(String, String)>,
     pub experiment: Experiment,
     /// The folder of its clean twin, relative to the sweep's.
     pub twin: String,
@@ -94,13 +92,13 @@ impl Plan {
         let text = config::read_text(path)?;
         let file: File = toml::from_str(&text).map_err(|e| config::toml_error(path, &e))?;
         let here = path.parent().unwrap_or(Path::new("."));
-        let mut combinations: Vec<Vec<(String, Point)>> = vec![Vec::new()];
+        let mut combinations: Vec<Vec<Point>> = vec![Vec::new()];
         for axis in &file.axis {
             let points = points(axis).map_err(|message| ConfigError::at(path, message))?;
-            let with = |old: &Vec<(String, Point)>| {
+            let with = |old: &Vec<Point>| {
                 let one = |point: &Point| {
                     let mut new = old.clone();
-                    new.push((axis.name.clone(), point.clone()));
+                    new.push(point.clone());
                     new
                 };
                 points.iter().map(one).collect::<Vec<_>>()
@@ -152,16 +150,11 @@ fn plain(value: &Value) -> String {
     text.chars().map(allowed).collect::<String>().trim_matches('-').to_owned()
 }
 
-fn run(
-    path: &Path,
-    here: &Path,
-    file: &File,
-    points: &[(String, Point)],
-) -> Result<Run, ConfigError> {
-    let names: Vec<&str> = points.iter().map(|(_, point)| point.name.as_str()).collect();
+fn run(path: &Path, here: &Path, file: &File, points: &[Point]) -> Result<Run, ConfigError> {
+    let names: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
     let name = names.join("_");
     let within = |e: ConfigError| ConfigError(format!("{}, run {name}: {e}", path.display()));
-    let base = points.iter().rev().find_map(|(_, point)| point.config.as_ref());
+    let base = points.iter().rev().find_map(|point| point.config.as_ref());
     let Some(base) = base.or(file.base.as_ref()) else {
         let message = format!("base: run {name} has no config to start from");
         return Err(ConfigError::at(path, message));
@@ -172,7 +165,7 @@ fn run(
         set.iter().try_for_each(|(key, value)| config::assign(&mut table, key, value.clone()))
     };
     assign(&file.set, &[]).map_err(within)?;
-    for (_, point) in points {
+    for point in points {
         assign(&point.set, &point.unset).map_err(within)?;
     }
     table.insert("name".into(), Value::String(name.clone()));
@@ -183,8 +176,7 @@ fn run(
         return Err(within(ConfigError(message.into())));
     }
     let twin = twin_folder(&experiment).map_err(within)?;
-    let points = points.iter().map(|(axis, point)| (axis.clone(), point.name.clone())).collect();
-    Ok(Run { name, points, experiment, twin })
+    Ok(Run { name, experiment, twin })
 }
 
 /// Runs with the same images, pretraining, seed and device share a clean twin.
@@ -263,7 +255,6 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
         let poison = &plan.runs[1].experiment.poison;
         assert_eq!((poison.rate, poison.count, &poison.target), (None, Some(7), &None));
         assert_eq!(plan.runs[11].experiment.pretrain.epochs, 3);
-        assert_eq!(plan.runs[2].points[1], ("rate".into(), "rate-1.0".into()));
         // Target, rate and trigger do not touch the clean twin; the seed does.
         assert_eq!(plan.twins().len(), 2);
         assert_eq!(plan.runs[0].twin, plan.runs[7].twin);

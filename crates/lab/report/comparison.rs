@@ -1,0 +1,143 @@
+//! Our rows beside the published ones, each with what differs in the setting.
+
+use super::group::{Group, Mean};
+use crate::published::{AccFp, Published};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED};
+
+/// A row: a name, and ours and the published figures of each column.
+pub(super) struct Beside {
+    pub name: String,
+    /// Ours and the published one, each as it is shown.
+    pub cells: Vec<(String, String)>,
+}
+
+/// A table of such rows.
+pub(super) struct Comparison {
+    pub title: &'static str,
+    pub head: Vec<&'static str>,
+    pub rows: Vec<Beside>,
+    /// Where the published figures are from.
+    pub source: String,
+    /// What differs.
+    pub setting: String,
+}
+
+const HEAD: [&str; 6] = [
+    "twin, clean: Acc",
+    "twin, patched: ASR",
+    "backdoored, clean: Acc",
+    "backdoored, patched: Acc",
+    "backdoored, patched: ASR",
+    "net ASR",
+];
+
+/// The main table: one row for each group whose method is in it.
+pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
+    let main = &published.main;
+    let asr = |cell: AccFp| format!("{:.1}", 100.0 * cell[1] / main.non_target);
+    let acc = |cell: AccFp| format!("{:.1}", cell[0]);
+    let mut rows = Vec::new();
+    for group in groups.iter().filter(|group| group.setting.targeted) {
+        let Some(theirs) = main.rows.get(&group.setting.method) else { continue };
+        let ours = [
+            group.cell(CLEAN, CLEAN)[0],
+            group.cell(CLEAN, PATCHED)[2],
+            group.cell(BACKDOORED, CLEAN)[0],
+            group.cell(BACKDOORED, PATCHED)[0],
+            group.cell(BACKDOORED, PATCHED)[2],
+            group.net(),
+        ];
+        let net = theirs.backdoored[1][1] - theirs.clean[1][1];
+        let theirs = [
+            acc(theirs.clean[0]),
+            asr(theirs.clean[1]),
+            acc(theirs.backdoored[0]),
+            acc(theirs.backdoored[1]),
+            asr(theirs.backdoored[1]),
+            format!("{:.1}", 100.0 * net / main.non_target),
+        ];
+        let name = format!("{} ({})", group.setting.method, group.setting.poison());
+        rows.push(Beside { name, cells: shown(&ours).into_iter().zip(theirs).collect() });
+    }
+    let first = groups.first()?;
+    (!rows.is_empty()).then(|| Comparison {
+        title: "Beside the paper's main table",
+        head: HEAD.to_vec(),
+        rows,
+        source: main.source.clone(),
+        setting: differs(first, &main.setting),
+    })
+}
+
+/// The defence: one row for each model of the groups that the paper has too.
+pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
+    let defence = &published.defence;
+    let mut rows = Vec::new();
+    let defended: Vec<&Group<'_>> =
+        groups.iter().filter(|group| !group.defended().is_empty()).collect();
+    for group in &defended {
+        for (model, theirs) in &defence.rows {
+            let ours = [CLEAN, PATCHED].map(|images| group.cell(model, images));
+            if ours[0][0].is_none() {
+                continue;
+            }
+            let ours = [ours[0][0], ours[0][2], ours[1][0], ours[1][2]];
+            let cell = |cell: AccFp| {
+                [format!("{:.1}", cell[0]), format!("{:.1}", 100.0 * cell[1] / defence.non_target)]
+            };
+            let theirs = theirs.map(cell).concat();
+            let name = format!("{}, {model}", group.setting.method);
+            rows.push(Beside { name, cells: shown(&ours).into_iter().zip(theirs).collect() });
+        }
+    }
+    let first = defended.first()?;
+    (!rows.is_empty()).then(|| Comparison {
+        title: "Beside the paper's defence table",
+        head: vec!["clean: Acc", "clean: ASR", "patched: Acc", "patched: ASR"],
+        rows,
+        source: defence.source.clone(),
+        setting: differs(first, &defence.setting),
+    })
+}
+
+/// Single runs of others on the methods of the groups.
+pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
+    let others = &published.others;
+    let mut rows = Vec::new();
+    for group in groups.iter().filter(|group| group.setting.targeted) {
+        let Some(theirs) = others.rows.get(&group.setting.method) else { continue };
+        let [patched_acc, _, patched_asr] = group.cell(BACKDOORED, PATCHED);
+        let ours = [group.cell(BACKDOORED, CLEAN)[0], patched_acc, patched_asr];
+        let theirs = theirs.map(|v| format!("{v:.1}"));
+        let name = format!("{} ({})", group.setting.method, group.setting.poison());
+        rows.push(Beside { name, cells: shown(&ours).into_iter().zip(theirs).collect() });
+    }
+    let first = groups.first()?;
+    (!rows.is_empty()).then(|| Comparison {
+        title: "Beside single runs of others",
+        head: vec!["backdoored, clean: Acc", "patched: Acc", "patched: ASR"],
+        rows,
+        source: others.source.clone(),
+        setting: differs(first, &others.setting),
+    })
+}
+
+fn shown(means: &[Option<Mean>]) -> Vec<String> {
+    means.iter().map(|mean| mean.map_or("-".into(), |mean| mean.to_string())).collect()
+}
+
+fn differs(group: &Group<'_>, theirs: &str) -> String {
+    let setting = &group.setting;
+    format!(
+        "Ours: {}, {} images, {} steps, {}, {} % labels, probe {}, {} evaluation images, {} runs a row. Theirs: \
+         {theirs}.",
+        setting.data,
+        setting.train_images,
+        setting.steps,
+        setting.poison(),
+        100.0 * setting.labels,
+        setting.probe,
+        setting.eval,
+        group.runs.len()
+    )
+}

@@ -1,0 +1,245 @@
+//! Runs of the same settings but for target, trigger, seed: what a row of the paper's table stands for.
+
+use ssl_backdoor_probe::student;
+
+use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores};
+
+/// What the runs of a group share.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Setting {
+    pub data: String,
+    pub method: String,
+    pub eval: String,
+    pub train_images: usize,
+    pub steps: usize,
+    /// Share of the target class that is poisoned, of the set if there is no target, in thousandths.
+    rate: u32,
+    pub targeted: bool,
+    /// Share of the set, in hundredths of a percent: for runs of one rate it differs by a rounding.
+    dataset_rate: f64,
+    /// Width of the trigger as the config has it.
+    width: String,
+    /// `linear` and so on, and the share of labels.
+    pub probe: String,
+    pub labels: f64,
+}
+
+impl Setting {
+    fn of(run: &RunScores, reading: &Reading) -> Self {
+        let rate = run.poison.rate.unwrap_or(run.poison.dataset_rate);
+        Self {
+            data: run.data.clone(),
+            method: run.method.clone(),
+            eval: format!("{:?}", run.eval).to_lowercase(),
+            train_images: run.train_images,
+            steps: run.steps,
+            rate: (1000.0 * rate).round() as u32,
+            targeted: run.target.is_some(),
+            dataset_rate: run.poison.dataset_rate,
+            width: run.trigger.rsplit(", ").next().unwrap_or_default().to_owned(),
+            probe: reading.probe.clone(),
+            labels: reading.labels,
+        }
+    }
+
+    /// The share that was poisoned, in words.
+    pub(super) fn poison(&self) -> String {
+        let rate = f64::from(self.rate) / 10.0;
+        if self.targeted {
+            let set = 100.0 * self.dataset_rate;
+            format!("{rate:.1} % of the class ({set:.2} % of the set), {}", self.width)
+        } else {
+            format!("{rate:.2} % of the set, untargeted, {}", self.width)
+        }
+    }
+
+    /// What a chart's label is made from, beside the method.
+    pub(super) fn parts(&self) -> [String; 6] {
+        let Self { data, width, steps, probe, labels, .. } = self;
+        let rate = f64::from(self.rate) / 10.0;
+        let of = if self.targeted { "" } else { " of the set" };
+        [
+            data.clone(),
+            format!("{rate} %{of}"),
+            width.clone(),
+            format!("{steps} steps"),
+            probe.clone(),
+            format!("{} % labels", 100.0 * labels),
+        ]
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        Self { dataset_rate: 0.0, ..self.clone() } == Self { dataset_rate: 0.0, ..other.clone() }
+    }
+}
+
+/// A mean over runs with Student's 95 % interval; none for one run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Mean {
+    pub value: f64,
+    pub interval: Option<[f64; 2]>,
+}
+
+impl Mean {
+    pub(super) fn of(values: &[f64]) -> Option<Self> {
+        if let Some((value, low, high)) = student(values) {
+            return Some(Self { value, interval: Some([low, high]) });
+        }
+        values.first().map(|&value| Self { value, interval: None })
+    }
+}
+
+/// `12.3 ± 4.5`, or the value alone.
+impl std::fmt::Display for Mean {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1}", self.value)?;
+        match self.interval {
+            Some([low, high]) => write!(f, " ± {:.1}", (high - low) / 2.0),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the interval of the net ASR says, by a rule that was fixed before any run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The lower end is above 0.
+    Falls,
+    /// The upper end is below 2 points.
+    Resists,
+    Undecided,
+}
+
+/// Upper end of the net ASR, in points, below which a method resists.
+pub(super) const RESISTS_BELOW: f64 = 2.0;
+
+impl Verdict {
+    fn of(net: Mean) -> Self {
+        match net.interval {
+            Some([low, _]) if low > 0.0 => Self::Falls,
+            Some([_, high]) if high < RESISTS_BELOW => Self::Resists,
+            _ => Self::Undecided,
+        }
+    }
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Falls => "falls",
+            Self::Resists => "resists",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// Runs of one setting, read one way.
+pub(super) struct Group<'a> {
+    pub setting: Setting,
+    /// The runs and their places among all.
+    pub runs: Vec<(usize, &'a RunScores, &'a Reading)>,
+}
+
+impl<'a> Group<'a> {
+    /// The groups of all headlines, in the order of their first run; `others` = of the other readings.
+    pub(super) fn all(runs: &'a [RunScores], others: bool) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for (place, run) in runs.iter().enumerate() {
+            // Of several seeds of a probe the first stands for all.
+            let mut seen: Vec<(&str, f64)> = Vec::new();
+            for (i, reading) in run.probes.iter().enumerate() {
+                let new = !seen.contains(&(reading.probe.as_str(), reading.labels));
+                seen.push((reading.probe.as_str(), reading.labels));
+                if new && (i > 0) == others {
+                    let setting = Setting::of(run, reading);
+                    match groups.iter_mut().find(|group| group.setting.same(&setting)) {
+                        Some(group) => group.runs.push((place, run, reading)),
+                        None => groups.push(Self { setting, runs: vec![(place, run, reading)] }),
+                    }
+                }
+            }
+        }
+        groups
+    }
+
+    /// The mean of a figure over the runs that have it.
+    fn mean(&self, of: impl Fn(&Reading) -> Option<f64>) -> Option<Mean> {
+        let values: Vec<f64> = self.runs.iter().filter_map(|(_, _, r)| of(r)).collect();
+        Mean::of(&values)
+    }
+
+    /// Accuracy, FP and ASR of `model` on `images`, means over the runs.
+    pub(super) fn cell(&self, model: &str, images: &str) -> [Option<Mean>; 3] {
+        let scores = |r: &Reading| -> Option<_> { r.models.get(model)?.get(images).copied() };
+        [
+            self.mean(|r| scores(r).map(|s| s.acc)),
+            self.mean(|r| scores(r)?.fp.map(|fp| fp as f64)),
+            self.mean(|r| scores(r)?.asr),
+        ]
+    }
+
+    /// Net ASR, or without a target the paired drop of the patched accuracy.
+    pub(super) fn net(&self) -> Option<Mean> {
+        self.mean(|r| Some(r.net.net_asr.unwrap_or(r.net.patched_drop)))
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        self.net().map_or(Verdict::Undecided, Verdict::of)
+    }
+
+    /// Runs whose victim is under-trained.
+    pub(super) fn under_trained(&self) -> usize {
+        self.runs.iter().filter(|(_, run, _)| run.under_trained()).count()
+    }
+
+    /// Models beside clean twin, backdoored model and untrained encoder, as the first run names them.
+    pub(super) fn defended(&self) -> Vec<String> {
+        let Some((_, _, reading)) = self.runs.first() else { return Vec::new() };
+        let basic = [crate::scores::UNTRAINED, CLEAN, BACKDOORED];
+        let more = |(name, _): &(&String, &BySet)| !basic.contains(&name.as_str());
+        let mut names: Vec<String> =
+            reading.models.iter().filter(more).map(|(name, _)| name.clone()).collect();
+        // By family, then by falling share.
+        names.sort_by(|a, b| {
+            let (a, b) = (family(a), family(b));
+            a.0.cmp(b.0).then(b.1.total_cmp(&a.1))
+        });
+        names
+    }
+
+    /// (ASR on patched, accuracy on clean images) of `model`.
+    pub(super) fn acc_against_asr(&self, model: &str) -> Option<(f64, f64)> {
+        let [acc, ..] = self.cell(model, CLEAN);
+        let [.., asr] = self.cell(model, PATCHED);
+        Some((asr?.value, acc?.value))
+    }
+}
+
+/// The name of a defended model without its share, and the share: `distilled-0.25` is (`distilled`, 0.25).
+pub(super) fn family(model: &str) -> (&str, f64) {
+    match model.rsplit_once('-').and_then(|(name, share)| Some((name, share.parse().ok()?))) {
+        Some((name, share)) => (name, share),
+        None => (model, 0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_of_the_verdict() {
+        let net =
+            |low: f64, high: f64| Mean { value: (low + high) / 2.0, interval: Some([low, high]) };
+        for (low, high, word) in [
+            (0.1, 9.0, "falls"),
+            (0.1, 1.5, "falls"),
+            (-3.0, 1.9, "resists"),
+            (-1.0, 2.0, "undecided"),
+            (0.0, 5.0, "undecided"),
+        ] {
+            assert_eq!(Verdict::of(net(low, high)).word(), word, "{low} {high}");
+        }
+        assert_eq!(Verdict::of(Mean { value: 9.0, interval: None }).word(), "undecided");
+        assert_eq!(family("distilled-0.25-poisoned-0.05"), ("distilled-0.25-poisoned", 0.05));
+        assert_eq!(family("backdoored"), ("backdoored", 0.0));
+    }
+}

@@ -1,0 +1,345 @@
+//! The command `report`: the paper's tables over many runs, as one HTML page, Markdown and CSV.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use askama::Template;
+
+use super::charts::{self, Family};
+use super::comparison::{self, Comparison};
+use super::group::{Group, Mean, RESISTS_BELOW, family};
+use crate::published::Published;
+use crate::run_folder::write_whole;
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
+
+/// What the command line says of a report.
+#[derive(Debug, Clone)]
+pub struct ReportOptions {
+    /// Run folders, or folders of run folders.
+    pub runs: Vec<PathBuf>,
+    /// Where `table.html`, `table.md` and `table.csv` go; absent = the first of `runs`.
+    pub out: Option<PathBuf>,
+}
+
+/// Writes the report over all runs found and prints its tables.
+///
+/// # Errors
+/// There is no run, a `scores.json` is broken, or the report cannot be written.
+pub fn report(options: &ReportOptions) -> Result<()> {
+    let mut paths = Vec::new();
+    for folder in &options.runs {
+        find(folder, &mut paths)?;
+    }
+    let Some(first) = options.runs.first().filter(|_| !paths.is_empty()) else {
+        let shown: Vec<String> = options.runs.iter().map(|p| p.display().to_string()).collect();
+        bail!("no finished run (scores.json) in {}", shown.join(", "));
+    };
+    let mut runs = Vec::new();
+    for path in &paths {
+        runs.push(RunScores::read(&path.join("scores.json"))?);
+    }
+    let out = options.out.as_ref().unwrap_or(first);
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let page = Page::new(&runs, &paths, out)?;
+    let markdown = Markdown { page: &page }.render().context("cannot render table.md")?;
+    let html = Html { page: &page }.render().context("cannot render table.html")?;
+    write_whole(&out.join("table.html"), html.as_bytes())?;
+    write_whole(&out.join("table.md"), markdown.as_bytes())?;
+    write_whole(&out.join("table.csv"), csv(&runs)?.as_bytes())?;
+    println!("{markdown}\nReport: {}", out.join("table.html").display());
+    Ok(())
+}
+
+/// Folders with a `scores.json`, sorted, `folder` itself among them.
+fn find(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let shown = folder.display();
+    if folder.join("scores.json").is_file() {
+        found.push(folder.into());
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {shown}"))?;
+    let mut inner: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| p.is_dir()).collect();
+    inner.sort();
+    inner.iter().try_for_each(|folder| find(folder, found))
+}
+
+#[derive(Template)]
+#[template(path = "table.html")]
+struct Html<'a> {
+    page: &'a Page,
+}
+
+#[derive(Template)]
+#[template(path = "table.md", escape = "none")]
+struct Markdown<'a> {
+    page: &'a Page,
+}
+
+/// A table: its head, and rows of cells.
+struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+/// A run in the list that every figure rests on.
+struct Source {
+    name: String,
+    cells: Vec<String>,
+    /// First digits of the manifest's hash.
+    hash: String,
+    /// The manifest, relative to the page.
+    link: String,
+}
+
+struct Page {
+    lead: String,
+    rule: String,
+    warning: Option<String>,
+    main: Table,
+    net: String,
+    comparisons: Vec<Comparison>,
+    defence: Option<Table>,
+    scatter: Option<String>,
+    readings: Option<Table>,
+    sources: Vec<Source>,
+    made_with: String,
+}
+
+impl Page {
+    fn new(runs: &[RunScores], paths: &[PathBuf], out: &Path) -> Result<Self> {
+        let published = Published::read()?;
+        let groups = Group::all(runs, false);
+        let others = Group::all(runs, true);
+        let under = runs.iter().filter(|run| run.under_trained()).count();
+        let nets = groups.iter().filter_map(|g| Some((short(g, &groups), g.net()?)));
+        Ok(Self {
+            lead: format!(
+                "{} runs in {} settings. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
+                 FP counts images of other classes called the target, ASR is FP over all images of other classes, net ASR \
+                 is the backdoored model's minus its clean twin's on the same patched images.",
+                runs.len(),
+                groups.len()
+            ),
+            rule: format!(
+                "falls: the lower end of the interval of the net ASR is above 0; resists: its upper end is below \
+                 {RESISTS_BELOW:.0} points; else undecided."
+            ),
+            warning: (under > 0).then(|| {
+                let floor = runs.iter().find(|run| run.under_trained());
+                let expected = floor.and_then(|run| run.expected.as_ref());
+                format!(
+                    "UNDER-TRAINED VICTIM: in {under} of {} runs the clean twin stays below what is expected of it \
+                     ({}). Such figures say little of a method at full strength.",
+                    runs.len(),
+                    expected.map_or(String::new(), |e| format!("{:.1} %, {}", e.low, e.source))
+                )
+            }),
+            main: main_table(&groups),
+            net: charts::net_asr(&nets.collect::<Vec<_>>()),
+            comparisons: [
+                comparison::main(&groups, &published),
+                comparison::defence(&groups, &published),
+                comparison::others(&groups, &published),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            defence: defence_table(&groups),
+            scatter: scatter(&groups),
+            readings: (!others.is_empty()).then(|| main_table(&others)),
+            sources: sources(runs, paths, out),
+            made_with: format!("Made by ssl-backdoor {}.", env!("CARGO_PKG_VERSION")),
+        })
+    }
+}
+
+fn shown(mean: Option<Mean>) -> String {
+    mean.map_or("-".into(), |mean| mean.to_string())
+}
+
+/// The name of a group among `all`: its method, and what tells it from the others of this method.
+fn short(group: &Group<'_>, all: &[Group<'_>]) -> String {
+    let own = group.setting.parts();
+    let alike = all.iter().filter(|other| other.setting.method == group.setting.method);
+    let others: Vec<_> = alike.map(|other| other.setting.parts()).collect();
+    let differs = |i: &usize| others.iter().any(|other| other[*i] != own[*i]);
+    let parts = (0..own.len()).filter(differs).map(|i| own[i].as_str());
+    let parts: Vec<&str> = std::iter::once(group.setting.method.as_str()).chain(parts).collect();
+    parts.join(", ")
+}
+
+const MAIN_HEAD: [&str; 13] = [
+    "Method",
+    "Poisoned",
+    "Probe",
+    "Runs",
+    "twin, clean: Acc",
+    "FP",
+    "twin, patched: Acc",
+    "FP",
+    "backdoored, clean: Acc",
+    "FP",
+    "backdoored, patched: Acc",
+    "FP",
+    "ASR",
+];
+
+fn main_table(groups: &[Group<'_>]) -> Table {
+    let mut head: Vec<String> = MAIN_HEAD.map(String::from).to_vec();
+    head.extend(["net ASR".into(), "verdict".into()]);
+    let row = |group: &Group<'_>| {
+        let setting = &group.setting;
+        let under = match group.under_trained() {
+            0 => String::new(),
+            n => format!(" (under-trained: {n})"),
+        };
+        let mut cells = vec![
+            format!("{}, {}, {} steps", setting.method, setting.data, setting.steps),
+            setting.poison(),
+            format!("{}, {} % labels", setting.probe, 100.0 * setting.labels),
+            format!("{}{under}", group.runs.len()),
+        ];
+        for model in [CLEAN, BACKDOORED] {
+            for images in [CLEAN, PATCHED] {
+                let [acc, fp, _] = group.cell(model, images);
+                cells.extend([shown(acc), shown(fp)]);
+            }
+        }
+        cells.push(shown(group.cell(BACKDOORED, PATCHED)[2]));
+        let net = group.net();
+        cells.push(match net.and_then(|net| net.interval) {
+            Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(net)),
+            None => shown(net),
+        });
+        cells.push(group.verdict().word().into());
+        cells
+    };
+    Table { head, rows: groups.iter().map(row).collect() }
+}
+
+fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
+    let head =
+        ["Model", "Runs", "clean: Acc", "FP", "ASR", "patched: Acc", "FP", "ASR"].map(String::from);
+    let mut rows = Vec::new();
+    for group in groups.iter().filter(|group| !group.defended().is_empty()) {
+        let models = [UNTRAINED, CLEAN, BACKDOORED].map(String::from).into_iter();
+        for model in models.chain(group.defended()) {
+            let cells = [CLEAN, PATCHED].map(|images| group.cell(&model, images).map(shown));
+            let name = format!("{}, {model}", short(group, groups));
+            let mut row = vec![name, group.runs.len().to_string()];
+            row.extend(cells.concat());
+            rows.push(row);
+        }
+    }
+    (!rows.is_empty()).then(|| Table { head: head.to_vec(), rows })
+}
+
+/// Accuracy against ASR of the defended models of each group.
+fn scatter(groups: &[Group<'_>]) -> Option<String> {
+    let mut families: Vec<Family> = Vec::new();
+    for group in groups.iter().filter(|group| !group.defended().is_empty()) {
+        let mut all = vec![CLEAN.to_owned(), BACKDOORED.to_owned()];
+        all.extend(group.defended());
+        for model in all {
+            let (name, share) = family(&model);
+            let name = if name == CLEAN { "clean twin" } else { name };
+            let Some((asr, acc)) = group.acc_against_asr(&model) else { continue };
+            let label = if share > 0.0 { format!("{} %", 100.0 * share) } else { String::new() };
+            match families.iter_mut().find(|family| family.name == name) {
+                Some(family) => family.points.push((asr, acc, label)),
+                None => {
+                    families.push(Family { name: name.into(), points: vec![(asr, acc, label)] })
+                }
+            }
+        }
+    }
+    (!families.is_empty()).then(|| charts::acc_against_asr(&families))
+}
+
+fn sources(runs: &[RunScores], paths: &[PathBuf], out: &Path) -> Vec<Source> {
+    let one = |(run, path): (&RunScores, &PathBuf)| {
+        let figure = |model, images| run.get(model, images);
+        let asr = |model| figure(model, PATCHED).and_then(|s| s.asr);
+        let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
+        let net =
+            run.net_asr.zip(run.net_asr_ci).unwrap_or((run.patched_drop, run.patched_drop_ci));
+        Source {
+            name: run.name.clone(),
+            cells: vec![
+                run.method.clone(),
+                run.target_name.clone().unwrap_or_else(|| "untargeted".into()),
+                run.trigger.clone(),
+                run.seed.to_string(),
+                number(figure(CLEAN, CLEAN).map(|s| s.acc)),
+                number(figure(BACKDOORED, CLEAN).map(|s| s.acc)),
+                number(asr(CLEAN)),
+                number(asr(BACKDOORED)),
+                format!("{:.1} [{:.1}, {:.1}]", net.0, net.1[0], net.1[1]),
+                if run.under_trained() { "UNDER-TRAINED VICTIM".into() } else { "trained".into() },
+            ],
+            hash: run.manifest_hash.chars().take(12).collect(),
+            link: path
+                .strip_prefix(out)
+                .unwrap_or(path)
+                .join("manifest.json")
+                .to_string_lossy()
+                .into_owned(),
+        }
+    };
+    runs.iter().zip(paths).map(one).collect()
+}
+
+/// One line for each run, reading, model and kind of images.
+fn csv(runs: &[RunScores]) -> Result<String> {
+    let mut text = String::from(
+        "run,method,data,eval,steps,target,trigger,seed,rate,dataset_rate,poisoned,probe,labels,probe_seed,model,images,\
+         acc,acc_low,acc_high,fp,asr,asr_low,asr_high,asr_all,net_asr,net_low,net_high,mcnemar_p,under_trained,manifest\n",
+    );
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
+    for run in runs {
+        for reading in &run.probes {
+            let net = reading.net;
+            for (model, sets) in &reading.models {
+                for (images, s) in sets {
+                    let cells = [
+                        quoted(&run.name),
+                        run.method.clone(),
+                        run.data.clone(),
+                        format!("{:?}", run.eval).to_lowercase(),
+                        run.steps.to_string(),
+                        quoted(run.target_name.as_deref().unwrap_or_default()),
+                        quoted(&run.trigger),
+                        run.seed.to_string(),
+                        number(run.poison.rate),
+                        run.poison.dataset_rate.to_string(),
+                        run.poison.count.to_string(),
+                        quoted(&reading.probe),
+                        reading.labels.to_string(),
+                        reading.seed.map_or(String::new(), |seed| seed.to_string()),
+                        model.clone(),
+                        images.clone(),
+                        s.acc.to_string(),
+                        s.acc_ci[0].to_string(),
+                        s.acc_ci[1].to_string(),
+                        s.fp.map_or(String::new(), |fp| fp.to_string()),
+                        number(s.asr),
+                        number(s.asr_ci.map(|ci| ci[0])),
+                        number(s.asr_ci.map(|ci| ci[1])),
+                        number(s.asr_all),
+                        number(net.net_asr),
+                        number(net.net_asr_ci.map(|ci| ci[0])),
+                        number(net.net_asr_ci.map(|ci| ci[1])),
+                        net.mcnemar_p.to_string(),
+                        run.under_trained().to_string(),
+                        run.manifest_hash.clone(),
+                    ];
+                    writeln!(text, "{}", cells.join(","))?;
+                }
+            }
+        }
+    }
+    Ok(text)
+}
