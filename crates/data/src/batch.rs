@@ -1,9 +1,9 @@
-//! Plain batches for features: no augmentation, normalised.
+//! Batches for features and probes: images as they are, or one view of each; normalised.
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;
 
-use crate::augment::{normalize, to_planes};
+use crate::augment::{Geometry, Scratch, ViewKey, Views, normalize, to_planes};
 use crate::{DataError, Sample};
 
 /// A batch of images as the network takes them.
@@ -41,4 +41,31 @@ pub fn plain_batch(
     }
     let labels = samples.iter().map(|sample| sample.label).collect();
     Ok((Pixels { values, shape: [count, 3, height as usize, width as usize] }, labels))
+}
+
+/// One view of each of the samples at `indices`, normalised, with their labels; drawn by (seed, epoch, image id).
+///
+/// # Errors
+/// Whatever reading an image gives.
+pub fn view_batch(
+    set: &dyn Dataset<Sample, DataError>,
+    views: &dyn Views,
+    indices: &[usize],
+    (seed, epoch): (u64, u32),
+) -> Result<(Pixels, Vec<u32>), DataError> {
+    let side = views.size() as usize;
+    let len = 3 * side * side;
+    let mut values = vec![0.0; indices.len() * len];
+    let one = |scratch: &mut Scratch, (&index, out): (&usize, &mut [f32])| {
+        let Sample { id, image, label, .. } = set.get(index)?;
+        let key = ViewKey { seed, epoch, id };
+        views.write(&image, &key, scratch, &mut [out], &mut [Geometry::default()]);
+        Ok(label)
+    };
+    let labels: Result<Vec<u32>, DataError> = indices
+        .par_iter()
+        .zip(values.par_chunks_exact_mut(len))
+        .map_init(Scratch::default, one)
+        .collect();
+    Ok((Pixels { values, shape: [indices.len(), 3, side, side] }, labels?))
 }

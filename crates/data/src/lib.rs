@@ -35,7 +35,7 @@ mod subset;
 mod verify;
 mod wrappers;
 
-pub use batch::{Pixels, plain_batch};
+pub use batch::{Pixels, plain_batch, view_batch};
 pub use burn_dataset::Dataset;
 pub use config::{DataConfig, Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet, Stl10};
 pub use decode::{decode, read_image};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Experiment};
 use crate::run_folder::write_whole;
 use crate::scores::RunScores;
 use plan::{Plan, Run};
@@ -92,9 +92,13 @@ fn arguments(run: &Run, folder: &Path, more: [PathBuf; 2]) -> Result<Vec<PathBuf
 
 /// Whether the figures of `run` with its settings are there already.
 fn finished(plan: &Plan, run: &Run) -> Result<bool> {
-    let wanted = run.experiment.hash()?;
+    // Configs are compared, not their hashes: a key that came later has its default in the old one.
+    let settings = |experiment: Experiment| Experiment { workers: 1, ..experiment };
+    let wanted = settings(run.experiment.clone());
     let same = |folder: &Path| {
-        RunScores::read(&folder.join("scores.json")).is_ok_and(|s| s.config_hash == wanted)
+        let config = Experiment::read(&folder.join("config.toml"), &[]);
+        config.is_ok_and(|config| settings(config) == wanted)
+            && RunScores::read(&folder.join("scores.json")).is_ok()
     };
     if plan.results.as_ref().is_some_and(|results| same(&results.join(&run.name))) {
         return Ok(true);

@@ -221,17 +221,32 @@ impl ResNet {
         maps
     }
 
+    /// The five maps that the reference probes, `[batch, channels, height, width]`: after the first ReLU, before
+    /// any pooling, and after each of the four stages (protocol 3.4).
+    pub fn maps(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        let mut maps = self.stages(images.clone());
+        if self.maxpool {
+            maps[0] = self.stem(images, false).0;
+        }
+        maps.into_iter().map(|map| map.permute([0, 3, 1, 2])).collect()
+    }
+
     fn later(&self) -> [&[Block]; 4] {
         [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
     }
 
-    fn first(&self, images: Tensor<4>) -> Tensor<4> {
+    /// The map after the first layers, with or without the max-pool, and the statistics of its batch norm.
+    fn stem(&self, images: Tensor<4>, maxpool: bool) -> (Tensor<4>, Tensor<2>) {
         // Channels last from here on: the layout of the kernels.
         let on = &images.device();
-        let x = images.permute([0, 2, 3, 1]);
-        let [batch, height, width, _] = x.dims();
         let unit = self.conv1.with(&self.bn1, on);
-        let (x, statistics) = kernels::stem(x, unit, self.maxpool);
+        kernels::stem(images.permute([0, 2, 3, 1]), unit, maxpool)
+    }
+
+    fn first(&self, images: Tensor<4>) -> Tensor<4> {
+        let on = &images.device();
+        let [batch, _, height, width] = images.dims();
+        let (x, statistics) = self.stem(images, self.maxpool);
         let stride = self.conv1.stride;
         let count = batch * height.div_ceil(stride) * width.div_ceil(stride);
         self.bn1.observe(&statistics, count, on);

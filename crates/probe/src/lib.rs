@@ -19,6 +19,7 @@ mod golden;
 mod interval;
 mod knn;
 mod linear;
+mod paper;
 mod scores;
 
 pub use config::{Labels, ProbeConfig, ProbeKind, Protocol};
@@ -28,4 +29,5 @@ pub use features::{Features, extract, extract_by};
 pub use interval::{mcnemar, paired_difference, student, wilson};
 pub use knn::{Vote, knn};
 pub use linear::LinearProbe;
+pub use paper::{Labelled, PaperProbe, Rules};
 pub use scores::{Paired, Scores};

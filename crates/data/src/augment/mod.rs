@@ -8,6 +8,7 @@ mod blur;
 mod chain;
 mod color;
 mod crop;
+mod crop_views;
 mod geometry;
 #[cfg(test)]
 mod golden;
@@ -25,6 +26,7 @@ pub use crop::{
     CropBox, Filter, random_resized_crop_box, resize_center_crop, resize_crop_box, resize_shorter,
     resized, shorter_side,
 };
+pub use crop_views::CropViews;
 pub use geometry::Geometry;
 pub use jigsaw::JigsawViews;
 pub use mae::MaeViews;

@@ -1,0 +1,193 @@
+//! The rules of each method's own probe, to the last constant.
+
+use std::sync::Arc;
+
+use ssl_backdoor_data::augment::{Chain, ChainViews, CropViews, Filter, Views};
+
+/// What a probe reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// The encoder's output.
+    Output,
+    /// Five maps of a ResNet, pooled to [`SIDES`], each with a classifier of its own.
+    Maps,
+}
+
+/// Sides that the five maps are pooled to (protocol 3.4).
+pub(super) const SIDES: [usize; 5] = [12, 12, 8, 6, 4];
+
+/// What happens to a feature before the linear layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Norm {
+    Nothing,
+    /// Divided by its L2 norm, then standardised with the labelled subset's statistics.
+    L2Standard,
+    /// Batch norm by channel without scale and shift.
+    Batch {
+        epsilon: f32,
+    },
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Optimizer {
+    Sgd { nesterov: bool, weight_decay: f32 },
+    Adam { weight_decay: f32 },
+    Lars,
+}
+
+/// How a training image is seen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Seen {
+    /// As evaluation images are; features are extracted once.
+    Plain,
+    /// RandomResizedCrop and flip.
+    Resized(Filter),
+    /// Resize, RandomCrop and flip.
+    Cropped,
+}
+
+/// How the learning rate goes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Rate {
+    /// From an epoch on, a rate.
+    Steps(Vec<(usize, f64)>),
+    /// From the first to the second value, by the same factor after each epoch.
+    Exponential(f64, f64),
+    /// `blr · batch / 256` after a linear warm-up, a cosine to 0, step by step.
+    Cosine { blr: f64, warmup_epochs: usize },
+}
+
+/// The rules of one method's probe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    pub(super) reads: Reads,
+    pub(super) norm: Norm,
+    pub(super) optimizer: Optimizer,
+    pub(super) rate: Rate,
+    pub(super) seen: Seen,
+    pub(super) epochs: usize,
+    /// Images in a step, at most the labelled ones.
+    pub(super) batch: usize,
+    /// Whether a last, smaller batch is left out.
+    pub(super) drop_last: bool,
+    /// Standard deviation of the first weights with a bias of 0; none = the linear layer's default.
+    pub(super) weight_std: Option<f64>,
+}
+
+impl Rules {
+    /// MoCo v2, MSF, SimCLR and CompReSS students (protocol 3.2).
+    pub fn moco() -> Self {
+        Self {
+            reads: Reads::Output,
+            norm: Norm::L2Standard,
+            optimizer: Optimizer::Sgd { nesterov: false, weight_decay: 1e-4 },
+            rate: Rate::Steps(vec![(0, 0.01), (15, 0.001), (30, 0.0001)]),
+            seen: Seen::Resized(Filter::Bilinear),
+            epochs: 40,
+            batch: 256,
+            drop_last: false,
+            weight_std: None,
+        }
+    }
+
+    /// BYOL (protocol 3.3).
+    pub fn byol() -> Self {
+        Self {
+            norm: Norm::Nothing,
+            optimizer: Optimizer::Adam { weight_decay: 5e-6 },
+            rate: Rate::Exponential(1e-2, 1e-6),
+            seen: Seen::Plain,
+            epochs: 500,
+            batch: 1000,
+            drop_last: true,
+            ..Self::moco()
+        }
+    }
+
+    /// Jigsaw (protocol 3.4).
+    pub fn jigsaw() -> Self {
+        Self { reads: Reads::Maps, norm: Norm::Nothing, ..Self::moco() }
+    }
+
+    /// RotNet (protocol 3.5).
+    pub fn rotnet() -> Self {
+        Self {
+            reads: Reads::Maps,
+            norm: Norm::Batch { epsilon: 1e-5 },
+            optimizer: Optimizer::Sgd { nesterov: true, weight_decay: 5e-4 },
+            rate: Rate::Steps(vec![(0, 0.01), (5, 0.002), (15, 0.0004), (25, 0.000_08)]),
+            seen: Seen::Cropped,
+            epochs: 40,
+            batch: 32,
+            drop_last: false,
+            weight_std: Some(0.02f64.sqrt()),
+        }
+    }
+
+    /// MAE (protocol 2.6).
+    pub fn mae() -> Self {
+        Self {
+            reads: Reads::Output,
+            norm: Norm::Batch { epsilon: 1e-6 },
+            optimizer: Optimizer::Lars,
+            rate: Rate::Cosine { blr: 0.1, warmup_epochs: 10 },
+            seen: Seen::Resized(Filter::Bicubic),
+            epochs: 90,
+            batch: 16_384,
+            drop_last: false,
+            weight_std: Some(0.01),
+        }
+    }
+
+    /// The learning rate of `step` of `steps` in `epoch`.
+    pub(super) fn lr(&self, epoch: usize, step: usize, steps: usize, batch: usize) -> f64 {
+        match &self.rate {
+            Rate::Steps(steps) => {
+                steps.iter().rev().find(|(from, _)| epoch >= *from).map_or(0.0, |(_, lr)| *lr)
+            }
+            Rate::Exponential(first, last) => {
+                first * (last / first).powf(epoch as f64 / self.epochs as f64)
+            }
+            Rate::Cosine { blr, warmup_epochs } => {
+                let lr = blr * batch as f64 / 256.0;
+                let (at, warm) = (epoch as f64 + step as f64 / steps as f64, *warmup_epochs as f64);
+                if at < warm {
+                    return lr * at / warm;
+                }
+                let share = (at - warm) / (self.epochs as f64 - warm);
+                lr * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+            }
+        }
+    }
+
+    /// The views of training images at `size`, unless they are seen as they are.
+    pub(super) fn views(&self, size: u32) -> Option<Arc<dyn Views>> {
+        let crop = (0.08, 1.0);
+        match self.seen {
+            Seen::Plain => None,
+            Seen::Resized(filter) => {
+                Some(Arc::new(ChainViews(vec![Chain { filter, ..Chain::weak(size, crop) }])))
+            }
+            Seen::Cropped => Some(Arc::new(CropViews { size })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_the_protocols() {
+        let at = |rules: Rules, epoch| rules.lr(epoch, 0, 1, 256);
+        assert_eq!([0, 14, 15, 30, 39].map(|e| at(Rules::moco(), e)), [0.01, 0.01, 1e-3, 1e-4, 1e-4]);
+        assert_eq!([0, 5, 24, 25].map(|e| at(Rules::rotnet(), e)), [0.01, 0.002, 4e-4, 8e-5]);
+        assert!((at(Rules::byol(), 250) - 1e-4).abs() < 1e-12);
+        let mae = Rules::mae();
+        assert_eq!(mae.lr(0, 0, 4, 16_384), 0.0);
+        assert_eq!(mae.lr(5, 0, 4, 16_384), 3.2);
+        assert!((mae.lr(10, 0, 4, 16_384) - 6.4).abs() < 1e-12);
+        assert!((mae.lr(50, 0, 4, 16_384) - 3.2).abs() < 1e-12);
+    }
+}
