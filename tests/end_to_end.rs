@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Lab, assert_same, stderr};
 use serde_json::Value;
-use ssl_backdoor::Experiment;
+use ssl_backdoor::{Experiment, read_sweep};
 use ssl_backdoor_ssl::{MethodConfig, MsfConfig, PretrainConfig};
 
 #[test]
@@ -132,10 +132,16 @@ fn every_config_parses_and_says_how_to_run_it() {
     configs(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs"), &mut found);
     assert!(found.len() >= 2, "{found:?}");
     for path in found {
-        Experiment::read(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
         let text = std::fs::read_to_string(&path).unwrap();
+        let verb = if text.contains("[[axis]]") {
+            assert!(read_sweep(&path).unwrap_or_else(|e| panic!("{e}")).len() > 1);
+            "sweep"
+        } else {
+            Experiment::read(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+            "run"
+        };
         let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let command = format!("cargo run --release -- run {}", name.display());
+        let command = format!("cargo run --release -- {verb} {}", name.display());
         assert!(text.starts_with('#') && text.contains(&command), "{}", path.display());
     }
 }
@@ -146,6 +152,7 @@ fn what_the_paper_used_is_the_default() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/imagenet100");
     let mut found = Vec::new();
     configs(&folder, &mut found);
+    found.retain(|path| !std::fs::read_to_string(path).unwrap().contains("[[axis]]"));
     assert_eq!(found.len(), 6);
     for path in found {
         let spelt = Experiment::read(&path, &[]).unwrap().pretrain;

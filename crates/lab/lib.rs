@@ -23,4 +23,4 @@ pub use report::{ReportOptions, report};
 pub use run_folder::RunFolder;
 pub use scores::RunScores;
 pub use stages::{Stage, run};
-pub use sweep::{SweepOptions, sweep};
+pub use sweep::{SweepOptions, read_sweep, sweep};

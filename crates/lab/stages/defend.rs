@@ -75,6 +75,12 @@ pub(super) fn models(lab: &Lab) -> Vec<String> {
     config(lab).map_or(Vec::new(), |config| plan(config).into_iter().map(|d| d.name).collect())
 }
 
+/// Whether `model` is a student of CompReSS.
+pub(super) fn is_student(lab: &Lab, model: &str) -> bool {
+    let student = |d: &Defended| !matches!(d.control, Some(Control::FineTune | Control::Scratch));
+    config(lab).is_some_and(|config| plan(config).iter().any(|d| d.name == model && student(d)))
+}
+
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let Some(config) = config(lab).cloned() else { return Ok(()) };
     let all = plan(&config);

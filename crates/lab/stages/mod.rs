@@ -7,6 +7,7 @@ mod floor;
 mod poison;
 mod pretrain;
 mod probe;
+mod readers;
 mod report;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,9 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::ValueEnum;
 use serde::Serialize;
-use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, labelled_ids, listed_ids};
+use ssl_backdoor_data::{
+    Patched, Poisoned, SampleSet, Split, Splits, Subset, labelled_ids, listed_ids,
+};
 use ssl_backdoor_probe::{Labels, ProbeError};
 use ssl_backdoor_trigger::{Attack, TriggerError};
 

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
-use ssl_backdoor_probe::{
-    Confusion, Features, LinearProbe, Paired, ProbeConfig, ProbeKind, Scores, Vote, knn,
-    reference_csv,
-};
+use ssl_backdoor_probe::{Confusion, Paired, ProbeKind, Protocol, Scores, reference_csv};
 
 use super::features::{self, Extracted};
-use super::{Lab, Labelled, floor, poison};
+use super::readers::{Predicted, Read, Reader, readers};
+use super::{Lab, floor, poison};
 use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
 
 pub(super) const SCORES: &str = "scores.json";
@@ -44,7 +42,8 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         lab.artefact(floor::FLOOR)?,
         extracted,
     ))?;
-    let linear = lab.experiment.probe.kind == ProbeKind::Linear;
+    let config = &lab.experiment.probe;
+    let linear = config.kind == ProbeKind::Linear && config.protocol == Protocol::Unified;
     let mut artefacts = vec![SCORES.to_owned()];
     for model in &models {
         artefacts.extend(confusion_files(model));
@@ -54,71 +53,47 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     lab.stage("probe", inputs, &artefacts, |lab, _| probe(lab, &models))
 }
 
-/// What reads the features of every model, and from which labels.
-#[derive(Clone, Copy)]
-struct Reader<'a> {
-    how: How,
-    labelled: &'a Labelled,
-}
-
-#[derive(Clone, Copy)]
-enum How {
-    Linear { seed: u64 },
-    Knn { k: usize, vote: Vote },
-}
-
-impl How {
-    fn name(self, stage: Option<usize>) -> String {
-        let name = match self {
-            Self::Linear { .. } => "linear".to_owned(),
-            Self::Knn { k, vote: Vote::Majority } => format!("knn-{k}"),
-            Self::Knn { k, vote: Vote::Weighted { .. } } => format!("knn-{k}-weighted"),
-        };
-        stage.map_or(name.clone(), |stage| format!("{name}, stage {stage}"))
-    }
-}
-
-/// All readings of the config; the headline's comes first.
-fn readers<'a>(config: &ProbeConfig, labelled: &'a [Labelled], seed: u64) -> Vec<Reader<'a>> {
-    let linear = (0..config.seeds).map(|i| How::Linear { seed: seed.wrapping_add(i) });
-    let knn = config.k.iter().map(|&k| How::Knn { k, vote: config.vote() });
-    let hows: Vec<How> = match config.kind {
-        ProbeKind::Linear => linear.chain(knn).collect(),
-        ProbeKind::Knn => knn.collect(),
-    };
-    let of = |labelled| hows.iter().map(move |&how| Reader { how, labelled });
-    labelled.iter().flat_map(of).collect()
-}
-
 /// The `kind` of a table of the config.
 pub(super) fn kind(table: &impl Serialize) -> Result<String> {
     let value = serde_json::to_value(table)?;
     Ok(value["kind"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Predictions of one reader on the clean and on the patched images.
-type Predicted = [Vec<u32>; 2];
-
 fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let Lab { experiment, splits, .. } = lab;
     let readers = readers(&experiment.probe, &lab.labelled, experiment.seed);
     let mut truth = Vec::new();
-    // Predictions by model, one for each reader.
-    let mut predicted: BTreeMap<&str, Vec<Predicted>> = BTreeMap::new();
+    // What was read of each model, in the same order for all: the reader's place, and what it says.
+    let mut read: BTreeMap<&str, Vec<(usize, Read)>> = BTreeMap::new();
     for model in models {
         eprintln!("probe: {model}");
         let extracted = Extracted::read(lab, model)?;
         truth.clone_from(&extracted.eval[0].labels);
         let mut all = Vec::new();
         for (i, reader) in readers.iter().enumerate() {
-            all.push(read_out(lab, &extracted, reader, (i == 0).then_some(model))?);
+            let file = probe_file(model);
+            let keep = (i == 0).then_some(file.as_str());
+            let says = reader.read(lab, model, &extracted, keep)?;
+            all.extend(says.into_iter().map(|read| (i, read)));
         }
-        write_confusion(lab, model, &truth, &all[0])?;
-        predicted.insert(model, all);
+        read.insert(model, all);
     }
-    let readings: Vec<Reading> = (0..readers.len())
-        .map(|i| reading(lab, readers[i], &truth, |model| predicted.get(model).map(|p| &p[i])))
-        .collect::<Result<_>>()?;
+    let missing = || anyhow!("the clean twin was not probed");
+    let clean = read.get(CLEAN).ok_or_else(missing)?;
+    let headline = headline(clean, &truth);
+    let mut order: Vec<usize> = (0..clean.len()).collect();
+    order.swap(0, headline);
+    let mut readings = Vec::new();
+    for &at in &order {
+        let (reader, Read { probe, .. }) = &clean[at];
+        let predicted = |model: &str| Some(&read.get(model)?.get(at)?.1.predicted);
+        readings.push(reading(lab, models, readers[*reader], probe.clone(), &truth, predicted)?);
+    }
+    for (model, read) in &read {
+        if let Some((_, read)) = read.get(headline) {
+            write_confusion(lab, model, &truth, &read.predicted)?;
+        }
+    }
     let headline = readings[0].clone();
     let net = headline.net;
     let target = lab.attack.target;
@@ -156,62 +131,42 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     lab.folder.write(SCORES, text.as_bytes())
 }
 
-/// Predictions of one reader; the probe is kept in the folder of the model `keep`.
-fn read_out(
-    lab: &Lab,
-    extracted: &Extracted,
-    reader: &Reader<'_>,
-    keep: Option<&String>,
-) -> Result<Predicted> {
-    let classes = lab.splits.classes.len();
-    let labelled = extracted.labelled(reader.labelled);
-    Ok(match reader.how {
-        How::Linear { seed } => {
-            let config = &lab.experiment.probe;
-            let probe = LinearProbe::fit(config, &labelled, classes, seed, &lab.device);
-            if let Some(model) = keep {
-                probe.save(&lab.folder.join(&probe_file(model)))?;
-            }
-            extracted.eval.each_ref().map(|features| probe.predict(features))
-        }
-        How::Knn { k, vote } => {
-            let nearest =
-                |eval: &Features| knn(&labelled, eval, classes, &[k], vote, &lab.device).concat();
-            extracted.eval.each_ref().map(nearest)
-        }
-    })
+/// The place of the headline: the first reader's, and where that reads several stages the one on which the clean twin
+/// is best on clean images (protocol 3.4).
+fn headline(clean: &[(usize, Read)], truth: &[u32]) -> usize {
+    let right = |read: &Read| read.predicted[0].iter().zip(truth).filter(|(a, b)| a == b).count();
+    let first = clean.iter().enumerate().filter(|(_, (reader, _))| *reader == 0);
+    // Of equals the first.
+    let best = first.rev().max_by_key(|(_, (_, read))| right(read));
+    best.map_or(0, |(at, _)| at)
 }
 
 /// The scores of every model by one reader.
 fn reading<'p>(
     lab: &Lab,
+    models: &[String],
     reader: Reader<'_>,
+    probe: String,
     truth: &[u32],
     predicted: impl Fn(&str) -> Option<&'p Predicted>,
 ) -> Result<Reading> {
     let target = lab.attack.target;
-    let mut models = BTreeMap::new();
-    let all = [UNTRAINED, CLEAN, BACKDOORED].map(String::from);
-    for model in all.into_iter().chain(super::defend::models(lab)) {
-        if let Some(predicted) = predicted(&model) {
-            let scores = |predicted: &[u32]| Scores::of(truth, predicted, target);
+    let mut scores = BTreeMap::new();
+    for model in models {
+        if let Some(predicted) = predicted(model) {
             let sets = [CLEAN, PATCHED].map(String::from).into_iter();
-            let sets: BySet = sets.zip(predicted.each_ref().map(|p| scores(p))).collect();
-            models.insert(model, sets);
+            let of = predicted.each_ref().map(|predicted| Scores::of(truth, predicted, target));
+            scores.insert(model.clone(), sets.zip(of).collect::<BySet>());
         }
     }
     let patched =
         |model| predicted(model).map(|p| &p[1]).ok_or_else(|| anyhow!("{model} was not probed"));
-    let seed = match reader.how {
-        How::Linear { seed } => Some(seed),
-        How::Knn { .. } => None,
-    };
     Ok(Reading {
-        probe: reader.how.name(lab.experiment.probe.stage),
+        probe,
         labels: reader.labelled.share,
-        seed,
+        seed: reader.seed(),
         net: Paired::of(truth, patched(BACKDOORED)?, patched(CLEAN)?, target),
-        models,
+        models: scores,
     })
 }
 

@@ -27,6 +27,14 @@ pub struct SweepOptions {
 /// What is kept of a finished run beside its folder.
 const KEPT: [&str; 3] = ["config.toml", "manifest.json", "scores.json"];
 
+/// The experiments of the sweep of the file `path`, each checked, in the order they run.
+///
+/// # Errors
+/// A [`ConfigError`] if the file or the config of a run is wrong.
+pub fn read_sweep(path: &Path) -> Result<Vec<Experiment>, ConfigError> {
+    Ok(Plan::read(path)?.runs.into_iter().map(|run| run.experiment).collect())
+}
+
 /// Runs the sweep of the file `path`.
 ///
 /// # Errors

@@ -108,6 +108,10 @@ impl ProbeConfig {
         if self.stage == Some(0) {
             return range("probe.stage", "0".into(), "1 to the number of the encoder's stages");
         }
+        if self.protocol == Protocol::Paper && self.stage.is_some() {
+            let allowed = "absent with protocol = \"paper\", which says itself what is read";
+            return range("probe.stage", format!("{:?}", self.stage), allowed);
+        }
         if !(1..=100_000).contains(&self.epochs) {
             return range("probe.epochs", self.epochs.to_string(), "1 to 100,000");
         }

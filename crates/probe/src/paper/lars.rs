@@ -35,8 +35,11 @@ impl ModuleMapper for Step<'_> {
         let grad = grad.inner();
         let norm = |t: &Tensor<D>| t.clone().powi_scalar(2).sum().sqrt().into_scalar::<f32>();
         let (of_weight, of_grad) = (norm(&weight), norm(&grad));
-        let scale =
-            if D > 1 && of_weight > 0.0 && of_grad > 0.0 { TRUST * of_weight / of_grad } else { 1.0 };
+        let scale = if D > 1 && of_weight > 0.0 && of_grad > 0.0 {
+            TRUST * of_weight / of_grad
+        } else {
+            1.0
+        };
         let step = grad.mul_scalar(scale);
         let old = self.momentum.remove(&param.id);
         let moved = match old {

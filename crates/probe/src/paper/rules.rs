@@ -181,7 +181,10 @@ mod tests {
     #[test]
     fn rates_are_the_protocols() {
         let at = |rules: Rules, epoch| rules.lr(epoch, 0, 1, 256);
-        assert_eq!([0, 14, 15, 30, 39].map(|e| at(Rules::moco(), e)), [0.01, 0.01, 1e-3, 1e-4, 1e-4]);
+        assert_eq!(
+            [0, 14, 15, 30, 39].map(|e| at(Rules::moco(), e)),
+            [0.01, 0.01, 1e-3, 1e-4, 1e-4]
+        );
         assert_eq!([0, 5, 24, 25].map(|e| at(Rules::rotnet(), e)), [0.01, 0.002, 4e-4, 8e-5]);
         assert!((at(Rules::byol(), 250) - 1e-4).abs() < 1e-12);
         let mae = Rules::mae();
