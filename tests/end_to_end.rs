@@ -44,8 +44,8 @@ fn a_run_writes_everything_that_the_design_promises() {
     assert_eq!(ledger.lines().filter(|line| !line.starts_with('#')).count(), 1 + 16);
 
     let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
-    // poison, two pretrainings, floor, features of three models, probe, report
-    assert_eq!(manifest["stages"].as_object().unwrap().len(), 9);
+    // poison, two pretrainings, floor, features of three models, probe, maps, report
+    assert_eq!(manifest["stages"].as_object().unwrap().len(), 10);
     for model in ["untrained", "clean", "backdoored"] {
         for (set, images) in [("labelled", 160), ("clean", 50), ("patched", 50)] {
             let file = lab.path(&format!("run/{model}/features/{set}.safetensors"));
@@ -57,10 +57,14 @@ fn a_run_writes_everything_that_the_design_promises() {
     assert_eq!(resolved, Experiment::read(&lab.path("tiny.toml"), &[]).unwrap());
 
     let html = read("report.html");
-    assert!(html.matches("<svg").count() == 3 && html.matches("data:image/png").count() == 3);
+    assert!(html.matches("<svg").count() == 5 && html.matches("data:image/png").count() == 3);
     assert!(
         html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
     );
+    let maps: Value = serde_json::from_str(&read("maps.json")).unwrap();
+    // 50 clean images and as many patched ones; 45 of them are of other classes.
+    assert_eq!(maps["clean"]["points"].as_array().unwrap().len(), 100);
+    assert!(maps["backdoored"]["gathered"].is_number() && html.contains("lie among clean images"));
     for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
         assert!(!html.contains(link), "the report wants something from elsewhere: {link}");
     }

@@ -1,13 +1,17 @@
 //! Charts as inline SVG. Text and axes take the page's own colour, so they read in light and dark.
 
+use std::collections::BTreeMap;
+
 use kuva::plot::BarPlot;
 use kuva::plot::LinePlot;
 use kuva::plot::ScatterPlot;
+use kuva::plot::scatter::MarkerShape;
 use kuva::prelude::{Layout, Plot, Theme, render_to_svg};
 use serde_json::Value;
 
-use super::group::Mean;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores};
+use super::group::{Mean, family};
+use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, RunScores, UNTRAINED};
+use crate::stages::{Map, Point};
 
 /// The keys of a curve's point in `metrics.jsonl`: accuracy, ASR on clean and on patched images.
 pub(super) const CURVE: [&str; 3] = ["dev_acc", "dev_asr_clean", "dev_asr_patched"];
@@ -129,27 +133,83 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> String {
     render_from(vec![bars.into()], "Net ASR", "", "points", None)
 }
 
-/// Accuracy on clean images against ASR on patched ones, a line through the clean shares of each family.
-pub(super) fn acc_against_asr(families: &[Family]) -> String {
-    let plots = families.iter().zip(FAMILY_COLORS.iter().cycle()).map(|(family, color)| {
-        let labels: Vec<String> = family.points.iter().map(|point| point.2.clone()).collect();
-        let points: Vec<(f64, f64)> = family.points.iter().map(|p| (p.0, p.1)).collect();
-        ScatterPlot::new()
-            .with_data(points)
-            .with_color(*color)
-            .with_size(5.0)
-            .with_labels(labels)
-            .with_legend(family.name.clone())
-            .into()
+/// Accuracy on clean images against ASR on patched ones: points (model, ASR, accuracy), one colour for each family of
+/// models, labelled with their clean share.
+pub(super) fn acc_against_asr(points: Vec<(String, f64, f64)>) -> String {
+    type Labelled = (f64, f64, String);
+    let mut families: Vec<(String, Vec<Labelled>)> = Vec::new();
+    for (model, asr, acc) in points {
+        let (name, share) = family(&model);
+        let name = if name == CLEAN { NAMES[0] } else { name };
+        let label = if share > 0.0 { format!("{} %", 100.0 * share) } else { String::new() };
+        match families.iter_mut().find(|(other, _)| other == name) {
+            Some((_, points)) => points.push((asr, acc, label)),
+            None => families.push((name.into(), vec![(asr, acc, label)])),
+        }
+    }
+    let plots = families.into_iter().zip(FAMILY_COLORS.iter().cycle());
+    let plots = plots.map(|((name, points), color)| {
+        let places: Vec<(f64, f64)> = points.iter().map(|p| (p.0, p.1)).collect();
+        let plot = ScatterPlot::new().with_data(places).with_color(*color).with_size(5.0);
+        plot.with_labels(points.into_iter().map(|p| p.2)).with_legend(name).into()
     });
     let title = "Accuracy on clean images against ASR, by clean share";
     render_from(plots.collect(), title, "ASR on patched images, %", "Acc %", None)
 }
 
-/// Points of one family of models: ASR, accuracy, label.
-pub(super) struct Family {
-    pub name: String,
-    pub points: Vec<(f64, f64, String)>,
+/// The same of one run, if anything was defended.
+pub(super) fn defence(models: &BTreeMap<String, BySet>) -> Option<String> {
+    let point = |(model, sets): (&String, &BySet)| {
+        Some((model.clone(), sets.get(PATCHED)?.asr?, sets.get(CLEAN)?.acc))
+    };
+    let points: Vec<_> =
+        models.iter().filter(|(model, _)| *model != UNTRAINED).filter_map(point).collect();
+    (points.len() > 2).then(|| acc_against_asr(points))
 }
 
 const FAMILY_COLORS: [&str; 6] = ["#d9534f", "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794"];
+
+/// Dots of clean images by class, the target's in red and larger; triangles of patched images.
+pub(super) fn feature_map(
+    map: &Map,
+    model: &str,
+    classes: &[String],
+    target: Option<u32>,
+) -> String {
+    let points = |of: &dyn Fn(&Point) -> bool| -> Vec<(f64, f64)> {
+        let chosen = map.points.iter().filter(|point| of(point));
+        chosen.map(|point| (f64::from(point.x), f64::from(point.y))).collect()
+    };
+    let mut shown: Vec<u32> = map.points.iter().map(|point| point.class).collect();
+    shown.sort_unstable();
+    shown.dedup();
+    let mut plots: Vec<Plot> = Vec::new();
+    let mut colors = CLASS_COLORS.iter().cycle();
+    for class in shown {
+        let name = classes.get(class as usize).map_or("", String::as_str);
+        let is_target = Some(class) == target;
+        let (color, size, name) = if is_target {
+            (COLORS[1], 4.0, format!("{name} (target)"))
+        } else {
+            (*colors.next().unwrap_or(&COLORS[0]), 2.5, name.to_owned())
+        };
+        let dots = points(&|point| point.class == class && !point.patched);
+        let plot = ScatterPlot::new().with_data(dots).with_color(color).with_size(size);
+        plots.push(plot.with_legend(name).into());
+    }
+    let triangles = points(&|point| point.patched);
+    let plot = ScatterPlot::new()
+        .with_data(triangles)
+        .with_color("currentColor")
+        .with_marker(MarkerShape::Triangle)
+        .with_size(4.5)
+        .with_legend("patched");
+    plots.push(plot.into());
+    render_from(plots, &format!("Features of the {model}"), "", "", None)
+}
+
+/// Nine colours that stand out on both grounds, none of them the target's red.
+const CLASS_COLORS: [&str; 9] = [
+    "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794", "#2ba3a8", "#8a6d3b", "#c45fa0",
+    "#8c9a2f",
+];

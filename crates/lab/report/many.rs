@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use askama::Template;
 
-use super::charts::{self, Family};
+use super::charts;
 use super::comparison::{self, Comparison};
-use super::group::{Group, Mean, RESISTS_BELOW, family};
+use super::group::{Group, Mean, RESISTS_BELOW};
 use crate::published::Published;
 use crate::run_folder::write_whole;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
@@ -236,26 +236,17 @@ fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
     (!rows.is_empty()).then(|| Table { head: head.to_vec(), rows })
 }
 
-/// Accuracy against ASR of the defended models of each group.
+/// Accuracy against ASR of the defended models of all groups.
 fn scatter(groups: &[Group<'_>]) -> Option<String> {
-    let mut families: Vec<Family> = Vec::new();
-    for group in groups.iter().filter(|group| !group.defended().is_empty()) {
-        let mut all = vec![CLEAN.to_owned(), BACKDOORED.to_owned()];
-        all.extend(group.defended());
-        for model in all {
-            let (name, share) = family(&model);
-            let name = if name == CLEAN { "clean twin" } else { name };
-            let Some((asr, acc)) = group.acc_against_asr(&model) else { continue };
-            let label = if share > 0.0 { format!("{} %", 100.0 * share) } else { String::new() };
-            match families.iter_mut().find(|family| family.name == name) {
-                Some(family) => family.points.push((asr, acc, label)),
-                None => {
-                    families.push(Family { name: name.into(), points: vec![(asr, acc, label)] })
-                }
-            }
+    let mut points = Vec::new();
+    for group in groups {
+        let defended = group.defended();
+        let basic = [CLEAN, BACKDOORED].map(String::from).into_iter();
+        for model in basic.filter(|_| !defended.is_empty()).chain(defended.clone()) {
+            points.extend(group.acc_against_asr(&model).map(|(asr, acc)| (model, asr, acc)));
         }
     }
-    (!families.is_empty()).then(|| charts::acc_against_asr(&families))
+    (!points.is_empty()).then(|| charts::acc_against_asr(points))
 }
 
 fn sources(runs: &[RunScores], paths: &[PathBuf], out: &Path) -> Vec<Source> {

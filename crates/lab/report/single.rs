@@ -1,6 +1,8 @@
 //! The report of a run: one self-contained `report.html`, and `report.md` for where HTML is not
 //! read.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use askama::Template;
 use serde_json::Value;
@@ -9,7 +11,8 @@ use ssl_backdoor_probe::Scores;
 use ssl_backdoor_trigger::PoisonPlan;
 
 use super::{charts, pictures, sightings};
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
+use crate::stages::Map;
 
 /// What a report is made from.
 pub(crate) struct Sources<'a> {
@@ -20,6 +23,8 @@ pub(crate) struct Sources<'a> {
     pub classes: &'a [String],
     /// Lines of `metrics.jsonl` of the clean twin and of the backdoored model.
     pub metrics: [Vec<Value>; 2],
+    /// Feature maps by model.
+    pub maps: BTreeMap<String, Map>,
     /// The poisoned training set with its plan and labels, and the evaluation images without and with
     /// trigger.
     pub poisoned: (SampleSet, &'a PoisonPlan, &'a [(u64, u32)]),
@@ -33,12 +38,18 @@ pub(crate) struct Sources<'a> {
 struct Html<'a> {
     title: &'a str,
     lead: String,
+    warning: Option<String>,
     rows: Vec<Row>,
     net: String,
     bars: String,
     loss: String,
     curve: Option<String>,
     sightings: Option<String>,
+    defence: Option<String>,
+    readings_head: [&'static str; 8],
+    readings: Vec<Vec<String>>,
+    maps: Vec<String>,
+    gathered: Option<String>,
     strips: Vec<(String, String)>,
     config: &'a str,
     made_with: &'a str,
@@ -49,9 +60,12 @@ struct Html<'a> {
 struct Markdown<'a> {
     title: &'a str,
     lead: String,
+    warning: Option<String>,
     table: String,
+    readings: Option<String>,
     net: String,
     curve: Option<String>,
+    gathered: Option<String>,
     sightings: Option<String>,
     config: &'a str,
     made_with: &'a str,
@@ -65,12 +79,18 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
     let html = Html {
         title,
         lead: lead.clone(),
+        warning: warning(scores),
         rows: rows(scores),
         net: net(scores),
         bars: charts::asr_bars(scores),
         loss: charts::loss(metrics),
         curve: charts::asr_curve(metrics),
         sightings: sightings::summary(&metrics[1]),
+        defence: charts::defence(&scores.models),
+        readings_head: READINGS_HEAD,
+        readings: readings(scores),
+        maps: maps(sources),
+        gathered: gathered(&sources.maps),
         strips: pictures::strips(sources)?,
         config,
         made_with,
@@ -78,15 +98,96 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
     let markdown = Markdown {
         title,
         lead,
+        warning: warning(scores),
         table: table(scores),
+        readings: readings_table(scores),
         net: net(scores),
         curve: curve_table(metrics),
+        gathered: gathered(&sources.maps),
         sightings: sightings::summary(&metrics[1]),
         config,
         made_with,
     };
     let html = html.render().context("cannot render report.html")?;
     Ok((html, markdown.render().context("cannot render report.md")?))
+}
+
+/// Said where the victim is under-trained.
+pub(super) fn warning(scores: &RunScores) -> Option<String> {
+    let expected = scores.expected.as_ref().filter(|expected| expected.under_trained)?;
+    Some(format!(
+        "UNDER-TRAINED VICTIM: the clean twin is expected to reach {:.1} % on clean images ({}). Figures of such a \
+         victim say little of the method at full strength.",
+        expected.low, expected.source
+    ))
+}
+
+const READINGS_HEAD: [&str; 8] = [
+    "Probe",
+    "Labels",
+    "Seed",
+    "Acc, twin",
+    "Acc, backdoored",
+    "patched ASR, twin",
+    "patched ASR, backdoored",
+    "net ASR",
+];
+
+/// A row for each reading, if there is more than the headline.
+fn readings(scores: &RunScores) -> Vec<Vec<String>> {
+    if scores.probes.len() < 2 {
+        return Vec::new();
+    }
+    let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
+    let row = |reading: &Reading| {
+        let get = |model, images| reading.models.get(model).and_then(|sets| sets.get(images));
+        let asr = |model| number(get(model, PATCHED).and_then(|s| s.asr));
+        let net = reading.net;
+        let (value, [low, high]) =
+            net.net_asr.zip(net.net_asr_ci).unwrap_or((net.patched_drop, net.patched_drop_ci));
+        vec![
+            reading.probe.clone(),
+            format!("{} %", 100.0 * reading.labels),
+            reading.seed.map_or("-".into(), |seed| seed.to_string()),
+            number(get(CLEAN, CLEAN).map(|s| s.acc)),
+            number(get(BACKDOORED, CLEAN).map(|s| s.acc)),
+            asr(CLEAN),
+            asr(BACKDOORED),
+            format!("{value:.1} [{low:.1}, {high:.1}]"),
+        ]
+    };
+    scores.probes.iter().map(row).collect()
+}
+
+/// The same as Markdown.
+fn readings_table(scores: &RunScores) -> Option<String> {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut text =
+        line(&READINGS_HEAD.map(String::from)) + &line(&READINGS_HEAD.map(|_| "---".into()));
+    let rows = readings(scores);
+    rows.iter().for_each(|row| text += &line(row));
+    (!rows.is_empty()).then_some(text)
+}
+
+/// The maps of the clean twin and of the backdoored model, side by side.
+fn maps(sources: &Sources<'_>) -> Vec<String> {
+    let named = [(CLEAN, "clean twin"), (BACKDOORED, "backdoored model")];
+    let drawn = named.iter().filter_map(|(model, name)| {
+        let map = sources.maps.get(*model)?;
+        Some(charts::feature_map(map, name, sources.classes, sources.scores.target))
+    });
+    drawn.collect()
+}
+
+/// What the eye sees in the maps, as a number.
+fn gathered(maps: &BTreeMap<String, Map>) -> Option<String> {
+    let share = |model| maps.get(model).and_then(|map: &Map| map.gathered);
+    Some(format!(
+        "Of the patched images of other classes, {:.1} % lie among clean images of the target in the clean twin's \
+         features, {:.1} % in the backdoored model's (most of the ten nearest).",
+        share(CLEAN)?,
+        share(BACKDOORED)?
+    ))
 }
 
 /// What was done, in a sentence.

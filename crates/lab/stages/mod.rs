@@ -4,6 +4,7 @@
 mod defend;
 mod features;
 mod floor;
+mod maps;
 mod poison;
 mod pretrain;
 mod probe;
@@ -47,9 +48,13 @@ pub enum Stage {
     Defend,
     /// Probe all models and the untrained encoder; write the scores.
     Probe,
+    /// Draw the feature maps of both models.
+    Maps,
     /// Write the report.
     Report,
 }
+
+pub(crate) use maps::{Map, Point};
 
 /// What all stages share.
 struct Lab {
@@ -88,12 +93,13 @@ pub fn run(
 ) -> Result<()> {
     let mut lab = Lab::open(config, experiment, out, twin)?;
     type Run = fn(&mut Lab) -> Result<()>;
-    let stages: [(Stage, Run); 6] = [
+    let stages: [(Stage, Run); 7] = [
         (Stage::Poison, poison::run),
         (Stage::Twin, pretrain::twin),
         (Stage::Pretrain, pretrain::backdoored),
         (Stage::Defend, defend::run),
         (Stage::Probe, probe::run),
+        (Stage::Maps, maps::run),
         (Stage::Report, report::run),
     ];
     stages.into_iter().filter(|(stage, _)| *stage <= until).try_for_each(|(_, run)| run(&mut lab))

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::pretrain::metrics_file;
-use super::{BURN, Lab, probe};
+use super::{BURN, Lab, maps, probe};
 use crate::report::{self, Sources};
 use crate::scores::{BACKDOORED, CLEAN, RunScores};
 
@@ -18,6 +18,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         lab.artefact(probe::SCORES)?,
         lab.artefact(&metrics[0])?,
         lab.artefact(&metrics[1])?,
+        lab.artefact(maps::MAPS)?,
     ))?;
     lab.stage("report", inputs, &[HTML, MARKDOWN], |lab, _| write(lab, &metrics))?;
     let scores = RunScores::read(&lab.path(probe::SCORES))?;
@@ -33,6 +34,7 @@ fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
         scores: &RunScores::read(&lab.path(probe::SCORES))?,
         config: config.trim_end(),
         classes: &splits.classes,
+        maps: serde_json::from_slice(&std::fs::read(lab.path(maps::MAPS))?)?,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
         poisoned: (lab.poisoned_train(), &lab.attack.plan, &splits.train.labels),
         evaluation: [splits.prepared(&splits.eval), lab.patched(&splits.eval)],

@@ -41,6 +41,9 @@ pub enum ProbeError {
     /// Features that do not fit in a file.
     #[error("cannot write features: {0}")]
     Features(String),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] rayon::ThreadPoolBuildError),
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -13,6 +13,7 @@
 mod config;
 mod confusion;
 mod error;
+mod feature_map;
 mod features;
 #[cfg(test)]
 mod golden;
@@ -25,6 +26,7 @@ mod scores;
 pub use config::{Labels, ProbeConfig, ProbeKind, Protocol};
 pub use confusion::{Confusion, reference_csv};
 pub use error::ProbeError;
+pub use feature_map::{feature_map, gathered};
 pub use features::{Features, extract, extract_by};
 pub use interval::{mcnemar, paired_difference, student, wilson};
 pub use knn::{Vote, knn};

@@ -46,6 +46,8 @@ pub enum Purpose {
     Halves = 16,
     /// Which of Jigsaw's permutations there are (the search), and which one an image gets.
     Permutation = 17,
+    /// Which images a feature map shows.
+    FeatureMap = 18,
 }
 
 /// The generator of the key (`seed`, `purpose`, `epoch`, `id`, `view`).

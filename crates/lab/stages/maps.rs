@@ -1,0 +1,91 @@
+//! Stage 6: feature maps of the clean twin and of the backdoored model, as in the paper's figures: clean evaluation
+//! images of ten classes and patched ones, and how many patched images lie among the target's.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_probe::{Features, feature_map, gathered};
+
+use super::Lab;
+use super::features::{self, Extracted};
+use crate::scores::{BACKDOORED, CLEAN};
+
+pub(super) const MAPS: &str = "maps.json";
+/// Classes of a map, the target among them (protocol 4).
+const CLASSES: usize = 10;
+/// Clean images of a class, and patched images, at most.
+const PER_CLASS: usize = 50;
+const PATCHED: usize = 50;
+/// Neighbours that say where a patched image lies.
+const NEIGHBOURS: usize = 10;
+
+/// A point of a map.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Point {
+    pub x: f32,
+    pub y: f32,
+    pub class: u32,
+    pub patched: bool,
+}
+
+/// The map of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Map {
+    pub points: Vec<Point>,
+    /// Percent of all patched images of other classes whose nearest clean neighbours are mostly the target's.
+    pub gathered: Option<f64>,
+}
+
+pub(super) fn run(lab: &mut Lab) -> Result<()> {
+    let models = [CLEAN, BACKDOORED];
+    let mut extracted = Vec::new();
+    for file in models.iter().flat_map(|model| features::files(model)) {
+        extracted.push(lab.artefact(&file)?);
+    }
+    let inputs = lab.inputs(&(extracted, lab.attack.target, lab.experiment.seed))?;
+    lab.stage("feature maps", inputs, &[MAPS], |lab, _| {
+        let mut maps = BTreeMap::new();
+        for model in models {
+            maps.insert(model, map(lab, &Extracted::read(lab, model)?)?);
+        }
+        let mut text = serde_json::to_vec(&maps)?;
+        text.push(b'\n');
+        lab.folder.write(MAPS, &text)
+    })
+}
+
+fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
+    let (seed, target) = (lab.experiment.seed, lab.attack.target);
+    let [clean, patched] = &extracted.eval;
+    let classes = lab.splits.classes.len();
+    // The target and as many others as make ten, by the seed.
+    let others: Vec<u64> = (0..classes as u64).filter(|&c| Some(c as u32) != target).collect();
+    let mut shown: Vec<u32> = target.into_iter().collect();
+    let others = chance::ranked(&others, seed, Purpose::FeatureMap, 0);
+    shown.extend(others.iter().map(|&class| class as u32).take(CLASSES - shown.len()));
+    let of = |class: u32| -> Vec<u64> {
+        let places = (0..clean.labels.len()).filter(|&i| clean.labels[i] == class);
+        let places: Vec<u64> = places.map(|i| i as u64).collect();
+        chance::ranked(&places, seed, Purpose::FeatureMap, 1)
+    };
+    let all: Vec<Vec<u64>> = shown.iter().map(|&class| of(class)).collect();
+    let dots: Vec<usize> =
+        all.iter().flat_map(|places| places.iter().take(PER_CLASS)).map(|&i| i as usize).collect();
+    let some = chance::ranked(&all.concat(), seed, Purpose::FeatureMap, 2);
+    let triangles: Vec<usize> = some.iter().take(PATCHED).map(|&i| i as usize).collect();
+
+    let (below, above) = (clean.rows(&dots), patched.rows(&triangles));
+    let both = Features {
+        values: [below.values, above.values].concat(),
+        dim: clean.dim,
+        labels: [below.labels, above.labels].concat(),
+    };
+    let places = feature_map(&both, &lab.device)?.into_iter().zip(&both.labels).enumerate();
+    let points = places
+        .map(|(i, ([x, y], &class))| Point { x, y, class, patched: i >= dots.len() })
+        .collect();
+    let share = |target| gathered(clean, patched, classes, target, NEIGHBOURS, &lab.device);
+    Ok(Map { points, gathered: target.map(|target| 100.0 * share(target)) })
+}
