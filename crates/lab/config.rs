@@ -263,7 +263,7 @@ fn merge(base: &mut Table, over: Table) {
 }
 
 /// Applies `a.b.c=value`; the value is TOML, or else a string.
-fn apply_set(table: &mut Table, set: &str) -> Result<(), ConfigError> {
+pub(crate) fn apply_set(table: &mut Table, set: &str) -> Result<(), ConfigError> {
     let wrong = || ConfigError(format!("--set {set} is no assignment: expected KEY.PATH=VALUE"));
     let (path, value) = set.split_once('=').ok_or_else(wrong)?;
     let (path, value) = (path.trim(), value.trim());

@@ -60,6 +60,9 @@ enum Command {
         /// Runs at the same time, each with its share of the cores.
         #[arg(long, default_value = "1")]
         jobs: usize,
+        /// Override a key of every run, for example device=cuda:0; may be repeated.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
         /// Check every config, say what would be trained, and how long it would take.
         #[arg(long)]
         dry_run: bool,
@@ -135,10 +138,11 @@ fn run(cli: Cli) -> Result<()> {
             let options = ssl_backdoor::PoisonOptions { out, sets, lossless };
             return ssl_backdoor::run_export(&config, options);
         }
-        Command::Sweep { file, jobs, dry_run } => {
+        Command::Sweep { file, jobs, sets, dry_run } => {
             kernels::keep_freed_memory();
             return kernels::on_pool(|| {
-                ssl_backdoor::sweep(&file, &ssl_backdoor::SweepOptions { jobs, dry_run })
+                let options = ssl_backdoor::SweepOptions { jobs, sets, dry_run };
+                ssl_backdoor::sweep(&file, &options)
             });
         }
         Command::Report { runs, out } => {

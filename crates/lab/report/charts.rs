@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
 use kuva::plot::BarPlot;
 use kuva::plot::LinePlot;
 use kuva::plot::ScatterPlot;
@@ -38,11 +39,11 @@ fn theme() -> Theme {
 const SIZE: (f64, f64) = (620.0, 420.0);
 
 /// A chart whose values start at 0.
-fn render(plots: Vec<Plot>, title: &str, x: &str, y: &str) -> String {
+fn render(plots: Vec<Plot>, title: &str, x: &str, y: &str) -> Chart {
     render_from(plots, title, x, y, Some(0.0))
 }
 
-fn render_from(plots: Vec<Plot>, title: &str, x: &str, y: &str, least: Option<f64>) -> String {
+fn render_from(plots: Vec<Plot>, title: &str, x: &str, y: &str, least: Option<f64>) -> Chart {
     let mut layout = Layout::auto_from_plots(&plots)
         .with_theme(theme())
         .with_title(title)
@@ -53,7 +54,27 @@ fn render_from(plots: Vec<Plot>, title: &str, x: &str, y: &str, least: Option<f6
     if let Some(least) = least {
         layout = layout.with_y_axis_min(least);
     }
-    scalable(&render_to_svg(plots, layout))
+    Chart::new(scalable(&render_to_svg(plots, layout)), title)
+}
+
+/// A chart, and what a link needs to save it as a file of its own.
+pub(super) struct Chart {
+    pub svg: String,
+    pub title: String,
+    pub uri: String,
+}
+
+impl Chart {
+    fn new(svg: String, title: &str) -> Self {
+        let text = base64::engine::general_purpose::STANDARD.encode(&svg);
+        Self { svg, title: title.into(), uri: format!("data:image/svg+xml;base64,{text}") }
+    }
+
+    /// The name of the file.
+    pub(super) fn file(&self) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        format!("{}.svg", self.title.chars().map(plain).collect::<String>())
+    }
 }
 
 /// Gives the SVG a view box in place of its fixed size, so that the page can scale it.
@@ -69,7 +90,7 @@ fn scalable(svg: &str) -> String {
 }
 
 /// ASR of both models on clean and on patched images, with Wilson intervals.
-pub(super) fn asr_bars(scores: &RunScores) -> String {
+pub(super) fn asr_bars(scores: &RunScores) -> Chart {
     let sides = [(CLEAN, "clean images"), (PATCHED, "patched images")];
     let mut bars = BarPlot::new();
     let mut errors = Vec::new();
@@ -105,12 +126,12 @@ fn lines(metrics: &[Vec<Value>; 2], key: &str) -> Vec<Plot> {
 }
 
 /// The training loss of both models.
-pub(super) fn loss(metrics: &[Vec<Value>; 2]) -> String {
+pub(super) fn loss(metrics: &[Vec<Value>; 2]) -> Chart {
     render(lines(metrics, "loss"), "Training loss", "step", "InfoNCE")
 }
 
 /// ASR on patched dev images along the training, if it was measured.
-pub(super) fn asr_curve(metrics: &[Vec<Value>; 2]) -> Option<String> {
+pub(super) fn asr_curve(metrics: &[Vec<Value>; 2]) -> Option<Chart> {
     let measured = metrics.iter().all(|lines| !points(lines, CURVE[2]).is_empty());
     let draw = || {
         let title = "Attack success rate on patched dev images";
@@ -120,7 +141,7 @@ pub(super) fn asr_curve(metrics: &[Vec<Value>; 2]) -> Option<String> {
 }
 
 /// Net ASR of each group with its interval, in the order given.
-pub(super) fn net_asr(rows: &[(String, Mean)]) -> String {
+pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     let mut bars = BarPlot::new();
     let mut errors = Vec::new();
     for (name, mean) in rows {
@@ -135,7 +156,7 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> String {
 
 /// Accuracy on clean images against ASR on patched ones: points (model, ASR, accuracy), one colour for each family of
 /// models, labelled with their clean share.
-pub(super) fn acc_against_asr(points: Vec<(String, f64, f64)>) -> String {
+pub(super) fn acc_against_asr(points: Vec<(String, f64, f64)>) -> Chart {
     type Labelled = (f64, f64, String);
     let mut families: Vec<(String, Vec<Labelled>)> = Vec::new();
     for (model, asr, acc) in points {
@@ -158,7 +179,7 @@ pub(super) fn acc_against_asr(points: Vec<(String, f64, f64)>) -> String {
 }
 
 /// The same of one run, if anything was defended.
-pub(super) fn defence(models: &BTreeMap<String, BySet>) -> Option<String> {
+pub(super) fn defence(models: &BTreeMap<String, BySet>) -> Option<Chart> {
     let point = |(model, sets): (&String, &BySet)| {
         Some((model.clone(), sets.get(PATCHED)?.asr?, sets.get(CLEAN)?.acc))
     };
@@ -175,7 +196,7 @@ pub(super) fn feature_map(
     model: &str,
     classes: &[String],
     target: Option<u32>,
-) -> String {
+) -> Chart {
     let points = |of: &dyn Fn(&Point) -> bool| -> Vec<(f64, f64)> {
         let chosen = map.points.iter().filter(|point| of(point));
         chosen.map(|point| (f64::from(point.x), f64::from(point.y))).collect()

@@ -181,6 +181,12 @@ impl<'a> Group<'a> {
         self.mean(|r| Some(r.net.net_asr.unwrap_or(r.net.patched_drop)))
     }
 
+    /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. Large beside a small
+    /// net ASR, it says that the trigger takes the model over but leads it elsewhere than to the target.
+    pub(super) fn drop(&self) -> Option<Mean> {
+        self.mean(|r| Some(r.net.patched_drop))
+    }
+
     pub(super) fn verdict(&self) -> Verdict {
         self.net().map_or(Verdict::Undecided, Verdict::of)
     }

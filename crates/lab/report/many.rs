@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use askama::Template;
 
-use super::charts;
+use super::charts::{self, Chart};
 use super::comparison::{self, Comparison};
 use super::group::{Group, Mean, RESISTS_BELOW};
 use crate::published::Published;
@@ -98,10 +98,9 @@ struct Page {
     rule: String,
     warning: Option<String>,
     main: Table,
-    net: String,
+    charts: Vec<Chart>,
     comparisons: Vec<Comparison>,
     defence: Option<Table>,
-    scatter: Option<String>,
     readings: Option<Table>,
     sources: Vec<Source>,
     made_with: String,
@@ -118,7 +117,8 @@ impl Page {
             lead: format!(
                 "{} runs in {} settings. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
                  FP counts images of other classes called the target, ASR is FP over all images of other classes, net ASR \
-                 is the backdoored model's minus its clean twin's on the same patched images.",
+                 is the backdoored model's minus its clean twin's on the same patched images, patched drop the accuracy on \
+                 patched images that the poison costs.",
                 runs.len(),
                 groups.len()
             ),
@@ -137,7 +137,9 @@ impl Page {
                 )
             }),
             main: main_table(&groups),
-            net: charts::net_asr(&nets.collect::<Vec<_>>()),
+            charts: std::iter::once(charts::net_asr(&nets.collect::<Vec<_>>()))
+                .chain(scatter(&groups))
+                .collect(),
             comparisons: [
                 comparison::main(&groups, &published),
                 comparison::defence(&groups, &published),
@@ -147,7 +149,6 @@ impl Page {
             .flatten()
             .collect(),
             defence: defence_table(&groups),
-            scatter: scatter(&groups),
             readings: (!others.is_empty()).then(|| main_table(&others)),
             sources: sources(runs, paths, out),
             made_with: format!("Made by ssl-backdoor {}.", env!("CARGO_PKG_VERSION")),
@@ -188,7 +189,7 @@ const MAIN_HEAD: [&str; 13] = [
 
 fn main_table(groups: &[Group<'_>]) -> Table {
     let mut head: Vec<String> = MAIN_HEAD.map(String::from).to_vec();
-    head.extend(["net ASR".into(), "verdict".into()]);
+    head.extend(["net ASR", "verdict", "patched drop"].map(String::from));
     let row = |group: &Group<'_>| {
         let setting = &group.setting;
         let under = match group.under_trained() {
@@ -214,6 +215,7 @@ fn main_table(groups: &[Group<'_>]) -> Table {
             None => shown(net),
         });
         cells.push(group.verdict().word().into());
+        cells.push(shown(group.drop()));
         cells
     };
     Table { head, rows: groups.iter().map(row).collect() }
@@ -237,7 +239,7 @@ fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
 }
 
 /// Accuracy against ASR of the defended models of all groups.
-fn scatter(groups: &[Group<'_>]) -> Option<String> {
+fn scatter(groups: &[Group<'_>]) -> Option<Chart> {
     let mut points = Vec::new();
     for group in groups {
         let defended = group.defended();

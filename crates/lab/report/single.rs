@@ -10,7 +10,8 @@ use ssl_backdoor_data::{Eval, SampleSet};
 use ssl_backdoor_probe::Scores;
 use ssl_backdoor_trigger::PoisonPlan;
 
-use super::{charts, pictures, sightings};
+use super::charts::{self, Chart};
+use super::{pictures, sightings};
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
 use crate::stages::Map;
 
@@ -41,14 +42,11 @@ struct Html<'a> {
     warning: Option<String>,
     rows: Vec<Row>,
     net: String,
-    bars: String,
-    loss: String,
-    curve: Option<String>,
+    charts: Vec<Chart>,
     sightings: Option<String>,
-    defence: Option<String>,
     readings_head: [&'static str; 8],
     readings: Vec<Vec<String>>,
-    maps: Vec<String>,
+    maps: Vec<Chart>,
     gathered: Option<String>,
     strips: Vec<(String, String)>,
     config: &'a str,
@@ -82,11 +80,12 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         warning: warning(scores),
         rows: rows(scores),
         net: net(scores),
-        bars: charts::asr_bars(scores),
-        loss: charts::loss(metrics),
-        curve: charts::asr_curve(metrics),
+        charts: std::iter::once(charts::asr_bars(scores))
+            .chain(charts::asr_curve(metrics))
+            .chain([charts::loss(metrics)])
+            .chain(charts::defence(&scores.models))
+            .collect(),
         sightings: sightings::summary(&metrics[1]),
-        defence: charts::defence(&scores.models),
         readings_head: READINGS_HEAD,
         readings: readings(scores),
         maps: maps(sources),
@@ -170,7 +169,7 @@ fn readings_table(scores: &RunScores) -> Option<String> {
 }
 
 /// The maps of the clean twin and of the backdoored model, side by side.
-fn maps(sources: &Sources<'_>) -> Vec<String> {
+fn maps(sources: &Sources<'_>) -> Vec<Chart> {
     let named = [(CLEAN, "clean twin"), (BACKDOORED, "backdoored model")];
     let drawn = named.iter().filter_map(|(model, name)| {
         let map = sources.maps.get(*model)?;

@@ -85,7 +85,7 @@ fn read_out(lab: &Lab, encoder: &Encoder, set: &SampleSet) -> Result<Features, P
     extract_by(set, &lab.device, one)?.pop().ok_or_else(|| ProbeError::Range {
         key: "probe.stage",
         value: stage.to_string(),
-        allowed: "1 to the number of the encoder's stages (a ResNet has 5, a ViT 1)",
+        allowed: "1 to the number of the encoder's stages (a ResNet has 5, a ViT as many as blocks)",
     })
 }
 

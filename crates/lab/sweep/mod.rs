@@ -20,6 +20,8 @@ use workers::{Job, Outcome};
 pub struct SweepOptions {
     /// Runs at the same time, each with its share of the cores.
     pub jobs: usize,
+    /// Overrides of every run, `KEY=VALUE`.
+    pub sets: Vec<String>,
     /// Only say what would be done, and how long it would take.
     pub dry_run: bool,
 }
@@ -32,7 +34,7 @@ const KEPT: [&str; 3] = ["config.toml", "manifest.json", "scores.json"];
 /// # Errors
 /// A [`ConfigError`] if the file or the config of a run is wrong.
 pub fn read_sweep(path: &Path) -> Result<Vec<Experiment>, ConfigError> {
-    Ok(Plan::read(path)?.runs.into_iter().map(|run| run.experiment).collect())
+    Ok(Plan::read(path, &[])?.runs.into_iter().map(|run| run.experiment).collect())
 }
 
 /// Runs the sweep of the file `path`.
@@ -40,7 +42,7 @@ pub fn read_sweep(path: &Path) -> Result<Vec<Experiment>, ConfigError> {
 /// # Errors
 /// A [`ConfigError`] if the file or the config of a run is wrong; at the end, if runs failed.
 pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
-    let plan = Plan::read(path)?;
+    let plan = Plan::read(path, &options.sets)?;
     if options.dry_run {
         return dry_run::print(&plan, options.jobs);
     }

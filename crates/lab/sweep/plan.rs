@@ -84,14 +84,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Reads a sweep file and checks the config of every run.
+    /// Reads a sweep file and checks the config of every run; `sets` (`key.path=value`) come on top of all.
     ///
     /// # Errors
     /// [`ConfigError`] that names the file, and the run whose config is wrong.
-    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let text = config::read_text(path)?;
         let file: File = toml::from_str(&text).map_err(|e| config::toml_error(path, &e))?;
-        let here = path.parent().unwrap_or(Path::new("."));
         let mut combinations: Vec<Vec<Point>> = vec![Vec::new()];
         for axis in &file.axis {
             let points = points(axis).map_err(|message| ConfigError::at(path, message))?;
@@ -107,7 +106,7 @@ impl Plan {
         }
         let mut runs = Vec::new();
         for points in combinations {
-            runs.push(run(path, here, &file, &points)?);
+            runs.push(run(path, &file, &points, sets)?);
         }
         let mut names = BTreeSet::new();
         if let Some(twice) = runs.iter().find(|run| !names.insert(&run.name)) {
@@ -150,7 +149,8 @@ fn plain(value: &Value) -> String {
     text.chars().map(allowed).collect::<String>().trim_matches('-').to_owned()
 }
 
-fn run(path: &Path, here: &Path, file: &File, points: &[Point]) -> Result<Run, ConfigError> {
+fn run(path: &Path, file: &File, points: &[Point], sets: &[String]) -> Result<Run, ConfigError> {
+    let here = path.parent().unwrap_or(Path::new("."));
     let names: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
     let name = names.join("_");
     let within = |e: ConfigError| ConfigError(format!("{}, run {name}: {e}", path.display()));
@@ -168,6 +168,7 @@ fn run(path: &Path, here: &Path, file: &File, points: &[Point]) -> Result<Run, C
     for point in points {
         assign(&point.set, &point.unset).map_err(within)?;
     }
+    sets.iter().try_for_each(|set| config::apply_set(&mut table, set)).map_err(within)?;
     table.insert("name".into(), Value::String(name.clone()));
     let experiment = Experiment::of_table(&here.join(base), table).map_err(within)?;
     if experiment.probe.curve_every > 0 {
@@ -223,7 +224,7 @@ labels = [0.1]
         std::fs::write(folder.path().join("base.toml"), BASE).unwrap();
         let path = folder.path().join("sweep.toml");
         std::fs::write(&path, sweep).unwrap();
-        Plan::read(&path).map_err(|e| e.to_string())
+        Plan::read(&path, &["pretrain.lr=0.5".into()]).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -254,7 +255,8 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
         assert_eq!(names[..3], ["a_rate-0.25_t", "a_rate-0.25_u", "a_rate-1.0_t"]);
         let poison = &plan.runs[1].experiment.poison;
         assert_eq!((poison.rate, poison.count, &poison.target), (None, Some(7), &None));
-        assert_eq!(plan.runs[11].experiment.pretrain.epochs, 3);
+        let pretrain = &plan.runs[11].experiment.pretrain;
+        assert_eq!((pretrain.epochs, pretrain.lr), (3, 0.5));
         // Target, rate and trigger do not touch the clean twin; the seed does.
         assert_eq!(plan.twins().len(), 2);
         assert_eq!(plan.runs[0].twin, plan.runs[7].twin);

@@ -128,7 +128,8 @@ pub enum Encoder {
 
 impl Encoder {
     /// Features after each stage, averaged over the places: of a ResNet after the first layers and each
-    /// of its four stages (the last is [`forward`](Self::forward)'s), of a transformer only the last.
+    /// of its four stages, of a transformer the class token after each block. The last are
+    /// [`forward`](Self::forward)'s.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
@@ -136,7 +137,7 @@ impl Encoder {
     pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
         match self {
             Self::ResNet(net) => net.stages(images).into_iter().map(pool).collect(),
-            Self::Vit(net) => vec![net.forward(images)],
+            Self::Vit(net) => net.stages(images),
         }
     }
 
@@ -149,6 +150,32 @@ impl Encoder {
         match self {
             Self::ResNet(net) => net.forward(images),
             Self::Vit(net) => net.forward(images),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn the_last_stage_is_the_output() {
+        let device = Device::flex();
+        let images = Tensor::random([2, 3, 16, 16], burn::tensor::Distribution::Default, &device);
+        for (config, stages) in [
+            (EncoderConfig::Resnet18 { width: 2, stem: Stem::Small }, 5),
+            (EncoderConfig::Vit { dim: 8, depth: 3, heads: 2, patch: 4 }, 3),
+        ] {
+            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+            let encoder = config.init(&mut rng, &device).valid();
+            let all = encoder.stages(images.clone());
+            assert_eq!(all.len(), stages);
+            let (last, output) = (all[stages - 1].clone(), encoder.forward(images.clone()));
+            assert_eq!(last.into_data(), output.into_data());
+            let first: Vec<f32> = all[0].clone().into_data().iter().collect();
+            let second: Vec<f32> = all[1].clone().into_data().iter().collect();
+            assert_ne!(first, second);
         }
     }
 }

@@ -154,15 +154,29 @@ impl Vit {
 
     /// Class tokens of normalised images, `[batch, 3, height, width]` to `[batch, dim]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let x = self.tokens(images, None);
-        let [batch, _, dim] = x.dims();
-        x.slice(s![.., 0..1, ..]).reshape([batch, dim])
+        class_tokens(self.tokens(images, None))
+    }
+
+    /// Class tokens after each block, each through the last norm: the last are [`forward`](Self::forward)'s.
+    pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
+        let mut x = self.embedded(images, None);
+        let mut stage = |block: &Block| {
+            x = block.forward(x.clone());
+            class_tokens(self.norm.forward(x.clone()))
+        };
+        self.blocks.iter().map(&mut stage).collect()
     }
 
     /// All tokens after the last norm, class token first, `[batch, 1 + patches, dim]`; of the patches
     /// `seen` alone, if given: for each image as many, numbered through the batch (`image · patches +
     /// patch`).
     pub fn tokens(&self, images: Tensor<4>, seen: Option<Tensor<1, Int>>) -> Tensor<3> {
+        let x = self.embedded(images, seen);
+        self.norm.forward(self.blocks.iter().fold(x, |x, block| block.forward(x)))
+    }
+
+    /// The tokens before the first block.
+    fn embedded(&self, images: Tensor<4>, seen: Option<Tensor<1, Int>>) -> Tensor<3> {
         let Projection { weight, bias } = &self.patch_embed.proj;
         let [dim, _, patch, _] = weight.dims();
         let [batch, _, height, width] = images.dims();
@@ -183,15 +197,19 @@ impl Vit {
         };
         // The class token's position is zero.
         let class = self.cls_token.val().repeat_dim(0, batch);
-        let x = Tensor::cat(vec![class, x], 1);
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
-        self.norm.forward(x)
+        Tensor::cat(vec![class, x], 1)
     }
 
     /// Side of a patch in pixels.
     pub fn patch(&self) -> usize {
         self.patch_embed.proj.weight.dims()[2]
     }
+}
+
+/// The first token of each image.
+fn class_tokens(tokens: Tensor<3>) -> Tensor<2> {
+    let [batch, _, dim] = tokens.dims();
+    tokens.slice(s![.., 0..1, ..]).reshape([batch, dim])
 }
 
 /// MAE's decoder: a narrower transformer over all places, a mask token where the encoder saw nothing.
