@@ -197,12 +197,12 @@ impl Trained {
                 let config = SgdConfig::new()
                     .with_momentum(Some(momentum))
                     .with_weight_decay(decay(weight_decay));
-                Self::Burn(config.init().into())
+                Self::Burn(config.init())
             }
             Optimizer::Adam { weight_decay } => {
                 let config =
                     AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay(weight_decay));
-                Self::Burn(config.init().into())
+                Self::Burn(config.init())
             }
             Optimizer::Lars => Self::Lars(Lars::default()),
         }
