@@ -127,7 +127,7 @@ fn lines(metrics: &[Vec<Value>; 2], key: &str) -> Vec<Plot> {
 
 /// The training loss of both models.
 pub(super) fn loss(metrics: &[Vec<Value>; 2]) -> Chart {
-    render(lines(metrics, "loss"), "Training loss", "step", "InfoNCE")
+    render(lines(metrics, "loss"), "Training loss", "step", "loss")
 }
 
 /// ASR on patched dev images along the training, if it was measured.

@@ -45,7 +45,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
             }
             Err(error) => {
                 println!("| {method} | {trainings} | {} epochs | - | - |", config.epochs);
-                eprintln!("{}: not timed: {error:#}", run.name);
+                eprintln!("{}: not timed: {error}", run.name);
                 total = None;
             }
         }
