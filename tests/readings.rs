@@ -74,7 +74,9 @@ fn each_method_has_its_own_probe() {
     let lab = Lab::new();
     let moco = scores(&lab, "moco", &["probe.protocol=paper"]);
     assert_eq!(readings(&moco), [("paper".to_owned(), 0.5, Some(1))]);
-    let sets = ["probe.protocol=paper", "pretrain.method={kind=\"rotnet\"}"];
+    let defend = "defend={kind=\"compress\", clean=[0.5], steps=5, batch=16}";
+    let labels = "probe.labels=[0.5, 0.2]";
+    let sets = ["probe.protocol=paper", "pretrain.method={kind=\"rotnet\"}", defend, labels];
     let rotnet = scores(&lab, "rotnet", &sets);
     let mut maps: Vec<String> = readings(&rotnet).into_iter().map(|(probe, ..)| probe).collect();
     let acc = |i: usize| {
@@ -82,6 +84,12 @@ fn each_method_has_its_own_probe() {
         r["models"]["clean"]["clean"]["acc"].as_f64().unwrap()
     };
     assert!((1..5).all(|i| acc(i) <= acc(0)), "the headline is the clean twin's best map");
+    maps.truncate(5);
     maps.sort();
     assert_eq!(maps, [1, 2, 3, 4, 5].map(|map| format!("paper, map {map}")));
+    // A student has one classifier for each share of labels; it stands beside all five maps.
+    let student = |i: usize| rotnet["probes"][i]["models"]["distilled-0.5"].clone();
+    assert_eq!(rotnet["probes"].as_array().unwrap().len(), 10);
+    assert!((1..5).all(|i| student(i) == student(0) && student(5 + i) == student(5)));
+    assert_ne!(student(0), student(5));
 }

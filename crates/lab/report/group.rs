@@ -1,7 +1,9 @@
 //! Runs of the same settings but for target, trigger, seed: what a row of the paper's table stands for.
 
-use ssl_backdoor_probe::student;
+use ssl_backdoor_probe::{ProbeConfig, student};
+use ssl_backdoor_trigger::TriggerConfig;
 
+use crate::config::Experiment;
 use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores};
 
 /// What the runs of a group share.
@@ -15,17 +17,32 @@ pub(super) struct Setting {
     /// Share of the target class that is poisoned, of the set if there is no target, in thousandths.
     rate: u32,
     pub targeted: bool,
-    /// Share of the set, in hundredths of a percent: for runs of one rate it differs by a rounding.
+    /// Share of the set that is poisoned; for runs of one rate it may differ by a rounding.
     dataset_rate: f64,
     /// Width of the trigger as the config has it.
     width: String,
     /// `linear` and so on, and the share of labels.
     pub probe: String,
     pub labels: f64,
+    /// The rest of the config, where it lies beside the scores: without what the runs of a group may differ in, and
+    /// without the probe, which the readings stand for.
+    config: Option<Experiment>,
+}
+
+/// What runs of one setting have in common: no name, target, seed, and of the paper's triggers the width alone.
+pub(super) fn common(config: Experiment) -> Experiment {
+    let mut poison = config.poison;
+    poison.target = None;
+    if let TriggerConfig::Htba { width, .. } | TriggerConfig::Seeded { width, .. } = poison.trigger
+    {
+        poison.trigger = TriggerConfig::Solid { color: [0; 3], width };
+    }
+    let probe = ProbeConfig::default();
+    Experiment { name: String::new(), seed: 0, workers: 1, poison, probe, ..config }
 }
 
 impl Setting {
-    fn of(run: &RunScores, reading: &Reading) -> Self {
+    fn of(run: &RunScores, reading: &Reading, config: Option<&Experiment>) -> Self {
         let rate = run.poison.rate.unwrap_or(run.poison.dataset_rate);
         Self {
             data: run.data.clone(),
@@ -39,6 +56,7 @@ impl Setting {
             width: run.trigger.rsplit(", ").next().unwrap_or_default().to_owned(),
             probe: reading.probe.clone(),
             labels: reading.labels,
+            config: config.cloned(),
         }
     }
 
@@ -54,8 +72,9 @@ impl Setting {
     }
 
     /// What a chart's label is made from, beside the method.
-    pub(super) fn parts(&self) -> [String; 6] {
+    pub(super) fn parts(&self) -> [String; 8] {
         let Self { data, width, steps, probe, labels, .. } = self;
+        let pretrain = self.config.as_ref().map(|config| &config.pretrain);
         let rate = f64::from(self.rate) / 10.0;
         let of = if self.targeted { "" } else { " of the set" };
         [
@@ -65,6 +84,8 @@ impl Setting {
             format!("{steps} steps"),
             probe.clone(),
             format!("{} % labels", 100.0 * labels),
+            pretrain.map_or(String::new(), |p| format!("batch {}", p.batch)),
+            pretrain.map_or(String::new(), |p| format!("crops {} to {}", p.crop.0, p.crop.1)),
         ]
     }
 
@@ -140,7 +161,12 @@ pub(super) struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// The groups of all headlines, in the order of their first run; `others` = of the other readings.
-    pub(super) fn all(runs: &'a [RunScores], others: bool) -> Vec<Self> {
+    /// `configs` are the runs' [`common`] ones.
+    pub(super) fn all(
+        runs: &'a [RunScores],
+        configs: &[Option<Experiment>],
+        others: bool,
+    ) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::new();
         for (place, run) in runs.iter().enumerate() {
             // Of several seeds of a probe the first stands for all.
@@ -149,7 +175,8 @@ impl<'a> Group<'a> {
                 let new = !seen.contains(&(reading.probe.as_str(), reading.labels));
                 seen.push((reading.probe.as_str(), reading.labels));
                 if new && (i > 0) == others {
-                    let setting = Setting::of(run, reading);
+                    let config = configs.get(place).and_then(Option::as_ref);
+                    let setting = Setting::of(run, reading, config);
                     match groups.iter_mut().find(|group| group.setting.same(&setting)) {
                         Some(group) => group.runs.push((place, run, reading)),
                         None => groups.push(Self { setting, runs: vec![(place, run, reading)] }),
@@ -230,6 +257,27 @@ pub(super) fn family(model: &str) -> (&str, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn target_trigger_and_seed_make_no_setting_but_crops_do() {
+        let text = |seed: u64, target: u32, id: u32, crop: f64| {
+            format!(
+                "name = \"n{seed}\"\nseed = {seed}\ndata = {{ kind = \"shapes\", size = 32, per_class = 20 }}\n\
+                 poison = {{ target = {target}, rate = 0.5, trigger = {{ kind = \"htba\", id = {id}, width = 8 }} }}\n\
+                 probe = {{ labels = [0.1] }}\n[pretrain]\nmethod = {{ kind = \"rotnet\" }}\nepochs = 50\n\
+                 encoder = {{ kind = \"resnet18\", width = 4, stem = \"small\" }}\ncrop = [{crop}, 1.0]\nbatch = 8\n\
+                 schedule = {{ kind = \"cosine\" }}\n"
+            )
+        };
+        let read = |text: String| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("config.toml");
+            std::fs::write(&path, text).unwrap();
+            common(Experiment::read(&path, &[]).unwrap())
+        };
+        assert_eq!(read(text(1, 3, 12, 0.2)), read(text(2, 5, 17, 0.2)));
+        assert_ne!(read(text(1, 3, 12, 0.2)), read(text(1, 3, 12, 0.4)));
+    }
 
     #[test]
     fn the_rule_of_the_verdict() {

@@ -8,7 +8,8 @@ use askama::Template;
 
 use super::charts::{self, Chart};
 use super::comparison::{self, Comparison};
-use super::group::{Group, Mean, RESISTS_BELOW};
+use super::group::{Group, Mean, RESISTS_BELOW, common};
+use crate::config::Experiment;
 use crate::published::Published;
 use crate::run_folder::write_whole;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
@@ -41,7 +42,9 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     }
     let out = options.out.as_ref().unwrap_or(first);
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let page = Page::new(&runs, &paths, out)?;
+    let config = |path: &PathBuf| Experiment::read(&path.join("config.toml"), &[]).ok().map(common);
+    let configs: Vec<Option<Experiment>> = paths.iter().map(config).collect();
+    let page = Page::new(&runs, &configs, &paths, out)?;
     let markdown = Markdown { page: &page }.render().context("cannot render table.md")?;
     let html = Html { page: &page }.render().context("cannot render table.html")?;
     write_whole(&out.join("table.html"), html.as_bytes())?;
@@ -107,10 +110,15 @@ struct Page {
 }
 
 impl Page {
-    fn new(runs: &[RunScores], paths: &[PathBuf], out: &Path) -> Result<Self> {
+    fn new(
+        runs: &[RunScores],
+        configs: &[Option<Experiment>],
+        paths: &[PathBuf],
+        out: &Path,
+    ) -> Result<Self> {
         let published = Published::read()?;
-        let groups = Group::all(runs, false);
-        let others = Group::all(runs, true);
+        let groups = Group::all(runs, configs, false);
+        let others = Group::all(runs, configs, true);
         let under = runs.iter().filter(|run| run.under_trained()).count();
         let nets = groups.iter().filter_map(|g| Some((short(g, &groups), g.net()?)));
         Ok(Self {

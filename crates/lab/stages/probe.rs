@@ -63,8 +63,8 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let Lab { experiment, splits, .. } = lab;
     let readers = readers(&experiment.probe, &lab.labelled, experiment.seed);
     let mut truth = Vec::new();
-    // What was read of each model, in the same order for all: the reader's place, and what it says.
-    let mut read: BTreeMap<&str, Vec<(usize, Read)>> = BTreeMap::new();
+    // What each reader says of each model.
+    let mut read: BTreeMap<&str, Vec<Vec<Read>>> = BTreeMap::new();
     for model in models {
         eprintln!("probe: {model}");
         let extracted = Extracted::read(lab, model)?;
@@ -73,25 +73,33 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         for (i, reader) in readers.iter().enumerate() {
             let file = probe_file(model);
             let keep = (i == 0).then_some(file.as_str());
-            let says = reader.read(lab, model, &extracted, keep)?;
-            all.extend(says.into_iter().map(|read| (i, read)));
+            all.push(reader.read(lab, model, &extracted, keep)?);
         }
         read.insert(model, all);
     }
     let missing = || anyhow!("the clean twin was not probed");
     let clean = read.get(CLEAN).ok_or_else(missing)?;
-    let headline = headline(clean, &truth);
-    let mut order: Vec<usize> = (0..clean.len()).collect();
-    order.swap(0, headline);
+    // A student has one classifier where its teacher's method has five: it stands beside each of them.
+    let of = |model: &str, reader: usize, map: usize| -> Option<&Predicted> {
+        let says = read.get(model)?.get(reader)?;
+        Some(&says.get(map).or_else(|| says.first())?.predicted)
+    };
+    let mut order: Vec<(usize, usize)> = clean
+        .iter()
+        .enumerate()
+        .flat_map(|(i, says)| (0..says.len()).map(move |map| (i, map)))
+        .collect();
+    let (reader, map) = (0, headline(&clean[0], &truth));
+    order.swap(0, map);
     let mut readings = Vec::new();
-    for &at in &order {
-        let (reader, Read { probe, .. }) = &clean[at];
-        let predicted = |model: &str| Some(&read.get(model)?.get(at)?.1.predicted);
-        readings.push(reading(lab, models, readers[*reader], probe.clone(), &truth, predicted)?);
+    for &(reader, map) in &order {
+        let (name, predicted) =
+            (clean[reader][map].probe.clone(), |model: &str| of(model, reader, map));
+        readings.push(reading(lab, models, readers[reader], name, &truth, predicted)?);
     }
-    for (model, read) in &read {
-        if let Some((_, read)) = read.get(headline) {
-            write_confusion(lab, model, &truth, &read.predicted)?;
+    for model in models {
+        if let Some(predicted) = of(model, reader, map) {
+            write_confusion(lab, model, &truth, predicted)?;
         }
     }
     let headline = readings[0].clone();
@@ -131,14 +139,12 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     lab.folder.write(SCORES, text.as_bytes())
 }
 
-/// The place of the headline: the first reader's, and where that reads several stages the one on which the clean twin
-/// is best on clean images (protocol 3.4).
-fn headline(clean: &[(usize, Read)], truth: &[u32]) -> usize {
+/// The map of the headline: the one on which the clean twin is best on clean images (protocol 3.4), of equals the
+/// first.
+fn headline(clean: &[Read], truth: &[u32]) -> usize {
     let right = |read: &Read| read.predicted[0].iter().zip(truth).filter(|(a, b)| a == b).count();
-    let first = clean.iter().enumerate().filter(|(_, (reader, _))| *reader == 0);
-    // Of equals the first.
-    let best = first.rev().max_by_key(|(_, (_, read))| right(read));
-    best.map_or(0, |(at, _)| at)
+    let best = clean.iter().enumerate().rev().max_by_key(|(_, read)| right(read));
+    best.map_or(0, |(map, _)| map)
 }
 
 /// The scores of every model by one reader.
