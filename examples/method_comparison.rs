@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
@@ -137,6 +138,7 @@ fn one(experiment: &Experiment, points: usize) -> anyhow::Result<String> {
         folder: folder.path(),
         identity: "comparison",
         label: name,
+        interrupt: &AtomicBool::new(false),
     };
     let every = (config.epochs / points.max(1)).max(1);
     let mut trained = Vec::new();

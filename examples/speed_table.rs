@@ -2,10 +2,11 @@
 //! against plain Burn.
 //!
 //! ```sh
-//! cargo bench && SSL_BACKDOOR_KERNELS=off cargo bench
-//! cargo build --release --examples
-//! target/release/examples/speed_table --python PYTHON --peers FOLDER --readme README.md
+//! cargo run --release --example speed_table -- --bench --python PYTHON --peers FOLDER --readme README.md
 //! ```
+//!
+//! With `--bench` it builds the examples and runs `cargo bench` first, with our kernels and with plain Burn; with
+//! `--features wgpu` or `cuda` in `CARGO_FEATURES` on those devices as well. That takes an hour.
 //!
 //! The folder holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines;
 //! `torch_data.py` lies in `benches/`.
@@ -105,6 +106,9 @@ struct Args {
     /// The folder of torch_step.py and torch_moco.py.
     #[arg(long)]
     peers: PathBuf,
+    /// Build the examples and run the benches first.
+    #[arg(long)]
+    bench: bool,
     /// Turns of ours and theirs.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -121,6 +125,13 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.bench {
+        let features = std::env::var("CARGO_FEATURES").unwrap_or_default();
+        cargo(&["build", "--release", "--examples"], "")?;
+        for kernels in ["", "off"] {
+            cargo(&["bench", "--features", &features], kernels)?;
+        }
+    }
     let mut text = String::new();
     writeln!(text, "{BEGIN}\n{}\n", machine())?;
     writeln!(
@@ -170,6 +181,16 @@ fn main() -> Result<()> {
     };
     let new = format!("{}{text}{}", &old[..from], &old[to + END.len()..]);
     std::fs::write(readme, new).with_context(|| readme.display().to_string())
+}
+
+/// Runs cargo with the kernels' path forced, if that is not empty.
+fn cargo(arguments: &[&str], kernels: &str) -> Result<()> {
+    let mut command = Command::new(env!("CARGO"));
+    let status = command.args(arguments).env("SSL_BACKDOOR_KERNELS", kernels).status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo {}: {status}", arguments.join(" "));
+    }
+    Ok(())
 }
 
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {
@@ -259,22 +280,30 @@ fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// Adds the table of criterion's medians, plain Burn beside our kernels.
+/// What computed a bench: the CPU with our kernels, with plain Burn, and GPUs.
+const BY: [&str; 4] = ["/kernels/", "/plain/", "/wgpu:0/", "/cuda:0/"];
+
+/// Adds the table of criterion's medians, plain Burn and GPUs beside our kernels.
 fn benches(folder: &Path, text: &mut String) -> Result<()> {
-    let mut times: BTreeMap<String, [Option<f64>; 2]> = BTreeMap::new();
+    let mut times: BTreeMap<String, [Option<f64>; BY.len()]> = BTreeMap::new();
     collect(folder, &mut times)?;
-    writeln!(text, "\n| milliseconds (criterion) | ours | plain Burn | ratio |")?;
-    writeln!(text, "| --- | --- | --- | --- |")?;
-    for (name, pair) in times {
-        if let [Some(ours), Some(plain)] = pair {
-            writeln!(text, "| {name} | {ours:.2} | {plain:.2} | {:.1} |", plain / ours)?;
+    writeln!(text, "\n| milliseconds (criterion) | ours | plain Burn | ratio | GPU |")?;
+    writeln!(text, "| --- | --- | --- | --- | --- |")?;
+    for (name, all) in times {
+        if let [Some(ours), Some(plain), gpus @ ..] = all {
+            let gpu = gpus.into_iter().flatten().reduce(f64::min);
+            let gpu = gpu.map_or("-".into(), |ms| format!("{ms:.2}"));
+            writeln!(text, "| {name} | {ours:.2} | {plain:.2} | {:.1} | {gpu} |", plain / ours)?;
         }
     }
     Ok(())
 }
 
 /// Medians in milliseconds of every bench below `folder`, by its name without what computed it.
-fn collect(folder: &Path, times: &mut BTreeMap<String, [Option<f64>; 2]>) -> Result<()> {
+fn collect(
+    folder: &Path,
+    times: &mut BTreeMap<String, [Option<f64>; BY.len()]>,
+) -> Result<()> {
     let read = |path: PathBuf| -> Result<Value> {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text).with_context(|| path.display().to_string())
@@ -286,7 +315,7 @@ fn collect(folder: &Path, times: &mut BTreeMap<String, [Option<f64>; 2]>) -> Res
             let id = read(path.join("benchmark.json"))?;
             let median = read(path.join("estimates.json"))?["median"]["point_estimate"].as_f64();
             let name = id["full_id"].as_str().unwrap_or_default();
-            for (i, by) in ["/kernels/", "/plain/"].into_iter().enumerate() {
+            for (i, by) in BY.into_iter().enumerate() {
                 if name.contains(by) {
                     let name = name.replacen(by, ", ", 1).replace('/', ", ");
                     times.entry(name).or_default()[i] = median.map(|ns| ns / 1e6);

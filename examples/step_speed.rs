@@ -11,6 +11,7 @@
 //! loss is the mean of each of two epochs, the parameters are those of the encoder.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -258,6 +259,7 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
         folder: folder.path(),
         identity: "speed",
         label: kind,
+        interrupt: &AtomicBool::new(false),
     };
     let encoder =
         pretrain(&config, None, *size, &training, &mut |_, _| Ok(serde_json::Map::new()))?;

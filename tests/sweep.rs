@@ -52,8 +52,11 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     assert!(text.contains("2 runs, 1 clean twins") && text.contains("| moco-v2 | 3 |"), "{text}");
     assert!(!lab.path("runs").exists(), "a dry run writes nothing");
 
-    let run = sweep(&lab, "s.toml", &["--jobs", "2"]);
+    // Two devices, a process on each.
+    let run = sweep(&lab, "s.toml", &["--devices", "flex,flex"]);
     assert!(run.status.success(), "{}", stderr(&run));
+    let absent = sweep(&lab, "s.toml", &["--devices", "flex,tpu"]);
+    assert_eq!(absent.status.code(), Some(2), "{}", stderr(&absent));
     let twins: Vec<_> = std::fs::read_dir(lab.path("runs/twins")).unwrap().collect();
     assert_eq!(twins.len(), 1);
     assert!(!lab.path("runs/target-3/clean/encoder.safetensors").exists());

@@ -58,7 +58,7 @@ pub struct Experiment {
     pub defend: Option<DefendConfig>,
 }
 
-fn default_device() -> String {
+pub(crate) fn default_device() -> String {
     "flex".into()
 }
 fn default_workers() -> usize {
@@ -135,15 +135,7 @@ impl Experiment {
 
     fn check(&self) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        let named = !self.name.is_empty()
-            && self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-            && !self.name.starts_with('.');
-        if !named {
-            return Err(format!(
-                "name = \"{}\" is no folder name: allowed are letters, digits, '-', '_' and '.'",
-                self.name
-            ));
-        }
+        check_name(&self.name)?;
         if self.seed > i64::MAX as u64 {
             return Err(format!("seed = {} is out of range: allowed are 0 to 2^63 - 1", self.seed));
         }
@@ -197,8 +189,21 @@ pub struct AttackConfig {
     pub poison: PoisonConfig,
 }
 
+/// Checks that a run of this name can have a folder.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let named = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && !name.starts_with('.');
+    if named {
+        return Ok(());
+    }
+    Err(format!(
+        "name = \"{name}\" is no folder name: allowed are letters, digits, '-', '_' and '.'"
+    ))
+}
+
 /// Checks the attack against what is known of the data without reading it.
-fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> {
+pub(crate) fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> {
     poison.check().map_err(|e| e.to_string())?;
     if let (Some(target), Some(classes)) = (&poison.target, data.class_names()) {
         target.index(&classes).map_err(|e| e.to_string())?;

@@ -1,5 +1,7 @@
 //! Devices by name: `flex`, `wgpu[:N]`, `cuda[:N]`, among those compiled in.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::tensor::Device;
 
 /// A device that a config may name.
@@ -10,32 +12,128 @@ enum Kind {
     Cuda,
 }
 
+impl Kind {
+    /// Those compiled into this binary; the first is taken where nobody asks for one.
+    fn compiled() -> Vec<Self> {
+        let all = [
+            cfg!(feature = "flex").then_some(Self::Flex),
+            cfg!(feature = "wgpu").then_some(Self::Wgpu),
+            cfg!(feature = "cuda").then_some(Self::Cuda),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    /// Its name in a config and among cargo's features.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+        }
+    }
+
+    /// The devices of this kind on this machine, none if it is not compiled in.
+    fn devices(self) -> Result<Vec<Device>, String> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => Ok(vec![Device::flex()]),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => attempt(|| Device::enumerate(burn::tensor::DeviceType::Wgpu).into_vec()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => attempt(|| Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec()),
+            #[allow(unreachable_patterns, reason = "reached when a backend is not compiled in")]
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A device of this machine.
+pub struct Found {
+    /// Its name in a config.
+    pub name: String,
+    /// What it calls itself.
+    pub what: String,
+    /// The device.
+    pub device: Device,
+}
+
 /// Opens the device called `name`.
 ///
 /// # Errors
-/// A message that names the value and what is allowed, if the name is unknown or its backend is
-/// not compiled in.
+/// A message that names the value and what is allowed, if the name is unknown, its backend is
+/// not compiled in, or this machine has no such device.
 pub fn open(name: &str) -> Result<Device, String> {
     let (kind, index) = parse(name)?;
-    match kind {
-        #[cfg(feature = "flex")]
-        Kind::Flex => Ok(Device::flex()),
-        #[cfg(feature = "wgpu")]
-        Kind::Wgpu => Ok(match index {
-            None => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
-            Some(n) => Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(n)),
-        }),
-        #[cfg(feature = "cuda")]
-        Kind::Cuda => Ok(Device::cuda(index.unwrap_or(0))),
-        #[allow(unreachable_patterns, reason = "reached when a backend is not compiled in")]
-        _ => {
-            let feature = name.split(':').next().unwrap_or(name);
-            let _ = index;
-            Err(format!(
-                "device = \"{name}\" is not compiled into this binary: build it with --features {feature}"
-            ))
-        }
+    if !Kind::compiled().contains(&kind) {
+        return Err(format!(
+            "device = \"{name}\" is not compiled into this binary: build it with --features {}",
+            kind.name()
+        ));
     }
+    let all = kind.devices().map_err(|e| format!("device = \"{name}\" cannot be opened: {e}"))?;
+    let count = all.len();
+    let one = all.into_iter().nth(index.unwrap_or(0));
+    let one = one.ok_or_else(|| {
+        format!("device = \"{name}\" is not in this machine: it has {count} of {}", kind.name())
+    })?;
+    // Of several, the one that the system thinks fastest.
+    #[cfg(feature = "wgpu")]
+    if (kind, index) == (Kind::Wgpu, None) {
+        return Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
+    }
+    Ok(one)
+}
+
+/// Opens the device for work that any can do: the CPU if it is compiled in.
+///
+/// # Errors
+/// This machine has none of the devices compiled in.
+pub fn first() -> Result<Device, String> {
+    let kind = Kind::compiled().first().map_or("flex", |kind| kind.name());
+    open(kind)
+}
+
+/// Every device of this machine that is compiled in; in its place a message where a backend cannot be asked.
+pub fn found() -> Vec<Result<Found, String>> {
+    let of = |kind: Kind| match kind.devices() {
+        Err(reason) => vec![Err(format!("{}: {reason}", kind.name()))],
+        Ok(devices) if devices.is_empty() => {
+            vec![Err(format!("{}: compiled in, but this machine has none", kind.name()))]
+        }
+        Ok(devices) => {
+            let one = |(i, device): (usize, Device)| {
+                let name = match kind {
+                    Kind::Flex => kind.name().to_owned(),
+                    _ => format!("{}:{i}", kind.name()),
+                };
+                Ok(Found { name, what: what(&device), device })
+            };
+            devices.into_iter().enumerate().map(one).collect()
+        }
+    };
+    Kind::compiled().into_iter().flat_map(of).collect()
+}
+
+fn what(device: &Device) -> String {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if let Ok(Some(identity)) = attempt(|| device.identity()) {
+        return identity.name;
+    }
+    let _ = device;
+    format!("CPU, {} threads", std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// What `work` gives, or the message it panicked with: a driver that is absent makes a backend panic.
+pub(crate) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it failed").to_owned()
+    })
+}
+
+/// The backend of the device called `name`: `cuda` of `cuda:3`. Devices of one backend share results.
+pub fn backend(name: &str) -> &str {
+    name.split(':').next().unwrap_or(name)
 }
 
 fn parse(name: &str) -> Result<(Kind, Option<usize>), String> {
@@ -62,8 +160,16 @@ mod tests {
     fn names_and_indices() {
         assert_eq!(parse("cuda:3"), Ok((Kind::Cuda, Some(3))));
         assert_eq!(parse("wgpu"), Ok((Kind::Wgpu, None)));
+        assert_eq!((backend("cuda:3"), backend("flex")), ("cuda", "flex"));
         for bad in ["", "tpu", "flex:1", "cuda:", "cuda:x", "cuda:-1"] {
             assert!(parse(bad).unwrap_err().contains("allowed are"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_found_can_be_opened() {
+        for found in found() {
+            assert!(open(&found.unwrap().name).is_ok());
         }
     }
 }

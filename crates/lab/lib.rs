@@ -4,8 +4,12 @@
 //! The binary `ssl-backdoor` is a thin shell around this library.
 
 pub mod config;
+mod convert;
 pub mod device;
+mod doctor;
 mod export;
+mod foreign;
+mod interrupt;
 mod manifest;
 mod progress;
 mod published;
@@ -17,7 +21,11 @@ mod stages;
 mod sweep;
 
 pub use config::{ConfigError, Experiment};
+pub use convert::{ConvertOptions, convert};
+pub use doctor::doctor;
 pub use export::{PoisonOptions, print_clean_list, print_verified, run_export};
+pub use foreign::{ForeignOptions, probe_foreign};
+pub use interrupt::end_on_ctrl_c;
 pub use reference_config::parse_reference_config;
 pub use report::{ReportOptions, report};
 pub use run_folder::RunFolder;

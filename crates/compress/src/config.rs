@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_model::{Encoder, EncoderConfig};
 use ssl_backdoor_ssl::{
-    CanaryMode, Decayed, OnEpoch, OptimizerConfig, PretrainError, Recipe, Schedule, Training,
-    at_shares, train,
+    CanaryMode, Decayed, OnEpoch, OptimizerConfig, Precision, PretrainError, Recipe, Schedule,
+    Training, at_shares, train,
 };
 
 use crate::{Compress, Variant};
@@ -178,6 +178,7 @@ pub fn distill(
         checkpoint_every: (epochs / 20).max(1),
         keep: 1,
         canaries: config.canaries,
+        precision: Precision::F32,
     };
     let device = training.device.clone().autodiff();
     let bank = config.bank_rows(images);

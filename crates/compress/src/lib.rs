@@ -1,6 +1,4 @@
-//! CompReSS distillation, the paper's defence: a student learns from a small *clean* unlabelled set
-//! to reproduce the backdoored teacher's similarities, and what the teacher knows of the trigger is
-//! never asked for.
+#![doc = include_str!("../README.md")]
 
 mod compress;
 mod config;

@@ -1,15 +1,4 @@
-//! The operations that training time goes into, for images in channels-last layout
-//! `[batch, height, width, channels]`: the stem of a ResNet and its basic block;
-//! GELU, layer norm and attention of a transformer; and the updates of parameters in a training step.
-//!
-//! On the CPU (burn-flex) they run our own kernels through a Burn backend extension, with
-//! hand-written gradients; on every other device they compose ordinary Burn operations, so the same
-//! network runs everywhere. The instruction path (AVX-512, AVX2 with FMA, portable) is chosen at run
-//! time; the environment variable `SSL_BACKDOOR_KERNELS` forces one of `avx512`, `avx2`, `portable`,
-//! or `off` for plain Burn.
-//!
-//! A batch is split into parts whose number does not depend on the threads, and sums run in the order
-//! of the parts, so results do not depend on the number of threads either.
+#![doc = include_str!("../README.md")]
 
 #[cfg(feature = "flex")]
 mod block;
@@ -44,8 +33,16 @@ mod update;
 mod winograd;
 
 use burn::tensor::Tensor;
+#[cfg(feature = "flex")]
+pub use path::instruction_path;
 pub use process::{keep_freed_memory, on_pool};
 pub use update::{Sgd, ema, sgd};
+
+/// Do our own kernels compute with `x`? They do on the CPU, in 32 bits.
+#[cfg(feature = "flex")]
+fn fused<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == burn::tensor::DType::F32 && extension::takes(&x.device())
+}
 
 /// A convolution without bias, padded by half its kernel, and the batch norm behind it.
 #[derive(Debug, Clone)]
@@ -90,7 +87,7 @@ impl Unit {
 pub fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
     unit.check(images.dims()[3]);
     #[cfg(feature = "flex")]
-    if extension::takes(&images.device()) {
+    if fused(&images) {
         return extension::stem(images, unit, pool);
     }
     plain::stem(images, unit, pool)
@@ -129,7 +126,7 @@ pub fn basic_block(
         }
     }
     #[cfg(feature = "flex")]
-    if extension::takes(&images.device()) {
+    if fused(&images) {
         return extension::basic_block(images, first, second, down);
     }
     plain::basic_block(images, first, second, down)
@@ -153,7 +150,7 @@ pub fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
 /// GELU, x · Φ(x), of each value.
 pub fn gelu(x: Tensor<3>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if extension::takes(&x.device()) {
+    if fused(&x) {
         return transformer::gelu(x);
     }
     burn::tensor::activation::gelu(x)
@@ -167,7 +164,7 @@ pub fn layer_norm(x: Tensor<3>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64
     let [_, _, dim] = x.dims();
     assert!(scale.dims() == [dim] && shift.dims() == [dim], "scale and shift have length {dim}");
     #[cfg(feature = "flex")]
-    if extension::takes(&x.device()) {
+    if fused(&x) {
         return transformer::layer_norm(x, scale, shift, epsilon);
     }
     plain::layer_norm(x, scale, shift, epsilon)
@@ -185,7 +182,7 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let width = qkv.dims()[2];
     assert!(heads > 0 && width.is_multiple_of(3 * heads), "{width} is not 3 · {heads} · each");
     #[cfg(feature = "flex")]
-    if extension::takes(&qkv.device()) {
+    if fused(&qkv) {
         return transformer::attention(qkv, heads);
     }
     plain::attention(qkv, heads)

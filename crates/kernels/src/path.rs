@@ -35,6 +35,16 @@ pub(crate) fn path() -> Path {
     })
 }
 
+/// The instructions that the CPU's kernels of this process use.
+pub fn instruction_path() -> &'static str {
+    match path() {
+        Path::Avx512 => "AVX-512",
+        Path::Avx2 => "AVX2 with FMA",
+        Path::Portable => "portable",
+        Path::Off => "off: plain Burn",
+    }
+}
+
 /// Does this machine have the instructions of `path`?
 pub(crate) fn has(path: Path) -> bool {
     match path {

@@ -1,8 +1,11 @@
 //! The same operations composed of ordinary Burn operations: for every device but the CPU, and the
 //! yardstick of the tests.
+//!
+//! Images in 16 bits (bf16) are convolved and multiplied in 16 bits, with weights rounded to them; statistics,
+//! normalisation and softmax are computed in 32 bits, and weights and their gradients stay in 32 bits.
 
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Tensor, activation, module, s};
+use burn::tensor::{DType, Tensor, activation, module, s};
 
 use crate::Unit;
 
@@ -22,9 +25,10 @@ fn conv2d(images: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
 
 /// Convolution and batch norm, with the statistics used, `[2, channels]`.
 pub(crate) fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
-    let y = conv2d(images, unit.weight, unit.stride);
+    let precision = images.dtype();
+    let y = conv2d(images, unit.weight.cast(precision), unit.stride);
     let [batch, height, width, channels] = y.dims();
-    let rows = y.reshape([batch * height * width, channels]);
+    let rows = y.reshape([batch * height * width, channels]).cast(DType::F32);
     let (mean, variance) = match unit.running {
         None => {
             let (variance, mean) = rows.clone().var_mean_bias(0);
@@ -35,7 +39,7 @@ pub(crate) fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>)
     let statistics = Tensor::cat(vec![mean.clone(), variance.clone()], 0).detach();
     let scale = unit.scale.unsqueeze::<2>() / variance.add_scalar(unit.epsilon).sqrt();
     let y = (rows - mean) * scale + unit.shift.unsqueeze::<2>();
-    (y.reshape([batch, height, width, channels]), statistics)
+    (y.reshape([batch, height, width, channels]).cast(precision), statistics)
 }
 
 pub(crate) fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
@@ -73,8 +77,12 @@ pub(crate) fn layer_norm(
     shift: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<3> {
+    let precision = x.dtype();
+    let x = x.cast(DType::F32);
     let (variance, mean) = x.clone().var_mean_bias(2);
-    (x - mean) / variance.add_scalar(epsilon).sqrt() * scale.unsqueeze() + shift.unsqueeze()
+    let y =
+        (x - mean) / variance.add_scalar(epsilon).sqrt() * scale.unsqueeze() + shift.unsqueeze();
+    y.cast(precision)
 }
 
 pub(crate) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
@@ -87,6 +95,8 @@ pub(crate) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     };
     let (query, key, value) = (part(0), part(1), part(2));
     let scale = (each as f64).powf(-0.5);
-    let weights = activation::softmax(query.mul_scalar(scale).matmul(key.swap_dims(2, 3)), 3);
+    let precision = query.dtype();
+    let products = query.mul_scalar(scale).matmul(key.swap_dims(2, 3)).cast(DType::F32);
+    let weights = activation::softmax(products, 3).cast(precision);
     weights.matmul(value).swap_dims(1, 2).reshape([batch, tokens, dim])
 }

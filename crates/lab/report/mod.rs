@@ -9,4 +9,4 @@ mod sightings;
 mod single;
 
 pub use many::{ReportOptions, report};
-pub(crate) use single::{Sources, net, table, write};
+pub(crate) use single::{Sources, markdown, net, table, write};

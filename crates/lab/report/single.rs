@@ -160,7 +160,6 @@ fn readings(scores: &RunScores) -> Vec<Vec<String>> {
 
 /// The same as Markdown.
 fn readings_table(scores: &RunScores) -> Option<String> {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text =
         line(&READINGS_HEAD.map(String::from)) + &line(&READINGS_HEAD.map(|_| "---".into()));
     let rows = readings(scores);
@@ -223,16 +222,22 @@ struct Row {
 const HEAD: [&str; 7] = ["Model", "clean: Acc %", "FP", "ASR %", "patched: Acc %", "FP", "ASR %"];
 
 fn rows(scores: &RunScores) -> Vec<Row> {
+    models(scores).into_iter().map(|(model, sets)| row(model, sets)).collect()
+}
+
+/// The models in the order of the table, each with its scores on clean and on patched images.
+fn models(scores: &RunScores) -> Vec<(&str, [Option<&Scores>; 2])> {
     let named =
         [(UNTRAINED, "untrained encoder"), (CLEAN, "clean twin"), (BACKDOORED, "backdoored model")];
     // Then the students, by falling share.
     let students = scores.models.keys().filter(|key| named.iter().all(|(name, _)| name != key));
     let students = students.rev().map(|key| (key.as_str(), key.as_str()));
-    let row = |(key, model): (&str, &str)| {
-        let cells = [CLEAN, PATCHED].map(|images| cells(scores.get(key, images)));
-        Row { model: model.to_owned(), cells: cells.concat() }
-    };
-    named.into_iter().chain(students).map(row).collect()
+    let sets = |key| [CLEAN, PATCHED].map(|images| scores.get(key, images));
+    named.into_iter().chain(students).map(|(key, model)| (model, sets(key))).collect()
+}
+
+fn row(model: &str, sets: [Option<&Scores>; 2]) -> Row {
+    Row { model: model.to_owned(), cells: sets.map(cells).concat() }
 }
 
 /// Accuracy, FP and ASR with their intervals.
@@ -247,15 +252,23 @@ fn cells(scores: Option<&Scores>) -> Vec<String> {
     ]
 }
 
+/// A row of a table in Markdown.
+fn line(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
 /// The table of the paper for this run, as Markdown.
 pub(crate) fn table(scores: &RunScores) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let mut text = line(&HEAD.map(String::from));
-    text += &line(&HEAD.map(|_| "---".into()));
-    for row in rows(scores) {
-        let mut cells = vec![row.model];
-        cells.extend(row.cells);
-        text += &line(&cells);
+    markdown(models(scores).into_iter())
+}
+
+/// A table of models, each with its scores on clean and on patched images, as Markdown.
+pub(crate) fn markdown<'a>(
+    models: impl Iterator<Item = (&'a str, [Option<&'a Scores>; 2])>,
+) -> String {
+    let mut text = line(&HEAD.map(String::from)) + &line(&HEAD.map(|_| "---".into()));
+    for Row { model, cells } in models.map(|(model, sets)| row(model, sets)) {
+        text += &line(&[vec![model], cells].concat());
     }
     text
 }

@@ -12,8 +12,9 @@ use ssl_backdoor_model::{Encoder, load_encoder};
 use ssl_backdoor_ssl::{Training, pretrain};
 
 use super::Lab;
-use super::pretrain::{encoder_file, save};
+use super::pretrain::{encoder_file, header, save};
 use crate::config::ConfigError;
+use crate::interrupt::INTERRUPTED;
 use crate::scores::{BACKDOORED, CLEAN};
 
 /// One training of the defence.
@@ -136,6 +137,7 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
         folder: &folder,
         identity,
         label: name,
+        interrupt: &INTERRUPTED,
     };
     let size = experiment.data.size();
     let source = defended.source().map(|model| lab.path(&encoder_file(model)));
@@ -143,7 +145,7 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
     let trained = match (defended.control, source) {
         (None | Some(Control::DistilClean), Some(teacher)) => {
             let encoder = &experiment.pretrain.encoder;
-            let teacher = load_encoder(encoder, &teacher, &lab.device)?;
+            let teacher = load_encoder(&header(lab), &teacher, &lab.device)?;
             distill(config, encoder, teacher, size, &training, nothing)?
         }
         (_, start) => {

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use anyhow::Result;
+use burn::tensor::Device;
 use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_model::{Encoder, load_encoder};
-use ssl_backdoor_probe::{Features, ProbeError, extract, extract_by};
+use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract, extract_by};
 use ssl_backdoor_ssl::initial_encoder;
 
-use super::pretrain::{encoder_file, images};
+use super::pretrain::{encoder_file, header, images};
 use super::{Lab, Labelled};
 use crate::scores::{CLEAN, PATCHED, UNTRAINED};
 
@@ -60,7 +61,7 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         let sets: [SampleSet; 3] =
             [images(lab, &largest(lab).ids), lab.splits.prepared(eval), lab.patched(eval)];
         for (file, set) in files.iter().zip(sets) {
-            let features = read_out(lab, &encoder, &set)?;
+            let features = read_out(&lab.experiment.probe, &encoder, &set, &lab.device)?;
             lab.folder.write(file, &features.to_bytes()?)?;
         }
         Ok(())
@@ -73,16 +74,21 @@ pub(super) fn encoder(lab: &Lab, model: &str) -> Result<Encoder> {
     if model == UNTRAINED {
         return Ok(initial_encoder(config, lab.experiment.seed, &lab.device));
     }
-    Ok(load_encoder(&config.encoder, &lab.path(&encoder_file(model)), &lab.device)?)
+    Ok(load_encoder(&header(lab), &lab.path(&encoder_file(model)), &lab.device)?)
 }
 
 /// The features that `probe.stage` names.
-fn read_out(lab: &Lab, encoder: &Encoder, set: &SampleSet) -> Result<Features, ProbeError> {
-    let Some(stage) = lab.experiment.probe.stage else {
-        return extract(encoder, set, &lab.device);
+pub(crate) fn read_out(
+    config: &ProbeConfig,
+    encoder: &Encoder,
+    set: &SampleSet,
+    device: &Device,
+) -> Result<Features, ProbeError> {
+    let Some(stage) = config.stage else {
+        return extract(encoder, set, device);
     };
     let one = |images| encoder.stages(images).into_iter().skip(stage - 1).take(1).collect();
-    extract_by(set, &lab.device, one)?.pop().ok_or_else(|| ProbeError::Range {
+    extract_by(set, device, one)?.pop().ok_or_else(|| ProbeError::Range {
         key: "probe.stage",
         value: stage.to_string(),
         allowed: "1 to the number of the encoder's stages (a ResNet has 5, a ViT as many as blocks)",

@@ -33,7 +33,7 @@ use crate::{RunFolder, device, progress};
 
 const MANIFEST: &str = "manifest.json";
 /// The version of Burn that the workspace pins.
-const BURN: &str = "0.22.1";
+pub(crate) const BURN: &str = "0.22.1";
 
 /// A stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -54,6 +54,7 @@ pub enum Stage {
     Report,
 }
 
+pub(crate) use features::read_out;
 pub(crate) use maps::{Map, Point};
 
 /// What all stages share.
@@ -72,10 +73,10 @@ struct Lab {
 
 /// Training images that carry labels.
 #[derive(Clone, Serialize)]
-struct Labelled {
+pub(crate) struct Labelled {
     /// What share they are: of each class, or for a list of all images.
-    share: f64,
-    ids: Vec<u64>,
+    pub share: f64,
+    pub ids: Vec<u64>,
 }
 
 /// Runs the experiment of `config` in `out` up to and including `until`. With `twin`, the clean twin is not
@@ -106,9 +107,9 @@ pub fn run(
 }
 
 /// The labelled training images of each share of the config, or of its list.
-fn labelled(experiment: &Experiment, splits: &Splits) -> Result<Vec<Labelled>> {
+pub(crate) fn labelled(which: &Labels, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
     let (labels, classes) = (&splits.train.labels, splits.classes.len() as u32);
-    let shares = match &experiment.probe.labels {
+    let shares = match which {
         Labels::List(list) => {
             let ids = listed_ids(splits, list)?;
             let share = ids.len() as f64 / labels.len().max(1) as f64;
@@ -117,7 +118,7 @@ fn labelled(experiment: &Experiment, splits: &Splits) -> Result<Vec<Labelled>> {
         Labels::Shares(shares) => shares,
     };
     let one = |&share: &f64| {
-        let ids = labelled_ids(labels, classes, share, experiment.data.seed());
+        let ids = labelled_ids(labels, classes, share, seed);
         if ids.is_empty() {
             let of = |class| labels.iter().filter(|(_, c)| *c == class).count();
             let largest = (0..classes).map(of).max().unwrap_or(0);
@@ -144,7 +145,7 @@ impl Lab {
         let (labels, classes) = (&splits.train.labels, &splits.classes);
         let attack = experiment.poison.attack(labels, classes, experiment.seed).map_err(wrong)?;
         experiment.check_with(splits.train.labels.len()).map_err(|e| ConfigError::at(config, e))?;
-        let labelled = labelled(&experiment, &splits)
+        let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
             .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
@@ -182,12 +183,13 @@ impl Lab {
         Arc::new(Poisoned::new(self.splits.clone(), self.attack.clone()))
     }
 
-    /// Hash of what decides a stage's artefacts; the version and the device belong to it.
+    /// Hash of what decides a stage's artefacts; the version and the kind of device belong to it.
     fn inputs(&self, of: &impl Serialize) -> Result<String> {
         let data = &self.splits.fingerprint;
         let version = env!("CARGO_PKG_VERSION");
-        let text = serde_json::to_string(&(version, &self.experiment.device, data, of))
-            .context("cannot hash the inputs of a stage")?;
+        let text =
+            serde_json::to_string(&(version, device::backend(&self.experiment.device), data, of))
+                .context("cannot hash the inputs of a stage")?;
         Ok(manifest::hash(text.as_bytes()))
     }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
-use ssl_backdoor_data::augment::{MEAN, STD};
 use ssl_backdoor_data::{SampleSet, Subset};
-use ssl_backdoor_model::{Encoder, Preprocessing, save_encoder};
+use ssl_backdoor_model::{Encoder, EncoderHeader, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
-use ssl_backdoor_ssl::{Training, pretrain};
+use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 
 use super::{Lab, MANIFEST, poison};
 use crate::Experiment;
+use crate::interrupt::INTERRUPTED;
 use crate::manifest::Manifest;
 use crate::scores::{BACKDOORED, CLEAN};
 
@@ -88,6 +88,7 @@ fn train(lab: &Lab, model: &str, set: SampleSet, identity: &str) -> Result<()> {
         folder: &folder,
         identity,
         label: model,
+        interrupt: &INTERRUPTED,
     };
     let every = experiment.probe.curve_every;
     let curve = Curve::new(lab);
@@ -102,11 +103,13 @@ fn train(lab: &Lab, model: &str, set: SampleSet, identity: &str) -> Result<()> {
 
 /// Writes the encoder file of `model`.
 pub(super) fn save(lab: &Lab, model: &str, encoder: &Encoder) -> Result<()> {
-    let experiment = &lab.experiment;
-    let preprocessing = Preprocessing { size: experiment.data.size(), mean: MEAN, std: STD };
-    let path = lab.folder.join(&encoder_file(model));
-    save_encoder(encoder, &experiment.pretrain.encoder, &preprocessing, &path)?;
+    save_encoder(encoder, &header(lab), &lab.folder.join(&encoder_file(model)))?;
     Ok(())
+}
+
+/// What the run's encoder files say of themselves.
+pub(super) fn header(lab: &Lab) -> EncoderHeader {
+    encoder_header(lab.experiment.pretrain.encoder, lab.experiment.data.size())
 }
 
 /// The images of the attack's curve along the training: always the `dev` part, so that test images

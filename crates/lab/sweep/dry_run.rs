@@ -11,6 +11,7 @@ use ssl_backdoor_ssl::{Schedule, Training, pretrain};
 
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
+use crate::interrupt::INTERRUPTED;
 use crate::{device, progress};
 
 /// Steps of the short timing, twice: the first epoch warms up.
@@ -86,6 +87,7 @@ fn time(experiment: &Experiment) -> Result<Timing> {
         folder: folder.path(),
         identity: "timing",
         label: "timing",
+        interrupt: &INTERRUPTED,
     };
     let mut times = Vec::new();
     pretrain(&config, None, experiment.data.size(), &training, &mut |_, _| {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::config::{ConfigError, Experiment};
+use crate::device;
 use crate::run_folder::write_whole;
 use crate::scores::RunScores;
 use plan::{Plan, Run};
@@ -20,6 +21,8 @@ use workers::{Job, Outcome};
 pub struct SweepOptions {
     /// Runs at the same time, each with its share of the cores.
     pub jobs: usize,
+    /// Devices to run on, one process on each; none = `jobs` processes on the device of their configs.
+    pub devices: Vec<String>,
     /// Overrides of every run, `KEY=VALUE`.
     pub sets: Vec<String>,
     /// Only say what would be done, and how long it would take.
@@ -43,11 +46,18 @@ pub fn read_sweep(path: &Path) -> Result<Vec<Experiment>, ConfigError> {
 /// A [`ConfigError`] if the file or the config of a run is wrong; at the end, if runs failed.
 pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
     let plan = Plan::read(path, &options.sets)?;
-    if options.dry_run {
-        return dry_run::print(&plan, options.jobs);
-    }
     if options.jobs == 0 {
         return Err(ConfigError("--jobs 0 runs nothing: allowed are 1 or more".into()).into());
+    }
+    for name in &options.devices {
+        device::open(name).map_err(|e| ConfigError(format!("--devices: {e}")))?;
+    }
+    let slots: Vec<Option<String>> = match options.devices.is_empty() {
+        true => vec![None; options.jobs],
+        false => options.devices.iter().cloned().map(Some).collect(),
+    };
+    if options.dry_run {
+        return dry_run::print(&plan, slots.len());
     }
     let mut todo = Vec::new();
     for run in &plan.runs {
@@ -61,7 +71,7 @@ pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
     let twins: Vec<&str> =
         plan.twins().into_iter().filter(|twin| todo.iter().any(|run| run.twin == *twin)).collect();
     let jobs = jobs(&plan, &todo, &twins)?;
-    let outcomes = workers::work(&jobs, options.jobs, |job| match todo.get(job.id) {
+    let outcomes = workers::work(&jobs, &slots, |job| match todo.get(job.id) {
         Some(run) => keep(&plan, run),
         None => Ok(()),
     })?;
@@ -103,7 +113,10 @@ fn arguments(run: &Run, folder: &Path, more: [PathBuf; 2]) -> Result<Vec<PathBuf
 /// Whether the figures of `run` with its settings are there already.
 fn finished(plan: &Plan, run: &Run) -> Result<bool> {
     // Configs are compared, not their hashes: a key that came later has its default in the old one.
-    let settings = |experiment: Experiment| Experiment { workers: 1, ..experiment };
+    let settings = |experiment: Experiment| {
+        let device = device::backend(&experiment.device).into();
+        Experiment { workers: 1, device, ..experiment }
+    };
     let wanted = settings(run.experiment.clone());
     let same = |folder: &Path| {
         let config = Experiment::read(&folder.join("config.toml"), &[]);

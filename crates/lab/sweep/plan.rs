@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::config::{self, ConfigError, Experiment};
-use crate::manifest;
+use crate::{device, manifest};
 
 /// The file. Unknown keys are errors.
 #[derive(Debug, Deserialize)]
@@ -182,7 +182,8 @@ fn run(path: &Path, file: &File, points: &[Point], sets: &[String]) -> Result<Ru
 
 /// Runs with the same images, pretraining, seed and device share a clean twin.
 fn twin_folder(experiment: &Experiment) -> Result<String, ConfigError> {
-    let Experiment { data, pretrain, seed, device, .. } = experiment;
+    let Experiment { data, pretrain, seed, .. } = experiment;
+    let device = device::backend(&experiment.device);
     let text = serde_json::to_string(&(data, pretrain, seed, device))
         .map_err(|e| ConfigError(e.to_string()))?;
     let method = pretrain.method.settings().name();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -41,27 +41,27 @@ struct State {
 /// Lines of a failed job's log that are shown.
 const TAIL: usize = 6;
 
-/// Works all jobs off, `processes` at a time; `done` is called after each that succeeded. The outcomes, in the
-/// order the jobs ended.
+/// Works all jobs off, as many at a time as there are `slots`, each on the device of its slot (of its config,
+/// where the slot names none); `done` is called after each that succeeded. The outcomes, in the order of the jobs.
 pub(super) fn work(
     jobs: &[Job],
-    processes: usize,
+    slots: &[Option<String>],
     done: impl Fn(&Job) -> Result<()> + Sync,
 ) -> Result<Vec<Outcome>> {
     let program = std::env::current_exe().context("cannot find the path of this program")?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = (cores / processes).max(1);
+    let threads = (cores / slots.len()).max(1);
     let (state, changed) = (Mutex::new(State::default()), Condvar::new());
     let start = Instant::now();
     let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
-    let worker = || {
+    let worker = |device: Option<&str>| {
         while let Some(job) = next(jobs, lock(), &changed) {
             let skipped = job.needs.is_some_and(|id| lock().ended.get(&id) != Some(&Outcome::Done));
             let now = Instant::now();
             let outcome = if skipped {
                 Outcome::Skipped
             } else {
-                match run(&program, job, threads).and_then(|()| done(job)) {
+                match run(&program, job, threads, device).and_then(|()| done(job)) {
                     Ok(()) => Outcome::Done,
                     Err(error) => {
                         eprintln!("{}: FAILED: {error:#}", job.name);
@@ -85,8 +85,8 @@ pub(super) fn work(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..processes {
-            scope.spawn(worker);
+        for device in slots {
+            scope.spawn(|| worker(device.as_deref()));
         }
     });
     Ok(lock().ended.values().copied().collect())
@@ -114,13 +114,14 @@ fn next<'a>(
 }
 
 /// Runs one process to its end; what it says goes to its log.
-fn run(program: &std::path::Path, job: &Job, threads: usize) -> Result<()> {
+fn run(program: &Path, job: &Job, threads: usize, device: Option<&str>) -> Result<()> {
     let path = job.folder.join("log.txt");
     let open = || OpenOptions::new().create(true).append(true).open(&path);
     let log = || open().with_context(|| format!("cannot write {}", path.display()));
     let status = Command::new(program)
         .args(&job.arguments)
         .args(["--set", &format!("workers={threads}")])
+        .args(device.iter().flat_map(|device| ["--set".to_owned(), format!("device={device}")]))
         .env("RAYON_NUM_THREADS", threads.to_string())
         .stdin(Stdio::null())
         .stdout(log()?)

@@ -1,21 +1,25 @@
 //! Encoder files: safetensors with torchvision's parameter names, and what an encoder needs to be
 //! used again in the file's metadata.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use burn::module::Module;
 use burn::store::{BurnToPyTorchAdapter, ModuleStore, PyTorchToBurnAdapter, SafetensorsStore};
 use burn::tensor::Device;
 use rand::SeedableRng;
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::architecture;
 use crate::{Encoder, EncoderConfig, ModelError};
 
 /// The one metadata key: safetensors writes its metadata in the random order of a hash map, so
 /// several keys would give equal weights different bytes.
-const METADATA_KEY: &str = "ssl_backdoor";
+pub(crate) const METADATA_KEY: &str = "ssl_backdoor";
 
-/// How the pixels an encoder was trained on were prepared.
+/// How the pixels an encoder was trained on were prepared: the contract that goes with its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Side of the images in pixels.
@@ -24,13 +28,108 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// Standard deviation by channel that was divided by.
     pub std: [f32; 3],
+    /// How evaluation images are resized.
+    #[serde(default)]
+    pub interpolation: Interpolation,
 }
 
-/// The JSON in the metadata.
-#[derive(Serialize)]
-struct Metadata<'a> {
-    encoder: &'a EncoderConfig,
-    preprocessing: &'a Preprocessing,
+impl std::str::FromStr for Interpolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Bilinear, Self::Bicubic];
+        let found = all.into_iter().find(|one| one.to_string() == text);
+        found.ok_or_else(|| format!("{text} is unknown: allowed are bilinear and bicubic"))
+    }
+}
+
+/// How pixels are found between pixels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// As the reference evaluates every method.
+    #[default]
+    Bilinear,
+    /// As MAE's and timm's own code evaluates.
+    Bicubic,
+}
+
+impl fmt::Display for Preprocessing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, mean, std, interpolation } = self;
+        write!(f, "{size} px, {interpolation}, mean {mean:?}, std {std:?}")
+    }
+}
+
+impl fmt::Display for Interpolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bilinear => "bilinear",
+            Self::Bicubic => "bicubic",
+        })
+    }
+}
+
+impl Preprocessing {
+    /// Checks that images prepared as `run` says may be shown to the encoder in `path`, whose contract this is.
+    ///
+    /// # Errors
+    /// [`ModelError::Preprocessing`] that names the first difference.
+    pub fn check(&self, run: &Self, path: &Path) -> Result<(), ModelError> {
+        let parts = |of: &Self| {
+            [
+                ("size", of.size.to_string()),
+                ("mean", format!("{:?}", of.mean)),
+                ("std", format!("{:?}", of.std)),
+                ("interpolation", of.interpolation.to_string()),
+            ]
+        };
+        for ((key, of_file), (_, of_run)) in parts(self).into_iter().zip(parts(run)) {
+            if of_file != of_run {
+                return Err(ModelError::Preprocessing { path: path.into(), key, of_file, of_run });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an encoder file says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncoderHeader {
+    /// The network.
+    pub encoder: EncoderConfig,
+    /// The images it is for.
+    pub preprocessing: Preprocessing,
+}
+
+impl EncoderHeader {
+    /// Reads what the file at `path` says of itself; none if it does not say, as a file of another tool.
+    ///
+    /// # Errors
+    /// [`ModelError::File`] if the file is absent, broken, says what this version cannot read, or holds another
+    /// network than it says: a header that lies would have a huge one made.
+    pub fn read(path: &Path) -> Result<Option<Self>, ModelError> {
+        let bytes = std::fs::read(path).map_err(|e| ModelError::file(path, e))?;
+        let wrong = |e: &dyn std::fmt::Display| ModelError::file(path, e);
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| wrong(&e))?;
+        let text = header.metadata().as_ref().and_then(|all| all.get(METADATA_KEY));
+        let header: Option<Self> =
+            text.map(|text| serde_json::from_str(text)).transpose().map_err(|e| wrong(&e))?;
+        let Some(header) = header else { return Ok(None) };
+        header.encoder.check().map_err(|e| wrong(&e))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(&e))?;
+        let shapes: BTreeMap<String, Vec<usize>> =
+            file.iter().map(|(name, view)| (name.into(), view.shape().into())).collect();
+        let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+        let heads = header.encoder.heads();
+        let (held, _) = architecture(&shapes, heads).map_err(|e| wrong(&e))?;
+        // Fixed positions may lie in a file for the sake of other tools.
+        if held != header.encoder && held.with_fixed_positions() != header.encoder {
+            let says = format!("says that it holds {:?}, and holds {held:?}", header.encoder);
+            return Err(wrong(&says));
+        }
+        Ok(Some(header))
+    }
 }
 
 /// Writes `encoder` (as [`Module::valid`] gives it, with its running statistics) to `path`, whole
@@ -40,12 +139,10 @@ struct Metadata<'a> {
 /// [`ModelError::File`].
 pub fn save_encoder(
     encoder: &Encoder,
-    config: &EncoderConfig,
-    preprocessing: &Preprocessing,
+    header: &EncoderHeader,
     path: &Path,
 ) -> Result<(), ModelError> {
-    let metadata = serde_json::to_string(&Metadata { encoder: config, preprocessing })
-        .map_err(|e| wrong(path, e))?;
+    let metadata = serde_json::to_string(header).map_err(|e| ModelError::file(path, e))?;
     let mut store = SafetensorsStore::from_file(path)
         .clear_metadata()
         .metadata(METADATA_KEY, metadata)
@@ -56,19 +153,20 @@ pub fn save_encoder(
         Encoder::ResNet(net) => store.collect_from(&net),
         Encoder::Vit(net) => store.collect_from(&net),
     }
-    .map_err(|e| wrong(path, e))
+    .map_err(|e| ModelError::file(path, e))
 }
 
-/// Reads an encoder of `config` for inference on `device`.
+/// Reads the encoder that `header` describes for inference on `device`.
 ///
 /// # Errors
-/// [`ModelError::File`] if the file is absent or broken, or holds another network.
+/// [`ModelError::File`] if the file is absent or broken, or holds another network;
+/// [`ModelError::Preprocessing`] if it is for images prepared in another way.
 pub fn load_encoder(
-    config: &EncoderConfig,
+    header: &EncoderHeader,
     path: &Path,
     device: &Device,
 ) -> Result<Encoder, ModelError> {
-    Ok(load_trainable(config, path, &device.clone().without_autodiff())?.valid())
+    Ok(load_trainable(header, path, &device.clone().without_autodiff())?.valid())
 }
 
 /// The same for training on `device`, an autodiff device; every call gives parameters of their own.
@@ -76,30 +174,39 @@ pub fn load_encoder(
 /// # Errors
 /// As [`load_encoder`].
 pub fn load_trainable(
-    config: &EncoderConfig,
+    header: &EncoderHeader,
     path: &Path,
     device: &Device,
 ) -> Result<Encoder, ModelError> {
+    if let Some(of_file) = EncoderHeader::read(path)? {
+        of_file.preprocessing.check(&header.preprocessing, path)?;
+    }
+    let applied = apply(&header.encoder, SafetensorsStore::from_file(path), device);
+    applied.map(|(encoder, _)| encoder).map_err(|reason| ModelError::file(path, reason))
+}
+
+/// A network of `config` with the arrays of `store`, and the names of those that it does not have.
+pub(crate) fn apply(
+    config: &EncoderConfig,
+    store: SafetensorsStore,
+    device: &Device,
+) -> Result<(Encoder, Vec<String>), String> {
     // Every weight is overwritten: which ones come first does not matter.
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let mut encoder = config.init(&mut rng, device);
-    let mut store = SafetensorsStore::from_file(path).with_from_adapter(PyTorchToBurnAdapter);
-    match &mut encoder {
+    let mut store = store.with_from_adapter(PyTorchToBurnAdapter);
+    let applied = match &mut encoder {
         Encoder::ResNet(net) => store.apply_to(net),
         Encoder::Vit(net) => store.apply_to(net),
     }
-    .map_err(|e| wrong(path, e))?;
-    Ok(encoder)
-}
-
-fn wrong(path: &Path, reason: impl std::fmt::Display) -> ModelError {
-    ModelError::File { path: path.into(), reason: reason.to_string() }
+    .map_err(|e| e.to_string())?;
+    Ok((encoder, applied.unused))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Stem;
+    use crate::{Positions, Stem};
     use burn::tensor::Tensor;
     use safetensors::SafeTensors;
     use std::collections::BTreeMap;
@@ -110,9 +217,16 @@ mod tests {
         let path = folder.path().join("encoder.safetensors");
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         let encoder = config.init(&mut rng, &device).valid();
-        let preprocessing = Preprocessing { size: 32, mean: [0.0; 3], std: [1.0; 3] };
-        save_encoder(&encoder, &config, &preprocessing, &path).unwrap();
-        let again = load_encoder(&config, &path, &device).unwrap();
+        let preprocessing = Preprocessing {
+            size: 32,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            interpolation: Interpolation::Bilinear,
+        };
+        let header = EncoderHeader { encoder: config, preprocessing };
+        save_encoder(&encoder, &header, &path).unwrap();
+        assert_eq!(EncoderHeader::read(&path).unwrap().as_ref(), Some(&header));
+        let again = load_encoder(&header, &path, &device).unwrap();
         let images = Tensor::random([2, 3, 32, 32], burn::tensor::Distribution::Default, &device);
         assert_eq!(again.forward(images.clone()).into_data(), encoder.forward(images).into_data());
         let bytes = std::fs::read(&path).unwrap();
@@ -126,7 +240,13 @@ mod tests {
 
     #[test]
     fn a_vit_has_the_names_and_shapes_of_the_official_mae() {
-        let config = EncoderConfig::Vit { dim: 8, depth: 1, heads: 2, patch: 4 };
+        let config = EncoderConfig::Vit {
+            dim: 8,
+            depth: 1,
+            heads: 2,
+            patch: 4,
+            positions: Positions::Fixed,
+        };
         let names = expected(&[
             ("cls_token", &[1, 1, 8]),
             ("patch_embed.proj.weight", &[8, 3, 4, 4]),

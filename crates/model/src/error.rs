@@ -1,6 +1,6 @@
 //! What can be wrong with a network or its file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -23,4 +23,24 @@ pub enum ModelError {
         /// What went wrong.
         reason: String,
     },
+    /// An encoder is to see images that were prepared in another way than those it was trained on.
+    #[error(
+        "{}: the encoder was trained on images with {key} {of_file}, those of this run have {of_run}", path.display()
+    )]
+    Preprocessing {
+        /// The encoder file.
+        path: PathBuf,
+        /// Which part of the contract differs.
+        key: &'static str,
+        /// What the file says.
+        of_file: String,
+        /// What the run does.
+        of_run: String,
+    },
+}
+
+impl ModelError {
+    pub(crate) fn file(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Self::File { path: path.into(), reason: reason.to_string() }
+    }
 }

@@ -59,10 +59,10 @@ pub fn xavier_uniform<const D: usize>(
     param(values, shape, device)
 }
 
-/// A learnt token, `[1, 1, dim]`: normal with standard deviation 0.02, as in MAE.
-pub fn token(dim: usize, rng: &mut impl Rng, device: &Device) -> Param<Tensor<3>> {
-    let values = normals(dim, rng).into_iter().map(|v| 0.02 * v).collect();
-    param(values, [1, 1, dim], device)
+/// Learnt tokens, `[1, count, dim]`: normal with standard deviation 0.02, as in MAE.
+pub fn tokens(count: usize, dim: usize, rng: &mut impl Rng, device: &Device) -> Param<Tensor<3>> {
+    let values = normals(count * dim, rng).into_iter().map(|v| 0.02 * v).collect();
+    param(values, [1, count, dim], device)
 }
 
 /// A vector of one value, for batch norm.

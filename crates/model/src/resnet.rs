@@ -1,7 +1,7 @@
-//! ResNet-18 and ResNet-50 of any width, with torchvision's layout and parameter names.
+//! ResNet-18, 34, 50, 101 and 152 of any width, with torchvision's layout and parameter names.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{DType, Device, Tensor, activation};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_kernels::{self as kernels, Unit};
@@ -21,20 +21,24 @@ pub enum Stem {
 /// What a ResNet's stages are made of (He et al., 2016).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blocks {
-    /// Two 3×3 convolutions; two blocks in each stage (ResNet-18).
+    /// Two 3×3 convolutions (ResNet-18 and 34).
     Basic,
-    /// 1×1, 3×3 and 1×1 convolutions, the last four times as wide; 3, 4, 6, 3 blocks (ResNet-50).
+    /// 1×1, 3×3 and 1×1 convolutions, the last four times as wide (ResNet-50 and deeper).
     Bottleneck,
 }
 
-impl Blocks {
-    fn counts(self) -> [usize; 4] {
-        match self {
-            Self::Basic => [2, 2, 2, 2],
-            Self::Bottleneck => [3, 4, 6, 3],
-        }
-    }
+/// The sizes of a ResNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub blocks: Blocks,
+    /// Blocks in each stage.
+    pub counts: [usize; 4],
+    /// Inner channels of the first stage.
+    pub width: usize,
+    pub stem: Stem,
+}
 
+impl Blocks {
     /// Channels of a block's output for each of its inner ones.
     pub fn expansion(self) -> usize {
         match self {
@@ -174,13 +178,8 @@ pub struct ResNet {
 
 impl ResNet {
     /// Draws initial weights: Kaiming normal (fan-out) convolutions, batch norms at 1 and 0.
-    pub(crate) fn new(
-        blocks: Blocks,
-        width: usize,
-        stem: Stem,
-        rng: &mut impl Rng,
-        device: &Device,
-    ) -> Self {
+    pub(crate) fn new(layout: Layout, rng: &mut impl Rng, device: &Device) -> Self {
+        let Layout { blocks, counts, width, stem } = layout;
         let (conv1, maxpool) = match stem {
             Stem::Small => (Conv::new([3, width], 3, 1, rng, device), false),
             Stem::Imagenet => (Conv::new([3, width], 7, 2, rng, device), true),
@@ -194,7 +193,7 @@ impl ResNet {
                 from = inner * blocks.expansion();
                 block
             };
-            (0..blocks.counts()[stage]).map(block).collect()
+            (0..counts[stage]).map(block).collect()
         });
         let [layer1, layer2, layer3, layer4] = stages.each_mut().map(std::mem::take);
         Self { conv1, bn1: BatchNorm::new(width, device), maxpool, layer1, layer2, layer3, layer4 }
@@ -204,7 +203,7 @@ impl ResNet {
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
-    /// - output: `[batch, 8 · width]`, of ResNet-50 `[batch, 32 · width]`
+    /// - output: `[batch, 8 · width]`, with bottlenecks `[batch, 32 · width]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.first(images);
         pool(self.later().into_iter().fold(x, |x, stage| through(stage, x)))
@@ -258,10 +257,13 @@ fn through(stage: &[Block], x: Tensor<4>) -> Tensor<4> {
     stage.iter().fold(x, |x, block| block.forward(x))
 }
 
-/// The mean over the places of `[batch, height, width, channels]`.
+/// The mean over the places of `[batch, height, width, channels]`, in 32 bits.
 pub(crate) fn pool(x: Tensor<4>) -> Tensor<2> {
     let [batch, height, width, channels] = x.dims();
-    x.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels])
+    x.cast(DType::F32)
+        .reshape([batch, height * width, channels])
+        .mean_dim(1)
+        .reshape([batch, channels])
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData, s};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, s};
 use rand::Rng;
 
 use ssl_backdoor_kernels as kernels;
 
-use crate::init;
+use crate::{Positions, init};
 
 /// MLP width over token length.
 const MLP: usize = 4;
@@ -23,10 +23,17 @@ fn linear(from: usize, to: usize, rng: &mut impl Rng, device: &Device) -> Linear
 }
 
 /// A linear layer on the tokens of all images as one matrix: a product per image would be small, and
-/// its gradient a weight per image.
+/// its gradient a weight per image. In the precision of the tokens.
 fn on_rows(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
-    let [batch, tokens, dim] = x.dims();
-    let y = linear.forward(x.reshape([batch * tokens, dim]));
+    let ([batch, tokens, dim], precision) = (x.dims(), x.dtype());
+    let rows = x.reshape([batch * tokens, dim]);
+    let y = match (&linear.bias, precision) {
+        (Some(bias), DType::BF16) => {
+            rows.matmul(linear.weight.val().cast(precision))
+                + bias.val().cast(precision).unsqueeze()
+        }
+        _ => linear.forward(rows),
+    };
     let to = y.dims()[1];
     y.reshape([batch, tokens, to])
 }
@@ -122,6 +129,8 @@ pub struct Vit {
     patch_embed: PatchEmbed,
     /// `[1, 1, dim]`
     cls_token: Param<Tensor<3>>,
+    /// Learned positions, the class token's first, `[1, 1 + patches, dim]`; without them sines and cosines.
+    pos_embed: Option<Param<Tensor<3>>>,
     blocks: Vec<Block>,
     norm: LayerNorm,
 }
@@ -130,6 +139,7 @@ impl Vit {
     /// Draws initial weights: Xavier-uniform layers, tokens N(0, 0.02).
     pub(crate) fn new(
         [dim, depth, heads, patch]: [usize; 4],
+        positions: Positions,
         rng: &mut impl Rng,
         device: &Device,
     ) -> Self {
@@ -146,9 +156,13 @@ impl Vit {
                     bias: init::constant(0.0, dim, device),
                 },
             },
-            cls_token: init::token(dim, rng, device),
+            cls_token: init::tokens(1, dim, rng, device),
             blocks: (0..depth).map(|_| Block::new(dim, heads, rng, device)).collect(),
             norm: layer_norm(dim, device),
+            pos_embed: match positions {
+                Positions::Fixed => None,
+                Positions::Learned(side) => Some(init::tokens(1 + side * side, dim, rng, device)),
+            },
         }
     }
 
@@ -162,7 +176,7 @@ impl Vit {
         let mut x = self.embedded(images, None);
         let mut stage = |block: &Block| {
             x = block.forward(x.clone());
-            class_tokens(self.norm.forward(x.clone()))
+            class_tokens(self.norm.forward(x.clone())).cast(DType::F32)
         };
         self.blocks.iter().map(&mut stage).collect()
     }
@@ -172,7 +186,8 @@ impl Vit {
     /// patch`).
     pub fn tokens(&self, images: Tensor<4>, seen: Option<Tensor<1, Int>>) -> Tensor<3> {
         let x = self.embedded(images, seen);
-        self.norm.forward(self.blocks.iter().fold(x, |x, block| block.forward(x)))
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        self.norm.forward(x).cast(DType::F32)
     }
 
     /// The tokens before the first block.
@@ -180,14 +195,23 @@ impl Vit {
         let Projection { weight, bias } = &self.patch_embed.proj;
         let [dim, _, patch, _] = weight.dims();
         let [batch, _, height, width] = images.dims();
-        let device = images.device();
+        let (device, precision) = (images.device(), images.dtype());
         let x = patches(images, patch);
         let [_, count, length] = x.dims();
         // A patch is flattened pixel by pixel, a convolution's weight channel by channel.
-        let weight = weight.val().permute([2, 3, 1, 0]).reshape([length, dim]);
-        let x = x.reshape([batch * count, length]).matmul(weight) + bias.val().unsqueeze();
-        let positions = positions([height / patch, width / patch], dim, &device);
-        let x = x.reshape([batch, count, dim]) + positions.unsqueeze();
+        let weight = weight.val().permute([2, 3, 1, 0]).reshape([length, dim]).cast(precision);
+        let bias = bias.val().cast(precision).unsqueeze();
+        let x = x.reshape([batch * count, length]).matmul(weight) + bias;
+        // The class token's fixed position is zero.
+        let class = self.cls_token.val();
+        let (positions, class) = match &self.pos_embed {
+            None => (positions([height / patch, width / patch], dim, &device).unsqueeze(), class),
+            Some(learned) => {
+                let learned = learned.val();
+                (learned.clone().slice(s![.., 1.., ..]), class + learned.slice(s![.., 0..1, ..]))
+            }
+        };
+        let x = x.reshape([batch, count, dim]) + positions.cast(precision);
         let x = match seen {
             None => x,
             Some(seen) => {
@@ -195,9 +219,7 @@ impl Vit {
                 x.reshape([batch * count, dim]).select(0, seen).reshape([batch, kept, dim])
             }
         };
-        // The class token's position is zero.
-        let class = self.cls_token.val().repeat_dim(0, batch);
-        Tensor::cat(vec![class, x], 1)
+        Tensor::cat(vec![class.cast(precision).repeat_dim(0, batch), x], 1)
     }
 
     /// Side of a patch in pixels.
@@ -233,7 +255,7 @@ impl MaeDecoder {
     ) -> Self {
         Self {
             decoder_embed: linear(from, dim, rng, device),
-            mask_token: init::token(dim, rng, device),
+            mask_token: init::tokens(1, dim, rng, device),
             decoder_blocks: (0..depth).map(|_| Block::new(dim, heads, rng, device)).collect(),
             decoder_norm: layer_norm(dim, device),
             decoder_pred: linear(dim, 3 * patch * patch, rng, device),
@@ -282,7 +304,13 @@ pub fn patches(images: Tensor<4>, patch: usize) -> Tensor<3> {
 
 /// Fixed 2-D sine and cosine positions of a grid of patches, `[patches, dim]`: the first half of a
 /// token tells the column, the second the row, each half sines before cosines (MAE).
-fn positions([rows, columns]: [usize; 2], dim: usize, device: &Device) -> Tensor<2> {
+fn positions(grid: [usize; 2], dim: usize, device: &Device) -> Tensor<2> {
+    let values = fixed_positions(grid, dim);
+    Tensor::from_data(TensorData::new(values, [grid[0] * grid[1], dim]), device)
+}
+
+/// The values of [`positions`], row by row.
+pub(crate) fn fixed_positions([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
     let quarter = dim / 4;
     let mut values = Vec::with_capacity(rows * columns * dim);
     let angles = |at: usize| {
@@ -296,5 +324,5 @@ fn positions([rows, columns]: [usize; 2], dim: usize, device: &Device) -> Tensor
             }
         }
     }
-    Tensor::from_data(TensorData::new(values, [rows * columns, dim]), device)
+    values
 }

@@ -1,14 +1,4 @@
-//! How good an encoder is, and how backdoored: features extracted once, a linear probe on a small
-//! clean labelled subset, and accuracy, false positives (FP) and attack success rate (ASR) with
-//! 95 % intervals.
-//!
-//! ```
-//! use ssl_backdoor_probe::Scores;
-//!
-//! // Truth, predictions, and the target class: one of three non-target images is called target.
-//! let scores = Scores::of(&[0, 1, 1, 2], &[0, 0, 1, 2], Some(0));
-//! assert_eq!((scores.acc, scores.fp), (75.0, Some(1)));
-//! ```
+#![doc = include_str!("../README.md")]
 
 mod config;
 mod confusion;

@@ -1,7 +1,7 @@
 //! Checkpoints: everything that decides the rest of a training, written whole or not at all.
 //!
 //! A checkpoint is a folder `step-N` with the method's parameters, buffers and queue, the
-//! optimiser's state, the canaries' shadow of it, and the identity of the training (which holds its
+//! optimiser's state, the canaries' shadow of it, what was measured of the epoch so far, and the identity of the training (which holds its
 //! seed). It is written under another name and renamed, so a folder `step-N` is always complete; the
 //! oldest is removed afterwards.
 
@@ -14,10 +14,12 @@ use burn::store::ModuleRecord;
 
 use crate::PretrainError;
 use crate::canary::Shadow;
+use crate::train::Meter;
 
 const METHOD: &str = "method.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const SHADOW: &str = "canaries.json";
+const METER: &str = "epoch.json";
 const IDENTITY: &str = "identity.txt";
 const PREFIX: &str = "step-";
 
@@ -27,6 +29,14 @@ pub(crate) struct Checkpoints {
     identity: String,
     /// How many are kept, at least one.
     keep: usize,
+}
+
+/// What a checkpoint holds beside the method.
+pub(crate) struct Saved {
+    pub optimizer: ModuleOptimizer,
+    pub shadow: Shadow,
+    /// What was measured of the epoch so far.
+    pub meter: Meter,
 }
 
 impl Checkpoints {
@@ -60,6 +70,7 @@ impl Checkpoints {
         method: &M,
         optimizer: &ModuleOptimizer,
         shadow: &Shadow,
+        meter: &Meter,
     ) -> Result<(), PretrainError> {
         fs::create_dir_all(&self.folder).map_err(|e| PretrainError::file(&self.folder, e))?;
         let torn = self.folder.join(format!("tmp-{step}"));
@@ -73,6 +84,8 @@ impl Checkpoints {
         optimizer.to_record().save(torn.join(OPTIMIZER)).map_err(|e| wrong(OPTIMIZER, &e))?;
         let shadow = serde_json::to_string(shadow).map_err(|e| wrong(SHADOW, &e))?;
         fs::write(torn.join(SHADOW), shadow).map_err(|e| wrong(SHADOW, &e))?;
+        let meter = serde_json::to_string(meter).map_err(|e| wrong(METER, &e))?;
+        fs::write(torn.join(METER), meter).map_err(|e| wrong(METER, &e))?;
         fs::write(torn.join(IDENTITY), &self.identity).map_err(|e| wrong(IDENTITY, &e))?;
         let done = self.folder.join(format!("{PREFIX}{step}"));
         fs::rename(&torn, &done).map_err(|e| PretrainError::file(&done, e))?;
@@ -89,7 +102,7 @@ impl Checkpoints {
         folder: &Path,
         method: M,
         optimizer: ModuleOptimizer,
-    ) -> Result<(M, ModuleOptimizer, Shadow), PretrainError> {
+    ) -> Result<(M, Saved), PretrainError> {
         let wrong =
             |name: &str, e: &dyn std::fmt::Display| PretrainError::file(folder.join(name), e);
         let record = ModuleRecord::load(folder.join(METHOD)).map_err(|e| wrong(METHOD, &e))?;
@@ -98,7 +111,9 @@ impl Checkpoints {
             OptimizerRecord::load(folder.join(OPTIMIZER)).map_err(|e| wrong(OPTIMIZER, &e))?;
         let shadow = fs::read_to_string(folder.join(SHADOW)).map_err(|e| wrong(SHADOW, &e))?;
         let shadow = serde_json::from_str(&shadow).map_err(|e| wrong(SHADOW, &e))?;
-        Ok((method, optimizer.load_record(record), shadow))
+        let meter = fs::read_to_string(folder.join(METER)).map_err(|e| wrong(METER, &e))?;
+        let meter = serde_json::from_str(&meter).map_err(|e| wrong(METER, &e))?;
+        Ok((method, Saved { optimizer: optimizer.load_record(record), shadow, meter }))
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>, PretrainError> {

@@ -33,6 +33,16 @@ pub enum PretrainError {
         /// The learning rate of the step.
         lr: f64,
     },
+    /// Somebody asked it to end.
+    #[error(
+        "interrupted after step {step} of {steps}; a checkpoint is saved: run the same again to go on"
+    )]
+    Interrupted {
+        /// Steps done.
+        step: usize,
+        /// Steps in all.
+        steps: usize,
+    },
     /// A canary fell: the training is not what it should be.
     #[error(
         "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}. The last checkpoint is kept; \

@@ -1,11 +1,4 @@
-//! Self-supervised pretraining: the methods, and the one loop that trains them all.
-//!
-//! A [`Method`] is a model, its views and a loss that is a pure function; [`train`] drives it
-//! over batches of views with schedules that are arrays computed beforehand, writes
-//! `metrics.jsonl` and `timing.jsonl`, and checkpoints so that a killed run goes on to the same
-//! bytes. Canaries watch that what is trained is what the method says.
-//!
-//! `metrics.jsonl` holds only what the seed decides; speed goes to `timing.jsonl`.
+#![doc = include_str!("../README.md")]
 
 mod byol;
 mod canary;
@@ -39,7 +32,7 @@ pub use method::{Batch, Defaults, Method, MethodConfig, Progress, Settings, Step
 pub use moco::{Moco, MocoConfig, info_nce};
 pub use msf::{Msf, MsfConfig, TargetView};
 pub use optimizer::{Decayed, OptimizerConfig};
-pub use pretrain::{PretrainConfig, initial_encoder, pretrain};
+pub use pretrain::{Precision, PretrainConfig, encoder_header, initial_encoder, pretrain};
 pub use rotnet::{RotNet, RotNetConfig};
 pub use schedule::{Schedule, at_shares};
 pub use sgd::{Sgd, SgdState};

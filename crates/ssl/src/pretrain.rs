@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{MEAN, STD};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_model::{Encoder, EncoderConfig, load_trainable};
+use ssl_backdoor_model::{
+    Encoder, EncoderConfig, EncoderHeader, Interpolation, Preprocessing, load_trainable,
+};
 
 use crate::canary::CanaryMode;
 use crate::method::{Method, MethodConfig, require};
@@ -48,6 +51,35 @@ pub struct PretrainConfig {
     pub keep: usize,
     /// What a breach of a canary does.
     pub canaries: CanaryMode,
+    /// Number format of the encoder's products.
+    #[serde(skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
+}
+
+/// The number format that an encoder multiplies in while it trains. Weights, their gradients, the optimiser, statistics
+/// of batch norm, heads and losses are in 32 bits always, and so is every network that is evaluated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the exponents of 32, for devices that have it.
+    Bf16,
+}
+
+impl Precision {
+    fn is_full(&self) -> bool {
+        *self == Self::F32
+    }
+
+    /// Burn's name of it.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// The table as it is written.
@@ -71,6 +103,8 @@ struct File {
     keep: usize,
     #[serde(default)]
     canaries: CanaryMode,
+    #[serde(default)]
+    precision: Precision,
 }
 
 fn one() -> usize {
@@ -94,6 +128,7 @@ impl From<File> for PretrainConfig {
             schedule: file.schedule.unwrap_or(defaults.schedule),
             crop: file.crop.unwrap_or(defaults.crop),
             blur: file.blur,
+            precision: file.precision,
             checkpoint_every: file.checkpoint_every,
             keep: file.keep,
             canaries: file.canaries,
@@ -155,6 +190,15 @@ pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> E
     config.encoder.init(&mut rng, device).valid()
 }
 
+/// What the encoder files of a run say: the network, and its images of `size` pixels a side.
+pub fn encoder_header(encoder: EncoderConfig, size: u32) -> EncoderHeader {
+    let interpolation = Interpolation::Bilinear;
+    EncoderHeader {
+        encoder,
+        preprocessing: Preprocessing { size, mean: MEAN, std: STD, interpolation },
+    }
+}
+
 /// Trains the method of `config` on views of `size` pixels, or goes on from the last checkpoint, and
 /// returns the encoder in evaluation mode. With `start`, the encoder begins with the weights of that file and
 /// only the heads are new: fine-tuning by the same method.
@@ -180,10 +224,12 @@ pub fn pretrain(
         checkpoint_every: config.checkpoint_every,
         keep: config.keep,
         canaries: config.canaries,
+        precision: config.precision,
     };
     let (net, seed) = (&config.encoder, training.seed);
     use MethodConfig as M;
-    let job = Job { start, net, training, recipe };
+    let header = encoder_header(*net, size);
+    let job = Job { start, header, training, recipe };
     match &config.method {
         M::MocoV2(own) => job.train(Moco::new(own, net, seed, on), on_epoch),
         M::Byol(own) => job.train(Byol::new(own, net, seed, on), on_epoch),
@@ -198,7 +244,7 @@ pub fn pretrain(
 /// What a training needs beside its method.
 struct Job<'a> {
     start: Option<&'a Path>,
-    net: &'a EncoderConfig,
+    header: EncoderHeader,
     training: &'a Training<'a>,
     recipe: &'a Recipe,
 }
@@ -213,7 +259,7 @@ impl Job<'_> {
             return train(self.training, self.recipe, method, on_epoch);
         };
         let device = self.training.device.clone().autodiff();
-        let read = || load_trainable(self.net, start, &device);
+        let read = || load_trainable(&self.header, start, &device);
         let method = method.start_from(read()?, read()?);
         train(self.training, self.recipe, method, on_epoch)
     }

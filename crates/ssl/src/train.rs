@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
@@ -15,10 +17,11 @@ use ssl_backdoor_model::Encoder;
 
 use crate::PretrainError;
 use crate::canary::{Canaries, CanaryMode, Hook, Shadow, Spread};
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Saved};
 use crate::method::{Batch, Method, Progress};
 use crate::metrics::JsonLines;
 use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::pretrain::Precision;
 
 /// Called after each epoch with the encoder in evaluation mode and the epoch from 0; what it
 /// returns joins the epoch's line in `metrics.jsonl`.
@@ -41,6 +44,8 @@ pub struct Training<'a> {
     pub identity: &'a str,
     /// What the progress bar says.
     pub label: &'a str,
+    /// Once this is true, the training saves a checkpoint after the step it is in and ends.
+    pub interrupt: &'a AtomicBool,
 }
 
 /// How a method is trained.
@@ -65,13 +70,15 @@ pub struct Recipe {
     pub keep: usize,
     /// What a breach of a canary does.
     pub canaries: CanaryMode,
+    /// Number format of the views, and with them of the encoder's products.
+    pub precision: Precision,
 }
 
 /// Trains `method` (on the autodiff side of the device), or goes on from the last checkpoint, and
 /// returns its encoder in evaluation mode.
 ///
 /// # Errors
-/// A loss that is not finite, a canary that falls, an image that cannot be read, a file that cannot be written, or
+/// [`PretrainError::Interrupted`] if it was; a loss that is not finite, a canary that falls, an image that cannot be read, a file that cannot be written, or
 /// whatever `on_epoch` gives. The last checkpoint is kept.
 pub fn train<M: Method>(
     training: &Training<'_>,
@@ -80,6 +87,13 @@ pub fn train<M: Method>(
     on_epoch: &mut OnEpoch<'_>,
 ) -> Result<Encoder, PretrainError> {
     let device = &training.device.clone().autodiff();
+    if !training.device.supports_dtype(recipe.precision.dtype()) {
+        return Err(PretrainError::Range {
+            key: "pretrain.precision",
+            value: format!("{:?}", recipe.precision).to_lowercase(),
+            allowed: "this device computes in f32 alone".into(),
+        });
+    }
     let Recipe { lr, batch, .. } = recipe;
     let plan = EpochPlan { seed: training.seed, images: training.set.len(), batch: *batch };
     let steps_per_epoch = plan.steps_per_epoch();
@@ -90,10 +104,13 @@ pub fn train<M: Method>(
 
     let folder = training.folder.join("checkpoint");
     let checkpoints = Checkpoints::new(folder, training.identity, recipe.keep);
+    let mut meter = Meter::new();
     let start = match checkpoints.latest()? {
         None => 0,
         Some((step, folder)) => {
-            (method, optimizer, shadow) = checkpoints.load(&folder, method, optimizer)?;
+            let state;
+            (method, state) = checkpoints.load(&folder, method, optimizer)?;
+            Saved { optimizer, shadow, meter } = state;
             step
         }
     };
@@ -104,7 +121,6 @@ pub fn train<M: Method>(
     let mut loader = ViewLoader::start(set, views, plan, start..lr.len(), training.workers);
     let bar = progress_bar(training.label, start, lr.len());
 
-    let mut meter = Meter::new();
     for step in start..lr.len() {
         let (seed, epochs, epoch) = (training.seed, recipe.epochs, step / steps_per_epoch);
         let progress = Progress { seed, step, epoch, epochs };
@@ -114,7 +130,8 @@ pub fn train<M: Method>(
         meter.waited += waiting.elapsed().as_secs_f64();
 
         let views = batch.views;
-        let views = views.into_iter().map(|pixels| to_tensor(pixels, device)).collect();
+        let dtype = recipe.precision.dtype();
+        let views = views.into_iter().map(|pixels| to_tensor(pixels, device).cast(dtype)).collect();
         let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
         let before = |method: M| method.before_step(&progress);
         method = canaries.follow(Hook::BeforeStep, method, &progress, before)?;
@@ -151,11 +168,17 @@ pub fn train<M: Method>(
                 .map_err(|source| PretrainError::OnEpoch { epoch: progress.epoch, source })?;
             line.extend(extra);
             metrics.append(&line)?;
-            let due = (progress.epoch + 1).is_multiple_of(recipe.checkpoint_every);
-            if due || done == lr.len() {
-                checkpoints.save(done, &method, &optimizer, &shadow)?;
-            }
             meter = Meter::new();
+        }
+        let whole = done.is_multiple_of(steps_per_epoch);
+        let due = whole && (progress.epoch + 1).is_multiple_of(recipe.checkpoint_every);
+        let interrupted = training.interrupt.load(Ordering::Relaxed) && done < lr.len();
+        if due || interrupted || done == lr.len() {
+            checkpoints.save(done, &method, &optimizer, &shadow, &meter)?;
+        }
+        if interrupted {
+            bar.abandon();
+            return Err(PretrainError::Interrupted { step: done, steps: lr.len() });
         }
     }
     bar.finish_and_clear();
@@ -183,9 +206,12 @@ fn mean(values: &[f32]) -> f64 {
     values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64
 }
 
-/// What is measured within an epoch.
-struct Meter {
+/// What is measured within an epoch; a checkpoint in its midst keeps all but the times.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Meter {
+    #[serde(skip, default = "Instant::now")]
     since: Instant,
+    #[serde(skip)]
     waited: f64,
     losses: Vec<f32>,
     /// Norms of the gradients.

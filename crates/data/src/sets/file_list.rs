@@ -6,21 +6,33 @@ use std::path::{Path, PathBuf};
 use super::folder::Entry;
 use super::{format, read};
 use crate::DataError;
+use crate::inside::inside;
 
 /// More classes than any set has: a wild label allocates nothing huge.
 const MAX_CLASSES: u32 = 100_000;
 
-/// Reads the list `path`; relative paths in it start at `root`, or else where the list lies.
+/// Reads the list `path`; relative paths in it start at `root`, or else where the list lies, and stay there. Absolute
+/// ones are taken as they are, but with a `root` they must lie in it.
 pub(crate) fn load(path: &Path, root: Option<&Path>) -> Result<Vec<Entry>, DataError> {
     let bytes = read(path)?;
     let text = std::str::from_utf8(&bytes).map_err(|e| format(path, format!("no UTF-8: {e}")))?;
+    let free = root.is_none();
     let root = root.or(path.parent()).unwrap_or(Path::new(""));
     let entries = parse(text).map_err(|reason| format(path, reason))?;
     if entries.is_empty() {
         return Err(format(path, "it lists no image".into()));
     }
-    let rooted = |entry: Entry| Entry { path: root.join(entry.path), ..entry };
-    Ok(entries.into_iter().map(rooted).collect())
+    let rooted = |entry: Entry| {
+        if free && entry.path.is_absolute() {
+            return Ok(entry);
+        }
+        let outside = || {
+            let (shown, root) = (entry.path.display(), root.display());
+            format(path, format!("{shown} leaves {root}: a list names files in its root alone"))
+        };
+        Ok(Entry { path: inside(root, &entry.path).ok_or_else(outside)?, label: entry.label })
+    };
+    entries.into_iter().map(rooted).collect()
 }
 
 /// Reads a list's text.
@@ -118,6 +130,24 @@ mod tests {
         ] {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(words), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_list_cannot_name_what_lies_outside_its_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list.txt");
+        let of = |text: &str, root: Option<&Path>| {
+            std::fs::write(&list, text).unwrap();
+            load(&list, root).map(|entries| entries[0].path.clone()).map_err(|e| e.to_string())
+        };
+        assert_eq!(of("a/../b.png 0", None), Ok(folder.path().join("b.png")));
+        assert_eq!(of("/elsewhere/b.png 0", None), Ok("/elsewhere/b.png".into()));
+        let root = Some(Path::new("/data"));
+        assert_eq!(of("/data/b.png 0", root), Ok("/data/b.png".into()));
+        for (text, root) in [("../b.png 0", None), ("../b.png 0", root), ("/etc/passwd 0", root)] {
+            let reason = of(text, root).unwrap_err();
+            assert!(reason.contains("list.txt") && reason.contains("leaves"), "{reason}");
         }
     }
 

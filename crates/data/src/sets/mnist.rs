@@ -43,6 +43,11 @@ pub(crate) const KMNIST: Family = Family {
 };
 
 impl Family {
+    /// The folder of the system's package, or what to do without it.
+    pub fn found(&self) -> Result<&'static str, &'static str> {
+        self.folder.filter(|folder| Path::new(folder).is_dir()).ok_or(self.hint)
+    }
+
     /// Training and test images, grey made RGB.
     pub fn read(&self, path: Option<&Path>) -> Result<[Part; 2], DataError> {
         let Some(folder) = path.or(self.folder.map(Path::new)) else {

@@ -21,6 +21,11 @@ use crate::{DataError, Sample, subset};
 /// Ids of test images start here, so that no id names two images.
 const TEST_IDS: u64 = 1 << 32;
 
+/// The data sets that a config can name without a path: where each is, or how to get it.
+pub fn data_sets_found() -> [(&'static str, Result<&'static str, &'static str>); 2] {
+    [("shapes", Ok("drawn from a seed")), ("fashion-mnist", mnist::FASHION_MNIST.found())]
+}
+
 /// Images of a small set as they lie in its files.
 pub(crate) struct Part {
     /// The images, all of one size.

@@ -1,6 +1,7 @@
 //! Each canary meets the bug it is for, through the loop.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::momentum::MomentumConfig;
@@ -144,6 +145,7 @@ fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainErro
         folder: folder.path(),
         identity: "planted",
         label: "planted",
+        interrupt: &AtomicBool::new(false),
     };
     let recipe = Recipe {
         views: Arc::new(ChainViews::moco(8, (0.5, 1.0), false)),
@@ -155,6 +157,7 @@ fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainErro
         epochs,
         checkpoint_every: epochs,
         keep: 1,
+        precision: crate::Precision::F32,
         canaries,
     };
     let mut nothing = |_: &Encoder, _| Ok(serde_json::Map::new());

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Positions, Stem};
 
 use super::fixture::{Fixture, near};
 use crate::optimizer::{Decayed, OptimizerConfig};
@@ -59,6 +59,7 @@ fn golden_resnet50() {
 
 #[test]
 fn golden_vit() {
-    let config = EncoderConfig::Vit { dim: 16, depth: 3, heads: 4, patch: 4 };
+    let config =
+        EncoderConfig::Vit { dim: 16, depth: 3, heads: 4, patch: 4, positions: Positions::Fixed };
     check("vit", config, OptimizerConfig::AdamW { betas: [0.9, 0.95] }, 0.5, 1e-3);
 }

@@ -1,7 +1,7 @@
 //! The six methods.
 
 use burn::tensor::Device;
-use ssl_backdoor_model::{EncoderConfig, KeyQueue, Stem};
+use ssl_backdoor_model::{EncoderConfig, KeyQueue, Positions, Stem};
 
 use super::fixture::Fixture;
 use crate::optimizer::{Decayed, OptimizerConfig};
@@ -92,7 +92,8 @@ fn golden_mae() {
     let (fixture, device) = (Fixture::open("mae"), device());
     let config =
         MaeConfig { decoder_dim: 8, decoder_depth: 1, decoder_heads: 2, ..MaeConfig::default() };
-    let encoder = EncoderConfig::Vit { dim: 16, depth: 2, heads: 2, patch: 4 };
+    let encoder =
+        EncoderConfig::Vit { dim: 16, depth: 2, heads: 2, patch: 4, positions: Positions::Fixed };
     let mut mae = Mae::new(&config, &encoder, 1, &device).unwrap();
     mae.encoder = fixture.fill(mae.encoder, "encoder");
     mae.decoder = fixture.fill(mae.decoder, "decoder");

@@ -1,0 +1,117 @@
+//! One training step of each method on every device of this machine that is compiled in: before_step, forward, backward,
+//! optimiser, after_step, on views that lie in memory.
+//!
+//! ```sh
+//! cargo bench --bench backends                              # the CPU with our kernels
+//! SSL_BACKDOOR_KERNELS=off cargo bench --bench backends     # the CPU with plain Burn
+//! cargo bench --bench backends --features wgpu              # and GPUs
+//! ```
+
+#![allow(clippy::expect_used, reason = "a bench may stop anywhere")]
+
+use std::sync::Arc;
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use criterion::{Criterion, criterion_group, criterion_main};
+use image::RgbImage;
+use rand::RngExt;
+use ssl_backdoor::device::{self, Found};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{EpochPlan, InMemory, Sample, SampleSet, ViewLoader};
+use ssl_backdoor_ssl::{
+    Batch, Byol, Jigsaw, Mae, Method, MethodConfig, Moco, Msf, PretrainConfig, Progress, RotNet,
+    Simclr,
+};
+
+const SIDE: u32 = 32;
+const BATCH: usize = 64;
+
+const RESNET: &str = "{ kind = \"resnet18\", width = 16, stem = \"small\" }";
+const VIT: &str = "{ kind = \"vit\", dim = 96, depth = 4, heads = 4, patch = 4 }";
+const METHODS: [(&str, &str, &str); 7] = [
+    ("moco-v2", ", queue = 4096", RESNET),
+    ("byol", "", RESNET),
+    ("msf", ", queue = 4096", RESNET),
+    ("jigsaw", ", permutations = 100, resize = 33, tile = 8", RESNET),
+    ("rotnet", "", RESNET),
+    ("mae", ", decoder_dim = 64, decoder_depth = 2, decoder_heads = 4", VIT),
+    ("simclr", "", RESNET),
+];
+
+fn images() -> SampleSet {
+    let sample = |id| {
+        let mut rng = chance::rng(0, Purpose::Draw, 0, id, 0);
+        Sample::new(id, RgbImage::from_fn(SIDE, SIDE, |_, _| image::Rgb(rng.random())), 0)
+    };
+    Arc::new(InMemory::new((0..BATCH as u64).map(sample).collect()))
+}
+
+fn methods(c: &mut Criterion) {
+    let off = std::env::var("SSL_BACKDOOR_KERNELS").is_ok_and(|path| path == "off");
+    for Found { name, device, .. } in device::found().into_iter().flatten() {
+        let by = match (name.as_str(), off) {
+            ("flex", true) => "plain",
+            ("flex", false) => "kernels",
+            (name, _) => name,
+        };
+        let mut group = c.benchmark_group(format!("step of a method, batch 64, 32 px/{by}"));
+        group.sample_size(10);
+        let on = &device.autodiff();
+        for (kind, settings, encoder) in METHODS {
+            let text = format!(
+                "method = {{ kind = \"{kind}\"{settings} }}\nencoder = {encoder}\nepochs = 2\nbatch = {BATCH}"
+            );
+            let config: PretrainConfig = toml::from_str(&text).expect("the text is a [pretrain] table");
+            let net = &config.encoder;
+            use MethodConfig as M;
+            let run = &mut |b: &mut criterion::Bencher| match &config.method {
+                M::MocoV2(own) => step(b, &config, Moco::new(own, net, 0, on), on),
+                M::Byol(own) => step(b, &config, Byol::new(own, net, 0, on), on),
+                M::Msf(own) => step(b, &config, Msf::new(own, net, 0, on), on),
+                M::Jigsaw(own) => step(b, &config, Jigsaw::new(own, net, 0, on), on),
+                M::Rotnet(_) => step(b, &config, RotNet::new(net, 0, on), on),
+                M::Simclr(own) => step(b, &config, Simclr::new(own, net, BATCH, 0, on), on),
+                M::Mae(own) => {
+                    let mae = Mae::new(own, net, 0, on).expect("the encoder is a transformer");
+                    step(b, &config, mae, on);
+                }
+            };
+            group.bench_function(kind, run);
+        }
+        group.finish();
+    }
+}
+
+/// Measures one step after another; the loss is fetched in each, so a step is done when it is counted.
+fn step<M: Method>(b: &mut criterion::Bencher, config: &PretrainConfig, method: M, on: &Device) {
+    let views = config.method.settings().views(config, SIDE);
+    let plan = EpochPlan { seed: 0, images: BATCH, batch: BATCH };
+    let batch = ViewLoader::start(images(), views, plan, 0..1, 1).next();
+    let batch = batch.expect("there is one batch").expect("the images are in memory");
+    let tensors: Vec<Tensor<4>> = batch
+        .views
+        .into_iter()
+        .map(|pixels| Tensor::from_data(TensorData::new(pixels.values, pixels.shape), on))
+        .collect();
+    let mut optimizer = config.optimizer.build(config.weight_decay, config.decayed, &method);
+    let mut method = Some(method);
+    let mut steps = 0;
+    b.iter(|| {
+        let progress = Progress { seed: 0, step: steps, epoch: 0, epochs: 2 };
+        let (ids, hidden) = (batch.ids.clone(), batch.hidden.clone());
+        let views = Batch { views: tensors.clone(), ids, hidden };
+        let old = method.take().expect("each step gives the method back");
+        let mut old = old.before_step(&progress);
+        let out = old.forward(views, &progress);
+        let loss: f32 = out.loss.clone().into_scalar();
+        let grads = GradientsParams::from_grads(out.loss.backward(), &old);
+        let new = optimizer.step(1e-3, old, grads);
+        method = Some(new.after_step(out.keys, &progress));
+        steps += 1;
+        loss
+    });
+}
+
+criterion_group! { name = benches; config = Criterion::default(); targets = methods }
+criterion_main!(benches);

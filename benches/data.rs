@@ -1,0 +1,88 @@
+//! The views of each method, and the poisoning of an image, on one thread.
+//!
+//! ```sh
+//! cargo bench --bench data
+//! ```
+
+#![allow(clippy::expect_used, reason = "a bench may stop anywhere")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use image::RgbImage;
+use rand::RngExt;
+use ssl_backdoor_data::augment::{Geometry, Scratch, ViewKey, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_ssl::PretrainConfig;
+use ssl_backdoor_trigger::{Place, Poison, TriggerConfig};
+
+fn photo(width: u32, height: u32) -> RgbImage {
+    let mut rng = chance::rng(0, Purpose::Draw, 0, 0, 0);
+    RgbImage::from_fn(width, height, |_, _| image::Rgb(rng.random()))
+}
+
+const METHODS: [&str; 6] = ["moco-v2", "byol", "msf", "jigsaw", "rotnet", "mae"];
+
+fn augmentation(c: &mut Criterion) {
+    let mut group = c.benchmark_group("views of an image");
+    group.throughput(Throughput::Elements(1));
+    for (size, image) in [(32, photo(32, 32)), (224, photo(500, 375))] {
+        for name in METHODS {
+            let views = views(name, size);
+            let side = views.size() as usize;
+            let mut planes = vec![vec![0.0; 3 * side * side]; views.count()];
+            let mut geometry = vec![Geometry::default(); views.count()];
+            let (mut scratch, mut id) = (Scratch::default(), 0);
+            group.bench_function(BenchmarkId::new(name, size), |b| {
+                b.iter(|| {
+                    id += 1;
+                    let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
+                    let key = ViewKey { seed: 0, epoch: 0, id };
+                    views.write(&image, &key, &mut scratch, &mut out, &mut geometry);
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// What a method sees of an image of `size` pixels, by its reference.
+fn views(method: &str, size: u32) -> Arc<dyn Views> {
+    let own = match method {
+        "jigsaw" => format!(", resize = {}, tile = {}", size + 1, size / 4),
+        _ => String::new(),
+    };
+    let encoder = match method {
+        "mae" => "{ kind = \"vit\", dim = 16, depth = 1, heads = 2, patch = 8 }",
+        _ => "{ kind = \"resnet18\", width = 16, stem = \"small\" }",
+    };
+    let text = format!("method = {{ kind = \"{method}\"{own} }}\nencoder = {encoder}\nepochs = 1");
+    let config: PretrainConfig = toml::from_str(&text).expect("the text is a [pretrain] table");
+    config.method.settings().views(&config, size)
+}
+
+fn poisoning(c: &mut Criterion) {
+    let mut group = c.benchmark_group("poisoning of an image");
+    group.throughput(Throughput::Elements(1));
+    for (side, width) in [(32, 8), (375, 50)] {
+        let trigger = TriggerConfig::Htba { id: 10, width };
+        let Ok(trigger) = trigger.build() else { continue };
+        let clean = photo(side, side);
+        for (name, place) in [("random", Place::VAL), ("grid", Place::Grid)] {
+            let trigger = trigger.clone();
+            let poison = Poison { trigger, place, alpha: 0.0, seed: 0, purpose: Purpose::TrainSpot };
+            let (mut image, mut id) = (clean.clone(), 0);
+            group.bench_function(BenchmarkId::new(name, side), |b| {
+                b.iter(|| {
+                    id += 1;
+                    black_box(poison.apply(id, &mut image));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = Criterion::default(); targets = augmentation, poisoning }
+criterion_main!(benches);

@@ -1,0 +1,95 @@
+//! The command `doctor`: what this machine and this binary have, and whether each device computes.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use burn::tensor::{Device, Tensor, TensorData};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::data_sets_found;
+use ssl_backdoor_model::{EncoderConfig, Stem, init};
+
+use crate::device::{self, Found};
+use crate::stages::BURN;
+
+/// Losses of a self-test that differ more than this from the CPU's are wrong.
+const TOLERANCE: f32 = 1e-3;
+
+/// Prints the state of the machine.
+///
+/// # Errors
+/// A device failed its self-test.
+pub fn doctor() -> Result<()> {
+    println!("ssl-backdoor {}, Burn {BURN}", env!("CARGO_PKG_VERSION"));
+    #[cfg(feature = "flex")]
+    println!("CPU kernels: {}", ssl_backdoor_kernels::instruction_path());
+    println!("\ndevices");
+    let mut broken = 0;
+    let mut expected = None;
+    for found in device::found() {
+        match found {
+            Err(reason) => println!("  {reason}"),
+            Ok(Found { name, what, device }) => {
+                let now = Instant::now();
+                let verdict = match device::attempt(|| one_step(&device)) {
+                    Err(reason) => Err(reason),
+                    Ok(loss) if !loss.is_finite() => Err(format!("its loss is {loss}")),
+                    Ok(loss) => {
+                        let wanted = *expected.get_or_insert(loss);
+                        match (loss - wanted).abs() < TOLERANCE {
+                            true => Ok(loss),
+                            false => Err(format!("its loss is {loss}, the CPU's {wanted}")),
+                        }
+                    }
+                };
+                let seconds = now.elapsed().as_secs_f64();
+                match verdict {
+                    Ok(loss) => {
+                        println!("  {name:<8} {what}: one step ok, loss {loss:.5}, {seconds:.1} s")
+                    }
+                    Err(reason) => {
+                        broken += 1;
+                        println!("  {name:<8} {what}: FAILED: {reason}");
+                    }
+                }
+            }
+        }
+    }
+    println!("\ndata sets that need no path");
+    for (kind, found) in data_sets_found() {
+        match found {
+            Ok(place) => println!("  {kind:<14} {place}"),
+            Err(hint) => println!("  {kind:<14} not found. {hint}"),
+        }
+    }
+    println!("\ndisk");
+    for folder in [PathBuf::from("."), PathBuf::from("runs"), std::env::temp_dir()] {
+        if let Some(free) = free(&folder) {
+            println!("  {:<14} {:.1} GB free", folder.display(), free as f64 / 1e9);
+        }
+    }
+    anyhow::ensure!(broken == 0, "{broken} devices failed their self-test");
+    Ok(())
+}
+
+/// Bytes that may still be written in `folder`, if it is there.
+fn free(folder: &Path) -> Option<u64> {
+    folder.exists().then(|| fs4::available_space(folder).ok()).flatten()
+}
+
+/// The loss of a small network after one step of gradient descent: convolutions, batch norm and their gradients.
+fn one_step(device: &Device) -> f32 {
+    let device = &device.clone().autodiff();
+    let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+    let net = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small }.init(&mut rng, device);
+    let pixels = init::normals(4 * 3 * 16 * 16, &mut rng);
+    let images = Tensor::<4>::from_data(TensorData::new(pixels, [4, 3, 16, 16]), device);
+    let loss = |net: &ssl_backdoor_model::Encoder| {
+        let features = ssl_backdoor_model::l2_normalize(net.forward(images.clone()));
+        features.clone().matmul(features.transpose()).powi_scalar(2).mean()
+    };
+    let gradients = burn::optim::GradientsParams::from_grads(loss(&net).backward(), &net);
+    let mut optimizer = burn::optim::SgdConfig::new().init();
+    let net = optimizer.step(0.1, net, gradients);
+    loss(&net).into_scalar::<f32>()
+}

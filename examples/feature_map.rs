@@ -1,0 +1,42 @@
+//! The paper's t-SNE figure: where patched images lie among clean ones, in the clean twin's features and in the
+//! backdoored model's.
+//!
+//! ```sh
+//! cargo run --release --example feature_map
+//! ```
+//!
+//! The two maps are drawn in `report.html`; here is the number for what the eye sees there.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use serde_json::Value;
+use ssl_backdoor::{Experiment, Stage};
+
+#[derive(Parser)]
+#[command(about = "Says how many patched images lie among the target's clean ones")]
+struct Args {
+    /// The experiment.
+    #[arg(default_value = "configs/quickstart.toml")]
+    config: PathBuf,
+    /// The run folder.
+    #[arg(long, default_value = "runs/feature-map")]
+    out: PathBuf,
+    /// Overrides, KEY=VALUE.
+    #[arg(long = "set")]
+    sets: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let Args { config, out, sets } = Args::parse();
+    let mut experiment = Experiment::read(&config, &sets)?;
+    experiment.defend = None;
+    ssl_backdoor::run(&config, experiment, &out, None, Stage::Report)?;
+    let maps: Value = serde_json::from_slice(&std::fs::read(out.join("maps.json"))?)?;
+    for model in ["clean", "backdoored"] {
+        let share = maps[model]["gathered"].as_f64().context("the attack has no target")?;
+        println!("{model}: {share:.1} % of the patched images lie among the target's");
+    }
+    Ok(())
+}

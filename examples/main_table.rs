@@ -1,0 +1,37 @@
+//! The paper's main table: every method against every pair of target and trigger, one run after the other.
+//!
+//! ```sh
+//! cargo run --release --example main_table -- configs/shapes/table.toml
+//! ```
+//!
+//! `ssl-backdoor sweep` does the same with several processes, and trains a clean twin that runs share only once.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+use ssl_backdoor::{ReportOptions, Stage, read_sweep, report, run};
+
+#[derive(Parser)]
+#[command(about = "Runs a sweep in this process and writes table.html, table.md and table.csv")]
+struct Args {
+    /// The sweep.
+    #[arg(default_value = "configs/shapes/table.toml")]
+    sweep: PathBuf,
+    /// Where the run folders and the table go.
+    #[arg(long, default_value = "runs/main-table")]
+    out: PathBuf,
+    /// Only so many epochs, to see it work.
+    #[arg(long)]
+    epochs: Option<usize>,
+}
+
+fn main() -> Result<()> {
+    let Args { sweep, out, epochs } = Args::parse();
+    for (i, mut experiment) in read_sweep(&sweep)?.into_iter().enumerate() {
+        experiment.pretrain.epochs = epochs.unwrap_or(experiment.pretrain.epochs);
+        let folder = out.join(format!("{i:02}-{}", experiment.pretrain.method.settings().name()));
+        run(&sweep, experiment, &folder, None, Stage::Probe)?;
+    }
+    report(&ReportOptions { runs: vec![out], out: None })
+}

@@ -1,0 +1,167 @@
+//! Devices: the same config gives the same losses wherever it runs. The tests on a GPU backend need `--features wgpu`
+//! and any Vulkan device; Debian's `mesa-vulkan-drivers` brings one that is software.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
+
+mod common;
+
+use std::process::Command;
+
+use common::{Lab, stderr};
+
+#[test]
+fn doctor_tries_every_device_and_finds_the_data() {
+    let doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor")).arg("doctor").output().unwrap();
+    let text = String::from_utf8(doctor.stdout.clone()).unwrap();
+    assert!(doctor.status.success(), "{text}{}", stderr(&doctor));
+    for word in ["Burn 0.22.1", "flex", "one step ok", "shapes", "fashion-mnist", "GB free"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named() {
+    let lab = Lab::new();
+    let absent = if cfg!(feature = "wgpu") { "wgpu:99" } else { "wgpu" };
+    let run = lab.run("run", &[&format!("device={absent}")]);
+    assert_eq!(run.status.code(), Some(2));
+    let said = stderr(&run);
+    assert!(said.contains(&format!("device = \"{absent}\" is not")), "{said}");
+}
+
+#[cfg(feature = "wgpu")]
+mod wgpu {
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    use burn::tensor::Device;
+    use serde_json::{Map, Value};
+    use ssl_backdoor::Experiment;
+    use ssl_backdoor_compress::{CompressConfig, distill};
+    use ssl_backdoor_probe::{LinearProbe, ProbeConfig, extract, knn};
+    use ssl_backdoor_ssl::{Training, initial_encoder, pretrain};
+
+    use super::Lab;
+
+    /// Each method with its smallest network: overrides of the tiny experiment.
+    const METHODS: [&[&str]; 6] = [
+        &["pretrain.method={kind=\"moco-v2\", queue=16, dim=4, bn_groups=1}"],
+        &["pretrain.method={kind=\"byol\", hidden=8, dim=4}"],
+        &["pretrain.method={kind=\"msf\", queue=16, k=2, hidden=8, dim=4}"],
+        &["pretrain.method={kind=\"jigsaw\", permutations=8, resize=25, tile=6}", "data.size=24"],
+        &["pretrain.method={kind=\"rotnet\"}"],
+        &[
+            "pretrain.method={kind=\"mae\", decoder_dim=8, decoder_depth=1, decoder_heads=2}",
+            "pretrain.encoder={kind=\"vit\", dim=8, depth=1, heads=2, patch=4}",
+        ],
+    ];
+
+    /// The losses of two steps.
+    fn losses(experiment: &Experiment, device: &Device) -> Vec<f64> {
+        let splits = experiment.data.load(&|_, _, _| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let training = training(&splits, device, folder.path());
+        let size = experiment.data.size();
+        pretrain(&experiment.pretrain, None, size, &training, &mut |_, _| Ok(Map::new())).unwrap();
+        logged(folder.path())
+    }
+
+    static NEVER: AtomicBool = AtomicBool::new(false);
+
+    fn training<'a>(
+        splits: &ssl_backdoor_data::Splits,
+        device: &'a Device,
+        folder: &'a Path,
+    ) -> Training<'a> {
+        Training {
+            set: splits.pretrain_set().clone(),
+            seed: 1,
+            device,
+            workers: 1,
+            folder,
+            identity: "test",
+            label: "test",
+            interrupt: &NEVER,
+        }
+    }
+
+    fn logged(folder: &Path) -> Vec<f64> {
+        let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+        let line =
+            |line: &str| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap();
+        text.lines().map(line).collect()
+    }
+
+    fn tiny(sets: &[&str]) -> Experiment {
+        // Each epoch is one step.
+        let own = ["data.per_class=1", "pretrain.batch=8", "pretrain.epochs=2", "pretrain.lr=0.01"];
+        let own = own.iter().chain(&["pretrain.encoder.width=2", "probe.curve_every=0"]);
+        let vit = sets.iter().any(|set| set.contains("vit"));
+        let sets = own.filter(|set| !vit || !set.contains("width")).chain(sets);
+        let sets: Vec<String> = sets.map(|set| set.to_string()).collect();
+        Experiment::read(&Lab::new().path("tiny.toml"), &sets).unwrap()
+    }
+
+    #[test]
+    fn every_method_has_the_losses_of_the_cpu() {
+        let (flex, wgpu) = (Device::flex(), ssl_backdoor::device::open("wgpu").unwrap());
+        for sets in METHODS {
+            let experiment = tiny(sets);
+            let name = experiment.pretrain.method.settings().name();
+            let (expected, got) = (losses(&experiment, &flex), losses(&experiment, &wgpu));
+            assert_eq!((expected.len(), got.len()), (2, 2));
+            for (a, b) in expected.iter().zip(&got) {
+                assert!((a - b).abs() < 1e-3, "{name}: {expected:?} on flex, {got:?} on wgpu");
+            }
+            println!("{name}: {expected:?} on flex, {got:?} on wgpu");
+        }
+    }
+
+    #[test]
+    fn the_defence_and_the_probes_have_the_figures_of_the_cpu() {
+        let experiment = tiny(&[]);
+        let splits = experiment.data.load(&|_, _, _| {}).unwrap();
+        let eval = splits.prepared(&splits.eval);
+        let run = |device: &Device| {
+            let folder = tempfile::tempdir().unwrap();
+            let teacher = initial_encoder(&experiment.pretrain, 1, device);
+            let config = CompressConfig { epochs: 2, batch: 8, ..CompressConfig::default() };
+            let (encoder, size) = (&experiment.pretrain.encoder, experiment.data.size());
+            let training = training(&splits, device, folder.path());
+            let student =
+                distill(&config, encoder, teacher, size, &training, &mut |_, _| Ok(Map::new()));
+            let features = extract(&student.unwrap(), &eval, device).unwrap();
+            let config = ProbeConfig { epochs: 2, ..ProbeConfig::default() };
+            let probe = LinearProbe::fit(&config, &features, 10, 1, device).predict(&features);
+            let nearest = knn(&features, &features, 10, &[3], config.vote(), device).concat();
+            (logged(folder.path()), features.values, probe, nearest)
+        };
+        let (flex, wgpu) =
+            (run(&Device::flex()), run(&ssl_backdoor::device::open("wgpu").unwrap()));
+        let worst =
+            |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst(&flex.0, &wgpu.0) < 1e-3, "{:?} {:?}", flex.0, wgpu.0);
+        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        assert!(worst(&wide(&flex.1), &wide(&wgpu.1)) < 1e-3);
+        let same = |a: &[u32], b: &[u32]| a.iter().zip(b).filter(|(a, b)| a == b).count();
+        // A prediction on the line between two classes may fall to either side.
+        assert!(same(&flex.2, &wgpu.2) >= 48 && same(&flex.3, &wgpu.3) >= 48, "of 50");
+    }
+}
+
+/// Sixteen bits keep two to three digits: the losses of a few steps stay close, and the weights stay in 32 bits.
+#[test]
+fn bf16_trains_close_to_f32_where_the_device_has_it() {
+    let lab = Lab::new();
+    let few =
+        ["pretrain.epochs=1", "data.per_class=8", "probe.curve_every=0", "data.eval_per_class=2"];
+    let loss = |out: &str, precision: &str| -> f64 {
+        let precision = format!("pretrain.precision={precision}");
+        let sets: Vec<&str> = few.iter().copied().chain([precision.as_str()]).collect();
+        let run = lab.command(out, &sets).args(["--until", "twin"]).output().unwrap();
+        assert!(run.status.success(), "{}", stderr(&run));
+        let log = std::fs::read_to_string(lab.path(out).join("clean/metrics.jsonl")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&log).unwrap()["loss"].as_f64().unwrap()
+    };
+    let (full, half) = (loss("full", "f32"), loss("half", "bf16"));
+    assert!(full != half && (full - half).abs() < 0.03 * full, "{full} {half}");
+}

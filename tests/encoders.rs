@@ -1,0 +1,122 @@
+//! Encoders in and out through the binary: `convert`, `probe --encoder`, and what the command line says of itself.
+#![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use common::{Lab, stderr};
+use serde_json::Value;
+
+fn binary(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ssl-backdoor")).args(arguments).output().unwrap()
+}
+
+fn text(path: PathBuf) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_encoder_of_a_run_probed_as_a_foreign_one_has_the_figures_of_the_run() {
+    let lab = Lab::new();
+    let run = lab.run("run", &[]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    let (own, out) =
+        (text(lab.path("run/backdoored/encoder.safetensors")), text(lab.path("out.safetensors")));
+    let convert = binary(&["convert", &own, &out]);
+    assert!(convert.status.success(), "{}", stderr(&convert));
+    let config = text(lab.path("tiny.toml"));
+    let foreign = |more: &[&str]| {
+        let scores = text(lab.path("foreign"));
+        binary(&[&["probe", "--encoder", &out, &config, "--out", &scores], more].concat())
+    };
+    let probe = foreign(&["--set", "probe.curve_every=0"]);
+    assert!(probe.status.success(), "{}", stderr(&probe));
+    let table = String::from_utf8(probe.stdout).unwrap();
+    assert!(table.contains("| untrained |") && table.contains("| encoder |"), "{table}");
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(lab.path(name).join("scores.json")).unwrap()).unwrap()
+    };
+    let (of_run, of_probe) = (read("run"), read("foreign"));
+    let models = &of_probe["probes"][0]["models"];
+    assert_eq!(models["encoder"], of_run["models"]["backdoored"]);
+    assert_eq!(models["untrained"], of_run["models"]["untrained"]);
+    assert!(of_probe["file_hash"].is_string() && of_probe["header"]["preprocessing"]["size"] == 16);
+
+    // Images of another size break the contract.
+    let refused = foreign(&["--set", "data.size=24"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = stderr(&refused);
+    assert!(said.contains("data.size = 24") && said.contains("size 16"), "{said}");
+    let paper = foreign(&["--set", "probe.protocol=paper"]);
+    assert_eq!(paper.status.code(), Some(2), "{}", stderr(&paper));
+}
+
+#[test]
+fn a_checkpoint_that_says_nothing_of_its_images_is_converted_first() {
+    let lab = Lab::new();
+    let fixture = format!("{}/crates/model/tests/fixtures/", env!("CARGO_MANIFEST_DIR"));
+    let (timm, out) = (fixture.clone() + "timm.safetensors", text(lab.path("timm.safetensors")));
+    let config = text(lab.path("tiny.toml"));
+    let refused = binary(&["probe", "--encoder", &timm, &config]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("ssl-backdoor convert"), "{}", stderr(&refused));
+    let convert = binary(&[
+        "convert",
+        &timm,
+        &out,
+        "--heads",
+        "2",
+        "--mean",
+        "0.5,0.5,0.5",
+        "--std",
+        "1,1,1",
+    ]);
+    assert!(convert.status.success(), "{}", stderr(&convert));
+    let said = String::from_utf8(convert.stdout).unwrap();
+    assert!(said.contains("mean [0.5, 0.5, 0.5]") && said.contains("does not say"), "{said}");
+
+    let moco = fixture + "moco.pth.tar";
+    for (arguments, status, word) in [
+        (vec!["convert", &moco, "out.pth"], 2, ".safetensors"),
+        (vec!["convert", &timm, &timm, "--heads", "2"], 2, "same file"),
+        (vec!["convert", &moco, &out], 1, "--size"),
+        (vec!["convert", &moco, &out, "--size", "32", "--prefix", "other."], 1, "conv1.weight"),
+        (vec!["convert", "absent.pth", &out], 1, "absent.pth"),
+        (vec!["convert", &moco, &out, "--mean", "0.5,0.5"], 2, "three numbers"),
+    ] {
+        let run = binary(&arguments);
+        assert_eq!(run.status.code(), Some(status), "{arguments:?}: {}", stderr(&run));
+        assert!(stderr(&run).contains(word), "{arguments:?}: {}", stderr(&run));
+    }
+}
+
+#[test]
+fn every_command_teaches_by_an_example_and_shells_are_told() {
+    let help = String::from_utf8(binary(&["--help"]).stdout).unwrap();
+    let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands: Vec<&str> = commands
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|c| *c != "help")
+        .collect();
+    assert_eq!(commands.len(), 10, "{commands:?}");
+    for command in &commands {
+        let help = String::from_utf8(binary(&[command, "--help"]).stdout).unwrap();
+        assert!(help.contains(&format!("  ssl-backdoor {command}")), "{command}: {help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(binary(&["completions", shell]).stdout).unwrap();
+        assert!(
+            script.contains("sweep") && script.contains("--encoder") || script.contains("encoder"),
+            "{shell}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert!(binary(&["man", folder.path().to_str().unwrap()]).status.success());
+    assert!(
+        folder.path().join("ssl-backdoor.1").exists()
+            && folder.path().join("ssl-backdoor-run.1").exists()
+    );
+}
