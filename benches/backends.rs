@@ -62,7 +62,8 @@ fn methods(c: &mut Criterion) {
             let text = format!(
                 "method = {{ kind = \"{kind}\"{settings} }}\nencoder = {encoder}\nepochs = 2\nbatch = {BATCH}"
             );
-            let config: PretrainConfig = toml::from_str(&text).expect("the text is a [pretrain] table");
+            let config: PretrainConfig =
+                toml::from_str(&text).expect("the text is a [pretrain] table");
             let net = &config.encoder;
             use MethodConfig as M;
             let run = &mut |b: &mut criterion::Bencher| match &config.method {

@@ -37,7 +37,8 @@ fn augmentation(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new(name, size), |b| {
                 b.iter(|| {
                     id += 1;
-                    let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
+                    let mut out: Vec<&mut [f32]> =
+                        planes.iter_mut().map(Vec::as_mut_slice).collect();
                     let key = ViewKey { seed: 0, epoch: 0, id };
                     views.write(&image, &key, &mut scratch, &mut out, &mut geometry);
                 });
@@ -71,7 +72,8 @@ fn poisoning(c: &mut Criterion) {
         let clean = photo(side, side);
         for (name, place) in [("random", Place::VAL), ("grid", Place::Grid)] {
             let trigger = trigger.clone();
-            let poison = Poison { trigger, place, alpha: 0.0, seed: 0, purpose: Purpose::TrainSpot };
+            let poison =
+                Poison { trigger, place, alpha: 0.0, seed: 0, purpose: Purpose::TrainSpot };
             let (mut image, mut id) = (clean.clone(), 0);
             group.bench_function(BenchmarkId::new(name, side), |b| {
                 b.iter(|| {

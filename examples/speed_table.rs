@@ -186,7 +186,11 @@ fn main() -> Result<()> {
 /// Runs cargo with the kernels' path forced, if that is not empty.
 fn cargo(arguments: &[&str], kernels: &str) -> Result<()> {
     let mut command = Command::new(env!("CARGO"));
-    let status = command.args(arguments).env("SSL_BACKDOOR_KERNELS", kernels).status().context("cannot run cargo")?;
+    let status = command
+        .args(arguments)
+        .env("SSL_BACKDOOR_KERNELS", kernels)
+        .status()
+        .context("cannot run cargo")?;
     if !status.success() {
         bail!("cargo {}: {status}", arguments.join(" "));
     }
@@ -300,10 +304,7 @@ fn benches(folder: &Path, text: &mut String) -> Result<()> {
 }
 
 /// Medians in milliseconds of every bench below `folder`, by its name without what computed it.
-fn collect(
-    folder: &Path,
-    times: &mut BTreeMap<String, [Option<f64>; BY.len()]>,
-) -> Result<()> {
+fn collect(folder: &Path, times: &mut BTreeMap<String, [Option<f64>; BY.len()]>) -> Result<()> {
     let read = |path: PathBuf| -> Result<Value> {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text).with_context(|| path.display().to_string())

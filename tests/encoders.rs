@@ -36,9 +36,9 @@ fn an_encoder_of_a_run_probed_as_a_foreign_one_has_the_figures_of_the_run() {
     let table = String::from_utf8(probe.stdout).unwrap();
     assert!(table.contains("| untrained |") && table.contains("| encoder |"), "{table}");
     let read = |name: &str| -> Value {
-        serde_json::from_slice(&std::fs::read(lab.path(name).join("scores.json")).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(lab.path(name)).unwrap()).unwrap()
     };
-    let (of_run, of_probe) = (read("run"), read("foreign"));
+    let (of_run, of_probe) = (read("run/scores.json"), read("foreign/foreign.json"));
     let models = &of_probe["probes"][0]["models"];
     assert_eq!(models["encoder"], of_run["models"]["backdoored"]);
     assert_eq!(models["untrained"], of_run["models"]["untrained"]);
@@ -51,6 +51,44 @@ fn an_encoder_of_a_run_probed_as_a_foreign_one_has_the_figures_of_the_run() {
     assert!(said.contains("data.size = 24") && said.contains("size 16"), "{said}");
     let paper = foreign(&["--set", "probe.protocol=paper"]);
     assert_eq!(paper.status.code(), Some(2), "{}", stderr(&paper));
+}
+
+#[test]
+fn all_networks_of_a_training_go_into_one_file() {
+    let lab = Lab::new();
+    for (method, encoder, head, prefix) in [
+        ("moco-v2", None, "query.head", "query.encoder."),
+        ("byol", None, "predictor", "online.encoder."),
+        ("mae", Some("{kind=\"vit\", dim=8, depth=1, heads=2, patch=4}"), "decoder", "encoder."),
+    ] {
+        let own = if method == "moco-v2" { ", queue=256" } else { "" };
+        let mut sets = vec![format!("pretrain.method={{kind=\"{method}\"{own}}}")];
+        sets.extend(encoder.map(|encoder| format!("pretrain.encoder={encoder}")));
+        sets.extend(
+            ["pretrain.epochs=1", "data.per_class=4", "probe.curve_every=0"].map(String::from),
+        );
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        let run = lab.command(method, &sets).args(["--until", "twin"]).output().unwrap();
+        assert!(run.status.success(), "{}", stderr(&run));
+        let (model, out) =
+            (text(lab.path(method).join("clean")), text(lab.path("whole.safetensors")));
+        let convert = binary(&["convert", &model, &out]);
+        assert!(convert.status.success(), "{method}: {}", stderr(&convert));
+        let said = String::from_utf8(convert.stdout).unwrap();
+        assert!(said.contains(&format!("taken from     {prefix}*")), "{method}: {said}");
+        // The encoder in it is the run's, and the heads are there as well.
+        let bytes = std::fs::read(&out).unwrap();
+        let names = String::from_utf8_lossy(&bytes[8..bytes.len().min(60_000)]).into_owned();
+        assert!(names.contains(head), "{method}: {names}");
+        let own = text(lab.path(method).join("clean/encoder.safetensors"));
+        let plain = |input: &str, to: &str| {
+            let to = text(lab.path(to));
+            let convert = binary(&["convert", input, &to, "--backbone"]);
+            assert!(convert.status.success(), "{}", stderr(&convert));
+            std::fs::read(to).unwrap()
+        };
+        assert!(plain(&model, "a.safetensors") == plain(&own, "b.safetensors"), "{method}");
+    }
 }
 
 #[test]

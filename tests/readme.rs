@@ -17,8 +17,8 @@ fn ten_lines_of_toml_and_a_folder_make_a_poisoned_probed_defended_model() {
             let folder = lab.path("mine").join(part).join(class);
             std::fs::create_dir_all(&folder).unwrap();
             for i in 0..count {
-                let color = Rgb([color, 3 * i, 255 - color]);
-                RgbImage::from_pixel(40, 33, color).save(folder.join(format!("{i}.png"))).unwrap();
+                let pixel = |x, y| Rgb([color, (7 * x + 31 * i) as u8, (5 * y * (i + 1)) as u8]);
+                RgbImage::from_fn(40, 33, pixel).save(folder.join(format!("{i}.png"))).unwrap();
             }
         }
     }

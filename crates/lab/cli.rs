@@ -133,7 +133,7 @@ pub enum Command {
         encoder: PathBuf,
         /// The experiment, a TOML file.
         config: PathBuf,
-        /// Where scores.json goes [default: runs/NAME-FILE].
+        /// Where foreign.json, the scores, goes [default: runs/NAME-FILE].
         #[arg(long)]
         out: Option<PathBuf>,
         /// Override a key of the config; may be repeated.
@@ -148,10 +148,11 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  ssl-backdoor convert moco_v2_800ep.pth.tar moco.safetensors --backbone\n  \
         ssl-backdoor convert cifar_resnet18.pth cifar.safetensors --size 32\n  \
-        ssl-backdoor convert runs/quickstart/backdoored/encoder.safetensors for-pytorch.safetensors"
+        ssl-backdoor convert runs/quickstart/backdoored/encoder.safetensors for-pytorch.safetensors\n  \
+        ssl-backdoor convert runs/quickstart/backdoored whole.safetensors"
     )]
     Convert {
-        /// The checkpoint.
+        /// The checkpoint, or the folder of a model in a run folder, for its heads and queues too.
         input: PathBuf,
         /// The encoder file, .safetensors.
         output: PathBuf,

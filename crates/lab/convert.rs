@@ -1,17 +1,19 @@
 //! The command `convert`: checkpoints of other tools in, encoder files with torchvision's names out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
-use ssl_backdoor_model::{ImportOptions, Imported};
+use anyhow::{Context, Result, anyhow};
+use burn::tensor::Device;
+use ssl_backdoor_model::{EncoderConfig, ImportOptions, Imported, Preprocessing};
+use ssl_backdoor_ssl::{encoder_header, save_whole};
 
-use crate::ConfigError;
-use crate::device;
+use crate::{ConfigError, Experiment, device};
 
 /// What the command line says of a conversion.
 #[derive(Debug, Clone, Default)]
 pub struct ConvertOptions {
-    /// The checkpoint: `.pth`, `.pth.tar`, `.pt` or `.safetensors`.
+    /// The checkpoint: `.pth`, `.pth.tar`, `.pt` or `.safetensors`; or a model's folder in a run folder, for all of its
+    /// networks.
     pub input: PathBuf,
     /// The encoder file, `.safetensors`.
     pub output: PathBuf,
@@ -35,8 +37,11 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
     if input == output {
         return Err(ConfigError("IN and OUT are the same file".into()).into());
     }
-    let imported = Imported::read(input, import)?;
     let device = device::first().map_err(|e| anyhow!(e))?;
+    let imported = match input.is_dir() {
+        true => of_training(input, &device)?,
+        false => Imported::read(input, import)?,
+    };
     imported.write(output, *backbone, &device)?;
     let header = &imported.header;
     println!("encoder        {}", serde_json::to_string(&header.encoder)?);
@@ -56,6 +61,25 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
     }
     println!("written        {}", output.display());
     Ok(())
+}
+
+/// All networks of the training in `folder`, a model's in a run folder.
+fn of_training(folder: &Path, device: &Device) -> Result<Imported> {
+    let config = folder.join("../config.toml");
+    let Experiment { pretrain, data, .. } = Experiment::read(&config, &[])?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let whole = scratch.path().join("whole.safetensors");
+    save_whole(&pretrain, folder, &whole, device)?;
+    let Preprocessing { size, mean, std, interpolation } =
+        encoder_header(pretrain.encoder, data.size()).preprocessing;
+    let heads = match pretrain.encoder {
+        EncoderConfig::Vit { heads, .. } => Some(heads),
+        _ => None,
+    };
+    let (size, mean_std) = (Some(size), Some([mean, std]));
+    let import =
+        ImportOptions { prefix: None, heads, size, mean_std, interpolation: Some(interpolation) };
+    Ok(Imported::read(&whole, &import)?)
 }
 
 /// The first names and the last.

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use ssl_backdoor_data::{DataError, Export, clean_list, verify};
 use ssl_backdoor_trigger::TriggerError;
 
-use crate::config::{ConfigError, Experiment};
+use crate::config::Experiment;
+use crate::config_table::ConfigError;
 use crate::progress;
 use crate::reference_config;
 

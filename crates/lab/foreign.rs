@@ -11,13 +11,14 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{DataConfig, Eval, Patched, SampleSet, Subset};
-use ssl_backdoor_model::{EncoderHeader, load_encoder};
+use ssl_backdoor_model::{Encoder, EncoderHeader, load_encoder};
 use ssl_backdoor_probe::{Features, LinearProbe, ProbeConfig, ProbeKind, Protocol, Scores, knn};
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
 use toml::Value;
 
-use crate::config::{self, ConfigError};
+use crate::config;
+use crate::config_table::{self, ConfigError};
 use crate::run_folder::RunFolder;
 use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED};
 use crate::stages::{labelled, read_out};
@@ -25,7 +26,8 @@ use crate::{device, manifest, progress, report};
 
 /// Key of the encoder in the scores.
 const FOREIGN: &str = "encoder";
-const SCORES: &str = "scores.json";
+/// Not `scores.json`, which is a run's: a report takes every one that it finds.
+const SCORES: &str = "foreign.json";
 
 /// What the command line says of a probe.
 #[derive(Debug, Clone)]
@@ -113,41 +115,27 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
 
     let eval = splits.prepared(&splits.eval);
     let patched: SampleSet = Arc::new(Patched::new(eval.clone(), attack.val.clone()));
+    let subset = |ids: &[u64]| -> SampleSet {
+        Arc::new(Subset::of_ids(splits.plain.clone(), &splits.train.labels, ids))
+    };
+    let sets = Sets {
+        labelled: labelled.iter().map(|of| (of.share, subset(&of.ids))).collect(),
+        eval: [eval, patched],
+        classes: splits.classes.len(),
+        target: attack.target,
+    };
     let mut rng = chance::rng(settings.seed, Purpose::Init, 0, 0, 0);
     let untrained = header.encoder.init(&mut rng, &device.clone().without_autodiff()).valid();
     let foreign = load_encoder(&header, file, &device)?;
-    let mut probes: Vec<ForeignReading> = Vec::new();
-    for (name, encoder) in [(UNTRAINED, untrained), (FOREIGN, foreign)] {
-        eprintln!("probe: {name}");
-        let features = |set: &SampleSet| read_out(&settings.probe, &encoder, set, &device);
-        let both = [features(&eval)?, features(&patched)?];
-        for labelled in &labelled {
-            let plain = splits.plain.clone();
-            let images: SampleSet =
-                Arc::new(Subset::of_ids(plain, &splits.train.labels, &labelled.ids));
-            let own = features(&images)?;
-            for (probe, seed, predicted) in
-                settings.read_out(&own, &both, splits.classes.len(), &device)
-            {
-                let of = |i: usize| Scores::of(&both[i].labels, &predicted[i], attack.target);
-                let scores = BySet::from([(CLEAN.into(), of(0)), (PATCHED.into(), of(1))]);
-                let same = |old: &&mut ForeignReading| {
-                    (&old.probe, old.labels, old.seed) == (&probe, labelled.share, seed)
-                };
-                match probes.iter_mut().find(same) {
-                    Some(reading) => {
-                        reading.models.insert(name, scores);
-                    }
-                    None => probes.push(ForeignReading {
-                        probe,
-                        labels: labelled.share,
-                        seed,
-                        models: BTreeMap::from([(name, scores)]),
-                    }),
-                }
-            }
-        }
-    }
+    let before = settings.read_out(&untrained, &sets, &device)?;
+    let now = settings.read_out(&foreign, &sets, &device)?;
+    let both = |(before, now): (Read, Read)| ForeignReading {
+        probe: now.probe,
+        labels: now.labels,
+        seed: now.seed,
+        models: BTreeMap::from([(UNTRAINED, before.scores), (FOREIGN, now.scores)]),
+    };
+    let probes = before.into_iter().zip(now).map(both).collect();
     let scores = ForeignScores {
         name: &settings.name,
         file: shown.to_string(),
@@ -172,15 +160,15 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
 impl Settings {
     /// The tables of `path` that count; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
-        let mut table = config::read_table(path, 0)?;
+        let mut table = config_table::read_table(path, 0)?;
         for set in sets {
-            config::apply_set(&mut table, set)?;
+            config_table::apply_set(&mut table, set)?;
         }
         for unused in ["workers", "pretrain", "defend"] {
             table.remove(unused);
         }
         let read: Result<Self, _> = Value::Table(table).try_into();
-        let settings = read.map_err(|e| config::toml_error(path, &e))?;
+        let settings = read.map_err(|e| config_table::toml_error(path, &e))?;
         let at = |message: &dyn std::fmt::Display| ConfigError::at(path, message);
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;
@@ -189,36 +177,58 @@ impl Settings {
         if settings.probe.protocol == Protocol::Paper {
             return Err(at(
                 &"probe.protocol = \"paper\" is a method's own, and an encoder from elsewhere has none: \
-                            allowed is \"unified\"",
+                 allowed is \"unified\"",
             ));
         }
         Ok(settings)
     }
 
-    /// What each reader of the config says of `eval` (clean and patched images), learnt from `labelled`.
-    fn read_out(
-        &self,
-        labelled: &Features,
-        eval: &[Features; 2],
-        classes: usize,
-        device: &Device,
-    ) -> Vec<(String, Option<u64>, [Vec<u32>; 2])> {
+    /// The scores of `encoder` by each reader of the config.
+    fn read_out(&self, encoder: &Encoder, sets: &Sets, device: &Device) -> Result<Vec<Read>> {
         let config = &self.probe;
+        let features = |set: &SampleSet| read_out(config, encoder, set, device);
+        let eval = [features(&sets.eval[0])?, features(&sets.eval[1])?];
         let mut all = Vec::new();
-        if config.kind == ProbeKind::Linear {
-            for seed in (0..config.seeds).map(|i| self.seed.wrapping_add(i)) {
-                let probe = LinearProbe::fit(config, labelled, classes, seed, device);
-                let predicted = eval.each_ref().map(|features| probe.predict(features));
-                all.push(("linear".to_owned(), Some(seed), predicted));
+        for (labels, set) in &sets.labelled {
+            let labelled = features(set)?;
+            let mut add = |probe: String, seed, predict: &dyn Fn(&Features) -> Vec<u32>| {
+                let of = |on: &Features| Scores::of(&on.labels, &predict(on), sets.target);
+                let names = [CLEAN, PATCHED].map(String::from).into_iter();
+                let scores = names.zip(eval.each_ref().map(of)).collect();
+                all.push(Read { probe, labels: *labels, seed, scores });
+            };
+            let linear = config.kind == ProbeKind::Linear;
+            for seed in (0..config.seeds).filter(|_| linear).map(|i| self.seed.wrapping_add(i)) {
+                let probe = LinearProbe::fit(config, &labelled, sets.classes, seed, device);
+                add("linear".into(), Some(seed), &|on| probe.predict(on));
+            }
+            for &k in &config.k {
+                let vote = config.vote();
+                let nearest =
+                    |on: &Features| knn(&labelled, on, sets.classes, &[k], vote, device).concat();
+                add(format!("knn-{k}"), None, &nearest);
             }
         }
-        for &k in &config.k {
-            let vote = config.vote();
-            let nearest = |eval| knn(labelled, eval, classes, &[k], vote, device).concat();
-            all.push((format!("knn-{k}"), None, eval.each_ref().map(nearest)));
-        }
-        all
+        Ok(all)
     }
+}
+
+/// The images that an encoder is shown.
+struct Sets {
+    /// Labelled training images, and what share they are.
+    labelled: Vec<(f64, SampleSet)>,
+    /// Evaluation images, clean and patched.
+    eval: [SampleSet; 2],
+    classes: usize,
+    target: Option<u32>,
+}
+
+/// What one reader says of one encoder.
+struct Read {
+    probe: String,
+    labels: f64,
+    seed: Option<u64>,
+    scores: BySet,
 }
 
 /// The headline as Markdown.

@@ -4,6 +4,7 @@
 //! The binary `ssl-backdoor` is a thin shell around this library.
 
 pub mod config;
+mod config_table;
 mod convert;
 pub mod device;
 mod doctor;
@@ -20,7 +21,8 @@ mod scores;
 mod stages;
 mod sweep;
 
-pub use config::{ConfigError, Experiment};
+pub use config::Experiment;
+pub use config_table::ConfigError;
 pub use convert::{ConvertOptions, convert};
 pub use doctor::doctor;
 pub use export::{PoisonOptions, print_clean_list, print_verified, run_export};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
 use ssl_backdoor_trigger::{Place, PoisonConfig, TargetClass, TriggerConfig};
 
-use crate::config::ConfigError;
+use crate::config_table::ConfigError;
 
 /// The side of the reference's validation images, in pixels.
 const SIZE: u32 = 224;

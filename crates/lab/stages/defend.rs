@@ -13,7 +13,7 @@ use ssl_backdoor_ssl::{Training, pretrain};
 
 use super::Lab;
 use super::pretrain::{encoder_file, header, save};
-use crate::config::ConfigError;
+use crate::config_table::ConfigError;
 use crate::interrupt::INTERRUPTED;
 use crate::scores::{BACKDOORED, CLEAN};
 

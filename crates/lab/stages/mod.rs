@@ -26,7 +26,8 @@ use ssl_backdoor_data::{
 use ssl_backdoor_probe::{Labels, ProbeError};
 use ssl_backdoor_trigger::{Attack, TriggerError};
 
-use crate::config::{ConfigError, Experiment};
+use crate::config::Experiment;
+use crate::config_table::ConfigError;
 use crate::manifest::{self, Done, Manifest};
 use crate::scores::CLEAN;
 use crate::{RunFolder, device, progress};

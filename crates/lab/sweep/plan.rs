@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::config::{self, ConfigError, Experiment};
+use crate::config::Experiment;
+use crate::config_table::{self, ConfigError};
 use crate::{device, manifest};
 
 /// The file. Unknown keys are errors.
@@ -89,8 +90,8 @@ impl Plan {
     /// # Errors
     /// [`ConfigError`] that names the file, and the run whose config is wrong.
     pub(crate) fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
-        let text = config::read_text(path)?;
-        let file: File = toml::from_str(&text).map_err(|e| config::toml_error(path, &e))?;
+        let text = config_table::read_text(path)?;
+        let file: File = toml::from_str(&text).map_err(|e| config_table::toml_error(path, &e))?;
         let mut combinations: Vec<Vec<Point>> = vec![Vec::new()];
         for axis in &file.axis {
             let points = points(axis).map_err(|message| ConfigError::at(path, message))?;
@@ -159,16 +160,16 @@ fn run(path: &Path, file: &File, points: &[Point], sets: &[String]) -> Result<Ru
         let message = format!("base: run {name} has no config to start from");
         return Err(ConfigError::at(path, message));
     };
-    let mut table = config::read_table(&here.join(base), 0)?;
+    let mut table = config_table::read_table(&here.join(base), 0)?;
     let mut assign = |set: &BTreeMap<String, Value>, unset: &[String]| {
         unset.iter().for_each(|key| remove(&mut table, key));
-        set.iter().try_for_each(|(key, value)| config::assign(&mut table, key, value.clone()))
+        set.iter().try_for_each(|(key, value)| config_table::assign(&mut table, key, value.clone()))
     };
     assign(&file.set, &[]).map_err(within)?;
     for point in points {
         assign(&point.set, &point.unset).map_err(within)?;
     }
-    sets.iter().try_for_each(|set| config::apply_set(&mut table, set)).map_err(within)?;
+    sets.iter().try_for_each(|set| config_table::apply_set(&mut table, set)).map_err(within)?;
     table.insert("name".into(), Value::String(name.clone()));
     let experiment = Experiment::of_table(&here.join(base), table).map_err(within)?;
     if experiment.probe.curve_every > 0 {

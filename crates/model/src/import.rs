@@ -154,8 +154,11 @@ impl Imported {
             .and_then(|arrays| self.bytes(&arrays))
             .map_err(|e| wrong(&e))?;
         let torn = path.with_extension("safetensors.tmp");
-        std::fs::write(&torn, bytes).map_err(|e| ModelError::file(&torn, e))?;
-        std::fs::rename(&torn, path).map_err(|e| wrong(&e))
+        std::fs::write(&torn, bytes).and_then(|()| std::fs::rename(&torn, path)).map_err(|e| {
+            // What could not be written whole is not left behind; if that fails too, the first reason counts.
+            let _ = std::fs::remove_file(&torn);
+            wrong(&e)
+        })
     }
 
     /// What goes into a file, by name; `positions` are what timm's and MAE's own networks keep as a parameter.
@@ -215,7 +218,8 @@ impl Imported {
 const ANCHORS: [&str; 2] = ["layer1.0.conv1.weight", "patch_embed.proj.weight"];
 
 /// Parts of a name that tell a copy of the encoder: the key encoder, a target, a teacher.
-const COPIES: [&str; 9] = [
+const COPIES: [&str; 10] = [
+    "key",
     "encoder_k",
     "encoder_t",
     "model_t",

@@ -1,6 +1,8 @@
 //! Checkpoints of other tools come in with PyTorch's features, and go out with the names that PyTorch asks for.
 //! The fixtures and their script are in `fixtures/`.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

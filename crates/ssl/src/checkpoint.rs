@@ -126,6 +126,13 @@ impl Checkpoints {
     }
 }
 
+/// The method's record of the newest checkpoint in `folder`, of whatever training.
+pub(crate) fn newest(folder: &Path) -> Result<Option<PathBuf>, PretrainError> {
+    let all = Checkpoints::new(folder.into(), "", 1).entries()?;
+    let last = all.into_iter().filter_map(|path| Some((step_of(&path)?, path))).max();
+    Ok(last.map(|(_, path)| path.join(METHOD)))
+}
+
 fn step_of(path: &Path) -> Option<usize> {
     path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
 }

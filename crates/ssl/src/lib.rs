@@ -19,6 +19,7 @@ mod schedule;
 mod sgd;
 mod simclr;
 mod train;
+mod whole;
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
@@ -38,6 +39,7 @@ pub use schedule::{Schedule, at_shares};
 pub use sgd::{Sgd, SgdState};
 pub use simclr::{Simclr, SimclrConfig, nt_xent};
 pub use train::{OnEpoch, Recipe, Training, train};
+pub use whole::save_whole;
 
 /// Mean cross entropy.
 ///
