@@ -46,7 +46,7 @@ mod wgpu {
     const METHODS: [&[&str]; 6] = [
         &["pretrain.method={kind=\"moco-v2\", queue=16, dim=4, bn_groups=1}"],
         &["pretrain.method={kind=\"byol\", hidden=8, dim=4}"],
-        &["pretrain.method={kind=\"msf\", queue=16, k=2, hidden=8, dim=4}"],
+        &["pretrain.method={kind=\"msf\", queue=16, top_k=2, hidden=8, dim=4}"],
         &["pretrain.method={kind=\"jigsaw\", permutations=8, resize=25, tile=6}", "data.size=24"],
         &["pretrain.method={kind=\"rotnet\"}"],
         &[
