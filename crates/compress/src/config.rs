@@ -24,6 +24,10 @@ pub enum DefendConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompressConfig {
+    /// Seed of the clean parts and of the trainings; absent = the experiment's. With others, one victim is defended
+    /// several times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Shares of the training set that the defender holds clean, each with a student of its own.
     pub clean: Vec<f64>,
     /// What the student's similarities are taken to.
@@ -66,6 +70,7 @@ pub enum Control {
 impl Default for CompressConfig {
     fn default() -> Self {
         Self {
+            seed: None,
             clean: vec![0.25, 0.10, 0.05],
             variant: Variant::TwoQueues,
             epochs: 130,

@@ -1,10 +1,11 @@
 //! Runs of the same settings but for target, trigger, seed: what a row of the paper's table stands for.
 
+use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_probe::{ProbeConfig, student};
 use ssl_backdoor_trigger::TriggerConfig;
 
 use crate::config::Experiment;
-use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores};
+use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
 
 /// What the runs of a group share.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +30,7 @@ pub(super) struct Setting {
     config: Option<Experiment>,
 }
 
-/// What runs of one setting have in common: no name, target, seed, and of the paper's triggers the width alone.
+/// What runs of one setting have in common: no name, target, seeds, and of the paper's triggers the width alone.
 pub(super) fn common(config: Experiment) -> Experiment {
     let mut poison = config.poison;
     poison.target = None;
@@ -38,7 +39,11 @@ pub(super) fn common(config: Experiment) -> Experiment {
         poison.trigger = TriggerConfig::Solid { color: [0; 3], width };
     }
     let probe = ProbeConfig::default();
-    Experiment { name: String::new(), seed: 0, workers: 1, poison, probe, ..config }
+    let mut defend = config.defend;
+    if let Some(DefendConfig::Compress(compress)) = &mut defend {
+        compress.seed = None;
+    }
+    Experiment { name: String::new(), seed: 0, workers: 1, poison, probe, defend, ..config }
 }
 
 impl Setting {
@@ -187,31 +192,65 @@ impl<'a> Group<'a> {
         groups
     }
 
-    /// The mean of a figure over the runs that have it.
-    fn mean(&self, of: impl Fn(&Reading) -> Option<f64>) -> Option<Mean> {
-        let values: Vec<f64> = self.runs.iter().filter_map(|(_, _, r)| of(r)).collect();
+    /// The mean of a figure over the runs that have it. Runs with the same `key` share what the figure is of, and
+    /// count once: it must not seem to have been measured several times.
+    fn mean<K: PartialEq>(
+        &self,
+        key: impl Fn(usize, &'a RunScores) -> K,
+        of: impl Fn(&Reading) -> Option<f64>,
+    ) -> Option<Mean> {
+        let (mut seen, mut values) = (Vec::new(), Vec::new());
+        for &(place, run, reading) in &self.runs {
+            let key = key(place, run);
+            if !seen.contains(&key) {
+                values.extend(of(reading));
+                seen.push(key);
+            }
+        }
         Mean::of(&values)
+    }
+
+    /// The mean of a figure of the backdoored models: several defences of one count once.
+    fn over_victims(&self, of: impl Fn(&Reading) -> Option<f64>) -> Option<Mean> {
+        self.mean(|_, run| victim(run), of)
+    }
+
+    /// Backdoored models.
+    pub(super) fn victims(&self) -> usize {
+        let mut all: Vec<_> = self.runs.iter().map(|(_, run, _)| victim(run)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.len()
     }
 
     /// Accuracy, FP and ASR of `model` on `images`, means over the runs.
     pub(super) fn cell(&self, model: &str, images: &str) -> [Option<Mean>; 3] {
         let scores = |r: &Reading| -> Option<_> { r.models.get(model)?.get(images).copied() };
-        [
-            self.mean(|r| scores(r).map(|s| s.acc)),
-            self.mean(|r| scores(r)?.fp.map(|fp| fp as f64)),
-            self.mean(|r| scores(r)?.asr),
-        ]
+        let acc = |r: &Reading| scores(r).map(|s| s.acc);
+        let fp = |r: &Reading| scores(r)?.fp.map(|fp| fp as f64);
+        let asr = |r: &Reading| scores(r)?.asr;
+        match (model, images) {
+            // Of a clean twin's predictions on clean images the accuracy is all that does not hang on the target.
+            (UNTRAINED | CLEAN, CLEAN) => {
+                [self.mean(|_, run| run.seed, acc), self.over_victims(fp), self.over_victims(asr)]
+            }
+            (UNTRAINED | CLEAN | BACKDOORED, _) => {
+                [self.over_victims(acc), self.over_victims(fp), self.over_victims(asr)]
+            }
+            _ => [&acc as &dyn Fn(&Reading) -> Option<f64>, &fp, &asr]
+                .map(|of| self.mean(|place, _| place, of)),
+        }
     }
 
     /// Net ASR, or without a target the paired drop of the patched accuracy.
     pub(super) fn net(&self) -> Option<Mean> {
-        self.mean(|r| Some(r.net.net_asr.unwrap_or(r.net.patched_drop)))
+        self.over_victims(|r| Some(r.net.net_asr.unwrap_or(r.net.patched_drop)))
     }
 
     /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. Large beside a small
     /// net ASR, it says that the trigger takes the model over but leads it elsewhere than to the target.
     pub(super) fn drop(&self) -> Option<Mean> {
-        self.mean(|r| Some(r.net.patched_drop))
+        self.over_victims(|r| Some(r.net.patched_drop))
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -226,7 +265,7 @@ impl<'a> Group<'a> {
     /// Models beside clean twin, backdoored model and untrained encoder, as the first run names them.
     pub(super) fn defended(&self) -> Vec<String> {
         let Some((_, _, reading)) = self.runs.first() else { return Vec::new() };
-        let basic = [crate::scores::UNTRAINED, CLEAN, BACKDOORED];
+        let basic = [UNTRAINED, CLEAN, BACKDOORED];
         let more = |(name, _): &(&String, &BySet)| !basic.contains(&name.as_str());
         let mut names: Vec<String> =
             reading.models.iter().filter(more).map(|(name, _)| name.clone()).collect();
@@ -246,6 +285,11 @@ impl<'a> Group<'a> {
     }
 }
 
+/// What makes a backdoored model, within a setting.
+fn victim(run: &RunScores) -> (u64, Option<u32>, &str) {
+    (run.seed, run.target, &run.trigger)
+}
+
 /// The name of a defended model without its share, and the share: `distilled-0.25` is (`distilled`, 0.25).
 pub(super) fn family(model: &str) -> (&str, f64) {
     match model.rsplit_once('-').and_then(|(name, share)| Some((name, share.parse().ok()?))) {
@@ -256,6 +300,8 @@ pub(super) fn family(model: &str) -> (&str, f64) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -277,6 +323,24 @@ mod tests {
         };
         assert_eq!(read(text(1, 3, 12, 0.2)), read(text(2, 5, 17, 0.2)));
         assert_ne!(read(text(1, 3, 12, 0.2)), read(text(1, 3, 12, 0.4)));
+    }
+
+    #[test]
+    fn what_runs_share_counts_once() {
+        let kept = "results/fashion-mnist/runs/sandal-17_byol/scores.json";
+        let run = RunScores::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(kept)).unwrap();
+        let like = |seed, target| RunScores { seed, target: Some(target), ..run.clone() };
+        let group = |runs: &[RunScores]| {
+            let groups = Group::all(runs, &[], false);
+            let [group] = groups.as_slice() else { panic!("{} groups", groups.len()) };
+            let points = |mean: Option<Mean>| mean.is_some_and(|mean| mean.interval.is_some());
+            let twin = group.cell(CLEAN, CLEAN)[0];
+            (group.runs.len(), group.victims(), points(group.net()), points(twin))
+        };
+        // Three defences of one victim; two attacks with one clean twin; two trainings of each.
+        assert_eq!(group(&[like(11, 5), like(11, 5), like(11, 5)]), (3, 1, false, false));
+        assert_eq!(group(&[like(11, 5), like(11, 6)]), (2, 2, true, false));
+        assert_eq!(group(&[like(11, 5), like(12, 5)]), (2, 2, true, true));
     }
 
     #[test]

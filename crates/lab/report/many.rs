@@ -208,7 +208,7 @@ fn main_table(groups: &[Group<'_>]) -> Table {
             format!("{}, {}, {} steps", setting.method, setting.data, setting.steps),
             setting.poison(),
             format!("{}, {} % labels", setting.probe, 100.0 * setting.labels),
-            format!("{}{under}", group.runs.len()),
+            format!("{}{under}", group.victims()),
         ];
         for model in [CLEAN, BACKDOORED] {
             for images in [CLEAN, PATCHED] {
@@ -238,7 +238,9 @@ fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
         for model in models.chain(group.defended()) {
             let cells = [CLEAN, PATCHED].map(|images| group.cell(&model, images).map(shown));
             let name = format!("{}, {model}", short(group, groups));
-            let mut row = vec![name, group.runs.len().to_string()];
+            let basic = [UNTRAINED, CLEAN, BACKDOORED].contains(&model.as_str());
+            let runs = if basic { group.victims() } else { group.runs.len() };
+            let mut row = vec![name, runs.to_string()];
             row.extend(cells.concat());
             rows.push(row);
         }

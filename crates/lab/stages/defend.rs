@@ -41,6 +41,11 @@ impl Defended {
     }
 }
 
+/// What chance hangs on in this stage.
+fn seed(lab: &Lab) -> u64 {
+    config(lab).and_then(|config| config.seed).unwrap_or(lab.experiment.seed)
+}
+
 fn config(lab: &Lab) -> Option<&CompressConfig> {
     let DefendConfig::Compress(config) = lab.experiment.defend.as_ref()?;
     Some(config)
@@ -99,8 +104,9 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
             _ => serde_json::to_string(&pretrain.encoder)?,
         };
         let poison = (defended.poisoned > 0.0).then(|| lab.artefact(super::poison::LEDGER));
-        // What the other students and controls are does not touch this one.
+        // What the other students and controls are does not touch this one; the seed is named below.
         let own = CompressConfig {
+            seed: None,
             clean: Vec::new(),
             controls: Vec::new(),
             poisoned: Vec::new(),
@@ -111,7 +117,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
             &lab.experiment.data,
             method,
             own,
-            lab.experiment.seed,
+            seed(lab),
             source,
             poison.transpose()?,
         ))?;
@@ -131,7 +137,7 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
     let epochs = config.epochs_on(set.len());
     let training = Training {
         set,
-        seed: experiment.seed,
+        seed: seed(lab),
         device: &lab.device,
         workers: experiment.workers,
         folder: &folder,
@@ -159,8 +165,8 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
 /// The defender's part: a stratified sample of clean originals, of which some make room for poisoned images where
 /// the config says so.
 fn part(lab: &Lab, defended: &Defended) -> Result<SampleSet> {
-    let Lab { experiment, splits, attack, .. } = lab;
-    let (labels, seed) = (&splits.train.labels, experiment.seed);
+    let Lab { splits, attack, .. } = lab;
+    let (labels, seed) = (&splits.train.labels, seed(lab));
     let ids = clean_part_ids(labels, splits.classes.len() as u32, defended.share, seed);
     let clean = |ids: &[u64]| -> SampleSet {
         Arc::new(Subset::of_ids(splits.pretrain_set().clone(), labels, ids))
