@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Lab, stderr};
 use serde_json::Value;
@@ -144,4 +145,49 @@ fn a_twin_of_other_settings_is_refused() {
     assert!(stderr(&other).contains("other settings"), "{}", stderr(&other));
     let same = with("c", "poison.target=4");
     assert!(same.status.success(), "{}", stderr(&same));
+}
+
+/// Processes whose command line names the folder of `lab`.
+#[cfg(target_os = "linux")]
+fn at_work_in(lab: &Lab) -> usize {
+    let folder = lab.path("runs").display().to_string();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(&folder)).count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_sweep_that_is_asked_to_end_ends_its_processes_and_begins_no_more() {
+    let lab = Lab::new();
+    write(&lab, "s.toml", "[3, 5]");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+    command.arg("sweep").arg(lab.path("s.toml")).args(["--set", "pretrain.epochs=500"]);
+    let mut sweep = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    // The twin trains: it has a folder of its own in that of all twins, and in it a log of the steps.
+    let trains = || {
+        let twins = std::fs::read_dir(lab.path("runs/twins")).into_iter().flatten().flatten();
+        twins.into_iter().any(|twin| twin.path().join("clean/timing.jsonl").exists())
+    };
+    while !trains() {
+        assert!(sweep.try_wait().unwrap().is_none() && start.elapsed().as_secs() < 120);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(at_work_in(&lab), 1);
+    // The sweep alone is asked, as by a service manager; its process would go on for minutes.
+    let asked = Instant::now();
+    let kill = Command::new("kill").args(["-TERM", &sweep.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = sweep.wait_with_output().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
+    let begun = std::fs::read_dir(lab.path("runs")).unwrap().count();
+    assert_eq!(at_work_in(&lab), 0);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(
+        (at_work_in(&lab), std::fs::read_dir(lab.path("runs")).unwrap().count()),
+        (0, begun)
+    );
 }

@@ -1,13 +1,18 @@
-//! Processes side by side, each with its share of the cores; a failure is told and the rest goes on.
+//! Processes side by side, each with its share of the cores; a failure is told and the rest goes on. Who asks the sweep
+//! to end ends them all.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+use crate::interrupt::INTERRUPTED;
 
 /// One process of this program.
 #[derive(Debug, Clone)]
@@ -40,6 +45,11 @@ struct State {
 
 /// Lines of a failed job's log that are shown.
 const TAIL: usize = 6;
+/// How often a process is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How long processes may take to end by themselves when the sweep is asked to: Ctrl-C reaches them too, a signal to
+/// the sweep alone does not. Shorter than what the sweep itself has.
+const GRACE: Duration = Duration::from_millis(1200);
 
 /// Works all jobs off, as many at a time as there are `slots`, each on the device of its slot (of its config,
 /// where the slot names none); `done` is called after each that succeeded. The outcomes, in the order of the jobs.
@@ -64,7 +74,9 @@ pub(super) fn work(
                 match run(&program, job, threads, device).and_then(|()| done(job)) {
                     Ok(()) => Outcome::Done,
                     Err(error) => {
-                        eprintln!("{}: FAILED: {error:#}", job.name);
+                        if !interrupted() {
+                            eprintln!("{}: FAILED: {error:#}", job.name);
+                        }
                         Outcome::Failed
                     }
                 }
@@ -84,21 +96,26 @@ pub(super) fn work(
             changed.notify_all();
         }
     };
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for device in slots {
             scope.spawn(|| worker(device.as_deref()));
         }
     });
+    anyhow::ensure!(!interrupted(), "interrupted: run the same again to go on");
     Ok(lock().ended.values().copied().collect())
 }
 
-/// The next job that can begin; waits while others must end first, none when all have begun.
+fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// The next job that can begin; waits while others must end first, none when all have begun or the sweep is to end.
 fn next<'a>(
     jobs: &'a [Job],
     mut state: MutexGuard<'_, State>,
     changed: &Condvar,
 ) -> Option<&'a Job> {
-    loop {
+    while !interrupted() {
         let waits = |job: &Job| job.needs.is_some_and(|id| !state.ended.contains_key(&id));
         let free = |i: &usize| !state.begun.contains(i);
         let place = (0..jobs.len()).filter(free).find(|&i| !waits(&jobs[i]));
@@ -111,6 +128,7 @@ fn next<'a>(
         }
         state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
+    None
 }
 
 /// Runs one process to its end; what it says goes to its log.
@@ -118,7 +136,7 @@ fn run(program: &Path, job: &Job, threads: usize, device: Option<&str>) -> Resul
     let path = job.folder.join("log.txt");
     let open = || OpenOptions::new().create(true).append(true).open(&path);
     let log = || open().with_context(|| format!("cannot write {}", path.display()));
-    let status = Command::new(program)
+    let mut child = Command::new(program)
         .args(&job.arguments)
         .args(["--set", &format!("workers={threads}")])
         .args(device.iter().flat_map(|device| ["--set".to_owned(), format!("device={device}")]))
@@ -126,8 +144,9 @@ fn run(program: &Path, job: &Job, threads: usize, device: Option<&str>) -> Resul
         .stdin(Stdio::null())
         .stdout(log()?)
         .stderr(log()?)
-        .status()
+        .spawn()
         .with_context(|| format!("cannot start {}", program.display()))?;
+    let status = wait(&mut child)?;
     if status.success() {
         return Ok(());
     }
@@ -135,4 +154,19 @@ fn run(program: &Path, job: &Job, threads: usize, device: Option<&str>) -> Resul
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n    ");
     anyhow::bail!("{status}; the end of {}:\n    {tail}", path.display())
+}
+
+/// Waits for `child`; when the sweep is asked to end, not for long.
+fn wait(child: &mut Child) -> Result<ExitStatus> {
+    let mut asked = None;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for a process")? {
+            return Ok(status);
+        }
+        if interrupted() && asked.get_or_insert_with(Instant::now).elapsed() > GRACE {
+            // Nothing is lost but the steps since its last checkpoint.
+            child.kill().context("cannot end a process")?;
+        }
+        thread::sleep(TICK);
+    }
 }
