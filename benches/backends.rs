@@ -13,16 +13,13 @@ use std::sync::Arc;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use image::RgbImage;
 use rand::RngExt;
 use ssl_backdoor::device::{self, Found};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{EpochPlan, InMemory, Sample, SampleSet, ViewLoader};
-use ssl_backdoor_ssl::{
-    Batch, Byol, Jigsaw, Mae, Method, MethodConfig, Moco, Msf, PretrainConfig, Progress, RotNet,
-    Simclr,
-};
+use ssl_backdoor_ssl::{Batch, Method, PretrainConfig, PretrainError, Progress, WithMethod};
 
 const SIDE: u32 = 32;
 const BATCH: usize = 64;
@@ -64,19 +61,9 @@ fn methods(c: &mut Criterion) {
             );
             let config: PretrainConfig =
                 toml::from_str(&text).expect("the text is a [pretrain] table");
-            let net = &config.encoder;
-            use MethodConfig as M;
-            let run = &mut |b: &mut criterion::Bencher| match &config.method {
-                M::MocoV2(own) => step(b, &config, Moco::new(own, net, 0, on), on),
-                M::Byol(own) => step(b, &config, Byol::new(own, net, 0, on), on),
-                M::Msf(own) => step(b, &config, Msf::new(own, net, 0, on), on),
-                M::Jigsaw(own) => step(b, &config, Jigsaw::new(own, net, 0, on), on),
-                M::Rotnet(_) => step(b, &config, RotNet::new(net, 0, on), on),
-                M::Simclr(own) => step(b, &config, Simclr::new(own, net, BATCH, 0, on), on),
-                M::Mae(own) => {
-                    let mae = Mae::new(own, net, 0, on).expect("the encoder is a transformer");
-                    step(b, &config, mae, on);
-                }
+            let run = &mut |bencher: &mut Bencher| {
+                let steps = Steps { bencher, config: &config, device: on };
+                config.with_method(0, on, steps).expect("the method trains this encoder");
             };
             group.bench_function(kind, run);
         }
@@ -85,33 +72,45 @@ fn methods(c: &mut Criterion) {
 }
 
 /// Measures one step after another; the loss is fetched in each, so a step is done when it is counted.
-fn step<M: Method>(b: &mut criterion::Bencher, config: &PretrainConfig, method: M, on: &Device) {
-    let views = config.method.settings().views(config, SIDE);
-    let plan = EpochPlan { seed: 0, images: BATCH, batch: BATCH };
-    let batch = ViewLoader::start(images(), views, plan, 0..1, 1).next();
-    let batch = batch.expect("there is one batch").expect("the images are in memory");
-    let tensors: Vec<Tensor<4>> = batch
-        .views
-        .into_iter()
-        .map(|pixels| Tensor::from_data(TensorData::new(pixels.values, pixels.shape), on))
-        .collect();
-    let mut optimizer = config.optimizer.build(config.weight_decay, config.decayed, &method);
-    let mut method = Some(method);
-    let mut steps = 0;
-    b.iter(|| {
-        let progress = Progress { seed: 0, step: steps, epoch: 0, epochs: 2 };
-        let (ids, hidden) = (batch.ids.clone(), batch.hidden.clone());
-        let views = Batch { views: tensors.clone(), ids, hidden };
-        let old = method.take().expect("each step gives the method back");
-        let mut old = old.before_step(&progress);
-        let out = old.forward(views, &progress);
-        let loss: f32 = out.loss.clone().into_scalar();
-        let grads = GradientsParams::from_grads(out.loss.backward(), &old);
-        let new = optimizer.step(1e-3, old, grads);
-        method = Some(new.after_step(out.keys, &progress));
-        steps += 1;
-        loss
-    });
+struct Steps<'a, 'b> {
+    bencher: &'a mut Bencher<'b>,
+    config: &'a PretrainConfig,
+    device: &'a Device,
+}
+
+impl WithMethod for Steps<'_, '_> {
+    type Output = ();
+
+    fn on<M: Method>(self, method: M) -> Result<(), PretrainError> {
+        let Self { bencher, config, device } = self;
+        let views = config.method.settings().views(config, SIDE);
+        let plan = EpochPlan { seed: 0, images: BATCH, batch: BATCH };
+        let batch = ViewLoader::start(images(), views, plan, 0..1, 1).next();
+        let batch = batch.expect("there is one batch").expect("the images are in memory");
+        let tensors: Vec<Tensor<4>> = batch
+            .views
+            .into_iter()
+            .map(|pixels| Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device))
+            .collect();
+        let mut optimizer = config.optimizer.build(config.weight_decay, config.decayed, &method);
+        let mut method = Some(method);
+        let mut steps = 0;
+        bencher.iter(|| {
+            let progress = Progress { seed: 0, step: steps, epoch: 0, epochs: 2 };
+            let (ids, hidden) = (batch.ids.clone(), batch.hidden.clone());
+            let views = Batch { views: tensors.clone(), ids, hidden };
+            let old = method.take().expect("each step gives the method back");
+            let mut old = old.before_step(&progress);
+            let out = old.forward(views, &progress);
+            let loss: f32 = out.loss.clone().into_scalar();
+            let grads = GradientsParams::from_grads(out.loss.backward(), &old);
+            let new = optimizer.step(1e-3, old, grads);
+            method = Some(new.after_step(out.keys, &progress));
+            steps += 1;
+            loss
+        });
+        Ok(())
+    }
 }
 
 criterion_group! { name = benches; config = Criterion::default(); targets = methods }

@@ -29,7 +29,7 @@ pub use canary::{CanaryMode, Ema, Hook};
 pub use error::PretrainError;
 pub use jigsaw::{Jigsaw, JigsawConfig};
 pub use mae::{Mae, MaeConfig};
-pub use method::{Batch, Defaults, Method, MethodConfig, Progress, Settings, Step};
+pub use method::{Batch, Defaults, Method, MethodConfig, Progress, Settings, Step, WithMethod};
 pub use moco::{Moco, MocoConfig, info_nce};
 pub use msf::{Msf, MsfConfig, TargetView};
 pub use optimizer::{Decayed, OptimizerConfig};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_model::{Encoder, KeyQueue};
@@ -12,8 +12,8 @@ use crate::canary::Ema;
 use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::schedule::Schedule;
 use crate::{
-    ByolConfig, JigsawConfig, MaeConfig, MocoConfig, MsfConfig, PretrainConfig, PretrainError,
-    RotNetConfig, SimclrConfig,
+    Byol, ByolConfig, Jigsaw, JigsawConfig, Mae, MaeConfig, Moco, MocoConfig, Msf, MsfConfig,
+    PretrainConfig, PretrainError, RotNet, RotNetConfig, Simclr, SimclrConfig,
 };
 
 /// Where training stands.
@@ -205,6 +205,42 @@ impl MethodConfig {
             Self::Rotnet(config) => config,
             Self::Mae(config) => config,
             Self::Simclr(config) => config,
+        }
+    }
+}
+
+/// Work on a method, whichever it is: each is a type of its own.
+pub trait WithMethod {
+    /// What comes of it.
+    type Output;
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// What goes wrong in it.
+    fn on<M: Method>(self, method: M) -> Result<Self::Output, PretrainError>;
+}
+
+impl PretrainConfig {
+    /// Does `work` on the configured method, its weights drawn from `seed`, on the autodiff `device`.
+    ///
+    /// # Errors
+    /// The method does not train such an encoder; or as `work`.
+    pub fn with_method<W: WithMethod>(
+        &self,
+        seed: u64,
+        device: &Device,
+        work: W,
+    ) -> Result<W::Output, PretrainError> {
+        let net = &self.encoder;
+        match &self.method {
+            MethodConfig::MocoV2(own) => work.on(Moco::new(own, net, seed, device)),
+            MethodConfig::Byol(own) => work.on(Byol::new(own, net, seed, device)),
+            MethodConfig::Msf(own) => work.on(Msf::new(own, net, seed, device)),
+            MethodConfig::Jigsaw(own) => work.on(Jigsaw::new(own, net, seed, device)),
+            MethodConfig::Rotnet(_) => work.on(RotNet::new(net, seed, device)),
+            MethodConfig::Mae(own) => work.on(Mae::new(own, net, seed, device)?),
+            MethodConfig::Simclr(own) => work.on(Simclr::new(own, net, self.batch, seed, device)),
         }
     }
 }

@@ -11,12 +11,12 @@ use ssl_backdoor_model::{
     Encoder, EncoderConfig, EncoderHeader, Interpolation, Preprocessing, load_trainable,
 };
 
+use crate::PretrainError;
 use crate::canary::CanaryMode;
-use crate::method::{Method, MethodConfig, require};
+use crate::method::{Method, MethodConfig, WithMethod, require};
 use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::schedule::Schedule;
 use crate::train::{OnEpoch, Recipe, Training, train};
-use crate::{Byol, Jigsaw, Mae, Moco, Msf, PretrainError, RotNet, Simclr};
 
 /// The `[pretrain]` table, with what the protocol says of the method where the file is silent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,7 +212,7 @@ pub fn pretrain(
     training: &Training<'_>,
     on_epoch: &mut OnEpoch<'_>,
 ) -> Result<Encoder, PretrainError> {
-    let on = &training.device.clone().autodiff();
+    let device = training.device.clone().autodiff();
     let recipe = &Recipe {
         views: config.method.settings().views(config, size),
         batch: config.batch,
@@ -226,41 +226,31 @@ pub fn pretrain(
         canaries: config.canaries,
         precision: config.precision,
     };
-    let (net, seed) = (&config.encoder, training.seed);
-    use MethodConfig as M;
-    let header = encoder_header(*net, size);
-    let job = Job { start, header, training, recipe };
-    match &config.method {
-        M::MocoV2(own) => job.train(Moco::new(own, net, seed, on), on_epoch),
-        M::Byol(own) => job.train(Byol::new(own, net, seed, on), on_epoch),
-        M::Msf(own) => job.train(Msf::new(own, net, seed, on), on_epoch),
-        M::Jigsaw(own) => job.train(Jigsaw::new(own, net, seed, on), on_epoch),
-        M::Rotnet(_) => job.train(RotNet::new(net, seed, on), on_epoch),
-        M::Simclr(own) => job.train(Simclr::new(own, net, config.batch, seed, on), on_epoch),
-        M::Mae(own) => job.train(Mae::new(own, net, seed, on)?, on_epoch),
-    }
+    let header = encoder_header(config.encoder, size);
+    let job = Job { start, header, training, recipe, on_epoch };
+    config.with_method(training.seed, &device, job)
 }
 
 /// What a training needs beside its method.
-struct Job<'a> {
+struct Job<'a, 'b> {
     start: Option<&'a Path>,
     header: EncoderHeader,
     training: &'a Training<'a>,
     recipe: &'a Recipe,
+    on_epoch: &'a mut OnEpoch<'b>,
 }
 
-impl Job<'_> {
-    fn train<M: Method>(
-        &self,
-        method: M,
-        on_epoch: &mut OnEpoch<'_>,
-    ) -> Result<Encoder, PretrainError> {
-        let Some(start) = self.start else {
-            return train(self.training, self.recipe, method, on_epoch);
+impl WithMethod for Job<'_, '_> {
+    type Output = Encoder;
+
+    fn on<M: Method>(self, method: M) -> Result<Encoder, PretrainError> {
+        let Self { start, header, training, recipe, on_epoch } = self;
+        let Some(start) = start else {
+            return train(training, recipe, method, on_epoch);
         };
-        let device = self.training.device.clone().autodiff();
-        let read = || load_trainable(&self.header, start, &device);
+        let device = training.device.clone().autodiff();
+        let read = || load_trainable(&header, start, &device);
         let method = method.start_from(read()?, read()?);
-        train(self.training, self.recipe, method, on_epoch)
+        train(training, recipe, method, on_epoch)
     }
 }

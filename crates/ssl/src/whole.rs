@@ -6,8 +6,8 @@ use burn::store::{BurnToPyTorchAdapter, ModuleRecord, ModuleStore, SafetensorsSt
 use burn::tensor::Device;
 
 use crate::checkpoint::newest;
-use crate::method::{Method, MethodConfig};
-use crate::{Byol, Jigsaw, Mae, Moco, Msf, PretrainConfig, PretrainError, RotNet, Simclr};
+use crate::method::{Method, WithMethod};
+use crate::{PretrainConfig, PretrainError};
 
 /// Writes every array of the method that `config` trained in `folder` (which holds `checkpoint/`) to the safetensors
 /// file `path`, by the names of its fields: `query.encoder.conv1.weight`, `query.head.…`, `queue.…`.
@@ -20,31 +20,31 @@ pub fn save_whole(
     path: &Path,
     device: &Device,
 ) -> Result<(), PretrainError> {
-    let (net, on) = (&config.encoder, &device.clone().autodiff());
-    use MethodConfig as M;
-    match &config.method {
-        M::MocoV2(own) => save(Moco::new(own, net, 0, on), folder, path),
-        M::Byol(own) => save(Byol::new(own, net, 0, on), folder, path),
-        M::Msf(own) => save(Msf::new(own, net, 0, on), folder, path),
-        M::Jigsaw(own) => save(Jigsaw::new(own, net, 0, on), folder, path),
-        M::Rotnet(_) => save(RotNet::new(net, 0, on), folder, path),
-        M::Simclr(own) => save(Simclr::new(own, net, config.batch, 0, on), folder, path),
-        M::Mae(own) => save(Mae::new(own, net, 0, on)?, folder, path),
-    }
+    config.with_method(0, &device.clone().autodiff(), Saving { folder, path })
 }
 
-fn save<M: Method>(method: M, folder: &Path, path: &Path) -> Result<(), PretrainError> {
-    let checkpoint = folder.join("checkpoint");
-    let record = newest(&checkpoint)?;
-    let record =
-        record.ok_or_else(|| PretrainError::file(&checkpoint, "it holds no checkpoint"))?;
-    let wrong = |e: &dyn std::fmt::Display| PretrainError::file(&record, e);
-    let state = ModuleRecord::load(&record).map_err(|e| wrong(&e))?;
-    let method = method.try_load_record(state).map_err(|e| wrong(&e))?;
-    let mut store = SafetensorsStore::from_file(path)
-        .clear_metadata()
-        .skip_enum_variants(true)
-        .with_to_adapter(BurnToPyTorchAdapter)
-        .overwrite(true);
-    store.collect_from(&method.valid()).map_err(|e| PretrainError::file(path, e))
+struct Saving<'a> {
+    folder: &'a Path,
+    path: &'a Path,
+}
+
+impl WithMethod for Saving<'_> {
+    type Output = ();
+
+    fn on<M: Method>(self, method: M) -> Result<(), PretrainError> {
+        let Self { folder, path } = self;
+        let checkpoint = folder.join("checkpoint");
+        let record = newest(&checkpoint)?;
+        let record =
+            record.ok_or_else(|| PretrainError::file(&checkpoint, "it holds no checkpoint"))?;
+        let wrong = |e: &dyn std::fmt::Display| PretrainError::file(&record, e);
+        let state = ModuleRecord::load(&record).map_err(|e| wrong(&e))?;
+        let method = method.try_load_record(state).map_err(|e| wrong(&e))?;
+        let mut store = SafetensorsStore::from_file(path)
+            .clear_metadata()
+            .skip_enum_variants(true)
+            .with_to_adapter(BurnToPyTorchAdapter)
+            .overwrite(true);
+        store.collect_from(&method.valid()).map_err(|e| PretrainError::file(path, e))
+    }
 }
