@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
-use ssl_backdoor_model::{EncoderConfig, ImportOptions, Imported, Preprocessing};
+use ssl_backdoor_model::{ImportOptions, Imported, Preprocessing};
 use ssl_backdoor_ssl::{encoder_header, save_whole};
 
 use crate::{ConfigError, Experiment, device};
@@ -72,13 +72,13 @@ fn of_training(folder: &Path, device: &Device) -> Result<Imported> {
     save_whole(&pretrain, folder, &whole, device)?;
     let Preprocessing { size, mean, std, interpolation } =
         encoder_header(pretrain.encoder, data.size()).preprocessing;
-    let heads = match pretrain.encoder {
-        EncoderConfig::Vit { heads, .. } => Some(heads),
-        _ => None,
+    let import = ImportOptions {
+        prefix: None,
+        heads: pretrain.encoder.heads(),
+        size: Some(size),
+        mean_std: Some([mean, std]),
+        interpolation: Some(interpolation),
     };
-    let (size, mean_std) = (Some(size), Some([mean, std]));
-    let import =
-        ImportOptions { prefix: None, heads, size, mean_std, interpolation: Some(interpolation) };
     Ok(Imported::read(&whole, &import)?)
 }
 

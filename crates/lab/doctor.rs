@@ -31,19 +31,9 @@ pub fn doctor() -> Result<()> {
             Err(reason) => println!("  {reason}"),
             Ok(Found { name, what, device }) => {
                 let now = Instant::now();
-                let verdict = match device::attempt(|| one_step(&device)) {
-                    Err(reason) => Err(reason),
-                    Ok(loss) if !loss.is_finite() => Err(format!("its loss is {loss}")),
-                    Ok(loss) => {
-                        let wanted = *expected.get_or_insert(loss);
-                        match (loss - wanted).abs() < TOLERANCE {
-                            true => Ok(loss),
-                            false => Err(format!("its loss is {loss}, the CPU's {wanted}")),
-                        }
-                    }
-                };
+                let loss = self_test(&device, &mut expected);
                 let seconds = now.elapsed().as_secs_f64();
-                match verdict {
+                match loss {
                     Ok(loss) => {
                         println!("  {name:<8} {what}: one step ok, loss {loss:.5}, {seconds:.1} s")
                     }
@@ -70,6 +60,19 @@ pub fn doctor() -> Result<()> {
     }
     anyhow::ensure!(broken == 0, "{broken} devices failed their self-test");
     Ok(())
+}
+
+/// The loss of one step on `device`, or why it is wrong: the first device's, the CPU's, is what is `expected`.
+fn self_test(device: &Device, expected: &mut Option<f32>) -> Result<f32, String> {
+    let loss = device::attempt(|| one_step(device))?;
+    if !loss.is_finite() {
+        return Err(format!("its loss is {loss}"));
+    }
+    let wanted = *expected.get_or_insert(loss);
+    match (loss - wanted).abs() < TOLERANCE {
+        true => Ok(loss),
+        false => Err(format!("its loss is {loss}, the CPU's {wanted}")),
+    }
 }
 
 /// Bytes that may still be written in `folder`, if it is there.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{DataConfig, Eval, Patched, SampleSet, Subset};
 use ssl_backdoor_model::{Encoder, EncoderHeader, load_encoder};
-use ssl_backdoor_probe::{Features, LinearProbe, ProbeConfig, ProbeKind, Protocol, Scores, knn};
+use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
 use toml::Value;
@@ -21,7 +21,7 @@ use crate::config;
 use crate::config_table::{self, ConfigError};
 use crate::run_folder::RunFolder;
 use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED};
-use crate::stages::{labelled, read_out};
+use crate::stages::{Unified, labelled, read_out};
 use crate::{device, manifest, progress, report};
 
 /// Key of the encoder in the scores.
@@ -191,22 +191,12 @@ impl Settings {
         let mut all = Vec::new();
         for (labels, set) in &sets.labelled {
             let labelled = features(set)?;
-            let mut add = |probe: String, seed, predict: &dyn Fn(&Features) -> Vec<u32>| {
-                let of = |on: &Features| Scores::of(&on.labels, &predict(on), sets.target);
-                let names = [CLEAN, PATCHED].map(String::from).into_iter();
-                let scores = names.zip(eval.each_ref().map(of)).collect();
-                all.push(Read { probe, labels: *labels, seed, scores });
-            };
-            let linear = config.kind == ProbeKind::Linear;
-            for seed in (0..config.seeds).filter(|_| linear).map(|i| self.seed.wrapping_add(i)) {
-                let probe = LinearProbe::fit(config, &labelled, sets.classes, seed, device);
-                add("linear".into(), Some(seed), &|on| probe.predict(on));
-            }
-            for &k in &config.k {
-                let vote = config.vote();
-                let nearest =
-                    |on: &Features| knn(&labelled, on, sets.classes, &[k], vote, device).concat();
-                add(format!("knn-{k}"), None, &nearest);
+            for reader in Unified::all(config, self.seed) {
+                let read = reader.read(config, &labelled, &eval, sets.classes, None, device)?;
+                let score = |i: usize| Scores::of(&eval[i].labels, &read.predicted[i], sets.target);
+                let scores = [(CLEAN.to_owned(), score(0)), (PATCHED.to_owned(), score(1))];
+                let (probe, seed) = (read.probe, reader.seed());
+                all.push(Read { probe, labels: *labels, seed, scores: BySet::from(scores) });
             }
         }
         Ok(all)

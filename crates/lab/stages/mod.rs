@@ -57,6 +57,7 @@ pub enum Stage {
 
 pub(crate) use features::read_out;
 pub(crate) use maps::{Map, Point};
+pub(crate) use readers::Unified;
 
 /// What all stages share.
 struct Lab {

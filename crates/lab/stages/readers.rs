@@ -1,9 +1,11 @@
 //! What reads a model's features out, and from which labels: linear probes for each share of labels and each seed, by
 //! the unified rules or the method's own, and nearest neighbours.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
+use burn::tensor::Device;
 use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_probe::{
     Features, Labelled as LabelledImages, LinearProbe, PaperProbe, ProbeConfig, ProbeKind,
@@ -24,8 +26,14 @@ pub(super) struct Reader<'a> {
 
 #[derive(Clone, Copy)]
 enum How {
-    Linear { seed: u64 },
+    Unified(Unified),
     Paper { seed: u64 },
+}
+
+/// A reader by the unified rules: it needs nothing but features.
+#[derive(Clone, Copy)]
+pub(crate) enum Unified {
+    Linear { seed: u64 },
     Knn { k: usize, vote: Vote },
 }
 
@@ -33,10 +41,10 @@ enum How {
 pub(super) type Predicted = [Vec<u32>; 2];
 
 /// What a reader says of a model: once, or for each of the stages that it reads.
-pub(super) struct Read {
+pub(crate) struct Read {
     /// Its name in the scores.
-    pub(super) probe: String,
-    pub(super) predicted: Predicted,
+    pub(crate) probe: String,
+    pub(crate) predicted: Predicted,
 }
 
 /// All readers of the config; the headline's comes first.
@@ -45,26 +53,75 @@ pub(super) fn readers<'a>(
     labelled: &'a [Labelled],
     seed: u64,
 ) -> Vec<Reader<'a>> {
-    let seeds = (0..config.seeds).map(|i| seed.wrapping_add(i));
-    let linear = seeds.map(|seed| match config.protocol {
-        Protocol::Unified => How::Linear { seed },
-        Protocol::Paper => How::Paper { seed },
-    });
-    let knn = config.k.iter().map(|&k| How::Knn { k, vote: config.vote() });
-    let hows: Vec<How> = match config.kind {
-        ProbeKind::Linear => linear.chain(knn).collect(),
-        ProbeKind::Knn => knn.collect(),
+    let how = |unified| match (unified, config.protocol) {
+        (Unified::Linear { seed }, Protocol::Paper) => How::Paper { seed },
+        (unified, _) => How::Unified(unified),
     };
+    let hows: Vec<How> = Unified::all(config, seed).into_iter().map(how).collect();
     let of = |labelled| hows.iter().map(move |&how| Reader { how, labelled });
     labelled.iter().flat_map(of).collect()
+}
+
+impl Unified {
+    /// All of the config, the headline's first; linear probes start from `seed` and those after it.
+    pub(crate) fn all(config: &ProbeConfig, seed: u64) -> Vec<Self> {
+        let linear = (0..config.seeds).map(|i| Self::Linear { seed: seed.wrapping_add(i) });
+        let knn = config.k.iter().map(|&k| Self::Knn { k, vote: config.vote() });
+        match config.kind {
+            ProbeKind::Linear => linear.chain(knn).collect(),
+            ProbeKind::Knn => knn.collect(),
+        }
+    }
+
+    /// The seed of its weights and order.
+    pub(crate) fn seed(self) -> Option<u64> {
+        match self {
+            Self::Linear { seed } => Some(seed),
+            Self::Knn { .. } => None,
+        }
+    }
+
+    /// Learns from `labelled` features of `classes` classes and predicts those of `eval`, clean and patched; a linear
+    /// probe is written to `keep`, if that is a path.
+    pub(crate) fn read(
+        self,
+        config: &ProbeConfig,
+        labelled: &Features,
+        eval: &[Features; 2],
+        classes: usize,
+        keep: Option<&Path>,
+        device: &Device,
+    ) -> Result<Read> {
+        let (probe, predicted) = match self {
+            Self::Linear { seed } => {
+                let probe = LinearProbe::fit(config, labelled, classes, seed, device);
+                if let Some(file) = keep {
+                    probe.save(file)?;
+                }
+                let predicted = eval.each_ref().map(|features| probe.predict(features));
+                ("linear".to_owned(), predicted)
+            }
+            Self::Knn { k, vote } => {
+                let nearest =
+                    |eval: &Features| knn(labelled, eval, classes, &[k], vote, device).concat();
+                let how = if vote == Vote::Majority { "" } else { "-weighted" };
+                (format!("knn-{k}{how}"), eval.each_ref().map(nearest))
+            }
+        };
+        let probe = match config.stage {
+            Some(stage) => format!("{probe}, stage {stage}"),
+            None => probe,
+        };
+        Ok(Read { probe, predicted })
+    }
 }
 
 impl Reader<'_> {
     /// The seed of its weights and order.
     pub(super) fn seed(&self) -> Option<u64> {
         match self.how {
-            How::Linear { seed } | How::Paper { seed } => Some(seed),
-            How::Knn { .. } => None,
+            How::Paper { seed } => Some(seed),
+            How::Unified(unified) => unified.seed(),
         }
     }
 
@@ -76,30 +133,17 @@ impl Reader<'_> {
         extracted: &Extracted,
         keep: Option<&str>,
     ) -> Result<Vec<Read>> {
-        let classes = lab.splits.classes.len();
-        let config = &lab.experiment.probe;
-        let (probe, predicted) = match self.how {
+        let unified = match self.how {
             How::Paper { seed } => return self.read_as_the_paper(lab, model, seed),
-            How::Linear { seed } => {
-                let labelled = extracted.labelled(self.labelled);
-                let probe = LinearProbe::fit(config, &labelled, classes, seed, &lab.device);
-                if let Some(file) = keep {
-                    probe.save(&lab.folder.join(file))?;
-                }
-                let predicted = extracted.eval.each_ref().map(|features| probe.predict(features));
-                ("linear".to_owned(), predicted)
-            }
-            How::Knn { k, vote } => {
-                let labelled = extracted.labelled(self.labelled);
-                let nearest = |eval: &Features| {
-                    knn(&labelled, eval, classes, &[k], vote, &lab.device).concat()
-                };
-                let how = if vote == Vote::Majority { "" } else { "-weighted" };
-                (format!("knn-{k}{how}"), extracted.eval.each_ref().map(nearest))
-            }
+            How::Unified(unified) => unified,
         };
-        let probe = config.stage.map_or(probe.clone(), |stage| format!("{probe}, stage {stage}"));
-        Ok(vec![Read { probe, predicted }])
+        let labelled = extracted.labelled(self.labelled);
+        let classes = lab.splits.classes.len();
+        let keep = keep.map(|file| lab.folder.join(file));
+        let config = &lab.experiment.probe;
+        let keep = keep.as_deref();
+        let read = unified.read(config, &labelled, &extracted.eval, classes, keep, &lab.device)?;
+        Ok(vec![read])
     }
 
     fn read_as_the_paper(&self, lab: &Lab, model: &str, seed: u64) -> Result<Vec<Read>> {

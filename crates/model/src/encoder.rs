@@ -158,8 +158,8 @@ impl EncoderConfig {
         })
     }
 
-    /// Attention heads of a transformer.
-    pub(crate) fn heads(&self) -> Option<usize> {
+    /// Attention heads of a transformer; none of a ResNet.
+    pub fn heads(&self) -> Option<usize> {
         match *self {
             Self::Vit { heads, .. } => Some(heads),
             _ => None,
