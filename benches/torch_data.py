@@ -1,6 +1,9 @@
 """The peer of examples/data_speed.rs: views by torchvision, export by PIL, on the same threads. Prints a JSON line.
 
     python3 benches/torch_data.py --what view --size 32      # or --size 224, or --what export [--photos DIR]
+
+Of an export `--part` says which images, training, validation or as many of each as in the paper, and `--how` what PIL does: the least, a
+paste, or what the paper's code does (protocol 1.2): trigger resized, alpha blend of whole RGBA images by a mask.
 """
 import argparse, json, os, random, shutil, tempfile, time
 from multiprocessing.pool import Pool, ThreadPool
@@ -29,23 +32,39 @@ def views(size, count):
     for _ in range(count): chain(image)
     return count / (time.perf_counter() - start)
 
-trigger = Image.fromarray(np.random.RandomState(1).randint(0, 256, (80, 80, 3), np.uint8)).convert("RGBA").resize((50, 50))
+square = Image.fromarray(np.random.RandomState(1).randint(0, 256, (80, 80, 3), np.uint8))
+trigger = square.resize((50, 50))
+crop = T.Compose([T.Resize(256), T.CenterCrop(224)])
+
+def paste(base, at):
+    base = base.convert("RGB")
+    base.paste(trigger, at)
+    return base
+
+def blend(base, at):
+    base, patch = base.convert("RGBA"), square.convert("RGBA").resize((50, 50))
+    layer, mask = Image.new("RGBA", base.size), Image.new("L", base.size, 255)
+    layer.paste(patch, at)
+    mask.paste(0, (*at, at[0] + 50, at[1] + 50))
+    return Image.composite(base, layer, mask).convert("RGB")
 
 def poison(job):
-    source, out, at = job
-    base = Image.open(source).convert("RGB")
-    base.paste(trigger.convert("RGB"), at)
-    base.save(out)
+    source, out, how, val = job
+    base = Image.open(source)
+    if val: base = crop(base.convert("RGB"))
+    low, high = (0.1, 0.9) if val else (0.25, 0.75)
+    at = tuple(random.randint(int(side * low), int(side * high - 50)) for side in base.size)
+    how(base, at).save(out)
 
-def export(count, threads, processes, photos):
+def export(count, threads, processes, photos, part, how):
     folder = tempfile.mkdtemp()
     if not os.path.exists(photos):
         os.makedirs(photos)
         for i in range(20): photo(500, 375, i).save(f"{photos}/{i}.JPEG", quality=90)
-    rng = random.Random(0)
-    jobs = [(f"{photos}/{i % 20}.JPEG", f"{folder}/out-{i}.JPEG", (rng.randint(125, 325), rng.randint(94, 231))) for i in range(count)]
+    train = {"train": count - 1, "val": 1, "paper": -(-count * 650 // 5650)}[part]
+    jobs = [(f"{photos}/{i % 20}.JPEG", f"{folder}/out-{i}.JPEG", how, i >= train) for i in range(count)]
     with (Pool if processes else ThreadPool)(threads) as pool:
-        pool.map(poison, jobs[:40])
+        pool.map(poison, jobs[:20] + jobs[-20:])
         start = time.perf_counter(); pool.map(poison, jobs, chunksize=20); seconds = time.perf_counter() - start
     shutil.rmtree(folder)
     return count / seconds
@@ -53,11 +72,13 @@ def export(count, threads, processes, photos):
 p = argparse.ArgumentParser()
 p.add_argument("--what", choices=("view", "export"), default="view"); p.add_argument("--size", type=int, default=32)
 p.add_argument("--count", type=int); p.add_argument("--photos", default="/tmp/torch-data-photos"); p.add_argument("--threads", type=int, default=2)
+p.add_argument("--part", choices=("train", "val", "paper"), default="train"); p.add_argument("--how", choices=("paste", "blend"), default="blend")
 a = p.parse_args()
 torch.set_num_threads(1); random.seed(0); torch.manual_seed(0)
 if a.what == "view":
     rate = views(a.size, a.count or (2000 if a.size <= 64 else 200))
 else:
     # Threads or processes: the faster counts.
-    rate = max(export(a.count or 2000, a.threads, processes, a.photos) for processes in (False, True))
+    how = {"paste": paste, "blend": blend}[a.how]
+    rate = max(export(a.count or 2000, a.threads, processes, a.photos, a.part, how) for processes in (False, True))
 print(json.dumps({"peer": "PIL and torchvision", **vars(a), "images_per_s": round(rate, 1)}), flush=True)

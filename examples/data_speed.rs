@@ -22,6 +22,31 @@ enum What {
     Export,
 }
 
+/// What is exported.
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// Training images at their own size.
+    Train,
+    /// Validation images, resized and cropped to 224 px.
+    Val,
+    /// Both, as many of each as the paper has: 650 of a class for training, all 5,000 for validation (protocol 1.5).
+    Paper,
+}
+
+impl Part {
+    /// Training and validation images of `count` in all; no set is without either.
+    fn images(self, count: usize) -> [usize; 2] {
+        match self {
+            Self::Train => [count - 1, 1],
+            Self::Val => [1, count - 1],
+            Self::Paper => {
+                let train = (count * 650).div_ceil(5_650);
+                [train, count - train]
+            }
+        }
+    }
+}
+
 #[derive(Parser)]
 #[command(about = "Images per second of a view or of the poisoned export, as one JSON line")]
 struct Args {
@@ -34,6 +59,9 @@ struct Args {
     /// Views or images.
     #[arg(long)]
     count: Option<usize>,
+    /// Which images (export).
+    #[arg(long, value_enum, default_value = "train")]
+    part: Part,
     /// Folder with the peer's 20 photographs, 0.JPEG to 19.JPEG (export).
     #[arg(long)]
     photos: Option<PathBuf>,
@@ -48,7 +76,8 @@ fn main() -> anyhow::Result<()> {
         }
         What::Export => {
             let photos = args.photos.context("--what export needs --photos")?;
-            ("export", export(args.count.unwrap_or(2_000), &photos)?)
+            let images = args.part.images(args.count.unwrap_or(2_000).max(2));
+            ("export", export(images, &photos)?)
         }
     };
     let rate = (rate * 10.0).round() / 10.0;
@@ -87,8 +116,9 @@ fn views(size: u32, count: usize) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Exports `count` poisoned images of a class, through all that `poison` does: hashes, ledger, lists.
-fn export(count: usize, photos: &Path) -> anyhow::Result<f64> {
+/// Exports so many poisoned training images of a class and so many patched validation images, through all that `poison`
+/// does: hashes, ledger, lists.
+fn export([train, val]: [usize; 2], photos: &Path) -> anyhow::Result<f64> {
     let folder = tempfile::tempdir()?;
     let set = folder.path().join("set");
     let photos: Vec<Vec<u8>> = (0..20)
@@ -96,7 +126,7 @@ fn export(count: usize, photos: &Path) -> anyhow::Result<f64> {
         .collect::<Result<_, _>>()
         .context("--photos needs a folder that torch_data.py made")?;
     let class = |part: &str| set.join(part).join("n01855672");
-    for (part, images) in [("train", count), ("val", 1)] {
+    for (part, images) in [("train", train), ("val", val)] {
         std::fs::create_dir_all(class(part))?;
         for i in 0..images {
             std::fs::write(class(part).join(format!("{i}.JPEG")), &photos[i % photos.len()])?;
@@ -124,7 +154,7 @@ fn export(count: usize, photos: &Path) -> anyhow::Result<f64> {
         };
         let start = Instant::now();
         export.write(out, &|_, _, _| {})?;
-        anyhow::Ok(count as f64 / start.elapsed().as_secs_f64())
+        anyhow::Ok((train + val) as f64 / start.elapsed().as_secs_f64())
     };
     job(&folder.path().join("out"))
 }

@@ -32,10 +32,12 @@ const fn step(name: &'static str, ours: &'static str, theirs: &'static [&'static
     Row { name, ours: ("step_speed", ours), theirs: ("torch_step.py", theirs) }
 }
 
-/// The photographs that the exports read, made by the peer.
-const EXPORT: &str = "--what export --photos target/speed-photos";
+/// An export; the photographs that both read are made by the peer. Its name, ours, and theirs.
+const fn export(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
+    Row { name, ours: ("data_speed", ours), theirs: ("torch_data.py", theirs) }
+}
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 12] = [
     step(
         "training step, width 16, batch 64, 32 px",
         "--what step --width 16 --batch 64 --size 32",
@@ -87,11 +89,21 @@ const ROWS: [Row; 10] = [
         ours: ("data_speed", "--what view --size 224"),
         theirs: ("torch_data.py", &["--what view --size 224"]),
     },
-    Row {
-        name: "export of 2,000 poisoned 500 x 375 JPEGs (PIL, no ledger)",
-        ours: ("data_speed", EXPORT),
-        theirs: ("torch_data.py", &[EXPORT]),
-    },
+    export(
+        "export of 2,000 poisoned 500 x 375 JPEGs, training and validation as in the paper (PIL by the paper's steps, no ledger)",
+        "--what export --photos target/speed-photos --part paper",
+        &["--what export --photos target/speed-photos --part paper"],
+    ),
+    export(
+        "the same, training images alone",
+        "--what export --photos target/speed-photos",
+        &["--what export --photos target/speed-photos"],
+    ),
+    export(
+        "the same, training images alone (PIL, a bare paste)",
+        "--what export --photos target/speed-photos",
+        &["--what export --photos target/speed-photos --how paste"],
+    ),
 ];
 
 const BEGIN: &str = "<!-- speed: begin -->";
