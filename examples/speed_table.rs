@@ -155,9 +155,7 @@ fn main() -> Result<()> {
     let old = args.readme.as_ref().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
     for row in &ROWS {
         let name = row.name;
-        let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-        let kept = old.lines().find(|line| line.starts_with(&format!("| {name} |")));
-        if let (false, Some(kept)) = (wanted, kept) {
+        if let Some(kept) = kept(&args, &old, name) {
             writeln!(text, "{kept}")?;
             continue;
         }
@@ -193,6 +191,13 @@ fn main() -> Result<()> {
     };
     let new = format!("{}{text}{}", &old[..from], &old[to + END.len()..]);
     std::fs::write(readme, new).with_context(|| readme.display().to_string())
+}
+
+/// The README's line of the row `name`, if it is to stay as it is.
+fn kept<'a>(args: &Args, old: &'a str, name: &str) -> Option<&'a str> {
+    let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let line = old.lines().find(|line| line.starts_with(&format!("| {name} |")));
+    line.filter(|_| !wanted)
 }
 
 /// Runs cargo with the kernels' path forced, if that is not empty.
@@ -274,9 +279,7 @@ fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
     writeln!(text, "\n{title} ours | plain Burn | ratio, median of 3 turns |")?;
     writeln!(text, "| --- | --- | --- | --- |")?;
     for (name, settings) in METHODS {
-        let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-        let kept = old.lines().find(|line| line.starts_with(&format!("| {name} |")));
-        if let (false, Some(kept)) = (wanted, kept) {
+        if let Some(kept) = kept(args, old, name) {
             writeln!(text, "{kept}")?;
             continue;
         }
