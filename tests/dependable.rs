@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Lab, assert_same, line_count, stderr};
+use common::{Lab, ask_to_end, assert_same, line_count, stderr, until};
 use rand::{RngExt, SeedableRng};
 
 /// A whole pipeline, with a defence.
@@ -18,19 +18,6 @@ const PIPELINE: [&str; 3] = [
     "pretrain.epochs=8",
     "defend={kind=\"compress\", clean=[0.5], epochs=4, batch=16}",
 ];
-
-/// Waits until `met`, while `child` runs; whether it was met.
-fn until(child: &mut Child, met: impl Fn() -> bool) -> bool {
-    let since = Instant::now();
-    while !met() {
-        assert!(since.elapsed() < Duration::from_secs(300), "no progress");
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    true
-}
 
 /// Is there a file under `folder` that is being written?
 fn writing(folder: &Path) -> bool {
@@ -125,12 +112,7 @@ fn ctrl_c_saves_a_checkpoint_and_ends_within_two_seconds() {
     let timing = lab.path("cut/clean/timing.jsonl");
     assert!(until(&mut child, || timing.exists()));
     std::thread::sleep(Duration::from_millis(300));
-    let asked = Instant::now();
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let output = child.wait_with_output().unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    assert_eq!(output.status.code(), Some(1));
+    let output = ask_to_end(child, "-INT");
     assert!(stderr(&output).contains("interrupted after step"), "{}", stderr(&output));
     let checkpoints = std::fs::read_dir(lab.path("cut/clean/checkpoint")).unwrap();
     let names: Vec<String> =

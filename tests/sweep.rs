@@ -4,9 +4,9 @@
 mod common;
 
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Lab, stderr};
+use common::{Lab, ask_to_end, stderr, until};
 use serde_json::Value;
 
 fn sweep(lab: &Lab, file: &str, more: &[&str]) -> Output {
@@ -164,25 +164,15 @@ fn a_sweep_that_is_asked_to_end_ends_its_processes_and_begins_no_more() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
     command.arg("sweep").arg(lab.path("s.toml")).args(["--set", "pretrain.epochs=500"]);
     let mut sweep = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
     // The twin trains: it has a folder of its own in that of all twins, and in it a log of the steps.
     let trains = || {
         let twins = std::fs::read_dir(lab.path("runs/twins")).into_iter().flatten().flatten();
         twins.into_iter().any(|twin| twin.path().join("clean/timing.jsonl").exists())
     };
-    while !trains() {
-        assert!(sweep.try_wait().unwrap().is_none() && start.elapsed().as_secs() < 120);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    assert!(until(&mut sweep, trains));
     assert_eq!(at_work_in(&lab), 1);
     // The sweep alone is asked, as by a service manager; its process would go on for minutes.
-    let asked = Instant::now();
-    let kill = Command::new("kill").args(["-TERM", &sweep.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let output = sweep.wait_with_output().unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
+    ask_to_end(sweep, "-TERM");
     let begun = std::fs::read_dir(lab.path("runs")).unwrap().count();
     assert_eq!(at_work_in(&lab), 0);
     std::thread::sleep(Duration::from_millis(300));

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Files that the seed decides to the last byte.
 pub const SEED_DECIDES: [&str; 8] = [
@@ -96,4 +97,29 @@ pub fn stderr(output: &Output) -> String {
 
 pub fn line_count(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// Waits until `met`, while `child` runs; whether it was met.
+pub fn until(child: &mut Child, met: impl Fn() -> bool) -> bool {
+    let since = Instant::now();
+    while !met() {
+        assert!(since.elapsed() < Duration::from_secs(300), "no progress");
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// Sends `child` a signal, `-INT` or `-TERM`; it ends within two seconds and says that it was interrupted.
+pub fn ask_to_end(child: Child, signal: &str) -> Output {
+    let asked = Instant::now();
+    let kill = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
+    output
 }

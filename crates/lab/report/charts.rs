@@ -156,11 +156,11 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
 
 /// Accuracy on clean images against ASR on patched ones: points (model, ASR, accuracy), one colour for each family of
 /// models, labelled with their clean share.
-pub(super) fn acc_against_asr(points: Vec<(String, f64, f64)>) -> Chart {
+pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
     type Labelled = (f64, f64, String);
     let mut families: Vec<(String, Vec<Labelled>)> = Vec::new();
     for (model, asr, acc) in points {
-        let (name, share) = family(&model);
+        let (name, share) = family(model);
         let name = if name == CLEAN { NAMES[0] } else { name };
         let label = if share > 0.0 { format!("{} %", 100.0 * share) } else { String::new() };
         match families.iter_mut().find(|(other, _)| other == name) {
@@ -180,11 +180,12 @@ pub(super) fn acc_against_asr(points: Vec<(String, f64, f64)>) -> Chart {
 
 /// The same of one run, if anything was defended.
 pub(super) fn defence(models: &BTreeMap<String, BySet>) -> Option<Chart> {
-    let point = |(model, sets): (&String, &BySet)| {
-        Some((model.clone(), sets.get(PATCHED)?.asr?, sets.get(CLEAN)?.acc))
-    };
-    let points: Vec<_> =
-        models.iter().filter(|(model, _)| *model != UNTRAINED).filter_map(point).collect();
+    let mut points = Vec::new();
+    for (model, sets) in models.iter().filter(|(model, _)| *model != UNTRAINED) {
+        if let (Some(patched), Some(clean)) = (sets.get(PATCHED), sets.get(CLEAN)) {
+            points.extend(patched.asr.map(|asr| (model.as_str(), asr, clean.acc)));
+        }
+    }
     (points.len() > 2).then(|| acc_against_asr(points))
 }
 

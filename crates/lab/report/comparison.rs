@@ -129,8 +129,8 @@ fn shown(means: &[Option<Mean>]) -> Vec<String> {
 fn differs(group: &Group<'_>, theirs: &str) -> String {
     let setting = &group.setting;
     format!(
-        "Ours: {}, {} images, {} steps, {}, {} % labels, probe {}, {} evaluation images, {} runs a row. Theirs: \
-         {theirs}.",
+        "Ours: {}, {} images, {} steps, {}, {} % labels, probe {}, {} evaluation images, {} runs of {} \
+         backdoored models. Theirs: {theirs}.",
         setting.data,
         setting.train_images,
         setting.steps,
@@ -138,6 +138,7 @@ fn differs(group: &Group<'_>, theirs: &str) -> String {
         100.0 * setting.labels,
         setting.probe,
         setting.eval,
-        group.runs.len()
+        group.runs.len(),
+        group.victims()
     )
 }

@@ -1,11 +1,16 @@
 //! Runs of the same settings but for target, trigger, seed: what a row of the paper's table stands for.
 
+use std::collections::BTreeSet;
+
 use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_probe::{ProbeConfig, student};
 use ssl_backdoor_trigger::TriggerConfig;
 
 use crate::config::Experiment;
-use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
+
+/// The models that every run has; what else it has are defended ones.
+const BASIC: [&str; 3] = [UNTRAINED, CLEAN, BACKDOORED];
 
 /// What the runs of a group share.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,12 +220,25 @@ impl<'a> Group<'a> {
         self.mean(|_, run| victim(run), of)
     }
 
+    /// How many backdoored models there are of which `of` holds.
+    fn victims_with(&self, of: impl Fn(&RunScores) -> bool) -> usize {
+        let runs = self.runs.iter().map(|&(_, run, _)| run);
+        runs.filter(|run| of(run)).map(victim).collect::<BTreeSet<_>>().len()
+    }
+
     /// Backdoored models.
     pub(super) fn victims(&self) -> usize {
-        let mut all: Vec<_> = self.runs.iter().map(|(_, run, _)| victim(run)).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len()
+        self.victims_with(|_| true)
+    }
+
+    /// Those whose training fell short.
+    pub(super) fn under_trained(&self) -> usize {
+        self.victims_with(RunScores::under_trained)
+    }
+
+    /// How many times the figures of `model` were measured: a victim once, each of its defences apart.
+    pub(super) fn measured(&self, model: &str) -> usize {
+        if BASIC.contains(&model) { self.victims() } else { self.runs.len() }
     }
 
     /// Accuracy, FP and ASR of `model` on `images`, means over the runs.
@@ -257,18 +275,11 @@ impl<'a> Group<'a> {
         self.net().map_or(Verdict::Undecided, Verdict::of)
     }
 
-    /// Runs whose victim is under-trained.
-    pub(super) fn under_trained(&self) -> usize {
-        self.runs.iter().filter(|(_, run, _)| run.under_trained()).count()
-    }
-
-    /// Models beside clean twin, backdoored model and untrained encoder, as the first run names them.
-    pub(super) fn defended(&self) -> Vec<String> {
+    /// The defended models, as the first run names them.
+    pub(super) fn defended(&self) -> Vec<&'a str> {
         let Some((_, _, reading)) = self.runs.first() else { return Vec::new() };
-        let basic = [UNTRAINED, CLEAN, BACKDOORED];
-        let more = |(name, _): &(&String, &BySet)| !basic.contains(&name.as_str());
-        let mut names: Vec<String> =
-            reading.models.iter().filter(more).map(|(name, _)| name.clone()).collect();
+        let names = reading.models.keys().map(String::as_str);
+        let mut names: Vec<&str> = names.filter(|name| !BASIC.contains(name)).collect();
         // By family, then by falling share.
         names.sort_by(|a, b| {
             let (a, b) = (family(a), family(b));

@@ -234,13 +234,10 @@ fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
         ["Model", "Runs", "clean: Acc", "FP", "ASR", "patched: Acc", "FP", "ASR"].map(String::from);
     let mut rows = Vec::new();
     for group in groups.iter().filter(|group| !group.defended().is_empty()) {
-        let models = [UNTRAINED, CLEAN, BACKDOORED].map(String::from).into_iter();
-        for model in models.chain(group.defended()) {
-            let cells = [CLEAN, PATCHED].map(|images| group.cell(&model, images).map(shown));
+        for model in [UNTRAINED, CLEAN, BACKDOORED].into_iter().chain(group.defended()) {
+            let cells = [CLEAN, PATCHED].map(|images| group.cell(model, images).map(shown));
             let name = format!("{}, {model}", short(group, groups));
-            let basic = [UNTRAINED, CLEAN, BACKDOORED].contains(&model.as_str());
-            let runs = if basic { group.victims() } else { group.runs.len() };
-            let mut row = vec![name, runs.to_string()];
+            let mut row = vec![name, group.measured(model).to_string()];
             row.extend(cells.concat());
             rows.push(row);
         }
@@ -253,9 +250,11 @@ fn scatter(groups: &[Group<'_>]) -> Option<Chart> {
     let mut points = Vec::new();
     for group in groups {
         let defended = group.defended();
-        let basic = [CLEAN, BACKDOORED].map(String::from).into_iter();
-        for model in basic.filter(|_| !defended.is_empty()).chain(defended.clone()) {
-            points.extend(group.acc_against_asr(&model).map(|(asr, acc)| (model, asr, acc)));
+        if !defended.is_empty() {
+            for model in [CLEAN, BACKDOORED].into_iter().chain(defended) {
+                let point = group.acc_against_asr(model);
+                points.extend(point.map(|(asr, acc)| (model, asr, acc)));
+            }
         }
     }
     (!points.is_empty()).then(|| charts::acc_against_asr(points))
