@@ -10,7 +10,8 @@ use kuva::plot::scatter::MarkerShape;
 use kuva::prelude::{Layout, Plot, Theme, render_to_svg};
 use serde_json::Value;
 
-use super::group::{Mean, family};
+use super::group::family;
+use super::mean::Mean;
 use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, RunScores, UNTRAINED};
 use crate::stages::{Map, Point};
 

@@ -1,6 +1,7 @@
 //! Our rows beside the published ones, each with what differs in the setting.
 
-use super::group::{Group, Mean};
+use super::group::Group;
+use super::mean::Mean;
 use crate::published::{AccFp, Published};
 use crate::scores::{BACKDOORED, CLEAN, PATCHED};
 

@@ -1,6 +1,5 @@
 //! The command `report`: the paper's tables over many runs, as one HTML page, Markdown and CSV.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -8,7 +7,10 @@ use askama::Template;
 
 use super::charts::{self, Chart};
 use super::comparison::{self, Comparison};
-use super::group::{Group, Mean, RESISTS_BELOW, common};
+use super::group::Group;
+use super::mean::{Mean, RESISTS_BELOW};
+use super::setting::common;
+use super::table_csv::csv;
 use crate::config::Experiment;
 use crate::published::Published;
 use crate::run_folder::write_whole;
@@ -49,7 +51,7 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     let html = Html { page: &page }.render().context("cannot render table.html")?;
     write_whole(&out.join("table.html"), html.as_bytes())?;
     write_whole(&out.join("table.md"), markdown.as_bytes())?;
-    write_whole(&out.join("table.csv"), csv(&runs)?.as_bytes())?;
+    write_whole(&out.join("table.csv"), &csv(&runs)?)?;
     println!("{markdown}\nReport: {}", out.join("table.html").display());
     Ok(())
 }
@@ -291,57 +293,4 @@ fn sources(runs: &[RunScores], paths: &[PathBuf], out: &Path) -> Vec<Source> {
         }
     };
     runs.iter().zip(paths).map(one).collect()
-}
-
-/// One line for each run, reading, model and kind of images.
-fn csv(runs: &[RunScores]) -> Result<String> {
-    let mut text = String::from(
-        "run,method,data,eval,steps,target,trigger,seed,rate,dataset_rate,poisoned,probe,labels,probe_seed,model,images,\
-         acc,acc_low,acc_high,fp,asr,asr_low,asr_high,asr_all,net_asr,net_low,net_high,mcnemar_p,under_trained,manifest\n",
-    );
-    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
-    for run in runs {
-        for reading in &run.probes {
-            let net = reading.net;
-            for (model, sets) in &reading.models {
-                for (images, s) in sets {
-                    let cells = [
-                        quoted(&run.name),
-                        run.method.clone(),
-                        run.data.clone(),
-                        format!("{:?}", run.eval).to_lowercase(),
-                        run.steps.to_string(),
-                        quoted(run.target_name.as_deref().unwrap_or_default()),
-                        quoted(&run.trigger),
-                        run.seed.to_string(),
-                        number(run.poison.rate),
-                        run.poison.dataset_rate.to_string(),
-                        run.poison.count.to_string(),
-                        quoted(&reading.probe),
-                        reading.labels.to_string(),
-                        reading.seed.map_or(String::new(), |seed| seed.to_string()),
-                        model.clone(),
-                        images.clone(),
-                        s.acc.to_string(),
-                        s.acc_ci[0].to_string(),
-                        s.acc_ci[1].to_string(),
-                        s.fp.map_or(String::new(), |fp| fp.to_string()),
-                        number(s.asr),
-                        number(s.asr_ci.map(|ci| ci[0])),
-                        number(s.asr_ci.map(|ci| ci[1])),
-                        number(s.asr_all),
-                        number(net.net_asr),
-                        number(net.net_asr_ci.map(|ci| ci[0])),
-                        number(net.net_asr_ci.map(|ci| ci[1])),
-                        net.mcnemar_p.to_string(),
-                        run.under_trained().to_string(),
-                        run.manifest_hash.clone(),
-                    ];
-                    writeln!(text, "{}", cells.join(","))?;
-                }
-            }
-        }
-    }
-    Ok(text)
 }

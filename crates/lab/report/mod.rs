@@ -4,9 +4,12 @@ mod charts;
 mod comparison;
 mod group;
 mod many;
+mod mean;
 mod pictures;
+mod setting;
 mod sightings;
 mod single;
+mod table_csv;
 
 pub use many::{ReportOptions, report};
 pub(crate) use single::{Sources, markdown, net, table, write};

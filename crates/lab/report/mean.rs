@@ -1,0 +1,82 @@
+//! Means over runs, and what they say of a method.
+
+use ssl_backdoor_probe::student;
+
+/// A mean over runs with Student's 95 % interval; none for one run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Mean {
+    pub value: f64,
+    pub interval: Option<[f64; 2]>,
+}
+
+impl Mean {
+    pub(super) fn of(values: &[f64]) -> Option<Self> {
+        if let Some((value, low, high)) = student(values) {
+            return Some(Self { value, interval: Some([low, high]) });
+        }
+        values.first().map(|&value| Self { value, interval: None })
+    }
+}
+
+/// `12.3 ± 4.5`, or the value alone.
+impl std::fmt::Display for Mean {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1}", self.value)?;
+        match self.interval {
+            Some([low, high]) => write!(f, " ± {:.1}", (high - low) / 2.0),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the interval of the net ASR says, by a rule that was fixed before any run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The lower end is above 0.
+    Falls,
+    /// The upper end is below 2 points.
+    Resists,
+    Undecided,
+}
+
+/// Upper end of the net ASR, in points, below which a method resists.
+pub(super) const RESISTS_BELOW: f64 = 2.0;
+
+impl Verdict {
+    pub(super) fn of(net: Mean) -> Self {
+        match net.interval {
+            Some([low, _]) if low > 0.0 => Self::Falls,
+            Some([_, high]) if high < RESISTS_BELOW => Self::Resists,
+            _ => Self::Undecided,
+        }
+    }
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Falls => "falls",
+            Self::Resists => "resists",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_of_the_verdict() {
+        let net =
+            |low: f64, high: f64| Mean { value: (low + high) / 2.0, interval: Some([low, high]) };
+        for (low, high, word) in [
+            (0.1, 9.0, "falls"),
+            (0.1, 1.5, "falls"),
+            (-3.0, 1.9, "resists"),
+            (-1.0, 2.0, "undecided"),
+            (0.0, 5.0, "undecided"),
+        ] {
+            assert_eq!(Verdict::of(net(low, high)).word(), word, "{low} {high}");
+        }
+        assert_eq!(Verdict::of(Mean { value: 9.0, interval: None }).word(), "undecided");
+    }
+}

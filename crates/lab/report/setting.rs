@@ -1,0 +1,126 @@
+//! What runs have in common that a table may put into one row.
+
+use ssl_backdoor_compress::DefendConfig;
+use ssl_backdoor_probe::ProbeConfig;
+use ssl_backdoor_trigger::TriggerConfig;
+
+use crate::config::Experiment;
+use crate::scores::{Reading, RunScores};
+
+/// What the runs of a group share.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Setting {
+    pub data: String,
+    pub method: String,
+    pub eval: String,
+    pub train_images: usize,
+    pub steps: usize,
+    /// Share of the target class that is poisoned, of the set if there is no target, in thousandths.
+    rate: u32,
+    pub targeted: bool,
+    /// Share of the set that is poisoned; for runs of one rate it may differ by a rounding.
+    dataset_rate: f64,
+    /// Width of the trigger as the config has it.
+    width: String,
+    /// `linear` and so on, and the share of labels.
+    pub probe: String,
+    pub labels: f64,
+    /// The rest of the config, where it lies beside the scores: without what the runs of a group may differ in, and
+    /// without the probe, which the readings stand for.
+    config: Option<Experiment>,
+}
+
+/// What runs of one setting have in common: no name, target, seeds, and of the paper's triggers the width alone.
+pub(super) fn common(config: Experiment) -> Experiment {
+    let mut poison = config.poison;
+    poison.target = None;
+    if let TriggerConfig::Htba { width, .. } | TriggerConfig::Seeded { width, .. } = poison.trigger
+    {
+        poison.trigger = TriggerConfig::Solid { color: [0; 3], width };
+    }
+    let probe = ProbeConfig::default();
+    let mut defend = config.defend;
+    if let Some(DefendConfig::Compress(compress)) = &mut defend {
+        compress.seed = None;
+    }
+    Experiment { name: String::new(), seed: 0, workers: 1, poison, probe, defend, ..config }
+}
+
+impl Setting {
+    pub(super) fn of(run: &RunScores, reading: &Reading, config: Option<&Experiment>) -> Self {
+        let rate = run.poison.rate.unwrap_or(run.poison.dataset_rate);
+        Self {
+            data: run.data.clone(),
+            method: run.method.clone(),
+            eval: format!("{:?}", run.eval).to_lowercase(),
+            train_images: run.train_images,
+            steps: run.steps,
+            rate: (1000.0 * rate).round() as u32,
+            targeted: run.target.is_some(),
+            dataset_rate: run.poison.dataset_rate,
+            width: run.trigger.rsplit(", ").next().unwrap_or_default().to_owned(),
+            probe: reading.probe.clone(),
+            labels: reading.labels,
+            config: config.cloned(),
+        }
+    }
+
+    /// The share that was poisoned, in words.
+    pub(super) fn poison(&self) -> String {
+        let rate = f64::from(self.rate) / 10.0;
+        if self.targeted {
+            let set = 100.0 * self.dataset_rate;
+            format!("{rate:.1} % of the class ({set:.2} % of the set), {}", self.width)
+        } else {
+            format!("{rate:.2} % of the set, untargeted, {}", self.width)
+        }
+    }
+
+    /// What a chart's label is made from, beside the method.
+    pub(super) fn parts(&self) -> [String; 8] {
+        let Self { data, width, steps, probe, labels, .. } = self;
+        let pretrain = self.config.as_ref().map(|config| &config.pretrain);
+        let rate = f64::from(self.rate) / 10.0;
+        let of = if self.targeted { "" } else { " of the set" };
+        [
+            data.clone(),
+            format!("{rate} %{of}"),
+            width.clone(),
+            format!("{steps} steps"),
+            probe.clone(),
+            format!("{} % labels", 100.0 * labels),
+            pretrain.map_or(String::new(), |p| format!("batch {}", p.batch)),
+            pretrain.map_or(String::new(), |p| format!("crops {} to {}", p.crop.0, p.crop.1)),
+        ]
+    }
+
+    pub(super) fn same(&self, other: &Self) -> bool {
+        Self { dataset_rate: 0.0, ..self.clone() } == Self { dataset_rate: 0.0, ..other.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_trigger_and_seed_make_no_setting_but_crops_do() {
+        let text = |seed: u64, target: u32, id: u32, crop: f64| {
+            format!(
+                "name = \"n{seed}\"\nseed = {seed}\ndata = {{ kind = \"shapes\", size = 32, per_class = 20 }}\n\
+                 poison = {{ target = {target}, rate = 0.5, trigger = {{ kind = \"htba\", id = {id}, width = 8 }} }}\n\
+                 probe = {{ labels = [0.1] }}\n[pretrain]\nmethod = {{ kind = \"rotnet\" }}\nepochs = 50\n\
+                 encoder = {{ kind = \"resnet18\", width = 4, stem = \"small\" }}\ncrop = [{crop}, 1.0]\nbatch = 8\n\
+                 schedule = {{ kind = \"cosine\" }}\n"
+            )
+        };
+        let read = |text: String| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("config.toml");
+            std::fs::write(&path, text).unwrap();
+            common(Experiment::read(&path, &[]).unwrap())
+        };
+        assert_eq!(read(text(1, 3, 12, 0.2)), read(text(2, 5, 17, 0.2)));
+        assert_ne!(read(text(1, 3, 12, 0.2)), read(text(1, 3, 12, 0.4)));
+    }
+}

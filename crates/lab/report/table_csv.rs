@@ -1,0 +1,89 @@
+//! `table.csv`: every figure of every run, for whoever draws their own.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use ssl_backdoor_data::Eval;
+
+use crate::scores::RunScores;
+
+/// One reading of one model on one kind of images; the net ASR is the reading's.
+#[derive(Serialize)]
+struct Line<'a> {
+    run: &'a str,
+    method: &'a str,
+    data: &'a str,
+    eval: Eval,
+    steps: usize,
+    target: Option<&'a str>,
+    trigger: &'a str,
+    seed: u64,
+    rate: Option<f64>,
+    dataset_rate: f64,
+    poisoned: usize,
+    probe: &'a str,
+    labels: f64,
+    probe_seed: Option<u64>,
+    model: &'a str,
+    images: &'a str,
+    acc: f64,
+    acc_low: f64,
+    acc_high: f64,
+    fp: Option<usize>,
+    asr: Option<f64>,
+    asr_low: Option<f64>,
+    asr_high: Option<f64>,
+    asr_all: Option<f64>,
+    net_asr: Option<f64>,
+    net_low: Option<f64>,
+    net_high: Option<f64>,
+    mcnemar_p: f64,
+    under_trained: bool,
+    manifest: &'a str,
+}
+
+/// The whole table with its head.
+pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    for run in runs {
+        for reading in &run.probes {
+            let net = reading.net;
+            for (model, sets) in &reading.models {
+                for (images, s) in sets {
+                    table.serialize(Line {
+                        run: &run.name,
+                        method: &run.method,
+                        data: &run.data,
+                        eval: run.eval,
+                        steps: run.steps,
+                        target: run.target_name.as_deref(),
+                        trigger: &run.trigger,
+                        seed: run.seed,
+                        rate: run.poison.rate,
+                        dataset_rate: run.poison.dataset_rate,
+                        poisoned: run.poison.count,
+                        probe: &reading.probe,
+                        labels: reading.labels,
+                        probe_seed: reading.seed,
+                        model,
+                        images,
+                        acc: s.acc,
+                        acc_low: s.acc_ci[0],
+                        acc_high: s.acc_ci[1],
+                        fp: s.fp,
+                        asr: s.asr,
+                        asr_low: s.asr_ci.map(|ci| ci[0]),
+                        asr_high: s.asr_ci.map(|ci| ci[1]),
+                        asr_all: s.asr_all,
+                        net_asr: net.net_asr,
+                        net_low: net.net_asr_ci.map(|ci| ci[0]),
+                        net_high: net.net_asr_ci.map(|ci| ci[1]),
+                        mcnemar_p: net.mcnemar_p,
+                        under_trained: run.under_trained(),
+                        manifest: &run.manifest_hash,
+                    })?;
+                }
+            }
+        }
+    }
+    table.into_inner().context("cannot write table.csv")
+}
