@@ -51,6 +51,13 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     let text = String::from_utf8(dry.stdout.clone()).unwrap();
     assert!(dry.status.success(), "{}", stderr(&dry));
     assert!(text.contains("2 runs, 1 clean twins") && text.contains("| moco-v2 | 3 |"), "{text}");
+    // What a defence trains counts too: two students and a control on half of 320 images, 40 steps each.
+    let defend = "defend={kind=\"compress\", clean=[0.5], steps=40, batch=16, controls=[\"scratch\"], poisoned=[0.1]}";
+    let dry = sweep(&lab, "s.toml", &["--dry-run", "--set", defend]);
+    let text = String::from_utf8(dry.stdout).unwrap();
+    for row in ["| moco-v2: student | 4 | 40 |", "| moco-v2: control | 2 | 40 |"] {
+        assert!(text.contains(row), "{row}: {text}");
+    }
     assert!(!lab.path("runs").exists(), "a dry run writes nothing");
 
     // Two devices, a process on each.
@@ -88,6 +95,12 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     );
     let html = std::fs::read_to_string(lab.path("results/table.html")).unwrap();
     assert!(html.contains("<svg") && !html.contains("NaN") && !html.contains("<script"));
+    // A figure links to the runs it rests on, and they to their manifests; the twin is counted once.
+    for words in
+        ["href=\"#run-0\"", "<tr id=\"run-0\"", "href=\"target-5/manifest.json\"", "1 clean twins"]
+    {
+        assert!(html.contains(words), "{words}");
+    }
 
     // The figures alone are enough: the folders may be gone.
     std::fs::remove_dir_all(lab.path("runs")).unwrap();

@@ -8,8 +8,22 @@ use crate::scores::{BACKDOORED, CLEAN, PATCHED};
 /// A row: a name, and ours and the published figures of each column.
 pub(super) struct Beside {
     pub name: String,
+    /// Where in the list of runs those begin which ours rest on.
+    pub anchor: String,
     /// Ours and the published one, each as it is shown.
     pub cells: Vec<(String, String)>,
+}
+
+impl Beside {
+    fn new(
+        name: String,
+        group: &Group<'_>,
+        ours: &[Option<Mean>],
+        theirs: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let ours = ours.iter().map(|mean| mean.map_or("-".into(), |mean| mean.to_string()));
+        Self { name, anchor: group.anchor(), cells: ours.zip(theirs).collect() }
+    }
 }
 
 /// A table of such rows.
@@ -58,7 +72,7 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
             format!("{:.1}", 100.0 * net / main.non_target),
         ];
         let name = format!("{} ({})", group.setting.method, group.setting.poison());
-        rows.push(Beside { name, cells: shown(&ours).into_iter().zip(theirs).collect() });
+        rows.push(Beside::new(name, group, &ours, theirs));
     }
     let first = groups.first()?;
     (!rows.is_empty()).then(|| Comparison {
@@ -88,7 +102,7 @@ pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Com
             };
             let theirs = theirs.map(cell).concat();
             let name = format!("{}, {model}", group.setting.method);
-            rows.push(Beside { name, cells: shown(&ours).into_iter().zip(theirs).collect() });
+            rows.push(Beside::new(name, group, &ours, theirs));
         }
     }
     let first = defended.first()?;
@@ -111,7 +125,7 @@ pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comp
         let ours = [group.cell(BACKDOORED, CLEAN)[0], patched_acc, patched_asr];
         let theirs = theirs.map(|v| format!("{v:.1}"));
         let name = format!("{} ({})", group.setting.method, group.setting.poison());
-        rows.push(Beside { name, cells: shown(&ours).into_iter().zip(theirs).collect() });
+        rows.push(Beside::new(name, group, &ours, theirs));
     }
     let first = groups.first()?;
     (!rows.is_empty()).then(|| Comparison {
@@ -121,10 +135,6 @@ pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comp
         source: others.source.clone(),
         setting: differs(first, &others.setting),
     })
-}
-
-fn shown(means: &[Option<Mean>]) -> Vec<String> {
-    means.iter().map(|mean| mean.map_or("-".into(), |mean| mean.to_string())).collect()
 }
 
 fn differs(group: &Group<'_>, theirs: &str) -> String {

@@ -17,6 +17,11 @@ pub(super) struct Group<'a> {
     pub runs: Vec<(usize, &'a RunScores, &'a Reading)>,
 }
 
+/// Where a run stands in the list of all, by its place among them.
+pub(super) fn anchor(place: usize) -> String {
+    format!("run-{place}")
+}
+
 impl<'a> Group<'a> {
     /// The groups of all headlines, in the order of their first run; `others` = of the other readings.
     /// `configs` are the runs' [`common`](super::setting::common) ones.
@@ -66,6 +71,11 @@ impl<'a> Group<'a> {
     /// The mean of a figure of the backdoored models: several defences of one count once.
     fn over_victims(&self, of: impl Fn(&Reading) -> Option<f64>) -> Option<Mean> {
         self.mean(|_, run| victim(run), of)
+    }
+
+    /// Where in the list of all runs those of the group begin.
+    pub(super) fn anchor(&self) -> String {
+        self.runs.first().map_or(String::new(), |&(place, ..)| anchor(place))
     }
 
     /// How many backdoored models there are of which `of` holds.

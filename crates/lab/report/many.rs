@@ -10,6 +10,7 @@ use super::comparison::{self, Comparison};
 use super::group::Group;
 use super::mean::{Mean, RESISTS_BELOW};
 use super::setting::common;
+use super::sources::{Source, compute, sources};
 use super::table_csv::csv;
 use crate::config::Experiment;
 use crate::published::Published;
@@ -82,20 +83,16 @@ struct Markdown<'a> {
     page: &'a Page,
 }
 
-/// A table: its head, and rows of cells.
+/// A table: its head and its rows.
 struct Table {
     head: Vec<String>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
 }
 
-/// A run in the list that every figure rests on.
-struct Source {
-    name: String,
+/// Cells, and where in the list of runs those begin which they rest on.
+struct Row {
     cells: Vec<String>,
-    /// First digits of the manifest's hash.
-    hash: String,
-    /// The manifest, relative to the page.
-    link: String,
+    anchor: String,
 }
 
 struct Page {
@@ -108,6 +105,7 @@ struct Page {
     defence: Option<Table>,
     readings: Option<Table>,
     sources: Vec<Source>,
+    compute: String,
     made_with: String,
 }
 
@@ -160,7 +158,8 @@ impl Page {
             .collect(),
             defence: defence_table(&groups),
             readings: (!others.is_empty()).then(|| main_table(&others)),
-            sources: sources(runs, paths, out),
+            sources: sources(&groups, paths, out),
+            compute: compute(paths)?,
             made_with: format!("Made by ssl-backdoor {}.", env!("CARGO_PKG_VERSION")),
         })
     }
@@ -226,7 +225,7 @@ fn main_table(groups: &[Group<'_>]) -> Table {
         });
         cells.push(group.verdict().word().into());
         cells.push(shown(group.drop()));
-        cells
+        Row { cells, anchor: group.anchor() }
     };
     Table { head, rows: groups.iter().map(row).collect() }
 }
@@ -241,7 +240,7 @@ fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
             let name = format!("{}, {model}", short(group, groups));
             let mut row = vec![name, group.measured(model).to_string()];
             row.extend(cells.concat());
-            rows.push(row);
+            rows.push(Row { cells: row, anchor: group.anchor() });
         }
     }
     (!rows.is_empty()).then(|| Table { head: head.to_vec(), rows })
@@ -260,37 +259,4 @@ fn scatter(groups: &[Group<'_>]) -> Option<Chart> {
         }
     }
     (!points.is_empty()).then(|| charts::acc_against_asr(points))
-}
-
-fn sources(runs: &[RunScores], paths: &[PathBuf], out: &Path) -> Vec<Source> {
-    let one = |(run, path): (&RunScores, &PathBuf)| {
-        let figure = |model, images| run.get(model, images);
-        let asr = |model| figure(model, PATCHED).and_then(|s| s.asr);
-        let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
-        let net =
-            run.net_asr.zip(run.net_asr_ci).unwrap_or((run.patched_drop, run.patched_drop_ci));
-        Source {
-            name: run.name.clone(),
-            cells: vec![
-                run.method.clone(),
-                run.target_name.clone().unwrap_or_else(|| "untargeted".into()),
-                run.trigger.clone(),
-                run.seed.to_string(),
-                number(figure(CLEAN, CLEAN).map(|s| s.acc)),
-                number(figure(BACKDOORED, CLEAN).map(|s| s.acc)),
-                number(asr(CLEAN)),
-                number(asr(BACKDOORED)),
-                format!("{:.1} [{:.1}, {:.1}]", net.0, net.1[0], net.1[1]),
-                if run.under_trained() { "UNDER-TRAINED VICTIM".into() } else { "trained".into() },
-            ],
-            hash: run.manifest_hash.chars().take(12).collect(),
-            link: path
-                .strip_prefix(out)
-                .unwrap_or(path)
-                .join("manifest.json")
-                .to_string_lossy()
-                .into_owned(),
-        }
-    };
-    runs.iter().zip(paths).map(one).collect()
 }

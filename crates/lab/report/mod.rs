@@ -9,6 +9,7 @@ mod pictures;
 mod setting;
 mod sightings;
 mod single;
+mod sources;
 mod table_csv;
 
 pub use many::{ReportOptions, report};

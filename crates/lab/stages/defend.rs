@@ -39,6 +39,11 @@ impl Defended {
             Some(Control::Scratch) => None,
         }
     }
+
+    /// Whether CompReSS trains it, not the victim's method.
+    fn is_student(&self) -> bool {
+        matches!(self.control, None | Some(Control::DistilClean))
+    }
 }
 
 /// What chance hangs on in this stage.
@@ -83,8 +88,16 @@ pub(super) fn models(lab: &Lab) -> Vec<String> {
 
 /// Whether `model` is a student of CompReSS.
 pub(super) fn is_student(lab: &Lab, model: &str) -> bool {
-    let student = |d: &Defended| !matches!(d.control, Some(Control::FineTune | Control::Scratch));
-    config(lab).is_some_and(|config| plan(config).iter().any(|d| d.name == model && student(d)))
+    config(lab).is_some_and(|config| plan(config).iter().any(|d| d.name == model && d.is_student()))
+}
+
+/// Each training of a defence on a set of `images`: whether CompReSS trains it, and its steps.
+pub(crate) fn defences(config: &CompressConfig, images: usize) -> Vec<(bool, usize)> {
+    let steps = |d: &Defended| {
+        let part = (d.share * images as f64) as usize;
+        config.epochs_on(part) * (part / config.batch).max(1)
+    };
+    plan(config).iter().map(|d| (d.is_student(), steps(d))).collect()
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
@@ -94,14 +107,15 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         part(lab, defended)?;
     }
     for defended in all {
-        let Defended { name, control, .. } = &defended;
+        let name = &defended.name;
         let source =
             defended.source().map(|model| lab.artefact(&encoder_file(model))).transpose()?;
         // A control trains by the victim's method; a student only shares its architecture.
         let pretrain = &lab.experiment.pretrain;
-        let method = match control {
-            Some(Control::FineTune | Control::Scratch) => serde_json::to_string(pretrain)?,
-            _ => serde_json::to_string(&pretrain.encoder)?,
+        let method = if defended.is_student() {
+            serde_json::to_string(&pretrain.encoder)?
+        } else {
+            serde_json::to_string(pretrain)?
         };
         let poison = (defended.poisoned > 0.0).then(|| lab.artefact(super::poison::LEDGER));
         // What the other students and controls are does not touch this one; the seed is named below.
@@ -148,13 +162,13 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
     let size = experiment.data.size();
     let source = defended.source().map(|model| lab.path(&encoder_file(model)));
     let nothing = &mut |_: &Encoder, _| Ok(Map::new());
-    let trained = match (defended.control, source) {
-        (None | Some(Control::DistilClean), Some(teacher)) => {
+    let trained = match source {
+        Some(teacher) if defended.is_student() => {
             let encoder = &experiment.pretrain.encoder;
             let teacher = load_encoder(&header(lab), &teacher, &lab.device)?;
             distill(config, encoder, teacher, size, &training, nothing)?
         }
-        (_, start) => {
+        start => {
             let config = experiment.pretrain.with_budget(epochs, config.batch);
             pretrain(&config, start.as_deref(), size, &training, nothing)?
         }

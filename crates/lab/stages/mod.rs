@@ -55,8 +55,10 @@ pub enum Stage {
     Report,
 }
 
+pub(crate) use defend::defences;
 pub(crate) use features::read_out;
 pub(crate) use maps::{Map, Point};
+pub(crate) use pretrain::TWIN;
 pub(crate) use readers::Unified;
 
 /// What all stages share.

@@ -27,7 +27,8 @@ pub(crate) fn metrics_file(model: &str) -> String {
     format!("{model}/metrics.jsonl")
 }
 
-const TWIN: &str = "pretrain clean";
+/// The stage that trains the clean twin, or takes it from another run.
+pub(crate) const TWIN: &str = "pretrain clean";
 
 /// What decides a training beside its images: all but the probe, unless the probe draws a curve on the way.
 fn settings(lab: &Lab, model: &str) -> Result<String> {

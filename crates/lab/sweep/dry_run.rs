@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Map;
-use ssl_backdoor_data::Subset;
-use ssl_backdoor_ssl::{Schedule, Training, pretrain};
+use ssl_backdoor_compress::{CompressConfig, DefendConfig, distill};
+use ssl_backdoor_data::{Splits, Subset};
+use ssl_backdoor_ssl::{OnEpoch, PretrainError, Schedule, Training, initial_encoder, pretrain};
 
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::interrupt::INTERRUPTED;
+use crate::stages::defences;
 use crate::{device, progress};
 
 /// Steps of the short timing, twice: the first epoch warms up.
@@ -25,26 +27,31 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
     if let Some(results) = &plan.results {
         println!("Figures are kept in {}", results.display());
     }
-    // One timing for each kind of pretraining.
-    let mut kinds: BTreeMap<String, (&Run, usize)> = BTreeMap::new();
+    // One timing for each kind of pretraining, with the defences of its runs; a twin is not defended.
+    let mut kinds: BTreeMap<String, (&Run, usize, Vec<&CompressConfig>)> = BTreeMap::new();
     let twin_runs = twins.iter().filter_map(|twin| plan.runs.iter().find(|run| run.twin == *twin));
-    for run in plan.runs.iter().chain(twin_runs) {
+    let backdoored = plan.runs.iter().map(|run| (run, run.experiment.defend.as_ref()));
+    for (run, defence) in backdoored.chain(twin_runs.map(|run| (run, None))) {
         let key = serde_json::to_string(&(&run.experiment.data, &run.experiment.pretrain))?;
-        kinds.entry(key).or_insert((run, 0)).1 += 1;
+        let (_, trainings, defended) = kinds.entry(key).or_insert((run, 0, Vec::new()));
+        *trainings += 1;
+        defended.extend(defence.map(|DefendConfig::Compress(config)| config));
     }
-    println!("\n| method | trainings | steps each | images/s | hours in all |");
+    println!("\n| training | trainings | steps each | images/s | hours in all |");
     println!("| --- | --- | --- | --- | --- |");
     let mut total = Some(0.0);
-    for (run, trainings) in kinds.values() {
-        let config = &run.experiment.pretrain;
-        let method = config.method.settings().name();
-        match time(&run.experiment) {
-            Ok(Timing { steps, rate }) => {
-                let hours = (trainings * steps * config.batch) as f64 / rate / 3600.0;
-                println!("| {method} | {trainings} | {steps} | {rate:.0} | {hours:.2} |");
-                total = total.map(|total| total + hours);
+    for (run, trainings, defended) in kinds.values() {
+        match rows(&run.experiment, *trainings, defended) {
+            Ok(rows) => {
+                for Row { name, trainings, steps, batch, rate } in rows {
+                    let hours = (trainings * steps * batch) as f64 / rate / 3600.0;
+                    println!("| {name} | {trainings} | {steps} | {rate:.0} | {hours:.2} |");
+                    total = total.map(|total| total + hours);
+                }
             }
             Err(error) => {
+                let config = &run.experiment.pretrain;
+                let method = config.method.settings().name();
                 println!("| {method} | {trainings} | {} epochs | - | - |", config.epochs);
                 eprintln!("{}: not timed: {error}", run.name);
                 total = None;
@@ -53,7 +60,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
     }
     match total {
         Some(hours) => println!(
-            "\nAbout {hours:.1} hours of pretraining on all cores; features, probes and defences come on top. \
+            "\nAbout {hours:.1} hours of training on all cores; features and probes come on top. \
              With --jobs {jobs} the processes share the cores."
         ),
         None => println!("\nNot every kind could be timed: see above."),
@@ -61,26 +68,68 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
     Ok(())
 }
 
-struct Timing {
+/// Trainings of one kind and length.
+struct Row {
+    name: String,
+    trainings: usize,
     steps: usize,
+    batch: usize,
     /// Images a second.
     rate: f64,
 }
 
-/// Trains a few steps twice and times the second time.
-fn time(experiment: &Experiment) -> Result<Timing> {
+/// The pretrainings of a kind, and what the defences of its runs train.
+fn rows(
+    experiment: &Experiment,
+    trainings: usize,
+    defended: &[&CompressConfig],
+) -> Result<Vec<Row>> {
     let splits = experiment.data.load(&progress::watch())?;
     let images = splits.train.labels.len();
     experiment.check_with(images).map_err(anyhow::Error::msg)?;
+    let size = experiment.data.size();
     let mut config = experiment.pretrain.clone();
-    let steps = images / config.batch * config.epochs;
-    let indices = (0..images.min(STEPS * config.batch)).collect();
-    let set = Arc::new(Subset::new(splits.pretrain_set().clone(), indices));
+    let (name, batch) = (config.method.settings().name(), config.batch);
+    let steps = images / batch * config.epochs;
     config.epochs = 2;
     config.schedule = Schedule::CosinePerEpoch;
+    let rate = timed(experiment, &splits, batch, |training, on_epoch| {
+        pretrain(&config, None, size, training, on_epoch).map(drop)
+    })?;
+    let mut rows = vec![Row { name: name.into(), trainings, steps, batch, rate }];
+    let Some(first) = defended.first() else { return Ok(rows) };
+    // The defences of a sweep differ in their seed, if at all.
+    let short = CompressConfig { epochs: 2, steps: None, ..(*first).clone() };
+    let student = timed(experiment, &splits, short.batch, |training, on_epoch| {
+        let teacher = initial_encoder(&experiment.pretrain, training.seed, training.device);
+        let encoder = &experiment.pretrain.encoder;
+        distill(&short, encoder, teacher, size, training, on_epoch).map(drop)
+    })?;
+    let mut kinds: BTreeMap<(bool, usize), usize> = BTreeMap::new();
+    for kind in defended.iter().flat_map(|config| defences(config, images)) {
+        *kinds.entry(kind).or_default() += 1;
+    }
+    rows.extend(kinds.into_iter().map(|((is_student, steps), trainings)| Row {
+        name: if is_student { format!("{name}: student") } else { format!("{name}: control") },
+        trainings,
+        steps,
+        batch: first.batch,
+        rate: if is_student { student } else { rate },
+    }));
+    Ok(rows)
+}
+
+/// Images a second of a training of two epochs of a few steps, by the second one.
+fn timed(
+    experiment: &Experiment,
+    splits: &Splits,
+    batch: usize,
+    train: impl FnOnce(&Training<'_>, &mut OnEpoch<'_>) -> Result<(), PretrainError>,
+) -> Result<f64> {
+    let images = splits.train.labels.len().min(STEPS * batch);
     let folder = tempfile::tempdir()?;
     let training = Training {
-        set,
+        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..images).collect())),
         seed: experiment.seed,
         device: &device::open(&experiment.device).map_err(anyhow::Error::msg)?,
         workers: experiment.workers,
@@ -90,11 +139,10 @@ fn time(experiment: &Experiment) -> Result<Timing> {
         interrupt: &INTERRUPTED,
     };
     let mut times = Vec::new();
-    pretrain(&config, None, experiment.data.size(), &training, &mut |_, _| {
+    train(&training, &mut |_, _| {
         times.push(Instant::now());
         Ok(Map::new())
     })?;
-    let seconds = times.windows(2).map(|t| t[1] - t[0]).sum::<std::time::Duration>().as_secs_f64();
-    let timed = images.min(STEPS * config.batch) / config.batch * config.batch;
-    Ok(Timing { steps, rate: timed as f64 / seconds.max(1e-9) })
+    let seconds = times.windows(2).map(|t| t[1] - t[0]).sum::<Duration>().as_secs_f64();
+    Ok((images / batch * batch) as f64 / seconds.max(1e-9))
 }

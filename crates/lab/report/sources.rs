@@ -1,0 +1,88 @@
+//! The runs that every figure of a report rests on, and what they cost.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::group::{Group, anchor};
+use crate::manifest::Manifest;
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores};
+use crate::stages::TWIN;
+
+/// A run.
+pub(super) struct Source {
+    /// What the figures that rest on it link to.
+    pub anchor: String,
+    pub name: String,
+    pub cells: Vec<String>,
+    /// First digits of the manifest's hash.
+    pub hash: String,
+    /// The manifest, relative to the page if it lies under it.
+    pub link: String,
+}
+
+/// The runs, those of a group together.
+pub(super) fn sources(groups: &[Group<'_>], paths: &[PathBuf], out: &Path) -> Vec<Source> {
+    let runs = groups.iter().flat_map(|group| &group.runs);
+    runs.map(|&(place, run, _)| source(place, run, &paths[place], out)).collect()
+}
+
+fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
+    let asr = |model| run.get(model, PATCHED).and_then(|s| s.asr);
+    let acc = |model| run.get(model, CLEAN).map(|s| s.acc);
+    let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
+    let net = run.net_asr.zip(run.net_asr_ci).unwrap_or((run.patched_drop, run.patched_drop_ci));
+    // A run that does not lie under the page is linked by its whole path.
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    let (path, out) = (whole(path), whole(out));
+    let link = path.strip_prefix(&out).unwrap_or(&path).join("manifest.json");
+    Source {
+        anchor: anchor(place),
+        name: run.name.clone(),
+        cells: vec![
+            run.method.clone(),
+            run.target_name.clone().unwrap_or_else(|| "untargeted".into()),
+            run.trigger.clone(),
+            run.seed.to_string(),
+            number(acc(CLEAN)),
+            number(acc(BACKDOORED)),
+            number(asr(CLEAN)),
+            number(asr(BACKDOORED)),
+            format!("{:.1} [{:.1}, {:.1}]", net.0, net.1[0], net.1[1]),
+            if run.under_trained() { "UNDER-TRAINED VICTIM".into() } else { "trained".into() },
+        ],
+        hash: run.manifest_hash.chars().take(12).collect(),
+        link: link.to_string_lossy().into_owned(),
+    }
+}
+
+/// What the runs cost, in words: the time of their stages, a clean twin that several runs share counted once.
+///
+/// # Errors
+/// A manifest is absent or broken.
+pub(super) fn compute(paths: &[PathBuf]) -> Result<String> {
+    let (mut training, mut rest) = (0.0, 0.0);
+    let mut twins = BTreeMap::new();
+    for path in paths {
+        for (stage, done) in Manifest::read(&path.join("manifest.json"))?.stages {
+            match stage.as_str() {
+                TWIN => {
+                    twins.insert(done.inputs, done.seconds);
+                }
+                name if name.starts_with("pretrain") || name.starts_with("defend") => {
+                    training += done.seconds;
+                }
+                _ => rest += done.seconds,
+            }
+        }
+    }
+    let trained: f64 = training + twins.values().sum::<f64>();
+    Ok(format!(
+        "Compute, by the clock of the process that finished each stage: {:.1} h of training, {} clean twins counted \
+         once, and {:.1} h of everything else.",
+        trained / 3600.0,
+        twins.len(),
+        rest / 3600.0
+    ))
+}
