@@ -1,0 +1,177 @@
+//! The gather: each output pixel sums, over the rows of a kernel, runs of inputs at fixed offsets from
+//! its base times a block of weights.
+//!
+//! In channels-last layout the taps of one kernel row lie side by side, so a 3×3 kernel is three runs
+//! of 3 × channels floats. A tile of output pixels × output channels stays in registers over a slab of
+//! weights small enough for the first-level cache; the slab serves all pixels of a group of images
+//! before the next one is read.
+
+mod axis;
+mod tile;
+
+use rayon::prelude::*;
+
+pub(crate) use self::axis::{Axis, Padded};
+pub(crate) use self::tile::{load, store};
+use crate::path::Path;
+use crate::scratch::Aligned;
+
+/// Floats of weights in a slab: 36 kB.
+const SLAB: usize = 9216;
+
+/// A part of a kernel row: where its inputs start, relative to a base, and how many they are.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    offset: usize,
+    len: usize,
+}
+
+/// A gather over groups of `group` images.
+pub(crate) struct Gather {
+    /// Offset of each output's base in the padded group, in floats.
+    bases: Vec<usize>,
+    /// Offset of each output pixel in the group's output, in floats.
+    outs: Vec<usize>,
+    /// Rows of the kernel with the columns in each, in the order of the weights.
+    kernel: (Vec<usize>, Vec<usize>),
+    /// The segments, slab by slab.
+    slabs: Vec<Vec<Segment>>,
+    /// Pixels of one image that this gather makes.
+    pixels: usize,
+    channels: usize,
+    out_channels: usize,
+    /// Largest offset plus length: how far from a base a tile reads.
+    reach: usize,
+    /// Inputs of all slabs.
+    inputs: usize,
+}
+
+/// Output channels that lie side by side in packed weights.
+pub(crate) fn lanes(out_channels: usize) -> usize {
+    if out_channels <= 16 { 16 } else { 32 }
+}
+
+impl Gather {
+    /// `out` is the output's width in pixels, its pixels per image and its channels.
+    pub fn new(input: Padded, rows: &Axis, columns: &Axis, out: [usize; 3], group: usize) -> Self {
+        let channels = input.inner[2];
+        let [out_width, out_pixels, out_channels] = out;
+        let (mut bases, mut outs) = (Vec::new(), Vec::new());
+        for image in 0..group {
+            for (&base_y, &y) in rows.bases.iter().zip(&rows.outs) {
+                for (&base_x, &x) in columns.bases.iter().zip(&columns.outs) {
+                    bases.push(image * input.len() + base_y * input.row() + base_x * channels);
+                    outs.push((image * out_pixels + y * out_width + x) * out_channels);
+                }
+            }
+        }
+        let run = columns.kernel.len() * channels;
+        let most = SLAB / lanes(out_channels);
+        let mut slabs: Vec<Vec<Segment>> = Vec::new();
+        let mut room = 0;
+        for row in 0..rows.kernel.len() {
+            for start in (0..run).step_by(most) {
+                let segment =
+                    Segment { offset: row * input.row() + start, len: most.min(run - start) };
+                if room < segment.len {
+                    slabs.push(Vec::new());
+                    room = most;
+                }
+                room -= segment.len;
+                if let Some(slab) = slabs.last_mut() {
+                    slab.push(segment);
+                }
+            }
+        }
+        let reach = slabs.iter().flatten().map(|s| s.offset + s.len).max().unwrap_or(0);
+        Self {
+            reach,
+            inputs: rows.kernel.len() * run,
+            pixels: rows.outs.len() * columns.outs.len(),
+            bases,
+            outs,
+            kernel: (rows.kernel.clone(), columns.kernel.clone()),
+            slabs,
+            channels,
+            out_channels,
+        }
+    }
+
+    /// Weights in the order they are read, `[block of lanes][row][column][input channel][lane]`, zero
+    /// where there is no such output channel. The weight of kernel position (y, x) from input channel
+    /// i to output channel o is `weight[i · from + o · to + y · kernel + x]`.
+    pub fn pack(&self, weight: &[f32], kernel: usize, from: usize, to: usize) -> Aligned {
+        let lanes = lanes(self.out_channels);
+        let (rows, columns) = &self.kernel;
+        let block = self.inputs * lanes;
+        let len = self.out_channels.div_ceil(lanes) * block;
+        if block == 0 {
+            return Aligned::zeros(0);
+        }
+        let whole = self.out_channels.is_multiple_of(lanes);
+        let mut packed = if whole { Aligned::unset(len) } else { Aligned::zeros(len) };
+        let taps: Vec<usize> =
+            rows.iter().flat_map(|&ky| columns.iter().map(move |&kx| ky * kernel + kx)).collect();
+        /// Input channels at a time, so that what is read stays in the first-level cache.
+        const CHANNELS: usize = 16;
+        packed.par_chunks_exact_mut(block).enumerate().for_each(|(b, packed)| {
+            let outs = lanes.min(self.out_channels - b * lanes);
+            let weight = &weight[b * lanes * to..];
+            for start in (0..self.channels).step_by(CHANNELS) {
+                let end = self.channels.min(start + CHANNELS);
+                for (t, &tap) in taps.iter().enumerate() {
+                    let places = &mut packed[(t * self.channels + start) * lanes..];
+                    for (i, place) in (start..end).zip(places.chunks_exact_mut(lanes)) {
+                        let from = &weight[i * from + tap..][..(outs - 1) * to + 1];
+                        for (place, &w) in place.iter_mut().zip(from.iter().step_by(to)) {
+                            *place = w;
+                        }
+                    }
+                }
+            }
+        });
+        packed
+    }
+
+    /// Floats of weights in a block of lanes.
+    pub fn block(&self) -> usize {
+        self.inputs * lanes(self.out_channels)
+    }
+
+    /// Writes (or with `add`, adds to) the outputs of this gather for `images` images.
+    ///
+    /// # Panics
+    /// If a buffer is too short.
+    pub fn run(
+        &self,
+        path: Path,
+        padded: &[f32],
+        weights: Weights,
+        output: &mut [f32],
+        images: usize,
+        add: bool,
+    ) {
+        let count = images * self.pixels;
+        if self.slabs.is_empty() {
+            // No kernel position reaches these pixels.
+            for &out in self.outs[..count].iter().filter(|_| !add) {
+                output[out..out + self.out_channels].fill(0.0);
+            }
+            return;
+        }
+        let last = self.bases[..count].iter().max().copied().unwrap_or(0);
+        assert!(last + self.reach <= padded.len(), "a tile reads past its images");
+        let blocks = self.out_channels.div_ceil(lanes(self.out_channels));
+        let furthest = (blocks - 1) * weights.stride + self.block();
+        let fits = weights.stride >= self.block() && furthest <= weights.packed.len();
+        assert!(fits, "weights of another gather");
+        tile::gather(path, self, padded, weights, output, count, add);
+    }
+}
+/// Packed weights, block by block.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    pub packed: &'a [f32],
+    /// Floats from block to block.
+    pub stride: usize,
+}

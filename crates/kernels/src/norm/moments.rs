@@ -1,0 +1,156 @@
+//! Mean and variance by channel, and the coefficients of batch norm and of its way back that follow.
+
+use crate::path::{Path, kernel, mul_add};
+
+/// Mean and squared deviations by channel of some rows, in double precision.
+#[derive(Debug, Clone)]
+pub(crate) struct Moments {
+    count: f64,
+    mean: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    /// Of `rows`, each of `len` floats.
+    pub fn of(path: Path, rows: &[f32], len: usize, channels: usize) -> Self {
+        // Deviations from the first pixel, against cancellation where the mean is large.
+        let origin = repeat(&rows[..channels], len);
+        let (mut first, mut second) = (vec![0.0f32; len], vec![0.0f32; len]);
+        let (mut sum, mut squares) = (vec![0.0f64; channels], vec![0.0f64; channels]);
+        for block in rows.chunks(BLOCK * len) {
+            first.fill(0.0);
+            second.fill(0.0);
+            for row in block.chunks_exact(len) {
+                add_deviations(path, row, &origin, &mut first, &mut second);
+            }
+            fold(&first, &mut sum);
+            fold(&second, &mut squares);
+        }
+        let count = (rows.len() / channels) as f64;
+        for c in 0..channels {
+            let shift = sum[c] / count;
+            squares[c] = (squares[c] - sum[c] * shift).max(0.0);
+            sum[c] = f64::from(origin[c]) + shift;
+        }
+        Self { count, mean: sum, squares }
+    }
+
+    /// Mean and biased variance of all of `parts`, added in their order, `[2, channels]`.
+    pub fn total(parts: &[Self]) -> Vec<f32> {
+        let Some((first, rest)) = parts.split_first() else { return Vec::new() };
+        let mut all = first.clone();
+        for part in rest {
+            let count = all.count + part.count;
+            for c in 0..all.mean.len() {
+                let gap = part.mean[c] - all.mean[c];
+                all.squares[c] += part.squares[c] + gap * gap * all.count * part.count / count;
+                all.mean[c] += gap * part.count / count;
+            }
+            all.count = count;
+        }
+        let variance = all.squares.iter().map(|s| (s / all.count) as f32);
+        all.mean.iter().map(|&m| m as f32).chain(variance).collect()
+    }
+}
+
+/// Rows that are summed in single precision before the sum goes to double.
+const BLOCK: usize = 64;
+
+kernel!(
+    /// Adds a row's deviations from `origin`, and their squares.
+    add_deviations(row: &[f32], origin: &[f32], first: &mut [f32], second: &mut [f32]) = deviations
+);
+
+#[inline(always)]
+fn deviations<const FMA: bool>(row: &[f32], origin: &[f32], first: &mut [f32], second: &mut [f32]) {
+    let sums = first.iter_mut().zip(second.iter_mut());
+    for (((first, second), &y), &o) in sums.zip(row).zip(origin) {
+        let d = y - o;
+        *first += d;
+        *second = mul_add::<FMA>(d, d, *second);
+    }
+}
+
+/// `values` (by channel) over and over, to `len`.
+pub(crate) fn repeat(values: &[f32], len: usize) -> Vec<f32> {
+    values.iter().copied().cycle().take(len).collect()
+}
+
+/// Adds the sums of a row to those by channel.
+pub(crate) fn fold(row: &[f32], sums: &mut [f64]) {
+    for pixel in row.chunks_exact(sums.len()) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, &v)| *sum += f64::from(v));
+    }
+}
+
+/// What batch norm does to a row: `y · scale + shift`.
+#[derive(Debug, Clone)]
+pub(crate) struct Affine {
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+}
+
+impl Affine {
+    /// From the learnt scale and shift and `[mean, variance]` by channel, for rows of `len`.
+    pub fn new(scale: &[f32], shift: &[f32], stats: &[f32], epsilon: f64, len: usize) -> Self {
+        let channels = scale.len();
+        let inverse = inverse_std(&stats[channels..], epsilon);
+        let scale: Vec<f32> = scale.iter().zip(&inverse).map(|(w, i)| w * i).collect();
+        let shift: Vec<f32> = (0..channels).map(|c| shift[c] - stats[c] * scale[c]).collect();
+        Self { scale: repeat(&scale, len), shift: repeat(&shift, len) }
+    }
+}
+
+fn inverse_std(variance: &[f32], epsilon: f64) -> Vec<f32> {
+    variance.iter().map(|&v| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32).collect()
+}
+
+/// The way back through batch norm: `dy = g · of_gradient + y · of_y + constant`, and the gradients of
+/// the learnt scale and shift.
+pub(crate) struct Backward {
+    pub of_gradient: Vec<f32>,
+    pub of_y: Vec<f32>,
+    pub constant: Vec<f32>,
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+}
+
+impl Backward {
+    /// `sums` holds, by channel, Σ g and then Σ g · (y − mean) over `count` pixels. With fixed
+    /// statistics (not `of_batch`) no gradient flows through them.
+    pub fn new(
+        scale: &[f32],
+        stats: &[f32],
+        epsilon: f64,
+        sums: &[f64],
+        count: usize,
+        of_batch: bool,
+        len: usize,
+    ) -> Self {
+        let channels = scale.len();
+        let inverse = inverse_std(&stats[channels..], epsilon);
+        let (sum, deviation) = sums.split_at(channels);
+        let [mut of_gradient, mut of_y, mut constant] = [(); 3].map(|()| vec![0.0f32; channels]);
+        for c in 0..channels {
+            let inverse = f64::from(inverse[c]);
+            let slope = f64::from(scale[c]) * inverse;
+            of_gradient[c] = slope as f32;
+            if of_batch {
+                let along = -slope * inverse * inverse * deviation[c] / count as f64;
+                of_y[c] = along as f32;
+                constant[c] = (-slope * sum[c] / count as f64 - along * f64::from(stats[c])) as f32;
+            }
+        }
+        Self {
+            of_gradient: repeat(&of_gradient, len),
+            of_y: repeat(&of_y, len),
+            constant: repeat(&constant, len),
+            scale: deviation
+                .iter()
+                .zip(&inverse)
+                .map(|(d, i)| (d * f64::from(*i)) as f32)
+                .collect(),
+            shift: sum.iter().map(|&s| s as f32).collect(),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Winograd's convolution F(2×2, 3×3) (Lavin & Gray, "Fast Algorithms for Convolutional Neural
+//! Networks", 2016): a tile of 2×2 outputs costs 16 products by channel instead of 36.
+//!
+//! Each 4×4 patch of the input is transformed to 16 values by channel; for each of the 16 places, all
+//! tiles of a group are multiplied with the transformed weights of that place, a 1×1 convolution; and
+//! the 16 products of a tile are transformed to its outputs. With this small tile the transforms only
+//! add, subtract and halve, so results are about as exact as those of the direct sum.
+
+mod transform;
+
+use rayon::prelude::*;
+
+use self::transform::{back, patches, transform_weights};
+use crate::conv::Geometry;
+use crate::gather::{Axis, Gather, Padded, Weights, lanes};
+use crate::path::Path;
+use crate::scratch::{Aligned, scratch};
+
+/// Places of a transformed tile.
+const PLACES: usize = 16;
+/// Below this many channels, the transforms cost more than the products saved.
+const LEAST: usize = 64;
+/// Above this many weights by place, reading them for every group of images may cost more than the
+/// products saved; up to here it was measured not to.
+const MOST: usize = 1 << 18;
+/// Floats between the values of two places beyond what they need, so that the 16 do not all compete
+/// for the same lines of the cache.
+const SKEW: usize = 16;
+
+/// Is this convolution one that gains?
+pub(crate) fn takes(g: &Geometry) -> bool {
+    let whole = |channels: usize| channels.is_multiple_of(16) && channels >= LEAST;
+    (g.kernel, g.stride) == (3, 1)
+        && g.height.is_multiple_of(2)
+        && g.width.is_multiple_of(2)
+        && whole(g.channels)
+        && whole(g.out)
+        && g.channels * g.out <= MOST
+}
+
+/// A convolution of groups of padded images with its transformed weights.
+pub(crate) struct Winograd {
+    tiles: Tiles,
+    /// The product at one place: `[tile][in]` times `[in][out]`.
+    product: Gather,
+    /// `[block of lanes][place][in][lane]`.
+    weights: Aligned,
+    channels: usize,
+    out: usize,
+}
+
+/// Where the tiles of an image lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tiles {
+    padded: Padded,
+    /// Offset of the first patch.
+    origin: usize,
+    /// Rows and columns of tiles.
+    rows: usize,
+    columns: usize,
+}
+
+impl Tiles {
+    /// Of images whose first output reads from one pixel before them.
+    pub fn new(padded: Padded) -> Self {
+        let [height, width, channels] = padded.inner;
+        let [(top, _), (left, _)] = padded.pad;
+        let origin = (top - 1) * padded.row() + (left - 1) * channels;
+        Self { padded, origin, rows: height / 2, columns: width / 2 }
+    }
+
+    /// Tiles of an image.
+    pub fn count(&self) -> usize {
+        self.rows * self.columns
+    }
+}
+
+impl Winograd {
+    /// The weight of kernel position (y, x) from input channel i to output channel o is
+    /// `weight[i · from + o · to + 3 · y + x]`, with `flip` that of (2 − y, 2 − x).
+    pub fn new(
+        path: Path,
+        padded: Padded,
+        out: usize,
+        group: usize,
+        weight: &[f32],
+        [from, to]: [usize; 2],
+        flip: bool,
+    ) -> Self {
+        let tiles = Tiles::new(padded);
+        let channels = padded.inner[2];
+        let count = tiles.count();
+        let line = Padded { inner: [1, count, channels], pad: [(0, 0); 2] };
+        let (one, all) = (Axis::forward(1, 1, 1, 1, 0), Axis::forward(count, count, 1, 1, 0));
+        let product = Gather::new(line, &one, &all, [count, count, out], group);
+        let lanes = lanes(out);
+        let mut weights = Aligned::unset(out.div_ceil(lanes) * PLACES * channels * lanes);
+        weights.par_chunks_exact_mut(PLACES * channels * lanes).enumerate().for_each(
+            |(b, weights)| {
+                let outs = lanes.min(out - b * lanes);
+                for i in 0..channels {
+                    let mut taps = [[0.0f32; 32]; 9];
+                    for lane in 0..outs {
+                        let kernel = &weight[i * from + (b * lanes + lane) * to..][..9];
+                        for (t, &w) in kernel.iter().enumerate() {
+                            taps[if flip { 8 - t } else { t }][lane] = w;
+                        }
+                    }
+                    let mut places = [[0.0f32; 32]; PLACES];
+                    transform_weights(path, &taps, &mut places);
+                    for (place, values) in places.iter().enumerate() {
+                        weights[(place * channels + i) * lanes..][..lanes]
+                            .copy_from_slice(&values[..lanes]);
+                    }
+                }
+            },
+        );
+        Self { tiles, product, weights, channels, out }
+    }
+
+    /// Writes (or with `add`, adds to) the outputs of `images` images.
+    ///
+    /// # Panics
+    /// If a buffer is too short.
+    pub fn run(&self, path: Path, padded: &[f32], output: &mut [f32], images: usize, add: bool) {
+        let Self { tiles, channels, out, .. } = *self;
+        let count = images * tiles.count();
+        let (values, products) = (count * channels + SKEW, count * out + SKEW);
+        let mut v = scratch(PLACES * values);
+        let mut m = scratch(PLACES * products);
+        patches(path, &tiles, padded, images, &mut v, values);
+        let block = channels * lanes(out);
+        for (place, (v, m)) in v.chunks(values).zip(m.chunks_mut(products)).enumerate() {
+            let weights =
+                Weights { packed: &self.weights[place * block..], stride: PLACES * block };
+            self.product.run(path, v, weights, m, images, false);
+        }
+        let image = tiles.rows * tiles.columns * 4 * out;
+        assert!(images * image <= output.len() && PLACES * products <= m.len());
+        back(path, &tiles, out, &m, products, &mut output[..images * image], add);
+    }
+}
