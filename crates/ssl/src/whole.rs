@@ -23,6 +23,7 @@ pub fn save_whole(
     config.with_method(0, &device.clone().autodiff(), Saving { folder, path })
 }
 
+/// Loads the newest checkpoint in `folder` into the method and writes it to `path`.
 struct Saving<'a> {
     folder: &'a Path,
     path: &'a Path,
