@@ -1,7 +1,7 @@
 //! Our rows beside the published ones, each with what differs in the setting.
 
 use super::group::Group;
-use super::mean::Mean;
+use super::mean::{Mean, shown};
 use crate::published::{AccFp, Published};
 use crate::scores::{BACKDOORED, CLEAN, PATCHED};
 
@@ -21,7 +21,7 @@ impl Beside {
         ours: &[Option<Mean>],
         theirs: impl IntoIterator<Item = String>,
     ) -> Self {
-        let ours = ours.iter().map(|mean| mean.map_or("-".into(), |mean| mean.to_string()));
+        let ours = ours.iter().map(|&mean| shown(mean));
         Self { name, anchor: group.anchor(), cells: ours.zip(theirs).collect() }
     }
 }

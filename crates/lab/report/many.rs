@@ -8,7 +8,7 @@ use askama::Template;
 use super::charts::{self, Chart};
 use super::comparison::{self, Comparison};
 use super::group::Group;
-use super::mean::{Mean, RESISTS_BELOW};
+use super::mean::{RESISTS_BELOW, shown};
 use super::setting::common;
 use super::sources::{Source, compute, sources};
 use super::table_csv::csv;
@@ -163,10 +163,6 @@ impl Page {
             made_with: format!("Made by ssl-backdoor {}.", env!("CARGO_PKG_VERSION")),
         })
     }
-}
-
-fn shown(mean: Option<Mean>) -> String {
-    mean.map_or("-".into(), |mean| mean.to_string())
 }
 
 /// The name of a group among `all`: its method, and what tells it from the others of this method.

@@ -29,6 +29,11 @@ impl std::fmt::Display for Mean {
     }
 }
 
+/// A mean as a table shows it; `-` where there is none.
+pub(super) fn shown(mean: Option<Mean>) -> String {
+    mean.map_or("-".into(), |mean| mean.to_string())
+}
+
 /// What the interval of the net ASR says, by a rule that was fixed before any run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
