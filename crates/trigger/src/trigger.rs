@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use fast_image_resize as fir;
+use fir::pixels::{F32x4, U8x4};
+use fir::{IntoImageView, IntoImageViewMut, PixelTrait};
 use image::{DynamicImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
 
@@ -166,17 +168,28 @@ fn resize(picture: &RgbaImage, width: u32) -> RgbaImage {
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom));
     if picture.pixels().all(|pixel| pixel[3] == 255) {
         let mut out = RgbaImage::new(width, height as u32);
-        fir::Resizer::new()
-            .resize(picture, &mut out, &options)
-            .unwrap_or_else(|e| unreachable!("two RGBA images of non-zero size: {e}"));
+        resize_to::<U8x4>(picture, &mut out, options);
         return out;
     }
     let from = DynamicImage::ImageRgba8(picture.clone()).into_rgba32f();
     let mut out = DynamicImage::new(width, height as u32, image::ColorType::Rgba32F);
-    fir::Resizer::new()
-        .resize(&DynamicImage::ImageRgba32F(from), &mut out, &options)
-        .unwrap_or_else(|e| unreachable!("two RGBA images of non-zero size: {e}"));
+    resize_to::<F32x4>(&DynamicImage::ImageRgba32F(from), &mut out, options);
     out.to_rgba8()
+}
+
+/// Resizes by the function for one type of pixels: the one that looks at the images' types is compiled
+/// for every type there is, which takes minutes.
+fn resize_to<P: PixelTrait>(
+    from: &impl IntoImageView,
+    to: &mut impl IntoImageViewMut,
+    options: fir::ResizeOptions,
+) {
+    let (Some(from), Some(mut to)) = (from.image_view::<P>(), to.image_view_mut::<P>()) else {
+        unreachable!("both images have these pixels")
+    };
+    fir::Resizer::new()
+        .resize_typed(&from, &mut to, &options)
+        .unwrap_or_else(|e| unreachable!("two images of non-zero size: {e}"));
 }
 
 #[cfg(test)]

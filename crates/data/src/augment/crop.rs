@@ -1,6 +1,9 @@
 //! Crops and resizes: the box of RandomResizedCrop, and antialiased resizing on bytes as PIL does it.
 
 use fast_image_resize as fir;
+use fir::images::TypedCroppedImage;
+use fir::pixels::U8x3;
+use fir::{IntoImageView, IntoImageViewMut};
 use image::RgbImage;
 use rand::RngExt;
 use ssl_backdoor_trigger::chance::ChaCha8Rng;
@@ -82,12 +85,31 @@ pub(crate) fn crop_resize(
     resizer: &mut fir::Resizer,
     out: &mut RgbImage,
 ) {
-    let CropBox { x, y, width, height } = crop;
-    let view = fir::images::CroppedImage::new(image, x, y, width, height)
+    resize(image, crop, filter.options(), resizer, out);
+}
+
+/// Resizes the part `crop` of `image` to `out`. By the function for one type of pixels and one of views:
+/// what looks at the images' own types is compiled for all of them, which takes minutes.
+fn resize(
+    image: &RgbImage,
+    CropBox { x, y, width, height }: CropBox,
+    options: fir::ResizeOptions,
+    resizer: &mut fir::Resizer,
+    out: &mut RgbImage,
+) {
+    let (Some(from), Some(mut to)) = (image.image_view::<U8x3>(), out.image_view_mut()) else {
+        unreachable!("an RGB image has RGB pixels")
+    };
+    let from = TypedCroppedImage::new(from, x, y, width, height)
         .unwrap_or_else(|e| unreachable!("the box lies inside the image: {e}"));
     resizer
-        .resize(&view, out, &filter.options())
-        .unwrap_or_else(|e| unreachable!("two RGB images of non-zero size: {e}"));
+        .resize_typed(&from, &mut to, &options)
+        .unwrap_or_else(|e| unreachable!("the part lies inside the image: {e}"));
+}
+
+/// The box that is all of `image`.
+fn whole(image: &RgbImage) -> CropBox {
+    CropBox { x: 0, y: 0, width: image.width(), height: image.height() }
 }
 
 /// Cuts `crop` out of `image`, which it lies in, and resizes it to a square of `size` pixels.
@@ -132,9 +154,8 @@ pub(crate) fn resize_crop(
     // The last pixel's edge may lie a rounding error past the image's.
     let width = width.min(f64::from(image.width()) - x);
     let height = height.min(f64::from(image.height()) - y);
-    resizer
-        .resize(image, out, &Filter::Bilinear.options().crop(x, y, width, height))
-        .unwrap_or_else(|e| unreachable!("the part lies inside the image: {e}"));
+    let options = Filter::Bilinear.options().crop(x, y, width, height);
+    resize(image, whole(image), options, resizer, out);
     part
 }
 
@@ -162,10 +183,13 @@ pub fn resize_center_crop(image: RgbImage, size: u32) -> RgbImage {
 
 /// Resizes the whole image so that its shorter side is `shorter`.
 pub fn resize_shorter(image: &RgbImage, shorter: u32) -> RgbImage {
-    let (width, height) = resized(image.dimensions(), shorter);
+    resize_whole(image, resized(image.dimensions(), shorter))
+}
+
+/// Resizes the whole image to `(width, height)`, bilinear as PIL does.
+pub(crate) fn resize_whole(image: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
     let mut out = RgbImage::new(width, height);
-    let all = CropBox { x: 0, y: 0, width: image.width(), height: image.height() };
-    crop_resize(image, all, Filter::Bilinear, &mut fir::Resizer::new(), &mut out);
+    crop_resize(image, whole(image), Filter::Bilinear, &mut fir::Resizer::new(), &mut out);
     out
 }
 

@@ -22,6 +22,7 @@ pub use chain::{Chain, ChainViews};
 pub use color::{
     adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
 };
+pub(crate) use crop::resize_whole;
 pub use crop::{
     CropBox, Filter, random_resized_crop_box, resize_center_crop, resize_crop_box, resize_shorter,
     resized, shorter_side,

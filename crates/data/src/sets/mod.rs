@@ -12,10 +12,10 @@ pub(crate) mod stl10;
 
 use std::path::{Path, PathBuf};
 
-use fast_image_resize as fir;
 use image::RgbImage;
 use ssl_backdoor_trigger::chance::Purpose;
 
+use crate::augment::resize_whole;
 use crate::{DataError, Sample, subset};
 
 /// Ids of test images start here, so that no id names two images.
@@ -77,18 +77,11 @@ pub(crate) fn splits(
     ]
 }
 
-/// Bilinear as PIL resizes (antialiased when shrinking).
 fn square(image: &RgbImage, size: u32) -> RgbImage {
     if image.dimensions() == (size, size) {
         return image.clone();
     }
-    let mut resized = RgbImage::new(size, size);
-    let options = fir::ResizeOptions::new()
-        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-    fir::Resizer::new()
-        .resize(image, &mut resized, &options)
-        .unwrap_or_else(|e| unreachable!("two RGB images of non-zero size: {e}"));
-    resized
+    resize_whole(image, (size, size))
 }
 
 /// An image from three planes, `at(channel, x, y)` giving the bytes.
