@@ -1,61 +1,17 @@
-//! The vision transformer of MAE (protocol 2.6): encoder with a class token, and the decoder that
-//! paints the hidden patches; parameters are called as in the official MAE.
+//! The vision transformer of MAE (protocol 2.6): the encoder with a class token, and the fixed positions; parameters are
+//! called as in the official MAE.
 
 use burn::module::{Module, Param};
-use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, s};
 use rand::Rng;
 
-use ssl_backdoor_kernels as kernels;
-
+use self::block::{Block, LayerNorm, layer_norm};
 use crate::{Positions, init};
 
-/// MLP width over token length.
-const MLP: usize = 4;
-/// As in MAE; PyTorch's own default is 1e-5.
-const EPSILON: f64 = 1e-6;
+mod block;
+mod mae_decoder;
 
-fn linear(from: usize, to: usize, rng: &mut impl Rng, device: &Device) -> Linear {
-    let mut linear = LinearConfig::new(from, to).init(device);
-    linear.weight = init::xavier_uniform([from, to], [from, to], rng, device);
-    linear.bias = Some(init::constant(0.0, to, device));
-    linear
-}
-
-/// A linear layer on the tokens of all images as one matrix: a product per image would be small, and
-/// its gradient a weight per image. In the precision of the tokens.
-fn on_rows(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
-    let ([batch, tokens, dim], precision) = (x.dims(), x.dtype());
-    let rows = x.reshape([batch * tokens, dim]);
-    let y = match (&linear.bias, precision) {
-        (Some(bias), DType::BF16) => {
-            rows.matmul(linear.weight.val().cast(precision))
-                + bias.val().cast(precision).unsqueeze()
-        }
-        _ => linear.forward(rows),
-    };
-    let to = y.dims()[1];
-    y.reshape([batch, tokens, to])
-}
-
-/// Layer norm with PyTorch's names.
-#[derive(Module, Debug)]
-struct LayerNorm {
-    /// Scale, `[dim]`.
-    weight: Param<Tensor<1>>,
-    /// Shift, `[dim]`.
-    bias: Param<Tensor<1>>,
-}
-
-impl LayerNorm {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        kernels::layer_norm(x, self.weight.val(), self.bias.val(), EPSILON)
-    }
-}
-
-fn layer_norm(dim: usize, device: &Device) -> LayerNorm {
-    LayerNorm { weight: init::constant(1.0, dim, device), bias: init::constant(0.0, dim, device) }
-}
+pub use mae_decoder::MaeDecoder;
 
 /// Patches as a convolution of stride `patch`.
 #[derive(Module, Debug)]
@@ -68,59 +24,6 @@ struct Projection {
     /// `[dim, 3, patch, patch]`
     weight: Param<Tensor<4>>,
     bias: Param<Tensor<1>>,
-}
-
-#[derive(Module, Debug)]
-struct Attention {
-    /// Queries, keys and values side by side, `[dim, 3 · dim]`.
-    qkv: Linear,
-    proj: Linear,
-    heads: usize,
-}
-
-impl Attention {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        on_rows(&self.proj, kernels::attention(on_rows(&self.qkv, x), self.heads))
-    }
-}
-
-#[derive(Module, Debug)]
-struct Perceptron {
-    fc1: Linear,
-    fc2: Linear,
-}
-
-/// A pre-norm transformer block.
-#[derive(Module, Debug)]
-struct Block {
-    norm1: LayerNorm,
-    attn: Attention,
-    norm2: LayerNorm,
-    mlp: Perceptron,
-}
-
-impl Block {
-    fn new(dim: usize, heads: usize, rng: &mut impl Rng, device: &Device) -> Self {
-        Self {
-            norm1: layer_norm(dim, device),
-            attn: Attention {
-                qkv: linear(dim, 3 * dim, rng, device),
-                proj: linear(dim, dim, rng, device),
-                heads,
-            },
-            norm2: layer_norm(dim, device),
-            mlp: Perceptron {
-                fc1: linear(dim, MLP * dim, rng, device),
-                fc2: linear(MLP * dim, dim, rng, device),
-            },
-        }
-    }
-
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.norm1.forward(x));
-        let hidden = kernels::gelu(on_rows(&self.mlp.fc1, self.norm2.forward(x.clone())));
-        x + on_rows(&self.mlp.fc2, hidden)
-    }
 }
 
 /// The encoder: patches, class token, blocks, norm.
@@ -232,63 +135,6 @@ impl Vit {
 fn class_tokens(tokens: Tensor<3>) -> Tensor<2> {
     let [batch, _, dim] = tokens.dims();
     tokens.slice(s![.., 0..1, ..]).reshape([batch, dim])
-}
-
-/// MAE's decoder: a narrower transformer over all places, a mask token where the encoder saw nothing.
-#[derive(Module, Debug)]
-pub struct MaeDecoder {
-    decoder_embed: Linear,
-    /// `[1, 1, dim]`
-    mask_token: Param<Tensor<3>>,
-    decoder_blocks: Vec<Block>,
-    decoder_norm: LayerNorm,
-    decoder_pred: Linear,
-}
-
-impl MaeDecoder {
-    /// For an encoder with tokens of `from`, patches of `patch` pixels.
-    pub fn new(
-        from: usize,
-        [dim, depth, heads, patch]: [usize; 4],
-        rng: &mut impl Rng,
-        device: &Device,
-    ) -> Self {
-        Self {
-            decoder_embed: linear(from, dim, rng, device),
-            mask_token: init::tokens(1, dim, rng, device),
-            decoder_blocks: (0..depth).map(|_| Block::new(dim, heads, rng, device)).collect(),
-            decoder_norm: layer_norm(dim, device),
-            decoder_pred: linear(dim, 3 * patch * patch, rng, device),
-        }
-    }
-
-    /// Paints all patches, `[batch, patches, 3 · patch²]`.
-    ///
-    /// # Shapes
-    /// - `tokens`: `[batch, 1 + seen, from]`, class token first
-    /// - `places`: `[batch · patches]`, for each place the row of its token among the batch's seen
-    ///   ones (`image · seen + i`), or `batch · seen` where it is hidden
-    /// - `grid`: rows and columns of patches
-    pub fn forward(
-        &self,
-        tokens: Tensor<3>,
-        places: Tensor<1, Int>,
-        grid: [usize; 2],
-    ) -> Tensor<3> {
-        let x = on_rows(&self.decoder_embed, tokens);
-        let [batch, with_class, dim] = x.dims();
-        let (seen, count) = (with_class - 1, grid[0] * grid[1]);
-        let device = x.device();
-        let class = x.clone().slice(s![.., 0..1, ..]);
-        let rows = x.slice(s![.., 1.., ..]).reshape([batch * seen, dim]);
-        let mask = self.mask_token.val().reshape([1, dim]);
-        let all = Tensor::cat(vec![rows, mask], 0).select(0, places);
-        let all = all.reshape([batch, count, dim]) + positions(grid, dim, &device).unsqueeze();
-        let x = Tensor::cat(vec![class, all], 1);
-        let x = self.decoder_blocks.iter().fold(x, |x, block| block.forward(x));
-        let x = on_rows(&self.decoder_pred, self.decoder_norm.forward(x));
-        x.slice(s![.., 1.., ..])
-    }
 }
 
 /// Images cut into patches, row by row; within a patch pixel by pixel with its channels together:

@@ -1,0 +1,110 @@
+//! A transformer's block: layer norm, attention, layer norm, perceptron, with PyTorch's names.
+
+use burn::module::{Module, Param};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{DType, Device, Tensor};
+use rand::Rng;
+
+use ssl_backdoor_kernels as kernels;
+
+use crate::init;
+
+/// MLP width over token length.
+const MLP: usize = 4;
+/// As in MAE; PyTorch's own default is 1e-5.
+const EPSILON: f64 = 1e-6;
+
+pub(super) fn linear(from: usize, to: usize, rng: &mut impl Rng, device: &Device) -> Linear {
+    let mut linear = LinearConfig::new(from, to).init(device);
+    linear.weight = init::xavier_uniform([from, to], [from, to], rng, device);
+    linear.bias = Some(init::constant(0.0, to, device));
+    linear
+}
+
+/// A linear layer on the tokens of all images as one matrix: a product per image would be small, and
+/// its gradient a weight per image. In the precision of the tokens.
+pub(super) fn on_rows(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
+    let ([batch, tokens, dim], precision) = (x.dims(), x.dtype());
+    let rows = x.reshape([batch * tokens, dim]);
+    let y = match (&linear.bias, precision) {
+        (Some(bias), DType::BF16) => {
+            rows.matmul(linear.weight.val().cast(precision))
+                + bias.val().cast(precision).unsqueeze()
+        }
+        _ => linear.forward(rows),
+    };
+    let to = y.dims()[1];
+    y.reshape([batch, tokens, to])
+}
+
+/// Layer norm with PyTorch's names.
+#[derive(Module, Debug)]
+pub(super) struct LayerNorm {
+    /// Scale, `[dim]`.
+    weight: Param<Tensor<1>>,
+    /// Shift, `[dim]`.
+    bias: Param<Tensor<1>>,
+}
+
+impl LayerNorm {
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        kernels::layer_norm(x, self.weight.val(), self.bias.val(), EPSILON)
+    }
+}
+
+pub(super) fn layer_norm(dim: usize, device: &Device) -> LayerNorm {
+    LayerNorm { weight: init::constant(1.0, dim, device), bias: init::constant(0.0, dim, device) }
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    /// Queries, keys and values side by side, `[dim, 3 · dim]`.
+    qkv: Linear,
+    proj: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        on_rows(&self.proj, kernels::attention(on_rows(&self.qkv, x), self.heads))
+    }
+}
+
+#[derive(Module, Debug)]
+struct Perceptron {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+/// A pre-norm transformer block.
+#[derive(Module, Debug)]
+pub(super) struct Block {
+    norm1: LayerNorm,
+    attn: Attention,
+    norm2: LayerNorm,
+    mlp: Perceptron,
+}
+
+impl Block {
+    pub fn new(dim: usize, heads: usize, rng: &mut impl Rng, device: &Device) -> Self {
+        Self {
+            norm1: layer_norm(dim, device),
+            attn: Attention {
+                qkv: linear(dim, 3 * dim, rng, device),
+                proj: linear(dim, dim, rng, device),
+                heads,
+            },
+            norm2: layer_norm(dim, device),
+            mlp: Perceptron {
+                fc1: linear(dim, MLP * dim, rng, device),
+                fc2: linear(MLP * dim, dim, rng, device),
+            },
+        }
+    }
+
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.norm1.forward(x));
+        let hidden = kernels::gelu(on_rows(&self.mlp.fc1, self.norm2.forward(x.clone())));
+        x + on_rows(&self.mlp.fc2, hidden)
+    }
+}
