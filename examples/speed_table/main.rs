@@ -5,13 +5,12 @@
 //! cargo run --release --example speed_table -- --bench --python PYTHON --peers FOLDER --readme README.md
 //! ```
 //!
-//! With `--bench` it builds the examples and runs `cargo bench` first, with our kernels and with plain Burn; with
+//! With `--bench` it builds the two examples that it runs, and runs `cargo bench` first, with our kernels and with plain Burn; with
 //! `--features wgpu` or `cuda` in `CARGO_FEATURES` on those devices as well. That takes an hour.
 //!
 //! The folder holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines;
 //! `torch_data.py` lies in `benches/`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,96 +19,11 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::Value;
 
-/// What is compared: its name, our example with its arguments, and the peer's script with its own. A
-/// peer with several ways of running counts by the fastest.
-struct Row {
-    name: &'static str,
-    ours: (&'static str, &'static str),
-    theirs: (&'static str, &'static [&'static str]),
-}
+use medians::benches;
+use rows::{METHODS, ROWS, Row};
 
-const fn step(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
-    Row { name, ours: ("step_speed", ours), theirs: ("torch_step.py", theirs) }
-}
-
-/// An export; the photographs that both read are made by the peer. Its name, ours, and theirs.
-const fn export(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
-    Row { name, ours: ("data_speed", ours), theirs: ("torch_data.py", theirs) }
-}
-
-const ROWS: [Row; 13] = [
-    step(
-        "training step, width 16, batch 64, 32 px",
-        "--what step --width 16 --batch 64 --size 32",
-        &["--what step --width 16 --batch 64 --size 32"],
-    ),
-    step(
-        "training step, width 64, batch 32, 32 px",
-        "--what step --width 64 --batch 32 --size 32",
-        &["--what step --width 64 --batch 32 --size 32"],
-    ),
-    step(
-        "training step, width 64, batch 8, 224 px",
-        "--what step --width 64 --batch 8 --size 224",
-        &["--what step --width 64 --batch 8 --size 224"],
-    ),
-    step(
-        "inference, width 16, batch 64, 32 px",
-        "--what infer --width 16 --batch 64 --size 32",
-        &["--what infer --width 16 --batch 64 --size 32"],
-    ),
-    step(
-        "inference, width 64, batch 32, 32 px",
-        "--what infer --width 64 --batch 32 --size 32",
-        &["--what infer --width 64 --batch 32 --size 32"],
-    ),
-    step(
-        "inference, width 64, batch 8, 224 px",
-        "--what infer --width 64 --batch 8 --size 224",
-        &["--what infer --width 64 --batch 8 --size 224"],
-    ),
-    Row {
-        name: "MoCo v2 end to end, width 16, batch 256, 32 px",
-        ours: ("step_speed", "--what moco --width 16 --batch 256 --size 32 --steps 20"),
-        theirs: (
-            "torch_moco.py",
-            &[
-                "--width 16 --batch 256 --size 32 --workers 1",
-                "--width 16 --batch 256 --size 32 --workers 2",
-            ],
-        ),
-    },
-    Row {
-        name: "MoCo v2 view of a 32 x 32 image, 32 px, one thread (torchvision)",
-        ours: ("data_speed", "--what view --size 32"),
-        theirs: ("torch_data.py", &["--what view --size 32"]),
-    },
-    Row {
-        name: "MoCo v2 view of a 500 x 375 image, 224 px, one thread (torchvision, PIL's blur)",
-        ours: ("data_speed", "--what view --size 224"),
-        theirs: ("torch_data.py", &["--what view --size 224"]),
-    },
-    export(
-        "export of 2,000 poisoned 500 x 375 JPEGs, training and validation as in the paper (PIL by the paper's steps, no ledger)",
-        "--what export --photos target/speed-photos --part paper",
-        &["--what export --photos target/speed-photos --part paper"],
-    ),
-    export(
-        "export of 2,000, training and validation as in the paper (PIL, a bare paste)",
-        "--what export --photos target/speed-photos --part paper",
-        &["--what export --photos target/speed-photos --part paper --how paste"],
-    ),
-    export(
-        "export of 2,000, training images alone (PIL by the paper's steps)",
-        "--what export --photos target/speed-photos --part train",
-        &["--what export --photos target/speed-photos --part train"],
-    ),
-    export(
-        "export of 2,000, training images alone (PIL, a bare paste)",
-        "--what export --photos target/speed-photos --part train",
-        &["--what export --photos target/speed-photos --part train --how paste"],
-    ),
-];
+mod medians;
+mod rows;
 
 const BEGIN: &str = "<!-- speed: begin -->";
 const END: &str = "<!-- speed: end -->";
@@ -144,10 +58,9 @@ fn main() -> Result<()> {
     let args = Args::parse();
     if args.bench {
         let features = std::env::var("CARGO_FEATURES").unwrap_or_default();
-        cargo(&["build", "--release", "--examples"], "")?;
-        for kernels in ["", "off"] {
-            cargo(&["bench", "--features", &features], kernels)?;
-        }
+        cargo(&["build", "--release", "--example", "step_speed", "--example", "data_speed"], "")?;
+        cargo(&["bench", "--features", &features], "")?;
+        cargo(&["bench", "--bench", "kernels", "--bench", "backends"], "off")?;
     }
     let mut text = String::new();
     writeln!(text, "{BEGIN}\n{}\n", machine())?;
@@ -267,17 +180,6 @@ fn peer(args: &Args, row: &Row) -> Result<f64> {
     Ok(rates.into_iter().fold(0.0, f64::max))
 }
 
-/// The methods, each end to end at a small size.
-const METHODS: [(&str, &str); 7] = [
-    ("MoCo v2", "--what moco-v2 --batch 64 --size 32"),
-    ("BYOL", "--what byol --batch 64 --size 32"),
-    ("MSF", "--what msf --batch 64 --size 32"),
-    ("Jigsaw, 48 px", "--what jigsaw --batch 64 --size 48"),
-    ("RotNet", "--what rotnet --batch 64 --size 32"),
-    ("MAE, ViT of 4 blocks, 96-d, patch 4", "--what mae --batch 64 --size 32"),
-    ("SimCLR", "--what simclr --batch 64 --size 32"),
-];
-
 /// Adds the table of the methods, plain Burn beside our kernels, in turns.
 fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
     let title = "| method end to end, ResNet-18 of width 16, batch 64, 32 px: images per second |";
@@ -300,51 +202,6 @@ fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
         let row = format!("| {name} | {ours:.0} | {plain:.0} | {ratio:.1} |");
         eprintln!("{row}");
         writeln!(text, "{row}")?;
-    }
-    Ok(())
-}
-
-/// What computed a bench: the CPU with our kernels, with plain Burn, and GPUs.
-const BY: [&str; 4] = ["/kernels/", "/plain/", "/wgpu:0/", "/cuda:0/"];
-
-/// Adds the table of criterion's medians, plain Burn and GPUs beside our kernels.
-fn benches(folder: &Path, text: &mut String) -> Result<()> {
-    let mut times: BTreeMap<String, [Option<f64>; BY.len()]> = BTreeMap::new();
-    collect(folder, &mut times)?;
-    writeln!(text, "\n| milliseconds (criterion) | ours | plain Burn | ratio | GPU |")?;
-    writeln!(text, "| --- | --- | --- | --- | --- |")?;
-    for (name, all) in times {
-        if let [Some(ours), Some(plain), gpus @ ..] = all {
-            let gpu = gpus.into_iter().flatten().reduce(f64::min);
-            let gpu = gpu.map_or("-".into(), |ms| format!("{ms:.2}"));
-            writeln!(text, "| {name} | {ours:.2} | {plain:.2} | {:.1} | {gpu} |", plain / ours)?;
-        }
-    }
-    Ok(())
-}
-
-/// Medians in milliseconds of every bench below `folder`, by its name without what computed it.
-fn collect(folder: &Path, times: &mut BTreeMap<String, [Option<f64>; BY.len()]>) -> Result<()> {
-    let read = |path: PathBuf| -> Result<Value> {
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| path.display().to_string())
-    };
-    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    for entry in entries {
-        let path = entry?.path();
-        if path.ends_with("new") {
-            let id = read(path.join("benchmark.json"))?;
-            let median = read(path.join("estimates.json"))?["median"]["point_estimate"].as_f64();
-            let name = id["full_id"].as_str().unwrap_or_default();
-            for (i, by) in BY.into_iter().enumerate() {
-                if name.contains(by) {
-                    let name = name.replacen(by, ", ", 1).replace('/', ", ");
-                    times.entry(name).or_default()[i] = median.map(|ns| ns / 1e6);
-                }
-            }
-        } else if path.is_dir() {
-            collect(&path, times)?;
-        }
     }
     Ok(())
 }

@@ -1,0 +1,103 @@
+//! What the README compares: our examples and PyTorch's scripts with the same arguments, and every method.
+
+/// What is compared: its name, our example with its arguments, and the peer's script with its own. A
+/// peer with several ways of running counts by the fastest.
+pub struct Row {
+    pub name: &'static str,
+    pub ours: (&'static str, &'static str),
+    pub theirs: (&'static str, &'static [&'static str]),
+}
+
+const fn step(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
+    Row { name, ours: ("step_speed", ours), theirs: ("torch_step.py", theirs) }
+}
+
+/// An export; the photographs that both read are made by the peer. Its name, ours, and theirs.
+const fn export(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
+    Row { name, ours: ("data_speed", ours), theirs: ("torch_data.py", theirs) }
+}
+
+pub const ROWS: [Row; 13] = [
+    step(
+        "training step, width 16, batch 64, 32 px",
+        "--what step --width 16 --batch 64 --size 32",
+        &["--what step --width 16 --batch 64 --size 32"],
+    ),
+    step(
+        "training step, width 64, batch 32, 32 px",
+        "--what step --width 64 --batch 32 --size 32",
+        &["--what step --width 64 --batch 32 --size 32"],
+    ),
+    step(
+        "training step, width 64, batch 8, 224 px",
+        "--what step --width 64 --batch 8 --size 224",
+        &["--what step --width 64 --batch 8 --size 224"],
+    ),
+    step(
+        "inference, width 16, batch 64, 32 px",
+        "--what infer --width 16 --batch 64 --size 32",
+        &["--what infer --width 16 --batch 64 --size 32"],
+    ),
+    step(
+        "inference, width 64, batch 32, 32 px",
+        "--what infer --width 64 --batch 32 --size 32",
+        &["--what infer --width 64 --batch 32 --size 32"],
+    ),
+    step(
+        "inference, width 64, batch 8, 224 px",
+        "--what infer --width 64 --batch 8 --size 224",
+        &["--what infer --width 64 --batch 8 --size 224"],
+    ),
+    Row {
+        name: "MoCo v2 end to end, width 16, batch 256, 32 px",
+        ours: ("step_speed", "--what moco --width 16 --batch 256 --size 32 --steps 20"),
+        theirs: (
+            "torch_moco.py",
+            &[
+                "--width 16 --batch 256 --size 32 --workers 1",
+                "--width 16 --batch 256 --size 32 --workers 2",
+            ],
+        ),
+    },
+    Row {
+        name: "MoCo v2 view of a 32 x 32 image, 32 px, one thread (torchvision)",
+        ours: ("data_speed", "--what view --size 32"),
+        theirs: ("torch_data.py", &["--what view --size 32"]),
+    },
+    Row {
+        name: "MoCo v2 view of a 500 x 375 image, 224 px, one thread (torchvision, PIL's blur)",
+        ours: ("data_speed", "--what view --size 224"),
+        theirs: ("torch_data.py", &["--what view --size 224"]),
+    },
+    export(
+        "export of 2,000 poisoned 500 x 375 JPEGs, training and validation as in the paper (PIL by the paper's steps, no ledger)",
+        "--what export --photos target/speed-photos --part paper",
+        &["--what export --photos target/speed-photos --part paper"],
+    ),
+    export(
+        "export of 2,000, training and validation as in the paper (PIL, a bare paste)",
+        "--what export --photos target/speed-photos --part paper",
+        &["--what export --photos target/speed-photos --part paper --how paste"],
+    ),
+    export(
+        "export of 2,000, training images alone (PIL by the paper's steps)",
+        "--what export --photos target/speed-photos --part train",
+        &["--what export --photos target/speed-photos --part train"],
+    ),
+    export(
+        "export of 2,000, training images alone (PIL, a bare paste)",
+        "--what export --photos target/speed-photos --part train",
+        &["--what export --photos target/speed-photos --part train --how paste"],
+    ),
+];
+
+/// The methods, each end to end at a small size.
+pub const METHODS: [(&str, &str); 7] = [
+    ("MoCo v2", "--what moco-v2 --batch 64 --size 32"),
+    ("BYOL", "--what byol --batch 64 --size 32"),
+    ("MSF", "--what msf --batch 64 --size 32"),
+    ("Jigsaw, 48 px", "--what jigsaw --batch 64 --size 48"),
+    ("RotNet", "--what rotnet --batch 64 --size 32"),
+    ("MAE, ViT of 4 blocks, 96-d, patch 4", "--what mae --batch 64 --size 32"),
+    ("SimCLR", "--what simclr --batch 64 --size 32"),
+];
