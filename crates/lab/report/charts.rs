@@ -175,8 +175,8 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
         let plot = ScatterPlot::new().with_data(places).with_color(*color).with_size(5.0);
         plot.with_labels(points.into_iter().map(|p| p.2)).with_legend(name).into()
     });
-    let title = "Accuracy on clean images against ASR, by clean share";
-    render_from(plots.collect(), title, "ASR on patched images, %", "Acc %", None)
+    let title = "Accuracy against ASR, by clean share";
+    render_from(plots.collect(), title, "ASR on patched images, %", "Acc on clean images, %", None)
 }
 
 /// The same of one run, if anything was defended.

@@ -140,8 +140,8 @@ pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comp
 fn differs(group: &Group<'_>, theirs: &str) -> String {
     let setting = &group.setting;
     format!(
-        "Ours: {}, {} images, {} steps, {}, {} % labels, probe {}, {} evaluation images, {} runs of {} \
-         backdoored models. Theirs: {theirs}.",
+        "Ours: {}, {} images, {} steps, {}, {} % labels, probe {}, {} evaluation images, runs: {}, backdoored \
+         models: {}. Theirs: {theirs}.",
         setting.data,
         setting.train_images,
         setting.steps,

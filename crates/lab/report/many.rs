@@ -123,7 +123,7 @@ impl Page {
         let nets = groups.iter().filter_map(|g| Some((short(g, &groups), g.net()?)));
         Ok(Self {
             lead: format!(
-                "{} runs in {} settings. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
+                "Runs: {}, settings: {}. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
                  FP counts images of other classes called the target, ASR is FP over all images of other classes, net ASR \
                  is the backdoored model's minus its clean twin's on the same patched images, patched drop the accuracy on \
                  patched images that the poison costs.",

@@ -79,8 +79,8 @@ pub(super) fn compute(paths: &[PathBuf]) -> Result<String> {
     }
     let trained: f64 = training + twins.values().sum::<f64>();
     Ok(format!(
-        "Compute, by the clock of the process that finished each stage: {:.1} h of training, {} clean twins counted \
-         once, and {:.1} h of everything else.",
+        "Compute, by the clock of the process that finished each stage: {:.1} h of training (clean twins, each counted \
+         once: {}) and {:.1} h of everything else.",
         trained / 3600.0,
         twins.len(),
         rest / 3600.0
