@@ -45,17 +45,22 @@ fn render(plots: Vec<Plot>, title: &str, x: &str, y: &str) -> Chart {
 }
 
 fn render_from(plots: Vec<Plot>, title: &str, x: &str, y: &str, least: Option<f64>) -> Chart {
-    let mut layout = Layout::auto_from_plots(&plots)
+    let layout = layout(&plots, title, x, y);
+    let layout = match least {
+        Some(least) => layout.with_y_axis_min(least),
+        None => layout,
+    };
+    Chart::new(scalable(&render_to_svg(plots, layout)), title)
+}
+
+fn layout(plots: &[Plot], title: &str, x: &str, y: &str) -> Layout {
+    Layout::auto_from_plots(plots)
         .with_theme(theme())
         .with_title(title)
         .with_x_label(x)
         .with_y_label(y)
         .with_width(SIZE.0)
-        .with_height(SIZE.1);
-    if let Some(least) = least {
-        layout = layout.with_y_axis_min(least);
-    }
-    Chart::new(scalable(&render_to_svg(plots, layout)), title)
+        .with_height(SIZE.1)
 }
 
 /// A chart, and what a link needs to save it as a file of its own.
@@ -155,6 +160,9 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     render_from(vec![bars.into()], "Net ASR", "", "points", None)
 }
 
+/// Where the axis of the ASR begins, in points.
+const LABEL_ROOM: f64 = -8.0;
+
 /// Accuracy on clean images against ASR on patched ones: points (model, ASR, accuracy), one colour for each family of
 /// models, labelled with their clean share.
 pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
@@ -175,8 +183,11 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
         let plot = ScatterPlot::new().with_data(places).with_color(*color).with_size(5.0);
         plot.with_labels(points.into_iter().map(|p| p.2)).with_legend(name).into()
     });
-    let title = "Accuracy against ASR, by clean share";
-    render_from(plots.collect(), title, "ASR on patched images, %", "Acc on clean images, %", None)
+    let (plots, title): (Vec<Plot>, _) = (plots.collect(), "Accuracy against ASR, by clean share");
+    // Most points lie near 0: room for their labels.
+    let layout = layout(&plots, title, "ASR on patched images, %", "Acc on clean images, %")
+        .with_x_axis_min(LABEL_ROOM);
+    Chart::new(scalable(&render_to_svg(plots, layout)), title)
 }
 
 /// The same of one run, if anything was defended.
@@ -190,7 +201,9 @@ pub(super) fn defence(models: &BTreeMap<String, BySet>) -> Option<Chart> {
     (points.len() > 2).then(|| acc_against_asr(points))
 }
 
-const FAMILY_COLORS: [&str; 6] = ["#d9534f", "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794"];
+/// As many as a defence with all its controls has families.
+const FAMILY_COLORS: [&str; 7] =
+    ["#d9534f", "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794", "#a3a635"];
 
 /// Dots of clean images by class, the target's in red and larger; triangles of patched images.
 pub(super) fn feature_map(
