@@ -50,6 +50,10 @@ fn render_from(plots: Vec<Plot>, title: &str, x: &str, y: &str, least: Option<f6
         Some(least) => layout.with_y_axis_min(least),
         None => layout,
     };
+    draw(plots, layout, title)
+}
+
+fn draw(plots: Vec<Plot>, layout: Layout, title: &str) -> Chart {
     Chart::new(scalable(&render_to_svg(plots, layout)), title)
 }
 
@@ -187,7 +191,7 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
     // Most points lie near 0: room for their labels.
     let layout = layout(&plots, title, "ASR on patched images, %", "Acc on clean images, %")
         .with_x_axis_min(LABEL_ROOM);
-    Chart::new(scalable(&render_to_svg(plots, layout)), title)
+    draw(plots, layout, title)
 }
 
 /// The same of one run, if anything was defended.
