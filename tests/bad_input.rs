@@ -129,6 +129,14 @@ fn a_run_folder_that_cannot_be_used_is_named() {
     assert_fails(&lab.run("run", &[]), 1, &["pretrain clean", "cannot create", "run/clean"]);
     assert!(lab.path("run/poison.csv").exists(), "the ledger of the finished stage is gone");
 
+    // Of the two models that train at once, the one that could be trained is kept.
+    let two_threads = || lab.command("run", &[]).env("RAYON_NUM_THREADS", "2").output().unwrap();
+    assert_fails(&two_threads(), 1, &["pretrain clean", "cannot create", "run/clean"]);
+    fs::remove_file(lab.path("run/clean")).unwrap();
+    let mended = two_threads();
+    assert!(mended.status.success(), "{}", stderr(&mended));
+    assert!(stderr(&mended).contains("pretrain backdoored: done already"), "{}", stderr(&mended));
+
     fs::create_dir_all(lab.path("dir/scores.json")).unwrap();
     assert_fails(&lab.run("dir", &[]), 1, &["cannot write", "scores.json"]);
     assert!(lab.path("dir/clean/encoder.safetensors").exists());
@@ -166,5 +174,17 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
         let find =
             |all: &[(&str, Vec<u8>)]| all.iter().find(|(n, _)| *n == name).unwrap().1.clone();
         assert!(find(&before) == find(&encoder), "{name} was harmed");
+    }
+}
+
+/// As in `ssl-backdoor completions bash | head`: who reads has had enough.
+#[test]
+fn a_closed_pipe_ends_a_command_without_a_word() {
+    for arguments in [&["completions", "bash"][..], &["doctor"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+        let output = command.args(arguments).stdout(writer).output().unwrap();
+        assert_eq!(stderr(&output), "", "{arguments:?}");
     }
 }

@@ -107,7 +107,7 @@ const LONG: &str = "data.per_class=128";
 
 #[test]
 fn a_killed_run_goes_on_to_the_same_bytes() {
-    let kills = [("clean", 1), ("clean", 3), ("backdoored", 2)];
+    let kills = [("clean", 1), ("backdoored", 2), ("clean", 3)];
     assert_survives(&[LONG, "pretrain.epochs=4"], &kills);
 }
 

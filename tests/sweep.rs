@@ -50,7 +50,7 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     let dry = sweep(&lab, "s.toml", &["--dry-run"]);
     let text = String::from_utf8(dry.stdout.clone()).unwrap();
     assert!(dry.status.success(), "{}", stderr(&dry));
-    assert!(text.contains("2 runs, 1 clean twins") && text.contains("| moco-v2 | 3 |"), "{text}");
+    assert!(text.contains("2 runs, 1 clean twin.") && text.contains("| moco-v2 | 3 |"), "{text}");
     // What a defence trains counts too: two students and a control on half of 320 images, 40 steps each.
     let defend = "defend={kind=\"compress\", clean=[0.5], steps=40, batch=16, controls=[\"scratch\"], poisoned=[0.1]}";
     let dry = sweep(&lab, "s.toml", &["--dry-run", "--set", defend]);

@@ -18,6 +18,8 @@ use ssl_backdoor_kernels as kernels;
 use ssl_backdoor_model::ImportOptions;
 
 fn main() -> ExitCode {
+    // `ssl-backdoor poison --clean DIR | head` ends when `head` does, as any other command would.
+    sigpipe::reset();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -35,7 +35,7 @@ mod winograd;
 use burn::tensor::Tensor;
 #[cfg(feature = "flex")]
 pub use path::instruction_path;
-pub use process::{keep_freed_memory, on_pool};
+pub use process::{keep_freed_memory, on_pool, side_by_side};
 pub use update::{Sgd, ema, sgd};
 
 /// Do our own kernels compute with `x`? They do on the CPU, in 32 bits.

@@ -1,6 +1,9 @@
 //! What a program does once, so that its training steps neither wait for a thread to wake nor fetch
 //! fresh pages: each costs a small network some five percent.
 
+#[cfg(feature = "flex")]
+use std::panic::resume_unwind;
+
 /// Runs `work` on a thread of the pool that the kernels use: its parallel parts then start at once,
 /// instead of being handed over from a thread outside.
 pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -8,6 +11,30 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     return rayon::scope(|_| work());
     #[cfg(not(feature = "flex"))]
     work()
+}
+
+/// Does two things at once, each on a pool of half as many threads; one after the other where the pool has a single
+/// thread. A small network keeps half the cores busier than all of them.
+pub fn side_by_side<A: Send, B: Send>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    #[cfg(feature = "flex")]
+    {
+        let threads = rayon::current_num_threads();
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        if threads > 1
+            && let (Ok(half), Ok(other)) = (pool(threads - threads / 2), pool(threads / 2))
+        {
+            // Two pools, not one for both: who waits for a part of its own work must not be handed all of the other's.
+            return std::thread::scope(|scope| {
+                let first = scope.spawn(|| half.install(first));
+                let second = other.install(second);
+                (first.join().unwrap_or_else(|panic| resume_unwind(panic)), second)
+            });
+        }
+    }
+    (first(), second())
 }
 
 /// Tells the C library's allocator to keep freed memory for the next step instead of giving it back

@@ -73,6 +73,8 @@ struct Lab {
     labelled: Vec<Labelled>,
     /// The run folder that holds the clean twin, where it is not this one.
     twin: Option<PathBuf>,
+    /// The last stage that is wanted.
+    until: Stage,
 }
 
 /// Training images that carry labels.
@@ -96,12 +98,12 @@ pub fn run(
     twin: Option<&Path>,
     until: Stage,
 ) -> Result<()> {
-    let mut lab = Lab::open(config, experiment, out, twin)?;
+    let mut lab = Lab::open(config, experiment, out, twin, until)?;
     type Run = fn(&mut Lab) -> Result<()>;
-    let stages: [(Stage, Run); 7] = [
+    let stages: [(Stage, Run); 6] = [
         (Stage::Poison, poison::run),
-        (Stage::Twin, pretrain::twin),
-        (Stage::Pretrain, pretrain::backdoored),
+        // And the backdoored model beside it, if that is wanted too.
+        (Stage::Twin, pretrain::run),
         (Stage::Defend, defend::run),
         (Stage::Probe, probe::run),
         (Stage::Maps, maps::run),
@@ -133,12 +135,20 @@ pub(crate) fn labelled(which: &Labels, seed: u64, splits: &Splits) -> Result<Vec
     shares.iter().map(one).collect()
 }
 
+/// Does the work of `stage`; how many seconds it took.
+fn timed(stage: &str, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let since = Instant::now();
+    work().with_context(|| format!("stage {stage} failed"))?;
+    Ok(since.elapsed().as_secs_f64())
+}
+
 impl Lab {
     fn open(
         config: &Path,
         experiment: Experiment,
         out: &Path,
         twin: Option<&Path>,
+        until: Stage,
     ) -> Result<Self> {
         let device = device::open(&experiment.device).map_err(|e| ConfigError::at(config, e))?;
         let splits = experiment.data.load(&progress::watch())?;
@@ -165,7 +175,7 @@ impl Lab {
             stages,
         };
         let twin = twin.map(Path::to_path_buf);
-        Ok(Self { experiment, folder, manifest, device, splits, attack, labelled, twin })
+        Ok(Self { experiment, folder, manifest, device, splits, attack, labelled, twin, until })
     }
 
     /// Where the file `name` of the run lies: the twin's encoder and log may be another run's.
@@ -205,15 +215,32 @@ impl Lab {
         artefacts: &[&str],
         work: impl FnOnce(&mut Self, &str) -> Result<()>,
     ) -> Result<()> {
-        if self.manifest.stages.get(stage).is_some_and(|done| {
-            done.inputs == inputs && self.hashes(artefacts).is_ok_and(|now| now == done.artefacts)
-        }) {
-            eprintln!("{stage}: done already");
+        if self.done_already(stage, &inputs, artefacts) {
             return Ok(());
         }
-        let since = Instant::now();
-        work(self, &inputs).with_context(|| format!("stage {stage} failed"))?;
-        let seconds = since.elapsed().as_secs_f64();
+        let seconds = timed(stage, || work(self, &inputs))?;
+        self.done(stage, inputs, artefacts, seconds)
+    }
+
+    /// Was `stage` done with the same inputs, and are its artefacts still those? Says so.
+    fn done_already(&self, stage: &str, inputs: &str, artefacts: &[impl AsRef<str>]) -> bool {
+        let same = self.manifest.stages.get(stage).is_some_and(|done| {
+            done.inputs == inputs && self.hashes(artefacts).is_ok_and(|now| now == done.artefacts)
+        });
+        if same {
+            eprintln!("{stage}: done already");
+        }
+        same
+    }
+
+    /// Puts on record that `stage` was done, and says so.
+    fn done(
+        &mut self,
+        stage: &str,
+        inputs: String,
+        artefacts: &[impl AsRef<str>],
+        seconds: f64,
+    ) -> Result<()> {
         let artefacts = self.hashes(artefacts)?;
         self.manifest.stages.insert(stage.into(), Done { inputs, artefacts, seconds });
         let text = serde_json::to_vec_pretty(&self.manifest)?;
@@ -222,9 +249,9 @@ impl Lab {
         Ok(())
     }
 
-    fn hashes(&self, artefacts: &[&str]) -> Result<BTreeMap<String, String>> {
-        let hash = |name: &&str| Ok((name.to_string(), manifest::hash_file(&self.path(name))?));
-        artefacts.iter().map(hash).collect()
+    fn hashes(&self, artefacts: &[impl AsRef<str>]) -> Result<BTreeMap<String, String>> {
+        let hash = |name: &str| Ok((name.to_owned(), manifest::hash_file(&self.path(name))?));
+        artefacts.iter().map(|name| hash(name.as_ref())).collect()
     }
 
     /// Hash of an artefact of an earlier stage.

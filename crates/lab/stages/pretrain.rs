@@ -7,12 +7,14 @@ use anyhow::{Result, bail};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 use ssl_backdoor_data::{SampleSet, Subset};
+use ssl_backdoor_kernels::side_by_side;
 use ssl_backdoor_model::{Encoder, EncoderHeader, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
 use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 
-use super::{Lab, MANIFEST, poison};
+use super::{Lab, MANIFEST, Stage, poison, timed};
 use crate::Experiment;
+use crate::device;
 use crate::interrupt::INTERRUPTED;
 use crate::manifest::Manifest;
 use crate::scores::{BACKDOORED, CLEAN};
@@ -37,15 +39,52 @@ fn settings(lab: &Lab, model: &str) -> Result<String> {
     Ok(serde_json::to_string(&(model, data, pretrain, seed, curve))?)
 }
 
-/// Trains the clean twin, or checks that the one of another run folder is the one wanted.
-pub(super) fn twin(lab: &mut Lab) -> Result<()> {
+/// A training that is due.
+struct Job {
+    stage: &'static str,
+    model: &'static str,
+    set: SampleSet,
+    inputs: String,
+}
+
+impl Job {
+    fn record(&self, lab: &mut Lab, seconds: f64) -> Result<()> {
+        lab.done(self.stage, self.inputs.clone(), &artefacts(self.model), seconds)
+    }
+}
+
+/// Trains the clean twin, or checks that the one of another run folder is the one wanted, and, if the run goes on,
+/// the backdoored model: on a CPU both at once.
+pub(super) fn run(lab: &mut Lab) -> Result<()> {
+    let mut jobs = Vec::from_iter(twin(lab)?);
+    if lab.until >= Stage::Pretrain {
+        jobs.push(backdoored(lab)?);
+    }
+    jobs.retain(|job| !lab.done_already(job.stage, &job.inputs, &artefacts(job.model)));
+    let work = |lab: &Lab, job: &Job| timed(job.stage, || train(lab, job));
+    if let [first, second] = &jobs[..]
+        && device::backend(&lab.experiment.device) == "flex"
+    {
+        let shared: &Lab = lab;
+        let (one, other) = side_by_side(|| work(shared, first), || work(shared, second));
+        // If one failed, what the other finished is kept all the same.
+        let kept = [(first, one), (second, other)].map(|(job, took)| job.record(lab, took?));
+        return kept.into_iter().collect();
+    }
+    jobs.iter().try_for_each(|job| job.record(lab, work(lab, job)?))
+}
+
+/// The encoder file and the log of `model`.
+fn artefacts(model: &str) -> [String; 2] {
+    [encoder_file(model), metrics_file(model)]
+}
+
+/// The clean twin's training, unless another run folder holds it.
+fn twin(lab: &mut Lab) -> Result<Option<Job>> {
     let inputs = lab.inputs(&settings(lab, CLEAN)?)?;
-    let (encoder, metrics) = (encoder_file(CLEAN), metrics_file(CLEAN));
     let Some(folder) = &lab.twin else {
         let set = lab.splits.pretrain_set().clone();
-        return lab.stage(TWIN, inputs, &[&encoder, &metrics], |lab, identity| {
-            train(lab, CLEAN, set, identity)
-        });
+        return Ok(Some(Job { stage: TWIN, model: CLEAN, set, inputs }));
     };
     let shown = folder.display();
     let manifest = Manifest::read(&folder.join(MANIFEST))?;
@@ -58,36 +97,33 @@ pub(super) fn twin(lab: &mut Lab) -> Result<()> {
              version must be this run's, and probe.curve_every 0"
         );
     }
-    if lab.hashes(&[&encoder, &metrics])? != done.artefacts {
+    if lab.hashes(&artefacts(CLEAN))? != done.artefacts {
         bail!("the clean twin in {shown} was changed after its training");
     }
     eprintln!("{TWIN}: taken from {shown}");
     lab.manifest.stages.insert(TWIN.into(), done.clone());
-    Ok(())
+    Ok(None)
 }
 
-/// Trains the backdoored model.
-pub(super) fn backdoored(lab: &mut Lab) -> Result<()> {
+/// The backdoored model's training.
+fn backdoored(lab: &Lab) -> Result<Job> {
     let ledger = lab.artefact(poison::LEDGER)?;
     let inputs = lab.inputs(&(settings(lab, BACKDOORED)?, ledger))?;
-    let (encoder, metrics) = (encoder_file(BACKDOORED), metrics_file(BACKDOORED));
     let set = lab.poisoned_train();
-    lab.stage("pretrain backdoored", inputs, &[&encoder, &metrics], |lab, identity| {
-        train(lab, BACKDOORED, set, identity)
-    })
+    Ok(Job { stage: "pretrain backdoored", model: BACKDOORED, set, inputs })
 }
 
-fn train(lab: &Lab, model: &str, set: SampleSet, identity: &str) -> Result<()> {
-    let experiment = &lab.experiment;
+fn train(lab: &Lab, job: &Job) -> Result<()> {
+    let (experiment, model) = (&lab.experiment, job.model);
     let folder = lab.folder.make(model)?;
     let size = experiment.data.size();
     let training = Training {
-        set,
+        set: job.set.clone(),
         seed: experiment.seed,
         device: &lab.device,
         workers: experiment.workers,
         folder: &folder,
-        identity,
+        identity: &job.inputs,
         label: model,
         interrupt: &INTERRUPTED,
     };

@@ -22,7 +22,9 @@ const STEPS: usize = 8;
 /// Prints the plan.
 pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
     let twins = plan.twins();
-    println!("Sweep {}: {} runs, {} clean twins.", plan.name, plan.runs.len(), twins.len());
+    let counted = |count, noun| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let (runs, shared) = (counted(plan.runs.len(), "run"), counted(twins.len(), "clean twin"));
+    println!("Sweep {}: {runs}, {shared}.", plan.name);
     println!("Run folders: {}", plan.out.display());
     if let Some(results) = &plan.results {
         println!("Figures are kept in {}", results.display());

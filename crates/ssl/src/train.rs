@@ -1,14 +1,14 @@
 //! The one training loop.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::Views;
@@ -182,6 +182,7 @@ pub fn train<M: Method>(
         }
     }
     bar.finish_and_clear();
+    BARS.remove(&bar);
     Ok(method.encoder().valid())
 }
 
@@ -190,9 +191,12 @@ fn to_tensor(pixels: Pixels, device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device)
 }
 
+/// The bars of all trainings in progress: two at once share the terminal.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
 /// Rate and ETA on a terminal, nothing elsewhere.
 fn progress_bar(label: &str, start: usize, total: usize) -> ProgressBar {
-    let bar = ProgressBar::new(total as u64).with_position(start as u64);
+    let bar = BARS.add(ProgressBar::new(total as u64).with_position(start as u64));
     let template = "{prefix:>12} {wide_bar} {pos}/{len} steps  {per_sec}  ETA {eta}  {msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
