@@ -10,6 +10,7 @@ use ssl_backdoor_ssl::PretrainConfig;
 use ssl_backdoor_trigger::PoisonConfig;
 use toml::{Table, Value};
 
+use crate::attack_config::check_poison;
 use crate::config_table::{ConfigError, apply_set, read_table, read_text, toml_error};
 use crate::{device, manifest};
 
@@ -87,25 +88,6 @@ impl Experiment {
         Ok(manifest::hash(text.as_bytes()))
     }
 
-    /// Reads only what `poison` and `verify` need of a config: name, seed, `[data]` and `[poison]`.
-    ///
-    /// # Errors
-    /// As [`Experiment::read`].
-    pub fn read_attack(path: &Path, sets: &[String]) -> Result<AttackConfig, ConfigError> {
-        let mut table = read_table(path, 0)?;
-        for set in sets {
-            apply_set(&mut table, set)?;
-        }
-        for unused in ["device", "workers", "pretrain", "probe", "defend"] {
-            table.remove(unused);
-        }
-        let config: AttackConfig =
-            Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
-        config.data.check().map_err(|e| ConfigError::at(path, e))?;
-        check_poison(&config.data, &config.poison).map_err(|e| ConfigError::at(path, e))?;
-        Ok(config)
-    }
-
     /// The resolved config as TOML text.
     ///
     /// # Errors
@@ -155,22 +137,6 @@ impl Experiment {
     }
 }
 
-/// The part of a config that says which images are poisoned, and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AttackConfig {
-    /// Name of the experiment.
-    #[serde(default)]
-    pub name: String,
-    /// Seed of all chance but the data set's own.
-    #[serde(default)]
-    pub seed: u64,
-    /// The images.
-    pub data: DataConfig,
-    /// The attack.
-    pub poison: PoisonConfig,
-}
-
 /// Checks that a run of this name can have a folder.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let named = !name.is_empty()
@@ -182,26 +148,6 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     Err(format!(
         "name = \"{name}\" is no folder name: allowed are letters, digits, '-', '_' and '.'"
     ))
-}
-
-/// Checks the attack against what is known of the data without reading it.
-pub(crate) fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> {
-    poison.check().map_err(|e| e.to_string())?;
-    if let (Some(target), Some(classes)) = (&poison.target, data.class_names()) {
-        target.index(&classes).map_err(|e| e.to_string())?;
-    }
-    let picture = poison.trigger.build().map_err(|e| e.to_string())?.picture;
-    let size = data.size();
-    if picture.width() > size || picture.height() > size {
-        return Err(format!(
-            "poison.trigger.width = {} is wider than the images: the trigger is {} x {}, allowed are 1 \
-             to {size} pixels",
-            picture.width(),
-            picture.width(),
-            picture.height(),
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

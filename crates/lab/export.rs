@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use ssl_backdoor_data::{DataError, Export, clean_list, verify};
 use ssl_backdoor_trigger::TriggerError;
 
-use crate::config::Experiment;
+use crate::attack_config::AttackConfig;
 use crate::config_table::ConfigError;
 use crate::progress;
 use crate::reference_config;
@@ -33,7 +33,7 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     let (mut export, place) = if reference {
         reference_config::read(config, &sets)?
     } else {
-        let attack = Experiment::read_attack(config, &sets)?;
+        let attack = AttackConfig::read(config, &sets)?;
         let export = Export {
             id: None,
             seed: attack.seed,

@@ -17,6 +17,7 @@ use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
 use toml::Value;
 
+use crate::attack_config::check_poison;
 use crate::config;
 use crate::config_table::{self, ConfigError};
 use crate::run_folder::RunFolder;
@@ -172,7 +173,7 @@ impl Settings {
         let at = |message: &dyn std::fmt::Display| ConfigError::at(path, message);
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;
-        config::check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
+        check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
         settings.probe.check().map_err(|e| at(&e))?;
         if settings.probe.protocol == Protocol::Paper {
             return Err(at(

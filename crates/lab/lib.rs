@@ -3,6 +3,7 @@
 //!
 //! The binary `ssl-backdoor` is a thin shell around this library.
 
+mod attack_config;
 pub mod config;
 mod config_table;
 mod convert;
@@ -21,6 +22,7 @@ mod scores;
 mod stages;
 mod sweep;
 
+pub use attack_config::AttackConfig;
 pub use config::Experiment;
 pub use config_table::ConfigError;
 pub use convert::{ConvertOptions, convert};
