@@ -109,15 +109,19 @@ impl EncoderHeader {
     /// [`ModelError::File`] if the file is absent, broken, says what this version cannot read, or holds another
     /// network than it says: a header that lies would have a huge one made.
     pub fn read(path: &Path) -> Result<Option<Self>, ModelError> {
-        let bytes = std::fs::read(path).map_err(|e| ModelError::file(path, e))?;
+        Self::parse(&std::fs::read(path).map_err(|e| ModelError::file(path, e))?, path)
+    }
+
+    /// The same of a file's `bytes`; `path` is for the message.
+    fn parse(bytes: &[u8], path: &Path) -> Result<Option<Self>, ModelError> {
         let wrong = |e: &dyn std::fmt::Display| ModelError::file(path, e);
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| wrong(&e))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| wrong(&e))?;
         let text = header.metadata().as_ref().and_then(|all| all.get(METADATA_KEY));
         let header: Option<Self> =
             text.map(|text| serde_json::from_str(text)).transpose().map_err(|e| wrong(&e))?;
         let Some(header) = header else { return Ok(None) };
         header.encoder.check().map_err(|e| wrong(&e))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(&e))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| wrong(&e))?;
         let shapes: BTreeMap<String, Vec<usize>> =
             file.iter().map(|(name, view)| (name.into(), view.shape().into())).collect();
         let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
@@ -178,10 +182,11 @@ pub fn load_trainable(
     path: &Path,
     device: &Device,
 ) -> Result<Encoder, ModelError> {
-    if let Some(of_file) = EncoderHeader::read(path)? {
+    let bytes = std::fs::read(path).map_err(|e| ModelError::file(path, e))?;
+    if let Some(of_file) = EncoderHeader::parse(&bytes, path)? {
         of_file.preprocessing.check(&header.preprocessing, path)?;
     }
-    let applied = apply(&header.encoder, SafetensorsStore::from_file(path), device);
+    let applied = apply(&header.encoder, SafetensorsStore::from_bytes(Some(bytes)), device);
     applied.map(|(encoder, _)| encoder).map_err(|reason| ModelError::file(path, reason))
 }
 

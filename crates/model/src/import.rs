@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use crate::architecture::architecture;
 use crate::encoder_file::{METADATA_KEY, apply};
-use crate::state_dict::{Array, StateDict};
+use crate::state_dict::{Array, StateDict, is_safetensors};
 use crate::vit::fixed_positions;
 use crate::{
     Encoder, EncoderConfig, EncoderHeader, Interpolation, ModelError, Positions, Preprocessing,
@@ -70,7 +70,7 @@ impl Imported {
     /// parts that this crate does not have.
     pub fn read(path: &Path, options: &ImportOptions) -> Result<Self, ModelError> {
         let wrong = |reason: String| ModelError::file(path, reason);
-        let stated = match path.extension().is_some_and(|extension| extension == "safetensors") {
+        let stated = match is_safetensors(path) {
             true => EncoderHeader::read(path)?,
             false => None,
         };

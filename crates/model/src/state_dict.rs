@@ -38,7 +38,7 @@ impl<'a> StateDict<'a> {
     /// # Errors
     /// [`ModelError::File`] if it is absent, broken or of another kind.
     pub fn open(path: &'a Path) -> Result<Self, ModelError> {
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
+        if is_safetensors(path) {
             let bytes = std::fs::read(path).map_err(|e| ModelError::file(path, e))?;
             let file = SafeTensors::deserialize(&bytes).map_err(|e| ModelError::file(path, e))?;
             let floats = file.iter().filter(|(_, view)| float_of(view.dtype()).is_some());
@@ -79,6 +79,11 @@ impl<'a> StateDict<'a> {
         let values = data.try_to_vec().map_err(|e| wrong(format!("{e:?}")))?;
         Ok(Array { shape, values })
     }
+}
+
+/// Does the name of the file say that it is safetensors?
+pub(crate) fn is_safetensors(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
 }
 
 fn float_of(dtype: Dtype) -> Option<DType> {

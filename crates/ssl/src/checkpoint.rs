@@ -89,9 +89,7 @@ impl Checkpoints {
         fs::write(torn.join(IDENTITY), &self.identity).map_err(|e| wrong(IDENTITY, &e))?;
         let done = self.folder.join(format!("{PREFIX}{step}"));
         fs::rename(&torn, &done).map_err(|e| PretrainError::file(&done, e))?;
-        let mut all: Vec<(usize, PathBuf)> =
-            self.entries()?.into_iter().filter_map(|path| Some((step_of(&path)?, path))).collect();
-        all.sort_unstable();
+        let all = self.complete()?;
         let old = all.len().saturating_sub(self.keep);
         all[..old].iter().try_for_each(|(_, path)| remove(path))
     }
@@ -116,6 +114,14 @@ impl Checkpoints {
         Ok((method, Saved { optimizer: optimizer.load_record(record), shadow, meter }))
     }
 
+    /// The checkpoints in the folder, of whatever training, the oldest first.
+    fn complete(&self) -> Result<Vec<(usize, PathBuf)>, PretrainError> {
+        let all = self.entries()?.into_iter().filter_map(|path| Some((step_of(&path)?, path)));
+        let mut all: Vec<(usize, PathBuf)> = all.collect();
+        all.sort_unstable();
+        Ok(all)
+    }
+
     fn entries(&self) -> Result<Vec<PathBuf>, PretrainError> {
         let wrong = |e: std::io::Error| PretrainError::file(&self.folder, e);
         match fs::read_dir(&self.folder) {
@@ -128,8 +134,7 @@ impl Checkpoints {
 
 /// The method's record of the newest checkpoint in `folder`, of whatever training.
 pub(crate) fn newest(folder: &Path) -> Result<Option<PathBuf>, PretrainError> {
-    let all = Checkpoints::new(folder.into(), "", 1).entries()?;
-    let last = all.into_iter().filter_map(|path| Some((step_of(&path)?, path))).max();
+    let last = Checkpoints::new(folder.into(), "", 1).complete()?.pop();
     Ok(last.map(|(_, path)| path.join(METHOD)))
 }
 
