@@ -102,6 +102,8 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
         "<tr id=\"run-0\"",
         "href=\"target-5/manifest.json\"",
         "each counted once: 1",
+        "<td title=\"Ours: shapes, 320 images, 20 steps, poisoned ",
+        " Theirs: ImageNet-100 ",
     ] {
         assert!(html.contains(words), "{words}");
     }

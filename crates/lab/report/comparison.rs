@@ -8,6 +8,8 @@ use crate::scores::{BACKDOORED, CLEAN, PATCHED};
 /// A row: a name, and ours and the published figures of each column.
 pub(super) struct Beside {
     pub name: String,
+    /// In what setting ours were found; what the published ones were found in is the table's.
+    pub setting: String,
     /// Where in the list of runs those begin which ours rest on.
     pub anchor: String,
     /// Ours and the published one, each as it is shown.
@@ -22,7 +24,8 @@ impl Beside {
         theirs: impl IntoIterator<Item = String>,
     ) -> Self {
         let ours = ours.iter().map(|&mean| shown(mean));
-        Self { name, anchor: group.anchor(), cells: ours.zip(theirs).collect() }
+        let cells = ours.zip(theirs).collect();
+        Self { name, setting: setting(group), anchor: group.anchor(), cells }
     }
 }
 
@@ -31,9 +34,8 @@ pub(super) struct Comparison {
     pub title: &'static str,
     pub head: Vec<&'static str>,
     pub rows: Vec<Beside>,
-    /// Where the published figures are from.
+    /// Where the published figures are from, and the setting they were found in.
     pub source: String,
-    /// What differs.
     pub setting: String,
 }
 
@@ -71,16 +73,14 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
             asr(theirs.backdoored[1]),
             format!("{:.1}", 100.0 * net / main.non_target),
         ];
-        let name = format!("{} ({})", group.setting.method, group.setting.poison());
-        rows.push(Beside::new(name, group, &ours, theirs));
+        rows.push(Beside::new(group.setting.method.clone(), group, &ours, theirs));
     }
-    let first = groups.first()?;
     (!rows.is_empty()).then(|| Comparison {
         title: "Beside the paper's main table",
         head: HEAD.to_vec(),
         rows,
         source: main.source.clone(),
-        setting: differs(first, &main.setting),
+        setting: main.setting.clone(),
     })
 }
 
@@ -88,9 +88,7 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
 pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
     let defence = &published.defence;
     let mut rows = Vec::new();
-    let defended: Vec<&Group<'_>> =
-        groups.iter().filter(|group| !group.defended().is_empty()).collect();
-    for group in &defended {
+    for group in groups.iter().filter(|group| !group.defended().is_empty()) {
         for (model, theirs) in &defence.rows {
             let ours = [CLEAN, PATCHED].map(|images| group.cell(model, images));
             if ours[0][0].is_none() {
@@ -105,13 +103,12 @@ pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Com
             rows.push(Beside::new(name, group, &ours, theirs));
         }
     }
-    let first = defended.first()?;
     (!rows.is_empty()).then(|| Comparison {
         title: "Beside the paper's defence table",
         head: vec!["clean: Acc", "clean: ASR", "patched: Acc", "patched: ASR"],
         rows,
         source: defence.source.clone(),
-        setting: differs(first, &defence.setting),
+        setting: defence.setting.clone(),
     })
 }
 
@@ -124,24 +121,22 @@ pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comp
         let [patched_acc, _, patched_asr] = group.cell(BACKDOORED, PATCHED);
         let ours = [group.cell(BACKDOORED, CLEAN)[0], patched_acc, patched_asr];
         let theirs = theirs.map(|v| format!("{v:.1}"));
-        let name = format!("{} ({})", group.setting.method, group.setting.poison());
-        rows.push(Beside::new(name, group, &ours, theirs));
+        rows.push(Beside::new(group.setting.method.clone(), group, &ours, theirs));
     }
-    let first = groups.first()?;
     (!rows.is_empty()).then(|| Comparison {
         title: "Beside single runs of others",
         head: vec!["backdoored, clean: Acc", "patched: Acc", "patched: ASR"],
         rows,
         source: others.source.clone(),
-        setting: differs(first, &others.setting),
+        setting: others.setting.clone(),
     })
 }
 
-fn differs(group: &Group<'_>, theirs: &str) -> String {
+/// What stands beside the published setting: where a figure of ours is from.
+fn setting(group: &Group<'_>) -> String {
     let setting = &group.setting;
     format!(
-        "Ours: {}, {} images, {} steps, {}, {} % labels, probe {}, {} evaluation images, runs: {}, backdoored \
-         models: {}. Theirs: {theirs}.",
+        "{}, {} images, {} steps, poisoned {}, {} % labels, probe {}, {} images evaluated, runs: {}, backdoored models: {}",
         setting.data,
         setting.train_images,
         setting.steps,
