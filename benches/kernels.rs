@@ -30,25 +30,33 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 
 fn unit(from: usize, to: usize, kernel: usize, stride: usize, device: &Device) -> Unit {
     Unit {
-        weight: random([to, from, kernel, kernel], device).require_grad(),
-        scale: Tensor::ones([to], device).require_grad(),
-        shift: Tensor::zeros([to], device).require_grad(),
+        weight: random([to, from, kernel, kernel], device).set_require_grad(device.is_autodiff()),
+        scale: Tensor::ones([to], device).set_require_grad(device.is_autodiff()),
+        shift: Tensor::zeros([to], device).set_require_grad(device.is_autodiff()),
         running: None,
         epsilon: 1e-5,
         stride,
     }
 }
 
-/// Forward alone, and forward and backward, of something that makes images of images.
-fn both(c: &mut Criterion, group: &str, shape: [usize; 4], run: impl Fn(Tensor<4>) -> Tensor<4>) {
-    let device = Device::flex().autodiff();
-    let images = random(shape, &device);
+/// Forward alone, and forward and backward, of something with weights on a device that makes images of images. Forward
+/// alone without autodiff: what it keeps for a backward pass is freed by that pass only.
+fn both<Run: Fn(Tensor<4>) -> Tensor<4>>(
+    c: &mut Criterion,
+    group: &str,
+    shape: [usize; 4],
+    on: impl Fn(&Device) -> Run,
+) {
     let [batch, side, _, channels] = shape;
     let name = format!("{batch}x{side}x{side}x{channels}");
     let mut group = c.benchmark_group(format!("{group}/{}", by()));
+    let device = Device::flex();
+    let (run, images) = (on(&device), random(shape, &device));
     group.bench_function(BenchmarkId::new("forward", &name), |b| {
         b.iter(|| black_box(run(images.clone())));
     });
+    let device = device.autodiff();
+    let (run, images) = (on(&device), random(shape, &device));
     group.bench_function(BenchmarkId::new("forward and backward", &name), |b| {
         b.iter(|| black_box(run(images.clone().require_grad()).sum().backward()));
     });
@@ -56,15 +64,17 @@ fn both(c: &mut Criterion, group: &str, shape: [usize; 4], run: impl Fn(Tensor<4
 }
 
 fn stems(c: &mut Criterion) {
-    let device = Device::flex().autodiff();
-    let small = unit(3, 16, 3, 1, &device);
-    both(c, "stem", [64, 32, 32, 3], |x| kernels::stem(x, small.clone(), false).0);
-    let imagenet = unit(3, 64, 7, 2, &device);
-    both(c, "stem", [8, 224, 224, 3], |x| kernels::stem(x, imagenet.clone(), true).0);
+    both(c, "stem", [64, 32, 32, 3], |device| {
+        let small = unit(3, 16, 3, 1, device);
+        move |x| kernels::stem(x, small.clone(), false).0
+    });
+    both(c, "stem", [8, 224, 224, 3], |device| {
+        let imagenet = unit(3, 64, 7, 2, device);
+        move |x| kernels::stem(x, imagenet.clone(), true).0
+    });
 }
 
 fn blocks(c: &mut Criterion) {
-    let device = Device::flex().autodiff();
     for [batch, side, channels, stride] in [
         [64, 32, 16, 1],
         [64, 32, 16, 2],
@@ -76,37 +86,44 @@ fn blocks(c: &mut Criterion) {
         [32, 4, 512, 1],
     ] {
         let to = channels * stride;
-        let (first, second) = (unit(channels, to, 3, stride, &device), unit(to, to, 3, 1, &device));
-        let down = (stride > 1).then(|| unit(channels, to, 1, stride, &device));
         let name = if stride > 1 { "basic block, stride 2" } else { "basic block" };
-        both(c, name, [batch, side, side, channels], |x| {
-            kernels::basic_block(x, first.clone(), second.clone(), down.clone()).0
+        both(c, name, [batch, side, side, channels], |device| {
+            let (first, second) =
+                (unit(channels, to, 3, stride, device), unit(to, to, 3, 1, device));
+            let down = (stride > 1).then(|| unit(channels, to, 1, stride, device));
+            move |x| kernels::basic_block(x, first.clone(), second.clone(), down.clone()).0
         });
     }
 }
 
 fn transformers(c: &mut Criterion) {
-    let device = Device::flex().autodiff();
     let mut group = c.benchmark_group(format!("transformer/{}", by()));
-    let (scale, shift) = (Tensor::ones([64], &device), Tensor::zeros([64], &device));
-    let (scale, shift) = (scale.require_grad(), shift.require_grad());
-    type Run<'a> = &'a dyn Fn(Tensor<3>) -> Tensor<3>;
-    let runs: [(&str, usize, Run<'_>); 3] = [
-        ("gelu", 256, &|x| kernels::gelu(x)),
-        ("layer norm", 64, &|x| kernels::layer_norm(x, scale.clone(), shift.clone(), 1e-6)),
-        ("attention, 4 heads", 192, &|x| kernels::attention(x, 4)),
+    type Run = fn(Tensor<3>, &[Tensor<1>; 2]) -> Tensor<3>;
+    let runs: [(&str, usize, Run); 3] = [
+        ("gelu", 256, |x, _| kernels::gelu(x)),
+        ("layer norm", 64, |x, [scale, shift]| {
+            kernels::layer_norm(x, scale.clone(), shift.clone(), 1e-6)
+        }),
+        ("attention, 4 heads", 192, |x, _| kernels::attention(x, 4)),
     ];
+    let on = |device: &Device, width| {
+        let (scale, shift) = (Tensor::ones([64], device), Tensor::zeros([64], device));
+        let tracked = device.is_autodiff();
+        let affine = [scale, shift].map(|weight: Tensor<1>| weight.set_require_grad(tracked));
+        (random([64, 65, width], device), affine)
+    };
     for (name, width, run) in runs {
-        let shape = [64, 65, width];
-        let x = random(shape, &device);
+        // As in `both`.
+        let (x, affine) = on(&Device::flex(), width);
         let size = format!("64x65x{width}");
         group.bench_function(BenchmarkId::new(format!("{name}, forward"), &size), |b| {
-            b.iter(|| black_box(run(x.clone())));
+            b.iter(|| black_box(run(x.clone(), &affine)));
         });
+        let (x, affine) = on(&Device::flex().autodiff(), width);
         group.bench_function(
             BenchmarkId::new(format!("{name}, forward and backward"), &size),
             |b| {
-                b.iter(|| black_box(run(x.clone().require_grad()).sum().backward()));
+                b.iter(|| black_box(run(x.clone().require_grad(), &affine).sum().backward()));
             },
         );
     }
