@@ -150,6 +150,9 @@ pub(super) fn asr_curve(metrics: &[Vec<Value>; 2]) -> Option<Chart> {
     measured.then(draw)
 }
 
+/// Width of a letter of a bar's name, in pixels.
+const NAME_STEP: f64 = 6.0;
+
 /// Net ASR of each group with its interval, in the order given.
 pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     let mut bars = BarPlot::new();
@@ -161,7 +164,16 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     }
     let bars =
         bars.with_color(COLORS[1]).with_asymmetric_error(errors).with_error_color("currentColor");
-    render_from(vec![bars.into()], "Net ASR", "", "points", None)
+    let (plots, title) = (vec![bars.into()], "Net ASR");
+    let layout = layout(&plots, title, "", "points");
+    // Names that would meet stand upright, below a plot as high as it was.
+    let longest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let layout = if (rows.len() * longest) as f64 * NAME_STEP > SIZE.0 {
+        layout.with_x_tick_rotate(90.0).with_height(SIZE.1 + longest as f64 * NAME_STEP)
+    } else {
+        layout
+    };
+    draw(plots, layout, title)
 }
 
 /// Where the axis of the ASR begins, in points.

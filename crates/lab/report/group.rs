@@ -118,9 +118,9 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Net ASR, or without a target the paired drop of the patched accuracy.
+    /// Net ASR; none without a target, where the drop is what counts.
     pub(super) fn net(&self) -> Option<Mean> {
-        self.over_victims(|r| Some(r.net.net_asr.unwrap_or(r.net.patched_drop)))
+        self.over_victims(|r| r.net.net_asr)
     }
 
     /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. Large beside a small
@@ -129,8 +129,9 @@ impl<'a> Group<'a> {
         self.over_victims(|r| Some(r.net.patched_drop))
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
-        self.net().map_or(Verdict::Undecided, Verdict::of)
+    /// By the rule, which is of the net ASR: none without a target.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.net().map(Verdict::of)
     }
 
     /// The defended models, as the first run names them.
@@ -189,6 +190,17 @@ mod tests {
         assert_eq!(group(&[like(11, 5), like(11, 5), like(11, 5)]), (3, 1, false, false));
         assert_eq!(group(&[like(11, 5), like(11, 6)]), (2, 2, true, false));
         assert_eq!(group(&[like(11, 5), like(12, 5)]), (2, 2, true, true));
+    }
+
+    #[test]
+    fn without_a_target_there_is_a_drop_and_no_net_asr() {
+        let kept = "results/fashion-mnist/ablations/byol_untargeted/scores.json";
+        let run = RunScores::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(kept)).unwrap();
+        let runs = [run];
+        let groups = Group::all(&runs, &[], false);
+        let [group] = groups.as_slice() else { panic!("{} groups", groups.len()) };
+        assert_eq!((group.net(), group.verdict()), (None, None));
+        assert!(group.drop().is_some_and(|drop| drop.value > 40.0));
     }
 
     #[test]

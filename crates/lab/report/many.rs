@@ -8,7 +8,7 @@ use askama::Template;
 use super::charts::{self, Chart};
 use super::comparison::{self, Comparison};
 use super::group::Group;
-use super::mean::{RESISTS_BELOW, shown};
+use super::mean::{RESISTS_BELOW, Verdict, shown};
 use super::setting::common;
 use super::sources::{Source, compute, sources};
 use super::table_csv::csv;
@@ -121,6 +121,7 @@ impl Page {
         let others = Group::all(runs, configs, true);
         let under = runs.iter().filter(|run| run.under_trained()).count();
         let nets = groups.iter().filter_map(|g| Some((short(g, &groups), g.net()?)));
+        let nets: Vec<_> = nets.collect();
         Ok(Self {
             lead: format!(
                 "Runs: {}, settings: {}. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
@@ -145,7 +146,9 @@ impl Page {
                 )
             }),
             main: main_table(&groups),
-            charts: std::iter::once(charts::net_asr(&nets.collect::<Vec<_>>()))
+            charts: (!nets.is_empty())
+                .then(|| charts::net_asr(&nets))
+                .into_iter()
                 .chain(scatter(&groups))
                 .collect(),
             comparisons: [
@@ -219,7 +222,7 @@ fn main_table(groups: &[Group<'_>]) -> Table {
             Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(net)),
             None => shown(net),
         });
-        cells.push(group.verdict().word().into());
+        cells.push(group.verdict().map_or("-", Verdict::word).into());
         cells.push(shown(group.drop()));
         Row { cells, anchor: group.anchor() }
     };
