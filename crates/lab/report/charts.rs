@@ -41,15 +41,7 @@ const SIZE: (f64, f64) = (620.0, 420.0);
 
 /// A chart whose values start at 0.
 fn render(plots: Vec<Plot>, title: &str, x: &str, y: &str) -> Chart {
-    render_from(plots, title, x, y, Some(0.0))
-}
-
-fn render_from(plots: Vec<Plot>, title: &str, x: &str, y: &str, least: Option<f64>) -> Chart {
-    let layout = layout(&plots, title, x, y);
-    let layout = match least {
-        Some(least) => layout.with_y_axis_min(least),
-        None => layout,
-    };
+    let layout = layout(&plots, title, x, y).with_y_axis_min(0.0);
     draw(plots, layout, title)
 }
 
@@ -257,7 +249,9 @@ pub(super) fn feature_map(
         .with_size(4.5)
         .with_legend("patched");
     plots.push(plot.into());
-    render_from(plots, &format!("Features of the {model}"), "", "", None)
+    let title = format!("Features of the {model}");
+    let layout = layout(&plots, &title, "", "");
+    draw(plots, layout, &title)
 }
 
 /// Nine colours that stand out on both grounds, none of them the target's red.
