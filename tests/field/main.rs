@@ -1,0 +1,10 @@
+//! What users of the product reported, and what a review of the code found: each on the real binary, with the right
+//! behaviour. `field_fNN_…` is a report, `review_S_NN_…` a finding.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop anywhere"
+)]
+
+mod sets;
