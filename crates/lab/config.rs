@@ -114,12 +114,12 @@ impl Experiment {
         check_poison(&self.data, &self.poison)?;
         self.pretrain.encoder.check().map_err(|e| text(&e))?;
         // The size of the training set is known once the data is read; this is repeated then.
-        self.check_with(usize::MAX)?;
+        self.check_with(None)?;
         self.probe.check().map_err(|e| text(&e))
     }
 
-    /// Checks what depends on the number of training images.
-    pub(crate) fn check_with(&self, images: usize) -> Result<(), String> {
+    /// Checks what depends on the number of training images, as far as it can while that is not known.
+    pub(crate) fn check_with(&self, images: Option<usize>) -> Result<(), String> {
         self.pretrain.check(images, self.data.size()).map_err(|e| e.to_string())?;
         match &self.defend {
             None => Ok(()),
@@ -184,7 +184,7 @@ labels = [0.1]
     #[test]
     fn defaults_are_the_papers_and_the_resolved_config_reads_back() {
         let experiment = read(MINIMAL, &[]).unwrap();
-        assert_eq!(experiment.pretrain.lr, 0.06);
+        assert_eq!(experiment.pretrain.learning_rate(), 0.06);
         assert_eq!(experiment.pretrain.batch, 256);
         assert_eq!(experiment.poison.val_place, Place::VAL);
         assert_eq!(read(&experiment.to_toml().unwrap(), &[]).unwrap(), experiment);
@@ -207,7 +207,7 @@ labels = [0.1]
         std::fs::write(&child, "extends = \"base.toml\"\nname = \"y\"\n[pretrain]\nlr = 0.03\n")
             .unwrap();
         let experiment = Experiment::read(&child, &[]).unwrap();
-        assert_eq!((experiment.name.as_str(), experiment.pretrain.lr), ("y", 0.03));
+        assert_eq!((experiment.name.as_str(), experiment.pretrain.learning_rate()), ("y", 0.03));
         assert_eq!(experiment.pretrain.epochs, 2);
         std::fs::write(&child, "extends = \"child.toml\"\n").unwrap();
         assert!(Experiment::read(&child, &[]).unwrap_err().to_string().contains("circle"));

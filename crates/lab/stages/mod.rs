@@ -158,7 +158,9 @@ impl Lab {
         let wrong = |e: TriggerError| ConfigError::at(config, e);
         let (labels, classes) = (&splits.train.labels, &splits.classes);
         let attack = experiment.poison.attack(labels, classes, experiment.seed).map_err(wrong)?;
-        experiment.check_with(splits.train.labels.len()).map_err(|e| ConfigError::at(config, e))?;
+        experiment
+            .check_with(Some(splits.train.labels.len()))
+            .map_err(|e| ConfigError::at(config, e))?;
         let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
             .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
