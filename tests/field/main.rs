@@ -8,3 +8,4 @@
 )]
 
 mod sets;
+mod training;
