@@ -86,6 +86,12 @@ pub struct Expected {
     pub under_trained: bool,
 }
 
+/// A share of labels in percent, for a text: without the digits that binary fractions add (7 %, not
+/// 7.000000000000001 %).
+pub(crate) fn percent(share: f64) -> f64 {
+    (share * 1e8).round() / 1e6
+}
+
 /// One reading of the features of all models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
@@ -100,6 +106,29 @@ pub struct Reading {
     /// Backdoored against clean.
     #[serde(flatten)]
     pub net: Paired,
+}
+
+impl Reading {
+    /// What was read and how, as the start of a sentence: the name in words and the share of labels.
+    pub(crate) fn in_words(&self) -> String {
+        let (name, of) = match self.probe.split_once(", ") {
+            Some((name, part)) => (name, format!(" of {part}")),
+            None => (self.probe.as_str(), String::new()),
+        };
+        let neighbours = |k: &str| match k {
+            "1" => "nearest neighbour".to_owned(),
+            k => format!("{k} nearest neighbours"),
+        };
+        let how = match name.strip_prefix("knn-") {
+            None if name == "paper" => "The method's own probe".to_owned(),
+            None => "Linear probe".to_owned(),
+            Some(k) => match k.strip_suffix("-weighted") {
+                Some(k) => format!("Weighted vote of the {}", neighbours(k)),
+                None => format!("Vote of the {}", neighbours(k)),
+            },
+        };
+        format!("{how}{of} on {} % labels", percent(self.labels))
+    }
 }
 
 impl RunScores {

@@ -28,7 +28,7 @@ pub use decode::{decode, read_image};
 pub use error::DataError;
 pub use export::{Export, Exported};
 pub use load::Watch;
-pub use loader::{EpochPlan, ViewBatch, ViewLoader};
+pub use loader::{Draws, EpochPlan, ViewBatch, ViewLoader};
 pub use sample::{InMemory, Sample, SampleSet, UNLABELLED};
 pub use sets::data_sets_found;
 pub use sets::file_list::list_text;

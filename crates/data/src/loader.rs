@@ -15,6 +15,23 @@ use ssl_backdoor_trigger::chance::{self, Purpose};
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
 use crate::{DataError, Pixels, Sample, SampleSet, Sightings};
 
+/// What the draws of a training are for. A second training on the same images with the same seed must not repeat the
+/// order and the crops of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draws {
+    /// Of the order of the images.
+    pub order: Purpose,
+    /// Of their views.
+    pub views: Purpose,
+}
+
+impl Draws {
+    /// The victim's pretraining.
+    pub const PRETRAIN: Self = Self { order: Purpose::Order, views: Purpose::View };
+    /// A training of the defender: a student, or a control beside it.
+    pub const DEFENCE: Self = Self { order: Purpose::StudentOrder, views: Purpose::StudentView };
+}
+
 /// How steps map to images: whole batches of a fresh order in each epoch, the rest dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochPlan {
@@ -24,6 +41,8 @@ pub struct EpochPlan {
     pub images: usize,
     /// Images in a batch.
     pub batch: usize,
+    /// What the order and the views are drawn for.
+    pub draws: Draws,
 }
 
 impl EpochPlan {
@@ -35,7 +54,7 @@ impl EpochPlan {
     /// The order of the images in `epoch`: positions in the set.
     fn order(&self, epoch: u32) -> Vec<u64> {
         let all: Vec<u64> = (0..self.images as u64).collect();
-        chance::ranked(&all, self.seed, Purpose::Order, epoch)
+        chance::ranked(&all, self.seed, self.draws.order, epoch)
     }
 }
 
@@ -135,7 +154,7 @@ impl BatchMaker {
     }
 
     fn batch(&mut self, step: usize) -> Result<ViewBatch, DataError> {
-        let EpochPlan { seed, batch, .. } = self.plan;
+        let EpochPlan { seed, batch, draws, .. } = self.plan;
         let epoch = (step / self.plan.steps_per_epoch()) as u32;
         let first = step % self.plan.steps_per_epoch() * batch;
         if !self.orders.contains_key(&epoch) {
@@ -153,7 +172,7 @@ impl BatchMaker {
         let mut sightings = Sightings::default();
         for (i, &index) in self.orders[&epoch][first..first + batch].iter().enumerate() {
             let Sample { id, image, trigger, .. } = self.set.get(index as usize)?;
-            let key = ViewKey { seed, epoch, id };
+            let key = ViewKey { seed, purpose: draws.views, epoch, id };
             let mut out: Vec<&mut [f32]> =
                 views.iter_mut().map(|view| &mut view.values[i * len..(i + 1) * len]).collect();
             self.views.write(&image, &key, &mut self.scratch, &mut out, &mut geometry);
@@ -188,7 +207,7 @@ mod tests {
 
     fn batches(set: &SampleSet, steps: Range<usize>, workers: usize) -> Vec<ViewBatch> {
         let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7 };
+        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7, draws: Draws::PRETRAIN };
         ViewLoader::start(set.clone(), views, plan, steps, workers).map(Result::unwrap).collect()
     }
 
@@ -207,7 +226,7 @@ mod tests {
     fn an_early_end_stops_the_workers() {
         let set = splits().train.set;
         let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7 };
+        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7, draws: Draws::PRETRAIN };
         let mut loader = ViewLoader::start(set, views, plan, 0..1_000_000, 2);
         assert_eq!(loader.next().unwrap().unwrap().step, 0);
         drop(loader);
@@ -224,7 +243,7 @@ mod tests {
         let attack = config.attack(&splits.train.labels, &splits.classes, 1).unwrap();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
         let seen = |views: Arc<dyn Views>| {
-            let plan = EpochPlan { seed: 5, images: 30, batch: 10 };
+            let plan = EpochPlan { seed: 5, images: 30, batch: 10, draws: Draws::PRETRAIN };
             let mut all = Sightings::default();
             for batch in ViewLoader::start(poisoned.clone(), views, plan, 0..30, 2) {
                 all.merge(&batch.unwrap().sightings);
@@ -256,7 +275,7 @@ mod tests {
         let (clean, labels) = (splits.train.set.clone(), splits.train.labels.clone());
         let plan = attack.plan.clone();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
-        let order = EpochPlan { seed: 5, images: 30, batch: 7 }.order(0);
+        let order = EpochPlan { seed: 5, images: 30, batch: 7, draws: Draws::PRETRAIN }.order(0);
         let mut seen_poisoned = 0;
         for (a, b) in batches(&clean, 0..4, 1).iter().zip(batches(&poisoned, 0..4, 2)) {
             for i in 0..7 {

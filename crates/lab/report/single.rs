@@ -11,8 +11,9 @@ use ssl_backdoor_probe::Scores;
 use ssl_backdoor_trigger::PoisonPlan;
 
 use super::charts::{self, Chart};
+use super::group::family;
 use super::{pictures, sightings};
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED, percent};
 use crate::stages::Map;
 
 /// What a report is made from.
@@ -146,7 +147,7 @@ fn readings(scores: &RunScores) -> Vec<Vec<String>> {
             net.net_asr.zip(net.net_asr_ci).unwrap_or((net.patched_drop, net.patched_drop_ci));
         vec![
             reading.probe.clone(),
-            format!("{} %", 100.0 * reading.labels),
+            format!("{} %", percent(reading.labels)),
             reading.seed.map_or("-".into(), |seed| seed.to_string()),
             number(get(CLEAN, CLEAN).map(|s| s.acc)),
             number(get(BACKDOORED, CLEAN).map(|s| s.acc)),
@@ -194,7 +195,7 @@ fn lead(sources: &Sources<'_>) -> String {
     let target = scores.target.and_then(|t| sources.classes.get(t as usize));
     format!(
         "{} on {} classes, seed {}. The attacker put a trigger on {} images: {}{:.2} % of the \
-         training set. Linear probe on {} % labels; {} evaluation images ({}).",
+         training set. {}; {} evaluation images ({}).",
         scores.method,
         scores.classes,
         scores.seed,
@@ -203,7 +204,7 @@ fn lead(sources: &Sources<'_>) -> String {
             format!("{:.1} % of the target class “{name}”, ", 100.0 * rate)
         }),
         100.0 * scores.poison.dataset_rate,
-        100.0 * scores.labels,
+        scores.probes.first().map_or(String::new(), Reading::in_words),
         scores.images,
         match scores.eval {
             Eval::Dev => "dev part",
@@ -229,11 +230,17 @@ fn rows(scores: &RunScores) -> Vec<Row> {
 fn models(scores: &RunScores) -> Vec<(&str, [Option<&Scores>; 2])> {
     let named =
         [(UNTRAINED, "untrained encoder"), (CLEAN, "clean twin"), (BACKDOORED, "backdoored model")];
-    // Then the students, by falling share.
-    let students = scores.models.keys().filter(|key| named.iter().all(|(name, _)| name != key));
-    let students = students.rev().map(|key| (key.as_str(), key.as_str()));
+    let others = scores.models.keys().map(String::as_str);
+    let mut others: Vec<&str> = others.filter(|key| named.iter().all(|(n, _)| n != key)).collect();
+    // Then the students and after them the controls, each by falling share.
+    others.sort_by(|a, b| {
+        let control = |model: &str| !model.starts_with("distilled");
+        let ((of_a, a_share), (of_b, b_share)) = (family(a), family(b));
+        (control(a), of_a).cmp(&(control(b), of_b)).then(b_share.total_cmp(&a_share))
+    });
     let sets = |key| [CLEAN, PATCHED].map(|images| scores.get(key, images));
-    named.into_iter().chain(students).map(|(key, model)| (model, sets(key))).collect()
+    let others = others.into_iter().map(|key| (key, key));
+    named.into_iter().chain(others).map(|(key, model)| (model, sets(key))).collect()
 }
 
 fn row(model: &str, sets: [Option<&Scores>; 2]) -> Row {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Map;
 use ssl_backdoor_compress::{CompressConfig, Control, DefendConfig, distill};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{Joined, SampleSet, Subset, clean_part_ids};
+use ssl_backdoor_data::{Draws, Joined, SampleSet, Subset, clean_part_ids};
 use ssl_backdoor_model::{Encoder, load_encoder};
 use ssl_backdoor_ssl::{Training, pretrain};
 
@@ -152,6 +152,7 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
     let training = Training {
         set,
         seed: seed(lab),
+        draws: Draws::DEFENCE,
         device: &lab.device,
         workers: experiment.workers,
         folder: &folder,

@@ -23,7 +23,7 @@ use serde::Serialize;
 use ssl_backdoor_data::{
     Patched, Poisoned, SampleSet, Split, Splits, Subset, labelled_ids, listed_ids,
 };
-use ssl_backdoor_probe::{Labels, ProbeError};
+use ssl_backdoor_probe::{Labels, ProbeConfig, ProbeError};
 use ssl_backdoor_trigger::{Attack, TriggerError};
 
 use crate::config::Experiment;
@@ -112,8 +112,14 @@ pub fn run(
     stages.into_iter().filter(|(stage, _)| *stage <= until).try_for_each(|(_, run)| run(&mut lab))
 }
 
-/// The labelled training images of each share of the config, or of its list.
-pub(crate) fn labelled(which: &Labels, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
+/// The labelled training images of each share of the config, or of its list: enough of them for its probes.
+pub(crate) fn labelled(probe: &ProbeConfig, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
+    let all = labelled_images(&probe.labels, seed, splits)?;
+    all.iter().try_for_each(|labelled| probe.check_labelled(labelled.ids.len()))?;
+    Ok(all)
+}
+
+fn labelled_images(which: &Labels, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
     let (labels, classes) = (&splits.train.labels, splits.classes.len() as u32);
     let shares = match which {
         Labels::List(list) => {
@@ -159,7 +165,7 @@ impl Lab {
         let (labels, classes) = (&splits.train.labels, &splits.classes);
         let attack = experiment.poison.attack(labels, classes, experiment.seed).map_err(wrong)?;
         experiment.check_with(splits.train.labels.len()).map_err(|e| ConfigError::at(config, e))?;
-        let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
+        let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
             .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;

@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::Views;
-use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
+use ssl_backdoor_data::{Draws, EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
 use ssl_backdoor_model::Encoder;
 
 use crate::PretrainError;
@@ -34,6 +34,8 @@ pub struct Training<'a> {
     pub set: SampleSet,
     /// Seed of initial weights, order and views.
     pub seed: u64,
+    /// What the order and the views are drawn for: a defender who trains on with the same seed sees other crops.
+    pub draws: Draws,
     /// A device without autodiff.
     pub device: &'a Device,
     /// Threads that prepare batches.
@@ -95,7 +97,8 @@ pub fn train<M: Method>(
         });
     }
     let Recipe { lr, batch, .. } = recipe;
-    let plan = EpochPlan { seed: training.seed, images: training.set.len(), batch: *batch };
+    let Training { seed, draws, .. } = *training;
+    let plan = EpochPlan { seed, images: training.set.len(), batch: *batch, draws };
     let steps_per_epoch = plan.steps_per_epoch();
     let Recipe { weight_decay, decayed, .. } = *recipe;
     let mut optimizer = recipe.optimizer.build(weight_decay, decayed, &method);
