@@ -115,7 +115,14 @@ impl Experiment {
         self.pretrain.encoder.check().map_err(|e| text(&e))?;
         // The size of the training set is known once the data is read; this is repeated then.
         self.check_with(usize::MAX)?;
-        self.probe.check().map_err(|e| text(&e))
+        self.probe.check().map_err(|e| text(&e))?;
+        let stages = self.pretrain.encoder.stage_count();
+        match self.probe.stage {
+            Some(stage) if stage > stages => Err(format!(
+                "probe.stage = {stage} is out of range: allowed are 1 to {stages}, the stages of this encoder"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Checks what depends on the number of training images.
@@ -199,7 +206,7 @@ labels = [0.1]
         ];
         let experiment = read(MINIMAL, &sets).unwrap();
         assert_eq!(experiment.pretrain.epochs, 7);
-        assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5 });
+        assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5.into() });
 
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), MINIMAL).unwrap();

@@ -7,4 +7,7 @@
     reason = "a test may stop anywhere"
 )]
 
+mod labels;
+mod late;
 mod sets;
+mod trigger_size;

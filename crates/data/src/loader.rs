@@ -240,7 +240,7 @@ mod tests {
             "target": 3, "rate": 1, "trigger": { "kind": "htba", "id": 10, "width": 6 },
         });
         let config: PoisonConfig = serde_json::from_value(config).unwrap();
-        let attack = config.attack(&splits.train.labels, &splits.classes, 1).unwrap();
+        let attack = config.attack(&splits.train.labels, &splits.classes, 1, 16).unwrap();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
         let seen = |views: Arc<dyn Views>| {
             let plan = EpochPlan { seed: 5, images: 30, batch: 10, draws: Draws::PRETRAIN };
@@ -271,7 +271,7 @@ mod tests {
             "target": 3, "rate": 0.7, "trigger": { "kind": "htba", "id": 10, "width": 6 },
         });
         let config: PoisonConfig = serde_json::from_value(config).unwrap();
-        let attack = config.attack(&splits.train.labels, &splits.classes, 1).unwrap();
+        let attack = config.attack(&splits.train.labels, &splits.classes, 1, 16).unwrap();
         let (clean, labels) = (splits.train.set.clone(), splits.train.labels.clone());
         let plan = attack.plan.clone();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
