@@ -87,7 +87,13 @@ impl WithMethod for Steps<'_, '_> {
     fn on<M: Method>(self, method: M) -> Result<(), PretrainError> {
         let Self { bencher, config, device } = self;
         let views = config.method.settings().views(config, SIDE);
-        let plan = EpochPlan { seed: 0, images: BATCH, batch: BATCH, drop_last: true, draws: Draws::PRETRAIN };
+        let plan = EpochPlan {
+            seed: 0,
+            images: BATCH,
+            batch: BATCH,
+            drop_last: true,
+            draws: Draws::PRETRAIN,
+        };
         let batch = ViewLoader::start(images(), views, plan, 0..1, 1).next();
         let batch = batch.expect("there is one batch").expect("the images are in memory");
         let tensors: Vec<Tensor<4>> = batch

@@ -152,3 +152,34 @@ impl RunScores {
         serde_json::from_slice(&text).with_context(|| format!("{shown} is broken"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_probe::Paired;
+
+    #[test]
+    fn review_2_02_a_reading_says_what_it_is() {
+        let net = Paired::of(&[0], &[0], &[0], None).unwrap();
+        let words = |probe: &str, labels| {
+            Reading { probe: probe.into(), labels, seed: None, models: BTreeMap::new(), net }
+                .in_words()
+        };
+        for (probe, expected) in [
+            ("linear", "Linear probe on 7 % labels"),
+            ("linear, stage 2", "Linear probe of stage 2 on 7 % labels"),
+            ("paper", "The method's own probe on 7 % labels"),
+            ("paper, map 3", "The method's own probe of map 3 on 7 % labels"),
+            ("knn-1", "Vote of the nearest neighbour on 7 % labels"),
+            ("knn-20", "Vote of the 20 nearest neighbours on 7 % labels"),
+            ("knn-5-weighted", "Weighted vote of the 5 nearest neighbours on 7 % labels"),
+            ("knn-5, stage 4", "Vote of the 5 nearest neighbours of stage 4 on 7 % labels"),
+        ] {
+            assert_eq!(words(probe, 0.07), expected);
+        }
+        assert_eq!(
+            [0.5, 0.01, 0.07, 0.29, 1.0 / 3.0].map(percent),
+            [50.0, 1.0, 7.0, 29.0, 33.333_333]
+        );
+    }
+}

@@ -9,6 +9,7 @@
 
 mod labels;
 mod late;
+mod probe;
 mod sets;
 mod training;
 mod trigger_size;

@@ -168,14 +168,16 @@ pub fn similarity_loss(
     temperature: f64,
 ) -> Result<Tensor<1>, PretrainError> {
     let [[images, dim], [of_student, student_dim]] = [teacher.dims(), student.dims()];
-    let [[rows, bank_dim], [of_bank, student_bank_dim]] = [teacher_bank.dims(), student_bank.dims()];
+    let [[rows, bank_dim], [of_bank, student_bank_dim]] =
+        [teacher_bank.dims(), student_bank.dims()];
     let found = (images, rows, dim, student_dim);
     if found != (of_student, of_bank, bank_dim, student_bank_dim) || images == 0 || rows == 0 {
         let shapes = [[images, dim], [of_student, student_dim], [rows, bank_dim]];
         return Err(PretrainError::Range {
             key: "shapes of teacher, student and banks",
             value: format!("{shapes:?} and {:?}", [of_bank, student_bank_dim]),
-            allowed: "as many rows of each pair, 1 or more, each as long as those of its bank".into(),
+            allowed: "as many rows of each pair, 1 or more, each as long as those of its bank"
+                .into(),
         });
     }
     if !(temperature > 0.0 && temperature.is_finite()) {

@@ -259,7 +259,10 @@ mod tests {
         let config = CompressConfig { batch: 64, ..CompressConfig::default() };
         assert!(config.check_part(64).is_ok());
         let message = config.check_part(63).unwrap_err().to_string();
-        assert!(message.contains("defend.batch = 64") && message.contains("63 images"), "{message}");
+        assert!(
+            message.contains("defend.batch = 64") && message.contains("63 images"),
+            "{message}"
+        );
         let none = CompressConfig { batch: 0, steps: Some(3), ..CompressConfig::default() };
         assert!(none.check_part(10).is_err());
         assert_eq!((none.bank_rows(10), none.steps_on(10)), (10, 0));

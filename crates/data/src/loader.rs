@@ -245,7 +245,13 @@ mod tests {
 
     fn batches(set: &SampleSet, steps: Range<usize>, workers: usize) -> Vec<ViewBatch> {
         let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7, drop_last: true, draws: Draws::PRETRAIN };
+        let plan = EpochPlan {
+            seed: 5,
+            images: set.len(),
+            batch: 7,
+            drop_last: true,
+            draws: Draws::PRETRAIN,
+        };
         ViewLoader::start(set.clone(), views, plan, steps, workers).map(Result::unwrap).collect()
     }
 
@@ -265,7 +271,13 @@ mod tests {
     fn review_1_09_a_kept_last_batch_holds_the_images_left_over() {
         let set = splits().train.set;
         let views: Arc<dyn Views> = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = |drop_last| EpochPlan { seed: 5, images: 30, batch: 7, drop_last, draws: Draws::PRETRAIN };
+        let plan = |drop_last| EpochPlan {
+            seed: 5,
+            images: 30,
+            batch: 7,
+            drop_last,
+            draws: Draws::PRETRAIN,
+        };
         let all = |drop_last, workers| -> Vec<ViewBatch> {
             let plan = plan(drop_last);
             let steps = 0..2 * plan.steps_per_epoch();
@@ -311,7 +323,13 @@ mod tests {
                 assert_eq!(plan.images_in(0), if steps == 0 { 0 } else { sizes[0] });
             }
         }
-        let plan = |images, drop_last| EpochPlan { seed: 0, images, batch: 128, drop_last, draws: Draws::PRETRAIN };
+        let plan = |images, drop_last| EpochPlan {
+            seed: 0,
+            images,
+            batch: 128,
+            drop_last,
+            draws: Draws::PRETRAIN,
+        };
         // ImageNet-100, RotNet: 989 whole batches and 97 images; one image alone is left out.
         assert_eq!(plan(126_689, true).steps_per_epoch(), 989);
         assert_eq!(plan(126_689, false).steps_per_epoch(), 990);
@@ -342,7 +360,8 @@ mod tests {
             }
         }
         // The pretraining's keys are those of earlier versions.
-        let plan = EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN };
+        let plan =
+            EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN };
         let all: Vec<u64> = (0..30).collect();
         assert_eq!(plan.order(1), chance::ranked(&all, 5, Purpose::Order, 1));
         let key = ViewKey { seed: 5, purpose: Draws::PRETRAIN.views, epoch: 1, id: 3 };
@@ -353,7 +372,13 @@ mod tests {
     fn an_early_end_stops_the_workers() {
         let set = splits().train.set;
         let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7, drop_last: true, draws: Draws::PRETRAIN };
+        let plan = EpochPlan {
+            seed: 5,
+            images: set.len(),
+            batch: 7,
+            drop_last: true,
+            draws: Draws::PRETRAIN,
+        };
         let mut loader = ViewLoader::start(set, views, plan, 0..1_000_000, 2);
         assert_eq!(loader.next().unwrap().unwrap().step, 0);
         drop(loader);
@@ -370,7 +395,13 @@ mod tests {
         let attack = config.attack(&splits.train.labels, &splits.classes, 1, 16).unwrap();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
         let seen = |views: Arc<dyn Views>| {
-            let plan = EpochPlan { seed: 5, images: 30, batch: 10, drop_last: true, draws: Draws::PRETRAIN };
+            let plan = EpochPlan {
+                seed: 5,
+                images: 30,
+                batch: 10,
+                drop_last: true,
+                draws: Draws::PRETRAIN,
+            };
             let mut all = Sightings::default();
             for batch in ViewLoader::start(poisoned.clone(), views, plan, 0..30, 2) {
                 all.merge(&batch.unwrap().sightings);
@@ -402,7 +433,9 @@ mod tests {
         let (clean, labels) = (splits.train.set.clone(), splits.train.labels.clone());
         let plan = attack.plan.clone();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
-        let order = EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN }.order(0);
+        let order =
+            EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN }
+                .order(0);
         let mut seen_poisoned = 0;
         for (a, b) in batches(&clean, 0..4, 1).iter().zip(batches(&poisoned, 0..4, 2)) {
             for i in 0..7 {

@@ -326,3 +326,47 @@ fn curve_table(metrics: &[Vec<Value>; 2]) -> Option<String> {
     }
     (points > 0).then_some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn review_2_06_students_stand_by_falling_share() {
+        let kept = "results/fashion-mnist/runs/sandal-17_byol/scores.json";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(kept);
+        let mut scores = RunScores::read(&path).unwrap();
+        let some = scores.models[CLEAN].clone();
+        for name in [
+            "distilled-0.5",
+            "distilled-0.05",
+            "distilled-0.1",
+            "distilled-0.5-poisoned-0.05",
+            "distilled-0.5-poisoned-0.1",
+            "fine-tuned-0.1",
+            "fine-tuned-0.05",
+            "distilled-0.075",
+            "clean-teacher-0.5",
+        ] {
+            scores.models.insert(name.into(), some.clone());
+        }
+        let names: Vec<&str> = models(&scores).into_iter().map(|(name, _)| name).collect();
+        let expected = [
+            "untrained encoder",
+            "clean twin",
+            "backdoored model",
+            "distilled-0.5",
+            "distilled-0.1",
+            "distilled-0.075",
+            "distilled-0.05",
+            "distilled-0.5-poisoned-0.1",
+            "distilled-0.5-poisoned-0.05",
+            "clean-teacher-0.5",
+            "fine-tuned-0.1",
+            "fine-tuned-0.05",
+        ];
+        assert_eq!(names, expected);
+    }
+}

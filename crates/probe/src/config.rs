@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::knn::check_neighbours;
 use crate::{ProbeError, Vote};
@@ -41,7 +41,7 @@ pub enum Labels {
 
 /// The `[probe]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct ProbeConfig {
     /// What the headline's figures come from.
     pub kind: ProbeKind,
@@ -70,6 +70,20 @@ pub struct ProbeConfig {
     pub temperature: Option<f32>,
     /// Probe after every so many epochs of pretraining, for the curve; 0 = only at the end.
     pub curve_every: usize,
+}
+
+impl Serialize for ProbeConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ProbeConfig {
+    /// The table as it is written, with the default of `k` filled in, so that a resolved config names it.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let config = Self::deserialize(deserializer)?;
+        Ok(Self { k: config.neighbours().to_vec(), ..config })
+    }
 }
 
 impl Default for ProbeConfig {

@@ -218,4 +218,38 @@ mod tests {
         let message = Features::read(&path).unwrap_err().to_string();
         assert!(message.contains("clean.safetensors"), "{message}");
     }
+
+    #[test]
+    fn review_2_01_an_empty_set_has_no_features() {
+        use ssl_backdoor_data::{DataConfig, Shapes, Subset};
+        let shapes =
+            Shapes { size: 8, per_class: 1, eval_per_class: 1, seed: 1, eval: Default::default() };
+        let all = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap().plain;
+        let none: SampleSet = std::sync::Arc::new(Subset::new(all.clone(), Vec::new()));
+        let device = Device::flex();
+        let flat = |images: Tensor<4>| vec![images.flatten::<2>(1, 3)];
+        let error = |set: &SampleSet, of: &dyn Fn(Tensor<4>) -> Vec<Tensor<2>>| {
+            extract_by(set, &device, of).unwrap_err().to_string()
+        };
+        assert!(error(&none, &flat).contains("no images to extract features of"));
+        let features = extract_by(&all, &device, flat).unwrap();
+        assert_eq!((features.len(), features[0].dim, features[0].labels.len()), (1, 192, 10));
+        // Rows that are no images.
+        let half = |images: Tensor<4>| vec![images.flatten::<2>(1, 3).narrow(0, 0, 5)];
+        assert!(error(&all, &half).contains("5 rows of features, expected 10"));
+        let broken = |images: Tensor<4>| vec![images.flatten::<2>(1, 3).mul_scalar(f32::NAN)];
+        assert!(error(&all, &broken).contains("feature 0 of image 0 is NaN"));
+    }
+
+    #[test]
+    fn review_2_06_rows_and_features_that_do_not_exist_are_errors() {
+        let features = Features { values: vec![1.0; 4], dim: 2, labels: vec![0, 1] };
+        assert!(features.rows(&[1, 2]).unwrap_err().to_string().contains("row 2 of 2"));
+        assert!(features.rows(&[]).unwrap().labels.is_empty());
+        let short = Features { values: vec![1.0; 3], ..features.clone() };
+        assert!(short.rows(&[1]).is_err());
+        assert!(short.to_bytes().is_err());
+        let blank = Features { values: Vec::new(), dim: 0, labels: vec![0] };
+        assert!(blank.rows(&[0]).is_err());
+    }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_data::augment::{MEAN, STD};
 use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_model::{
     Encoder, EncoderConfig, EncoderHeader, Interpolation, Preprocessing, load_trainable,
 };

@@ -53,13 +53,7 @@ pub struct Training<'a> {
 impl Training<'_> {
     /// How the epochs go through the images.
     pub fn plan(&self, batch: usize, drop_last: bool) -> EpochPlan {
-        EpochPlan {
-            seed: self.seed,
-            images: self.set.len(),
-            batch,
-            drop_last,
-            draws: self.draws,
-        }
+        EpochPlan { seed: self.seed, images: self.set.len(), batch, drop_last, draws: self.draws }
     }
 }
 
