@@ -101,6 +101,9 @@ pub struct Reading {
     pub labels: f64,
     /// Seed of its weights and order; none where there are none.
     pub seed: Option<u64>,
+    /// Why the figures of this reading are wrong, where a fault of the program was found later. Tables leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<String>,
     /// Scores by model and images.
     pub models: BTreeMap<String, BySet>,
     /// Backdoored against clean.
@@ -162,8 +165,15 @@ mod tests {
     fn review_2_02_a_reading_says_what_it_is() {
         let net = Paired::of(&[0], &[0], &[0], None).unwrap();
         let words = |probe: &str, labels| {
-            Reading { probe: probe.into(), labels, seed: None, models: BTreeMap::new(), net }
-                .in_words()
+            Reading {
+                probe: probe.into(),
+                labels,
+                seed: None,
+                superseded: None,
+                models: BTreeMap::new(),
+                net,
+            }
+            .in_words()
         };
         for (probe, expected) in [
             ("linear", "Linear probe on 7 % labels"),

@@ -70,7 +70,7 @@ fn field_f03_a_class_without_a_label_ends_the_run_before_training() {
     (9..20).for_each(|i| std::fs::remove_file(root.join(format!("train/cat/{i:03}.png"))).unwrap());
     site.config("t.toml", r#"data = { kind = "folder", path = "d", size = 32, eval = "all" }"#);
     let words =
-        ["t.toml:17", "probe.labels = 0.1", "class cat has 9 training images", "0.112 to 1"];
+        ["t.toml:16", "probe.labels = 0.1", "class cat has 9 training images", "0.112 to 1"];
     site.run("run t.toml --out r --set probe.labels=[0.5,0.1]").bad(2, &words[1..]);
     site.write("t.toml", site.read("t.toml").replace("[0.5]", "[0.1]"));
     site.run("run t.toml --out r").bad(2, &words);
@@ -96,4 +96,6 @@ fn field_f09_a_label_list_names_each_image_once_and_every_class() {
         .bad(2, &["class cat has 12 training images", "list an image"]);
     assert!(!site.path("r").exists());
     run(&all).good();
+    // Named from where the list lies, and by a way around.
+    run("d/train/ant/000.png 0\nd/../d/train/bee/000.png 1\n./d/train/cat/000.png 2\n").good();
 }

@@ -1,11 +1,12 @@
 //! Parts of a set: seeded, stratified, nested; and a view of a set through a list of positions.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn_dataset::Dataset;
 use ssl_backdoor_trigger::chance::{self, Purpose};
 
+use crate::inside::plain;
 use crate::sets::file_list;
 use crate::{DataError, Sample, SampleSet, Split, Splits};
 
@@ -48,10 +49,7 @@ pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
     let wrong = |reason| DataError::Format { path: list.into(), reason };
     let Split { labels, files, .. } = &splits.train;
     let known: HashMap<String, (u64, u32)> = match files {
-        Some(files) => {
-            let name = |path: &PathBuf| path.to_string_lossy().into_owned();
-            files.iter().map(name).zip(labels.iter().copied()).collect()
-        }
+        Some(files) => files.iter().map(|path| full(path)).zip(labels.iter().copied()).collect(),
         None => labels.iter().map(|&(id, label)| (id.to_string(), (id, label))).collect(),
     };
     // Ids are no paths: nothing is put before them.
@@ -59,7 +57,8 @@ pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
     let (mut ids, mut seen) = (Vec::new(), HashSet::new());
     for entry in file_list::load(list, root)? {
         let shown = entry.path.to_string_lossy();
-        match known.get(shown.as_ref()) {
+        let name = if files.is_some() { full(&entry.path) } else { shown.clone().into_owned() };
+        match known.get(&name) {
             Some((id, label)) if *label == entry.label => {
                 if !seen.insert(*id) {
                     return Err(wrong(format!("{shown} is listed twice")));
@@ -76,6 +75,12 @@ pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
         }
     }
     Ok(ids)
+}
+
+/// A path as it is written from the root: the same file is the same, named from here or from there.
+fn full(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    plain(&absolute).to_string_lossy().into_owned()
 }
 
 /// The images a defender holds clean: `floor(p · n)` of each class, nested for growing `p`.

@@ -172,6 +172,7 @@ fn reading<'p>(
         probe,
         labels: reader.labelled.share,
         seed: reader.seed(),
+        superseded: None,
         net: Paired::of(truth, patched(BACKDOORED)?, patched(CLEAN)?, target)?,
         models: scores,
     })
