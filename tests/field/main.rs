@@ -10,4 +10,5 @@
 mod labels;
 mod late;
 mod sets;
+mod training;
 mod trigger_size;

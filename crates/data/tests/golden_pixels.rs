@@ -116,7 +116,12 @@ fn poisoned_pixels_are_those_that_pil_composes() {
     for alpha in [0.0, 0.3] {
         let shown = format!("{alpha:.1}");
         let mut spot = photo.clone();
-        stamp(&mut spot, &mark, Spot { x: 21, y: 17, width: 12, height: 9 }, alpha);
+        stamp(
+            &mut spot,
+            &mark.picture((32, 32)),
+            Spot { x: 21, y: 17, width: 12, height: 9 },
+            alpha,
+        );
         near("spot", &spot, &read(&format!("poison-spot-{shown}.png")));
         for (name, trigger, place) in [
             ("center", &mark, Place::Center),

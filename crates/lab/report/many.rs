@@ -79,7 +79,8 @@ impl Superseded {
     /// What a reader of the tables must know.
     fn note(self) -> Option<String> {
         let reasons: Vec<String> = self.reasons.into_iter().collect();
-        let note = format!("{} superseded readings are left out: {}.", self.readings, reasons.join("; "));
+        let note =
+            format!("{} superseded readings are left out: {}.", self.readings, reasons.join("; "));
         (self.readings > 0).then_some(note)
     }
 }

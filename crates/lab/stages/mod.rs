@@ -135,7 +135,9 @@ impl Lab {
         let (labels, classes) = (&splits.train.labels, &splits.classes);
         let (seed, size) = (experiment.seed, experiment.data.size());
         let attack = experiment.poison.attack(labels, classes, seed, size).map_err(wrong)?;
-        experiment.check_with(splits.train.labels.len()).map_err(|e| ConfigError::at(config, e))?;
+        experiment
+            .check_with(Some(splits.train.labels.len()))
+            .map_err(|e| ConfigError::at(config, e))?;
         let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
             .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;

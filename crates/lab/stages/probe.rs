@@ -119,7 +119,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         seed: experiment.seed,
         eval: experiment.data.eval(),
         images: truth.len(),
-        steps: train_images / config.batch * config.epochs,
+        steps: config.steps(train_images),
         train_images,
         labels: headline.labels,
         poison: lab.attack.plan.rates(),
