@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::pretrain::metrics_file;
-use super::{BURN, Lab, maps, probe};
+use super::{Lab, maps, probe};
+use crate::manifest::BURN;
 use crate::report::{self, Sources};
 use crate::scores::{BACKDOORED, CLEAN, RunScores};
 
