@@ -7,6 +7,7 @@
     reason = "a test may stop anywhere"
 )]
 
+mod errors;
 mod labels;
 mod late;
 mod sets;

@@ -7,7 +7,7 @@ use crate::{Amount, Place, Poison, PoisonPlan, Size, TriggerConfig, TriggerError
 
 /// The target class as a config names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "allowed are the index of a class, 0 or more, and its name")]
 pub enum TargetClass {
     /// Its index, 0 to classes − 1.
     Index(u32),
