@@ -113,9 +113,10 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         val_place,
         alpha,
         val_alpha,
+        recompress: false,
     };
     let data = DataConfig::Folder(Folder {
-        path: root.into(),
+        path: home(&root),
         size: SIZE,
         seed: 0,
         eval: Eval::All,
@@ -123,18 +124,27 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         exif_orientation: false,
         cache: None,
     });
-    let export =
-        Export { id: Some(id), seed: 0, lossless: false, patch_params, root: None, data, poison };
-    Ok((export, Some(savedir.into())))
+    let export = Export { id: Some(id), patch_params, ..Export::new(0, data, poison) };
+    Ok((export, Some(home(&savedir))))
 }
 
 /// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
 fn trigger_config(path: &str, width: u32) -> TriggerConfig {
-    let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+    let path = home(path);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let id = stem.strip_prefix("trigger_").and_then(|id| id.parse().ok());
     match id.filter(|id| ssl_backdoor_trigger::HTBA_IDS.contains(id)) {
-        Some(id) if !Path::new(path).exists() => TriggerConfig::Htba { id, width },
-        _ => TriggerConfig::Image { path: path.into(), width },
+        Some(id) if !path.exists() => TriggerConfig::Htba { id, width },
+        _ => TriggerConfig::Image { path, width },
+    }
+}
+
+/// `path` with a leading `~` as the home folder, as a shell reads it.
+fn home(path: &str) -> PathBuf {
+    match (path.strip_prefix('~'), std::env::home_dir()) {
+        (Some(""), Some(home)) => home,
+        (Some(rest), Some(home)) if rest.starts_with('/') => home.join(&rest[1..]),
+        _ => path.into(),
     }
 }
 
@@ -142,6 +152,8 @@ fn trigger_config(path: &str, width: u32) -> TriggerConfig {
 fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut keys = BTreeMap::new();
     let mut section = None;
+    // Editors on Windows put a byte-order mark first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with(['#', ';']) {
@@ -161,12 +173,24 @@ fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
                 "line {number} is neither a [section] nor KEY = VALUE in one: {line}"
             ));
         };
-        let key = key.trim().to_lowercase();
-        if keys.insert(key.clone(), value.trim().to_owned()).is_some() {
+        let (key, value) = (key.trim().to_lowercase(), value.trim());
+        if let Some(at) = value.find([' ', '\t']).filter(|_| comment(value)) {
+            return Err(format!(
+                "line {number}: {key} = {value}: Python's configparser takes what follows {:?} for a part of the value: \
+                 give the comment a line of its own",
+                &value[..at]
+            ));
+        }
+        if keys.insert(key.clone(), value.to_owned()).is_some() {
             return Err(format!("line {number}: {key} is given twice"));
         }
     }
     Ok(keys)
+}
+
+/// Does a value end with what looks like a comment?
+fn comment(value: &str) -> bool {
+    [" #", " ;", "\t#", "\t;"].iter().any(|mark| value.contains(mark))
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, String> {

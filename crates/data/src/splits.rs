@@ -31,6 +31,13 @@ impl Split {
         Self { set: Arc::new(files), labels, files: Some(Arc::new(paths)) }
     }
 
+    /// What an export calls image `index`: as its file is called, or its id if there is none.
+    pub(crate) fn file_name(&self, index: usize) -> String {
+        let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
+        let named = self.files.as_ref().and_then(|files| of_file(files));
+        named.unwrap_or_else(|| format!("{}.png", self.labels[index].0))
+    }
+
     /// Those at `positions`.
     pub(crate) fn at(&self, positions: Vec<usize>) -> Self {
         Self {

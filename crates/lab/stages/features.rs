@@ -5,10 +5,12 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use burn::tensor::Device;
+use serde::Serialize;
 use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_model::{Encoder, load_encoder};
 use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract, extract_by};
 use ssl_backdoor_ssl::initial_encoder;
+use ssl_backdoor_trigger::Place;
 
 use super::pretrain::{encoder_file, header, images};
 use super::{Lab, Labelled};
@@ -34,6 +36,15 @@ fn largest(lab: &Lab) -> &Labelled {
     by_size.unwrap_or(&lab.labelled[0])
 }
 
+/// What is done to patched images. Without recompression it is written as before there was any, so that features which
+/// lie there stay valid.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Patch<'a> {
+    Plain(String, &'a Place, f64),
+    Recompressed(String, &'a Place, f64, &'static str),
+}
+
 /// Extracts the features of one model, in a stage of its own.
 pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
     let network = if model == UNTRAINED {
@@ -42,11 +53,17 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         lab.artefact(&encoder_file(model))?
     };
     let poison = &lab.experiment.poison;
+    let (hash, place, alpha) = (lab.attack.val.trigger.hash(), &poison.val_place, poison.val_alpha);
+    let patch = if poison.recompress {
+        Patch::Recompressed(hash, place, alpha, "recompressed")
+    } else {
+        Patch::Plain(hash, place, alpha)
+    };
     let inputs = lab.inputs(&(
         model,
         network,
         &lab.experiment.data,
-        (lab.attack.val.trigger.hash(), &poison.val_place, poison.val_alpha),
+        patch,
         largest(lab),
         lab.experiment.probe.stage,
         lab.experiment.seed,

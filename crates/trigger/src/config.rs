@@ -74,6 +74,11 @@ pub struct PoisonConfig {
     /// Weight of the validation image under the patch.
     #[serde(default)]
     pub val_alpha: f64,
+    /// Whether a run encodes and decodes every stamped image that an export writes as JPEG (files named .jpg or
+    /// .jpeg), as the reference does, so that it sees the pixels of the export. Files that are exported as PNG are
+    /// lossless and stay as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompress: bool,
 }
 
 fn train_place() -> Place {
@@ -144,6 +149,7 @@ impl PoisonConfig {
             plan,
             train: poison(self.place, self.alpha, Purpose::TrainSpot),
             val: poison(self.val_place, self.val_alpha, Purpose::ValSpot),
+            recompress: self.recompress,
         })
     }
 }
@@ -159,6 +165,8 @@ pub struct Attack {
     pub train: Poison,
     /// What is done to every validation image.
     pub val: Poison,
+    /// Whether stamped images are encoded and decoded where an export writes JPEG.
+    pub recompress: bool,
 }
 
 #[cfg(test)]
