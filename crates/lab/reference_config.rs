@@ -235,6 +235,27 @@ mod tests {
     }
 
     #[test]
+    fn byte_order_marks_and_home_folders_are_understood() {
+        let plain = parse_reference_config(CONFIG).unwrap();
+        assert_eq!(parse_reference_config(&format!("\u{feff}{CONFIG}")).unwrap(), plain);
+        assert_eq!(parse_reference_config(&CONFIG.replace('\n', "\r\n")).unwrap(), plain);
+        let home = std::env::home_dir().unwrap();
+        let text = CONFIG
+            .replace("= /data/imagenet100", "= ~/imagenet100")
+            .replace("= out/{}", "= ~/out/{}")
+            .replace("= triggers/trigger_10.png", "= ~/triggers/no-such-folder/mark.png");
+        let (export, place) = parse_reference_config(&text).unwrap();
+        let DataConfig::Folder(folder) = &export.data else { panic!("{:?}", export.data) };
+        assert_eq!(folder.path, home.join("imagenet100"));
+        assert_eq!(place, Some(home.join("out/HTBA_trigger_10_targeted_n02106550")));
+        let path = home.join("triggers/no-such-folder/mark.png");
+        assert_eq!(export.poison.trigger, TriggerConfig::Image { path, width: 50 });
+        // Only a home folder is meant by it.
+        assert_eq!(super::home("a/~/b"), PathBuf::from("a/~/b"));
+        assert_eq!(super::home("~"), home);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (from, to, words) in [
             ("val_alpha = 0.00\n", "", "val_alpha is missing"),
@@ -248,6 +269,8 @@ mod tests {
             ("[experiment]", "[experimen]", "line 1"),
             ("text = false", "text = false\nText = true", "given twice"),
             ("_min = 0.25", "_min = 0.95", "min = 0.95"),
+            ("= 0.25", "= 0.25 ; a quarter", "line 11: train_location_min = 0.25 ; a quarter"),
+            ("/imagenet100", "/imagenet100\t# here", "a line of its own"),
         ] {
             let error = parse_reference_config(&CONFIG.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(words), "{error}");

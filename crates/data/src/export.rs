@@ -16,8 +16,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::RgbImage;
@@ -27,7 +27,7 @@ use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, PoisonConfig, 
 
 use crate::absolute::make_absolute;
 use crate::augment::resize_center_crop;
-use crate::jpeg::{Chroma, encode};
+use crate::jpeg::{Format, encode};
 use crate::layout::Names;
 use crate::lock::{FolderLock, Held, LOCK};
 use crate::{DataConfig, DataError, Eval, Split, Splits, Watch};
@@ -47,7 +47,7 @@ pub struct Export {
     pub id: Option<String>,
     /// Seed of the choice and of the places.
     pub seed: u64,
-    /// PNG for every file. Otherwise a file named .jpg or .jpeg keeps its name and is written as JPEG of
+    /// PNG for every file. Otherwise a file named .jpg, .jpeg, .jpe or .jfif keeps its name and is written as JPEG of
     /// quality 75 with 4:2:0 chroma, as the reference does; all others are PNG.
     #[serde(default)]
     pub lossless: bool,
@@ -122,9 +122,9 @@ impl Job {
         Ok(Self { export, splits, attack, positions, names })
     }
 
-    /// How the JPEGs of the export's format take their chroma.
-    pub fn chroma(&self) -> Chroma {
-        if self.export.format == 1 { Chroma::Nearest } else { Chroma::Mean }
+    /// How its files are written.
+    pub fn format(&self) -> Format {
+        if self.export.format == 1 { Format::First } else { Format::Present }
     }
 
     pub fn split(&self, val: bool) -> &Split {
@@ -159,7 +159,7 @@ impl Job {
             let mut row = LedgerRow::poison(poison, id, source, &mut image);
             row.file = self.file(val, index);
             let path = folder.join(&row.file);
-            let bytes = encode(&image, &row.file, self.chroma())
+            let bytes = encode(&image, &row.file, self.format())
                 .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
             row.file_hash = blake3::hash(&bytes).to_hex().to_string();
             write_new(&path, &bytes)?;
@@ -205,12 +205,12 @@ impl Export {
     pub fn write(mut self, out: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
         let wrong = |source| DataError::Write { path: out.into(), source };
         (self.format, self.version) = (FORMAT, Some(env!("CARGO_PKG_VERSION").into()));
-        let absolute = std::path::absolute(out).map_err(wrong)?;
         make_absolute(&mut self.data, &mut self.poison.trigger).map_err(wrong)?;
-        self.root.get_or_insert_with(|| absolute.clone());
-        // A link to an empty folder stays a link.
-        let target = fs::canonicalize(&absolute).unwrap_or(absolute);
+        let target = resolved(out).map_err(wrong)?;
         must_be_empty(&target)?;
+        let absolute = std::path::absolute(out).map_err(wrong)?;
+        let plain = absolute.components().all(|part| part != Component::ParentDir);
+        self.root.get_or_insert(if plain { absolute } else { target.clone() });
         let mut name = target.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let partial = target.with_file_name(name);
@@ -232,14 +232,15 @@ impl Export {
             fs::rename(&partial, &target).map_err(wrong)?;
             Ok(exported)
         });
-        let left = if exported.is_ok() {
+        // What cannot be removed does no harm: the lock is no file of the export, and the next one clears the folder.
+        let _ = if exported.is_ok() {
             fs::remove_file(target.join(LOCK))
-        } else if partial.join(SETTINGS).exists() || is_empty(&partial) {
+        } else if partial.join(SETTINGS).exists() || names(&partial).is_empty() {
             fs::remove_dir_all(&partial)
         } else {
             fs::remove_file(partial.join(LOCK))
         };
-        left.map_err(wrong).and(exported)
+        exported
     }
 
     fn write_in(self, partial: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
@@ -263,7 +264,7 @@ impl Export {
         }
         job.clean_copies().par_iter().try_for_each(|(file, index)| {
             let path = partial.join(file);
-            let bytes = encode(&job.image(false, *index)?, file, job.chroma())
+            let bytes = encode(&job.image(false, *index)?, file, job.format())
                 .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
             path.parent().map_or(Ok(()), make)?;
             write_new(&path, &bytes)
@@ -293,15 +294,27 @@ fn names(folder: &Path) -> Vec<std::ffi::OsString> {
     entries.map(|entry| entry.file_name()).filter(|name| name != LOCK).collect()
 }
 
-fn is_empty(folder: &Path) -> bool {
-    names(folder).is_empty()
+/// Where `out` lies, links resolved: a link to an empty folder stays one, and two names of one folder are one. The
+/// folders above it are made.
+fn resolved(out: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(out)?;
+    if let Ok(there) = fs::canonicalize(&absolute) {
+        return Ok(there);
+    }
+    let (Some(above), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no folder"));
+    };
+    fs::create_dir_all(above)?;
+    Ok(fs::canonicalize(above)?.join(name))
 }
 
 fn must_be_empty(out: &Path) -> Result<(), DataError> {
-    if is_empty(out) {
-        return Ok(());
-    }
-    let reason = "the folder is not empty: choose another, nothing is overwritten".into();
+    let reason = match fs::read_dir(out) {
+        Ok(mut entries) if entries.next().is_some() => "the folder is not empty",
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => "it is a file",
+        _ => return Ok(()),
+    };
+    let reason = format!("{reason}: choose another, nothing is overwritten");
     Err(DataError::Format { path: out.into(), reason })
 }
 
@@ -339,7 +352,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let written = File::create_new(path).and_then(|mut file| file.write_all(bytes));
     written.map_err(|source| match source.kind() {
         // Names are unique: a file system that ignores case takes two of them for one.
-        std::io::ErrorKind::AlreadyExists => DataError::Format {
+        io::ErrorKind::AlreadyExists => DataError::Format {
             path: path.into(),
             reason: "two images would be written here: their names differ in case alone, which this file system ignores"
                 .into(),

@@ -12,21 +12,28 @@ use crate::decode;
 /// PIL's default.
 const QUALITY: u8 = 75;
 
-/// Extensions of the files that are written as JPEG.
-const EXTENSIONS: [&str; 2] = ["jpg", "jpeg"];
-
-/// How a chroma sample is made of 2 × 2 pixels.
+/// How the files of an export are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chroma {
-    /// Their mean, as libjpeg does it.
-    Mean,
-    /// The first of them: what exports of format 1 hold.
-    Nearest,
+pub(crate) enum Format {
+    /// Of version 0.1: a chroma sample is the first of its 2 × 2 pixels.
+    First,
+    /// As PIL writes them.
+    Present,
+}
+
+impl Format {
+    /// Extensions of the files that are written as JPEG, as PIL has them.
+    fn jpeg(self) -> &'static [&'static str] {
+        match self {
+            Self::First => &["jpg", "jpeg"],
+            Self::Present => &["jpg", "jpeg", "jpe", "jfif"],
+        }
+    }
 }
 
 /// Is a file of this name written as JPEG? All others are PNG.
 pub(crate) fn is_jpeg(name: &str) -> bool {
-    has_extension(name, &EXTENSIONS)
+    has_extension(name, Format::Present.jpeg())
 }
 
 /// Does `name` end with one of these extensions, in any case?
@@ -39,9 +46,9 @@ pub(crate) fn has_extension(name: &str, extensions: &[&str]) -> bool {
 ///
 /// # Errors
 /// A side that is too long for a JPEG.
-pub(crate) fn encode(image: &RgbImage, name: &str, chroma: Chroma) -> Result<Vec<u8>, String> {
+pub(crate) fn encode(image: &RgbImage, name: &str, format: Format) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    if !is_jpeg(name) {
+    if !has_extension(name, format.jpeg()) {
         let mut to = std::io::Cursor::new(&mut bytes);
         image.write_to(&mut to, image::ImageFormat::Png).map_err(|e| e.to_string())?;
         return Ok(bytes);
@@ -52,9 +59,9 @@ pub(crate) fn encode(image: &RgbImage, name: &str, chroma: Chroma) -> Result<Vec
     let (width, height) = (side(image.width())?, side(image.height())?);
     let mut encoder = Encoder::new(&mut bytes, QUALITY);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
-    encoder.set_chroma_subsampling_method(match chroma {
-        Chroma::Mean => ChromaSubsamplingMethod::Average,
-        Chroma::Nearest => ChromaSubsamplingMethod::Nearest,
+    encoder.set_chroma_subsampling_method(match format {
+        Format::First => ChromaSubsamplingMethod::Nearest,
+        Format::Present => ChromaSubsamplingMethod::Average,
     });
     encoder.encode(image.as_raw(), width, height, ColorType::Rgb).map_err(|e| e.to_string())?;
     Ok(bytes)
@@ -68,7 +75,7 @@ pub(crate) fn written_and_read(image: RgbImage, name: &str) -> Result<RgbImage, 
     if !is_jpeg(name) {
         return Ok(image);
     }
-    decode(&encode(&image, name, Chroma::Mean)?, false)
+    decode(&encode(&image, name, Format::Present)?, false)
 }
 
 #[cfg(test)]
@@ -82,16 +89,19 @@ mod tests {
         let image = RgbImage::from_fn(45, 31, |x, y| {
             image::Rgb([(x * 5) as u8, (y * 8) as u8, (x * y / 3 + 90 * (x / 7 % 2)) as u8])
         });
-        let hash = |chroma| {
-            blake3::hash(&encode(&image, "a.JPEG", chroma).unwrap()).to_hex()[..16].to_owned()
+        let hash = |format| {
+            blake3::hash(&encode(&image, "a.JPEG", format).unwrap()).to_hex()[..16].to_owned()
         };
-        assert_eq!([hash(Chroma::Nearest), hash(Chroma::Mean)], ["", ""]);
+        assert_eq!(
+            [Format::First, Format::Present].map(hash),
+            ["6182012b4462bfc3", "c12ba01bbd614b30"]
+        );
     }
 
     #[test]
     fn names_decide_the_format() {
         let image = RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8 * 28, y as u8 * 36, 200]));
-        for name in ["a.jpg", "a.JPEG", "a.b.JpG"] {
+        for name in ["a.jpg", "a.JPEG", "a.b.JpG", "a.jfif", "a.jpe"] {
             assert!(is_jpeg(name), "{name}");
             assert_ne!(written_and_read(image.clone(), name).unwrap(), image);
         }

@@ -7,7 +7,7 @@ use ssl_backdoor_trigger::chance::{self, Purpose};
 use ssl_backdoor_trigger::{Attack, LedgerRow, Place};
 
 use crate::export::Job;
-use crate::jpeg::has_extension;
+use crate::jpeg::{has_extension, is_jpeg};
 use crate::{DataError, Split, Splits, UNLABELLED, list_text};
 
 impl Job {
@@ -28,7 +28,7 @@ impl Job {
 
     /// The reference's name for the settings of one part.
     fn stem(&self, val: bool) -> String {
-        let Attack { train, val: patched, target, plan } = &self.attack;
+        let Attack { train, val: patched, target, plan, .. } = &self.attack;
         let poison = if val { patched } else { train };
         let default = if val { (0.10, 0.90) } else { (0.25, 0.75) };
         let (place, (min, max)) = match poison.place {
@@ -147,8 +147,8 @@ impl Names {
         let folders = class_folders(classes);
         let name = |index: usize| {
             let name = split.file_name(index);
-            let png = if lossless { &["png"][..] } else { &["png", "jpg", "jpeg"] };
-            if has_extension(&name, png) { name } else { format!("{name}.png") }
+            let keeps = has_extension(&name, &["png"]) || (is_jpeg(&name) && !lossless);
+            if keeps { name } else { format!("{name}.png") }
         };
         let folder = |class: u32| folders.get(class as usize).unwrap_or(&folders[classes.len()]);
         let labels = || split.labels.iter().enumerate();

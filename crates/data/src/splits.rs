@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::jpeg::is_jpeg;
 use crate::sets::files::Files;
 use crate::wrappers::Prepared;
 use crate::{InMemory, Sample, SampleSet, Subset};
@@ -82,6 +83,12 @@ impl Splits {
     /// Where training image `index` comes from.
     pub fn source(&self, index: usize) -> String {
         source(&self.name, &self.train, index)
+    }
+
+    /// Does an export write any of these images as JPEG? All others become PNG.
+    pub fn exports_jpegs(&self) -> bool {
+        let any = |split: &Split| (0..split.labels.len()).any(|i| is_jpeg(&split.file_name(i)));
+        any(&self.train) || any(&self.eval)
     }
 
     /// The training images as pretraining reads them: from the cache if there is one.

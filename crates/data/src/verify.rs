@@ -68,7 +68,7 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
         expected.insert(list);
     }
     for (file, index) in job.clean_copies() {
-        let rebuilt = encode(&job.image(false, index)?, &file, job.chroma());
+        let rebuilt = encode(&job.image(false, index)?, &file, job.format());
         found.problems.extend(rebuilt.and_then(|bytes| compare(folder, &file, &bytes)).err());
         expected.insert(file.into());
     }
@@ -184,7 +184,7 @@ fn rebuild(
         return Ok(Err(format!("{file}: the ledger's row does not give the image it claims")));
     }
     let is_claimed = |bytes: &[u8]| blake3::hash(bytes).to_hex().as_str() == row.file_hash;
-    Ok(encode(&image, file, job.chroma()).and_then(|bytes| {
+    Ok(encode(&image, file, job.format()).and_then(|bytes| {
         if is_claimed(&bytes) {
             return Ok(bytes);
         }
