@@ -124,7 +124,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let folder = RunFolder::open(&out)?;
 
     let eval = splits.prepared(&splits.eval);
-    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), attack.val.clone()));
+    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
     let subset = |ids: &[u64]| -> SampleSet {
         Arc::new(Subset::of_ids(splits.plain.clone(), &splits.train.labels, ids))
     };

@@ -8,6 +8,7 @@
 )]
 
 mod errors;
+mod exports;
 mod labels;
 mod late;
 mod sets;

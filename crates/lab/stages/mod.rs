@@ -159,7 +159,7 @@ impl Lab {
 
     /// The images of `split`, prepared, with the trigger on every one.
     fn patched(&self, split: &Split) -> SampleSet {
-        Arc::new(Patched::new(self.splits.prepared(split), self.attack.val.clone()))
+        Arc::new(Patched::new(self.splits.prepared(split), split, &self.attack))
     }
 
     /// The training images as the victim finds them.
