@@ -106,7 +106,7 @@ fn views(size: u32, count: usize) -> f64 {
     let mut scratch = Scratch::default();
     let mut geometry = [Geometry::default(); 2];
     let mut make = |id| {
-        let key = ViewKey { seed: 0, epoch: 0, id };
+        let key = ViewKey { seed: 0, purpose: Purpose::View, epoch: 0, id };
         views.write(&image, &key, &mut scratch, &mut [&mut first, &mut second], &mut geometry);
     };
     make(u64::MAX);

@@ -11,6 +11,7 @@ mod errors;
 mod exports;
 mod labels;
 mod late;
+mod probe;
 mod sets;
 mod training;
 mod trigger_size;

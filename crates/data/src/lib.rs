@@ -32,7 +32,7 @@ pub use decode::{decode, read_image};
 pub use error::DataError;
 pub use export::{Export, Exported, FORMAT};
 pub use load::Watch;
-pub use loader::{EpochPlan, ViewBatch, ViewLoader};
+pub use loader::{Draws, EpochPlan, ViewBatch, ViewLoader};
 pub use preview::Preview;
 pub use sample::{InMemory, Sample, SampleSet, UNLABELLED};
 pub use sets::data_sets_found;

@@ -118,7 +118,10 @@ impl Extracted {
     }
 
     /// The features of one labelled subset.
-    pub(super) fn labelled(&self, subset: &Labelled) -> Features {
+    ///
+    /// # Errors
+    /// A features file that was changed since it was written.
+    pub(super) fn labelled(&self, subset: &Labelled) -> Result<Features, ProbeError> {
         let rows: Vec<usize> =
             subset.ids.iter().filter_map(|id| self.rows.get(id).copied()).collect();
         self.labelled.rows(&rows)

@@ -128,7 +128,7 @@ impl Lab {
         let attack =
             experiment.poison.attack(labels, classes, seed, size).map_err(|e| wrong(&e))?;
         experiment.check_with(Some(splits.train.labels.len())).map_err(|e| wrong(&e))?;
-        let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
+        let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
             .map_err(|e| experiment.source.wrong_about("probe.labels", format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
