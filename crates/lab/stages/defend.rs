@@ -108,7 +108,7 @@ pub(super) fn check(lab: &Lab) -> Result<()> {
         let images = part(lab, &defended)?.len();
         config.check_part(images).map_err(|e| {
             let share = defended.share;
-            ConfigError(format!("defend.clean = {share} is {images} images: {e}"))
+            lab.experiment.source.wrong(format!("defend.clean = {share} is {images} images: {e}"))
         })?;
     }
     Ok(())
