@@ -5,9 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_trigger::PoisonConfig;
-use toml::Value;
 
-use crate::config_table::{ConfigError, apply_set, read_table, toml_error};
+use crate::config_table::{ConfigError, Document, Source};
 
 /// Which images are poisoned, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +22,9 @@ pub struct AttackConfig {
     pub data: DataConfig,
     /// The attack.
     pub poison: PoisonConfig,
+    /// Where its values were written.
+    #[serde(skip)]
+    pub(crate) source: Source,
 }
 
 impl AttackConfig {
@@ -32,16 +34,13 @@ impl AttackConfig {
     /// # Errors
     /// The file is absent or broken, a key is unknown or a value out of range.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
-        let mut table = read_table(path, 0)?;
-        for set in sets {
-            apply_set(&mut table, set)?;
-        }
+        let mut document = Document::open(path, sets)?;
         for unused in ["device", "workers", "pretrain", "probe", "defend"] {
-            table.remove(unused);
+            document.remove(unused);
         }
-        let config: Self = Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
-        config.data.check().map_err(|e| ConfigError::at(path, e))?;
-        check_poison(&config.data, &config.poison).map_err(|e| ConfigError::at(path, e))?;
+        let config = Self { source: document.clone().into(), ..document.read()? };
+        config.data.check().map_err(|e| document.wrong(e))?;
+        check_poison(&config.data, &config.poison).map_err(|e| document.wrong(e))?;
         Ok(config)
     }
 }

@@ -2,17 +2,15 @@
 
 use std::path::Path;
 
+use crate::attack_config::check_poison;
+use crate::config_table::{ConfigError, Document, Source};
+use crate::{device, manifest};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_ssl::PretrainConfig;
 use ssl_backdoor_trigger::PoisonConfig;
-use toml::{Table, Value};
-
-use crate::attack_config::check_poison;
-use crate::config_table::{ConfigError, apply_set, read_table, read_text, toml_error};
-use crate::{device, manifest};
 
 /// The whole file. Unknown keys are errors everywhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +37,9 @@ pub struct Experiment {
     /// The defence; absent = none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defend: Option<DefendConfig>,
+    /// Where its values were written.
+    #[serde(skip)]
+    pub(crate) source: Source,
 }
 
 pub(crate) fn default_device() -> String {
@@ -53,29 +54,19 @@ impl Experiment {
     /// can be checked without the data.
     ///
     /// # Errors
-    /// [`ConfigError`] that names the file, the line where there is one, the key, the value and
-    /// what is allowed.
+    /// [`ConfigError`] that names the place where the value was written (file and line, or `--set`), the key, the
+    /// value and what is allowed.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
-        let text = read_text(path)?;
-        let plain = sets.is_empty() && !text.contains("extends");
-        let experiment: Self = if plain {
-            // Straight from the text: errors point at the line.
-            toml::from_str(&text).map_err(|e| toml_error(path, &e))?
-        } else {
-            let mut table = read_table(path, 0)?;
-            for set in sets {
-                apply_set(&mut table, set)?;
-            }
-            return Self::of_table(path, table);
-        };
-        experiment.check().map_err(|message| ConfigError::at(path, message))?;
-        Ok(experiment)
+        Self::of(Document::open(path, sets)?)
     }
 
-    /// Checks a table that was read from `path` and changed since.
-    pub(crate) fn of_table(path: &Path, table: Table) -> Result<Self, ConfigError> {
-        let experiment: Self = Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
-        experiment.check().map_err(|message| ConfigError::at(path, message))?;
+    /// The experiment of a config, checked.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn of(document: Document) -> Result<Self, ConfigError> {
+        let experiment = Self { source: document.clone().into(), ..document.read()? };
+        experiment.check().map_err(|message| document.wrong(message))?;
         Ok(experiment)
     }
 
@@ -153,7 +144,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "name = \"{name}\" is no folder name: allowed are letters, digits, '-', '_' and '.'"
+        "name = \"{name}\": invalid name: allowed are letters, digits, '-', '_' and '.', no '.' in front"
     ))
 }
 

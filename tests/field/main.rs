@@ -7,6 +7,8 @@
     reason = "a test may stop anywhere"
 )]
 
+mod errors;
+mod exports;
 mod labels;
 mod late;
 mod probe;

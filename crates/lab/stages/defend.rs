@@ -14,7 +14,6 @@ use ssl_backdoor_ssl::{Training, pretrain};
 use super::Lab;
 use super::inputs::Inputs;
 use super::pretrain::{encoder_file, header, save};
-use crate::config_table::ConfigError;
 use crate::interrupt::INTERRUPTED;
 use crate::scores::{BACKDOORED, CLEAN};
 
@@ -109,7 +108,7 @@ pub(super) fn check(lab: &Lab) -> Result<()> {
         let images = part(lab, &defended)?.len();
         config.check_part(images).map_err(|e| {
             let share = defended.share;
-            ConfigError(format!("defend.clean = {share} is {images} images: {e}"))
+            lab.experiment.source.wrong(format!("defend.clean = {share} is {images} images: {e}"))
         })?;
     }
     Ok(())
@@ -206,12 +205,12 @@ fn part(lab: &Lab, defended: &Defended) -> Result<SampleSet> {
     }
     let planned: Vec<u64> = attack.plan.ids().collect();
     if count > planned.len() {
-        return Err(ConfigError(format!(
+        let wrong = format!(
             "defend.poisoned = {} asks for {count} poisoned images: the attacker has {}",
             defended.poisoned,
             planned.len()
-        ))
-        .into());
+        );
+        return Err(lab.experiment.source.wrong(wrong).into());
     }
     let bad = &chance::ranked(&planned, seed, Purpose::CleanPart, 1)[..count];
     let good: Vec<u64> = ids.iter().copied().filter(|id| !bad.contains(id)).collect();

@@ -53,6 +53,7 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         .with("trigger", &lab.attack.val.trigger.hash())?
         .with("poison.val_place", &poison.val_place)?
         .with("poison.val_alpha", &poison.val_alpha)?
+        .with("poison.recompress", &poison.recompress)?
         .with("labelled images", largest(lab))?
         .with("probe.stage", &lab.experiment.probe.stage)?
         .with("seed", &lab.experiment.seed)?;

@@ -24,17 +24,15 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::ValueEnum;
 use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, Subset};
-use ssl_backdoor_trigger::{Attack, TriggerError};
+use ssl_backdoor_trigger::Attack;
 
 use crate::config::Experiment;
-use crate::config_table::ConfigError;
-use crate::manifest::{self, Done, Manifest};
+use crate::manifest::{self, BURN, Done, Manifest};
 use crate::scores::CLEAN;
+use crate::versioned::SCHEMA;
 use crate::{RunFolder, device, progress};
 
 const MANIFEST: &str = "manifest.json";
-/// The version of Burn that the workspace pins.
-pub(crate) const BURN: &str = "0.22.1";
 
 /// A stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -80,20 +78,19 @@ struct Lab {
     until: Stage,
 }
 
-/// Runs the experiment of `config` in `out` up to and including `until`. With `twin`, the clean twin is not
+/// Runs `experiment` in `out` up to and including `until`. With `twin`, the clean twin is not
 /// trained but taken from that run folder, which must hold one of the same settings.
 ///
 /// # Errors
-/// A [`ConfigError`] if the experiment cannot run as configured, anything else if it failed on the
+/// A [`ConfigError`](crate::ConfigError) if the experiment cannot run as configured, anything else if it failed on the
 /// way; artefacts of finished stages stay.
-pub fn run(
-    config: &Path,
-    experiment: Experiment,
-    out: &Path,
-    twin: Option<&Path>,
-    until: Stage,
-) -> Result<()> {
-    let mut lab = Lab::open(config, experiment, out, twin, until)?;
+pub fn run(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<()> {
+    let source = experiment.source.clone();
+    stages(experiment, out, twin, until).map_err(|error| source.locate(error))
+}
+
+fn stages(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<()> {
+    let mut lab = Lab::open(experiment, out, twin, until)?;
     if until >= Stage::Twin {
         check::before_training(&mut lab)?;
     }
@@ -119,32 +116,26 @@ fn timed(stage: &str, work: impl FnOnce() -> Result<()>) -> Result<f64> {
 }
 
 impl Lab {
-    fn open(
-        config: &Path,
-        experiment: Experiment,
-        out: &Path,
-        twin: Option<&Path>,
-        until: Stage,
-    ) -> Result<Self> {
-        let device = device::open(&experiment.device).map_err(|e| ConfigError::at(config, e))?;
+    fn open(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<Self> {
+        let wrong = |e: &dyn std::fmt::Display| experiment.source.wrong(e);
+        let device = device::open(&experiment.device).map_err(|e| wrong(&e))?;
         let splits = experiment.data.load(&progress::watch())?;
         for skipped in &splits.skipped {
             eprintln!("left out: {skipped}");
         }
-        let wrong = |e: TriggerError| ConfigError::at(config, e);
         let (labels, classes) = (&splits.train.labels, &splits.classes);
         let (seed, size) = (experiment.seed, experiment.data.size());
-        let attack = experiment.poison.attack(labels, classes, seed, size).map_err(wrong)?;
-        experiment
-            .check_with(Some(splits.train.labels.len()))
-            .map_err(|e| ConfigError::at(config, e))?;
+        let attack =
+            experiment.poison.attack(labels, classes, seed, size).map_err(|e| wrong(&e))?;
+        experiment.check_with(Some(splits.train.labels.len())).map_err(|e| wrong(&e))?;
         let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
-            .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;
+            .map_err(|e| experiment.source.wrong_about("probe.labels", format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
         // An absent or broken manifest only means that nothing is skipped.
         let stages = Manifest::read(&folder.join(MANIFEST)).map(|m| m.stages).unwrap_or_default();
         let manifest = Manifest {
+            schema: SCHEMA,
             name: experiment.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             burn: BURN.into(),
@@ -168,7 +159,7 @@ impl Lab {
 
     /// The images of `split`, prepared, with the trigger on every one.
     fn patched(&self, split: &Split) -> SampleSet {
-        Arc::new(Patched::new(self.splits.prepared(split), self.attack.val.clone()))
+        Arc::new(Patched::new(self.splits.prepared(split), split, &self.attack))
     }
 
     /// The training images as the victim finds them.

@@ -12,6 +12,7 @@ use super::inputs::Inputs;
 use super::readers::{Predicted, Read, Reader, readers};
 use super::{Lab, floor, poison};
 use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
+use crate::versioned::SCHEMA;
 
 pub(super) const SCORES: &str = "scores.json";
 
@@ -109,6 +110,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let train_images = splits.train.labels.len();
     let config = &experiment.pretrain;
     let scores = RunScores {
+        schema: SCHEMA,
         name: experiment.name.clone(),
         method: config.method.settings().name().into(),
         data: kind(&experiment.data)?,

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::inputs::Inputs;
 use super::pretrain::metrics_file;
 use super::trigger_size::{self, TriggerSize};
-use super::{BURN, Lab, maps, probe};
+use super::{Lab, maps, probe};
+use crate::manifest::BURN;
 use crate::report::{self, Sources};
 use crate::scores::{BACKDOORED, CLEAN, RunScores};
 

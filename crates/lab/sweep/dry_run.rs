@@ -55,7 +55,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
                 let config = &run.experiment.pretrain;
                 let method = config.method.settings().name();
                 println!("| {method} | {trainings} | {} epochs | - | - |", config.epochs);
-                eprintln!("{}: not timed: {error}", run.name);
+                eprintln!("{}: not timed: {error:#}", run.name);
                 total = None;
             }
         }
@@ -89,7 +89,7 @@ fn rows(
 ) -> Result<Vec<Row>> {
     let splits = experiment.data.load(&progress::watch())?;
     let images = splits.train.labels.len();
-    experiment.check_with(Some(images)).map_err(anyhow::Error::msg)?;
+    experiment.check_with(Some(images)).map_err(|e| experiment.source.wrong(e))?;
     let size = experiment.data.size();
     let mut config = experiment.pretrain.clone();
     let name = config.method.settings().name();

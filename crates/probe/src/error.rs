@@ -94,7 +94,7 @@ pub enum ProbeError {
     Features(String),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
-    Thread(#[from] rayon::ThreadPoolBuildError),
+    Thread(rayon::ThreadPoolBuildError),
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -106,4 +106,11 @@ pub enum ProbeError {
         /// What went wrong.
         reason: String,
     },
+}
+
+/// The reason is a part of the message, so it is no `Error::source`.
+impl From<rayon::ThreadPoolBuildError> for ProbeError {
+    fn from(reason: rayon::ThreadPoolBuildError) -> Self {
+        Self::Thread(reason)
+    }
 }

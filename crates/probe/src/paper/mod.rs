@@ -314,7 +314,13 @@ mod tests {
                 .and_then(|probe| probe.predict(&splits.plain))
         };
         let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
-        let vit = EncoderConfig::Vit { dim: 8, depth: 1, heads: 2, patch: 4 };
+        let vit = EncoderConfig::Vit {
+            dim: 8,
+            depth: 1,
+            heads: 2,
+            patch: 4,
+            positions: Default::default(),
+        };
         let vit = vit.init(&mut rng, &device).valid();
         for rules in &all {
             let error =
