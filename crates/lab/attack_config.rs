@@ -47,20 +47,9 @@ impl AttackConfig {
 
 /// Checks the attack against what is known of the data without reading it.
 pub(crate) fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> {
-    poison.check().map_err(|e| e.to_string())?;
+    poison.check(data.size()).map_err(|e| e.to_string())?;
     if let (Some(target), Some(classes)) = (&poison.target, data.class_names()) {
         target.index(&classes).map_err(|e| e.to_string())?;
-    }
-    let picture = poison.trigger.build().map_err(|e| e.to_string())?.picture;
-    let size = data.size();
-    if picture.width() > size || picture.height() > size {
-        return Err(format!(
-            "poison.trigger.width = {} is wider than the images: the trigger is {} x {}, allowed are 1 \
-             to {size} pixels",
-            picture.width(),
-            picture.width(),
-            picture.height(),
-        ));
     }
     Ok(())
 }

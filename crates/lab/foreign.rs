@@ -109,7 +109,10 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     fits.map_err(|e| at(&format!("data.size = {}: {e}", run.size)))?;
     let device = device::open(&settings.device).map_err(|e| at(&e))?;
     let splits = settings.data.load(&progress::watch())?;
-    let attack = settings.poison.attack(&splits.train.labels, &splits.classes, settings.seed);
+    let attack = {
+        let (labels, size) = (&splits.train.labels, settings.data.size());
+        settings.poison.attack(labels, &splits.classes, settings.seed, size)
+    };
     let attack = attack.map_err(|e| at(&e))?;
     let labelled = labelled(&settings.probe.labels, settings.data.seed(), &splits);
     let labelled =

@@ -17,6 +17,9 @@ pub(crate) const BURN: &str = "0.22.1";
 pub(crate) struct Done {
     /// Hash of everything that decides the artefacts.
     pub inputs: String,
+    /// The same by its parts; empty in a manifest of an older version.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub from: serde_json::Map<String, serde_json::Value>,
     /// Hash by path, relative to the run folder.
     pub artefacts: BTreeMap<String, String>,
     /// Wall-clock seconds of the process that finished it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
-use ssl_backdoor_trigger::{Place, PoisonConfig, TargetClass, TriggerConfig};
+use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig};
 
 use crate::config_table::{ConfigError, Document, Source, read_text};
 use crate::config_tree::{Node, Origin};
@@ -80,7 +80,7 @@ pub(crate) fn read(
     }
     let document = Document::of_values(path, values)?;
     export.data.check().map_err(|e| document.wrong(e))?;
-    export.poison.check().map_err(|e| document.wrong(e))?;
+    export.poison.check(SIZE).map_err(|e| document.wrong(e))?;
     Ok((export, place, document.into()))
 }
 
@@ -159,11 +159,12 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         rate,
         dataset_rate,
         count: None,
-        trigger: trigger_config(&trigger, width),
+        trigger: trigger_config(&trigger, width.into()),
         place: train_place,
         val_place,
         alpha,
         val_alpha,
+        val_width: None,
     };
     let data = DataConfig::Folder(Folder {
         path: root.into(),
@@ -180,7 +181,7 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
 }
 
 /// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
-fn trigger_config(path: &str, width: u32) -> TriggerConfig {
+fn trigger_config(path: &str, width: Size) -> TriggerConfig {
     let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
     let id = stem.strip_prefix("trigger_").and_then(|id| id.parse().ok());
     match id.filter(|id| ssl_backdoor_trigger::HTBA_IDS.contains(id)) {

@@ -99,6 +99,9 @@ pub struct Reading {
     pub labels: f64,
     /// Seed of its weights and order; none where there are none.
     pub seed: Option<u64>,
+    /// Why the figures of this reading are wrong, where a fault of the program was found later. Tables leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<String>,
     /// Scores by model and images.
     pub models: BTreeMap<String, BySet>,
     /// Backdoored against clean.

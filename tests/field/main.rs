@@ -8,4 +8,8 @@
 )]
 
 mod errors;
+mod labels;
+mod late;
 mod sets;
+mod training;
+mod trigger_size;
