@@ -216,7 +216,7 @@ fn review_2_04_a_value_of_a_sweep_is_named_there() {
     for (axis, begin, end) in [
         (
             "name = \"rate\"\nkey = \"poison.rate\"\nvalues = [\n  0.5,\n  2.0,\n]",
-            "sweep.toml:9: poison.rate = 2 ",
+            "sweep.toml:9: poison.rate = 2.0 ",
             "(run rate-2.0 of sweep.toml)",
         ),
         (
@@ -422,21 +422,31 @@ fn review_reasons_are_printed_once() {
         ("poison base.toml --out file".into(), 1, "file"),
         ("run base.toml --out file".into(), 1, "cannot create the run folder"),
         ("run base.toml --out out --twin absent".into(), 1, "absent"),
-        (format!("{run} data={{kind=\"folder\",path=\"absent\",size=32}}"), 1, "cannot read absent/"),
+        (
+            format!("{run} data={{kind=\"folder\",path=\"absent\",size=32}}"),
+            1,
+            "cannot read absent/",
+        ),
         (
             format!("{run} data={{kind=\"file-list\",train=\"absent\",val=\"absent\",size=32}}"),
             1,
             "cannot read absent: No such file",
         ),
         (
-            format!("{run} data={{kind=\"file-list\",train=\"train.txt\",val=\"train.txt\",size=32}} --until poison"),
+            format!(
+                "{run} data={{kind=\"file-list\",train=\"train.txt\",val=\"train.txt\",size=32}} --until poison"
+            ),
             1,
             "absent-image.png",
         ),
         (format!("{run} data={{kind=\"mnist\",path=\"absent\",size=32}}"), 1, "absent"),
         (format!("{run} data={{kind=\"cifar10\",path=\"absent\",size=32}}"), 1, "absent"),
         (format!("{run} probe.labels=absent"), 2, "cannot read absent: No such file"),
-        (format!("{run} poison.trigger={{kind=\"image\",path=\"absent\",width=4}}"), 2, "absent: No such file"),
+        (
+            format!("{run} poison.trigger={{kind=\"image\",path=\"absent\",width=4}}"),
+            2,
+            "absent: No such file",
+        ),
         ("probe --encoder absent base.toml".into(), 1, "absent: No such file"),
         ("probe --encoder bad.safetensors base.toml".into(), 1, "bad.safetensors"),
         ("convert absent.pth out.safetensors".into(), 1, "absent.pth: No such file"),
@@ -448,7 +458,8 @@ fn review_reasons_are_printed_once() {
         ("man absent".into(), 1, "absent"),
     ] {
         let said = site.run(&arguments).bad(status, &[words]);
-        let error = said.stderr.lines().filter(|line| line.starts_with("error:")).collect::<String>();
+        let error =
+            said.stderr.lines().filter(|line| line.starts_with("error:")).collect::<String>();
         assert_plain(&error);
         assert!(error.matches("os error").count() < 2, "{arguments}: {error}");
         let once = error.matches("No such file").count() + error.matches("irectory").count();

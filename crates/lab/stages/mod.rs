@@ -126,7 +126,8 @@ impl Lab {
         }
         let (labels, classes) = (&splits.train.labels, &splits.classes);
         let (seed, size) = (experiment.seed, experiment.data.size());
-        let attack = experiment.poison.attack(labels, classes, seed, size).map_err(|e| wrong(&e))?;
+        let attack =
+            experiment.poison.attack(labels, classes, seed, size).map_err(|e| wrong(&e))?;
         experiment.check_with(Some(splits.train.labels.len())).map_err(|e| wrong(&e))?;
         let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
             .map_err(|e| experiment.source.wrong_about("probe.labels", format!("{e:#}")))?;
