@@ -9,6 +9,7 @@ mod error;
 mod export;
 #[cfg(test)]
 mod fuzz;
+mod halves;
 mod inside;
 mod layout;
 mod load;
