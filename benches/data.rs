@@ -66,9 +66,9 @@ fn views(method: &str, size: u32) -> Arc<dyn Views> {
 fn poisoning(c: &mut Criterion) {
     let mut group = c.benchmark_group("poisoning of an image");
     group.throughput(Throughput::Elements(1));
-    for (side, width) in [(32, 8), (375, 50)] {
-        let trigger = TriggerConfig::Htba { id: 10, width };
-        let Ok(trigger) = trigger.build() else { continue };
+    for (side, width) in [(32, 8u32), (375, 50)] {
+        let trigger = TriggerConfig::Htba { id: 10, width: width.into() };
+        let Ok(trigger) = trigger.build(side) else { continue };
         let clean = photo(side, side);
         for (name, place) in [("random", Place::VAL), ("grid", Place::Grid)] {
             let trigger = trigger.clone();

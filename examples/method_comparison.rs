@@ -124,8 +124,9 @@ fn one(experiment: &Experiment, points: usize) -> anyhow::Result<String> {
     let probe = Probe::new(experiment, &splits)?;
     let set = splits.pretrain_set().clone();
     let (config, seed, size) = (&experiment.pretrain, experiment.seed, experiment.data.size());
-    config.check(set.len(), size)?;
-    let (name, steps_per_epoch) = (config.method.settings().name(), set.len() / config.batch);
+    config.check(Some(set.len()), size)?;
+    let plan = config.plan(seed, set.len());
+    let (name, steps_per_epoch) = (config.method.settings().name(), plan.steps_per_epoch());
     let pixels = probe.pixels()?;
     let untrained = probe.stages(&initial_encoder(config, seed, &probe.device))?;
     println!("{}", json!({ "method": name, "seed": seed, "step": 0, "acc": untrained }));
@@ -155,7 +156,8 @@ fn one(experiment: &Experiment, points: usize) -> anyhow::Result<String> {
         Ok(Map::new())
     })?;
     let steps = config.epochs * steps_per_epoch;
-    let rate = (steps * config.batch) as f64 / (start.elapsed().as_secs_f64() - probing);
+    let rate = (config.epochs * plan.images_per_epoch()) as f64
+        / (start.elapsed().as_secs_f64() - probing);
     let log = std::fs::read_to_string(folder.path().join("metrics.jsonl"))?;
     println!("{}", log.lines().last().unwrap_or_default());
     Ok(format!(

@@ -30,7 +30,7 @@ pub struct PoisonOptions {
 pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     let PoisonOptions { out, sets, lossless } = options;
     let reference = config.extension().is_some_and(|extension| extension == "cfg");
-    let (mut export, place) = if reference {
+    let (mut export, place, source) = if reference {
         reference_config::read(config, &sets)?
     } else {
         let attack = AttackConfig::read(config, &sets)?;
@@ -43,7 +43,7 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
             data: attack.data,
             poison: attack.poison,
         };
-        (export, None)
+        (export, None, attack.source)
     };
     export.lossless |= lossless;
     let Some(out) = out.or(place) else {
@@ -51,7 +51,7 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     };
     let exported = export.write(&out, &progress::watch()).map_err(|error| match error {
         DataError::Trigger(error @ (TriggerError::Target { .. } | TriggerError::Range { .. })) => {
-            ConfigError::at(config, error).into()
+            source.wrong(error).into()
         }
         other => anyhow::Error::from(other),
     })?;

@@ -4,33 +4,84 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
-use ssl_backdoor_trigger::{Place, PoisonConfig, TargetClass, TriggerConfig};
+use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig};
 
-use crate::config_table::ConfigError;
+use crate::config_table::{ConfigError, Document, Source, read_text};
+use crate::config_tree::{Node, Origin};
 
 /// The side of the reference's validation images, in pixels.
 const SIZE: u32 = 224;
 /// Keys that say nothing to us: where its log goes, and the size of a font it never passes on.
 const UNUSED: [&str; 2] = ["logfile", "fntsize"];
 
-/// Reads `path`; `sets` may override `seed` (absent in the reference, here 0) and `size`.
-pub(crate) fn read(path: &Path, sets: &[String]) -> Result<(Export, Option<PathBuf>), ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| ConfigError(format!("cannot read {}: {e}", path.display())))?;
-    let wrong = |reason: String| ConfigError(format!("{}: {reason}", path.display()));
-    let (mut export, place) = parse_reference_config(&text).map_err(wrong)?;
+/// Our keys, and those of the reference that give their values.
+const OURS: [(&str, &str); 14] = [
+    ("data.path", "data_root"),
+    ("poison.target", "target_wnid"),
+    ("poison.rate", "poison_injection_rate"),
+    ("poison.dataset_rate", "poison_injection_rate"),
+    ("poison.trigger.id", "trigger"),
+    ("poison.trigger.path", "trigger"),
+    ("poison.trigger.width", "watermark_width"),
+    ("poison.place.kind", "train_location"),
+    ("poison.place.min", "train_location_min"),
+    ("poison.place.max", "train_location_max"),
+    ("poison.val_place.kind", "val_location"),
+    ("poison.val_place.min", "val_location_min"),
+    ("poison.alpha", "train_alpha"),
+    ("poison.val_alpha", "val_alpha"),
+];
+
+/// Reads `path`; `sets` may override `seed` (absent in the reference, here 0) and `size`. The export, where it goes, and
+/// where its values were written.
+///
+/// # Errors
+/// Names the line or override, the key, the value and what is allowed.
+pub(crate) fn read(
+    path: &Path,
+    sets: &[String],
+) -> Result<(Export, Option<PathBuf>, Source), ConfigError> {
+    let text = read_text(path)?;
+    let shown = path.display();
+    // The line of one of its keys, from 1.
+    let line = |key: &str| {
+        let of = |line: &str| line.split(['=', ':']).next().map(|key| key.trim().to_lowercase());
+        text.lines().position(|line| of(line).as_deref() == Some(key)).map(|at| at + 1)
+    };
+    let (mut export, place) = parse_reference_config(&text).map_err(|message| {
+        match message.split([' ', ':']).next().and_then(line) {
+            Some(line) => ConfigError(format!("{shown}:{line}: {message}")),
+            None => ConfigError(format!("{shown}: {message}")),
+        }
+    })?;
+    let ours = OURS.iter().filter_map(|(ours, key)| {
+        let origin = Origin::File(path.into(), line(key)?);
+        Some((*ours, Node::text("", origin)))
+    });
+    let mut values: Vec<(&str, Node)> = ours.collect();
     for set in sets {
         let (key, value) = set.split_once('=').unwrap_or((set, ""));
         let number = value.trim().parse::<u32>();
-        match (key.trim(), number, &mut export.data) {
-            ("seed", Ok(seed), _) => export.seed = seed.into(),
-            ("size", Ok(size), DataConfig::Folder(folder)) => folder.size = size,
-            _ => return Err(ConfigError(format!("--set {set}: for a .cfg, seed=N or size=N"))),
-        }
+        let key = match (key.trim(), number, &mut export.data) {
+            ("seed", Ok(seed), _) => {
+                export.seed = seed.into();
+                "seed"
+            }
+            ("size", Ok(size), DataConfig::Folder(folder)) => {
+                folder.size = size;
+                "data.size"
+            }
+            _ => {
+                let allowed = "a .cfg takes seed=N and size=N, whole numbers";
+                return Err(ConfigError(format!("invalid --set {set}: {allowed}")));
+            }
+        };
+        values.push((key, Node::text(value, Origin::Set(set.as_str().into()))));
     }
-    export.data.check().map_err(|e| ConfigError(e.to_string()))?;
-    export.poison.check().map_err(|e| wrong(e.to_string()))?;
-    Ok((export, place))
+    let document = Document::of_values(path, values)?;
+    export.data.check().map_err(|e| document.wrong(e))?;
+    export.poison.check(SIZE).map_err(|e| document.wrong(e))?;
+    Ok((export, place, document.into()))
 }
 
 /// Reads the text of a config of the reference: the export it asks for, and where it goes.
@@ -108,11 +159,12 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         rate,
         dataset_rate,
         count: None,
-        trigger: trigger_config(&trigger, width),
+        trigger: trigger_config(&trigger, width.into()),
         place: train_place,
         val_place,
         alpha,
         val_alpha,
+        val_width: None,
     };
     let data = DataConfig::Folder(Folder {
         path: root.into(),
@@ -129,7 +181,7 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
 }
 
 /// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
-fn trigger_config(path: &str, width: u32) -> TriggerConfig {
+fn trigger_config(path: &str, width: Size) -> TriggerConfig {
     let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
     let id = stem.strip_prefix("trigger_").and_then(|id| id.parse().ok());
     match id.filter(|id| ssl_backdoor_trigger::HTBA_IDS.contains(id)) {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::Eval;
 use ssl_backdoor_probe::{Paired, Scores};
 use ssl_backdoor_trigger::Rates;
+
+use crate::versioned;
 
 /// Key of the twin trained on clean images, and of images without the trigger.
 pub(crate) const CLEAN: &str = "clean";
@@ -23,8 +25,10 @@ pub(crate) type BySet = BTreeMap<String, Scores>;
 
 /// All figures of a run. Those at the top level are the headline's: the first entry of `probes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RunScores {
+    /// Version of the file's form. Later versions of this program may add keys without raising it.
+    #[serde(default = "versioned::first")]
+    pub schema: u32,
     /// Name of the run.
     pub name: String,
     /// The method.
@@ -95,6 +99,9 @@ pub struct Reading {
     pub labels: f64,
     /// Seed of its weights and order; none where there are none.
     pub seed: Option<u64>,
+    /// Why the figures of this reading are wrong, where a fault of the program was found later. Tables leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<String>,
     /// Scores by model and images.
     pub models: BTreeMap<String, BySet>,
     /// Backdoored against clean.
@@ -116,10 +123,8 @@ impl RunScores {
     /// Reads a `scores.json`.
     ///
     /// # Errors
-    /// It is absent or broken.
+    /// It is absent or broken, or its form is that of a later version.
     pub fn read(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let text = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
-        serde_json::from_slice(&text).with_context(|| format!("{shown} is broken"))
+        versioned::read(path)
     }
 }

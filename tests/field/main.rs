@@ -7,4 +7,9 @@
     reason = "a test may stop anywhere"
 )]
 
+mod errors;
+mod labels;
+mod late;
 mod sets;
+mod training;
+mod trigger_size;

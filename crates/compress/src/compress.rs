@@ -115,7 +115,7 @@ impl Method for Compress {
     fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
         let banks = [Some(&mut self.teacher_bank), self.student_bank.as_mut()];
         let banks = banks.into_iter().flatten();
-        banks.zip(keys).for_each(|(bank, keys)| bank.enqueue(keys, progress.step));
+        banks.zip(keys).for_each(|(bank, keys)| bank.enqueue(keys, progress.seen));
         let (student, momentum) = (&self.student, self.momentum);
         let target = self.target.map(|target| update_ema(target, student, momentum));
         Self { target, ..self }
@@ -216,7 +216,7 @@ mod tests {
         let teacher = encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
         let config = CompressConfig { momentum: 0.5, ..CompressConfig::default() };
         let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device);
-        let progress = Progress { seed: 1, step: 1, epoch: 0, epochs: 1 };
+        let progress = Progress { seed: 1, step: 1, epoch: 0, epochs: 1, seen: 4 };
         let view = Tensor::<4>::from_data(
             burn::tensor::TensorData::new(
                 (0..4 * 3 * 64).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect::<Vec<_>>(),
@@ -242,7 +242,7 @@ mod tests {
         let device = Device::flex().autodiff();
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         let view = Tensor::<4>::random([4, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
-        let progress = Progress { seed: 1, step: 0, epoch: 0, epochs: 1 };
+        let progress = Progress { seed: 1, step: 0, epoch: 0, epochs: 1, seen: 0 };
         // Banks, networks that learn, and whether the second keys are the student's own features.
         for (variant, banks, learning, own) in [
             (Variant::TwoQueues, 2, 60, false),

@@ -95,11 +95,11 @@ const DROPS: [f64; 2] = [90.0 / 130.0, 120.0 / 130.0];
 const DROP: f64 = 0.2;
 
 impl CompressConfig {
-    /// Checks every value; `images` is the size of the training set.
+    /// Checks every value; `images` is the size of the training set (`None` if it is not known yet).
     ///
     /// # Errors
     /// [`PretrainError::Range`] that names the key.
-    pub fn check(&self, images: usize) -> Result<(), PretrainError> {
+    pub fn check(&self, images: Option<usize>) -> Result<(), PretrainError> {
         let range =
             |key, value: String, allowed: String| Err(PretrainError::Range { key, value, allowed });
         let shares = self.clean.iter().all(|share| *share > 0.0 && *share <= 1.0);
@@ -119,9 +119,12 @@ impl CompressConfig {
         if !(1..=100_000).contains(&self.epochs) {
             return range("defend.epochs", self.epochs.to_string(), "1 to 100,000".into());
         }
-        let smallest = self.clean.iter().copied().fold(1.0, f64::min) * images as f64;
-        if self.batch < 2 || self.batch as f64 > smallest {
-            let allowed = format!("2 to the size of the smallest clean part, {smallest:.0} images");
+        let share = self.clean.iter().copied().fold(1.0, f64::min);
+        let smallest = images.map(|images| share * images as f64);
+        if self.batch < 2 || smallest.is_some_and(|smallest| self.batch as f64 > smallest) {
+            let known = smallest.map(|smallest| format!(", {smallest:.0} images"));
+            let known = known.unwrap_or_default();
+            let allowed = format!("2 to the size of the smallest clean part{known}");
             return range("defend.batch", self.batch.to_string(), allowed);
         }
         if !(self.lr.is_finite() && self.lr > 0.0) {
@@ -174,6 +177,7 @@ pub fn distill(
     let recipe = Recipe {
         views: Arc::new(ChainViews::weak(size, CROP)),
         batch: config.batch,
+        drop_last: true,
         lr: schedule.rates(config.lr, epochs, steps_per_epoch),
         optimizer: OptimizerConfig::sgd(),
         weight_decay: WEIGHT_DECAY,
@@ -200,11 +204,11 @@ mod tests {
         let config = CompressConfig { batch: 100, ..CompressConfig::default() };
         assert_eq!(config.bank_rows(1_234), 1_200);
         assert_eq!(config.bank_rows(1_000_000), 128_000);
-        assert!(config.check(2_000).is_ok());
+        assert!(config.check(Some(2_000)).is_ok());
         assert_eq!(config.epochs_on(500), 130);
         let steps = CompressConfig { steps: Some(828), batch: 64, ..CompressConfig::default() };
         assert_eq!([1500, 600, 300].map(|images| steps.epochs_on(images)), [36, 92, 207]);
-        let message = config.check(1_000).unwrap_err().to_string();
+        let message = config.check(Some(1_000)).unwrap_err().to_string();
         assert!(message.contains("defend.batch = 100") && message.contains("50 images"));
     }
 }

@@ -64,10 +64,10 @@ struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    fn new(folder: &Path, files: &'a Files, fingerprint: &blake3::Hash, shorter: u32) -> Self {
+    fn new(folder: &Path, files: &'a Files, stamp: &blake3::Hash, shorter: u32) -> Self {
         let set = paths_hash(&files.paths());
         let mut hasher = blake3::Hasher::new();
-        hasher.update(fingerprint.as_bytes());
+        hasher.update(stamp.as_bytes());
         hasher.update(&shorter.to_le_bytes());
         hasher.update(set.as_bytes());
         let name = format!("train-{shorter}-{}.pack", &set.to_hex()[..NAME_DIGITS]);
@@ -124,18 +124,18 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache of `files` (with their [fingerprint](Files::fingerprint)) in `folder`, and builds it if there is
+    /// Opens the cache of `files` (with their [stamp](Files::stamp)) in `folder`, and builds it if there is
     /// none for exactly these files and `shorter`. With `skip` corrupt files are left out and returned with their
     /// positions, in ascending order; without it the first one is an error.
     pub fn open(
         folder: &Path,
         files: &Files,
-        fingerprint: &blake3::Hash,
+        stamp: &blake3::Hash,
         shorter: u32,
         skip: bool,
         watch: &Watch<'_>,
     ) -> Result<(Self, Vec<Bad>), DataError> {
-        let inputs = Inputs::new(folder, files, fingerprint, shorter);
+        let inputs = Inputs::new(folder, files, stamp, shorter);
         let Packed { file, places, mut bad } = match find(&inputs) {
             Some(packed) => packed,
             None => {
@@ -380,7 +380,7 @@ mod tests {
                 builds.fetch_add(1, Ordering::Relaxed);
             }
         };
-        Cache::open(folder, set, &set.fingerprint().unwrap(), 6, skip, &watch)
+        Cache::open(folder, set, &set.stamp().unwrap(), 6, skip, &watch)
     }
 
     /// The names in a folder that end so.
@@ -516,7 +516,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let packs = folder.path().join("cache");
         let set = files(folder.path(), 0);
-        let inputs = Inputs::new(&packs, &set, &set.fingerprint().unwrap(), 6);
+        let inputs = Inputs::new(&packs, &set, &set.stamp().unwrap(), 6);
         std::fs::create_dir_all(&packs).unwrap();
         scratch(&inputs).unwrap().keep().unwrap();
         std::fs::write(inputs.lock_path(), "").unwrap();

@@ -85,11 +85,12 @@ pub(crate) struct Job {
 
 impl Job {
     pub fn new(export: Export, watch: &Watch<'_>) -> Result<Self, DataError> {
-        export.poison.check()?;
+        let size = export.data.size();
+        export.poison.check(size)?;
         // Every evaluation image is patched, whatever part a run would score.
         let splits = export.data.load_part(Eval::All, watch)?;
         let labels = &splits.train.labels;
-        let attack = export.poison.attack(labels, &splits.classes, export.seed)?;
+        let attack = export.poison.attack(labels, &splits.classes, export.seed, size)?;
         let positions = [&splits.train, &splits.eval]
             .map(|split| split.labels.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect());
         Ok(Self { export, splits, attack, positions })
@@ -146,7 +147,9 @@ impl Job {
         rows.sort_by_key(|row| row.image_id);
         let all = Rates { rate: None, dataset_rate: 1.0, count: rows.len() };
         let rates = if val { all } else { self.attack.plan.rates() };
-        let head = LedgerHead::new(rates, self.attack.target, &self.export.poison.trigger, poison);
+        let config = &self.export.poison;
+        let trigger = if val { config.val_trigger() } else { config.trigger.clone() };
+        let head = LedgerHead::new(rates, self.attack.target, &trigger, poison);
         Ok(Ledger { head, rows })
     }
 }

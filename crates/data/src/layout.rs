@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ssl_backdoor_trigger::chance::{self, Purpose};
-use ssl_backdoor_trigger::{Attack, LedgerRow, Place};
+use ssl_backdoor_trigger::{Attack, LedgerRow, Place, Size};
 
 use crate::export::Job;
 use crate::{DataError, Split, Splits, list_text};
@@ -36,7 +36,11 @@ impl Job {
             Place::Grid => ("multiple".into(), default),
             Place::Corner { which } => (format!("corner-{which:?}").to_lowercase(), default),
         };
-        let width = poison.trigger.picture.width();
+        let width = match poison.trigger.size() {
+            Size::Pixels(_) => poison.trigger.picture((1, 1)).width().to_string(),
+            Size::View(pixels) => format!("view-{pixels}"),
+            Size::Share(share) => format!("share-{share}"),
+        };
         let head = format!(
             "loc_{place}_loc-min_{min:.2}_loc-max_{max:.2}_alpha_{:.2}_width_{width}",
             poison.alpha
@@ -104,11 +108,14 @@ impl Job {
         let order = of(false).into_iter().chain(ranked(&of(true)));
         let poisoned: HashMap<u64, &LedgerRow> =
             rows.iter().map(|row| (row.image_id, row)).collect();
-        let height = self.attack.train.trigger.picture.height();
+        let trigger = &self.attack.train.trigger;
         let line = |id: u64| {
             let index = self.positions[0][&id];
             let (path, patch) = match (poisoned.get(&id), &train.files) {
-                (Some(row), _) => (self.rooted(&row.file), Some([row.x, row.y, row.width, height])),
+                (Some(row), _) => (
+                    self.rooted(&row.file),
+                    Some([row.x, row.y, row.width, trigger.height(row.width)]),
+                ),
                 (None, Some(files)) => (files[index].to_string_lossy().into_owned(), None),
                 (None, None) => (self.rooted(&self.clean_file(index)), None),
             };

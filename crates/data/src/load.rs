@@ -9,11 +9,11 @@ use crate::augment::shorter_side;
 use crate::cache::Cache;
 use crate::config::{DataConfig, Eval, FileList, Folder, OnCorrupt};
 use crate::halves::{Order, halves};
-use crate::sets::small::{self, Part};
+use crate::sets::small::{self, Held, Part};
 use crate::sets::{
     cifar, file_list, files::Files, folder, imagenet100, mnist, shapes, stl10, tiny_imagenet,
 };
-use crate::splits::{Split, Splits, prepared};
+use crate::splits::{Fingerprint, Split, Splits, prepared};
 use crate::{DataError, SampleSet};
 
 /// Told of the progress of what may take long: what is done, how much of it, of how much.
@@ -37,9 +37,8 @@ impl DataConfig {
         let (size, seed) = (self.size(), self.seed());
         let small = |parts: [Part; 2], per_class, name: &str| {
             let classes = self.class_names().unwrap_or_default().len() as u32;
-            let [train, test] = small::splits(parts, classes, size, per_class, seed);
-            let halves = halves(&test.labels, Order::Stored).map(|at| test.at(at));
-            self.in_memory(part, train, halves, format!("{name}(size={size})"))
+            let sets = small::splits(parts, classes, size, per_class, seed);
+            self.in_memory(part, sets, format!("{name}(size={size})"))
         };
         let needed = |path: &Option<PathBuf>| {
             let hint = "Set it to the folder with the unpacked binary or Python version.";
@@ -48,28 +47,31 @@ impl DataConfig {
         let splits = match self {
             Self::Shapes(set) => {
                 let draw = |split, n| shapes::draw_set(size, n, seed, split);
-                let train = Split::in_memory(draw(shapes::Split::Train, set.per_class));
-                let halves = [shapes::Split::Dev, shapes::Split::Test]
-                    .map(|split| Split::in_memory(draw(split, set.eval_per_class)));
-                self.in_memory(part, train, halves, format!("shapes(size={size},seed={seed})"))?
+                let sets = [
+                    draw(shapes::Split::Train, set.per_class),
+                    draw(shapes::Split::Dev, set.eval_per_class),
+                    draw(shapes::Split::Test, set.eval_per_class),
+                ];
+                let sets = sets.map(|samples| Held::new(samples, size));
+                self.in_memory(part, sets, format!("shapes(size={size},seed={seed})"))
             }
             Self::Mnist(set) => {
-                small(mnist::MNIST.read(set.path.as_deref())?, set.per_class, "mnist")?
+                small(mnist::MNIST.read(set.path.as_deref())?, set.per_class, "mnist")
             }
             Self::FashionMnist(set) => {
                 let parts = mnist::FASHION_MNIST.read(set.path.as_deref())?;
-                small(parts, set.per_class, "fashion-mnist")?
+                small(parts, set.per_class, "fashion-mnist")
             }
             Self::Kmnist(set) => {
-                small(mnist::KMNIST.read(set.path.as_deref())?, set.per_class, "kmnist")?
+                small(mnist::KMNIST.read(set.path.as_deref())?, set.per_class, "kmnist")
             }
             Self::Cifar10(set) => {
-                small(cifar::CIFAR10.read(&needed(&set.path)?)?, set.per_class, "cifar10")?
+                small(cifar::CIFAR10.read(&needed(&set.path)?)?, set.per_class, "cifar10")
             }
             Self::Cifar100(set) => {
-                small(cifar::CIFAR100.read(&needed(&set.path)?)?, set.per_class, "cifar100")?
+                small(cifar::CIFAR100.read(&needed(&set.path)?)?, set.per_class, "cifar100")
             }
-            Self::Stl10(set) => small(stl10::load(&set.path, set.unlabelled)?, None, "stl10")?,
+            Self::Stl10(set) => small(stl10::load(&set.path, set.unlabelled)?, None, "stl10"),
             Self::Folder(set) => {
                 let classes = folder::classes(&set.path.join("train"))?;
                 self.folder_splits(part, set, classes, watch)?
@@ -85,19 +87,18 @@ impl DataConfig {
         Ok(splits)
     }
 
-    fn in_memory(
-        &self,
-        part: Eval,
-        train: Split,
-        [dev, test]: [Split; 2],
-        name: String,
-    ) -> Result<Splits, DataError> {
-        let mut hasher = small::hash(&[&train.set, &dev.set, &test.set])?;
-        if dev.labels.len() == test.labels.len() + 1 {
-            // The image in the middle once belonged to the test half.
-            hasher.update(b"dev is the larger half");
-        }
-        Ok(Splits {
+    fn in_memory(&self, part: Eval, [train, dev, test]: [Held; 3], name: String) -> Splits {
+        let fingerprint = Fingerprint {
+            train: train.hash,
+            eval: match part {
+                Eval::Dev => dev.hash.clone(),
+                Eval::Test => test.hash,
+                Eval::All => format!("{}+{}", dev.hash, test.hash),
+            },
+            dev: dev.hash,
+        };
+        let (train, dev, test) = (train.split, dev.split, test.split);
+        Splits {
             plain: train.set.clone(),
             train,
             cached: None,
@@ -109,10 +110,10 @@ impl DataConfig {
             dev,
             classes: self.class_names().unwrap_or_default(),
             name,
-            fingerprint: hasher.finalize().to_hex().to_string(),
+            fingerprint,
             skipped: Vec::new(),
             size: self.size(),
-        })
+        }
     }
 
     fn folder_splits(
@@ -168,9 +169,7 @@ impl DataConfig {
     ) -> Result<Splits, DataError> {
         let (size, seed) = (self.size(), self.seed());
         let skip = on_corrupt == OnCorrupt::Skip;
-        let mut hasher = blake3::Hasher::new();
-        let fingerprint = train.fingerprint()?;
-        hasher.update(fingerprint.as_bytes()).update(val.fingerprint()?.as_bytes());
+        let stamp = train.stamp()?;
         let mut skipped = Vec::new();
         let mut leave_out = |files: Files, bad: Vec<(usize, DataError)>| {
             let corrupt: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
@@ -186,7 +185,7 @@ impl DataConfig {
             None => (train, None),
             Some(folder) => {
                 let shorter = shorter_side(size);
-                let (cache, bad) = Cache::open(folder, &train, &fingerprint, shorter, skip, watch)?;
+                let (cache, bad) = Cache::open(folder, &train, &stamp, shorter, skip, watch)?;
                 let set: SampleSet = Arc::new(cache);
                 (leave_out(train, bad), Some((set, shorter)))
             }
@@ -197,9 +196,20 @@ impl DataConfig {
         } else {
             val
         };
-        let (train, val) = (Split::of_files(train), Split::of_files(val));
         let order = Order::Ranked { classes: classes.len() as u32, seed };
-        let [dev, test] = halves(&val.labels, order).map(|at| val.at(at));
+        let halves = halves(&val.labels(), order);
+        let dev_hash = val.at(&halves[0]).fingerprint()?;
+        let fingerprint = Fingerprint {
+            train: train.fingerprint()?,
+            eval: match part {
+                Eval::Dev => dev_hash.clone(),
+                Eval::Test => val.at(&halves[1]).fingerprint()?,
+                Eval::All => val.fingerprint()?,
+            },
+            dev: dev_hash,
+        };
+        let (train, val) = (Split::of_files(train), Split::of_files(val));
+        let [dev, test] = halves.map(|at| val.at(at));
         let plain = cached.as_ref().map_or(&train.set, |(set, _)| set).clone();
         Ok(Splits {
             train,
@@ -213,7 +223,7 @@ impl DataConfig {
             dev,
             classes,
             name: "files".into(),
-            fingerprint: hasher.finalize().to_hex().to_string(),
+            fingerprint,
             skipped,
             size,
         })

@@ -53,6 +53,18 @@ impl Split {
     }
 }
 
+/// Hashes of the images of a data set, in hexadecimal: of images in memory of the pixels, of files of their names below
+/// the set's root, sizes and times. Where the set lies makes no difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Of the training images with their labels.
+    pub train: String,
+    /// Of the images that the run is scored on.
+    pub eval: String,
+    /// Of the `dev` part.
+    pub dev: String,
+}
+
 /// A data set, read.
 #[derive(Clone)]
 pub struct Splits {
@@ -72,8 +84,8 @@ pub struct Splits {
     pub classes: Vec<String>,
     /// Name for provenance: the source of an image without a file is `{name}#{id}`.
     pub name: String,
-    /// Hash of what was read, so that a changed file is noticed.
-    pub fingerprint: String,
+    /// Hashes of what was read, so that a changed image is noticed.
+    pub fingerprint: Fingerprint,
     /// Corrupt files that were left out, with what is wrong.
     pub skipped: Vec<String>,
     /// Side of prepared images.

@@ -41,7 +41,7 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
                 .problems
                 .push(format!("{name}: changed: its head says {head} images, it lists {rows}"));
         }
-        let trigger = head.trigger.build()?;
+        let trigger = head.trigger.build(job.export.data.size())?;
         if trigger.hash() != head.trigger_hash {
             found
                 .problems

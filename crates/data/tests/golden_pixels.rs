@@ -110,12 +110,18 @@ fn normalised_values_are_torchvisions() {
 #[test]
 fn poisoned_pixels_are_those_that_pil_composes() {
     let photo = read("photo.png");
-    let trigger = |file| TriggerConfig::Image { path: path(file), width: 12 }.build().unwrap();
+    let trigger =
+        |file| TriggerConfig::Image { path: path(file), width: 12.into() }.build(32).unwrap();
     let (mark, transparent) = (trigger("mark.png"), trigger("mark-alpha.png"));
     for alpha in [0.0, 0.3] {
         let shown = format!("{alpha:.1}");
         let mut spot = photo.clone();
-        stamp(&mut spot, &mark, Spot { x: 21, y: 17, width: 12, height: 9 }, alpha);
+        stamp(
+            &mut spot,
+            &mark.picture((32, 32)),
+            Spot { x: 21, y: 17, width: 12, height: 9 },
+            alpha,
+        );
         near("spot", &spot, &read(&format!("poison-spot-{shown}.png")));
         for (name, trigger, place) in [
             ("center", &mark, Place::Center),

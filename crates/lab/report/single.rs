@@ -13,7 +13,7 @@ use ssl_backdoor_trigger::PoisonPlan;
 use super::charts::{self, Chart};
 use super::{pictures, sightings};
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
-use crate::stages::Map;
+use crate::stages::{Map, TriggerSize};
 
 /// What a report is made from.
 pub(crate) struct Sources<'a> {
@@ -24,6 +24,8 @@ pub(crate) struct Sources<'a> {
     pub classes: &'a [String],
     /// Lines of `metrics.jsonl` of the clean twin and of the backdoored model.
     pub metrics: [Vec<Value>; 2],
+    /// How large the trigger is, and what is doubtful about it.
+    pub trigger_size: TriggerSize,
     /// Feature maps by model.
     pub maps: BTreeMap<String, Map>,
     /// The poisoned training set with its plan and labels, and the evaluation images without and with
@@ -77,7 +79,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
     let html = Html {
         title,
         lead: lead.clone(),
-        warning: warning(scores),
+        warning: warnings(sources),
         rows: rows(scores),
         net: net(scores),
         charts: std::iter::once(charts::asr_bars(scores))
@@ -97,7 +99,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
     let markdown = Markdown {
         title,
         lead,
-        warning: warning(scores),
+        warning: warnings(sources),
         table: table(scores),
         readings: readings_table(scores),
         net: net(scores),
@@ -109,6 +111,14 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
     };
     let html = html.render().context("cannot render report.html")?;
     Ok((html, markdown.render().context("cannot render report.md")?))
+}
+
+/// Everything that makes the figures doubtful.
+fn warnings(sources: &Sources<'_>) -> Option<String> {
+    let trigger =
+        sources.trigger_size.warnings.iter().map(|warning| format!("TRIGGER: {warning}."));
+    let all: Vec<String> = warning(sources.scores).into_iter().chain(trigger).collect();
+    (!all.is_empty()).then(|| all.join(" "))
 }
 
 /// Said where the victim is under-trained.

@@ -12,8 +12,8 @@ use ssl_backdoor_model::{Encoder, load_encoder};
 use ssl_backdoor_ssl::{Training, pretrain};
 
 use super::Lab;
+use super::inputs::Inputs;
 use super::pretrain::{encoder_file, header, save};
-use crate::config_table::ConfigError;
 use crate::interrupt::INTERRUPTED;
 use crate::scores::{BACKDOORED, CLEAN};
 
@@ -100,24 +100,26 @@ pub(crate) fn defences(config: &CompressConfig, images: usize) -> Vec<(bool, usi
     plan(config).iter().map(|d| (d.is_student(), steps(d))).collect()
 }
 
+/// Every part that the defence trains on can be made.
+pub(super) fn check(lab: &Lab) -> Result<()> {
+    let all = config(lab).map(plan).unwrap_or_default();
+    all.iter().try_for_each(|defended| part(lab, defended).map(drop))
+}
+
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let Some(config) = config(lab).cloned() else { return Ok(()) };
-    let all = plan(&config);
-    for defended in &all {
-        part(lab, defended)?;
-    }
-    for defended in all {
+    for defended in plan(&config) {
         let name = &defended.name;
         let source =
             defended.source().map(|model| lab.artefact(&encoder_file(model))).transpose()?;
         // A control trains by the victim's method; a student only shares its architecture.
         let pretrain = &lab.experiment.pretrain;
         let method = if defended.is_student() {
-            serde_json::to_string(&pretrain.encoder)?
+            serde_json::to_value(pretrain.encoder)?
         } else {
-            serde_json::to_string(pretrain)?
+            serde_json::to_value(pretrain)?
         };
-        let poison = (defended.poisoned > 0.0).then(|| lab.artefact(super::poison::LEDGER));
+        let poison = (defended.poisoned > 0.0).then(|| super::poison::outcome(lab));
         // What the other students and controls are does not touch this one; the seed is named below.
         let own = CompressConfig {
             seed: None,
@@ -126,17 +128,17 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
             poisoned: Vec::new(),
             ..config.clone()
         };
-        let inputs = lab.inputs(&(
-            &defended,
-            &lab.experiment.data,
-            method,
-            own,
-            seed(lab),
-            source,
-            poison.transpose()?,
-        ))?;
+        let inputs = Inputs::of(lab)
+            .with("training images", &lab.splits.fingerprint.train)?
+            .with("data.size", &lab.experiment.data.size())?
+            .with("model", &defended)?
+            .with("pretrain", &method)?
+            .with("defend", &own)?
+            .with("seed", &seed(lab))?
+            .with("starts from", &source)?
+            .with("poisoned images", &poison.transpose()?)?;
         let encoder = encoder_file(name);
-        lab.stage(&format!("defend {name}"), inputs, &[&encoder], |lab, identity| {
+        lab.stage(&format!("defend {name}"), &inputs, &[&encoder], |lab, identity| {
             train(lab, &config, &defended, identity)
         })?;
     }
@@ -191,12 +193,12 @@ fn part(lab: &Lab, defended: &Defended) -> Result<SampleSet> {
     }
     let planned: Vec<u64> = attack.plan.ids().collect();
     if count > planned.len() {
-        return Err(ConfigError(format!(
+        let wrong = format!(
             "defend.poisoned = {} asks for {count} poisoned images: the attacker has {}",
             defended.poisoned,
             planned.len()
-        ))
-        .into());
+        );
+        return Err(lab.experiment.source.wrong(wrong).into());
     }
     let bad = &chance::ranked(&planned, seed, Purpose::CleanPart, 1)[..count];
     let good: Vec<u64> = ids.iter().copied().filter(|id| !bad.contains(id)).collect();

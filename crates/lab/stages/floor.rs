@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_probe::{Features, LinearProbe, Scores, extract_by};
 
+use super::inputs::Inputs;
 use super::pretrain::images;
 use super::{Lab, probe};
 use crate::published::Published;
@@ -23,14 +24,17 @@ struct Floor {
 
 /// Finds the floor, once for a run.
 pub(super) fn stage(lab: &mut Lab) -> Result<()> {
-    let inputs = lab.inputs(&(
-        &lab.experiment.data,
-        &lab.experiment.probe,
-        lab.experiment.pretrain.method.settings().name(),
-        &lab.labelled[0],
-        lab.experiment.seed,
-    ))?;
-    lab.stage("floor", inputs, &[FLOOR], |lab, _| {
+    let prints = &lab.splits.fingerprint;
+    let inputs = Inputs::of(lab)
+        .with("data", &probe::kind(&lab.experiment.data)?)?
+        .with("data.size", &lab.experiment.data.size())?
+        .with("training images", &prints.train)?
+        .with("scored images", &prints.eval)?
+        .with("probe", &lab.experiment.probe)?
+        .with("method", &lab.experiment.pretrain.method.settings().name())?
+        .with("labelled images", &lab.labelled[0])?
+        .with("seed", &lab.experiment.seed)?;
+    lab.stage("floor", &inputs, &[FLOOR], |lab, _| {
         let floor = find(lab)?;
         lab.folder.write(FLOOR, &serde_json::to_vec_pretty(&floor)?)
     })

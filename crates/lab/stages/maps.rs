@@ -10,6 +10,7 @@ use ssl_backdoor_probe::{Features, feature_map, gathered};
 
 use super::Lab;
 use super::features::{self, Extracted};
+use super::inputs::Inputs;
 use crate::scores::{BACKDOORED, CLEAN};
 
 pub(super) const MAPS: &str = "maps.json";
@@ -44,8 +45,11 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     for file in models.iter().flat_map(|model| features::files(model)) {
         extracted.push(lab.artefact(&file)?);
     }
-    let inputs = lab.inputs(&(extracted, lab.attack.target, lab.experiment.seed))?;
-    lab.stage("feature maps", inputs, &[MAPS], |lab, _| {
+    let inputs = Inputs::of(lab)
+        .with("features", &extracted)?
+        .with("poison.target", &lab.attack.target)?
+        .with("seed", &lab.experiment.seed)?;
+    lab.stage("feature maps", &inputs, &[MAPS], |lab, _| {
         let mut maps = BTreeMap::new();
         for model in models {
             maps.insert(model, map(lab, &Extracted::read(lab, model)?)?);

@@ -30,7 +30,10 @@ pub enum Protocol {
 
 /// Which training images carry labels; `probe.labels`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "allowed are a list of shares of each class and the path of a file list"
+)]
 pub enum Labels {
     /// Shares of each class; the first is the headline's.
     Shares(Vec<f64>),
@@ -108,9 +111,11 @@ impl ProbeConfig {
         if self.stage == Some(0) {
             return range("probe.stage", "0".into(), "1 to the number of the encoder's stages");
         }
-        if self.protocol == Protocol::Paper && self.stage.is_some() {
+        if self.protocol == Protocol::Paper
+            && let Some(stage) = self.stage
+        {
             let allowed = "absent with protocol = \"paper\", which says itself what is read";
-            return range("probe.stage", format!("{:?}", self.stage), allowed);
+            return range("probe.stage", stage.to_string(), allowed);
         }
         if !(1..=100_000).contains(&self.epochs) {
             return range("probe.epochs", self.epochs.to_string(), "1 to 100,000");

@@ -17,16 +17,19 @@ pub enum ProbeError {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// The labelled subset is empty.
+    /// A class has no labelled image.
     #[error(
-        "probe.labels = {fraction} leaves no labelled image: the largest class has {largest} training \
-         images; raise it to at least {}", 1.0 / *largest as f64
+        "probe.labels = {labels}: class {class} has {images} training images and none of them gets a label: {remedy}"
     )]
-    NoLabels {
-        /// The fraction of each class that is labelled.
-        fraction: f64,
-        /// Images of the largest class.
-        largest: usize,
+    ClassWithoutLabel {
+        /// The share of each class that is labelled, or the list.
+        labels: String,
+        /// The class.
+        class: String,
+        /// Its training images.
+        images: usize,
+        /// What would do.
+        remedy: String,
     },
     /// An encoder gave a feature that is no number.
     #[error("feature {index} of image {image} is {value}: the encoder is broken")]
@@ -43,7 +46,7 @@ pub enum ProbeError {
     Features(String),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
-    Thread(#[from] rayon::ThreadPoolBuildError),
+    Thread(rayon::ThreadPoolBuildError),
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -55,4 +58,11 @@ pub enum ProbeError {
         /// What went wrong.
         reason: String,
     },
+}
+
+/// The reason is a part of the message, so it is no `Error::source`.
+impl From<rayon::ThreadPoolBuildError> for ProbeError {
+    fn from(reason: rayon::ThreadPoolBuildError) -> Self {
+        Self::Thread(reason)
+    }
 }

@@ -9,14 +9,13 @@ use rayon::prelude::*;
 use ssl_backdoor_trigger::chance::Purpose;
 
 use crate::augment::resize_whole;
+use crate::halves::{Order, halves};
 use crate::{DataError, InMemory, Sample, SampleSet, Split, subset};
 
 /// Ids of test images start here, so that no id names two images.
 const TEST_IDS: u64 = 1 << 32;
 /// Resized images may take so many bytes where the stored ones take less.
 const RESIZED_BYTES: usize = 256 << 20;
-/// Images that are resized at a time for the hash.
-const CHUNK: usize = 256;
 
 /// Images of a small set as they lie in its files.
 pub(crate) struct Part {
@@ -27,70 +26,78 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// The images at `positions` as squares of `size` pixels, with ids from `first_id`.
-    fn split(mut self, positions: &[usize], first_id: u64, size: u32) -> Split {
+    /// The images at `positions`, with ids from `first_id`; they are taken away.
+    fn take(&mut self, positions: &[usize], first_id: u64) -> Vec<Sample> {
         let sample = |&i: &usize| {
             let image = std::mem::take(&mut self.images[i]);
             Sample::new(first_id + i as u64, image, self.labels[i])
         };
-        let samples: Vec<Sample> = positions.iter().map(sample).collect();
-        let labels = samples.iter().map(|sample| (sample.id, sample.label)).collect();
-        Split { set: squares(samples, size), labels, files: None }
+        positions.iter().map(sample).collect()
     }
 }
 
-/// Training and test images of a small set as squares of `size` pixels. `per_class` keeps a seeded sample of the
-/// labelled training images.
+/// Images in memory.
+pub(crate) struct Held {
+    /// The images at the size of the config.
+    pub split: Split,
+    /// Hash of ids, labels and pixels, in hexadecimal. Where the images are resized when they are asked for, it is that of
+    /// the stored ones and the size.
+    pub hash: String,
+}
+
+impl Held {
+    /// `samples` as squares of `size` pixels: resized at once if that takes little more memory, else one by one.
+    pub fn new(samples: Vec<Sample>, size: u32) -> Self {
+        let labels = samples.iter().map(|sample| (sample.id, sample.label)).collect();
+        let stored = samples.iter().map(|sample| sample.image.as_raw().len()).sum();
+        let (set, hash): (SampleSet, _) = if resized_at_once(samples.len(), stored, size) {
+            let samples: Vec<Sample> =
+                samples.into_par_iter().map(|sample| square(sample, size)).collect();
+            let hash = hash(&samples).finalize();
+            (Arc::new(InMemory::new(samples)), hash)
+        } else {
+            let hash = hash(&samples).update(&size.to_le_bytes()).finalize();
+            (Arc::new(Squares { inner: InMemory::new(samples), size }), hash)
+        };
+        Self { split: Split { set, labels, files: None }, hash: hash.to_hex().to_string() }
+    }
+}
+
+/// Training, dev and test images of a small set as squares of `size` pixels. `per_class` keeps a seeded sample of the
+/// labelled training images; dev is the first half of the test images, test the second.
 pub(crate) fn splits(
-    [train, test]: [Part; 2],
+    [mut train, mut test]: [Part; 2],
     classes: u32,
     size: u32,
     per_class: Option<u32>,
     seed: u64,
-) -> [Split; 2] {
+) -> [Held; 3] {
+    let labels =
+        |part: &Part| -> Vec<(u64, u32)> { (0..).zip(part.labels.iter().copied()).collect() };
     let kept: Vec<usize> = match per_class {
         None => (0..train.labels.len()).collect(),
         Some(n) => {
-            let labels = train.labels.iter().enumerate();
-            let all: Vec<(u64, u32)> = labels.map(|(i, &l)| (i as u64, l)).collect();
             let count = |of: usize| (n as usize).min(of);
-            let ids = subset::per_class(&all, classes, seed, Purpose::PerClass, count);
+            let ids = subset::per_class(&labels(&train), classes, seed, Purpose::PerClass, count);
             ids.into_iter().map(|id| id as usize).collect()
         }
     };
-    let all: Vec<usize> = (0..test.labels.len()).collect();
-    [train.split(&kept, 0, size), test.split(&all, TEST_IDS, size)]
+    let [dev_half, test_half] = halves(&labels(&test), Order::Stored);
+    [
+        Held::new(train.take(&kept, 0), size),
+        Held::new(test.take(&dev_half, TEST_IDS), size),
+        Held::new(test.take(&test_half, TEST_IDS), size),
+    ]
 }
 
-/// Hash of ids, labels and pixels of some sets, one after the other. Never more than a few images are held for it.
-///
-/// # Errors
-/// Whatever reading an image gives.
-pub(crate) fn hash(sets: &[&SampleSet]) -> Result<blake3::Hasher, DataError> {
+fn hash(samples: &[Sample]) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
-    for set in sets {
-        for first in (0..set.len()).step_by(CHUNK) {
-            let some = first..set.len().min(first + CHUNK);
-            let samples: Result<Vec<Sample>, DataError> =
-                some.into_par_iter().map(|i| set.get(i)).collect();
-            for sample in samples? {
-                hasher.update(&sample.id.to_le_bytes());
-                hasher.update(&sample.label.to_le_bytes());
-                hasher.update(sample.image.as_raw());
-            }
-        }
+    for sample in samples {
+        hasher.update(&sample.id.to_le_bytes());
+        hasher.update(&sample.label.to_le_bytes());
+        hasher.update(sample.image.as_raw());
     }
-    Ok(hasher)
-}
-
-/// The samples as squares of `size` pixels: resized at once if that takes little more memory, else one by one.
-fn squares(samples: Vec<Sample>, size: u32) -> SampleSet {
-    let stored = samples.iter().map(|sample| sample.image.as_raw().len()).sum();
-    if !resized_at_once(samples.len(), stored, size) {
-        return Arc::new(Squares { inner: InMemory::new(samples), size });
-    }
-    let samples = samples.into_par_iter().map(|sample| square(sample, size)).collect();
-    Arc::new(InMemory::new(samples))
+    hasher
 }
 
 /// Are `count` images that take `stored` bytes resized at the start?
@@ -138,43 +145,38 @@ mod tests {
     }
 
     #[test]
-    fn images_are_the_same_whether_they_are_resized_at_once_or_one_by_one() {
-        let parts = || [part(12, 9), part(4, 9)];
-        let [train, test] = splits(parts(), 3, 20, Some(2), 5);
-        assert_eq!(
-            train.labels.iter().map(|(_, class)| *class).collect::<Vec<_>>(),
-            [0, 0, 1, 1, 2, 2]
-        );
-        assert_eq!(test.labels[1], (TEST_IDS + 1, 1));
-        let [stored, _] = parts();
-        for (i, (id, label)) in train.labels.iter().enumerate() {
-            let sample = train.set.get(i).unwrap();
+    fn a_seeded_sample_keeps_ids_and_labels() {
+        let [train, dev, test] = splits([part(12, 9), part(5, 9)], 3, 20, Some(2), 5);
+        let classes: Vec<u32> = train.split.labels.iter().map(|(_, class)| *class).collect();
+        assert_eq!(classes, [0, 0, 1, 1, 2, 2]);
+        let ids = |held: &Held| -> Vec<u64> {
+            held.split.labels.iter().map(|(id, _)| id - TEST_IDS).collect()
+        };
+        assert_eq!((ids(&dev), ids(&test)), (vec![0, 1, 2], vec![3, 4]));
+        let stored = part(12, 9);
+        for (i, (id, label)) in train.split.labels.iter().enumerate() {
+            let sample = train.split.set.get(i).unwrap();
             assert_eq!((&sample.id, &sample.label), (id, label));
             assert_eq!(sample.image, resize_whole(&stored.images[*id as usize], (20, 20)));
         }
-        let samples: Vec<Sample> = (0..6).map(|i| train.set.get(i).unwrap()).collect();
-        let stored = stored.images.iter().zip(0..);
-        let stored = stored.map(|(image, id)| Sample::new(id, image.clone(), 0)).collect();
-        let lazy = Squares { inner: InMemory::new(stored), size: 20 };
-        for sample in samples {
-            assert_eq!(lazy.get(sample.id as usize).unwrap().image, sample.image);
-        }
     }
 
-    /// The hash of all images at once, as it was when all of them were held.
     #[test]
-    fn the_hash_is_that_of_all_images_in_their_order() {
-        let [train, test] = splits([part(CHUNK as u32 + 3, 9), part(5, 9)], 3, 8, None, 0);
-        let mut hasher = blake3::Hasher::new();
-        for split in [&train, &test] {
-            for i in 0..split.labels.len() {
-                let Sample { id, label, image, .. } = split.set.get(i).unwrap();
-                hasher.update(
-                    &[&id.to_le_bytes()[..], &label.to_le_bytes(), image.as_raw()].concat(),
-                );
-            }
+    fn images_are_the_same_whether_they_are_resized_at_once_or_one_by_one() {
+        // 3 · 1024² bytes an image: 100 of them are more than is held, 10 are not.
+        let all: Vec<usize> = (0..100).collect();
+        let held = |count: usize, size| Held::new(part(100, 3).take(&all[..count], 7), size);
+        let (one_by_one, at_once) = (held(100, 1024), held(10, 1024));
+        for i in [0, 9] {
+            let (one, other) =
+                (one_by_one.split.set.get(i).unwrap(), at_once.split.set.get(i).unwrap());
+            assert_eq!(one, other);
+            assert_eq!((one.id, one.image.dimensions()), (7 + i as u64, (1024, 1024)));
         }
-        assert_eq!(hash(&[&train.set, &test.set]).unwrap().finalize(), hasher.finalize());
+        // Both kinds of hash tell sizes apart.
+        assert_ne!(one_by_one.hash, held(100, 1023).hash);
+        assert_ne!(at_once.hash, held(10, 1023).hash);
+        assert_ne!(held(10, 3).hash, held(9, 3).hash);
     }
 
     #[test]
