@@ -11,5 +11,6 @@ mod errors;
 mod labels;
 mod late;
 mod sets;
+mod small_sets;
 mod training;
 mod trigger_size;
