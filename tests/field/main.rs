@@ -13,5 +13,6 @@ mod labels;
 mod late;
 mod probe;
 mod sets;
+mod small_sets;
 mod training;
 mod trigger_size;

@@ -46,9 +46,9 @@ pub enum DataConfig {
     FashionMnist(SmallSet),
     /// KMNIST from IDX files, plain or gzip.
     Kmnist(SmallSet),
-    /// CIFAR-10, binary version.
+    /// CIFAR-10, binary or Python version.
     Cifar10(SmallSet),
-    /// CIFAR-100 with its fine labels, binary version.
+    /// CIFAR-100 with its fine labels, binary or Python version.
     Cifar100(SmallSet),
     /// STL-10, binary version.
     Stl10(Stl10),
@@ -58,6 +58,8 @@ pub enum DataConfig {
     FileList(FileList),
     /// The 100 classes of the paper from an ImageNet folder, PATH/train/WNID/* and PATH/val/WNID/*.
     Imagenet100(Folder),
+    /// Tiny-ImageNet as its archive unpacks: wnids.txt, train/WNID/images/*, val/images/*, val/val_annotations.txt.
+    TinyImagenet(Folder),
 }
 
 /// Settings of `shapes`.
@@ -235,7 +237,9 @@ impl DataConfig {
             | Self::Cifar10(set)
             | Self::Cifar100(set) => (set.size, set.seed, set.eval),
             Self::Stl10(set) => (set.size, set.seed, set.eval),
-            Self::Folder(set) | Self::Imagenet100(set) => (set.size, set.seed, set.eval),
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => {
+                (set.size, set.seed, set.eval)
+            }
             Self::FileList(set) => (set.size, set.seed, set.eval),
         }
     }
@@ -252,7 +256,7 @@ impl DataConfig {
             Self::Cifar100(_) => Some((0..100).map(|class| class.to_string()).collect()),
             Self::Stl10(_) => names(&stl10::CLASSES),
             Self::Imagenet100(_) => names(&imagenet100::WNIDS),
-            Self::Folder(_) | Self::FileList(_) => None,
+            Self::Folder(_) | Self::FileList(_) | Self::TinyImagenet(_) => None,
         }
     }
 }
