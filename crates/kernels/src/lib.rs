@@ -7,6 +7,8 @@ mod conv;
 #[cfg(feature = "flex")]
 mod extension;
 #[cfg(feature = "flex")]
+mod fill;
+#[cfg(feature = "flex")]
 mod gather;
 #[cfg(feature = "flex")]
 mod norm;
@@ -188,5 +190,7 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     plain::attention(qkv, heads)
 }
 
+#[cfg(all(test, feature = "flex"))]
+mod sound;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
