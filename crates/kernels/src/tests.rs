@@ -317,3 +317,37 @@ fn the_extension_is_taken_on_flex_and_carries_gradients() {
         }
     }
 }
+
+/// A unit of 4 outputs for 3 channels whose parameters are 1.
+fn unit_of_ones() -> crate::Unit {
+    let ones = |len| tracked(&vec![1.0; len], [len]);
+    let weight = tracked(&[1.0; 108], [4, 3, 3, 3]);
+    crate::Unit {
+        weight,
+        scale: ones(4),
+        shift: ones(4),
+        running: None,
+        epsilon: EPSILON,
+        stride: 1,
+    }
+}
+
+#[test]
+#[should_panic(expected = "the weight [4, 3, ..] does not fit the images")]
+fn images_of_other_channels_are_refused() {
+    crate::stem(tracked(&[0.0; 32], [1, 4, 4, 2]), unit_of_ones(), false);
+}
+
+#[test]
+#[should_panic(expected = "no axis may be empty")]
+fn an_empty_batch_is_refused() {
+    crate::stem(tracked(&[], [0, 4, 4, 3]), unit_of_ones(), false);
+}
+
+#[test]
+fn a_unit_in_other_bits_takes_the_plain_operations() {
+    let unit = unit_of_ones();
+    let half = crate::Unit { weight: unit.weight.clone().cast(burn::tensor::DType::BF16), ..unit };
+    let (y, _) = crate::stem(tracked(&[0.5; 48], [1, 4, 4, 3]), half, false);
+    assert_eq!(y.dims(), [1, 4, 4, 4]);
+}

@@ -8,7 +8,7 @@ use crate::winograd::{self, Winograd};
 
 mod backward;
 
-pub(crate) use backward::{Back, Branch, backward};
+pub(crate) use backward::{Branch, backward};
 
 /// Output pixels that a group of images has at least, so that a slab of weights is read for many.
 const GROUP_PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
