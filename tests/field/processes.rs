@@ -131,7 +131,7 @@ fn a_sweep_that_is_killed_leaves_no_process_that_writes_and_resumes_to_the_same_
     assert!(sweep(&site).wait().unwrap().success());
     assert!(whole.wait().unwrap().success());
     let (found, expected) = (bytes(&site), bytes(&other));
-    assert_eq!(expected.len(), 2 * 2 + 2 * 4, "{:?}", expected.keys());
+    assert_eq!(expected.len(), 2 * 3 + 2 * 4, "{:?}", expected.keys());
     assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
     for (name, bytes) in expected {
         assert!(found[&name] == bytes, "{} differs", name.display());
