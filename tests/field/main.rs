@@ -7,5 +7,12 @@
     reason = "a test may stop anywhere"
 )]
 
+mod errors;
+mod exports;
+mod labels;
+mod late;
+mod probe;
 mod processes;
 mod sets;
+mod training;
+mod trigger_size;
