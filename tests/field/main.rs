@@ -12,6 +12,7 @@ mod exports;
 mod labels;
 mod late;
 mod probe;
+mod processes;
 mod sets;
 mod small_sets;
 mod training;
