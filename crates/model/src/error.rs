@@ -23,6 +23,16 @@ pub enum ModelError {
         /// What went wrong.
         reason: String,
     },
+    /// A checkpoint does not say what an import has to know.
+    #[error("{}: {what} cannot be inferred: pass `{option}`", path.display())]
+    Unstated {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What it does not say.
+        what: &'static str,
+        /// The option that says it.
+        option: &'static str,
+    },
     /// An encoder is to see images that were prepared in another way than those it was trained on.
     #[error(
         "{}: the encoder was trained on images with {key} {of_file}, those of this run have {of_run}", path.display()
@@ -42,5 +52,9 @@ pub enum ModelError {
 impl ModelError {
     pub(crate) fn file(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn unstated(path: &Path, what: &'static str, option: &'static str) -> Self {
+        Self::Unstated { path: path.into(), what, option }
     }
 }
