@@ -184,6 +184,7 @@ fn inside(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::{Positions, Stem, StemShape};
+    use burn::module::Module;
     use burn::tensor::Device;
     use rand::SeedableRng;
 
