@@ -22,7 +22,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::Parser;
 use rand::RngExt;
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{InMemory, Sample};
+use ssl_backdoor_data::{Draws, InMemory, Sample};
 use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
 use ssl_backdoor_ssl::{PretrainConfig, Sgd, Training, pretrain};
@@ -77,6 +77,9 @@ struct Args {
     /// Keys in the queue (MoCo v2, MSF).
     #[arg(long, default_value_t = 4096)]
     queue: usize,
+    /// Groups of a batch with batch-norm statistics of their own (MoCo v2, BYOL, MSF).
+    #[arg(long, default_value_t = 1)]
+    groups: usize,
     /// What the canaries do in a method: `stop` as in a run, or `off` to see what they cost.
     #[arg(long, default_value = "stop")]
     canaries: String,
@@ -220,12 +223,13 @@ fn infer(args: &Args) -> Measured {
 /// A method end to end, through the pretraining loop with its canaries: random images in memory, views,
 /// networks, optimiser. The first of two epochs warms up, the second counts.
 fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
-    let Args { width, batch, size, queue, steps, .. } = args;
+    let Args { width, batch, size, queue, steps, groups, .. } = args;
     let stem = if *size <= 64 { "small" } else { "imagenet" };
     let resnet = format!("{{ kind = \"resnet18\", width = {width}, stem = \"{stem}\" }}");
     let patch = if *size <= 64 { 4 } else { 16 };
     let (settings, encoder) = match kind {
-        "moco-v2" | "msf" => (format!(", queue = {queue}"), resnet),
+        "moco-v2" | "msf" => (format!(", queue = {queue}, bn_groups = {groups}"), resnet),
+        "byol" => (format!(", bn_groups = {groups}"), resnet),
         // Cells of a third of the image, tiles of three quarters of a cell.
         "jigsaw" => {
             let tile = size / 4;
@@ -248,12 +252,13 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
         Sample::new(id, image, 0)
     });
     let set = Arc::new(InMemory::new(samples.collect()));
-    config.check(batch * steps, *size)?;
+    config.check(Some(batch * steps), *size)?;
     let folder = tempfile::tempdir()?;
     let device = Device::flex();
     let training = Training {
         set,
         seed: 0,
+        draws: Draws::PRETRAIN,
         device: &device,
         workers: args.workers,
         folder: folder.path(),

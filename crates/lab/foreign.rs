@@ -18,14 +18,14 @@ use ssl_backdoor_model::{Encoder, EncoderHeader, Interpolation, Preprocessing, l
 use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
-use toml::Value;
 
 use crate::attack_config::check_poison;
 use crate::config;
-use crate::config_table::{self, ConfigError};
+use crate::config_table::{ConfigError, Document, Source};
 use crate::run_folder::RunFolder;
-use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED};
+use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
 use crate::stages::{Unified, labelled, read_out};
+use crate::versioned::SCHEMA;
 use crate::{device, manifest, progress, report};
 
 /// Key of the encoder in the scores.
@@ -57,11 +57,16 @@ struct Settings {
     data: DataConfig,
     poison: PoisonConfig,
     probe: ProbeConfig,
+    /// Where its values were written.
+    #[serde(skip)]
+    source: Source,
 }
 
 /// All figures of the encoder.
 #[derive(Debug, Serialize)]
 struct ForeignScores<'a> {
+    /// Version of the file's form.
+    schema: u32,
     name: &'a str,
     /// The file, its BLAKE3, and what it says of itself.
     file: String,
@@ -94,7 +99,7 @@ struct ForeignReading {
 pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let ForeignOptions { encoder: file, config: path, out, sets } = options;
     let settings = Settings::read(path, sets)?;
-    let at = |message: &dyn std::fmt::Display| ConfigError::at(path, message);
+    let at = |message: &dyn std::fmt::Display| settings.source.wrong(message);
     let shown = file.display();
     let header = EncoderHeader::read(file)?.ok_or_else(|| {
         ConfigError(format!(
@@ -109,12 +114,19 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
         );
     }
     let device = device::open(&settings.device).map_err(|e| at(&e))?;
+    let size = header.preprocessing.size;
+    let sized = settings.data.clone().with_size(size);
+    check_poison(&sized, &settings.poison).map_err(|e| at(&e))?;
     let images = Images::of(&header, &settings.data);
     let splits = images.data.load(&progress::watch())?;
-    let attack = settings.poison.attack(&splits.train.labels, &splits.classes, settings.seed);
+    let attack = {
+        let labels = &splits.train.labels;
+        settings.poison.attack(labels, &splits.classes, settings.seed, size)
+    };
     let attack = attack.map_err(|e| at(&e))?;
-    let labelled = labelled(&settings.probe.labels, settings.data.seed(), &splits);
-    let labelled = labelled.map_err(|e| at(&format!("{e:#}")))?;
+    let labelled = labelled(&settings.probe, settings.data.seed(), &splits);
+    let labelled =
+        labelled.map_err(|e| settings.source.wrong_about("probe.labels", format!("{e:#}")))?;
     let out = out.clone().unwrap_or_else(|| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Path::new("runs").join(format!("{}-{stem}", settings.name))
@@ -123,7 +135,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
 
     let eval = images.eval(&splits);
     let plain = images.train(&splits);
-    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), attack.val.clone()));
+    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
     let subset = |ids: &[u64]| -> SampleSet {
         Arc::new(Subset::of_ids(plain.clone(), &splits.train.labels, ids))
     };
@@ -146,6 +158,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     };
     let probes = before.into_iter().zip(now).map(both).collect();
     let scores = ForeignScores {
+        schema: SCHEMA,
         name: &settings.name,
         file: shown.to_string(),
         file_hash: manifest::hash_file(file)?,
@@ -169,16 +182,12 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
 impl Settings {
     /// The tables of `path` that count; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
-        let mut table = config_table::read_table(path, 0)?;
-        for set in sets {
-            config_table::apply_set(&mut table, set)?;
-        }
+        let mut document = Document::open(path, sets)?;
         for unused in ["workers", "pretrain", "defend"] {
-            table.remove(unused);
+            document.remove(unused);
         }
-        let read: Result<Self, _> = Value::Table(table).try_into();
-        let settings = read.map_err(|e| config_table::toml_error(path, &e))?;
-        let at = |message: &dyn std::fmt::Display| ConfigError::at(path, message);
+        let settings = Self { source: document.clone().into(), ..document.read()? };
+        let at = |message: &dyn std::fmt::Display| document.wrong(message);
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;
         check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
@@ -209,7 +218,7 @@ impl Settings {
             for reader in Unified::all(config, self.seed) {
                 let read = reader.read(config, &labelled, &eval, sets.classes, None, device)?;
                 let score = |i: usize| Scores::of(&eval[i].labels, &read.predicted[i], sets.target);
-                let scores = [(CLEAN.to_owned(), score(0)), (PATCHED.to_owned(), score(1))];
+                let scores = [(CLEAN.to_owned(), score(0)?), (PATCHED.to_owned(), score(1)?)];
                 let (probe, seed) = (read.probe, reader.seed());
                 all.push(Read { probe, labels: *labels, seed, scores: BySet::from(scores) });
             }
@@ -285,5 +294,5 @@ fn table(reading: &ForeignReading) -> String {
     let rows = reading.models.iter().rev();
     let rows = rows.map(|(model, sets)| (*model, [CLEAN, PATCHED].map(|images| sets.get(images))));
     let ForeignReading { probe, labels, .. } = reading;
-    format!("{probe} probe, {} % labels\n\n{}", 100.0 * labels, report::markdown(rows))
+    format!("{probe} probe, {} % labels\n\n{}", percent(*labels), report::markdown(rows))
 }

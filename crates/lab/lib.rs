@@ -5,7 +5,10 @@
 
 mod attack_config;
 pub mod config;
+mod config_error;
+mod config_read;
 mod config_table;
+mod config_tree;
 mod convert;
 pub mod device;
 mod doctor;
@@ -21,6 +24,7 @@ mod run_folder;
 mod scores;
 mod stages;
 mod sweep;
+mod versioned;
 
 pub use attack_config::AttackConfig;
 pub use config::Experiment;

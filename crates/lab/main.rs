@@ -35,7 +35,7 @@ fn run(command: Command) -> Result<()> {
         Command::Run { config, out, sets, twin, until } => {
             let experiment = Experiment::read(&config, &sets)?;
             let out = out.unwrap_or_else(|| PathBuf::from("runs").join(&experiment.name));
-            computing(|| ssl_backdoor::run(&config, experiment, &out, twin.as_deref(), until))
+            computing(|| ssl_backdoor::run(experiment, &out, twin.as_deref(), until))
         }
         Command::Sweep { file, jobs, devices, sets, dry_run } => {
             let options = SweepOptions { jobs, devices, sets, dry_run };

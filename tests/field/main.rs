@@ -7,5 +7,12 @@
     reason = "a test may stop anywhere"
 )]
 
+mod errors;
+mod exports;
 mod import;
+mod labels;
+mod late;
+mod probe;
 mod sets;
+mod training;
+mod trigger_size;

@@ -48,7 +48,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache of `files` (with their [fingerprint](Files::fingerprint)) at `path`, or builds it if there is none for just these files and
+    /// Opens the cache of `files` (with their [stamp](Files::stamp)) at `path`, or builds it if there is none for just these files and
     /// `shorter`. With `skip` corrupt files are left out and their positions returned; without, the
     /// first one is an error.
     pub fn open(
@@ -244,9 +244,8 @@ mod tests {
         let watch = |_: &str, _, _| {
             builds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         };
-        let open = |set: &Files, skip| {
-            Cache::open(&path, set, &set.fingerprint().unwrap(), 6, skip, &watch)
-        };
+        let open =
+            |set: &Files, skip| Cache::open(&path, set, &set.stamp().unwrap(), 6, skip, &watch);
         let (cache, bad) = open(&set, false).unwrap();
         assert!(bad.is_empty() && cache.len() == 5);
         for i in 0..5 {

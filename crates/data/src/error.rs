@@ -10,16 +10,16 @@ pub enum DataError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why; a part of the message, so it is no `Error::source`.
+        r#source: std::io::Error,
     },
     /// A file could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why; a part of the message, so it is no `Error::source`.
+        r#source: std::io::Error,
     },
     /// No file of a data set was found.
     #[error("no {name} found; looked for {}. {hint}", looked.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]

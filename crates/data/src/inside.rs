@@ -10,7 +10,7 @@ pub(crate) fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 /// `path` without `.` and, where a folder stands before it, without `..`.
-fn plain(path: &Path) -> PathBuf {
+pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         let named = matches!(plain.components().next_back(), Some(Component::Normal(_)));

@@ -12,7 +12,7 @@ use crate::config::{DataConfig, Eval, FileList, Folder, OnCorrupt};
 use crate::sets::{
     self, Part, cifar, file_list, files::Files, folder, imagenet100, mnist, shapes, stl10,
 };
-use crate::splits::{Split, Splits, prepared};
+use crate::splits::{Fingerprint, Split, Splits, prepared};
 use crate::{DataError, Sample, SampleSet};
 
 /// Told of the progress of what may take long: what is done, how much of it, of how much.
@@ -87,12 +87,16 @@ impl DataConfig {
     }
 
     fn in_memory(&self, part: Eval, sets: [Vec<Sample>; 3], name: String) -> Splits {
-        let mut hasher = blake3::Hasher::new();
-        for sample in sets.iter().flatten() {
-            hasher.update(&sample.id.to_le_bytes());
-            hasher.update(&sample.label.to_le_bytes());
-            hasher.update(sample.image.as_raw());
-        }
+        let [train_hash, dev_hash, test_hash] = sets.each_ref().map(|set| pixels_hash(set));
+        let fingerprint = Fingerprint {
+            train: train_hash,
+            eval: match part {
+                Eval::Dev => dev_hash.clone(),
+                Eval::Test => test_hash,
+                Eval::All => format!("{dev_hash}+{test_hash}"),
+            },
+            dev: dev_hash,
+        };
         let [train, dev, test] = sets;
         let eval = match part {
             Eval::Dev => Split::in_memory(dev.clone()),
@@ -108,7 +112,7 @@ impl DataConfig {
             dev: Split::in_memory(dev),
             classes: self.class_names().unwrap_or_default(),
             name,
-            fingerprint: hasher.finalize().to_hex().to_string(),
+            fingerprint,
             skipped: Vec::new(),
             size: self.size(),
         }
@@ -155,9 +159,7 @@ impl DataConfig {
     ) -> Result<Splits, DataError> {
         let (size, seed) = (self.size(), self.seed());
         let skip = on_corrupt == OnCorrupt::Skip;
-        let mut hasher = blake3::Hasher::new();
-        let fingerprint = train.fingerprint()?;
-        hasher.update(fingerprint.as_bytes()).update(val.fingerprint()?.as_bytes());
+        let stamp = train.stamp()?;
         let mut skipped = Vec::new();
         let mut leave_out = |files: Files, bad: Vec<(usize, DataError)>| {
             let corrupt: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
@@ -174,7 +176,7 @@ impl DataConfig {
             Some(folder) => {
                 let shorter = shorter_side(size);
                 let path = folder.join(format!("train-{shorter}.pack"));
-                let (cache, bad) = Cache::open(&path, &train, &fingerprint, shorter, skip, watch)?;
+                let (cache, bad) = Cache::open(&path, &train, &stamp, shorter, skip, watch)?;
                 let bad = bad.into_iter().filter_map(|i| Some((i, train.get(i).err()?))).collect();
                 let set: SampleSet = Arc::new(cache);
                 (leave_out(train, bad), Some((set, shorter)))
@@ -186,8 +188,19 @@ impl DataConfig {
         } else {
             val
         };
+        let halves = halves(&val.labels(), classes.len() as u32, seed);
+        let dev_hash = val.at(&halves[0]).fingerprint()?;
+        let fingerprint = Fingerprint {
+            train: train.fingerprint()?,
+            eval: match part {
+                Eval::Dev => dev_hash.clone(),
+                Eval::Test => val.at(&halves[1]).fingerprint()?,
+                Eval::All => val.fingerprint()?,
+            },
+            dev: dev_hash,
+        };
         let (train, val) = (Split::of_files(train), Split::of_files(val));
-        let [dev, test] = halves(&val.labels, classes.len() as u32, seed).map(|at| val.at(at));
+        let [dev, test] = halves.map(|at| val.at(at));
         let plain = cached.as_ref().map_or(&train.set, |(set, _)| set).clone();
         Ok(Splits {
             train,
@@ -201,11 +214,22 @@ impl DataConfig {
             dev,
             classes,
             name: "files".into(),
-            fingerprint: hasher.finalize().to_hex().to_string(),
+            fingerprint,
             skipped,
             size,
         })
     }
+}
+
+/// Hash of ids, labels and pixels.
+fn pixels_hash(samples: &[Sample]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for sample in samples {
+        hasher.update(&sample.id.to_le_bytes());
+        hasher.update(&sample.label.to_le_bytes());
+        hasher.update(sample.image.as_raw());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// Positions of two halves of each class, by rank: they do not depend on the order.

@@ -15,7 +15,24 @@ use ssl_backdoor_trigger::chance::{self, Purpose};
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
 use crate::{DataError, Pixels, Sample, SampleSet, Sightings};
 
-/// How steps map to images: whole batches of a fresh order in each epoch, the rest dropped.
+/// What the draws of a training are for. A second training on the same images with the same seed must not repeat the
+/// order and the crops of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draws {
+    /// Of the order of the images.
+    pub order: Purpose,
+    /// Of their views.
+    pub views: Purpose,
+}
+
+impl Draws {
+    /// The victim's pretraining.
+    pub const PRETRAIN: Self = Self { order: Purpose::Order, views: Purpose::View };
+    /// A training of the defender: a student, or a control beside it.
+    pub const DEFENCE: Self = Self { order: Purpose::StudentOrder, views: Purpose::StudentView };
+}
+
+/// How steps map to images: each epoch takes batches of a fresh order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochPlan {
     /// Seed of the order and of the views.
@@ -24,18 +41,57 @@ pub struct EpochPlan {
     pub images: usize,
     /// Images in a batch.
     pub batch: usize,
+    /// Leave out the images at the end of an epoch that fill no whole batch, as `drop_last` of PyTorch's
+    /// `DataLoader`. Otherwise they are a smaller batch; but a single image is left out all the same, because
+    /// batch norm needs two.
+    pub drop_last: bool,
+    /// What the order and the views are drawn for.
+    pub draws: Draws,
 }
 
 impl EpochPlan {
-    /// Whole batches in an epoch.
+    /// Images that an epoch trains on.
+    pub fn images_per_epoch(&self) -> usize {
+        let left = self.images.checked_rem(self.batch).unwrap_or(self.images);
+        let kept = !self.drop_last && left > 1 && self.batch > 0;
+        if kept { self.images } else { self.images - left }
+    }
+
+    /// Batches in an epoch, the smaller last one included if it is kept.
     pub fn steps_per_epoch(&self) -> usize {
-        self.images / self.batch
+        self.images_per_epoch().div_ceil(self.batch.max(1))
+    }
+
+    /// Epochs that take at least `steps` steps.
+    pub fn epochs_for(&self, steps: usize) -> usize {
+        steps.div_ceil(self.steps_per_epoch().max(1))
+    }
+
+    /// The epoch of `step`, from 0; steps count from the start of training.
+    pub fn epoch_of(&self, step: usize) -> usize {
+        step / self.steps_per_epoch().max(1)
+    }
+
+    /// Images that all steps before `step` took together.
+    pub fn images_before(&self, step: usize) -> usize {
+        self.epoch_of(step) * self.images_per_epoch() + self.places(step).start
+    }
+
+    /// Images in `step`: `batch` or, at the end of an epoch, fewer.
+    pub fn images_in(&self, step: usize) -> usize {
+        self.places(step).len()
+    }
+
+    /// The part of its epoch's order that `step` takes.
+    fn places(&self, step: usize) -> Range<usize> {
+        let first = step % self.steps_per_epoch().max(1) * self.batch;
+        first..(first + self.batch).min(self.images_per_epoch())
     }
 
     /// The order of the images in `epoch`: positions in the set.
     fn order(&self, epoch: u32) -> Vec<u64> {
         let all: Vec<u64> = (0..self.images as u64).collect();
-        chance::ranked(&all, self.seed, Purpose::Order, epoch)
+        chance::ranked(&all, self.seed, self.draws.order, epoch)
     }
 }
 
@@ -135,9 +191,10 @@ impl BatchMaker {
     }
 
     fn batch(&mut self, step: usize) -> Result<ViewBatch, DataError> {
-        let EpochPlan { seed, batch, .. } = self.plan;
-        let epoch = (step / self.plan.steps_per_epoch()) as u32;
-        let first = step % self.plan.steps_per_epoch() * batch;
+        let EpochPlan { seed, draws, .. } = self.plan;
+        let epoch = self.plan.epoch_of(step) as u32;
+        let places = self.plan.places(step);
+        let batch = places.len();
         if !self.orders.contains_key(&epoch) {
             self.orders.clear();
             self.orders.insert(epoch, self.plan.order(epoch));
@@ -151,9 +208,9 @@ impl BatchMaker {
         let mut ids = Vec::with_capacity(batch);
         let mut hidden = Vec::new();
         let mut sightings = Sightings::default();
-        for (i, &index) in self.orders[&epoch][first..first + batch].iter().enumerate() {
+        for (i, &index) in self.orders[&epoch][places].iter().enumerate() {
             let Sample { id, image, trigger, .. } = self.set.get(index as usize)?;
-            let key = ViewKey { seed, epoch, id };
+            let key = ViewKey { seed, purpose: draws.views, epoch, id };
             let mut out: Vec<&mut [f32]> =
                 views.iter_mut().map(|view| &mut view.values[i * len..(i + 1) * len]).collect();
             self.views.write(&image, &key, &mut self.scratch, &mut out, &mut geometry);
@@ -188,7 +245,13 @@ mod tests {
 
     fn batches(set: &SampleSet, steps: Range<usize>, workers: usize) -> Vec<ViewBatch> {
         let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7 };
+        let plan = EpochPlan {
+            seed: 5,
+            images: set.len(),
+            batch: 7,
+            drop_last: true,
+            draws: Draws::PRETRAIN,
+        };
         ViewLoader::start(set.clone(), views, plan, steps, workers).map(Result::unwrap).collect()
     }
 
@@ -203,11 +266,119 @@ mod tests {
         assert_ne!(one[0].views, one[4].views);
     }
 
+    /// Every image once an epoch, as `DataLoader(drop_last=False)` of PyTorch; fewer images in the last batch alone.
+    #[test]
+    fn review_1_09_a_kept_last_batch_holds_the_images_left_over() {
+        let set = splits().train.set;
+        let views: Arc<dyn Views> = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
+        let plan = |drop_last| EpochPlan {
+            seed: 5,
+            images: 30,
+            batch: 7,
+            drop_last,
+            draws: Draws::PRETRAIN,
+        };
+        let all = |drop_last, workers| -> Vec<ViewBatch> {
+            let plan = plan(drop_last);
+            let steps = 0..2 * plan.steps_per_epoch();
+            let loader = ViewLoader::start(set.clone(), views.clone(), plan, steps, workers);
+            loader.map(Result::unwrap).collect()
+        };
+        let (dropped, kept) = (all(true, 1), all(false, 1));
+        assert_eq!((dropped.len(), kept.len()), (8, 10));
+        assert_eq!(kept, all(false, 3));
+        assert_eq!(
+            kept.iter().map(|batch| batch.ids.len()).collect::<Vec<_>>(),
+            [7, 7, 7, 7, 2, 7, 7, 7, 7, 2]
+        );
+        assert!(kept[4].views.iter().all(|view| view.shape == [2, 3, 16, 16]));
+        assert!(kept[4].views.iter().all(|view| view.values.len() == 2 * 3 * 16 * 16));
+        // The whole batches are the same.
+        for (epoch, batches) in dropped.chunks_exact(4).enumerate() {
+            for (a, b) in batches.iter().zip(&kept[5 * epoch..]) {
+                assert_eq!((&a.ids, &a.views), (&b.ids, &b.views));
+            }
+        }
+        let mut ids: Vec<u64> = kept[..5].iter().flat_map(|batch| batch.ids.clone()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 30);
+    }
+
+    #[test]
+    fn review_1_09_steps_and_images_of_a_plan_agree() {
+        for (images, batch) in [(30, 7), (29, 7), (28, 7), (6, 7), (1, 7), (0, 7), (7, 0), (13, 1)]
+        {
+            for drop_last in [true, false] {
+                let plan = EpochPlan { seed: 5, images, batch, drop_last, draws: Draws::PRETRAIN };
+                let steps = plan.steps_per_epoch();
+                let sizes: Vec<usize> = (0..3 * steps).map(|step| plan.images_in(step)).collect();
+                assert_eq!(sizes.iter().sum::<usize>(), 3 * plan.images_per_epoch(), "{plan:?}");
+                for step in 0..sizes.len() {
+                    let before: usize = sizes[..step].iter().sum();
+                    assert_eq!(plan.images_before(step), before, "{plan:?} {step}");
+                    assert_eq!(plan.epoch_of(step), step / steps, "{plan:?} {step}");
+                    assert!(sizes[step] == batch || (step + 1).is_multiple_of(steps), "{plan:?}");
+                }
+                assert_eq!(plan.images_in(0), if steps == 0 { 0 } else { sizes[0] });
+            }
+        }
+        let plan = |images, drop_last| EpochPlan {
+            seed: 0,
+            images,
+            batch: 128,
+            drop_last,
+            draws: Draws::PRETRAIN,
+        };
+        // ImageNet-100, RotNet: 989 whole batches and 97 images; one image alone is left out.
+        assert_eq!(plan(126_689, true).steps_per_epoch(), 989);
+        assert_eq!(plan(126_689, false).steps_per_epoch(), 990);
+        assert_eq!(plan(257, false).steps_per_epoch(), 2);
+        assert_eq!((plan(300, true).epochs_for(7), plan(300, false).epochs_for(7)), (4, 3));
+    }
+
+    /// A student that distils its teacher with the teacher's seed must not see the crops, nor the order, that the
+    /// teacher was trained on; and the pretraining's own draws stay what they were.
+    #[test]
+    fn review_1_13_a_defence_sees_other_crops_in_another_order() {
+        let set = splits().train.set;
+        let all = |draws| -> Vec<ViewBatch> {
+            let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
+            let plan = EpochPlan { seed: 5, images: 30, batch: 30, drop_last: true, draws };
+            ViewLoader::start(set.clone(), views, plan, 0..2, 1).map(Result::unwrap).collect()
+        };
+        let (teacher, student) = (all(Draws::PRETRAIN), all(Draws::DEFENCE));
+        for (a, b) in teacher.iter().zip(&student) {
+            assert_ne!(a.ids, b.ids);
+            let len = 3 * 16 * 16;
+            let view = |batch: &ViewBatch, view: usize, id: u64| {
+                let place = batch.ids.iter().position(|of| *of == id).unwrap();
+                batch.views[view].values[place * len..(place + 1) * len].to_vec()
+            };
+            for id in a.ids.iter().copied() {
+                assert_ne!(view(a, 0, id), view(b, 0, id), "image {id}");
+            }
+        }
+        // The pretraining's keys are those of earlier versions.
+        let plan =
+            EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN };
+        let all: Vec<u64> = (0..30).collect();
+        assert_eq!(plan.order(1), chance::ranked(&all, 5, Purpose::Order, 1));
+        let key = ViewKey { seed: 5, purpose: Draws::PRETRAIN.views, epoch: 1, id: 3 };
+        assert_eq!(key.rng(2), chance::rng(5, Purpose::View, 1, 3, 2));
+    }
+
     #[test]
     fn an_early_end_stops_the_workers() {
         let set = splits().train.set;
         let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7 };
+        let plan = EpochPlan {
+            seed: 5,
+            images: set.len(),
+            batch: 7,
+            drop_last: true,
+            draws: Draws::PRETRAIN,
+        };
         let mut loader = ViewLoader::start(set, views, plan, 0..1_000_000, 2);
         assert_eq!(loader.next().unwrap().unwrap().step, 0);
         drop(loader);
@@ -221,10 +392,16 @@ mod tests {
             "target": 3, "rate": 1, "trigger": { "kind": "htba", "id": 10, "width": 6 },
         });
         let config: PoisonConfig = serde_json::from_value(config).unwrap();
-        let attack = config.attack(&splits.train.labels, &splits.classes, 1).unwrap();
+        let attack = config.attack(&splits.train.labels, &splits.classes, 1, 16).unwrap();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
         let seen = |views: Arc<dyn Views>| {
-            let plan = EpochPlan { seed: 5, images: 30, batch: 10 };
+            let plan = EpochPlan {
+                seed: 5,
+                images: 30,
+                batch: 10,
+                drop_last: true,
+                draws: Draws::PRETRAIN,
+            };
             let mut all = Sightings::default();
             for batch in ViewLoader::start(poisoned.clone(), views, plan, 0..30, 2) {
                 all.merge(&batch.unwrap().sightings);
@@ -252,11 +429,13 @@ mod tests {
             "target": 3, "rate": 0.7, "trigger": { "kind": "htba", "id": 10, "width": 6 },
         });
         let config: PoisonConfig = serde_json::from_value(config).unwrap();
-        let attack = config.attack(&splits.train.labels, &splits.classes, 1).unwrap();
+        let attack = config.attack(&splits.train.labels, &splits.classes, 1, 16).unwrap();
         let (clean, labels) = (splits.train.set.clone(), splits.train.labels.clone());
         let plan = attack.plan.clone();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
-        let order = EpochPlan { seed: 5, images: 30, batch: 7 }.order(0);
+        let order =
+            EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN }
+                .order(0);
         let mut seen_poisoned = 0;
         for (a, b) in batches(&clean, 0..4, 1).iter().zip(batches(&poisoned, 0..4, 2)) {
             for i in 0..7 {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::jpeg::is_jpeg;
 use crate::sets::files::Files;
 use crate::wrappers::Prepared;
 use crate::{InMemory, Sample, SampleSet, Subset};
@@ -31,6 +32,13 @@ impl Split {
         Self { set: Arc::new(files), labels, files: Some(Arc::new(paths)) }
     }
 
+    /// What an export calls image `index`: as its file is called, or its id if there is none.
+    pub(crate) fn file_name(&self, index: usize) -> String {
+        let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
+        let named = self.files.as_ref().and_then(|files| of_file(files));
+        named.unwrap_or_else(|| format!("{}.png", self.labels[index].0))
+    }
+
     /// Those at `positions`.
     pub(crate) fn at(&self, positions: Vec<usize>) -> Self {
         Self {
@@ -42,6 +50,18 @@ impl Split {
             set: Arc::new(Subset::new(self.set.clone(), positions)),
         }
     }
+}
+
+/// Hashes of the images of a data set, in hexadecimal: of images in memory of the pixels, of files of their names below
+/// the set's root, sizes and times. Where the set lies makes no difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Of the training images with their labels.
+    pub train: String,
+    /// Of the images that the run is scored on.
+    pub eval: String,
+    /// Of the `dev` part.
+    pub dev: String,
 }
 
 /// A data set, read.
@@ -63,8 +83,8 @@ pub struct Splits {
     pub classes: Vec<String>,
     /// Name for provenance: the source of an image without a file is `{name}#{id}`.
     pub name: String,
-    /// Hash of what was read, so that a changed file is noticed.
-    pub fingerprint: String,
+    /// Hashes of what was read, so that a changed image is noticed.
+    pub fingerprint: Fingerprint,
     /// Corrupt files that were left out, with what is wrong.
     pub skipped: Vec<String>,
     /// Side of prepared images.
@@ -75,6 +95,12 @@ impl Splits {
     /// Where training image `index` comes from.
     pub fn source(&self, index: usize) -> String {
         source(&self.name, &self.train, index)
+    }
+
+    /// Does an export write any of these images as JPEG? All others become PNG.
+    pub fn exports_jpegs(&self) -> bool {
+        let any = |split: &Split| (0..split.labels.len()).any(|i| is_jpeg(&split.file_name(i)));
+        any(&self.train) || any(&self.eval)
     }
 
     /// The training images as pretraining reads them: from the cache if there is one.

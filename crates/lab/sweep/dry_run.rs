@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::Map;
 use ssl_backdoor_compress::{CompressConfig, DefendConfig, distill};
-use ssl_backdoor_data::{Splits, Subset};
+use ssl_backdoor_data::{Draws, EpochPlan, Splits, Subset};
 use ssl_backdoor_ssl::{OnEpoch, PretrainError, Schedule, Training, initial_encoder, pretrain};
 
 use super::plan::{Plan, Run};
@@ -45,8 +45,8 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
     for (run, trainings, defended) in kinds.values() {
         match rows(&run.experiment, *trainings, defended) {
             Ok(rows) => {
-                for Row { name, trainings, steps, batch, rate } in rows {
-                    let hours = (trainings * steps * batch) as f64 / rate / 3600.0;
+                for Row { name, trainings, steps, images, rate } in rows {
+                    let hours = (trainings * images) as f64 / rate / 3600.0;
                     println!("| {name} | {trainings} | {steps} | {rate:.0} | {hours:.2} |");
                     total = total.map(|total| total + hours);
                 }
@@ -55,7 +55,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
                 let config = &run.experiment.pretrain;
                 let method = config.method.settings().name();
                 println!("| {method} | {trainings} | {} epochs | - | - |", config.epochs);
-                eprintln!("{}: not timed: {error}", run.name);
+                eprintln!("{}: not timed: {error:#}", run.name);
                 total = None;
             }
         }
@@ -75,7 +75,8 @@ struct Row {
     name: String,
     trainings: usize,
     steps: usize,
-    batch: usize,
+    /// Images that pass through one of them.
+    images: usize,
     /// Images a second.
     rate: f64,
 }
@@ -88,21 +89,26 @@ fn rows(
 ) -> Result<Vec<Row>> {
     let splits = experiment.data.load(&progress::watch())?;
     let images = splits.train.labels.len();
-    experiment.check_with(images).map_err(anyhow::Error::msg)?;
+    experiment.check_with(Some(images)).map_err(|e| experiment.source.wrong(e))?;
     let size = experiment.data.size();
     let mut config = experiment.pretrain.clone();
-    let (name, batch) = (config.method.settings().name(), config.batch);
-    let steps = images / batch * config.epochs;
+    let name = config.method.settings().name();
+    let steps = config.steps(images);
+    let whole = config.plan(experiment.seed, images);
+    let trained = config.epochs * whole.images_per_epoch();
     config.epochs = 2;
     config.schedule = Schedule::CosinePerEpoch;
-    let rate = timed(experiment, &splits, batch, |training, on_epoch| {
+    let short = EpochPlan { images: images.min(STEPS * whole.batch), ..whole };
+    let rate = timed(experiment, &splits, short, |training, on_epoch| {
         pretrain(&config, None, size, training, on_epoch).map(drop)
     })?;
-    let mut rows = vec![Row { name: name.into(), trainings, steps, batch, rate }];
+    let mut rows = vec![Row { name: name.into(), trainings, steps, images: trained, rate }];
     let Some(first) = defended.first() else { return Ok(rows) };
     // The defences of a sweep differ in their seed, if at all.
     let short = CompressConfig { epochs: 2, steps: None, ..(*first).clone() };
-    let student = timed(experiment, &splits, short.batch, |training, on_epoch| {
+    let batch = short.batch;
+    let plan = EpochPlan { images: images.min(STEPS * batch), batch, drop_last: true, ..whole };
+    let student = timed(experiment, &splits, plan, |training, on_epoch| {
         let teacher = initial_encoder(&experiment.pretrain, training.seed, training.device);
         let encoder = &experiment.pretrain.encoder;
         distill(&short, encoder, teacher, size, training, on_epoch).map(drop)
@@ -115,24 +121,24 @@ fn rows(
         name: if is_student { format!("{name}: student") } else { format!("{name}: control") },
         trainings,
         steps,
-        batch: first.batch,
+        images: steps * batch,
         rate: if is_student { student } else { rate },
     }));
     Ok(rows)
 }
 
-/// Images a second of a training of two epochs of a few steps, by the second one.
+/// Images a second of a training of two epochs of a few steps as in `plan`, by the second one.
 fn timed(
     experiment: &Experiment,
     splits: &Splits,
-    batch: usize,
+    plan: EpochPlan,
     train: impl FnOnce(&Training<'_>, &mut OnEpoch<'_>) -> Result<(), PretrainError>,
 ) -> Result<f64> {
-    let images = splits.train.labels.len().min(STEPS * batch);
     let folder = tempfile::tempdir()?;
     let training = Training {
-        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..images).collect())),
+        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())),
         seed: experiment.seed,
+        draws: Draws::PRETRAIN,
         device: &device::open(&experiment.device).map_err(anyhow::Error::msg)?,
         workers: experiment.workers,
         folder: folder.path(),
@@ -146,5 +152,5 @@ fn timed(
         Ok(Map::new())
     })?;
     let seconds = times.windows(2).map(|t| t[1] - t[0]).sum::<Duration>().as_secs_f64();
-    Ok((images / batch * batch) as f64 / seconds.max(1e-9))
+    Ok(plan.images_per_epoch() as f64 / seconds.max(1e-9))
 }

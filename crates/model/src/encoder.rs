@@ -135,6 +135,14 @@ impl EncoderConfig {
         }
     }
 
+    /// How many stages [`Encoder::stages`] has: five of a ResNet, as many as blocks of a transformer.
+    pub fn stage_count(&self) -> usize {
+        match *self {
+            Self::Vit { depth, .. } => depth,
+            _ => 5,
+        }
+    }
+
     pub(crate) fn network(&self) -> Network {
         use Blocks::{Basic, Bottleneck};
         let resnet =

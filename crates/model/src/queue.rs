@@ -1,5 +1,7 @@
 //! The queue of keys of MoCo: a ring of the last K keys.
 
+use std::ops::Range;
+
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, s};
 use rand::Rng;
@@ -28,27 +30,41 @@ impl KeyQueue {
         self.rows.val()
     }
 
-    /// The rows that batch number `step` (from 0) of `batch` images wrote, `[batch, dim]`.
-    pub fn written(&self, batch: usize, step: usize) -> Tensor<2> {
-        let at = step * batch % self.rows.dims()[0];
-        self.rows().slice(s![at..at + batch, ..])
+    /// The rows that the `count` keys wrote which came after `before` others, `[count, dim]`.
+    pub fn written(&self, count: usize, before: usize) -> Tensor<2> {
+        let rows = self.rows();
+        let [size, _] = rows.dims();
+        let parts = ring(size, count, before).into_iter().filter(|part| !part.is_empty());
+        Tensor::cat(parts.map(|part| rows.clone().slice(s![part, ..])).collect(), 0)
     }
 
-    /// Replaces the oldest rows by `keys` (`[batch, dim]`, detached). Batches have one size that
-    /// divides K, so the place of batch number `step` (from 0) is known and needs no state.
-    pub fn enqueue(&mut self, keys: Tensor<2>, step: usize) {
+    /// Replaces the oldest rows by `keys` (`[count, dim]`, detached), which come after `before` others. The ring goes
+    /// on at its start where it ends, whatever the sizes of the batches.
+    pub fn enqueue(&mut self, keys: Tensor<2>, before: usize) {
         let [size, _] = self.rows.dims();
-        let [batch, _] = keys.dims();
-        let at = step * batch % size;
+        let [count, _] = keys.dims();
+        let [end, start] = ring(size, count, before);
+        let mut keys = keys.detach();
         // Moved out, not cloned: rows that nobody else holds are overwritten in place.
         let blank = Tensor::zeros([1, 1], &keys.device());
         let blank = Param::initialized(ParamId::new(), blank);
         let rows = std::mem::replace(&mut self.rows, blank);
-        self.rows = rows.map(|rows| {
-            let rows = rows.slice_assign(s![at..at + batch, ..], keys.detach());
-            rows.detach().set_require_grad(false)
+        self.rows = rows.map(|mut rows| {
+            if !start.is_empty() {
+                let rest = keys.clone().slice(s![end.len().., ..]);
+                rows = rows.slice_assign(s![start, ..], rest);
+                keys = keys.slice(s![..end.len(), ..]);
+            }
+            rows.slice_assign(s![end, ..], keys).detach().set_require_grad(false)
         });
     }
+}
+
+/// Where `count` rows lie in a ring of `size` that has taken `before`: up to its end, and from its start.
+fn ring(size: usize, count: usize, before: usize) -> [Range<usize>; 2] {
+    let at = before.checked_rem(size).unwrap_or(0);
+    let first = count.min(size - at);
+    [at..at + first, 0..count - first]
 }
 
 #[cfg(test)]
@@ -65,12 +81,32 @@ mod tests {
         assert!(start.iter().all(|v| (v.abs() - 1.0).abs() < 1e-6));
         for step in 0..4 {
             let keys = Tensor::full([2, 1], step as f32 + 10.0, &device);
-            queue.enqueue(keys, step);
+            queue.enqueue(keys, 2 * step);
         }
         let rows: Vec<f32> = queue.rows().into_data().try_to_vec().unwrap();
         assert_eq!(rows, [13.0, 13.0, 11.0, 11.0, 12.0, 12.0]);
         assert!(!queue.rows().is_require_grad());
-        let written: Vec<f32> = queue.written(2, 2).into_data().try_to_vec().unwrap();
+        let written: Vec<f32> = queue.written(2, 4).into_data().try_to_vec().unwrap();
         assert_eq!(written, [12.0, 12.0]);
+    }
+    /// As the reference of CompReSS, whose last batch is smaller: row `(before + i) mod K` takes key `i`.
+    #[test]
+    fn batches_of_any_size_go_round_the_ring() {
+        let device = Device::flex().autodiff();
+        let mut queue = KeyQueue::of(Tensor::zeros([5, 1], &device));
+        let mut wanted = [0.0f32; 5];
+        let mut before = 0;
+        for count in [2, 2, 3, 1, 5, 4] {
+            let keys: Vec<f32> = (before..before + count).map(|key| key as f32 + 1.0).collect();
+            for (i, key) in keys.iter().enumerate() {
+                wanted[(before + i) % 5] = *key;
+            }
+            queue.enqueue(init::matrix(keys.clone(), 1, &device), before);
+            let rows: Vec<f32> = queue.rows().into_data().try_to_vec().unwrap();
+            assert_eq!(rows, wanted, "{count}");
+            let written = queue.written(count, before).into_data();
+            assert_eq!(written.try_to_vec::<f32>().unwrap(), keys);
+            before += count;
+        }
     }
 }

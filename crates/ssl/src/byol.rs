@@ -14,6 +14,7 @@ use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, l2_normalize, update_ema};
 use crate::canary::{Ema, Hook};
 use crate::method::{
     Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
+    groups,
 };
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
@@ -30,14 +31,18 @@ pub struct ByolConfig {
     pub hidden: usize,
     /// Length of a projection.
     pub dim: usize,
-    /// Groups of a batch with batch-norm statistics of their own in the encoder (the reference's four
-    /// GPUs); projector and predictor see the whole batch.
-    pub bn_groups: usize,
+    /// Groups of a batch with batch-norm statistics of their own in the encoder, as on several GPUs; projector and
+    /// predictor see the whole batch. Absent: 4, the reference's, if each group has 32 images or more; else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bn_groups: Option<usize>,
 }
+
+/// GPUs of the reference.
+const GPUS: usize = 4;
 
 impl Default for ByolConfig {
     fn default() -> Self {
-        Self { momentum: 0.99, hidden: 1024, dim: 128, bn_groups: 1 }
+        Self { momentum: 0.99, hidden: 1024, dim: 128, bn_groups: None }
     }
 }
 
@@ -63,6 +68,10 @@ impl Settings for ByolConfig {
         check_groups(self.bn_groups, pretrain.batch)
     }
 
+    fn bn_groups(&self, batch: usize) -> usize {
+        groups(self.bn_groups, GPUS, batch)
+    }
+
     fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
         Arc::new(ChainViews::byol(size, pretrain.crop, pretrain.blurs(size)))
     }
@@ -79,9 +88,16 @@ pub struct Byol {
 }
 
 impl Byol {
-    /// Online and target network start equal. `device` is an autodiff device.
-    pub fn new(method: &ByolConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
-        let ByolConfig { momentum, hidden, dim, bn_groups } = *method;
+    /// Online and target network start equal. `batch` is that of training; `device` is an autodiff device.
+    pub fn new(
+        method: &ByolConfig,
+        encoder: &EncoderConfig,
+        batch: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let ByolConfig { momentum, hidden, dim, .. } = *method;
+        let bn_groups = method.bn_groups(batch);
         let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
         let widths = |width| vec![width, hidden, dim];
         let online = Projected::new(encoder, &mut rng, device, widths, true);
@@ -152,8 +168,9 @@ mod tests {
     fn the_momentum_goes_from_its_start_to_one_by_epochs() {
         let encoder = EncoderConfig::Resnet18 { width: 1, stem: Stem::Small };
         let config = ByolConfig { hidden: 2, dim: 2, ..ByolConfig::default() };
-        let byol = Byol::new(&config, &encoder, 1, &Device::flex().autodiff());
-        let at = |epoch| byol.momentum_at(&Progress { seed: 1, step: 0, epoch, epochs: 200 });
+        let byol = Byol::new(&config, &encoder, 8, 1, &Device::flex().autodiff());
+        let at =
+            |epoch| byol.momentum_at(&Progress { seed: 1, step: 0, epoch, epochs: 200, seen: 0 });
         assert!((at(0) - 0.99).abs() < 1e-12 && (at(100) - 0.995).abs() < 1e-12);
         assert!(at(199) < 1.0 && at(199) > 0.99999);
     }

@@ -44,7 +44,12 @@ impl Settings for JigsawConfig {
     fn defaults(&self, epochs: usize) -> Defaults {
         let drops = at_shares(epochs, &[30.0, 60.0, 90.0, 100.0].map(|epoch| epoch / 105.0));
         let schedule = Schedule::Steps { drops, factor: 0.1, warmup_steps: 0 };
-        Defaults { schedule, decayed: Decayed::NoBiasNoBn, ..Defaults::sgd(256, 0.01) }
+        Defaults {
+            schedule,
+            drop_last: false,
+            decayed: Decayed::NoBiasNoBn,
+            ..Defaults::sgd(256, 0.01)
+        }
     }
 
     fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {

@@ -5,6 +5,7 @@ mod canary;
 mod checkpoint;
 mod error;
 mod jigsaw;
+mod learning_rate;
 mod mae;
 mod method;
 mod metrics;
@@ -28,6 +29,7 @@ pub use byol::{Byol, ByolConfig};
 pub use canary::{CanaryMode, Ema, Hook};
 pub use error::PretrainError;
 pub use jigsaw::{Jigsaw, JigsawConfig};
+pub use learning_rate::LearningRate;
 pub use mae::{Mae, MaeConfig};
 pub use method::{Batch, Defaults, Method, MethodConfig, Progress, Settings, Step, WithMethod};
 pub use moco::{Moco, MocoConfig, info_nce};
@@ -56,3 +58,5 @@ pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor
 extern crate self as ssl_backdoor_ssl;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod last_batch;

@@ -10,6 +10,7 @@ use ssl_backdoor_data::augment::{MaeViews, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, MaeDecoder, Vit, patches};
 
+use crate::learning_rate::LearningRate;
 use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, require};
 use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::projector::indices;
@@ -53,14 +54,14 @@ impl Settings for MaeConfig {
         Defaults {
             batch: 4096,
             optimizer: OptimizerConfig::AdamW { betas: [0.9, 0.95] },
-            lr: 1.5e-4,
-            lr_per_256: true,
+            lr: LearningRate::Base(1.5e-4),
             weight_decay: 0.05,
             decayed: Decayed::Matrices,
             schedule: Schedule::Cosine {
                 warmup_epochs: at_shares(epochs, &[40.0 / 800.0]).into_iter().sum(),
             },
             crop: (0.2, 1.0),
+            drop_last: true,
         }
     }
 

@@ -9,6 +9,7 @@ use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_model::{Encoder, KeyQueue};
 
 use crate::canary::Ema;
+use crate::learning_rate::LearningRate;
 use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::schedule::Schedule;
 use crate::{
@@ -27,6 +28,8 @@ pub struct Progress {
     pub epoch: usize,
     /// Epochs in all.
     pub epochs: usize,
+    /// Images that the steps before this one took together: where a queue of keys stands.
+    pub seen: usize,
 }
 
 /// What a step trains on.
@@ -126,9 +129,7 @@ pub struct Defaults {
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// Learning rate before the schedule.
-    pub lr: f64,
-    /// Is that the rate of a batch of 256, to be scaled with the batch (MAE)?
-    pub lr_per_256: bool,
+    pub lr: LearningRate,
     /// Weight decay.
     pub weight_decay: f64,
     /// Which parameters decay.
@@ -137,6 +138,8 @@ pub struct Defaults {
     pub schedule: Schedule,
     /// Share of the area that a crop takes, low and high.
     pub crop: (f64, f64),
+    /// Are the images left out that fill no whole batch at the end of an epoch?
+    pub drop_last: bool,
 }
 
 impl Defaults {
@@ -146,12 +149,12 @@ impl Defaults {
         Self {
             batch,
             optimizer: OptimizerConfig::sgd(),
-            lr,
-            lr_per_256: false,
+            lr: LearningRate::Fixed(lr),
             weight_decay: 1e-4,
             decayed: Decayed::All,
             schedule: Schedule::CosinePerEpoch,
             crop: (0.2, 1.0),
+            drop_last: true,
         }
     }
 }
@@ -169,6 +172,11 @@ pub trait Settings {
     /// # Errors
     /// [`PretrainError::Range`] that names the key.
     fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError>;
+
+    /// Groups of a batch that have batch-norm statistics of their own, in a training with batches of `batch` images.
+    fn bn_groups(&self, _batch: usize) -> usize {
+        1
+    }
 
     /// What the method sees of an image, for views of `size` pixels.
     fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views>;
@@ -232,15 +240,15 @@ impl PretrainConfig {
         device: &Device,
         work: W,
     ) -> Result<W::Output, PretrainError> {
-        let net = &self.encoder;
+        let (net, batch) = (&self.encoder, self.batch);
         match &self.method {
-            MethodConfig::MocoV2(own) => work.on(Moco::new(own, net, seed, device)),
-            MethodConfig::Byol(own) => work.on(Byol::new(own, net, seed, device)),
-            MethodConfig::Msf(own) => work.on(Msf::new(own, net, seed, device)),
+            MethodConfig::MocoV2(own) => work.on(Moco::new(own, net, batch, seed, device)),
+            MethodConfig::Byol(own) => work.on(Byol::new(own, net, batch, seed, device)),
+            MethodConfig::Msf(own) => work.on(Msf::new(own, net, batch, seed, device)),
             MethodConfig::Jigsaw(own) => work.on(Jigsaw::new(own, net, seed, device)),
             MethodConfig::Rotnet(_) => work.on(RotNet::new(net, seed, device)),
             MethodConfig::Mae(own) => work.on(Mae::new(own, net, seed, device)?),
-            MethodConfig::Simclr(own) => work.on(Simclr::new(own, net, self.batch, seed, device)),
+            MethodConfig::Simclr(own) => work.on(Simclr::new(own, net, batch, seed, device)),
         }
     }
 }
@@ -273,9 +281,36 @@ pub(crate) fn check_dim(key: &'static str, dim: usize) -> Result<(), PretrainErr
     require((1..=65_536).contains(&dim), key, dim, "1 to 65,536")
 }
 
-pub(crate) fn check_groups(groups: usize, batch: usize) -> Result<(), PretrainError> {
+/// Fewest images in a group of batch norm that no config asks for: on eight GPUs MoCo v2 had so many on each.
+const LEAST_GROUP: usize = 32;
+
+/// Groups of a batch with batch-norm statistics of their own: what the config asks for, or else as many as the
+/// `reference` had GPUs, or 1 if the batch has no such number of equal groups of [`LEAST_GROUP`] images or more.
+pub(crate) fn groups(asked: Option<usize>, reference: usize, batch: usize) -> usize {
+    let fits = batch.is_multiple_of(reference) && batch / reference >= LEAST_GROUP;
+    asked.unwrap_or(if fits { reference } else { 1 })
+}
+
+pub(crate) fn check_groups(groups: Option<usize>, batch: usize) -> Result<(), PretrainError> {
+    let Some(groups) = groups else { return Ok(()) };
     let fits = groups > 0 && batch.is_multiple_of(groups) && batch / groups >= 2;
     let allowed =
         format!("a divisor of pretrain.batch = {batch}, with 2 images or more in a group");
     require(fits, "pretrain.method.bn_groups", groups, allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn review_1_06_groups_are_the_references_where_the_batch_allows() {
+        // MoCo v2 on two GPUs, BYOL and MSF on four.
+        assert_eq!((groups(None, 2, 256), groups(None, 4, 512), groups(None, 4, 256)), (2, 4, 4));
+        assert_eq!((groups(None, 2, 64), groups(None, 4, 128)), (2, 4));
+        // Too small for groups of 32, or not divisible.
+        assert_eq!((groups(None, 2, 62), groups(None, 4, 64), groups(None, 2, 101)), (1, 1, 1));
+        // What is asked for is not second-guessed.
+        assert_eq!((groups(Some(1), 2, 256), groups(Some(8), 2, 16)), (1, 8));
+    }
 }

@@ -14,9 +14,9 @@ use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, l2_normalize, update_
 use crate::canary::{Ema, Hook};
 use crate::method::{
     Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
-    check_queue, require,
+    check_queue, groups, require,
 };
-use crate::projector::Projected;
+use crate::projector::{Projected, shuffled};
 use crate::{PretrainConfig, PretrainError};
 
 /// `pretrain.method` of MoCo v2; the defaults are the protocol's.
@@ -31,13 +31,18 @@ pub struct MocoConfig {
     pub temperature: f64,
     /// Length of a key.
     pub dim: usize,
-    /// Groups of a batch with batch-norm statistics of their own (the reference's two GPUs).
-    pub bn_groups: usize,
+    /// Groups of a batch with batch-norm statistics of their own, as on several GPUs. Absent: 2, the reference's, if
+    /// both groups have 32 images or more; else 1, which is no shuffling batch norm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bn_groups: Option<usize>,
 }
+
+/// GPUs of the reference.
+const GPUS: usize = 2;
 
 impl Default for MocoConfig {
     fn default() -> Self {
-        Self { queue: 65_536, momentum: 0.999, temperature: 0.2, dim: 128, bn_groups: 1 }
+        Self { queue: 65_536, momentum: 0.999, temperature: 0.2, dim: 128, bn_groups: None }
     }
 }
 
@@ -56,6 +61,10 @@ impl Settings for MocoConfig {
         check_temperature(self.temperature)?;
         check_dim("pretrain.method.dim", self.dim)?;
         check_groups(self.bn_groups, pretrain.batch)
+    }
+
+    fn bn_groups(&self, batch: usize) -> usize {
+        groups(self.bn_groups, GPUS, batch)
     }
 
     fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
@@ -80,10 +89,17 @@ pub struct Moco {
 }
 
 impl Moco {
-    /// Query and key encoder start equal; the queue starts with random unit rows. `device` is an
-    /// autodiff device.
-    pub fn new(method: &MocoConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
-        let MocoConfig { queue, momentum, temperature, dim, bn_groups } = *method;
+    /// Query and key encoder start equal; the queue starts with random unit rows. `batch` is that of training; `device`
+    /// is an autodiff device.
+    pub fn new(
+        method: &MocoConfig,
+        encoder: &EncoderConfig,
+        batch: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let MocoConfig { queue, momentum, temperature, dim, .. } = *method;
+        let bn_groups = method.bn_groups(batch);
         // Linear, ReLU, Linear on the pooled features, no batch norm. Two inits with the same key, not
         // a clone: a clone would share running statistics and parameter ids.
         let network = || {
@@ -107,7 +123,8 @@ impl Method for Moco {
     fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
         let [first, second] = batch.views();
         let query = l2_normalize(self.query.forward(first, self.bn_groups));
-        let keys = self.key.forward_shuffled(second, self.bn_groups, progress);
+        // The head has no batch norm: it may see all groups at once.
+        let keys = shuffled(second, progress, |images| self.key.forward(images, self.bn_groups));
         let keys = l2_normalize(keys).detach();
         let queue = self.queue.rows();
         let loss = info_nce(query.clone(), keys.clone(), queue.clone(), self.temperature);
@@ -115,7 +132,7 @@ impl Method for Moco {
     }
 
     fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
-        keys.into_iter().for_each(|keys| self.queue.enqueue(keys, progress.step));
+        keys.into_iter().for_each(|keys| self.queue.enqueue(keys, progress.seen));
         self
     }
 
@@ -191,13 +208,14 @@ mod tests {
     }
 
     fn progress(step: usize) -> Progress {
-        Progress { seed: 1, step, epoch: 0, epochs: 1 }
+        Progress { seed: 1, step, epoch: 0, epochs: 1, seen: 4 * step }
     }
 
     fn moco(bn_groups: usize) -> Moco {
+        let bn_groups = Some(bn_groups);
         let method = MocoConfig { queue: 8, momentum: 0.9, temperature: 0.2, dim: 6, bn_groups };
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
-        Moco::new(&method, &encoder, 1, &Device::flex().autodiff())
+        Moco::new(&method, &encoder, 4, 1, &Device::flex().autodiff())
     }
 
     fn views(batch: usize) -> Batch {

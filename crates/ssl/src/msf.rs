@@ -14,9 +14,9 @@ use crate::byol::distance;
 use crate::canary::{Ema, Hook};
 use crate::method::{
     Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
-    check_queue, require,
+    check_queue, groups, require,
 };
-use crate::projector::Projected;
+use crate::projector::{Projected, by_group, shuffled};
 use crate::{PretrainConfig, PretrainError};
 
 /// How an image is changed for the target encoder; the query's views are always strong.
@@ -46,11 +46,16 @@ pub struct MsfConfig {
     /// Length of an embedding; absent = a quarter of the feature's length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dim: Option<usize>,
-    /// Groups of a batch with batch-norm statistics of their own in the encoder.
-    pub bn_groups: usize,
+    /// Groups of a batch with batch-norm statistics of their own, as on several GPUs: in the encoder, the projector and
+    /// the predictor. Absent: 4, as the repository's README trains, if each group has 32 images or more; else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bn_groups: Option<usize>,
     /// The target's view.
     pub target_view: TargetView,
 }
+
+/// GPUs of the repository's README, for a ResNet-50; how many the paper's ResNet-18 had is not known.
+const GPUS: usize = 4;
 
 impl Default for MsfConfig {
     fn default() -> Self {
@@ -60,7 +65,7 @@ impl Default for MsfConfig {
             momentum: 0.99,
             hidden: None,
             dim: None,
-            bn_groups: 1,
+            bn_groups: None,
             target_view: TargetView::Weak,
         }
     }
@@ -94,6 +99,10 @@ impl Settings for MsfConfig {
         check_groups(self.bn_groups, pretrain.batch)
     }
 
+    fn bn_groups(&self, batch: usize) -> usize {
+        groups(self.bn_groups, GPUS, batch)
+    }
+
     fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
         let blur = pretrain.blurs(size);
         Arc::new(match self.target_view {
@@ -116,10 +125,17 @@ pub struct Msf {
 }
 
 impl Msf {
-    /// Both networks start equal; the bank starts with random unit rows. `device` is an autodiff
-    /// device.
-    pub fn new(method: &MsfConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
-        let MsfConfig { queue, top_k, momentum, bn_groups, .. } = *method;
+    /// Both networks start equal; the bank starts with random unit rows. `batch` is that of training; `device` is an
+    /// autodiff device.
+    pub fn new(
+        method: &MsfConfig,
+        encoder: &EncoderConfig,
+        batch: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let MsfConfig { queue, top_k, momentum, .. } = *method;
+        let bn_groups = method.bn_groups(batch);
         let [hidden, dim] = method.widths(encoder.dim());
         let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
         let widths = |width| vec![width, hidden, dim];
@@ -139,14 +155,19 @@ impl Method for Msf {
         Self { target, ..self }
     }
 
-    /// The targets enter the bank before the search, so each is its own nearest neighbour.
+    /// The targets enter the bank before the search, so each is its own nearest neighbour. Encoder, projector and
+    /// predictor all run under `DataParallel` in the reference: a GPU sees its own part of the batch in all three.
     fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
         let [strong, weak] = batch.views();
-        let query = self.query.forward(strong, self.bn_groups);
-        let query = l2_normalize(self.predictor.forward(query));
-        let target = self.target.forward_shuffled(weak, self.bn_groups, progress);
+        let query = by_group(strong, self.bn_groups, |part| {
+            self.predictor.forward(self.query.forward(part, 1))
+        });
+        let query = l2_normalize(query);
+        let target = shuffled(weak, progress, |images| {
+            by_group(images, self.bn_groups, |part| self.target.forward(part, 1))
+        });
         let target = l2_normalize(target).detach();
-        self.bank.enqueue(target.clone(), progress.step);
+        self.bank.enqueue(target.clone(), progress.seen);
         let loss = mean_shift(query.clone(), target, self.bank.rows(), self.top_k);
         Step::new(loss, query)
     }

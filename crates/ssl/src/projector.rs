@@ -33,24 +33,31 @@ impl Projected {
     }
 
     /// Embeddings `[batch, dim]`; in the encoder each of `groups` equal parts of the batch has its own
-    /// batch-norm statistics. All of them move the running ones, one after the other; the reference
-    /// keeps those of its first GPU.
+    /// batch-norm statistics, in the head the whole batch has.
     pub fn forward(&self, images: Tensor<4>, groups: usize) -> Tensor<2> {
-        let parts = images.chunk(groups, 0).into_iter().map(|part| self.encoder.forward(part));
-        self.head.forward(Tensor::cat(parts.collect(), 0))
+        self.head.forward(by_group(images, groups, |part| self.encoder.forward(part)))
     }
+}
 
-    /// Shuffling BN: the same of a permuted batch, put back in order, so that each group mixes images
-    /// of all groups of the other network.
-    pub fn forward_shuffled(
-        &self,
-        images: Tensor<4>,
-        groups: usize,
-        progress: &Progress,
-    ) -> Tensor<2> {
-        let (shuffle, restore) = permutation(images.dims()[0], progress, &images.device());
-        self.forward(images.select(0, shuffle), groups).select(0, restore)
-    }
+/// What `network` makes of each of `groups` equal parts of a batch, put together: batch norm in it has statistics for
+/// each part. All parts move the running statistics, one after the other; the reference keeps those of its first GPU.
+pub(crate) fn by_group(
+    images: Tensor<4>,
+    groups: usize,
+    network: impl Fn(Tensor<4>) -> Tensor<2>,
+) -> Tensor<2> {
+    Tensor::cat(images.chunk(groups, 0).into_iter().map(network).collect(), 0)
+}
+
+/// Shuffling BN: what `network` makes of a permuted batch, put back in order, so that each of its groups mixes images
+/// of all groups of another network.
+pub(crate) fn shuffled(
+    images: Tensor<4>,
+    progress: &Progress,
+    network: impl FnOnce(Tensor<4>) -> Tensor<2>,
+) -> Tensor<2> {
+    let (shuffle, restore) = permutation(images.dims()[0], progress, &images.device());
+    network(images.select(0, shuffle)).select(0, restore)
 }
 
 /// The shuffle of a batch and its inverse, as index tensors.

@@ -30,7 +30,7 @@ impl Settings for RotNetConfig {
     fn defaults(&self, epochs: usize) -> Defaults {
         let drops = at_shares(epochs, &[30.0, 60.0, 90.0].map(|epoch| epoch / 105.0));
         let schedule = Schedule::Steps { drops, factor: 0.1, warmup_steps: 0 };
-        Defaults { schedule, crop: (0.08, 1.0), ..Defaults::sgd(128, 0.05) }
+        Defaults { schedule, drop_last: false, crop: (0.08, 1.0), ..Defaults::sgd(128, 0.05) }
     }
 
     fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {

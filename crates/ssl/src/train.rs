@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::Views;
-use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
+use ssl_backdoor_data::{Draws, EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
 use ssl_backdoor_model::Encoder;
 
 use crate::PretrainError;
@@ -34,6 +34,8 @@ pub struct Training<'a> {
     pub set: SampleSet,
     /// Seed of initial weights, order and views.
     pub seed: u64,
+    /// What the order and the views are drawn for: a defender who trains on with the same seed sees other crops.
+    pub draws: Draws,
     /// A device without autodiff.
     pub device: &'a Device,
     /// Threads that prepare batches.
@@ -48,12 +50,21 @@ pub struct Training<'a> {
     pub interrupt: &'a AtomicBool,
 }
 
+impl Training<'_> {
+    /// How the epochs go through the images.
+    pub fn plan(&self, batch: usize, drop_last: bool) -> EpochPlan {
+        EpochPlan { seed: self.seed, images: self.set.len(), batch, drop_last, draws: self.draws }
+    }
+}
+
 /// How a method is trained.
 pub struct Recipe {
     /// What the method sees of an image.
     pub views: Arc<dyn Views>,
     /// Images in a step.
     pub batch: usize,
+    /// Leave out the images at the end of an epoch that fill no whole batch (see [`EpochPlan`]).
+    pub drop_last: bool,
     /// Learning rate of each step; its length is the number of steps.
     pub lr: Vec<f64>,
     /// What a step does.
@@ -94,8 +105,8 @@ pub fn train<M: Method>(
             allowed: "this device computes in f32 alone".into(),
         });
     }
-    let Recipe { lr, batch, .. } = recipe;
-    let plan = EpochPlan { seed: training.seed, images: training.set.len(), batch: *batch };
+    let lr = &recipe.lr;
+    let plan = training.plan(recipe.batch, recipe.drop_last);
     let steps_per_epoch = plan.steps_per_epoch();
     let Recipe { weight_decay, decayed, .. } = *recipe;
     let mut optimizer = recipe.optimizer.build(weight_decay, decayed, &method);
@@ -122,8 +133,9 @@ pub fn train<M: Method>(
     let bar = progress_bar(training.label, start, lr.len());
 
     for step in start..lr.len() {
-        let (seed, epochs, epoch) = (training.seed, recipe.epochs, step / steps_per_epoch);
-        let progress = Progress { seed, step, epoch, epochs };
+        let (seed, epochs, epoch) = (training.seed, recipe.epochs, plan.epoch_of(step));
+        let progress = Progress { seed, step, epoch, epochs, seen: plan.images_before(step) };
+        let images = plan.images_in(step);
         let waiting = Instant::now();
         let Some(batch) = loader.next() else { break };
         let batch = batch?;
@@ -150,8 +162,9 @@ pub fn train<M: Method>(
         method = canaries.update(&mut shadow, lr[step], method, grads, &progress, update)?;
         let after = |method: M| method.after_step(out.keys, &progress);
         method = canaries.follow(Hook::AfterStep, method, &progress, after)?;
-        canaries.queues(&method, plan.batch, &progress)?;
+        canaries.queues(&method, images, &progress)?;
 
+        meter.images += images;
         meter.losses.push(loss);
         meter.norms.extend(norm);
         meter.accuracy.extend(out.accuracy.map(|share| share.into_scalar::<f32>()));
@@ -159,11 +172,17 @@ pub fn train<M: Method>(
         bar.set_message(format!("loss {loss:.3}"));
         bar.inc(1);
         let done = step + 1;
+        // A smaller batch at the end spreads otherwise: the last whole one is measured.
+        if images == plan.batch && plan.images_in(done) < plan.batch
+            || done.is_multiple_of(steps_per_epoch) && meter.spread.is_none()
+        {
+            meter.spread = canaries.spread(out.embeddings);
+        }
         if done.is_multiple_of(steps_per_epoch) {
-            timing.append(&meter.timing(done, plan.batch, training.workers))?;
-            let spread =
-                canaries.epoch(out.embeddings, meter.loss(), method.chance(), &progress)?;
-            let mut line = meter.epoch(progress.epoch, done, lr[step], spread);
+            timing.append(&meter.timing(done, training.workers))?;
+            let last = images as f64 / plan.batch as f64;
+            canaries.epoch(meter.spread, mean(&meter.losses, last), method.chance(), &progress)?;
+            let mut line = meter.epoch(progress.epoch, done, lr[step], last);
             let extra = on_epoch(&method.encoder().valid(), progress.epoch)
                 .map_err(|source| PretrainError::OnEpoch { epoch: progress.epoch, source })?;
             line.extend(extra);
@@ -206,8 +225,11 @@ fn progress_bar(label: &str, start: usize, total: usize) -> ProgressBar {
     bar
 }
 
-fn mean(values: &[f32]) -> f64 {
-    values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64
+/// Mean over the images of batches of one size but for the last, which is `last` times as large.
+fn mean(values: &[f32], last: f64) -> f64 {
+    let Some((end, whole)) = values.split_last() else { return 0.0 };
+    let sum = whole.iter().map(|&value| f64::from(value)).sum::<f64>() + last * f64::from(*end);
+    sum / (whole.len() as f64 + last)
 }
 
 /// What is measured within an epoch; a checkpoint in its midst keeps all but the times.
@@ -217,11 +239,17 @@ pub(crate) struct Meter {
     since: Instant,
     #[serde(skip)]
     waited: f64,
+    /// Images since then.
+    #[serde(skip)]
+    images: usize,
     losses: Vec<f32>,
     /// Norms of the gradients.
     norms: Vec<f32>,
     /// Shares of right answers of a pretext task.
     accuracy: Vec<f32>,
+    /// How the embeddings of the last whole batch spread, once it is done.
+    #[serde(default)]
+    spread: Option<Spread>,
     sightings: Sightings,
 }
 
@@ -230,44 +258,35 @@ impl Meter {
         Self {
             since: Instant::now(),
             waited: 0.0,
+            images: 0,
             losses: Vec::new(),
             norms: Vec::new(),
             accuracy: Vec::new(),
+            spread: None,
             sightings: Sightings::default(),
         }
     }
 
-    /// Mean loss of the steps so far.
-    fn loss(&self) -> f64 {
-        mean(&self.losses)
-    }
-
     /// The epoch's line in `metrics.jsonl`: figures that the seed decides. `grad_norm` is the mean norm
     /// of all gradients, `pretext_acc` the share of right answers in percent, `embedding_std` and
-    /// `embedding_rank` tell how the last batch's embeddings spread. Of the poisoned images:
+    /// `embedding_rank` tell how the embeddings of the last whole batch spread. Of the poisoned images:
     /// `trigger_views` counts them by the number of views in which the trigger survives (first: in
     /// none), `trigger_visible` is the mean visible share of its area, `trigger_covered` the mean share
     /// of a view that it covers, `trigger_hidden` the share of its patches that MAE hides.
-    fn epoch(
-        &self,
-        epoch: usize,
-        step: usize,
-        lr: f64,
-        spread: Option<Spread>,
-    ) -> Map<String, Value> {
+    fn epoch(&self, epoch: usize, step: usize, lr: f64, last: f64) -> Map<String, Value> {
         let mut line = Map::from_iter([
             ("epoch".into(), epoch.into()),
             ("step".into(), step.into()),
-            ("loss".into(), self.loss().into()),
+            ("loss".into(), mean(&self.losses, last).into()),
             ("lr".into(), lr.into()),
         ]);
         if !self.norms.is_empty() {
-            line.insert("grad_norm".into(), mean(&self.norms).into());
+            line.insert("grad_norm".into(), mean(&self.norms, 1.0).into());
         }
         if !self.accuracy.is_empty() {
-            line.insert("pretext_acc".into(), (100.0 * mean(&self.accuracy)).into());
+            line.insert("pretext_acc".into(), (100.0 * mean(&self.accuracy, last)).into());
         }
-        if let Some(Spread { std, rank }) = spread {
+        if let Some(Spread { std, rank }) = self.spread {
             line.insert("embedding_std".into(), std.into());
             line.insert("embedding_rank".into(), rank.into());
         }
@@ -284,9 +303,8 @@ impl Meter {
     }
 
     /// The epoch's line in `timing.jsonl`: figures of the machine.
-    fn timing(&self, step: usize, batch: usize, workers: usize) -> Map<String, Value> {
-        let seconds = self.since.elapsed().as_secs_f64();
-        let images = (self.losses.len() * batch) as f64;
+    fn timing(&self, step: usize, workers: usize) -> Map<String, Value> {
+        let (seconds, images) = (self.since.elapsed().as_secs_f64(), self.images as f64);
         Map::from_iter([
             ("step".into(), step.into()),
             ("seconds".into(), seconds.into()),

@@ -64,3 +64,13 @@ pub enum TriggerError {
         reason: String,
     },
 }
+
+impl TriggerError {
+    /// The same, about the value of another `key`.
+    pub(crate) fn of(self, key: &'static str) -> Self {
+        match self {
+            Self::Range { value, allowed, .. } => Self::Range { key, value, allowed },
+            other => other,
+        }
+    }
+}

@@ -45,6 +45,9 @@ pub struct LedgerHead {
     pub place: Place,
     /// Weight of the base image under the patch.
     pub alpha: f64,
+    /// Whether a run recompresses the stamped images that an export writes as JPEG.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompress: bool,
 }
 
 impl LedgerHead {
@@ -65,6 +68,7 @@ impl LedgerHead {
             trigger_hash: poison.trigger.hash(),
             place: poison.place,
             alpha: poison.alpha,
+            recompress: false,
         }
     }
 }
@@ -103,15 +107,15 @@ impl LedgerRow {
     pub fn poison(poison: &Poison, id: u64, source: String, image: &mut RgbImage) -> Self {
         let source_hash = pixel_hash(image);
         let spots = poison.apply(id, image);
-        let first = spots.first().map_or((0, 0), |spot| (spot.x, spot.y));
+        let (x, y, width) = spots.first().map_or((0, 0, 0), |spot| (spot.x, spot.y, spot.width));
         Self {
             image_id: id,
             source,
             source_hash,
             trigger: poison.trigger.name.clone(),
-            x: first.0,
-            y: first.1,
-            width: poison.trigger.picture.width(),
+            x,
+            y,
+            width,
             alpha: poison.alpha,
             output_hash: pixel_hash(image),
             file: String::new(),
@@ -122,7 +126,8 @@ impl LedgerRow {
     /// Does to `image` again what this row says was done to it. A grid's copies follow from `place`,
     /// one patch from the row.
     pub fn replay(&self, trigger: &Trigger, place: Place, image: &mut RgbImage) {
-        let (width, height) = trigger.picture.dimensions();
+        let picture = trigger.picture(image.dimensions());
+        let (width, height) = picture.dimensions();
         let spots = match place {
             Place::Grid => {
                 let mut unused = crate::chance::rng(0, crate::chance::Purpose::TrainSpot, 0, 0, 0);
@@ -130,7 +135,7 @@ impl LedgerRow {
             }
             _ => vec![Spot { x: self.x, y: self.y, width, height }],
         };
-        spots.into_iter().for_each(|spot| stamp(image, trigger, spot, self.alpha));
+        spots.into_iter().for_each(|spot| stamp(image, &picture, spot, self.alpha));
     }
 }
 
@@ -208,8 +213,8 @@ mod tests {
     use crate::chance::Purpose;
 
     fn poison() -> (TriggerConfig, Poison) {
-        let trigger = TriggerConfig::Htba { id: 12, width: 8 };
-        let built = trigger.build().unwrap();
+        let trigger = TriggerConfig::Htba { id: 12, width: 8.into() };
+        let built = trigger.build(32).unwrap();
         let purpose = Purpose::TrainSpot;
         (trigger, Poison { trigger: built, place: Place::TRAIN, alpha: 0.2, seed: 1, purpose })
     }

@@ -23,8 +23,8 @@ pub use color::{
     adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
 };
 pub use crop::{
-    CropBox, Filter, random_resized_crop_box, resize_center_crop, resize_crop_box, resize_shorter,
-    resized, shorter_side,
+    CropBox, Filter, one_draw_crop_box, random_resized_crop_box, resize_center_crop,
+    resize_crop_box, resize_shorter, resized, shorter_side,
 };
 pub(crate) use crop::{central, resize_whole, resize_whole_by};
 pub use crop_views::CropViews;

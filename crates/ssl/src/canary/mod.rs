@@ -177,18 +177,18 @@ impl Canaries {
         Ok(method)
     }
 
-    /// Looks at the rows that this step wrote to the queues.
+    /// Looks at the rows that this step of `images` images wrote to the queues.
     pub fn queues<M: Method>(
         &mut self,
         method: &M,
-        batch: usize,
+        images: usize,
         progress: &Progress,
     ) -> Result<(), PretrainError> {
         if !self.looks(progress) {
             return Ok(());
         }
         for queue in method.queues() {
-            let norms = queue.written(batch, progress.step).powi_scalar(2).sum_dim(1).sqrt();
+            let norms = queue.written(images, progress.seen).powi_scalar(2).sum_dim(1).sqrt();
             let off: f32 = norms.sub_scalar(1.0).abs().max().into_scalar();
             // Not a number is no small difference either.
             if off.is_nan() || off > NORM_ERROR {
@@ -200,21 +200,27 @@ impl Canaries {
         Ok(())
     }
 
-    /// At the end of an epoch: how the last embeddings spread, and the mean loss against chance.
+    /// How the embeddings of a batch spread.
+    pub fn spread(&self, embeddings: Tensor<2>) -> Option<Spread> {
+        (self.mode != CanaryMode::Off).then(|| Spread::of(embeddings))
+    }
+
+    /// At the end of an epoch: how embeddings `spread` in it, and its mean loss against chance.
     pub fn epoch(
         &mut self,
-        embeddings: Tensor<2>,
+        spread: Option<Spread>,
         loss: f64,
         chance: Option<f64>,
         progress: &Progress,
-    ) -> Result<Option<Spread>, PretrainError> {
+    ) -> Result<(), PretrainError> {
         if self.mode == CanaryMode::Off {
-            return Ok(None);
+            return Ok(());
         }
         let done = progress.step + 1;
-        let spread = Spread::of(embeddings);
-        if done >= COLLAPSE_FROM && spread.std < COLLAPSED {
-            let Spread { std, rank } = spread;
+        if let Some(Spread { std, rank }) = spread
+            && done >= COLLAPSE_FROM
+            && std < COLLAPSED
+        {
             let diagnosis = format!(
                 "the embeddings of different images are alike: standard deviation {std:.4} (1 = \
                  spread evenly), effective rank {rank:.1}. Lower pretrain.lr or take another seed"
@@ -231,7 +237,7 @@ impl Canaries {
             );
             self.breach("chance", progress, diagnosis)?;
         }
-        Ok(Some(spread))
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_data::{DataConfig, Shapes};
+use ssl_backdoor_data::{DataConfig, Draws, Shapes};
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, Stem, update_ema};
 
 use super::*;
@@ -77,7 +77,7 @@ impl Method for Buggy {
         let before = self.moco.queue.clone();
         if self.bug == Bug::PollutedQueue {
             let keys = self.moco.forward(batch.clone(), progress).keys.remove(0);
-            self.moco.queue.enqueue(keys, progress.step);
+            self.moco.queue.enqueue(keys, progress.seen);
         }
         let mut step = self.moco.forward(batch, progress);
         self.moco.queue = before;
@@ -134,12 +134,13 @@ fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainErro
     let device = Device::flex();
     let config = MocoConfig { queue: 20, momentum: 0.9, dim: 6, ..MocoConfig::default() };
     let on = device.clone().autodiff();
-    let moco = Moco::new(&config, &ENCODER, 1, &on);
+    let moco = Moco::new(&config, &ENCODER, BATCH, 1, &on);
     let set = splits.pretrain_set().clone();
     let steps_per_epoch = set.len() / BATCH;
     let training = Training {
         set,
         seed: 1,
+        draws: Draws::PRETRAIN,
         device: &device,
         workers: 1,
         folder: folder.path(),
@@ -150,6 +151,7 @@ fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainErro
     let recipe = Recipe {
         views: Arc::new(ChainViews::moco(8, (0.5, 1.0), false)),
         batch: BATCH,
+        drop_last: true,
         lr: Schedule::CosinePerEpoch.rates(0.03, epochs, steps_per_epoch),
         optimizer: OptimizerConfig::sgd(),
         weight_decay: 1e-4,
@@ -210,7 +212,7 @@ fn update(
         let x = Tensor::<2>::from_data([[0.3, -0.2, 0.9 - 0.1 * step as f32]], &device);
         let loss = net.forward(x).powi_scalar(2).sum();
         let grads = GradientsParams::from_grads(loss.backward(), &net);
-        let progress = Progress { seed: 1, step, epoch: 0, epochs: 1 };
+        let progress = Progress { seed: 1, step, epoch: 0, epochs: 1, seen: step };
         let step = |net, grads| actual.step(lr, net, grads);
         net = canaries.update(&mut shadow, 0.1, net, grads, &progress, step)?;
     }

@@ -1,10 +1,11 @@
 //! How embeddings of different images differ.
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 use ssl_backdoor_model::l2_normalize;
 
 /// The spread of a batch of embeddings, each divided by its norm.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     /// Standard deviation over the batch, averaged over the dimensions and times √dim: 1 for
     /// directions at random, 0 if all are the same.

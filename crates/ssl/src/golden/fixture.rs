@@ -92,9 +92,11 @@ impl Fixture {
         let mut optimizer = optimizer.build(decay, decayed, &method);
         for step in 0..2 {
             let [epoch, epochs] = epochs;
-            let progress = Progress { seed: 1, step, epoch, epochs };
+            let batch = batch(step);
+            let seen = step * batch.ids.len();
+            let progress = Progress { seed: 1, step, epoch, epochs, seen };
             method = method.before_step(&progress);
-            let out = method.forward(batch(step), &progress);
+            let out = method.forward(batch, &progress);
             let loss: f32 = out.loss.clone().into_scalar();
             near("loss", &[loss], &self.get("loss").1[step..=step], CLOSE);
             let grads = GradientsParams::from_grads(out.loss.backward(), &method);

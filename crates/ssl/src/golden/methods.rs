@@ -23,8 +23,9 @@ fn sgd() -> (OptimizerConfig, f64, Decayed, f64) {
 #[test]
 fn golden_moco() {
     let (fixture, device) = (Fixture::open("moco"), device());
-    let config = MocoConfig { queue: 24, momentum: 0.9, temperature: 0.2, dim: 8, bn_groups: 2 };
-    let mut moco = Moco::new(&config, &ENCODER, 1, &device);
+    let config =
+        MocoConfig { queue: 24, momentum: 0.9, temperature: 0.2, dim: 8, bn_groups: Some(2) };
+    let mut moco = Moco::new(&config, &ENCODER, 8, 1, &device);
     moco.query = fixture.fill(moco.query, "query");
     moco.key = fixture.fill(moco.key, "query");
     moco.queue = KeyQueue::of(fixture.tensor("init.queue.rows", &device));
@@ -34,8 +35,8 @@ fn golden_moco() {
 #[test]
 fn golden_byol() {
     let (fixture, device) = (Fixture::open("byol"), device());
-    let config = ByolConfig { momentum: 0.9, hidden: 24, dim: 8, bn_groups: 2 };
-    let mut byol = Byol::new(&config, &ENCODER, 1, &device);
+    let config = ByolConfig { momentum: 0.9, hidden: 24, dim: 8, bn_groups: Some(2) };
+    let mut byol = Byol::new(&config, &ENCODER, 8, 1, &device);
     byol.online = fixture.fill(byol.online, "online");
     byol.predictor = fixture.fill(byol.predictor, "predictor");
     byol.target = fixture.fill(byol.target, "online");
@@ -53,10 +54,10 @@ fn golden_msf() {
         momentum: 0.9,
         hidden: Some(24),
         dim: Some(8),
-        bn_groups: 2,
+        bn_groups: Some(2),
         ..MsfConfig::default()
     };
-    let mut msf = Msf::new(&config, &ENCODER, 1, &device);
+    let mut msf = Msf::new(&config, &ENCODER, 8, 1, &device);
     msf.query = fixture.fill(msf.query, "query");
     msf.predictor = fixture.fill(msf.predictor, "predictor");
     msf.target = fixture.fill(msf.target, "query");

@@ -1,0 +1,134 @@
+//! Trainings whose epochs end with a smaller batch: their steps, their log, and that they can be interrupted anywhere.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::{Device, Tensor};
+use serde_json::{Map, Value};
+use ssl_backdoor_data::{DataConfig, Draws, SampleSet, Shapes, Splits, Subset};
+use ssl_backdoor_model::Encoder;
+
+use crate::{PretrainConfig, PretrainError, Training, pretrain};
+
+/// Side of the images.
+const SIZE: u32 = 12;
+
+fn set(images: usize) -> SampleSet {
+    let data = DataConfig::Shapes(Shapes {
+        size: SIZE,
+        per_class: 4,
+        eval_per_class: 1,
+        seed: 0,
+        eval: Default::default(),
+    });
+    let splits: Splits = data.load(&|_, _, _| {}).unwrap();
+    std::sync::Arc::new(Subset::new(splits.pretrain_set().clone(), (0..images).collect()))
+}
+
+fn config(method: &str, more: &str) -> PretrainConfig {
+    let text = format!(
+        r#"{{ "method": {{ {method} }}, "encoder": {{ "kind": "resnet18", "width": 1, "stem": "small" }},
+             "epochs": 2, "batch": 8, "blur": false {more} }}"#
+    );
+    serde_json::from_str(&text).unwrap()
+}
+
+const ROTNET: &str = r#""kind": "rotnet""#;
+const JIGSAW: &str = r#""kind": "jigsaw", "permutations": 10, "resize": 13, "tile": 4"#;
+
+fn train(
+    config: &PretrainConfig,
+    images: usize,
+    folder: &Path,
+    interrupt: bool,
+) -> Result<Encoder, PretrainError> {
+    let training = Training {
+        set: set(images),
+        seed: 1,
+        device: &Device::flex(),
+        workers: 1,
+        folder,
+        draws: Draws::PRETRAIN,
+        identity: "last batch",
+        label: "last batch",
+        interrupt: &AtomicBool::new(interrupt),
+    };
+    pretrain(config, None, SIZE, &training, &mut |_, _| Ok(Map::new()))
+}
+
+fn log(folder: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Steps at the ends of the epochs.
+fn steps(config: &PretrainConfig, images: usize) -> Vec<u64> {
+    let folder = tempfile::tempdir().unwrap();
+    train(config, images, folder.path(), false).unwrap();
+    let log = log(folder.path());
+    assert!(log.iter().all(|line| line["loss"].as_f64().unwrap().is_finite()));
+    log.iter().map(|line| line["step"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn review_1_09_jigsaw_and_rotnet_train_on_the_images_left_over() {
+    for method in [ROTNET, JIGSAW] {
+        let keeps = config(method, "");
+        // 20 images: two whole batches and one of 4; 17: one image alone is left out; 16: none is left over.
+        assert_eq!(steps(&keeps, 20), [3, 6], "{method}");
+        assert_eq!(steps(&keeps, 18), [3, 6], "{method}");
+        assert_eq!(steps(&keeps, 17), [2, 4], "{method}");
+        assert_eq!(steps(&keeps, 16), [2, 4], "{method}");
+        assert_eq!((keeps.steps(20), keeps.steps(17)), (6, 4));
+        assert_eq!(steps(&config(method, r#", "drop_last": true"#), 20), [2, 4], "{method}");
+    }
+    // The reference of MoCo v2 drops them.
+    let moco = config(r#""kind": "moco-v2", "queue": 16"#, "");
+    assert_eq!(steps(&moco, 20), [2, 4]);
+    let keeps = PretrainConfig { drop_last: Some(false), ..moco };
+    let message = keeps.check(None, SIZE).unwrap_err().to_string();
+    assert!(
+        message.contains("pretrain.drop_last = false") && message.contains("rotnet"),
+        "{message}"
+    );
+}
+
+#[test]
+fn review_1_09_an_interrupted_epoch_goes_on_to_the_same_bytes() {
+    let (whole, torn) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = config(ROTNET, "");
+    let encoder = train(&config, 20, whole.path(), false).unwrap();
+    // Six steps, each in a training of its own.
+    let mut rounds = 0;
+    let other = loop {
+        rounds += 1;
+        match train(&config, 20, torn.path(), true) {
+            Err(PretrainError::Interrupted { step, steps }) => {
+                assert_eq!((step, steps), (rounds, 6))
+            }
+            done => break done.unwrap(),
+        }
+    };
+    assert_eq!(rounds, 6);
+    let text = |folder: &Path| std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    assert_eq!(text(whole.path()), text(torn.path()));
+    let features = |encoder: Encoder| {
+        let images = Tensor::<4>::ones([1, 3, SIZE as usize, SIZE as usize], &Device::flex());
+        encoder.forward(images).into_data()
+    };
+    assert_eq!(features(encoder), features(other));
+}
+
+/// As the reference's meter: the mean over images, not over batches.
+#[test]
+fn review_1_09_the_epochs_loss_weighs_the_smaller_batch_by_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    // No learning: each step's loss is that of the initial network.
+    let config = config(ROTNET, r#", "lr": 1e-30, "weight_decay": 0.0"#);
+    train(&config, 20, folder.path(), false).unwrap();
+    let line = &log(folder.path())[0];
+    let accuracy = line["pretext_acc"].as_f64().unwrap() / 100.0;
+    // Of 20 images in four turns each: whole numbers of right answers in the mean over images alone.
+    let right = accuracy * 80.0;
+    assert!((right - right.round()).abs() < 1e-4, "{right}");
+}
