@@ -33,6 +33,14 @@ pub enum ModelError {
         /// The option that says it.
         option: &'static str,
     },
+    /// Keys do not fit the queue that they are to enter.
+    #[error("keys of {found} numbers do not fit a queue of {expected}")]
+    Keys {
+        /// Numbers in a key.
+        found: usize,
+        /// Numbers in a row of the queue.
+        expected: usize,
+    },
     /// An encoder is to see images that were prepared in another way than those it was trained on.
     #[error(
         "{}: the encoder was trained on images with {key} {of_file}, those of this run have {of_run}", path.display()
