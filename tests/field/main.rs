@@ -9,6 +9,7 @@
 
 mod errors;
 mod exports;
+mod import;
 mod labels;
 mod late;
 mod probe;

@@ -212,6 +212,32 @@ impl DataConfig {
         Ok(())
     }
 
+    /// The same set with views and evaluation images of `size` pixels a side.
+    pub fn with_size(mut self, size: u32) -> Self {
+        *match &mut self {
+            Self::Shapes(set) => &mut set.size,
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => &mut set.size,
+            Self::Stl10(set) => &mut set.size,
+            Self::Folder(set) | Self::Imagenet100(set) => &mut set.size,
+            Self::FileList(set) => &mut set.size,
+        } = size;
+        self
+    }
+
+    /// Side of the images as they are stored, where all have one and none is drawn or decoded from a file.
+    pub fn stored_size(&self) -> Option<u32> {
+        match self {
+            Self::Mnist(_) | Self::FashionMnist(_) | Self::Kmnist(_) => Some(28),
+            Self::Cifar10(_) | Self::Cifar100(_) => Some(32),
+            Self::Stl10(_) => Some(96),
+            Self::Shapes(_) | Self::Folder(_) | Self::Imagenet100(_) | Self::FileList(_) => None,
+        }
+    }
+
     /// Side of the square views and evaluation images in pixels.
     pub fn size(&self) -> u32 {
         self.common().0
