@@ -222,7 +222,7 @@ impl DataConfig {
             | Self::Cifar10(set)
             | Self::Cifar100(set) => &mut set.size,
             Self::Stl10(set) => &mut set.size,
-            Self::Folder(set) | Self::Imagenet100(set) => &mut set.size,
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => &mut set.size,
             Self::FileList(set) => &mut set.size,
         } = size;
         self
@@ -234,7 +234,11 @@ impl DataConfig {
             Self::Mnist(_) | Self::FashionMnist(_) | Self::Kmnist(_) => Some(28),
             Self::Cifar10(_) | Self::Cifar100(_) => Some(32),
             Self::Stl10(_) => Some(96),
-            Self::Shapes(_) | Self::Folder(_) | Self::Imagenet100(_) | Self::FileList(_) => None,
+            Self::Shapes(_)
+            | Self::Folder(_)
+            | Self::Imagenet100(_)
+            | Self::TinyImagenet(_)
+            | Self::FileList(_) => None,
         }
     }
 

@@ -20,12 +20,6 @@ pub struct Split {
 }
 
 impl Split {
-    /// Images that are at hand.
-    pub(crate) fn in_memory(samples: Vec<Sample>) -> Self {
-        let labels = samples.iter().map(|s| (s.id, s.label)).collect();
-        Self { set: Arc::new(InMemory::new(samples)), labels, files: None }
-    }
-
     /// Images that are read when they are asked for.
     pub(crate) fn of_files(files: Files) -> Self {
         let (labels, paths) = (files.labels(), files.paths());
