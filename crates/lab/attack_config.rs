@@ -8,6 +8,7 @@ use ssl_backdoor_trigger::PoisonConfig;
 use toml::Value;
 
 use crate::config_table::{ConfigError, apply_set, read_table, toml_error};
+use crate::home;
 
 /// Which images are poisoned, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +40,8 @@ impl AttackConfig {
         for unused in ["device", "workers", "pretrain", "probe", "defend"] {
             table.remove(unused);
         }
-        let config: Self = Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
+        let mut config: Self = Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
+        home::expand_tables(&mut config.data, &mut config.poison, None);
         config.data.check().map_err(|e| ConfigError::at(path, e))?;
         check_poison(&config.data, &config.poison).map_err(|e| ConfigError::at(path, e))?;
         Ok(config)

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use crate::attack_config::check_poison;
 use crate::config_table::{ConfigError, apply_set, read_table, read_text, toml_error};
-use crate::{device, manifest};
+use crate::{device, home, manifest};
 
 /// The whole file. Unknown keys are errors everywhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ impl Experiment {
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let text = read_text(path)?;
         let plain = sets.is_empty() && !text.contains("extends");
-        let experiment: Self = if plain {
+        let mut experiment: Self = if plain {
             // Straight from the text: errors point at the line.
             toml::from_str(&text).map_err(|e| toml_error(path, &e))?
         } else {
@@ -68,13 +68,20 @@ impl Experiment {
             }
             return Self::of_table(path, table);
         };
+        experiment.expand_home();
         experiment.check().map_err(|message| ConfigError::at(path, message))?;
         Ok(experiment)
     }
 
+    fn expand_home(&mut self) {
+        home::expand_tables(&mut self.data, &mut self.poison, Some(&mut self.probe));
+    }
+
     /// Checks a table that was read from `path` and changed since.
     pub(crate) fn of_table(path: &Path, table: Table) -> Result<Self, ConfigError> {
-        let experiment: Self = Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
+        let mut experiment: Self =
+            Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
+        experiment.expand_home();
         experiment.check().map_err(|message| ConfigError::at(path, message))?;
         Ok(experiment)
     }

@@ -23,7 +23,7 @@ use crate::config_table::{self, ConfigError};
 use crate::run_folder::RunFolder;
 use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED};
 use crate::stages::{Unified, labelled, read_out};
-use crate::{device, manifest, progress, report};
+use crate::{device, home, manifest, progress, report};
 
 /// Key of the encoder in the scores.
 const FOREIGN: &str = "encoder";
@@ -104,7 +104,8 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     fits.map_err(|e| at(&format!("data.size = {}: {e}", run.size)))?;
     let device = device::open(&settings.device).map_err(|e| at(&e))?;
     let splits = settings.data.load(&progress::watch())?;
-    let attack = settings.poison.attack(&splits.train.labels, &splits.classes, settings.seed);
+    progress::say_left_out(&splits.left_out, &splits.skipped);
+    let attack = splits.attack(&settings.poison, settings.seed);
     let attack = attack.map_err(|e| at(&e))?;
     let labelled = labelled(&settings.probe.labels, settings.data.seed(), &splits);
     let labelled = labelled.map_err(|e| at(&format!("{e:#}")))?;
@@ -117,7 +118,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let eval = splits.prepared(&splits.eval);
     let patched: SampleSet = Arc::new(Patched::new(eval.clone(), attack.val.clone()));
     let subset = |ids: &[u64]| -> SampleSet {
-        Arc::new(Subset::of_ids(splits.plain.clone(), &splits.train.labels, ids))
+        Arc::new(Subset::of_ids(splits.plain.clone(), &splits.labelled.labels, ids))
     };
     let sets = Sets {
         labelled: labelled.iter().map(|of| (of.share, subset(&of.ids))).collect(),
@@ -169,7 +170,8 @@ impl Settings {
             table.remove(unused);
         }
         let read: Result<Self, _> = Value::Table(table).try_into();
-        let settings = read.map_err(|e| config_table::toml_error(path, &e))?;
+        let mut settings = read.map_err(|e| config_table::toml_error(path, &e))?;
+        home::expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
         let at = |message: &dyn std::fmt::Display| ConfigError::at(path, message);
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;

@@ -7,6 +7,7 @@ use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
 use ssl_backdoor_trigger::{Place, PoisonConfig, TargetClass, TriggerConfig};
 
 use crate::config_table::ConfigError;
+use crate::home;
 
 /// The side of the reference's validation images, in pixels.
 const SIZE: u32 = 224;
@@ -18,7 +19,9 @@ pub(crate) fn read(path: &Path, sets: &[String]) -> Result<(Export, Option<PathB
     let text = std::fs::read_to_string(path)
         .map_err(|e| ConfigError(format!("cannot read {}: {e}", path.display())))?;
     let wrong = |reason: String| ConfigError(format!("{}: {reason}", path.display()));
-    let (mut export, place) = parse_reference_config(&text).map_err(wrong)?;
+    let (mut export, mut place) = parse_reference_config(&text).map_err(wrong)?;
+    home::expand_tables(&mut export.data, &mut export.poison, None);
+    place.iter_mut().for_each(home::expand_home);
     for set in sets {
         let (key, value) = set.split_once('=').unwrap_or((set, ""));
         let number = value.trim().parse::<u32>();
@@ -108,6 +111,7 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         rate,
         dataset_rate,
         count: None,
+        list: None,
         trigger: trigger_config(&trigger, width),
         place: train_place,
         val_place,
@@ -121,6 +125,7 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         eval: Eval::All,
         on_corrupt: OnCorrupt::Stop,
         exif_orientation: false,
+        labelled: None,
         cache: None,
     });
     let export =

@@ -7,4 +7,5 @@
     reason = "a test may stop anywhere"
 )]
 
+mod files;
 mod sets;

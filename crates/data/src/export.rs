@@ -23,7 +23,7 @@ use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, PoisonConfig, 
 
 use crate::augment::resize_center_crop;
 use crate::layout::has_extension;
-use crate::{DataConfig, DataError, Eval, Split, Splits, Watch};
+use crate::{DataConfig, DataError, Eval, LeftOut, Split, Splits, Watch};
 
 /// What is exported; `export.toml` in the export's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,7 +70,9 @@ pub struct Exported {
     pub val_list: PathBuf,
     /// A path holds a blank: the reference cannot read the lists.
     pub blanks: bool,
-    /// Corrupt files that were left out.
+    /// What was left out of the data set, by kind.
+    pub left_out: Vec<LeftOut>,
+    /// Files among them that should have been images, with what is wrong.
     pub skipped: Vec<String>,
 }
 
@@ -88,8 +90,7 @@ impl Job {
         export.poison.check()?;
         // Every evaluation image is patched, whatever part a run would score.
         let splits = export.data.load_part(Eval::All, watch)?;
-        let labels = &splits.train.labels;
-        let attack = export.poison.attack(labels, &splits.classes, export.seed)?;
+        let attack = splits.attack(&export.poison, export.seed)?;
         let positions = [&splits.train, &splits.eval]
             .map(|split| split.labels.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect());
         Ok(Self { export, splits, attack, positions })
@@ -203,6 +204,7 @@ impl Export {
             train_list: job.list_file(false),
             val_list: job.list_file(true),
             blanks,
+            left_out: job.splits.left_out,
             skipped: job.splits.skipped,
         })
     }

@@ -7,10 +7,12 @@ mod config;
 mod decode;
 mod error;
 mod export;
+mod file_parts;
 #[cfg(test)]
 mod fuzz;
 mod inside;
 mod layout;
+mod left_out;
 mod load;
 mod loader;
 mod sample;
@@ -27,6 +29,7 @@ pub use config::{DataConfig, Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet
 pub use decode::{decode, read_image};
 pub use error::DataError;
 pub use export::{Export, Exported};
+pub use left_out::{LeftOut, LeftOutKind};
 pub use load::Watch;
 pub use loader::{EpochPlan, ViewBatch, ViewLoader};
 pub use sample::{InMemory, Sample, SampleSet, UNLABELLED};

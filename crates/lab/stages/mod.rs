@@ -16,15 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::ValueEnum;
 use serde::Serialize;
 use ssl_backdoor_data::{
-    Patched, Poisoned, SampleSet, Split, Splits, Subset, labelled_ids, listed_ids,
+    DataError, Patched, Poisoned, SampleSet, Split, Splits, Subset, UNLABELLED, labelled_ids,
+    listed_ids,
 };
 use ssl_backdoor_probe::{Labels, ProbeError};
-use ssl_backdoor_trigger::{Attack, TriggerError};
+use ssl_backdoor_trigger::Attack;
 
 use crate::config::Experiment;
 use crate::config_table::ConfigError;
@@ -114,7 +115,13 @@ pub fn run(
 
 /// The labelled training images of each share of the config, or of its list.
 pub(crate) fn labelled(which: &Labels, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
-    let (labels, classes) = (&splits.train.labels, splits.classes.len() as u32);
+    let (labels, classes) = (&splits.labelled.labels, splits.classes.len() as u32);
+    if labels.iter().all(|(_, label)| *label == UNLABELLED) {
+        bail!(
+            "probe.labels: the training images carry no labels: set data.labelled to a folder of class folders or to a \
+             list with labels"
+        );
+    }
     let shares = match which {
         Labels::List(list) => {
             let ids = listed_ids(splits, list)?;
@@ -152,12 +159,9 @@ impl Lab {
     ) -> Result<Self> {
         let device = device::open(&experiment.device).map_err(|e| ConfigError::at(config, e))?;
         let splits = experiment.data.load(&progress::watch())?;
-        for skipped in &splits.skipped {
-            eprintln!("left out: {skipped}");
-        }
-        let wrong = |e: TriggerError| ConfigError::at(config, e);
-        let (labels, classes) = (&splits.train.labels, &splits.classes);
-        let attack = experiment.poison.attack(labels, classes, experiment.seed).map_err(wrong)?;
+        progress::say_left_out(&splits.left_out, &splits.skipped);
+        let wrong = |e: DataError| ConfigError::at(config, e);
+        let attack = splits.attack(&experiment.poison, experiment.seed).map_err(wrong)?;
         experiment.check_with(splits.train.labels.len()).map_err(|e| ConfigError::at(config, e))?;
         let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
             .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;

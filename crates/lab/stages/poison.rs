@@ -12,6 +12,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         &lab.experiment.data,
         &lab.experiment.poison,
         lab.attack.train.trigger.hash(),
+        lab.experiment.poison.list.as_ref().map(|_| lab.attack.plan.ids().collect::<Vec<_>>()),
         lab.experiment.seed,
     ))?;
     lab.stage("poison", inputs, &[LEDGER], |lab, _| {

@@ -83,6 +83,15 @@ fn half() -> f32 {
 }
 
 impl TriggerConfig {
+    /// The file that it is read from, if any.
+    pub fn file_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Image { path, .. } => Some(path),
+            Self::Text { font, .. } => font.as_mut(),
+            Self::Htba { .. } | Self::Seeded { .. } | Self::Solid { .. } => None,
+        }
+    }
+
     /// Makes the trigger at its width; pictures are resized with the antialiased bicubic filter of PIL.
     ///
     /// # Errors

@@ -10,7 +10,48 @@ use rayon::prelude::*;
 use super::folder::Entry;
 use super::format;
 use crate::decode::read_image;
+use crate::left_out::{LeftOutKind, Tally};
 use crate::{DataError, Sample, Watch};
+
+/// `entries` without those whose files are missing or empty, which `tally` counts.
+///
+/// # Errors
+/// The first of those, if the config does not leave them out.
+pub(crate) fn present(entries: Vec<Entry>, tally: &mut Tally) -> Result<Vec<Entry>, DataError> {
+    let found: Vec<Option<(LeftOutKind, DataError)>> =
+        entries.par_iter().map(|entry| wrong_with(&entry.path)).collect();
+    let mut kept = Vec::with_capacity(entries.len());
+    for (entry, wrong) in entries.into_iter().zip(found) {
+        match wrong {
+            None => kept.push(entry),
+            Some((kind, error)) => tally.add_bad(kind, &entry.path, error)?,
+        }
+    }
+    Ok(kept)
+}
+
+/// What can be told of a file without reading it.
+fn wrong_with(path: &Path) -> Option<(LeftOutKind, DataError)> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => {
+            Some((LeftOutKind::Unreadable, format(path, "it is no file".into())))
+        }
+        Ok(meta) if meta.len() == 0 => {
+            Some((LeftOutKind::Empty, format(path, "the file is empty".into())))
+        }
+        Ok(_) => None,
+        Err(source) => {
+            let missing = source.kind() == std::io::ErrorKind::NotFound;
+            let kind = if missing { LeftOutKind::Missing } else { LeftOutKind::Unreadable };
+            let error = if missing && path.is_symlink() {
+                format(path, "the link leads to a file that does not exist".into())
+            } else {
+                DataError::Read { path: path.into(), source }
+            };
+            Some((kind, error))
+        }
+    }
+}
 
 /// A set of image files.
 pub(crate) struct Files {
@@ -66,6 +107,25 @@ impl Files {
             result.err().map(|error| (i, error))
         };
         (0..self.len()).into_par_iter().filter_map(check).collect()
+    }
+
+    /// All but those at the positions of `bad`, ascending, which `tally` counts.
+    ///
+    /// # Errors
+    /// The first of those, if the config does not leave them out.
+    pub fn without(
+        self,
+        bad: Vec<(usize, DataError)>,
+        tally: &mut Tally,
+    ) -> Result<Self, DataError> {
+        let positions: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
+        for (i, error) in bad {
+            let unread = matches!(error, DataError::Read { .. });
+            let kind = if unread { LeftOutKind::Unreadable } else { LeftOutKind::Corrupt };
+            tally.add_bad(kind, &self.entries[i].path, error)?;
+        }
+        let whole = |i: &usize| positions.binary_search(i).is_err();
+        Ok(self.at(&(0..self.entries.len()).filter(whole).collect::<Vec<_>>()))
     }
 
     /// Hash of the paths, sizes and times of the files: it changes when a file does.
