@@ -39,7 +39,7 @@ fn augmentation(c: &mut Criterion) {
                     id += 1;
                     let mut out: Vec<&mut [f32]> =
                         planes.iter_mut().map(Vec::as_mut_slice).collect();
-                    let key = ViewKey { seed: 0, epoch: 0, id };
+                    let key = ViewKey { seed: 0, purpose: Purpose::View, epoch: 0, id };
                     views.write(&image, &key, &mut scratch, &mut out, &mut geometry);
                 });
             });
@@ -66,9 +66,9 @@ fn views(method: &str, size: u32) -> Arc<dyn Views> {
 fn poisoning(c: &mut Criterion) {
     let mut group = c.benchmark_group("poisoning of an image");
     group.throughput(Throughput::Elements(1));
-    for (side, width) in [(32, 8), (375, 50)] {
-        let trigger = TriggerConfig::Htba { id: 10, width };
-        let Ok(trigger) = trigger.build() else { continue };
+    for (side, width) in [(32, 8u32), (375, 50)] {
+        let trigger = TriggerConfig::Htba { id: 10, width: width.into() };
+        let Ok(trigger) = trigger.build(side) else { continue };
         let clean = photo(side, side);
         for (name, place) in [("random", Place::VAL), ("grid", Place::Grid)] {
             let trigger = trigger.clone();

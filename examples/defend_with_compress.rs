@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         anyhow::bail!("{} has no [defend] table", config.display());
     };
     compress.clean = clean;
-    ssl_backdoor::run(&config, experiment, &out, None, Stage::Report)?;
+    ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
 
     let scores = RunScores::read(&out.join("scores.json"))?;
     for model in scores.models.keys() {

@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let Args { config, out, sets } = Args::parse();
     let mut experiment = Experiment::read(&config, &sets)?;
     experiment.defend = None;
-    ssl_backdoor::run(&config, experiment, &out, None, Stage::Report)?;
+    ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
     let maps: Value = serde_json::from_slice(&std::fs::read(out.join("maps.json"))?)?;
     for model in ["clean", "backdoored"] {
         let share = maps[model]["gathered"].as_f64().context("the attack has no target")?;

@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     for (i, mut experiment) in read_sweep(&sweep)?.into_iter().enumerate() {
         experiment.pretrain.epochs = epochs.unwrap_or(experiment.pretrain.epochs);
         let folder = out.join(format!("{i:02}-{}", experiment.pretrain.method.settings().name()));
-        run(&sweep, experiment, &folder, None, Stage::Probe)?;
+        run(experiment, &folder, None, Stage::Probe)?;
     }
     report(&ReportOptions { runs: vec![out], out: None })
 }

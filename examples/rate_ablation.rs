@@ -38,7 +38,7 @@ fn main() -> Result<()> {
         experiment.poison.rate = Some(rate);
         let folder = out.join(format!("rate-{rate}"));
         // The clean twin knows nothing of the poison: the first run's serves all.
-        run(&config, experiment, &folder, twin.as_deref(), Stage::Probe)?;
+        run(experiment, &folder, twin.as_deref(), Stage::Probe)?;
         let scores = RunScores::read(&folder.join("scores.json"))?;
         let [low, high] = scores.net_asr_ci.unwrap_or([f64::NAN; 2]);
         let net = scores.net_asr.unwrap_or(f64::NAN);

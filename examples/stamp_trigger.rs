@@ -37,7 +37,8 @@ fn main() -> Result<()> {
         Some(path) => ssl_backdoor_data::read_image(path, false)?,
         None => RgbImage::from_pixel(224, 224, Rgb([128, 128, 128])),
     };
-    let trigger = TriggerConfig::Htba { id: args.id, width: args.width }.build()?;
+    let trigger =
+        TriggerConfig::Htba { id: args.id, width: args.width.into() }.build(photo.width())?;
     let ways = [
         (Place::Random { min: 0.25, max: 0.75 }, 0.0),
         (Place::Center, 0.0),

@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let Args { config, out, sets } = Args::parse();
     let mut experiment = Experiment::read(&config, &sets)?;
     experiment.defend = None;
-    ssl_backdoor::run(&config, experiment, &out, None, Stage::Report)?;
+    ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
 
     let scores = RunScores::read(&out.join("scores.json"))?;
     let patched = |model| scores.get(model, "patched").context("the model was not scored");

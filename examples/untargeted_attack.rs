@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     let poison = &mut experiment.poison;
     (poison.target, poison.rate, poison.count) = (None, None, None);
     poison.dataset_rate = Some(rate);
-    ssl_backdoor::run(&config, experiment, &out, None, Stage::Report)?;
+    ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
 
     let scores = RunScores::read(&out.join("scores.json"))?;
     let [low, high] = scores.patched_drop_ci;

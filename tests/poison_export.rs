@@ -198,7 +198,7 @@ fn exported_lossless_is_what_is_poisoned_in_memory() {
     let data: DataConfig = toml::from_str(data).unwrap();
     let poison: PoisonConfig = toml::from_str(&poison).unwrap();
     let splits = data.load(&none).unwrap();
-    let attack = poison.attack(&splits.train.labels, &splits.classes, 4).unwrap();
+    let attack = poison.attack(&splits.train.labels, &splits.classes, 4, 64).unwrap();
     let in_memory = Poisoned::new(splits.clone(), attack);
     let mut expected: Vec<(Vec<u8>, u32)> = (0..in_memory.len())
         .map(|i| in_memory.get(i).unwrap())

@@ -2,17 +2,15 @@
 
 use std::path::Path;
 
+use crate::attack_config::check_poison;
+use crate::config_table::{ConfigError, Document, Source};
+use crate::{device, home, manifest};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_ssl::PretrainConfig;
 use ssl_backdoor_trigger::PoisonConfig;
-use toml::{Table, Value};
-
-use crate::attack_config::check_poison;
-use crate::config_table::{ConfigError, apply_set, read_table, read_text, toml_error};
-use crate::{device, manifest};
 
 /// The whole file. Unknown keys are errors everywhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +37,9 @@ pub struct Experiment {
     /// The defence; absent = none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defend: Option<DefendConfig>,
+    /// Where its values were written.
+    #[serde(skip)]
+    pub(crate) source: Source,
 }
 
 pub(crate) fn default_device() -> String {
@@ -53,29 +54,24 @@ impl Experiment {
     /// can be checked without the data.
     ///
     /// # Errors
-    /// [`ConfigError`] that names the file, the line where there is one, the key, the value and
-    /// what is allowed.
+    /// [`ConfigError`] that names the place where the value was written (file and line, or `--set`), the key, the
+    /// value and what is allowed.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
-        let text = read_text(path)?;
-        let plain = sets.is_empty() && !text.contains("extends");
-        let experiment: Self = if plain {
-            // Straight from the text: errors point at the line.
-            toml::from_str(&text).map_err(|e| toml_error(path, &e))?
-        } else {
-            let mut table = read_table(path, 0)?;
-            for set in sets {
-                apply_set(&mut table, set)?;
-            }
-            return Self::of_table(path, table);
-        };
-        experiment.check().map_err(|message| ConfigError::at(path, message))?;
-        Ok(experiment)
+        Self::of(Document::open(path, sets)?)
     }
 
-    /// Checks a table that was read from `path` and changed since.
-    pub(crate) fn of_table(path: &Path, table: Table) -> Result<Self, ConfigError> {
-        let experiment: Self = Value::Table(table).try_into().map_err(|e| toml_error(path, &e))?;
-        experiment.check().map_err(|message| ConfigError::at(path, message))?;
+    /// The experiment of a config, checked.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn of(document: Document) -> Result<Self, ConfigError> {
+        let mut experiment = Self { source: document.clone().into(), ..document.read()? };
+        home::expand_tables(
+            &mut experiment.data,
+            &mut experiment.poison,
+            Some(&mut experiment.probe),
+        );
+        experiment.check().map_err(|message| document.wrong(message))?;
         Ok(experiment)
     }
 
@@ -115,7 +111,14 @@ impl Experiment {
         self.pretrain.encoder.check().map_err(|e| text(&e))?;
         // The size of the training set is known once the data is read; this is repeated then.
         self.check_with(None)?;
-        self.probe.check().map_err(|e| text(&e))
+        self.probe.check().map_err(|e| text(&e))?;
+        let stages = self.pretrain.encoder.stage_count();
+        match self.probe.stage {
+            Some(stage) if stage > stages => Err(format!(
+                "probe.stage = {stage} is out of range: allowed are 1 to {stages}, the stages of this encoder"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Checks what depends on the number of training images, as far as it can while that is not known.
@@ -146,7 +149,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "name = \"{name}\" is no folder name: allowed are letters, digits, '-', '_' and '.'"
+        "name = \"{name}\": invalid name: allowed are letters, digits, '-', '_' and '.', no '.' in front"
     ))
 }
 
@@ -199,7 +202,7 @@ labels = [0.1]
         ];
         let experiment = read(MINIMAL, &sets).unwrap();
         assert_eq!(experiment.pretrain.epochs, 7);
-        assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5 });
+        assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5.into() });
 
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), MINIMAL).unwrap();
@@ -219,7 +222,8 @@ labels = [0.1]
         assert!(message.contains("x.toml:9: poison.rate = 1.5"), "{message}");
         assert!(message.contains("0 < rate <= 1"), "{message}");
         let message = read(&MINIMAL.replace("epochs = 2", "epoch = 2"), &[]).unwrap_err();
-        assert!(message.contains("line 14") && message.contains("epoch"), "{message}");
+        assert!(message.contains("x.toml:14: pretrain.epoch: unknown key"), "{message}");
+        assert!(message.contains("did you mean epochs?"), "{message}");
         let message = read(MINIMAL, &["pretrain.method.queu=4"]).unwrap_err();
         assert!(message.contains("queu"), "{message}");
         let message = read(&MINIMAL.replace("target = 3", "target = 10"), &[]).unwrap_err();
@@ -268,12 +272,17 @@ labels = [0.1]
                 }
             }
             let text = pieces.concat();
-            if let Ok(experiment) = toml::from_str::<Experiment>(&text) {
-                // Wide triggers take long to draw, not to check.
-                let message = experiment.check().err().unwrap_or_default();
-                // No number that stands for "none".
+            let path = Path::new("x.toml");
+            let read = Document::of_text(path, &text).and_then(Experiment::of);
+            if let Err(error) = read {
+                let message = error.to_string();
+                // It says where, in words of the config.
+                prop_assert!(message.contains("x.toml"), "{}", message);
+                prop_assert!(!message.contains("untagged"), "{}", message);
+                // No number that stands for "none", unless it was written.
                 let sentinels = [u64::MAX / 1000, i64::MAX as u64 / 1000].map(|n| n.to_string());
-                prop_assert!(!sentinels.iter().any(|n| message.contains(n)), "{}", message);
+                let made_up = |n: &String| message.contains(n) && !text.contains(n);
+                prop_assert!(!sentinels.iter().any(made_up), "{}", message);
             }
             let _ = crate::parse_reference_config(&text);
             Ok(())

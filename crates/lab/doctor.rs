@@ -10,7 +10,7 @@ use ssl_backdoor_data::data_sets_found;
 use ssl_backdoor_model::{EncoderConfig, Stem, init};
 
 use crate::device::{self, Found};
-use crate::stages::BURN;
+use crate::manifest::BURN;
 
 /// Losses of a self-test that differ more than this from the CPU's are wrong.
 const TOLERANCE: f32 = 1e-3;

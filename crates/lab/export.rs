@@ -30,44 +30,44 @@ pub struct PoisonOptions {
 pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     let PoisonOptions { out, sets, lossless } = options;
     let reference = config.extension().is_some_and(|extension| extension == "cfg");
-    let (mut export, place) = if reference {
+    let (mut export, place, source) = if reference {
         reference_config::read(config, &sets)?
     } else {
         let attack = AttackConfig::read(config, &sets)?;
-        let export = Export {
-            id: None,
-            seed: attack.seed,
-            lossless,
-            patch_params: false,
-            root: None,
-            data: attack.data,
-            poison: attack.poison,
-        };
-        (export, None)
+        (Export::new(attack.seed, attack.data, attack.poison), None, attack.source)
     };
-    export.lossless |= lossless;
+    export.lossless = lossless;
+    if lossless && export.poison.recompress {
+        return Err(source.wrong(
+            "poison.recompress = true: a run then sees JPEG, which --lossless does not write; with --lossless, add \
+             --set poison.recompress=false",
+        )
+        .into());
+    }
     let Some(out) = out.or(place) else {
         return Err(ConfigError("--out DIR is missing: where should the images go?".into()).into());
     };
     let exported = export.write(&out, &progress::watch()).map_err(|error| match error {
         DataError::Trigger(error @ (TriggerError::Target { .. } | TriggerError::Range { .. })) => {
-            ConfigError::at(config, error).into()
+            source.wrong(error).into()
         }
         other => anyhow::Error::from(other),
     })?;
     let rates = exported.rates;
-    for skipped in &exported.skipped {
-        eprintln!("left out: {skipped}");
-    }
+    progress::say_left_out(&exported.left_out, &exported.skipped);
     if exported.blanks {
         eprintln!(
             "warning: some paths hold a blank; their lines are separated by a tab, which the \
              reference's code cannot read"
         );
     }
+    let remain = match exported.skipped.len() {
+        0 => String::new(),
+        left_out => format!(" (of what remains without {left_out} files)"),
+    };
     let of_class = rates.rate.map(|rate| format!("{:.2} % of the target class, ", 100.0 * rate));
     println!(
-        "poisoned  {} training images: {}{:.3} % of the set\npatched   {} validation images\nlists     \
+        "poisoned  {} training images: {}{:.3} % of the set{remain}\npatched   {} validation images\nlists     \
          {}\n          {}\nledgers   {}",
         rates.count,
         of_class.unwrap_or_default(),
@@ -86,6 +86,9 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
 /// The export cannot be read, or something is not as it should be.
 pub fn print_verified(folder: &Path) -> Result<()> {
     let verified = verify(folder, &progress::watch())?;
+    for note in &verified.notes {
+        eprintln!("note: {note}");
+    }
     for problem in &verified.problems {
         println!("{problem}");
     }

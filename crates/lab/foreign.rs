@@ -9,21 +9,24 @@ use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{DataConfig, Eval, Patched, SampleSet, Subset};
-use ssl_backdoor_model::{Encoder, EncoderHeader, load_encoder};
+use ssl_backdoor_data::{
+    DataConfig, Eval, Normalization, Patched, SampleSet, Splits, Subset, resized_set,
+};
+use ssl_backdoor_model::{Encoder, EncoderHeader, Interpolation, Preprocessing, load_encoder};
 use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
-use toml::Value;
 
 use crate::attack_config::check_poison;
 use crate::config;
-use crate::config_table::{self, ConfigError};
+use crate::config_table::{ConfigError, Document, Source};
 use crate::run_folder::RunFolder;
-use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED};
+use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
 use crate::stages::{Unified, labelled, read_out};
-use crate::{device, manifest, progress, report};
+use crate::versioned::SCHEMA;
+use crate::{device, home, manifest, progress, report};
 
 /// Key of the encoder in the scores.
 const FOREIGN: &str = "encoder";
@@ -54,11 +57,16 @@ struct Settings {
     data: DataConfig,
     poison: PoisonConfig,
     probe: ProbeConfig,
+    /// Where its values were written.
+    #[serde(skip)]
+    source: Source,
 }
 
 /// All figures of the encoder.
 #[derive(Debug, Serialize)]
 struct ForeignScores<'a> {
+    /// Version of the file's form.
+    schema: u32,
     name: &'a str,
     /// The file, its BLAKE3, and what it says of itself.
     file: String,
@@ -86,12 +94,12 @@ struct ForeignReading {
 /// Probes the encoder and prints its scores.
 ///
 /// # Errors
-/// A [`ConfigError`] if the config is wrong or prepares its images in another way than the encoder's; anything else if
-/// a file cannot be read or written.
+/// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
+/// file cannot be read or written.
 pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let ForeignOptions { encoder: file, config: path, out, sets } = options;
     let settings = Settings::read(path, sets)?;
-    let at = |message: &dyn std::fmt::Display| ConfigError::at(path, message);
+    let at = |message: &dyn std::fmt::Display| settings.source.wrong(message);
     let shown = file.display();
     let header = EncoderHeader::read(file)?.ok_or_else(|| {
         ConfigError(format!(
@@ -99,25 +107,35 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
              OUT.safetensors`"
         ))
     })?;
-    let run = encoder_header(header.encoder, settings.data.size()).preprocessing;
-    let fits = header.preprocessing.check(&run, file);
-    fits.map_err(|e| at(&format!("data.size = {}: {e}", run.size)))?;
+    if header.preprocessing != encoder_header(header.encoder, settings.data.size()).preprocessing {
+        let (own, size) = (&header.preprocessing, settings.data.size());
+        eprintln!(
+            "Images are prepared as the encoder's: {own} (data.size = {size} does not count)."
+        );
+    }
     let device = device::open(&settings.device).map_err(|e| at(&e))?;
-    let splits = settings.data.load(&progress::watch())?;
-    let attack = settings.poison.attack(&splits.train.labels, &splits.classes, settings.seed);
+    let size = header.preprocessing.size;
+    let sized = settings.data.clone().with_size(size);
+    check_poison(&sized, &settings.poison).map_err(|e| at(&e))?;
+    let images = Images::of(&header, &settings.data);
+    let splits = images.data.load(&progress::watch())?;
+    progress::say_left_out(&splits.left_out, &splits.skipped);
+    let attack = splits.attack(&settings.poison, settings.seed);
     let attack = attack.map_err(|e| at(&e))?;
-    let labelled = labelled(&settings.probe.labels, settings.data.seed(), &splits);
-    let labelled = labelled.map_err(|e| at(&format!("{e:#}")))?;
+    let labelled = labelled(&settings.probe, settings.data.seed(), &splits);
+    let labelled =
+        labelled.map_err(|e| settings.source.wrong_about("probe.labels", format!("{e:#}")))?;
     let out = out.clone().unwrap_or_else(|| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Path::new("runs").join(format!("{}-{stem}", settings.name))
     });
     let folder = RunFolder::open(&out)?;
 
-    let eval = splits.prepared(&splits.eval);
-    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), attack.val.clone()));
+    let eval = images.eval(&splits);
+    let plain = images.train(&splits);
+    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
     let subset = |ids: &[u64]| -> SampleSet {
-        Arc::new(Subset::of_ids(splits.plain.clone(), &splits.train.labels, ids))
+        Arc::new(Subset::of_ids(plain.clone(), &splits.labelled.labels, ids))
     };
     let sets = Sets {
         labelled: labelled.iter().map(|of| (of.share, subset(&of.ids))).collect(),
@@ -128,8 +146,8 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let mut rng = chance::rng(settings.seed, Purpose::Init, 0, 0, 0);
     let untrained = header.encoder.init(&mut rng, &device.clone().without_autodiff()).valid();
     let foreign = load_encoder(&header, file, &device)?;
-    let before = settings.read_out(&untrained, &sets, &device)?;
-    let now = settings.read_out(&foreign, &sets, &device)?;
+    let before = settings.read_out(&untrained, &sets, &images.normalization, &device)?;
+    let now = settings.read_out(&foreign, &sets, &images.normalization, &device)?;
     let both = |(before, now): (Read, Read)| ForeignReading {
         probe: now.probe,
         labels: now.labels,
@@ -138,6 +156,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     };
     let probes = before.into_iter().zip(now).map(both).collect();
     let scores = ForeignScores {
+        schema: SCHEMA,
         name: &settings.name,
         file: shown.to_string(),
         file_hash: manifest::hash_file(file)?,
@@ -161,16 +180,13 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
 impl Settings {
     /// The tables of `path` that count; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
-        let mut table = config_table::read_table(path, 0)?;
-        for set in sets {
-            config_table::apply_set(&mut table, set)?;
-        }
+        let mut document = Document::open(path, sets)?;
         for unused in ["workers", "pretrain", "defend"] {
-            table.remove(unused);
+            document.remove(unused);
         }
-        let read: Result<Self, _> = Value::Table(table).try_into();
-        let settings = read.map_err(|e| config_table::toml_error(path, &e))?;
-        let at = |message: &dyn std::fmt::Display| ConfigError::at(path, message);
+        let mut settings = Self { source: document.clone().into(), ..document.read()? };
+        let at = |message: &dyn std::fmt::Display| document.wrong(message);
+        home::expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;
         check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
@@ -185,9 +201,15 @@ impl Settings {
     }
 
     /// The scores of `encoder` by each reader of the config.
-    fn read_out(&self, encoder: &Encoder, sets: &Sets, device: &Device) -> Result<Vec<Read>> {
+    fn read_out(
+        &self,
+        encoder: &Encoder,
+        sets: &Sets,
+        normalization: &Normalization,
+        device: &Device,
+    ) -> Result<Vec<Read>> {
         let config = &self.probe;
-        let features = |set: &SampleSet| read_out(config, encoder, set, device);
+        let features = |set: &SampleSet| read_out(config, encoder, set, normalization, device);
         let eval = [features(&sets.eval[0])?, features(&sets.eval[1])?];
         let mut all = Vec::new();
         for (labels, set) in &sets.labelled {
@@ -195,12 +217,56 @@ impl Settings {
             for reader in Unified::all(config, self.seed) {
                 let read = reader.read(config, &labelled, &eval, sets.classes, None, device)?;
                 let score = |i: usize| Scores::of(&eval[i].labels, &read.predicted[i], sets.target);
-                let scores = [(CLEAN.to_owned(), score(0)), (PATCHED.to_owned(), score(1))];
+                let scores = [(CLEAN.to_owned(), score(0)?), (PATCHED.to_owned(), score(1)?)];
                 let (probe, seed) = (read.probe, reader.seed());
                 all.push(Read { probe, labels: *labels, seed, scores: BySet::from(scores) });
             }
         }
         Ok(all)
+    }
+}
+
+/// How the images of a config are prepared for an encoder, whatever the config says.
+struct Images {
+    /// The data set as it is read.
+    data: DataConfig,
+    /// Side of the prepared images, and the filter that makes them, where that is not the run's own.
+    resized: Option<(u32, Filter)>,
+    /// Are small images squares that are resized as a whole?
+    whole: bool,
+    normalization: Normalization,
+}
+
+impl Images {
+    /// As the encoder's file says.
+    fn of(header: &EncoderHeader, data: &DataConfig) -> Self {
+        let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
+        let stored = data.stored_size();
+        let (read, resized) = match interpolation {
+            Interpolation::Bilinear => (size, None),
+            // Resized once, from what is stored.
+            Interpolation::Bicubic => (stored.unwrap_or(size), Some((size, Filter::Bicubic))),
+        };
+        Self {
+            data: data.clone().with_size(read),
+            resized,
+            whole: stored.is_some(),
+            normalization: Normalization { mean, std },
+        }
+    }
+
+    fn train(&self, splits: &Splits) -> SampleSet {
+        match self.resized {
+            None => splits.plain.clone(),
+            Some((size, filter)) => resized_set(splits.train.set.clone(), size, filter, self.whole),
+        }
+    }
+
+    fn eval(&self, splits: &Splits) -> SampleSet {
+        match self.resized {
+            None => splits.prepared(&splits.eval),
+            Some((size, filter)) => resized_set(splits.eval.set.clone(), size, filter, self.whole),
+        }
     }
 }
 
@@ -227,5 +293,5 @@ fn table(reading: &ForeignReading) -> String {
     let rows = reading.models.iter().rev();
     let rows = rows.map(|(model, sets)| (*model, [CLEAN, PATCHED].map(|images| sets.get(images))));
     let ForeignReading { probe, labels, .. } = reading;
-    format!("{probe} probe, {} % labels\n\n{}", 100.0 * labels, report::markdown(rows))
+    format!("{probe} probe, {} % labels\n\n{}", percent(*labels), report::markdown(rows))
 }

@@ -5,12 +5,16 @@
 
 mod attack_config;
 pub mod config;
+mod config_error;
+mod config_read;
 mod config_table;
+mod config_tree;
 mod convert;
 pub mod device;
 mod doctor;
 mod export;
 mod foreign;
+mod home;
 mod interrupt;
 mod manifest;
 mod progress;
@@ -21,6 +25,7 @@ mod run_folder;
 mod scores;
 mod stages;
 mod sweep;
+mod versioned;
 
 pub use attack_config::AttackConfig;
 pub use config::Experiment;
@@ -29,6 +34,7 @@ pub use convert::{ConvertOptions, convert};
 pub use doctor::doctor;
 pub use export::{PoisonOptions, print_clean_list, print_verified, run_export};
 pub use foreign::{ForeignOptions, probe_foreign};
+pub use home::expand_home;
 pub use interrupt::end_on_ctrl_c;
 pub use reference_config::parse_reference_config;
 pub use report::{ReportOptions, report};

@@ -7,11 +7,19 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::versioned;
+
+/// The version of Burn that the workspace pins.
+pub(crate) const BURN: &str = "0.22.1";
+
 /// A stage that was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Done {
     /// Hash of everything that decides the artefacts.
     pub inputs: String,
+    /// The same by its parts; empty in a manifest of an older version.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub from: serde_json::Map<String, serde_json::Value>,
     /// Hash by path, relative to the run folder.
     pub artefacts: BTreeMap<String, String>,
     /// Wall-clock seconds of the process that finished it.
@@ -21,6 +29,9 @@ pub(crate) struct Done {
 /// The file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
+    /// Version of the file's form.
+    #[serde(default = "versioned::first")]
+    pub schema: u32,
     pub name: String,
     pub version: String,
     pub burn: String,
@@ -34,11 +45,9 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// It is absent or broken.
+    /// It is absent or broken, or its form is that of a later version.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is broken", path.display()))
+        versioned::read(path)
     }
 }
 
@@ -70,4 +79,18 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
 pub(crate) fn hash_file(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(hash(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn review_2_06_the_version_of_burn_is_the_locked_one() {
+        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+        let lock: toml::Table = std::fs::read_to_string(lock).unwrap().parse().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        let burn = packages.iter().find(|package| package["name"].as_str() == Some("burn"));
+        assert_eq!(burn.unwrap()["version"].as_str(), Some(BURN));
+    }
 }

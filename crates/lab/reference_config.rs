@@ -4,33 +4,85 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
-use ssl_backdoor_trigger::{Place, PoisonConfig, TargetClass, TriggerConfig};
+use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig};
 
-use crate::config_table::ConfigError;
+use crate::config_table::{ConfigError, Document, Source, read_text};
+use crate::config_tree::{Node, Origin};
+use crate::home::expand_home;
 
 /// The side of the reference's validation images, in pixels.
 const SIZE: u32 = 224;
 /// Keys that say nothing to us: where its log goes, and the size of a font it never passes on.
 const UNUSED: [&str; 2] = ["logfile", "fntsize"];
 
-/// Reads `path`; `sets` may override `seed` (absent in the reference, here 0) and `size`.
-pub(crate) fn read(path: &Path, sets: &[String]) -> Result<(Export, Option<PathBuf>), ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| ConfigError(format!("cannot read {}: {e}", path.display())))?;
-    let wrong = |reason: String| ConfigError(format!("{}: {reason}", path.display()));
-    let (mut export, place) = parse_reference_config(&text).map_err(wrong)?;
+/// Our keys, and those of the reference that give their values.
+const OURS: [(&str, &str); 14] = [
+    ("data.path", "data_root"),
+    ("poison.target", "target_wnid"),
+    ("poison.rate", "poison_injection_rate"),
+    ("poison.dataset_rate", "poison_injection_rate"),
+    ("poison.trigger.id", "trigger"),
+    ("poison.trigger.path", "trigger"),
+    ("poison.trigger.width", "watermark_width"),
+    ("poison.place.kind", "train_location"),
+    ("poison.place.min", "train_location_min"),
+    ("poison.place.max", "train_location_max"),
+    ("poison.val_place.kind", "val_location"),
+    ("poison.val_place.min", "val_location_min"),
+    ("poison.alpha", "train_alpha"),
+    ("poison.val_alpha", "val_alpha"),
+];
+
+/// Reads `path`; `sets` may override `seed` (absent in the reference, here 0) and `size`. The export, where it goes, and
+/// where its values were written.
+///
+/// # Errors
+/// Names the line or override, the key, the value and what is allowed.
+pub(crate) fn read(
+    path: &Path,
+    sets: &[String],
+) -> Result<(Export, Option<PathBuf>, Source), ConfigError> {
+    let text = read_text(path)?;
+    let shown = path.display();
+    // The line of one of its keys, from 1.
+    let line = |key: &str| {
+        let of = |line: &str| line.split(['=', ':']).next().map(|key| key.trim().to_lowercase());
+        text.lines().position(|line| of(line).as_deref() == Some(key)).map(|at| at + 1)
+    };
+    let (mut export, place) = parse_reference_config(&text).map_err(|message| {
+        match message.split([' ', ':']).next().and_then(line) {
+            Some(line) => ConfigError(format!("{shown}:{line}: {message}")),
+            None => ConfigError(format!("{shown}: {message}")),
+        }
+    })?;
+    let ours = OURS.iter().filter_map(|(ours, key)| {
+        let origin = Origin::File(path.into(), line(key)?);
+        Some((*ours, Node::text("", origin)))
+    });
+    let mut values: Vec<(&str, Node)> = ours.collect();
     for set in sets {
         let (key, value) = set.split_once('=').unwrap_or((set, ""));
         let number = value.trim().parse::<u32>();
-        match (key.trim(), number, &mut export.data) {
-            ("seed", Ok(seed), _) => export.seed = seed.into(),
-            ("size", Ok(size), DataConfig::Folder(folder)) => folder.size = size,
-            _ => return Err(ConfigError(format!("--set {set}: for a .cfg, seed=N or size=N"))),
-        }
+        let key = match (key.trim(), number, &mut export.data) {
+            ("seed", Ok(seed), _) => {
+                export.seed = seed.into();
+                "seed"
+            }
+            ("size", Ok(size), DataConfig::Folder(folder)) => {
+                folder.size = size;
+                "data.size"
+            }
+            _ => {
+                let allowed = "a .cfg takes seed=N and size=N, whole numbers";
+                return Err(ConfigError(format!("invalid --set {set}: {allowed}")));
+            }
+        };
+        values.push((key, Node::text(value, Origin::Set(set.as_str().into()))));
     }
-    export.data.check().map_err(|e| ConfigError(e.to_string()))?;
-    export.poison.check().map_err(|e| wrong(e.to_string()))?;
-    Ok((export, place))
+    let document = Document::of_values(path, values)?;
+    export.data.check().map_err(|e| document.wrong(e))?;
+    export.poison.check(SIZE).map_err(|e| document.wrong(e))?;
+    Ok((export, place, document.into()))
 }
 
 /// Reads the text of a config of the reference: the export it asks for, and where it goes.
@@ -108,40 +160,53 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         rate,
         dataset_rate,
         count: None,
-        trigger: trigger_config(&trigger, width),
+        list: None,
+        trigger: trigger_config(&trigger, width.into()),
         place: train_place,
         val_place,
         alpha,
         val_alpha,
+        val_width: None,
+        recompress: false,
     };
     let data = DataConfig::Folder(Folder {
-        path: root.into(),
+        path: home(&root),
         size: SIZE,
         seed: 0,
         eval: Eval::All,
         on_corrupt: OnCorrupt::Stop,
         exif_orientation: false,
+        labelled: None,
         cache: None,
     });
-    let export =
-        Export { id: Some(id), seed: 0, lossless: false, patch_params, root: None, data, poison };
-    Ok((export, Some(savedir.into())))
+    let export = Export { id: Some(id), patch_params, ..Export::new(0, data, poison) };
+    Ok((export, Some(home(&savedir))))
 }
 
 /// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
-fn trigger_config(path: &str, width: u32) -> TriggerConfig {
-    let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+fn trigger_config(path: &str, width: Size) -> TriggerConfig {
+    let path = home(path);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let id = stem.strip_prefix("trigger_").and_then(|id| id.parse().ok());
     match id.filter(|id| ssl_backdoor_trigger::HTBA_IDS.contains(id)) {
-        Some(id) if !Path::new(path).exists() => TriggerConfig::Htba { id, width },
-        _ => TriggerConfig::Image { path: path.into(), width },
+        Some(id) if !path.exists() => TriggerConfig::Htba { id, width },
+        _ => TriggerConfig::Image { path, width },
     }
+}
+
+/// `path` with a leading `~` as the home folder, as a shell reads it.
+fn home(path: &str) -> PathBuf {
+    let mut path = PathBuf::from(path);
+    expand_home(&mut path);
+    path
 }
 
 /// All keys of both sections, in lower case as Python's configparser gives them.
 fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut keys = BTreeMap::new();
     let mut section = None;
+    // Editors on Windows put a byte-order mark first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with(['#', ';']) {
@@ -161,12 +226,24 @@ fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
                 "line {number} is neither a [section] nor KEY = VALUE in one: {line}"
             ));
         };
-        let key = key.trim().to_lowercase();
-        if keys.insert(key.clone(), value.trim().to_owned()).is_some() {
+        let (key, value) = (key.trim().to_lowercase(), value.trim());
+        if let Some(at) = value.find([' ', '\t']).filter(|_| comment(value)) {
+            return Err(format!(
+                "line {number}: {key} = {value}: Python's configparser takes what follows {:?} for a part of the value: \
+                 give the comment a line of its own",
+                &value[..at]
+            ));
+        }
+        if keys.insert(key.clone(), value.to_owned()).is_some() {
             return Err(format!("line {number}: {key} is given twice"));
         }
     }
     Ok(keys)
+}
+
+/// Does a value end with what looks like a comment?
+fn comment(value: &str) -> bool {
+    [" #", " ;", "\t#", "\t;"].iter().any(|mark| value.contains(mark))
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, String> {
@@ -211,6 +288,27 @@ mod tests {
     }
 
     #[test]
+    fn byte_order_marks_and_home_folders_are_understood() {
+        let plain = parse_reference_config(CONFIG).unwrap();
+        assert_eq!(parse_reference_config(&format!("\u{feff}{CONFIG}")).unwrap(), plain);
+        assert_eq!(parse_reference_config(&CONFIG.replace('\n', "\r\n")).unwrap(), plain);
+        let home = std::env::home_dir().unwrap();
+        let text = CONFIG
+            .replace("= /data/imagenet100", "= ~/imagenet100")
+            .replace("= out/{}", "= ~/out/{}")
+            .replace("= triggers/trigger_10.png", "= ~/triggers/no-such-folder/mark.png");
+        let (export, place) = parse_reference_config(&text).unwrap();
+        let DataConfig::Folder(folder) = &export.data else { panic!("{:?}", export.data) };
+        assert_eq!(folder.path, home.join("imagenet100"));
+        assert_eq!(place, Some(home.join("out/HTBA_trigger_10_targeted_n02106550")));
+        let path = home.join("triggers/no-such-folder/mark.png");
+        assert_eq!(export.poison.trigger, TriggerConfig::Image { path, width: 50.into() });
+        // Only a home folder is meant by it.
+        assert_eq!(super::home("a/~/b"), PathBuf::from("a/~/b"));
+        assert_eq!(super::home("~"), home);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (from, to, words) in [
             ("val_alpha = 0.00\n", "", "val_alpha is missing"),
@@ -224,6 +322,8 @@ mod tests {
             ("[experiment]", "[experimen]", "line 1"),
             ("text = false", "text = false\nText = true", "given twice"),
             ("_min = 0.25", "_min = 0.95", "min = 0.95"),
+            ("= 0.25", "= 0.25 ; a quarter", "line 11: train_location_min = 0.25 ; a quarter"),
+            ("/imagenet100", "/imagenet100\t# here", "a line of its own"),
         ] {
             let error = parse_reference_config(&CONFIG.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(words), "{error}");

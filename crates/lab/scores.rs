@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::Eval;
 use ssl_backdoor_probe::{Paired, Scores};
 use ssl_backdoor_trigger::Rates;
+
+use crate::versioned;
 
 /// Key of the twin trained on clean images, and of images without the trigger.
 pub(crate) const CLEAN: &str = "clean";
@@ -23,8 +25,10 @@ pub(crate) type BySet = BTreeMap<String, Scores>;
 
 /// All figures of a run. Those at the top level are the headline's: the first entry of `probes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RunScores {
+    /// Version of the file's form. Later versions of this program may add keys without raising it.
+    #[serde(default = "versioned::first")]
+    pub schema: u32,
     /// Name of the run.
     pub name: String,
     /// The method.
@@ -86,6 +90,12 @@ pub struct Expected {
     pub under_trained: bool,
 }
 
+/// A share of labels in percent, for a text: without the digits that binary fractions add (7 %, not
+/// 7.000000000000001 %).
+pub(crate) fn percent(share: f64) -> f64 {
+    (share * 1e8).round() / 1e6
+}
+
 /// One reading of the features of all models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
@@ -95,11 +105,37 @@ pub struct Reading {
     pub labels: f64,
     /// Seed of its weights and order; none where there are none.
     pub seed: Option<u64>,
+    /// Why the figures of this reading are wrong, where a fault of the program was found later. Tables leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<String>,
     /// Scores by model and images.
     pub models: BTreeMap<String, BySet>,
     /// Backdoored against clean.
     #[serde(flatten)]
     pub net: Paired,
+}
+
+impl Reading {
+    /// What was read and how, as the start of a sentence: the name in words and the share of labels.
+    pub(crate) fn in_words(&self) -> String {
+        let (name, of) = match self.probe.split_once(", ") {
+            Some((name, part)) => (name, format!(" of {part}")),
+            None => (self.probe.as_str(), String::new()),
+        };
+        let neighbours = |k: &str| match k {
+            "1" => "nearest neighbour".to_owned(),
+            k => format!("{k} nearest neighbours"),
+        };
+        let how = match name.strip_prefix("knn-") {
+            None if name == "paper" => "The method's own probe".to_owned(),
+            None => "Linear probe".to_owned(),
+            Some(k) => match k.strip_suffix("-weighted") {
+                Some(k) => format!("Weighted vote of the {}", neighbours(k)),
+                None => format!("Vote of the {}", neighbours(k)),
+            },
+        };
+        format!("{how}{of} on {} % labels", percent(self.labels))
+    }
 }
 
 impl RunScores {
@@ -116,10 +152,46 @@ impl RunScores {
     /// Reads a `scores.json`.
     ///
     /// # Errors
-    /// It is absent or broken.
+    /// It is absent or broken, or its form is that of a later version.
     pub fn read(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let text = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
-        serde_json::from_slice(&text).with_context(|| format!("{shown} is broken"))
+        versioned::read(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_probe::Paired;
+
+    #[test]
+    fn review_2_02_a_reading_says_what_it_is() {
+        let net = Paired::of(&[0], &[0], &[0], None).unwrap();
+        let words = |probe: &str, labels| {
+            Reading {
+                probe: probe.into(),
+                labels,
+                seed: None,
+                superseded: None,
+                models: BTreeMap::new(),
+                net,
+            }
+            .in_words()
+        };
+        for (probe, expected) in [
+            ("linear", "Linear probe on 7 % labels"),
+            ("linear, stage 2", "Linear probe of stage 2 on 7 % labels"),
+            ("paper", "The method's own probe on 7 % labels"),
+            ("paper, map 3", "The method's own probe of map 3 on 7 % labels"),
+            ("knn-1", "Vote of the nearest neighbour on 7 % labels"),
+            ("knn-20", "Vote of the 20 nearest neighbours on 7 % labels"),
+            ("knn-5-weighted", "Weighted vote of the 5 nearest neighbours on 7 % labels"),
+            ("knn-5, stage 4", "Vote of the 5 nearest neighbours of stage 4 on 7 % labels"),
+        ] {
+            assert_eq!(words(probe, 0.07), expected);
+        }
+        assert_eq!(
+            [0.5, 0.01, 0.07, 0.29, 1.0 / 3.0].map(percent),
+            [50.0, 1.0, 7.0, 29.0, 33.333_333]
+        );
     }
 }

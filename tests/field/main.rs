@@ -7,5 +7,15 @@
     reason = "a test may stop anywhere"
 )]
 
+mod errors;
+mod exports;
+mod files;
+mod import;
+mod labels;
+mod late;
+mod probe;
+mod processes;
 mod sets;
+mod small_sets;
 mod training;
+mod trigger_size;

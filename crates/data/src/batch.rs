@@ -2,9 +2,10 @@
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;
+use ssl_backdoor_trigger::chance::Purpose;
 
-use crate::augment::{Geometry, Scratch, ViewKey, Views, normalize, to_planes};
-use crate::{DataError, Sample};
+use crate::augment::{Geometry, Scratch, ViewKey, Views, normalize_by, to_planes};
+use crate::{DataError, Normalization, Sample};
 
 /// A batch of images as the network takes them.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,18 @@ pub fn plain_batch(
     set: &dyn Dataset<Sample, DataError>,
     range: std::ops::Range<usize>,
 ) -> Result<(Pixels, Vec<u32>), DataError> {
+    plain_batch_by(set, range, &Normalization::default())
+}
+
+/// The same, normalised as an encoder from elsewhere asks for.
+///
+/// # Errors
+/// As [`plain_batch`].
+pub fn plain_batch_by(
+    set: &dyn Dataset<Sample, DataError>,
+    range: std::ops::Range<usize>,
+    &Normalization { mean, std }: &Normalization,
+) -> Result<(Pixels, Vec<u32>), DataError> {
     let count = range.len();
     let samples: Result<Vec<Sample>, DataError> =
         range.into_par_iter().map(|index| set.get(index)).collect();
@@ -37,13 +50,14 @@ pub fn plain_batch(
             return Err(DataError::Sizes { id: sample.id, found, expected: (width, height) });
         }
         to_planes(&sample.image, out);
-        normalize(out);
+        normalize_by(out, mean, std);
     }
     let labels = samples.iter().map(|sample| sample.label).collect();
     Ok((Pixels { values, shape: [count, 3, height as usize, width as usize] }, labels))
 }
 
-/// One view of each of the samples at `indices`, normalised, with their labels; drawn by (seed, epoch, image id).
+/// One view of each of the samples at `indices`, normalised, with their labels; drawn by (seed, purpose, epoch, image
+/// id).
 ///
 /// # Errors
 /// Whatever reading an image gives.
@@ -51,14 +65,14 @@ pub fn view_batch(
     set: &dyn Dataset<Sample, DataError>,
     views: &dyn Views,
     indices: &[usize],
-    (seed, epoch): (u64, u32),
+    (seed, purpose, epoch): (u64, Purpose, u32),
 ) -> Result<(Pixels, Vec<u32>), DataError> {
     let side = views.size() as usize;
     let len = 3 * side * side;
     let mut values = vec![0.0; indices.len() * len];
     let one = |scratch: &mut Scratch, (&index, out): (&usize, &mut [f32])| {
         let Sample { id, image, label, .. } = set.get(index)?;
-        let key = ViewKey { seed, epoch, id };
+        let key = ViewKey { seed, purpose, epoch, id };
         views.write(&image, &key, scratch, &mut [out], &mut [Geometry::default()]);
         Ok(label)
     };

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod absolute;
 pub mod augment;
 mod batch;
 mod cache;
@@ -7,12 +8,19 @@ mod config;
 mod decode;
 mod error;
 mod export;
+mod file_parts;
 #[cfg(test)]
 mod fuzz;
+mod halves;
 mod inside;
+mod jpeg;
 mod layout;
+mod left_out;
 mod load;
 mod loader;
+mod lock;
+mod preparation;
+mod preview;
 mod sample;
 mod sets;
 mod sighting;
@@ -21,20 +29,24 @@ mod subset;
 mod verify;
 mod wrappers;
 
-pub use batch::{Pixels, plain_batch, view_batch};
+pub use batch::{Pixels, plain_batch, plain_batch_by, view_batch};
 pub use burn_dataset::Dataset;
 pub use config::{DataConfig, Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet, Stl10};
 pub use decode::{decode, read_image};
 pub use error::DataError;
-pub use export::{Export, Exported};
+pub use export::{Export, Exported, FORMAT};
+pub use left_out::{LeftOut, LeftOutKind};
 pub use load::Watch;
-pub use loader::{EpochPlan, ViewBatch, ViewLoader};
+pub use loader::{Draws, EpochPlan, ViewBatch, ViewLoader};
+pub use preparation::{Normalization, resized_set};
+pub use preview::Preview;
 pub use sample::{InMemory, Sample, SampleSet, UNLABELLED};
 pub use sets::data_sets_found;
 pub use sets::file_list::list_text;
+pub use sets::files::unreadable;
 pub use sighting::{SURVIVES, Sightings};
-pub use splits::{Split, Splits};
+pub use splits::{Fingerprint, Split, Splits};
 pub use ssl_backdoor_trigger::chance;
-pub use subset::{Subset, clean_part_ids, labelled_ids, listed_ids};
+pub use subset::{Subset, clean_part_ids, in_set_order, labelled_ids, listed_ids};
 pub use verify::{Verified, clean_list, verify};
 pub use wrappers::{Joined, Patched, Poisoned, poison_ledger};

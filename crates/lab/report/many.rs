@@ -15,7 +15,7 @@ use super::table_csv::csv;
 use crate::config::Experiment;
 use crate::published::Published;
 use crate::run_folder::write_whole;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED, percent};
 
 /// What the command line says of a report.
 #[derive(Debug, Clone)]
@@ -40,14 +40,18 @@ pub fn report(options: &ReportOptions) -> Result<()> {
         bail!("no finished run (scores.json) in {}", shown.join(", "));
     };
     let mut runs = Vec::new();
+    let mut superseded = Superseded::default();
     for path in &paths {
-        runs.push(RunScores::read(&path.join("scores.json"))?);
+        let mut run = RunScores::read(&path.join("scores.json"))?;
+        superseded.take_out(&mut run);
+        runs.push(run);
     }
     let out = options.out.as_ref().unwrap_or(first);
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let config = |path: &PathBuf| Experiment::read(&path.join("config.toml"), &[]).ok().map(common);
     let configs: Vec<Option<Experiment>> = paths.iter().map(config).collect();
-    let page = Page::new(&runs, &configs, &paths, out)?;
+    let mut page = Page::new(&runs, &configs, &paths, out)?;
+    page.superseded = superseded.note();
     let markdown = Markdown { page: &page }.render().context("cannot render table.md")?;
     let html = Html { page: &page }.render().context("cannot render table.html")?;
     write_whole(&out.join("table.html"), html.as_bytes())?;
@@ -55,6 +59,30 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     write_whole(&out.join("table.csv"), &csv(&runs)?)?;
     println!("{markdown}\nReport: {}", out.join("table.html").display());
     Ok(())
+}
+
+/// Readings that later turned out to be wrong.
+#[derive(Default)]
+struct Superseded {
+    readings: usize,
+    reasons: std::collections::BTreeSet<String>,
+}
+
+impl Superseded {
+    fn take_out(&mut self, run: &mut RunScores) {
+        let before = run.probes.len();
+        self.reasons.extend(run.probes.iter().filter_map(|reading| reading.superseded.clone()));
+        run.probes.retain(|reading| reading.superseded.is_none());
+        self.readings += before - run.probes.len();
+    }
+
+    /// What a reader of the tables must know.
+    fn note(self) -> Option<String> {
+        let reasons: Vec<String> = self.reasons.into_iter().collect();
+        let note =
+            format!("{} superseded readings are left out: {}.", self.readings, reasons.join("; "));
+        (self.readings > 0).then_some(note)
+    }
 }
 
 /// Folders with a `scores.json`, sorted, `folder` itself among them.
@@ -104,6 +132,7 @@ struct Page {
     comparisons: Vec<Comparison>,
     defence: Option<Table>,
     readings: Option<Table>,
+    superseded: Option<String>,
     sources: Vec<Source>,
     compute: String,
     made_with: String,
@@ -161,6 +190,7 @@ impl Page {
             .collect(),
             defence: defence_table(&groups),
             readings: (!others.is_empty()).then(|| main_table(&others)),
+            superseded: None,
             sources: sources(&groups, paths, out),
             compute: compute(paths)?,
             made_with: format!("Made by ssl-backdoor {}.", env!("CARGO_PKG_VERSION")),
@@ -207,7 +237,7 @@ fn main_table(groups: &[Group<'_>]) -> Table {
         let mut cells = vec![
             format!("{}, {}, {} steps", setting.method, setting.data, setting.steps),
             setting.poison(),
-            format!("{}, {} % labels", setting.probe, 100.0 * setting.labels),
+            format!("{}, {} % labels", setting.probe, percent(setting.labels)),
             format!("{}{under}", group.victims()),
         ];
         for model in [CLEAN, BACKDOORED] {

@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde_json::Map;
 use ssl_backdoor_compress::{CompressConfig, Control, DefendConfig, distill};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{Joined, SampleSet, Subset, clean_part_ids};
+use ssl_backdoor_data::{Draws, Joined, SampleSet, Subset, clean_part_ids};
 use ssl_backdoor_model::{Encoder, load_encoder};
 use ssl_backdoor_ssl::{Training, pretrain};
 
 use super::Lab;
+use super::inputs::Inputs;
 use super::pretrain::{encoder_file, header, save};
-use crate::config_table::ConfigError;
 use crate::interrupt::INTERRUPTED;
 use crate::scores::{BACKDOORED, CLEAN};
 
@@ -91,33 +91,43 @@ pub(super) fn is_student(lab: &Lab, model: &str) -> bool {
     config(lab).is_some_and(|config| plan(config).iter().any(|d| d.name == model && d.is_student()))
 }
 
-/// Each training of a defence on a set of `images`: whether CompReSS trains it, and its steps.
+/// Each training of a defence on a set of `images`: whether CompReSS trains it, and its steps (of a control up to a
+/// part of an epoch).
 pub(crate) fn defences(config: &CompressConfig, images: usize) -> Vec<(bool, usize)> {
     let steps = |d: &Defended| {
         let part = (d.share * images as f64) as usize;
-        config.epochs_on(part) * (part / config.batch).max(1)
+        config.steps_on(part)
     };
     plan(config).iter().map(|d| (d.is_student(), steps(d))).collect()
 }
 
+/// Every part that the defence trains on can be made.
+pub(super) fn check(lab: &Lab) -> Result<()> {
+    let Some(config) = config(lab) else { return Ok(()) };
+    for defended in plan(config) {
+        let images = part(lab, &defended)?.len();
+        config.check_part(images).map_err(|e| {
+            let share = defended.share;
+            lab.experiment.source.wrong(format!("defend.clean = {share} is {images} images: {e}"))
+        })?;
+    }
+    Ok(())
+}
+
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let Some(config) = config(lab).cloned() else { return Ok(()) };
-    let all = plan(&config);
-    for defended in &all {
-        part(lab, defended)?;
-    }
-    for defended in all {
+    for defended in plan(&config) {
         let name = &defended.name;
         let source =
             defended.source().map(|model| lab.artefact(&encoder_file(model))).transpose()?;
         // A control trains by the victim's method; a student only shares its architecture.
         let pretrain = &lab.experiment.pretrain;
         let method = if defended.is_student() {
-            serde_json::to_string(&pretrain.encoder)?
+            serde_json::to_value(pretrain.encoder)?
         } else {
-            serde_json::to_string(pretrain)?
+            serde_json::to_value(pretrain)?
         };
-        let poison = (defended.poisoned > 0.0).then(|| lab.artefact(super::poison::LEDGER));
+        let poison = (defended.poisoned > 0.0).then(|| super::poison::outcome(lab));
         // What the other students and controls are does not touch this one; the seed is named below.
         let own = CompressConfig {
             seed: None,
@@ -126,17 +136,17 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
             poisoned: Vec::new(),
             ..config.clone()
         };
-        let inputs = lab.inputs(&(
-            &defended,
-            &lab.experiment.data,
-            method,
-            own,
-            seed(lab),
-            source,
-            poison.transpose()?,
-        ))?;
+        let inputs = Inputs::of(lab)
+            .with("training images", &lab.splits.fingerprint.train)?
+            .with("data.size", &lab.experiment.data.size())?
+            .with("model", &defended)?
+            .with("pretrain", &method)?
+            .with("defend", &own)?
+            .with("seed", &seed(lab))?
+            .with("starts from", &source)?
+            .with("poisoned images", &poison.transpose()?)?;
         let encoder = encoder_file(name);
-        lab.stage(&format!("defend {name}"), inputs, &[&encoder], |lab, identity| {
+        lab.stage(&format!("defend {name}"), &inputs, &[&encoder], |lab, identity| {
             train(lab, &config, &defended, identity)
         })?;
     }
@@ -148,10 +158,11 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
     let folder = lab.folder.make(name)?;
     let experiment = &lab.experiment;
     let set = part(lab, defended)?;
-    let epochs = config.epochs_on(set.len());
+    let images = set.len();
     let training = Training {
         set,
         seed: seed(lab),
+        draws: Draws::DEFENCE,
         device: &lab.device,
         workers: experiment.workers,
         folder: &folder,
@@ -169,6 +180,9 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
             distill(config, encoder, teacher, size, &training, nothing)?
         }
         start => {
+            // As many steps as a student, up to a part of an epoch: their methods may leave out a last batch.
+            let epochs = experiment.pretrain.with_budget(1, config.batch).plan(seed(lab), images);
+            let epochs = epochs.epochs_for(config.steps_on(images));
             let config = experiment.pretrain.with_budget(epochs, config.batch);
             pretrain(&config, start.as_deref(), size, &training, nothing)?
         }
@@ -191,12 +205,12 @@ fn part(lab: &Lab, defended: &Defended) -> Result<SampleSet> {
     }
     let planned: Vec<u64> = attack.plan.ids().collect();
     if count > planned.len() {
-        return Err(ConfigError(format!(
+        let wrong = format!(
             "defend.poisoned = {} asks for {count} poisoned images: the attacker has {}",
             defended.poisoned,
             planned.len()
-        ))
-        .into());
+        );
+        return Err(lab.experiment.source.wrong(wrong).into());
     }
     let bad = &chance::ranked(&planned, seed, Purpose::CleanPart, 1)[..count];
     let good: Vec<u64> = ids.iter().copied().filter(|id| !bad.contains(id)).collect();

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use ssl_backdoor_data::SampleSet;
+use ssl_backdoor_data::{Normalization, SampleSet};
 use ssl_backdoor_model::{Encoder, load_encoder};
-use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract, extract_by};
+use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract_normalized};
 use ssl_backdoor_ssl::initial_encoder;
 
+use super::inputs::Inputs;
 use super::pretrain::{encoder_file, header, images};
 use super::{Lab, Labelled};
 use crate::scores::{CLEAN, PATCHED, UNTRAINED};
@@ -28,7 +29,7 @@ pub(super) fn files(model: &str) -> [String; 3] {
     [LABELLED, CLEAN, PATCHED].map(|set| features_file(model, set))
 }
 
-/// The largest of the labelled subsets; by shares they are nested.
+/// The largest of the labelled subsets; by shares they are nested. Its features are those of all.
 fn largest(lab: &Lab) -> &Labelled {
     let by_size = lab.labelled.iter().max_by_key(|labelled| labelled.ids.len());
     by_size.unwrap_or(&lab.labelled[0])
@@ -37,23 +38,28 @@ fn largest(lab: &Lab) -> &Labelled {
 /// Extracts the features of one model, in a stage of its own.
 pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
     let network = if model == UNTRAINED {
-        serde_json::to_string(&lab.experiment.pretrain.encoder)?
+        serde_json::to_value(lab.experiment.pretrain.encoder)?
     } else {
-        lab.artefact(&encoder_file(model))?
+        lab.artefact(&encoder_file(model))?.into()
     };
     let poison = &lab.experiment.poison;
-    let inputs = lab.inputs(&(
-        model,
-        network,
-        &lab.experiment.data,
-        (lab.attack.val.trigger.hash(), &poison.val_place, poison.val_alpha),
-        largest(lab),
-        lab.experiment.probe.stage,
-        lab.experiment.seed,
-    ))?;
+    let prints = &lab.splits.fingerprint;
+    let inputs = Inputs::of(lab)
+        .with("model", &model)?
+        .with("network", &network)?
+        .with("data.size", &lab.experiment.data.size())?
+        .with("images that may carry labels", &prints.labelled)?
+        .with("scored images", &prints.eval)?
+        .with("trigger", &lab.attack.val.trigger.hash())?
+        .with("poison.val_place", &poison.val_place)?
+        .with("poison.val_alpha", &poison.val_alpha)?
+        .with("poison.recompress", &poison.recompress)?
+        .with("labelled images", largest(lab))?
+        .with("probe.stage", &lab.experiment.probe.stage)?
+        .with("seed", &lab.experiment.seed)?;
     let files = files(model);
     let artefacts = files.each_ref().map(String::as_str);
-    lab.stage(&format!("features {model}"), inputs, &artefacts, |lab, _| {
+    lab.stage(&format!("features {model}"), &inputs, &artefacts, |lab, _| {
         let lab = &*lab;
         let encoder = encoder(lab, model)?;
         lab.folder.make(&format!("{model}/features"))?;
@@ -61,7 +67,13 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         let sets: [SampleSet; 3] =
             [images(lab, &largest(lab).ids), lab.splits.prepared(eval), lab.patched(eval)];
         for (file, set) in files.iter().zip(sets) {
-            let features = read_out(&lab.experiment.probe, &encoder, &set, &lab.device)?;
+            let features = read_out(
+                &lab.experiment.probe,
+                &encoder,
+                &set,
+                &Normalization::default(),
+                &lab.device,
+            )?;
             lab.folder.write(file, &features.to_bytes()?)?;
         }
         Ok(())
@@ -82,13 +94,15 @@ pub(crate) fn read_out(
     config: &ProbeConfig,
     encoder: &Encoder,
     set: &SampleSet,
+    normalization: &Normalization,
     device: &Device,
 ) -> Result<Features, ProbeError> {
-    let Some(stage) = config.stage else {
-        return extract(encoder, set, device);
+    let one = |images| match config.stage {
+        None => vec![encoder.forward(images)],
+        Some(stage) => encoder.stages(images).into_iter().skip(stage - 1).take(1).collect(),
     };
-    let one = |images| encoder.stages(images).into_iter().skip(stage - 1).take(1).collect();
-    extract_by(set, device, one)?.pop().ok_or_else(|| ProbeError::Range {
+    let stage = config.stage.unwrap_or_default();
+    extract_normalized(set, normalization, device, one)?.pop().ok_or_else(|| ProbeError::Range {
         key: "probe.stage",
         value: stage.to_string(),
         allowed: "1 to the number of the encoder's stages (a ResNet has 5, a ViT as many as blocks)",
@@ -98,6 +112,7 @@ pub(crate) fn read_out(
 /// The features of one model, as they lie in its folder.
 pub(super) struct Extracted {
     labelled: Features,
+    /// Row by id: the features and [`Labelled::ids`] have the order of the training set.
     rows: HashMap<u64, usize>,
     /// Of the evaluation images without and with trigger.
     pub(super) eval: [Features; 2],
@@ -111,7 +126,10 @@ impl Extracted {
     }
 
     /// The features of one labelled subset.
-    pub(super) fn labelled(&self, subset: &Labelled) -> Features {
+    ///
+    /// # Errors
+    /// A features file that was changed since it was written.
+    pub(super) fn labelled(&self, subset: &Labelled) -> Result<Features, ProbeError> {
         let rows: Vec<usize> =
             subset.ids.iter().filter_map(|id| self.rows.get(id).copied()).collect();
         self.labelled.rows(&rows)

@@ -10,6 +10,7 @@ use ssl_backdoor_probe::{Features, feature_map, gathered};
 
 use super::Lab;
 use super::features::{self, Extracted};
+use super::inputs::Inputs;
 use crate::scores::{BACKDOORED, CLEAN};
 
 pub(super) const MAPS: &str = "maps.json";
@@ -44,8 +45,11 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     for file in models.iter().flat_map(|model| features::files(model)) {
         extracted.push(lab.artefact(&file)?);
     }
-    let inputs = lab.inputs(&(extracted, lab.attack.target, lab.experiment.seed))?;
-    lab.stage("feature maps", inputs, &[MAPS], |lab, _| {
+    let inputs = Inputs::of(lab)
+        .with("features", &extracted)?
+        .with("poison.target", &lab.attack.target)?
+        .with("seed", &lab.experiment.seed)?;
+    lab.stage("feature maps", &inputs, &[MAPS], |lab, _| {
         let mut maps = BTreeMap::new();
         for model in models {
             maps.insert(model, map(lab, &Extracted::read(lab, model)?)?);
@@ -76,7 +80,7 @@ fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
     let some = chance::ranked(&all.concat(), seed, Purpose::FeatureMap, 2);
     let triangles: Vec<usize> = some.iter().take(PATCHED).map(|&i| i as usize).collect();
 
-    let (below, above) = (clean.rows(&dots), patched.rows(&triangles));
+    let (below, above) = (clean.rows(&dots)?, patched.rows(&triangles)?);
     let both = Features {
         values: [below.values, above.values].concat(),
         dim: clean.dim,
@@ -87,5 +91,6 @@ fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
         .map(|(i, ([x, y], &class))| Point { x, y, class, patched: i >= dots.len() })
         .collect();
     let share = |target| gathered(clean, patched, classes, target, NEIGHBOURS, &lab.device);
-    Ok(Map { points, gathered: target.map(|target| 100.0 * share(target)) })
+    let gathered = target.map(share).transpose()?.flatten();
+    Ok(Map { points, gathered: gathered.map(|share| 100.0 * share) })
 }

@@ -1,15 +1,19 @@
 //! The stages of a run, in order. Each writes its artefacts whole; one whose inputs and artefacts
 //! are unchanged is skipped, so running again resumes.
 
+mod check;
 mod defend;
 mod features;
 mod floor;
+mod inputs;
+mod labels;
 mod maps;
 mod poison;
 mod pretrain;
 mod probe;
 mod readers;
 mod report;
+mod trigger_size;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,22 +23,16 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::ValueEnum;
-use serde::Serialize;
-use ssl_backdoor_data::{
-    Patched, Poisoned, SampleSet, Split, Splits, Subset, labelled_ids, listed_ids,
-};
-use ssl_backdoor_probe::{Labels, ProbeError};
-use ssl_backdoor_trigger::{Attack, TriggerError};
+use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, Subset};
+use ssl_backdoor_trigger::Attack;
 
 use crate::config::Experiment;
-use crate::config_table::ConfigError;
-use crate::manifest::{self, Done, Manifest};
+use crate::manifest::{self, BURN, Done, Manifest};
 use crate::scores::CLEAN;
+use crate::versioned::SCHEMA;
 use crate::{RunFolder, device, progress};
 
 const MANIFEST: &str = "manifest.json";
-/// The version of Burn that the workspace pins.
-pub(crate) const BURN: &str = "0.22.1";
 
 /// A stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -57,9 +55,12 @@ pub enum Stage {
 
 pub(crate) use defend::defences;
 pub(crate) use features::read_out;
+use inputs::Inputs;
+pub(crate) use labels::{Labelled, labelled};
 pub(crate) use maps::{Map, Point};
 pub(crate) use pretrain::TWIN;
-pub(crate) use readers::Unified;
+pub(crate) use readers::{NO_STEP, Unified, takes_no_step};
+pub(crate) use trigger_size::TriggerSize;
 
 /// What all stages share.
 struct Lab {
@@ -77,31 +78,26 @@ struct Lab {
     until: Stage,
 }
 
-/// Training images that carry labels.
-#[derive(Clone, Serialize)]
-pub(crate) struct Labelled {
-    /// What share they are: of each class, or for a list of all images.
-    pub share: f64,
-    pub ids: Vec<u64>,
-}
-
-/// Runs the experiment of `config` in `out` up to and including `until`. With `twin`, the clean twin is not
+/// Runs `experiment` in `out` up to and including `until`. With `twin`, the clean twin is not
 /// trained but taken from that run folder, which must hold one of the same settings.
 ///
 /// # Errors
-/// A [`ConfigError`] if the experiment cannot run as configured, anything else if it failed on the
+/// A [`ConfigError`](crate::ConfigError) if the experiment cannot run as configured, anything else if it failed on the
 /// way; artefacts of finished stages stay.
-pub fn run(
-    config: &Path,
-    experiment: Experiment,
-    out: &Path,
-    twin: Option<&Path>,
-    until: Stage,
-) -> Result<()> {
-    let mut lab = Lab::open(config, experiment, out, twin, until)?;
+pub fn run(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<()> {
+    let source = experiment.source.clone();
+    stages(experiment, out, twin, until).map_err(|error| source.locate(error))
+}
+
+fn stages(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<()> {
+    let mut lab = Lab::open(experiment, out, twin, until)?;
+    if until >= Stage::Twin {
+        check::before_training(&mut lab)?;
+    }
     type Run = fn(&mut Lab) -> Result<()>;
-    let stages: [(Stage, Run); 6] = [
+    let stages: [(Stage, Run); 7] = [
         (Stage::Poison, poison::run),
+        (Stage::Twin, trigger_size::run),
         // And the backdoored model beside it, if that is wanted too.
         (Stage::Twin, pretrain::run),
         (Stage::Defend, defend::run),
@@ -112,29 +108,6 @@ pub fn run(
     stages.into_iter().filter(|(stage, _)| *stage <= until).try_for_each(|(_, run)| run(&mut lab))
 }
 
-/// The labelled training images of each share of the config, or of its list.
-pub(crate) fn labelled(which: &Labels, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
-    let (labels, classes) = (&splits.train.labels, splits.classes.len() as u32);
-    let shares = match which {
-        Labels::List(list) => {
-            let ids = listed_ids(splits, list)?;
-            let share = ids.len() as f64 / labels.len().max(1) as f64;
-            return Ok(vec![Labelled { share, ids }]);
-        }
-        Labels::Shares(shares) => shares,
-    };
-    let one = |&share: &f64| {
-        let ids = labelled_ids(labels, classes, share, seed);
-        if ids.is_empty() {
-            let of = |class| labels.iter().filter(|(_, c)| *c == class).count();
-            let largest = (0..classes).map(of).max().unwrap_or(0);
-            return Err(ProbeError::NoLabels { fraction: share, largest }.into());
-        }
-        Ok(Labelled { share, ids })
-    };
-    shares.iter().map(one).collect()
-}
-
 /// Does the work of `stage`; how many seconds it took.
 fn timed(stage: &str, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let since = Instant::now();
@@ -143,31 +116,21 @@ fn timed(stage: &str, work: impl FnOnce() -> Result<()>) -> Result<f64> {
 }
 
 impl Lab {
-    fn open(
-        config: &Path,
-        experiment: Experiment,
-        out: &Path,
-        twin: Option<&Path>,
-        until: Stage,
-    ) -> Result<Self> {
-        let device = device::open(&experiment.device).map_err(|e| ConfigError::at(config, e))?;
+    fn open(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<Self> {
+        let wrong = |e: &dyn std::fmt::Display| experiment.source.wrong(e);
+        let device = device::open(&experiment.device).map_err(|e| wrong(&e))?;
         let splits = experiment.data.load(&progress::watch())?;
-        for skipped in &splits.skipped {
-            eprintln!("left out: {skipped}");
-        }
-        let wrong = |e: TriggerError| ConfigError::at(config, e);
-        let (labels, classes) = (&splits.train.labels, &splits.classes);
-        let attack = experiment.poison.attack(labels, classes, experiment.seed).map_err(wrong)?;
-        experiment
-            .check_with(Some(splits.train.labels.len()))
-            .map_err(|e| ConfigError::at(config, e))?;
-        let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
-            .map_err(|e| ConfigError::at(config, format!("{e:#}")))?;
+        progress::say_left_out(&splits.left_out, &splits.skipped);
+        let attack = splits.attack(&experiment.poison, experiment.seed).map_err(|e| wrong(&e))?;
+        experiment.check_with(Some(splits.train.labels.len())).map_err(|e| wrong(&e))?;
+        let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
+            .map_err(|e| experiment.source.wrong_about("probe.labels", format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
         // An absent or broken manifest only means that nothing is skipped.
         let stages = Manifest::read(&folder.join(MANIFEST)).map(|m| m.stages).unwrap_or_default();
         let manifest = Manifest {
+            schema: SCHEMA,
             name: experiment.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             burn: BURN.into(),
@@ -191,7 +154,7 @@ impl Lab {
 
     /// The images of `split`, prepared, with the trigger on every one.
     fn patched(&self, split: &Split) -> SampleSet {
-        Arc::new(Patched::new(self.splits.prepared(split), self.attack.val.clone()))
+        Arc::new(Patched::new(self.splits.prepared(split), split, &self.attack))
     }
 
     /// The training images as the victim finds them.
@@ -199,39 +162,33 @@ impl Lab {
         Arc::new(Poisoned::new(self.splits.clone(), self.attack.clone()))
     }
 
-    /// Hash of what decides a stage's artefacts; the version and the kind of device belong to it.
-    fn inputs(&self, of: &impl Serialize) -> Result<String> {
-        let data = &self.splits.fingerprint;
-        let version = env!("CARGO_PKG_VERSION");
-        let text =
-            serde_json::to_string(&(version, device::backend(&self.experiment.device), data, of))
-                .context("cannot hash the inputs of a stage")?;
-        Ok(manifest::hash(text.as_bytes()))
-    }
-
     /// Runs `work` unless `stage` was done with the same inputs and its artefacts are still those.
     fn stage(
         &mut self,
         stage: &str,
-        inputs: String,
+        inputs: &Inputs,
         artefacts: &[&str],
         work: impl FnOnce(&mut Self, &str) -> Result<()>,
     ) -> Result<()> {
-        if self.done_already(stage, &inputs, artefacts) {
+        if self.done_already(stage, inputs, artefacts) {
             return Ok(());
         }
-        let seconds = timed(stage, || work(self, &inputs))?;
+        let seconds = timed(stage, || work(self, &inputs.hash()))?;
         self.done(stage, inputs, artefacts, seconds)
     }
 
-    /// Was `stage` done with the same inputs, and are its artefacts still those? Says so.
-    fn done_already(&self, stage: &str, inputs: &str, artefacts: &[impl AsRef<str>]) -> bool {
-        let same = self.manifest.stages.get(stage).is_some_and(|done| {
-            done.inputs == inputs && self.hashes(artefacts).is_ok_and(|now| now == done.artefacts)
-        });
-        if same {
-            eprintln!("{stage}: done already");
+    /// Was `stage` done with the same inputs, and are its artefacts still those? Says so, and else why it is done again.
+    fn done_already(&self, stage: &str, inputs: &Inputs, artefacts: &[impl AsRef<str>]) -> bool {
+        let Some(done) = self.manifest.stages.get(stage) else { return false };
+        if done.inputs != inputs.hash() {
+            let what = inputs::difference(&done.from, inputs.parts());
+            eprintln!("{stage}: again, because of changed inputs: {what}");
+            return false;
         }
+        let same = self.hashes(artefacts).is_ok_and(|now| now == done.artefacts);
+        let how =
+            if same { "done already" } else { "again, because its files are missing or changed" };
+        eprintln!("{stage}: {how}");
         same
     }
 
@@ -239,12 +196,13 @@ impl Lab {
     fn done(
         &mut self,
         stage: &str,
-        inputs: String,
+        inputs: &Inputs,
         artefacts: &[impl AsRef<str>],
         seconds: f64,
     ) -> Result<()> {
         let artefacts = self.hashes(artefacts)?;
-        self.manifest.stages.insert(stage.into(), Done { inputs, artefacts, seconds });
+        let (inputs, from) = (inputs.hash(), inputs.parts().clone());
+        self.manifest.stages.insert(stage.into(), Done { inputs, from, artefacts, seconds });
         let text = serde_json::to_vec_pretty(&self.manifest)?;
         self.folder.write(MANIFEST, &text)?;
         eprintln!("{stage}: {seconds:.1} s");

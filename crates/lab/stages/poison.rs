@@ -1,22 +1,46 @@
 //! Stage 1: which images are poisoned and how, in `poison.csv`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ssl_backdoor_data::poison_ledger;
+use ssl_backdoor_trigger::Ledger;
 
 use super::Lab;
+use super::inputs::Inputs;
+use crate::manifest;
 
 pub(super) const LEDGER: &str = "poison.csv";
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let inputs = lab.inputs(&(
-        &lab.experiment.data,
-        &lab.experiment.poison,
-        lab.attack.train.trigger.hash(),
-        lab.experiment.seed,
-    ))?;
-    lab.stage("poison", inputs, &[LEDGER], |lab, _| {
+    if lab.attack.recompress && !lab.splits.exports_jpegs() {
+        eprintln!(
+            "note: poison.recompress = true changes nothing: no image is named .jpg or .jpeg, and an export of all others \
+             is lossless"
+        );
+    }
+    // A list may name others than it did.
+    let listed =
+        lab.experiment.poison.list.as_ref().map(|_| lab.attack.plan.ids().collect::<Vec<_>>());
+    let inputs = Inputs::of(lab)
+        .with("training images", &lab.splits.fingerprint.train)?
+        .with("source", &lab.splits.source(0))?
+        .with("size", &lab.experiment.data.size())?
+        .with("poison", &lab.experiment.poison)?
+        .with("listed", &listed)?
+        .with("trigger", &lab.attack.train.trigger.hash())?
+        .with("seed", &lab.experiment.seed)?;
+    lab.stage("poison", &inputs, &[LEDGER], |lab, _| {
         let ledger = poison_ledger(&lab.splits, &lab.attack, &lab.experiment.poison.trigger)?;
         let text = ledger.to_csv(&lab.folder.join(LEDGER))?;
         lab.folder.write(LEDGER, text.as_bytes())
     })
+}
+
+/// Hash of the poisoned images and their pixels: what a training depends on, wherever the originals lie.
+pub(super) fn outcome(lab: &Lab) -> Result<String> {
+    let path = lab.path(LEDGER);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let Ledger { head, rows } = Ledger::parse(&text, &path)?;
+    let pixels: Vec<_> = rows.iter().map(|row| (row.image_id, &row.output_hash)).collect();
+    Ok(manifest::hash(serde_json::to_string(&(head.recompress, pixels))?.as_bytes()))
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
-use ssl_backdoor_data::{SampleSet, Subset};
+use ssl_backdoor_data::{Draws, SampleSet, Subset};
 use ssl_backdoor_kernels::side_by_side;
 use ssl_backdoor_model::{Encoder, EncoderHeader, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
 use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 
+use super::inputs::{Inputs, difference};
 use super::{Lab, MANIFEST, Stage, poison, timed};
 use crate::Experiment;
 use crate::device;
@@ -32,11 +33,22 @@ pub(crate) fn metrics_file(model: &str) -> String {
 /// The stage that trains the clean twin, or takes it from another run.
 pub(crate) const TWIN: &str = "pretrain clean";
 
-/// What decides a training beside its images: all but the probe, unless the probe draws a curve on the way.
-fn settings(lab: &Lab, model: &str) -> Result<String> {
+/// What decides a training: its images, not those that are scored, and not the probe, unless the probe draws a curve on
+/// the way.
+fn inputs(lab: &Lab, model: &str) -> Result<Inputs> {
     let Experiment { data, poison, pretrain, probe, seed, .. } = &lab.experiment;
-    let curve = (probe.curve_every > 0).then_some((probe, poison));
-    Ok(serde_json::to_string(&(model, data, pretrain, seed, curve))?)
+    let prints = &lab.splits.fingerprint;
+    let inputs = Inputs::of(lab)
+        .with("model", &model)?
+        .with("training images", &prints.train)?
+        .with("crops come from", &lab.splits.cached.as_ref().map(|(_, shorter)| shorter))?
+        .with("data.size", &data.size())?
+        .with("pretrain", pretrain)?
+        .with("seed", seed)?;
+    if probe.curve_every == 0 {
+        return Ok(inputs);
+    }
+    inputs.with("probe", probe)?.with("poison", poison)?.with("dev images", &prints.dev)
 }
 
 /// A training that is due.
@@ -44,12 +56,12 @@ struct Job {
     stage: &'static str,
     model: &'static str,
     set: SampleSet,
-    inputs: String,
+    inputs: Inputs,
 }
 
 impl Job {
     fn record(&self, lab: &mut Lab, seconds: f64) -> Result<()> {
-        lab.done(self.stage, self.inputs.clone(), &artefacts(self.model), seconds)
+        lab.done(self.stage, &self.inputs, &artefacts(self.model), seconds)
     }
 }
 
@@ -81,7 +93,7 @@ fn artefacts(model: &str) -> [String; 2] {
 
 /// The clean twin's training, unless another run folder holds it.
 fn twin(lab: &mut Lab) -> Result<Option<Job>> {
-    let inputs = lab.inputs(&settings(lab, CLEAN)?)?;
+    let inputs = inputs(lab, CLEAN)?;
     let Some(folder) = &lab.twin else {
         let set = lab.splits.pretrain_set().clone();
         return Ok(Some(Job { stage: TWIN, model: CLEAN, set, inputs }));
@@ -91,10 +103,11 @@ fn twin(lab: &mut Lab) -> Result<Option<Job>> {
     let Some(done) = manifest.stages.get(TWIN) else {
         bail!("{shown} holds no clean twin: its training has not ended");
     };
-    if done.inputs != inputs {
+    if done.inputs != inputs.hash() {
         bail!(
-            "the clean twin in {shown} was trained with other settings: data, pretrain, seed, device and \
-             version must be this run's, and probe.curve_every 0"
+            "the clean twin in {shown} was trained with other settings ({}): training images, pretrain, seed, device \
+             and version must be this run's, and probe.curve_every 0",
+            difference(&done.from, inputs.parts())
         );
     }
     if lab.hashes(&artefacts(CLEAN))? != done.artefacts {
@@ -107,8 +120,7 @@ fn twin(lab: &mut Lab) -> Result<Option<Job>> {
 
 /// The backdoored model's training.
 fn backdoored(lab: &Lab) -> Result<Job> {
-    let ledger = lab.artefact(poison::LEDGER)?;
-    let inputs = lab.inputs(&(settings(lab, BACKDOORED)?, ledger))?;
+    let inputs = inputs(lab, BACKDOORED)?.with("poisoned images", &poison::outcome(lab)?)?;
     let set = lab.poisoned_train();
     Ok(Job { stage: "pretrain backdoored", model: BACKDOORED, set, inputs })
 }
@@ -120,10 +132,11 @@ fn train(lab: &Lab, job: &Job) -> Result<()> {
     let training = Training {
         set: job.set.clone(),
         seed: experiment.seed,
+        draws: Draws::PRETRAIN,
         device: &lab.device,
         workers: experiment.workers,
         folder: &folder,
-        identity: &job.inputs,
+        identity: &job.inputs.hash(),
         label: model,
         interrupt: &INTERRUPTED,
     };
@@ -176,11 +189,11 @@ impl Curve {
         let labelled = extract(encoder, &self.labelled, device)?;
         let classes = splits.classes.len();
         let probe =
-            LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device);
+            LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device)?;
         let score = |set| -> Result<Scores, ProbeError> {
             let features = extract(encoder, set, device)?;
-            let predicted = probe.predict(&features);
-            Ok(Scores::of(&features.labels, &predicted, lab.attack.target))
+            let predicted = probe.predict(&features)?;
+            Scores::of(&features.labels, &predicted, lab.attack.target)
         };
         let (clean, patched) = (score(&self.clean)?, score(&self.patched)?);
         Ok(Map::from_iter([
@@ -191,7 +204,7 @@ impl Curve {
     }
 }
 
-/// The training images `ids`: always clean originals.
+/// The labelled images `ids`: always clean originals.
 pub(super) fn images(lab: &Lab, ids: &[u64]) -> SampleSet {
-    Arc::new(Subset::of_ids(lab.splits.plain.clone(), &lab.splits.train.labels, ids))
+    Arc::new(Subset::of_ids(lab.splits.plain.clone(), &lab.splits.labelled.labels, ids))
 }

@@ -8,9 +8,11 @@ use serde::Serialize;
 use ssl_backdoor_probe::{Confusion, Paired, ProbeKind, Protocol, Scores, reference_csv};
 
 use super::features::{self, Extracted};
+use super::inputs::Inputs;
 use super::readers::{Predicted, Read, Reader, readers};
 use super::{Lab, floor, poison};
 use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
+use crate::versioned::SCHEMA;
 
 pub(super) const SCORES: &str = "scores.json";
 
@@ -35,13 +37,12 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
             extracted.push(lab.artefact(&file)?);
         }
     }
-    let inputs = lab.inputs(&(
-        &lab.experiment,
-        lab.attack.target,
-        lab.artefact(poison::LEDGER)?,
-        lab.artefact(floor::FLOOR)?,
-        extracted,
-    ))?;
+    let inputs = Inputs::of(lab)
+        .with("config", &lab.experiment)?
+        .with("poison.target", &lab.attack.target)?
+        .with("poisoned images", &poison::outcome(lab)?)?
+        .with("floor", &lab.artefact(floor::FLOOR)?)?
+        .with("features", &extracted)?;
     let config = &lab.experiment.probe;
     let linear = config.kind == ProbeKind::Linear && config.protocol == Protocol::Unified;
     let mut artefacts = vec![SCORES.to_owned()];
@@ -50,7 +51,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         artefacts.extend(linear.then(|| probe_file(model)));
     }
     let artefacts: Vec<&str> = artefacts.iter().map(String::as_str).collect();
-    lab.stage("probe", inputs, &artefacts, |lab, _| probe(lab, &models))
+    lab.stage("probe", &inputs, &artefacts, |lab, _| probe(lab, &models))
 }
 
 /// The `kind` of a table of the config.
@@ -109,6 +110,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let train_images = splits.train.labels.len();
     let config = &experiment.pretrain;
     let scores = RunScores {
+        schema: SCHEMA,
         name: experiment.name.clone(),
         method: config.method.settings().name().into(),
         data: kind(&experiment.data)?,
@@ -161,7 +163,8 @@ fn reading<'p>(
     for model in models {
         if let Some(predicted) = predicted(model) {
             let sets = [CLEAN, PATCHED].map(String::from).into_iter();
-            let of = predicted.each_ref().map(|predicted| Scores::of(truth, predicted, target));
+            let [clean, patched] = predicted;
+            let of = [Scores::of(truth, clean, target)?, Scores::of(truth, patched, target)?];
             scores.insert(model.clone(), sets.zip(of).collect::<BySet>());
         }
     }
@@ -171,15 +174,16 @@ fn reading<'p>(
         probe,
         labels: reader.labelled.share,
         seed: reader.seed(),
-        net: Paired::of(truth, patched(BACKDOORED)?, patched(CLEAN)?, target),
+        superseded: None,
+        net: Paired::of(truth, patched(BACKDOORED)?, patched(CLEAN)?, target)?,
         models: scores,
     })
 }
 
 fn write_confusion(lab: &Lab, model: &str, truth: &[u32], predicted: &Predicted) -> Result<()> {
     let classes = &lab.splits.classes;
-    let [clean, patched] =
-        predicted.each_ref().map(|predicted| Confusion::of(truth, predicted, classes.len()));
+    let of = |predicted: &[u32]| Confusion::of(truth, predicted, classes.len());
+    let (clean, patched) = (of(&predicted[0])?, of(&predicted[1])?);
     let name = format!("{}/{model}", lab.experiment.name);
     let texts = [
         clean.to_csv(classes),

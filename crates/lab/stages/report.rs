@@ -3,8 +3,11 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::inputs::Inputs;
 use super::pretrain::metrics_file;
-use super::{BURN, Lab, maps, probe};
+use super::trigger_size::{self, TriggerSize};
+use super::{Lab, maps, probe};
+use crate::manifest::BURN;
 use crate::report::{self, Sources};
 use crate::scores::{BACKDOORED, CLEAN, RunScores};
 
@@ -13,14 +16,13 @@ const MARKDOWN: &str = "report.md";
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let metrics = [CLEAN, BACKDOORED].map(metrics_file);
-    let inputs = lab.inputs(&(
-        &lab.experiment,
-        lab.artefact(probe::SCORES)?,
-        lab.artefact(&metrics[0])?,
-        lab.artefact(&metrics[1])?,
-        lab.artefact(maps::MAPS)?,
-    ))?;
-    lab.stage("report", inputs, &[HTML, MARKDOWN], |lab, _| write(lab, &metrics))?;
+    let inputs = Inputs::of(lab)
+        .with("config", &lab.experiment)?
+        .with("scores", &lab.artefact(probe::SCORES)?)?
+        .with("metrics", &[lab.artefact(&metrics[0])?, lab.artefact(&metrics[1])?])?
+        .with("feature maps", &lab.artefact(maps::MAPS)?)?
+        .with("trigger size", &lab.artefact(trigger_size::FILE)?)?;
+    lab.stage("report", &inputs, &[HTML, MARKDOWN], |lab, _| write(lab, &metrics))?;
     let scores = RunScores::read(&lab.path(probe::SCORES))?;
     println!("{}\n{}", report::table(&scores), report::net(&scores));
     println!("Report: {}", lab.folder.join(HTML).display());
@@ -36,6 +38,7 @@ fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
         classes: &splits.classes,
         maps: serde_json::from_slice(&std::fs::read(lab.path(maps::MAPS))?)?,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
+        trigger_size: TriggerSize::read(lab)?,
         poisoned: (lab.poisoned_train(), &lab.attack.plan, &splits.train.labels),
         evaluation: [splits.prepared(&splits.eval), lab.patched(&splits.eval)],
         made_with: format!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::Map;
 use ssl_backdoor_compress::{CompressConfig, DefendConfig, distill};
-use ssl_backdoor_data::{EpochPlan, Splits, Subset};
+use ssl_backdoor_data::{Draws, EpochPlan, Splits, Subset};
 use ssl_backdoor_ssl::{OnEpoch, PretrainError, Schedule, Training, initial_encoder, pretrain};
 
 use super::plan::{Plan, Run};
@@ -55,7 +55,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
                 let config = &run.experiment.pretrain;
                 let method = config.method.settings().name();
                 println!("| {method} | {trainings} | {} epochs | - | - |", config.epochs);
-                eprintln!("{}: not timed: {error}", run.name);
+                eprintln!("{}: not timed: {error:#}", run.name);
                 total = None;
             }
         }
@@ -89,7 +89,7 @@ fn rows(
 ) -> Result<Vec<Row>> {
     let splits = experiment.data.load(&progress::watch())?;
     let images = splits.train.labels.len();
-    experiment.check_with(Some(images)).map_err(anyhow::Error::msg)?;
+    experiment.check_with(Some(images)).map_err(|e| experiment.source.wrong(e))?;
     let size = experiment.data.size();
     let mut config = experiment.pretrain.clone();
     let name = config.method.settings().name();
@@ -138,6 +138,7 @@ fn timed(
     let training = Training {
         set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())),
         seed: experiment.seed,
+        draws: Draws::PRETRAIN,
         device: &device::open(&experiment.device).map_err(anyhow::Error::msg)?,
         workers: experiment.workers,
         folder: folder.path(),

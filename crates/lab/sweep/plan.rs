@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Value;
 
-use crate::config::Experiment;
-use crate::config_table::{self, ConfigError};
+use crate::config::{self, Experiment};
+use crate::config_table::{ConfigError, Document};
+use crate::config_tree::{Node, Origin};
 use crate::{device, manifest};
 
 /// The file. Unknown keys are errors.
@@ -47,7 +48,7 @@ struct Axis {
     values: Vec<Value>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Point {
     /// A part of the run's name.
@@ -60,6 +61,17 @@ struct Point {
     set: BTreeMap<String, Value>,
     /// Dotted keys that are taken out, after the overrides of earlier axes.
     #[serde(default)]
+    unset: Vec<String>,
+}
+
+/// A point of an axis, with the places where its parts were written.
+#[derive(Debug, Clone)]
+struct Choice {
+    name: String,
+    origin: Origin,
+    /// A config, and the place that names it.
+    config: Option<(PathBuf, Origin)>,
+    set: Vec<(String, Node)>,
     unset: Vec<String>,
 }
 
@@ -90,29 +102,30 @@ impl Plan {
     /// # Errors
     /// [`ConfigError`] that names the file, and the run whose config is wrong.
     pub(crate) fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
-        let text = config_table::read_text(path)?;
-        let file: File = toml::from_str(&text).map_err(|e| config_table::toml_error(path, &e))?;
-        let mut combinations: Vec<Vec<Point>> = vec![Vec::new()];
-        for axis in &file.axis {
-            let points = points(axis).map_err(|message| ConfigError::at(path, message))?;
-            let with = |old: &Vec<Point>| {
-                let one = |point: &Point| {
+        let document = Document::one_file(path)?;
+        let file: File = document.read()?;
+        config::check_name(&file.name).map_err(|message| document.wrong(message))?;
+        let mut combinations: Vec<Vec<Choice>> = vec![Vec::new()];
+        for (i, axis) in file.axis.iter().enumerate() {
+            let choices = choices(&document, i, axis)?;
+            let with = |old: &Vec<Choice>| {
+                let one = |choice: &Choice| {
                     let mut new = old.clone();
-                    new.push(point.clone());
+                    new.push(choice.clone());
                     new
                 };
-                points.iter().map(one).collect::<Vec<_>>()
+                choices.iter().map(one).collect::<Vec<_>>()
             };
             combinations = combinations.iter().flat_map(with).collect();
         }
         let mut runs = Vec::new();
         for points in combinations {
-            runs.push(run(path, &file, &points, sets)?);
+            runs.push(run(path, &document, &file, &points, sets)?);
         }
         let mut names = BTreeSet::new();
         if let Some(twice) = runs.iter().find(|run| !names.insert(&run.name)) {
-            let message = format!("axis: two runs are called {}", twice.name);
-            return Err(ConfigError::at(path, message));
+            let message = format!("two runs are called {}", twice.name);
+            return Err(document.at_key("axis", &message));
         }
         let out = file.out.unwrap_or_else(|| PathBuf::from("runs").join(&file.name));
         Ok(Self { name: file.name, out, results: file.results, runs })
@@ -125,22 +138,52 @@ impl Plan {
     }
 }
 
-/// The points of an axis.
-fn points(axis: &Axis) -> Result<Vec<Point>, String> {
+/// The points of the axis at index `i`.
+fn choices(document: &Document, i: usize, axis: &Axis) -> Result<Vec<Choice>, ConfigError> {
+    let i = &i.to_string();
     let Axis { name, points, key, values } = axis;
+    // What was read is there: `None` never.
+    let node = |path: &[&str]| document.at(&[&["axis", i], path].concat());
+    let mut all = Vec::new();
     match (points.is_empty(), key) {
-        (false, None) => Ok(points.clone()),
-        (true, Some(key)) if !values.is_empty() => {
-            let point = |value: &Value| Point {
-                name: format!("{name}-{}", plain(value)),
-                config: None,
-                set: BTreeMap::from([(key.clone(), value.clone())]),
-                unset: Vec::new(),
-            };
-            Ok(values.iter().map(point).collect())
+        (false, None) => {
+            for (j, point) in points.iter().enumerate() {
+                let j = &j.to_string();
+                let part = |part| node(&["points", j, part]);
+                let Some(Node { origin, .. }) = part("name") else { continue };
+                let config = point.config.clone().zip(part("config"));
+                let value =
+                    |key: &String| Some((key.clone(), node(&["points", j, "set", key])?.clone()));
+                all.push(Choice {
+                    name: point.name.clone(),
+                    origin: origin.clone(),
+                    config: config.map(|(path, node)| (path, node.origin.clone())),
+                    set: point.set.keys().filter_map(value).collect(),
+                    unset: point.unset.clone(),
+                });
+            }
         }
-        _ => Err(format!("axis {name} needs points, or a key and values")),
+        (true, Some(key)) if !values.is_empty() => {
+            for (k, value) in values.iter().enumerate() {
+                let Some(node) = node(&["values", &k.to_string()]) else { continue };
+                all.push(Choice {
+                    name: format!("{name}-{}", plain(value)),
+                    origin: node.origin.clone(),
+                    config: None,
+                    set: vec![(key.clone(), node.clone())],
+                    unset: Vec::new(),
+                });
+            }
+        }
+        _ => {
+            let message = format!("axis {name} needs points, or a key and values");
+            return Err(document.at_key(&format!("axis[{i}].name"), &message));
+        }
     }
+    for Choice { name, origin, .. } in &all {
+        config::check_name(name).map_err(|message| ConfigError(format!("{origin}: {message}")))?;
+    }
+    Ok(all)
 }
 
 /// A value as a part of a folder's name.
@@ -150,34 +193,52 @@ fn plain(value: &Value) -> String {
     text.chars().map(allowed).collect::<String>().trim_matches('-').to_owned()
 }
 
-fn run(path: &Path, file: &File, points: &[Point], sets: &[String]) -> Result<Run, ConfigError> {
-    let here = path.parent().unwrap_or(Path::new("."));
-    let names: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
+fn run(
+    path: &Path,
+    document: &Document,
+    file: &File,
+    choices: &[Choice],
+    sets: &[String],
+) -> Result<Run, ConfigError> {
+    let names: Vec<&str> = choices.iter().map(|choice| choice.name.as_str()).collect();
     let name = names.join("_");
-    let within = |e: ConfigError| ConfigError(format!("{}, run {name}: {e}", path.display()));
-    let base = points.iter().rev().find_map(|point| point.config.as_ref());
-    let Some(base) = base.or(file.base.as_ref()) else {
-        let message = format!("base: run {name} has no config to start from");
-        return Err(ConfigError::at(path, message));
+    let note = format!("run {name} of {}", path.display());
+    let own =
+        document.at(&["base"]).and_then(|node| Some((file.base.clone()?, node.origin.clone())));
+    let Some((base, origin)) =
+        choices.iter().rev().find_map(|choice| choice.config.clone()).or(own)
+    else {
+        let shown = path.display();
+        return Err(ConfigError(format!("{shown}: run {name} has no config to start from")));
     };
-    let mut table = config_table::read_table(&here.join(base), 0)?;
-    let mut assign = |set: &BTreeMap<String, Value>, unset: &[String]| {
-        unset.iter().for_each(|key| remove(&mut table, key));
-        set.iter().try_for_each(|(key, value)| config_table::assign(&mut table, key, value.clone()))
-    };
-    assign(&file.set, &[]).map_err(within)?;
-    for point in points {
-        assign(&point.set, &point.unset).map_err(within)?;
+    let base = path.parent().unwrap_or(Path::new("")).join(base);
+    if let Err(e) = std::fs::File::open(&base) {
+        return Err(ConfigError(format!("{origin}: cannot read {}: {e}", base.display())));
     }
-    sets.iter().try_for_each(|set| config_table::apply_set(&mut table, set)).map_err(within)?;
-    table.insert("name".into(), Value::String(name.clone()));
-    let experiment = Experiment::of_table(&here.join(base), table).map_err(within)?;
-    if experiment.probe.curve_every > 0 {
-        let message =
-            "probe.curve_every must be 0: clean twins are shared, a curve belongs to one run";
-        return Err(within(ConfigError(message.into())));
+    let mut config = Document::open(&base, &[])?.with_note(note);
+    for key in file.set.keys() {
+        if let Some(node) = document.at(&["set", key]) {
+            config.assign(key, node.clone())?;
+        }
     }
-    let twin = twin_folder(&experiment).map_err(within)?;
+    for choice in choices {
+        choice.unset.iter().for_each(|key| config.remove(key));
+        for (key, node) in &choice.set {
+            config.assign(key, node.clone())?;
+        }
+    }
+    sets.iter().try_for_each(|set| config.set(set))?;
+    let origin = choices.first().map_or(origin, |choice| choice.origin.clone());
+    config.assign("name", Node::text(&name, origin))?;
+    let experiment = Experiment::of(config)?;
+    let every = experiment.probe.curve_every;
+    if every > 0 {
+        return Err(experiment.source.wrong(format!(
+            "probe.curve_every = {every} is out of range: a sweep allows only 0, because its runs share their clean \
+             twins and a curve belongs to one run"
+        )));
+    }
+    let twin = twin_folder(&experiment)?;
     Ok(Run { name, experiment, twin })
 }
 
@@ -190,19 +251,6 @@ fn twin_folder(experiment: &Experiment) -> Result<String, ConfigError> {
     let method = pretrain.method.settings().name();
     let hash = manifest::hash(text.as_bytes());
     Ok(format!("twins/{method}_seed-{seed}_{}", &hash[..8]))
-}
-
-fn remove(table: &mut Table, key: &str) {
-    match key.split_once('.') {
-        None => {
-            table.remove(key);
-        }
-        Some((first, rest)) => {
-            if let Some(inner) = table.get_mut(first).and_then(Value::as_table_mut) {
-                remove(inner, rest);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -273,7 +321,7 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
             (axis("name = \"rate\"\n"), "needs points"),
             (axis("name = \"x\"\npoints = [{ name = \"a\" }, { name = \"a\" }]"), "two runs"),
             (axis("name = \"x\"\nvalue = 1"), "value"),
-            (axis("name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]"), "shared"),
+            (axis("name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]"), "share their"),
             ("name = \"s\"\naxis = []".into(), "no config"),
         ] {
             let message = read(&sweep).unwrap_err();

@@ -17,17 +17,68 @@ pub enum ProbeError {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// The labelled subset is empty.
+    /// A class has no labelled image.
     #[error(
-        "probe.labels = {fraction} leaves no labelled image: the largest class has {largest} training \
-         images; raise it to at least {}", 1.0 / *largest as f64
+        "probe.labels = {labels}: class {class} has {images} training images and none of them gets a label: {remedy}"
     )]
-    NoLabels {
-        /// The fraction of each class that is labelled.
-        fraction: f64,
-        /// Images of the largest class.
-        largest: usize,
+    ClassWithoutLabel {
+        /// The share of each class that is labelled, or the list.
+        labels: String,
+        /// The class.
+        class: String,
+        /// Its training images.
+        images: usize,
+        /// What would do.
+        remedy: String,
     },
+    /// As many neighbours as labelled images, or more: all of them would vote, whatever is near.
+    #[error(
+        "probe.k = {k} needs more than {k} labelled images, but there are {labelled}: use a smaller k or more \
+         labels (probe.labels)"
+    )]
+    Neighbours {
+        /// How many neighbours were to vote.
+        k: usize,
+        /// Labelled images.
+        labelled: usize,
+    },
+    /// A set without images, where there must be some.
+    #[error("there are no {what}")]
+    Empty {
+        /// Which images are missing.
+        what: &'static str,
+    },
+    /// Things that belong together differ in number.
+    #[error("{found} {what}, expected {expected}")]
+    Count {
+        /// What was counted.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// A row of features that does not exist.
+    #[error("row {row} of {rows} does not exist")]
+    Row {
+        /// Its position, from 0.
+        row: usize,
+        /// How many rows there are.
+        rows: usize,
+    },
+    /// A label that names no class.
+    #[error("image {image} has label {label}: classes are 0 to {}", classes.saturating_sub(1))]
+    Label {
+        /// Position of the image in its set.
+        image: usize,
+        /// Its label.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// Features that the encoder does not have.
+    #[error("the probe reads the feature maps of a ResNet, and the encoder is not one")]
+    NoMaps,
     /// An encoder gave a feature that is no number.
     #[error("feature {index} of image {image} is {value}: the encoder is broken")]
     NotFinite {
@@ -43,7 +94,7 @@ pub enum ProbeError {
     Features(String),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
-    Thread(#[from] rayon::ThreadPoolBuildError),
+    Thread(rayon::ThreadPoolBuildError),
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -55,4 +106,11 @@ pub enum ProbeError {
         /// What went wrong.
         reason: String,
     },
+}
+
+/// The reason is a part of the message, so it is no `Error::source`.
+impl From<rayon::ThreadPoolBuildError> for ProbeError {
+    fn from(reason: rayon::ThreadPoolBuildError) -> Self {
+        Self::Thread(reason)
+    }
 }

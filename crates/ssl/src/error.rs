@@ -73,11 +73,11 @@ pub enum PretrainError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// What the caller does after each epoch failed.
-    #[error("after epoch {epoch}: {source}")]
+    #[error("after epoch {epoch}")]
     OnEpoch {
         /// The epoch, from 0.
         epoch: usize,
-        /// Why.
+        /// Why; not a part of the message, so print the chain of sources.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

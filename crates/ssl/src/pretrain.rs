@@ -5,9 +5,9 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::EpochPlan;
 use ssl_backdoor_data::augment::{MEAN, STD};
 use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_model::{
     Encoder, EncoderConfig, EncoderHeader, Interpolation, Preprocessing, load_trainable,
 };
@@ -177,7 +177,8 @@ impl PretrainConfig {
 
     /// How the epochs go through a training set of `images` images.
     pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
-        EpochPlan { seed, images, batch: self.batch, drop_last: self.drop_last.unwrap_or(true) }
+        let (batch, drop_last) = (self.batch, self.drop_last.unwrap_or(true));
+        EpochPlan { seed, images, batch, drop_last, draws: Draws::PRETRAIN }
     }
 
     /// Steps of the whole training on `images` images.
@@ -237,10 +238,7 @@ pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> E
 /// What the encoder files of a run say: the network, and its images of `size` pixels a side.
 pub fn encoder_header(encoder: EncoderConfig, size: u32) -> EncoderHeader {
     let interpolation = Interpolation::Bilinear;
-    EncoderHeader {
-        encoder,
-        preprocessing: Preprocessing { size, mean: MEAN, std: STD, interpolation },
-    }
+    EncoderHeader::new(encoder, Preprocessing { size, mean: MEAN, std: STD, interpolation })
 }
 
 /// Trains the method of `config` on views of `size` pixels, or goes on from the last checkpoint, and

@@ -21,8 +21,8 @@ pub enum TriggerError {
         /// What is allowed.
         allowed: String,
     },
-    /// Not exactly one of the three ways to say how much is poisoned.
-    #[error("poison needs exactly one of rate, dataset_rate and count: {found}")]
+    /// Not exactly one of the ways to say how much is poisoned.
+    #[error("poison needs exactly one of rate, dataset_rate, count and list: {found}")]
     Amount {
         /// What was found.
         found: String,
@@ -63,4 +63,14 @@ pub enum TriggerError {
         /// What went wrong.
         reason: String,
     },
+}
+
+impl TriggerError {
+    /// The same, about the value of another `key`.
+    pub(crate) fn of(self, key: &'static str) -> Self {
+        match self {
+            Self::Range { value, allowed, .. } => Self::Range { key, value, allowed },
+            other => other,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::{Place, Poison, Spot, Trigger, TriggerConfig, TriggerError, stamp};
 /// A poison rate under its three denominators.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
-    /// Share of the target class, 0 to 1; none in an untargeted attack.
+    /// Share of the target class, 0 to 1; none in an untargeted attack, or if other images are poisoned.
     pub rate: Option<f64>,
     /// Share of the whole training set, 0 to 1.
     pub dataset_rate: f64,
@@ -45,6 +45,9 @@ pub struct LedgerHead {
     pub place: Place,
     /// Weight of the base image under the patch.
     pub alpha: f64,
+    /// Whether a run recompresses the stamped images that an export writes as JPEG.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompress: bool,
 }
 
 impl LedgerHead {
@@ -65,6 +68,7 @@ impl LedgerHead {
             trigger_hash: poison.trigger.hash(),
             place: poison.place,
             alpha: poison.alpha,
+            recompress: false,
         }
     }
 }
@@ -103,15 +107,15 @@ impl LedgerRow {
     pub fn poison(poison: &Poison, id: u64, source: String, image: &mut RgbImage) -> Self {
         let source_hash = pixel_hash(image);
         let spots = poison.apply(id, image);
-        let first = spots.first().map_or((0, 0), |spot| (spot.x, spot.y));
+        let (x, y, width) = spots.first().map_or((0, 0, 0), |spot| (spot.x, spot.y, spot.width));
         Self {
             image_id: id,
             source,
             source_hash,
             trigger: poison.trigger.name.clone(),
-            x: first.0,
-            y: first.1,
-            width: poison.trigger.picture.width(),
+            x,
+            y,
+            width,
             alpha: poison.alpha,
             output_hash: pixel_hash(image),
             file: String::new(),
@@ -122,7 +126,8 @@ impl LedgerRow {
     /// Does to `image` again what this row says was done to it. A grid's copies follow from `place`,
     /// one patch from the row.
     pub fn replay(&self, trigger: &Trigger, place: Place, image: &mut RgbImage) {
-        let (width, height) = trigger.picture.dimensions();
+        let picture = trigger.picture(image.dimensions());
+        let (width, height) = picture.dimensions();
         let spots = match place {
             Place::Grid => {
                 let mut unused = crate::chance::rng(0, crate::chance::Purpose::TrainSpot, 0, 0, 0);
@@ -130,7 +135,7 @@ impl LedgerRow {
             }
             _ => vec![Spot { x: self.x, y: self.y, width, height }],
         };
-        spots.into_iter().for_each(|spot| stamp(image, trigger, spot, self.alpha));
+        spots.into_iter().for_each(|spot| stamp(image, &picture, spot, self.alpha));
     }
 }
 
@@ -167,8 +172,12 @@ impl Ledger {
         let wrong = |reason: String| TriggerError::Ledger { path: path.into(), reason };
         let head = toml::to_string(&self.head).map_err(|e| wrong(e.to_string()))?;
         let mut text = String::new();
-        if self.head.rate.is_none() {
-            text.push_str("# # untargeted: no rate of a target class\n");
+        match (self.head.rate, self.head.target) {
+            (Some(_), _) => {}
+            (None, None) => text.push_str("# # untargeted: no rate of a target class\n"),
+            (None, Some(_)) => {
+                text.push_str("# # images from a list: no rate of the target class\n")
+            }
         }
         for line in head.lines() {
             let unit = UNITS.iter().find(|(key, _)| line.split(" =").next() == Some(key));
@@ -208,8 +217,8 @@ mod tests {
     use crate::chance::Purpose;
 
     fn poison() -> (TriggerConfig, Poison) {
-        let trigger = TriggerConfig::Htba { id: 12, width: 8 };
-        let built = trigger.build().unwrap();
+        let trigger = TriggerConfig::Htba { id: 12, width: 8.into() };
+        let built = trigger.build(32).unwrap();
         let purpose = Purpose::TrainSpot;
         (trigger, Poison { trigger: built, place: Place::TRAIN, alpha: 0.2, seed: 1, purpose })
     }
@@ -231,6 +240,11 @@ mod tests {
         assert_eq!(Ledger::parse(&text, Path::new("poison.csv")).unwrap(), ledger);
         let mut untargeted = ledger;
         (untargeted.head.rate, untargeted.head.target) = (None, None);
+        untargeted.head.target = Some(3);
+        let listed = untargeted.to_csv(Path::new("poison.csv")).unwrap();
+        assert!(listed.starts_with("# # images from a list"), "{listed}");
+        assert_eq!(Ledger::parse(&listed, Path::new("poison.csv")).unwrap(), untargeted);
+        untargeted.head.target = None;
         let text = untargeted.to_csv(Path::new("poison.csv")).unwrap();
         assert!(text.contains("untargeted"));
         assert_eq!(Ledger::parse(&text, Path::new("poison.csv")).unwrap(), untargeted);

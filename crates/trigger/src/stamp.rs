@@ -1,19 +1,19 @@
 //! Pasting a trigger on an image.
 
-use image::RgbImage;
+use image::{RgbImage, RgbaImage};
 
 use crate::chance::{self, Purpose};
 use crate::{Place, Spot, Trigger};
 
-/// Blends `trigger` over `image` with its corner at `spot`; what runs off the edge is clipped.
+/// Blends `picture` over `image` with its corner at `spot`; what runs off the edge is clipped.
 ///
 /// As in the reference (composite mode), `out = a·base + (1−a)·trigger` with
 /// `a = floor(255·alpha)/255`: `alpha` is the weight of the *base*, so 0 is an opaque trigger. Where
 /// the trigger itself is transparent, its weight shrinks by its own alpha.
-pub fn stamp(image: &mut RgbImage, trigger: &Trigger, spot: Spot, alpha: f64) {
+pub fn stamp(image: &mut RgbImage, picture: &RgbaImage, spot: Spot, alpha: f64) {
     let a = (255.0 * alpha.clamp(0.0, 1.0)).floor() / 255.0;
     let (width, height) = image.dimensions();
-    for (tx, ty, ink) in trigger.picture.enumerate_pixels() {
+    for (tx, ty, ink) in picture.enumerate_pixels() {
         let (x, y) = (spot.x.saturating_add(tx), spot.y.saturating_add(ty));
         if x >= width || y >= height {
             continue;
@@ -43,16 +43,12 @@ pub struct Poison {
 }
 
 impl Poison {
-    /// The places on image `id` of `size` (width, height): fixed per image, for every epoch.
-    pub fn spots(&self, id: u64, size: (u32, u32)) -> Vec<Spot> {
-        let mut rng = chance::rng(self.seed, self.purpose, 0, id, 0);
-        self.place.spots(size, self.trigger.picture.dimensions(), &mut rng)
-    }
-
-    /// Pastes the trigger on image `id` and says where.
+    /// Pastes the trigger on image `id` and says where: at the same places in every epoch.
     pub fn apply(&self, id: u64, image: &mut RgbImage) -> Vec<Spot> {
-        let spots = self.spots(id, image.dimensions());
-        spots.iter().for_each(|&spot| stamp(image, &self.trigger, spot, self.alpha));
+        let picture = self.trigger.picture(image.dimensions());
+        let mut rng = chance::rng(self.seed, self.purpose, 0, id, 0);
+        let spots = self.place.spots(image.dimensions(), picture.dimensions(), &mut rng);
+        spots.iter().for_each(|&spot| stamp(image, &picture, spot, self.alpha));
         spots
     }
 }
@@ -63,12 +59,13 @@ mod tests {
     use crate::TriggerConfig;
     use image::Rgb;
 
-    fn trigger() -> Trigger {
-        TriggerConfig::Htba { id: 12, width: 8 }.build().unwrap()
+    fn trigger() -> RgbaImage {
+        let config = TriggerConfig::Htba { id: 12, width: 8.into() };
+        (*config.build(32).unwrap().picture((32, 32))).clone()
     }
 
-    fn colour(trigger: &Trigger, x: u32, y: u32) -> Rgb<u8> {
-        let [r, g, b, _] = trigger.picture.get_pixel(x, y).0;
+    fn colour(trigger: &RgbaImage, x: u32, y: u32) -> Rgb<u8> {
+        let [r, g, b, _] = trigger.get_pixel(x, y).0;
         Rgb([r, g, b])
     }
 
@@ -101,7 +98,7 @@ mod tests {
     #[test]
     fn a_transparent_pixel_leaves_the_base() {
         let mut trigger = trigger();
-        trigger.picture.get_pixel_mut(2, 2).0[3] = 0;
+        trigger.get_pixel_mut(2, 2).0[3] = 0;
         let mut image = RgbImage::from_pixel(32, 32, Rgb([9, 8, 7]));
         stamp(&mut image, &trigger, Spot { x: 0, y: 0, width: 8, height: 8 }, 0.0);
         assert_eq!(image.get_pixel(2, 2).0, [9, 8, 7]);

@@ -11,47 +11,73 @@ use crate::TriggerError;
 const FONT: &[u8] = include_bytes!("../fonts/DejaVuSansMono-Bold.ttf");
 
 /// Font heights that make sense, in pixels.
-const SIZES: std::ops::RangeInclusive<f32> = 4.0..=512.0;
+pub(crate) const SIZES: std::ops::RangeInclusive<u32> = 4..=512;
 /// The longest text, in characters.
 const LONGEST: usize = 256;
 
-/// Draws `text` in letters `size` pixels high, transparent around.
-pub(crate) fn draw(
-    text: &str,
-    size: f32,
-    font: Option<&Path>,
+/// A text with its font, ready to be drawn at any size.
+#[derive(Debug)]
+pub(crate) struct Letters {
+    text: String,
+    /// The user's font; none = [`FONT`].
+    font: Option<FontVec>,
     color: [u8; 3],
     opacity: f32,
-) -> Result<RgbaImage, TriggerError> {
-    let range = |key, value: String, allowed: &str| {
-        Err(TriggerError::Range { key, value, allowed: allowed.into() })
-    };
-    if !SIZES.contains(&size) {
-        return range("poison.trigger.size", size.to_string(), "allowed are 4 to 512 pixels");
-    }
-    if !(0.0..=1.0).contains(&opacity) {
-        return range("poison.trigger.opacity", opacity.to_string(), "allowed are 0 to 1");
-    }
-    let letters = text.chars().count();
-    if !(1..=LONGEST).contains(&letters) || text.chars().any(char::is_control) {
-        let allowed = "allowed is one line of 1 to 256 characters";
-        return range("poison.trigger.text", format!("{text:?}"), allowed);
-    }
-    let drawn = match font {
-        None => {
-            FontRef::try_from_slice(FONT).map(|font| picture(&font, text, size, color, opacity))
+}
+
+impl Letters {
+    pub fn new(
+        text: &str,
+        font: Option<&Path>,
+        color: [u8; 3],
+        opacity: f32,
+    ) -> Result<Self, TriggerError> {
+        let range = |key, value: String, allowed: &str| TriggerError::Range {
+            key,
+            value,
+            allowed: allowed.into(),
+        };
+        if !(0.0..=1.0).contains(&opacity) {
+            return Err(range("poison.trigger.opacity", opacity.to_string(), "allowed are 0 to 1"));
         }
-        Some(path) => {
+        let letters = text.chars().count();
+        if !(1..=LONGEST).contains(&letters) || text.chars().any(char::is_control) {
+            let allowed = "allowed is one line of 1 to 256 characters";
+            return Err(range("poison.trigger.text", format!("{text:?}"), allowed));
+        }
+        let font = font.map(|path| {
             let wrong =
                 |reason: String| TriggerError::Picture { key: "font", path: path.into(), reason };
             let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-            let font = FontVec::try_from_vec(bytes).map_err(|e| wrong(format!("no font: {e}")))?;
-            Ok(picture(&font, text, size, color, opacity))
+            FontVec::try_from_vec(bytes)
+                .map_err(|_| wrong("not a TrueType or OpenType font".into()))
+        });
+        let letters = Self { text: text.into(), font: font.transpose()?, color, opacity };
+        match letters.picture(*SIZES.start() as f32) {
+            Some(_) => Ok(letters),
+            None => {
+                let shown = format!("{text:?}");
+                Err(range("poison.trigger.text", shown, "the font has no glyph for any of it"))
+            }
         }
-    };
-    match drawn.ok().flatten() {
-        Some(picture) => Ok(picture),
-        None => range("poison.trigger.text", format!("{text:?}"), "the font draws none of it"),
+    }
+
+    /// The text in letters `size` pixels high (clamped to what can be drawn), transparent around.
+    pub fn draw(&self, size: f32) -> RgbaImage {
+        // What has ink at the smallest size has ink at every other: the blank picture is never taken.
+        let size = size.clamp(*SIZES.start() as f32, *SIZES.end() as f32);
+        self.picture(size).unwrap_or_else(|| RgbaImage::new(1, 1))
+    }
+
+    fn picture(&self, size: f32) -> Option<RgbaImage> {
+        let Self { text, font, color, opacity } = self;
+        match font {
+            Some(font) => picture(font, text, size, *color, *opacity),
+            None => {
+                let font = FontRef::try_from_slice(FONT).ok()?;
+                picture(&font, text, size, *color, *opacity)
+            }
+        }
     }
 }
 
@@ -106,7 +132,7 @@ mod tests {
 
     #[test]
     fn letters_have_the_height_and_opacity_asked_for() {
-        let image = draw("HH", 30.0, None, [255, 0, 0], 0.5).unwrap();
+        let image = Letters::new("HH", None, [255, 0, 0], 0.5).unwrap().draw(30.0);
         // A capital is about 0.7 of the font's height, and two letters of a mono font are wider.
         assert!((18..27).contains(&image.height()), "{:?}", image.dimensions());
         assert!(image.width() > image.height());
@@ -119,16 +145,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_drawn_is_refused() {
-        for (text, size, opacity) in [
-            ("", 20.0, 0.5),
-            (" ", 20.0, 0.5),
-            ("a\nb", 20.0, 0.5),
-            ("a", 0.0, 0.5),
-            ("a", 20.0, 2.0),
-        ] {
-            assert!(draw(text, size, None, [0; 3], opacity).is_err(), "{text:?} {size} {opacity}");
+        for (text, opacity) in [("", 0.5), (" ", 0.5), ("a\nb", 0.5), ("a", 2.0)] {
+            assert!(Letters::new(text, None, [0; 3], opacity).is_err(), "{text:?} {opacity}");
         }
-        let missing = draw("a", 20.0, Some(Path::new("/no/font.ttf")), [0; 3], 1.0).unwrap_err();
+        let missing = Letters::new("a", Some(Path::new("/no/font.ttf")), [0; 3], 1.0).unwrap_err();
         assert!(missing.to_string().contains("/no/font.ttf"));
     }
 }

@@ -1,6 +1,8 @@
-//! A trigger: a small picture with a name, ready to be pasted.
+//! A trigger: a small picture with a name, made at the size that an image asks for.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fast_image_resize as fir;
 use fir::pixels::{F32x4, U8x4};
@@ -8,7 +10,7 @@ use fir::{IntoImageView, IntoImageViewMut, PixelTrait};
 use image::{DynamicImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
 
-use crate::{TriggerError, htba, text};
+use crate::{Size, TriggerError, htba, text};
 
 /// The widest trigger that can be asked for, in pixels.
 const MAX_WIDTH: u32 = 4096;
@@ -21,36 +23,36 @@ pub enum TriggerConfig {
     Htba {
         /// The number of the trigger.
         id: u32,
-        /// Width in pixels; the height keeps the aspect.
-        width: u32,
+        /// Width; the height keeps the aspect.
+        width: Size,
     },
     /// A trigger of the same family, drawn from a seed.
     Seeded {
         /// The seed of its 48 colour bits.
         seed: u64,
-        /// Width in pixels; the height keeps the aspect.
-        width: u32,
+        /// Width; the height keeps the aspect.
+        width: Size,
     },
     /// An image file (PNG or JPEG), its alpha channel respected.
     Image {
         /// The file.
         path: PathBuf,
-        /// Width in pixels; the height keeps the aspect.
-        width: u32,
+        /// Width; the height keeps the aspect.
+        width: Size,
     },
     /// A square of one colour.
     Solid {
         /// Red, green and blue, 0 to 255.
         color: [u8; 3],
-        /// Side in pixels.
-        width: u32,
+        /// Side.
+        width: Size,
     },
     /// A line of text.
     Text {
         /// What it says.
         text: String,
-        /// Height of the font in pixels.
-        size: f32,
+        /// Height of the font, 4 to 512 pixels.
+        size: Size,
         /// A TrueType or OpenType font; absent = DejaVu Sans Mono Bold.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         font: Option<PathBuf>,
@@ -67,13 +69,15 @@ pub enum TriggerConfig {
 impl std::fmt::Display for TriggerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Htba { id, width } => write!(f, "HTBA {id}, {width} px"),
-            Self::Seeded { seed, width } => write!(f, "seed {seed}, {width} px"),
-            Self::Image { path, width } => write!(f, "{}, {width} px", path.display()),
-            Self::Solid { color: [r, g, b], width } => {
-                write!(f, "#{r:02x}{g:02x}{b:02x}, {width} px")
-            }
-            Self::Text { text, size, .. } => write!(f, "“{text}”, {size} px"),
+            Self::Htba { id, .. } => write!(f, "HTBA {id}")?,
+            Self::Seeded { seed, .. } => write!(f, "seed {seed}")?,
+            Self::Image { path, .. } => write!(f, "{}", path.display())?,
+            Self::Solid { color: [r, g, b], .. } => write!(f, "#{r:02x}{g:02x}{b:02x}")?,
+            Self::Text { text, .. } => write!(f, "“{text}”")?,
+        }
+        match self.size() {
+            size @ Size::Pixels(_) => write!(f, ", {size} px"),
+            size => write!(f, ", {size}"),
         }
     }
 }
@@ -83,69 +87,151 @@ fn half() -> f32 {
 }
 
 impl TriggerConfig {
-    /// Makes the trigger at its width; pictures are resized with the antialiased bicubic filter of PIL.
-    ///
-    /// # Errors
-    /// An unknown id, a width outside 1 to 4096, a file that cannot be read, a text without letters.
-    pub fn build(&self) -> Result<Trigger, TriggerError> {
-        if let Some(width) = self.width().filter(|width| !(1..=MAX_WIDTH).contains(width)) {
-            return Err(TriggerError::Range {
-                key: "poison.trigger.width",
-                value: width.to_string(),
-                allowed: format!("allowed are 1 to {MAX_WIDTH} pixels"),
-            });
+    /// The file that it is read from, if any.
+    pub fn file_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Image { path, .. } => Some(path),
+            Self::Text { font, .. } => font.as_mut(),
+            Self::Htba { .. } | Self::Seeded { .. } | Self::Solid { .. } => None,
         }
-        let opaque = |image| DynamicImage::ImageRgb8(image).to_rgba8();
-        let (picture, name) = match self {
-            Self::Htba { id, width } => {
-                (resize(&opaque(htba::htba(*id)?), *width), format!("htba-{id}"))
-            }
-            Self::Seeded { seed, width } => {
-                (resize(&opaque(htba::seeded(*seed)), *width), format!("seeded-{seed}"))
-            }
-            Self::Image { path, width } => {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                (resize(&read(path)?, *width), format!("image-{stem}"))
-            }
-            Self::Solid { color: [r, g, b], width } => (
-                RgbaImage::from_pixel(*width, *width, Rgba([*r, *g, *b, 255])),
-                format!("solid-{r:02x}{g:02x}{b:02x}"),
-            ),
-            Self::Text { text, size, font, color, opacity } => {
-                let picture = text::draw(text, *size, font.as_deref(), *color, *opacity)?;
-                (picture, format!("text-{text}"))
-            }
-        };
-        Ok(Trigger { picture, name })
     }
 
-    /// The width in pixels, if the config says one.
-    fn width(&self) -> Option<u32> {
+    /// Reads what the trigger is made of. Views are `view` pixels a side: what [`Size::View`] is measured in.
+    ///
+    /// # Errors
+    /// An unknown id, a size out of range, a file that cannot be read, a text without letters.
+    pub fn build(&self, view: u32) -> Result<Trigger, TriggerError> {
+        let size = self.size();
+        let opaque = |image| DynamicImage::ImageRgb8(image).to_rgba8();
+        let (key, pixels) = match self {
+            Self::Text { .. } => ("poison.trigger.size", *text::SIZES.start()..=*text::SIZES.end()),
+            _ => ("poison.trigger.width", 1..=MAX_WIDTH),
+        };
+        size.check(key, pixels)?;
+        if let (false, Size::Pixels(n)) = (matches!(self, Self::Text { .. }), size)
+            && n.fract() != 0.0
+        {
+            let allowed = "allowed are whole pixels".into();
+            return Err(TriggerError::Range { key, value: n.to_string(), allowed });
+        }
+        let (art, name) = match self {
+            Self::Htba { id, .. } => (Art::Picture(opaque(htba::htba(*id)?)), format!("htba-{id}")),
+            Self::Seeded { seed, .. } => {
+                (Art::Picture(opaque(htba::seeded(*seed))), format!("seeded-{seed}"))
+            }
+            Self::Image { path, .. } => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                (Art::Picture(read(path)?), format!("image-{stem}"))
+            }
+            Self::Solid { color: [r, g, b], .. } => (
+                Art::Picture(RgbaImage::from_pixel(1, 1, Rgba([*r, *g, *b, 255]))),
+                format!("solid-{r:02x}{g:02x}{b:02x}"),
+            ),
+            Self::Text { text, font, color, opacity, .. } => {
+                let letters = text::Letters::new(text, font.as_deref(), *color, *opacity)?;
+                (Art::Letters(letters), format!("text-{text}"))
+            }
+        };
+        Ok(Trigger { art: Arc::new(art), size, view, name, made: Arc::default() })
+    }
+
+    /// Its size.
+    pub fn size(&self) -> Size {
         match *self {
             Self::Htba { width, .. }
             | Self::Seeded { width, .. }
             | Self::Image { width, .. }
-            | Self::Solid { width, .. } => Some(width),
-            Self::Text { .. } => None,
+            | Self::Solid { width, .. } => width,
+            Self::Text { size, .. } => size,
+        }
+    }
+
+    /// The same trigger at another size.
+    pub fn with_size(&self, other: Size) -> Self {
+        let mut config = self.clone();
+        match &mut config {
+            Self::Htba { width, .. }
+            | Self::Seeded { width, .. }
+            | Self::Image { width, .. }
+            | Self::Solid { width, .. } => *width = other,
+            Self::Text { size, .. } => *size = other,
+        }
+        config
+    }
+}
+
+/// What a trigger is made of.
+#[derive(Debug)]
+enum Art {
+    Picture(RgbaImage),
+    Letters(text::Letters),
+}
+
+impl Art {
+    /// The picture `pixels` wide, or of a font `pixels` high.
+    fn at(&self, pixels: f64) -> RgbaImage {
+        match self {
+            Self::Picture(picture) => {
+                resize(picture, pixels.round().clamp(1.0, MAX_WIDTH.into()) as u32)
+            }
+            Self::Letters(letters) => letters.draw(pixels as f32),
         }
     }
 }
 
-/// A trigger at the size it is pasted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Pictures that a trigger keeps; images of more sizes than this are rare.
+const KEPT: usize = 64;
+
+/// A trigger: its picture at any size.
+#[derive(Debug, Clone)]
 pub struct Trigger {
-    /// The pixels, `width` × `height`, with their opacity.
-    pub picture: RgbaImage,
     /// Its name in ledgers and reports, for example `htba-10`.
     pub name: String,
+    art: Arc<Art>,
+    size: Size,
+    view: u32,
+    /// The pictures that were made, by their size in pixels (bits of the number).
+    made: Arc<Mutex<HashMap<u64, Arc<RgbaImage>>>>,
 }
 
 impl Trigger {
-    /// BLAKE3 of the picture's size and pixels, in hexadecimal.
+    /// The picture for an image of (width, height) pixels, with its opacity. Pictures are resized with the antialiased
+    /// bicubic filter of PIL.
+    pub fn picture(&self, (width, height): (u32, u32)) -> Arc<RgbaImage> {
+        let pixels = self.size.on(width.min(height), self.view);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(picture) = made.get(&pixels.to_bits()) {
+            return picture.clone();
+        }
+        let picture = Arc::new(self.art.at(pixels));
+        if made.len() >= KEPT {
+            made.clear();
+        }
+        made.insert(pixels.to_bits(), picture.clone());
+        picture
+    }
+
+    /// Height of the picture that is `width` pixels wide; of a text of relative size by its proportions.
+    pub fn height(&self, width: u32) -> u32 {
+        match (&*self.art, self.size) {
+            (Art::Letters(_), Size::Pixels(_)) => self.picture((1, 1)).height(),
+            (Art::Letters(letters), _) => height(letters.draw(512.0).dimensions(), width),
+            (Art::Picture(picture), _) => height(picture.dimensions(), width),
+        }
+    }
+
+    /// Its size as configured.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// BLAKE3 of the picture's width and pixels, in hexadecimal: at its size in pixels, or else on an image of 256
+    /// pixels a side.
     pub fn hash(&self) -> String {
+        let picture = self.picture((256, 256));
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.picture.width().to_le_bytes());
-        hasher.update(self.picture.as_raw());
+        hasher.update(&picture.width().to_le_bytes());
+        hasher.update(picture.as_raw());
         hasher.finalize().to_hex().to_string()
     }
 }
@@ -157,22 +243,27 @@ fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
     Ok(reader.decode().map_err(|e| wrong(format!("no image: {e}")))?.to_rgba8())
 }
 
-/// Resizes to `width`, height `int(height * width / width0)` as the reference does. CatmullRom of
+/// The height that a picture of (width, height) has at another `width`: `int(height * width / width0)`, as in the
+/// reference.
+fn height((w0, h0): (u32, u32), width: u32) -> u32 {
+    (u64::from(h0) * u64::from(width) / u64::from(w0.max(1))).clamp(1, MAX_WIDTH.into()) as u32
+}
+
+/// Resizes to `width`, its [`height`] following. CatmullRom of
 /// fast_image_resize is the cubic with a = −0.5 and, like PIL, widens when it shrinks. Transparent
 /// pictures are resized in floating point, colours weighted by their alpha, because bytes lose the
 /// colours of faint pixels.
 fn resize(picture: &RgbaImage, width: u32) -> RgbaImage {
-    let (w0, h0) = picture.dimensions();
-    let height = (u64::from(h0) * u64::from(width) / u64::from(w0)).clamp(1, MAX_WIDTH.into());
+    let height = height(picture.dimensions(), width);
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom));
     if picture.pixels().all(|pixel| pixel[3] == 255) {
-        let mut out = RgbaImage::new(width, height as u32);
+        let mut out = RgbaImage::new(width, height);
         resize_to::<U8x4>(picture, &mut out, options);
         return out;
     }
     let from = DynamicImage::ImageRgba8(picture.clone()).into_rgba32f();
-    let mut out = DynamicImage::new(width, height as u32, image::ColorType::Rgba32F);
+    let mut out = DynamicImage::new(width, height, image::ColorType::Rgba32F);
     resize_to::<F32x4>(&DynamicImage::ImageRgba32F(from), &mut out, options);
     out.to_rgba8()
 }
@@ -220,12 +311,36 @@ mod tests {
                 let mean = total / f64::from(80 * 80);
                 assert!((mean - expected).abs() <= 0.05, "trigger {id} channel {channel}: {mean}");
             }
-            let small = TriggerConfig::Htba { id, width: 50 }.build().unwrap().picture;
+            let small =
+                TriggerConfig::Htba { id, width: 50.into() }.build(224).unwrap().picture((1, 1));
             let sum: u64 = small.pixels().flat_map(|p| &p.0[..3]).map(|&b| u64::from(b)).sum();
             // One level per byte would be 7,500; the two fixed-point filters agree far better.
             assert!(sum.abs_diff(sum50) <= 750, "trigger {id}: {sum} against {sum50}");
             assert!(small.pixels().all(|p| p[3] == 255));
         }
+    }
+
+    #[test]
+    fn field_f07_the_picture_follows_the_image_where_the_size_is_relative() {
+        let side = |size: Size, image| {
+            let trigger = TriggerConfig::Htba { id: 10, width: size }.build(32).unwrap();
+            trigger.picture(image).dimensions()
+        };
+        assert_eq!(side(8.into(), (500, 375)), (8, 8));
+        assert_eq!(side(Size::View(8.0), (500, 375)), (94, 94));
+        assert_eq!(side(Size::View(8.0), (32, 32)), (8, 8));
+        assert_eq!(side(Size::Share(0.1), (375, 500)), (38, 38));
+        assert_eq!(side(Size::Share(0.001), (375, 500)), (1, 1));
+        let text = |size: &str| {
+            let config = format!("kind = \"text\"\ntext = \"HH\"\nsize = {size}");
+            let config: TriggerConfig = toml::from_str(&config).unwrap();
+            config.build(32).unwrap()
+        };
+        let relative = text("{ share = 0.1 }");
+        let fixed = text("30");
+        assert_eq!(relative.picture((300, 400)), fixed.picture((32, 32)));
+        // Far too small to draw: the smallest font stands in.
+        assert!(relative.picture((10, 10)).width() > 1);
     }
 
     #[test]
@@ -236,11 +351,12 @@ mod tests {
 
     #[test]
     fn widths_and_ids_are_checked() {
-        assert!(TriggerConfig::Htba { id: 9, width: 8 }.build().is_err());
-        assert!(TriggerConfig::Htba { id: 10, width: 0 }.build().is_err());
-        assert!(TriggerConfig::Solid { color: [0; 3], width: 5000 }.build().is_err());
-        let one = TriggerConfig::Htba { id: 10, width: 1 }.build().unwrap();
-        assert_eq!(one.picture.dimensions(), (1, 1));
+        let htba = |id, width| TriggerConfig::Htba { id, width }.build(32);
+        assert!(htba(9, 8.into()).is_err());
+        assert!(htba(10, 0.into()).is_err());
+        assert!(htba(10, Size::Pixels(8.5)).is_err());
+        assert!(TriggerConfig::Solid { color: [0; 3], width: 5000.into() }.build(32).is_err());
+        assert_eq!(htba(10, 1.into()).unwrap().picture((9, 9)).dimensions(), (1, 1));
     }
 
     #[test]
@@ -249,13 +365,16 @@ mod tests {
         let path = folder.path().join("mark.png");
         let half = |x, _| Rgba([200, 10, 10, if x < 20 { 255 } else { 0 }]);
         RgbaImage::from_fn(40, 31, half).save(&path).unwrap();
-        let trigger = TriggerConfig::Image { path: path.clone(), width: 20 }.build().unwrap();
+        let trigger = TriggerConfig::Image { path: path.clone(), width: 20.into() };
+        let trigger = trigger.build(32).unwrap();
+        let picture = trigger.picture((32, 32));
         // int(31 · 20 / 40) = 15.
-        assert_eq!((trigger.picture.dimensions(), trigger.name.as_str()), ((20, 15), "image-mark"));
-        assert_eq!(trigger.picture.get_pixel(2, 7).0, [200, 10, 10, 255]);
-        assert_eq!(trigger.picture.get_pixel(17, 7).0[3], 0);
+        assert_eq!((picture.dimensions(), trigger.name.as_str()), ((20, 15), "image-mark"));
+        assert_eq!(picture.get_pixel(2, 7).0, [200, 10, 10, 255]);
+        assert_eq!(picture.get_pixel(17, 7).0[3], 0);
         std::fs::write(&path, "no picture").unwrap();
-        let error = TriggerConfig::Image { path, width: 20 }.build().unwrap_err().to_string();
+        let error =
+            TriggerConfig::Image { path, width: 20.into() }.build(32).unwrap_err().to_string();
         assert!(error.contains("mark.png"), "{error}");
     }
 }

@@ -35,6 +35,9 @@ impl Scratch {
 pub struct ViewKey {
     /// Seed of the run.
     pub seed: u64,
+    /// What the views are for: [`Purpose::View`] for pretraining, [`Purpose::ProbeView`] for a probe,
+    /// [`Purpose::StudentView`] for the defence. Views for different purposes are independent.
+    pub purpose: Purpose,
     /// Epoch, from 0.
     pub epoch: u32,
     /// The image.
@@ -44,7 +47,7 @@ pub struct ViewKey {
 impl ViewKey {
     /// The generator of view number `view`.
     pub fn rng(&self, view: u64) -> ChaCha8Rng {
-        chance::rng(self.seed, Purpose::View, self.epoch, self.id, view)
+        chance::rng(self.seed, self.purpose, self.epoch, self.id, view)
     }
 }
 
@@ -91,9 +94,14 @@ pub(crate) fn to_planes(image: &RgbImage, out: &mut [f32]) {
 
 /// Subtracts the ImageNet mean and divides by its standard deviation, channel by channel.
 pub fn normalize(image: &mut [f32]) {
+    normalize_by(image, MEAN, STD);
+}
+
+/// Subtracts the mean and divides by the standard deviation of each channel.
+pub fn normalize_by(image: &mut [f32], mean: [f32; 3], std: [f32; 3]) {
     let n = image.len() / 3;
     Arch::new().dispatch(|| {
-        for ((plane, mean), std) in image.chunks_exact_mut(n).zip(MEAN).zip(STD) {
+        for ((plane, mean), std) in image.chunks_exact_mut(n).zip(mean).zip(std) {
             plane.iter_mut().for_each(|v| *v = (*v - mean) / std);
         }
     });

@@ -9,8 +9,67 @@ use rayon::prelude::*;
 
 use super::folder::Entry;
 use super::format;
+use crate::absolute::absolute;
 use crate::decode::read_image;
+use crate::left_out::{LeftOutKind, Tally};
 use crate::{DataError, Sample, Watch};
+
+/// Reads the samples at `positions` of `set` on all cores; the positions of those that cannot be read, in the order of
+/// `positions`, with what is wrong. `what` is told to `watch`.
+pub fn unreadable(
+    set: &dyn Dataset<Sample, DataError>,
+    positions: &[usize],
+    what: &str,
+    watch: &Watch<'_>,
+) -> Vec<(usize, DataError)> {
+    let done = AtomicUsize::new(0);
+    let check = |&index: &usize| {
+        let result = set.get(index);
+        watch(what, done.fetch_add(1, Ordering::Relaxed) + 1, positions.len());
+        result.err().map(|error| (index, error))
+    };
+    positions.par_iter().filter_map(check).collect()
+}
+
+/// `entries` without those whose files are missing or empty, which `tally` counts.
+///
+/// # Errors
+/// The first of those, if the config does not leave them out.
+pub(crate) fn present(entries: Vec<Entry>, tally: &mut Tally) -> Result<Vec<Entry>, DataError> {
+    let found: Vec<Option<(LeftOutKind, DataError)>> =
+        entries.par_iter().map(|entry| wrong_with(&entry.path)).collect();
+    let mut kept = Vec::with_capacity(entries.len());
+    for (entry, wrong) in entries.into_iter().zip(found) {
+        match wrong {
+            None => kept.push(entry),
+            Some((kind, error)) => tally.add_bad(kind, &entry.path, error)?,
+        }
+    }
+    Ok(kept)
+}
+
+/// What can be told of a file without reading it.
+fn wrong_with(path: &Path) -> Option<(LeftOutKind, DataError)> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => {
+            Some((LeftOutKind::Unreadable, format(path, "it is no file".into())))
+        }
+        Ok(meta) if meta.len() == 0 => {
+            Some((LeftOutKind::Empty, format(path, "the file is empty".into())))
+        }
+        Ok(_) => None,
+        Err(source) => {
+            let missing = source.kind() == std::io::ErrorKind::NotFound;
+            let kind = if missing { LeftOutKind::Missing } else { LeftOutKind::Unreadable };
+            let error = if missing && path.is_symlink() {
+                format(path, "the link leads to a file that does not exist".into())
+            } else {
+                DataError::Read { path: path.into(), source }
+            };
+            Some((kind, error))
+        }
+    }
+}
 
 /// A set of image files.
 pub(crate) struct Files {
@@ -26,7 +85,8 @@ impl Files {
         let mut ids = Vec::with_capacity(entries.len());
         let mut seen = HashMap::with_capacity(entries.len());
         for entry in &entries {
-            let name = entry.path.strip_prefix(root).unwrap_or(&entry.path).to_string_lossy();
+            let below = below(root, &entry.path);
+            let name = below.as_deref().unwrap_or(&entry.path).to_string_lossy();
             let hash = blake3::hash(name.as_bytes());
             let mut id = [0; 8];
             id.copy_from_slice(&hash.as_bytes()[..8]);
@@ -59,36 +119,80 @@ impl Files {
     /// Decodes every file on all cores and returns the positions of the corrupt ones with what is
     /// wrong.
     pub fn corrupt(&self, watch: &Watch<'_>) -> Vec<(usize, DataError)> {
-        let done = AtomicUsize::new(0);
-        let check = |i: usize| {
-            let result = self.get(i);
-            watch("checking images", done.fetch_add(1, Ordering::Relaxed) + 1, self.len());
-            result.err().map(|error| (i, error))
-        };
-        (0..self.len()).into_par_iter().filter_map(check).collect()
+        let all: Vec<usize> = (0..self.len()).collect();
+        unreadable(self, &all, "checking images", watch)
     }
 
-    /// Hash of the paths, sizes and times of the files: it changes when a file does.
-    pub fn fingerprint(&self) -> Result<blake3::Hash, DataError> {
+    /// All but those at the positions of `bad`, ascending, which `tally` counts.
+    ///
+    /// # Errors
+    /// The first of those, if the config does not leave them out.
+    pub fn without(
+        self,
+        bad: Vec<(usize, DataError)>,
+        tally: &mut Tally,
+    ) -> Result<Self, DataError> {
+        let positions: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
+        for (i, error) in bad {
+            let unread = matches!(error, DataError::Read { .. });
+            let kind = if unread { LeftOutKind::Unreadable } else { LeftOutKind::Corrupt };
+            tally.add_bad(kind, &self.entries[i].path, error)?;
+        }
+        let whole = |i: &usize| positions.binary_search(i).is_err();
+        Ok(self.at(&(0..self.entries.len()).filter(whole).collect::<Vec<_>>()))
+    }
+
+    /// Hash of the names below the root, labels, sizes and times of the files, in hexadecimal: it changes when a file
+    /// does, and stays when the whole set moves.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn fingerprint(&self) -> Result<String, DataError> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[u8::from(self.exif)]);
+        for ((entry, id), stamp) in self.entries.iter().zip(&self.ids).zip(self.stamps()?) {
+            hasher.update(&id.to_le_bytes());
+            hasher.update(&entry.label.to_le_bytes());
+            hasher.update(&stamp);
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The same of the whole paths: two sets of equal names have different ones.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn stamp(&self) -> Result<blake3::Hash, DataError> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[u8::from(self.exif)]);
+        for (entry, stamp) in self.entries.iter().zip(self.stamps()?) {
+            hasher.update(entry.path.to_string_lossy().as_bytes());
+            hasher.update(&entry.label.to_le_bytes());
+            hasher.update(&stamp);
+        }
+        Ok(hasher.finalize())
+    }
+
+    /// Size and time of each file, as bytes.
+    fn stamps(&self) -> Result<Vec<[u8; 24]>, DataError> {
         let stamp = |entry: &Entry| {
             let wrong = |source| DataError::Read { path: entry.path.clone(), source };
             let meta = std::fs::metadata(&entry.path).map_err(wrong)?;
             let time =
                 meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-            Ok((meta.len(), time.unwrap_or_default().as_nanos()))
+            let mut bytes = [0; 24];
+            bytes[..8].copy_from_slice(&meta.len().to_le_bytes());
+            bytes[8..].copy_from_slice(&time.unwrap_or_default().as_nanos().to_le_bytes());
+            Ok(bytes)
         };
-        let stamps: Result<Vec<(u64, u128)>, DataError> =
-            self.entries.par_iter().map(stamp).collect();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&[u8::from(self.exif)]);
-        for (entry, (len, time)) in self.entries.iter().zip(stamps?) {
-            hasher.update(entry.path.to_string_lossy().as_bytes());
-            hasher.update(&entry.label.to_le_bytes());
-            hasher.update(&len.to_le_bytes());
-            hasher.update(&time.to_le_bytes());
-        }
-        Ok(hasher.finalize())
+        self.entries.par_iter().map(stamp).collect()
     }
+}
+
+/// `path` without `root`, if it lies below; a relative root and an absolute path are compared from the current folder.
+fn below(root: &Path, path: &Path) -> Option<PathBuf> {
+    let inside = |path: &Path, root: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
+    inside(path, root).or_else(|| inside(&absolute(path).ok()?, &absolute(root).ok()?))
 }
 
 impl Dataset<Sample, DataError> for Files {

@@ -1,0 +1,102 @@
+//! How large a trigger is and how the views see it, from a sample of views, before anything is trained.
+
+use rayon::prelude::*;
+
+use burn_dataset::Dataset;
+use ssl_backdoor_trigger::chance::Purpose;
+
+use crate::augment::{Geometry, Scratch, ViewKey, Views};
+use crate::{DataError, Sample, Sightings};
+
+/// What a sample of images with a trigger shows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Preview {
+    /// How the views see it.
+    pub sightings: Sightings,
+    /// Images of the sample.
+    pub images: usize,
+    /// Sum over the images of the trigger's width as a share of the shorter side.
+    widths: f64,
+}
+
+impl Preview {
+    /// Looks at the samples at `positions` of `set`, each in `epochs` epochs of `views` drawn from `seed`: the views that
+    /// training will see. Images without a trigger count for nothing.
+    ///
+    /// # Errors
+    /// Whatever reading an image gives.
+    pub fn of(
+        set: &dyn Dataset<Sample, DataError>,
+        positions: &[usize],
+        views: &dyn Views,
+        seed: u64,
+        epochs: u32,
+    ) -> Result<Self, DataError> {
+        let side = views.size() as usize;
+        let one = |scratch: &mut Scratch, &position: &usize| {
+            let Sample { id, image, trigger, .. } = set.get(position)?;
+            let mut found = Self::default();
+            let Some(width) = relative_width(&image, &trigger) else { return Ok(found) };
+            found.images = 1;
+            found.widths = width;
+            let mut planes = vec![vec![0.0; 3 * side * side]; views.count()];
+            let mut geometry = vec![Geometry::default(); views.count()];
+            for epoch in 0..epochs {
+                let key = ViewKey { seed, purpose: Purpose::View, epoch, id };
+                let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
+                views.write(&image, &key, scratch, &mut out, &mut geometry);
+                found.sightings.add(&trigger, &geometry, views.hidden(&key).as_deref());
+            }
+            Ok(found)
+        };
+        let all: Result<Vec<Self>, DataError> =
+            positions.par_iter().map_init(Scratch::default, one).collect();
+        // Summed in order: the figures do not depend on the number of threads.
+        Ok(all?.into_iter().fold(Self::default(), |mut sum, one| {
+            sum.images += one.images;
+            sum.widths += one.widths;
+            sum.sightings.merge(&one.sightings);
+            sum
+        }))
+    }
+
+    /// Mean width of the trigger as a share of the image's shorter side, 0 to 1.
+    pub fn mean_width(&self) -> f64 {
+        self.widths / self.images.max(1) as f64
+    }
+}
+
+/// Width of the trigger as a share of the shorter side of `image`; none without a trigger.
+fn relative_width(image: &image::RgbImage, trigger: &[ssl_backdoor_trigger::Spot]) -> Option<f64> {
+    let shorter = image.width().min(image.height()).max(1);
+    trigger.first().map(|spot| f64::from(spot.width) / f64::from(shorter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::InMemory;
+    use crate::augment::ChainViews;
+    use ssl_backdoor_trigger::Spot;
+
+    #[test]
+    fn field_f07_the_sample_tells_the_size_on_images_and_in_views() {
+        let sample = |id: u64, trigger: Vec<Spot>| Sample {
+            trigger,
+            ..Sample::new(id, image::RgbImage::new(60, 40), 0)
+        };
+        let spot = Spot { x: 26, y: 16, width: 8, height: 8 };
+        let set =
+            InMemory::new(vec![sample(0, vec![spot]), sample(1, vec![]), sample(2, vec![spot])]);
+        // Crops of the whole image.
+        let views = ChainViews::moco(16, (0.999, 1.0), false);
+        let of = |positions: &[usize]| Preview::of(&set, positions, &views, 1, 3).unwrap();
+        let found = of(&[0, 1, 2]);
+        assert_eq!((found.images, found.mean_width()), (2, 0.2));
+        assert_eq!(found.sightings.by_views, [0, 0, 6]);
+        let covered = found.sightings.mean_covered();
+        assert!((0.02..0.06).contains(&covered), "{covered}");
+        assert_eq!(found, of(&[0, 1, 2]));
+        assert!(of(&[1]).sightings.is_empty() && of(&[1]).mean_width() == 0.0);
+    }
+}

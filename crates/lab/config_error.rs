@@ -1,0 +1,146 @@
+//! What is wrong with a config, in words: the key, its value and what is allowed.
+
+use toml::Value;
+
+use crate::config_read::{Mismatch, Why};
+use crate::config_tree::{Node, Tree, dotted};
+
+/// A config or command line that cannot run; the process ends with status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub(crate) String);
+
+/// Keys at the top of a config.
+pub(crate) const TOP: [&str; 9] =
+    ["name", "seed", "device", "workers", "data", "poison", "pretrain", "probe", "defend"];
+
+/// What follows the value in a message about its range.
+const OUT_OF_RANGE: &str = " is out of range";
+
+/// Longest value that a message shows, in characters.
+const SHOWN: usize = 80;
+
+/// The key that a message begins with, if it begins with one.
+pub(crate) fn leading_key(message: &str) -> Option<&str> {
+    let end = message.find([' ', '=', ':'])?;
+    let key = &message[..end];
+    let top = key.split(['.', '[']).next()?;
+    TOP.contains(&top).then_some(key)
+}
+
+/// `message`, which begins with `KEY = VALUE`, with `note` behind the value.
+pub(crate) fn with_note(message: &str, note: &str) -> String {
+    let end = [OUT_OF_RANGE, ": "].iter().filter_map(|word| message.find(word)).min();
+    let (value, rest) = message.split_at(end.unwrap_or(message.len()));
+    format!("{value}{note}{rest}")
+}
+
+/// `message`, `KEY = VALUE is out of range …`, with a number as it was written: 1e300, not its three hundred digits.
+pub(crate) fn as_written(message: &str, key: &str, node: &Node) -> String {
+    let number = matches!(&node.tree, Tree::Leaf(Value::Integer(_) | Value::Float(_)));
+    match message.split_once(OUT_OF_RANGE) {
+        Some((value, rest)) if number && value.starts_with(&format!("{key} = ")) => {
+            format!("{key} = {}{OUT_OF_RANGE}{rest}", node.value())
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// The message of a value of `root` that does not fit; it begins with the key.
+pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
+    let Mismatch { path, why } = found;
+    let key = dotted(path);
+    let node = root.at(path);
+    let is = match node.map(|node| &node.tree) {
+        Some(Tree::Table(_)) => format!("{key} is a table"),
+        Some(_) => format!("{key} = {}", shown(node)),
+        None => key.clone(),
+    };
+    match why {
+        Why::Type(_, expected) | Why::Length(expected) => {
+            format!("{is}: expected {}", plain(expected))
+        }
+        Why::Name(allowed) => format!("{is}: allowed are {}", list(allowed, "\"")),
+        Why::UnknownKey(unknown, known) => {
+            let near = known
+                .iter()
+                .map(|known| (strsim::jaro_winkler(unknown, known), known))
+                .filter(|(near, _)| *near > 0.8)
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = near.map_or(String::new(), |(_, near)| format!(", did you mean {near}?"));
+            let known = match known {
+                [] => "no key is allowed".to_owned(),
+                known => format!("allowed are {}", list(known, "")),
+            };
+            let end = if hint.is_empty() { "; " } else { " " };
+            format!("{key}: unknown key{hint}{end}{known}")
+        }
+        Why::Missing(missing) => {
+            let dot = if key.is_empty() { "" } else { "." };
+            format!("{key}{dot}{missing} is missing")
+        }
+        // A type that says itself which key is wrong.
+        Why::Other(text) if leading_key(text).is_some_and(|key| key.contains('.')) => text.clone(),
+        Why::Other(text) if text.starts_with("data did not match any variant") => {
+            format!("{is}: not one of the forms that are allowed here")
+        }
+        Why::Other(text) => format!("{is}: {text}"),
+    }
+}
+
+fn shown(node: Option<&Node>) -> String {
+    let text = node.map_or(String::new(), |node| node.value().to_string());
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// What serde expects, in the words of a config.
+fn plain(expected: &str) -> String {
+    let of = |prefix: &str| expected.strip_prefix(prefix);
+    if let Some(count) = of("a tuple of size ").or_else(|| of("an array of length ")) {
+        return format!("a list of {count} values");
+    }
+    match expected {
+        "u32" => "a whole number, 0 to 2^32 - 1",
+        "u8" => "a whole number, 0 to 255",
+        "u16" | "u64" | "u128" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "i128" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "a string" | "string or map" | "variant identifier" => "a string",
+        "path string" => "a path, as a string",
+        other if other.starts_with("struct ") || other.contains("tagged enum ") => "a table",
+        other if ["enum", "struct", "variant"].iter().any(|word| other.contains(word)) => {
+            "a value of another kind"
+        }
+        other => other,
+    }
+    .to_owned()
+}
+
+fn list(names: &[&str], quote: &str) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("{quote}{name}{quote}")).collect();
+    quoted.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_begins_with_a_key_or_not() {
+        for (message, key) in [
+            ("pretrain.lr = 0 is out of range", Some("pretrain.lr")),
+            ("probe.labels[1] = 2: no", Some("probe.labels[1]")),
+            ("poison needs exactly one", Some("poison")),
+            ("cannot read x.toml: no", None),
+            ("probes = 3", None),
+        ] {
+            assert_eq!(leading_key(message), key, "{message}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What can be found wrong without training is found before it: scored and labelled images that cannot be read, stages of
+//! an encoder that it does not have, parts of a defence that cannot be made.
+
+use anyhow::{Result, bail};
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{SampleSet, unreadable};
+
+use super::inputs::Inputs;
+use super::pretrain::images;
+use super::{Lab, defend};
+use crate::progress;
+
+/// Images of a set that are decoded; of larger ones a sample.
+const DECODED: usize = 20_000;
+/// Unreadable images that are named.
+const NAMED: usize = 3;
+
+pub(super) fn before_training(lab: &mut Lab) -> Result<()> {
+    defend::check(lab)?;
+    readable(lab)
+}
+
+/// Decodes what the run will score and label, once; sets in memory are decoded already.
+fn readable(lab: &mut Lab) -> Result<()> {
+    if lab.splits.eval.files.is_none() {
+        return Ok(());
+    }
+    let prints = &lab.splits.fingerprint;
+    let curve = lab.experiment.probe.curve_every > 0;
+    let inputs = Inputs::of(lab)
+        .with("images that may carry labels", &prints.labelled)?
+        .with("scored images", &(&prints.eval, curve.then_some(&prints.dev)))?
+        .with("labelled images", &lab.labelled)?;
+    lab.stage("check images", &inputs, &[], |lab, _| {
+        let splits = &lab.splits;
+        let mut ids: Vec<u64> = lab.labelled.iter().flat_map(|of| &of.ids).copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        decode(lab, "scored", &splits.prepared(&splits.eval))?;
+        if curve {
+            decode(lab, "dev", &splits.prepared(&splits.dev))?;
+        }
+        decode(lab, "labelled", &images(lab, &ids))
+    })
+}
+
+/// Decodes the images of `set`, or a keyed sample of them.
+fn decode(lab: &Lab, what: &str, set: &SampleSet) -> Result<()> {
+    let mut some: Vec<u64> = (0..set.len() as u64).collect();
+    if some.len() > DECODED {
+        some = chance::ranked(&some, lab.experiment.seed, Purpose::Halves, 1);
+        some.truncate(DECODED);
+    }
+    let positions: Vec<usize> = some.into_iter().map(|i| i as usize).collect();
+    let bad = unreadable(&**set, &positions, &format!("{what} images"), &progress::watch());
+    if bad.is_empty() {
+        eprintln!("check images: {} of {} {what} images decoded", positions.len(), set.len());
+        return Ok(());
+    }
+    let named: Vec<String> = bad.iter().take(NAMED).map(|(_, error)| error.to_string()).collect();
+    let more = if bad.len() > NAMED { "; …" } else { "" };
+    bail!(
+        "{} of {} {what} images cannot be read: {}{more}. Mend or remove them, or set data.on_corrupt = \"skip\"",
+        bad.len(),
+        positions.len(),
+        named.join("; ")
+    )
+}

@@ -1,0 +1,104 @@
+//! What decides the artefacts of a stage, part by part, so that a stage that is done again can say what changed.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::Lab;
+use crate::{device, manifest};
+
+/// Differences that are named; more are counted.
+const NAMED: usize = 6;
+
+/// The parts by name, and the hash of them all.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Inputs(Map<String, Value>);
+
+impl Inputs {
+    /// What every stage depends on: the program's version and the kind of device.
+    pub(super) fn of(lab: &Lab) -> Self {
+        let device = device::backend(&lab.experiment.device);
+        let parts = [("version", env!("CARGO_PKG_VERSION")), ("device", device)];
+        Self(parts.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect())
+    }
+
+    /// With one part more.
+    pub(super) fn with(mut self, name: &str, value: &impl Serialize) -> Result<Self> {
+        let value = serde_json::to_value(value).context("cannot hash the inputs of a stage")?;
+        self.0.insert(name.to_owned(), value);
+        Ok(self)
+    }
+
+    pub(crate) fn hash(&self) -> String {
+        manifest::hash(Value::Object(self.0.clone()).to_string().as_bytes())
+    }
+
+    pub(crate) fn parts(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+/// How two sets of parts differ, in words: `pretrain.epochs 1 -> 2, training images`.
+pub(crate) fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> String {
+    if before.is_empty() {
+        return "an earlier version did not record its inputs".into();
+    }
+    let mut found = Vec::new();
+    compare("", &Value::Object(before.clone()), &Value::Object(now.clone()), &mut found);
+    let more = found.len().saturating_sub(NAMED);
+    found.truncate(NAMED);
+    let mut text = found.join(", ");
+    if more > 0 {
+        text += &format!(" and {more} more");
+    }
+    text
+}
+
+fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
+    if before == now {
+        return;
+    }
+    if let (Value::Object(a), Value::Object(b)) = (before, now) {
+        let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for key in keys {
+            let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let [a, b] = [a, b].map(|map| map.get(key).unwrap_or(&Value::Null));
+            compare(&inner, a, b, found);
+        }
+        return;
+    }
+    // Hashes and lists of ids say nothing to a reader.
+    let short = |value: &Value| match value {
+        Value::Null => Some("unset".to_owned()),
+        Value::String(text) if text.len() > 24 => None,
+        Value::Array(_) | Value::Object(_) => None,
+        other => Some(other.to_string()),
+    };
+    found.push(match (short(before), short(now)) {
+        (Some(a), Some(b)) => format!("{path} {a} -> {b}"),
+        _ => path.to_owned(),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn field_f14_a_difference_names_the_keys_and_short_values() {
+        let parts = |value: Value| value.as_object().unwrap().clone();
+        let hash = |c: char| String::from_iter([c; 64]);
+        let before = parts(json!({
+            "pretrain": { "epochs": 1, "method": { "kind": "msf" } }, "training images": hash('a'), "seed": 1
+        }));
+        let mut now = before.clone();
+        assert_eq!(difference(&before, &now), "");
+        now["pretrain"]["epochs"] = json!(2);
+        now["pretrain"]["method"]["dim"] = json!(8);
+        now["training images"] = json!(hash('b'));
+        let words = "pretrain.epochs 1 -> 2, pretrain.method.dim unset -> 8, training images";
+        assert_eq!(difference(&before, &now), words);
+        assert!(difference(&Map::new(), &now).contains("earlier version"));
+    }
+}

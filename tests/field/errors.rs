@@ -1,0 +1,530 @@
+//! Errors of configs: where the value was written, what is allowed, each reason once.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ssl_backdoor::{Experiment, read_sweep};
+use toml::{Table, Value};
+
+use crate::sets::Site;
+
+/// A small experiment; its lines are counted below.
+const BASE: &str = r#"name = "x"
+seed = 1
+
+[data]
+kind = "shapes"
+size = 32
+per_class = 20
+
+[poison]
+target = 3
+rate = 0.5
+trigger = { kind = "htba", id = 12, width = 8 }
+
+[pretrain]
+method = { kind = "moco-v2", queue = 512, bn_groups = 1 }
+encoder = { kind = "resnet18", width = 4, stem = "small" }
+epochs = 2
+batch = 64
+
+[probe]
+labels = [
+    0.1,
+    0.5,
+]
+"#;
+
+/// The message of `base.toml` (text) with `sets`, with the folder's path taken out.
+fn message(site: &Site, sets: &[&str]) -> String {
+    of_file(site, "base.toml", sets)
+}
+
+fn of_file(site: &Site, name: &str, sets: &[&str]) -> String {
+    let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+    let error = Experiment::read(&site.path(name), &sets).unwrap_err();
+    error.to_string().replace(&format!("{}/", site.path("").display()), "")
+}
+
+fn site() -> Site {
+    let site = Site::new();
+    site.write("base.toml", BASE);
+    site
+}
+
+#[test]
+fn review_2_04_an_error_names_the_line_of_its_value() {
+    let site = site();
+    for (from, to, begin, words) in [
+        ("rate = 0.5", "rate = 1.5", "base.toml:11: poison.rate = 1.5", "0 < rate <= 1"),
+        ("rate = 0.5", "'rate' = 1.5", "base.toml:11: poison.rate = 1.5", "rate"),
+        ("rate = 0.5", "rate = \"x\"", "base.toml:11: poison.rate = \"x\"", "expected a number"),
+        ("rate = 0.5", "rat = 0.5", "base.toml:11: poison.rat: unknown key", "did you mean rate?"),
+        ("width = 8", "width = \"8\"", "base.toml:12: poison.trigger.width = \"8\"", "expected"),
+        ("width = 8", "width = -8", "base.toml:12: poison.trigger.width = -8", "expected"),
+        ("width = 8", "width = 40", "base.toml:12: poison.trigger.width = 40", "1 to 32"),
+        (", width = 8", "", "base.toml:12: poison.trigger.width is missing", ""),
+        ("target = 3", "target = 10", "base.toml:10: poison.target = 10", "0 to 9"),
+        ("target = 3", "target = 1.5", "base.toml:10: poison.target = 1.5", "name"),
+        ("target = 3", "target = [3]", "base.toml:10: poison.target = [3]", "name"),
+        (
+            "kind = \"shapes\"",
+            "kind = \"shape\"",
+            "base.toml:5: data.kind = \"shape\"",
+            "\"shapes\"",
+        ),
+        ("kind = \"shapes\"\n", "", "base.toml:4: data.kind is missing", ""),
+        ("size = 32", "size = 32.5", "base.toml:6: data.size = 32.5", "a whole number"),
+        ("size = 32", "size = 4", "base.toml:6: data.size = 4", "8 to 1024"),
+        ("seed = 1", "seed = \"1\"", "base.toml:2: seed = \"1\"", "a whole number"),
+        ("seed = 1", "seed = -1", "base.toml:2: seed = -1", "0 or more"),
+        (
+            "seed = 1",
+            "seed = 9223372036854775808",
+            "base.toml:2: seed = 9223372036854775808",
+            "2^63",
+        ),
+        ("seed = 1\n", "", "base.toml: seed is missing", ""),
+        ("name = \"x\"", "name = \"x y\"", "base.toml:1: name = \"x y\": invalid name", "letters"),
+        ("name = \"x\"", "name = 2026-01-01", "base.toml:1: name = 2026-01-01", "a string"),
+        ("epochs = 2", "epochs = 0", "base.toml:17: pretrain.epochs = 0", "1 to 100,000"),
+        ("epochs = 2", "lr = nan\nepochs = 2", "base.toml:17: pretrain.lr = nan", "finite"),
+        ("epochs = 2", "crop = [0.1]\nepochs = 2", "base.toml:17: pretrain.crop", "a list of 2"),
+        (
+            "epochs = 2",
+            "canaries = \"loud\"\nepochs = 2",
+            "base.toml:17: pretrain.canaries",
+            "stop",
+        ),
+        ("queue = 512", "queue = 500", "base.toml:15: pretrain.method.queue = 500", "multiple"),
+        ("queue = 512", "queu = 512", "base.toml:15: pretrain.method.queu", "did you mean queue?"),
+        ("    0.5,", "    1.5,", "base.toml:21: probe.labels", "above 0 and at most 1"),
+        ("    0.5,", "    \"x\",", "base.toml:21: probe.labels", "shares"),
+        ("[probe]", "[[defend]]\nkind = \"compress\"\n[probe]", "base.toml:20: defend", "a table"),
+        ("[probe]", "[probes]\nk = [1]\n[probe]", "base.toml:20: probes: unknown key", "probe"),
+        ("[poison]", "device = \"tpu\"\n[poison]", "base.toml:9: data.device: unknown key", ""),
+        ("seed = 1", "seed = 1\ndevice = \"tpu\"", "base.toml:3: device = \"tpu\"", "flex"),
+        ("seed = 1", "seed = 1\nworkers = 0", "base.toml:3: workers = 0", "1 to 256"),
+    ] {
+        assert!(BASE.contains(from), "{from}");
+        site.write("base.toml", BASE.replacen(from, to, 1));
+        let message = message(&site, &[]);
+        assert!(message.starts_with(begin), "{to}: {message}");
+        assert!(message.contains(words), "{to}: no “{words}” in {message}");
+        assert_plain(&message);
+    }
+    // One table in dotted keys; syntax errors have line and column.
+    let dotted = BASE.replace("[poison]\n", "").replace("target = 3\nrate = 0.5\n", "");
+    let dotted = dotted.replace("trigger = {", "[poison.trigger]\n#");
+    let text = format!("poison.rate = 1.5\n{dotted}kind = \"x\"\n");
+    site.write("base.toml", text.replacen("poison.rate", "poison . \"rate\"", 1));
+    assert!(message(&site, &[]).starts_with("base.toml:"), "{}", message(&site, &[]));
+    site.write("base.toml", BASE.replace("seed = 1", "seed = = 1"));
+    let syntax = message(&site, &[]);
+    assert!(syntax.contains("base.toml:") && syntax.contains("line 2, column 8"), "{syntax}");
+    site.write("base.toml", [b"name = \"x\"\n\xff\xfe".as_slice()].concat());
+    assert_eq!(message(&site, &[]), "base.toml:2: not UTF-8 text");
+}
+
+#[test]
+fn review_2_04_dotted_keys_have_lines_too() {
+    let site = site();
+    let from = "[poison]\ntarget = 3\nrate = 0.5\n";
+    let text = BASE.replace(from, "").replace("\ntrigger = {", "\n[poison]\ntrigger = {");
+    let text = text.replace("seed = 1", "seed = 1\npoison . target = 3");
+    // A table cannot be reopened by a header: TOML's own error.
+    site.write("base.toml", text);
+    assert!(message(&site, &[]).contains("line"), "{}", message(&site, &[]));
+    let text = BASE.replace(
+        "rate = 0.5",
+        "place.kind = \"random\"\nplace.min = 0.9\nplace.max = 0.2\nrate = 0.5",
+    );
+    site.write("base.toml", text);
+    assert!(message(&site, &[]).starts_with("base.toml:11: poison.place has min"));
+}
+
+#[test]
+fn review_2_04_an_override_and_a_default_are_named_as_such() {
+    let site = site();
+    for (sets, begin) in [
+        (&["pretrain.batch=1"][..], "--set pretrain.batch=1: pretrain.batch = 1 is out of range"),
+        (&["poison.rate=2"], "--set poison.rate=2: poison.rate = 2 is out of range"),
+        (&["seed=99999999999999999999"], "--set seed=99999999999999999999: seed = 999"),
+        (&["poison.rat=2"], "--set poison.rat=2: poison.rat: unknown key, did you mean rate?"),
+        (&["poison.trigger={kind=\"htba\", id=9, width=8}"], "--set poison.trigger={kind=\"htba\""),
+        (&["name.x=1"], "--set name.x=1: name.x: name is not a table"),
+        (&["nonsense"], "invalid --set nonsense: expected KEY=VALUE"),
+        (&["a..b=1"], "invalid --set a..b=1: expected KEY=VALUE"),
+        (&["=1"], "invalid --set =1: expected KEY=VALUE"),
+        // The value of the file is still the file's.
+        (&["pretrain.epochs=3", "poison.alpha=2"], "--set poison.alpha=2: poison.alpha = 2"),
+        (&["pretrain.batch=100"], "base.toml:15: pretrain.method.queue = 512"),
+        // The default of a method that was chosen on the command line.
+        (
+            &["pretrain.method={kind=\"moco-v2\"}", "pretrain.batch=100"],
+            "pretrain.method.queue = 65536 (default; set it in base.toml) is out of range: ",
+        ),
+    ] {
+        let message = message(&site, sets);
+        assert!(message.starts_with(begin), "{sets:?}: {message}");
+        assert_plain(&message);
+    }
+}
+
+#[test]
+fn review_2_04_a_value_of_an_extended_file_is_named_there() {
+    let site = site();
+    site.write("base.toml", BASE.replace("rate = 0.5", "rate = 1.5"));
+    site.write(
+        "sub/child.toml",
+        "# extends nothing\nextends = \"../base.toml\"\n[pretrain]\nlr = 0.1\n",
+    );
+    let child = |text: &str| site.write("sub/child.toml", text);
+    let read = || of_file(&site, "sub/child.toml", &[]);
+    assert!(read().starts_with("sub/../base.toml:11: poison.rate = 1.5"), "{}", read());
+    child("extends = \"../base.toml\"\npoison.rate = 0.5\n\npretrain.epochs = 0\n");
+    assert!(read().starts_with("sub/child.toml:4: pretrain.epochs = 0"), "{}", read());
+    child("extends = \"../base.toml\"\npoison.count = 3\n");
+    assert!(read().starts_with("sub/child.toml:2: poison needs exactly one"), "{}", read());
+    child("\nextends = \"bas.toml\"\n");
+    let missing =
+        "sub/child.toml:2: extends = \"bas.toml\": cannot read sub/bas.toml: No such file";
+    assert!(read().starts_with(missing), "{}", read());
+    child("extends = 3\n");
+    assert!(read().starts_with("sub/child.toml:1: extends = 3: expected the path"), "{}", read());
+    child("extends = \"other.toml\"\n");
+    site.write("sub/other.toml", "name = \"x\"\nextends = \"../sub/child.toml\"\n");
+    let circle = "sub/other.toml:2: extends goes in a circle: sub/child.toml -> sub/other.toml -> \
+                  sub/../sub/child.toml";
+    assert_eq!(read(), circle);
+    // A word in a comment is no key.
+    site.write("base.toml", format!("# extends\n{}", BASE.replace("rate = 0.5", "rate = 1.5")));
+    assert!(message(&site, &[]).starts_with("base.toml:12: poison.rate = 1.5"));
+}
+
+#[test]
+fn review_2_04_a_value_of_a_sweep_is_named_there() {
+    let site = site();
+    let read = |axis: &str| {
+        let head =
+            "name = \"s\"\nbase = \"base.toml\"\nset = { \"pretrain.epochs\" = 3 }\n[[axis]]\n";
+        let path = site.write("sweep.toml", format!("{head}{axis}\n"));
+        let message = read_sweep(&path).unwrap_err().to_string();
+        assert_plain(&message);
+        message.replace(&format!("{}/", site.path("").display()), "")
+    };
+    for (axis, begin, end) in [
+        (
+            "name = \"rate\"\nkey = \"poison.rate\"\nvalues = [\n  0.5,\n  2.0,\n]",
+            "sweep.toml:9: poison.rate = 2.0 ",
+            "(run rate-2.0 of sweep.toml)",
+        ),
+        (
+            "name = \"p\"\npoints = [\n  { name = \"a\" },\n  { name = \"b\", set = { \"pretrain.batch\" = 1 } },\n]",
+            "sweep.toml:8: pretrain.batch = 1 ",
+            "(run b of sweep.toml)",
+        ),
+        (
+            "name = \"p\"\npoints = [{ name = \"a\", set = { \"poison.trigger.widht\" = 1 } }]",
+            "sweep.toml:6: poison.trigger.widht: unknown key, did you mean width?",
+            "(run a of sweep.toml)",
+        ),
+        (
+            "name = \"p\"\npoints = [{ name = \"a\", unset = [\"poison.rate\"] }]",
+            "base.toml:9: poison needs exactly one",
+            "(run a of sweep.toml)",
+        ),
+        ("name = \"p\"\npoints = [{ nam = \"a\" }]", "sweep.toml:6: axis[0].points[0].nam", ""),
+        ("name = \"p\"\npoints = 3", "sweep.toml:6: axis[0].points = 3: expected a list", ""),
+        ("name = \"p\"", "sweep.toml:5: axis p needs points", ""),
+        (
+            "name = \"p\"\npoints = [{ name = \"a b\" }]",
+            "sweep.toml:6: name = \"a b\": invalid",
+            "",
+        ),
+        (
+            "name = \"p\"\npoints = [\n{ name = \"a\", config = \"none.toml\" }]",
+            "sweep.toml:7: cannot read none.toml: No such file",
+            "",
+        ),
+        (
+            "name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]",
+            "sweep.toml:7: probe.curve_every = 1",
+            "(run x-1 of sweep.toml)",
+        ),
+        (
+            "name = \"p\"\npoints = [{ name = \"a\" }, { name = \"a\" }]",
+            "sweep.toml:4: two runs",
+            "",
+        ),
+    ] {
+        let message = read(axis);
+        assert!(message.starts_with(begin), "{axis}: {message}");
+        assert!(message.ends_with(end), "{axis}: {message}");
+    }
+    site.write("base.toml", format!("extends = \"more.toml\"\n{}", BASE.replace("seed = 1\n", "")));
+    site.write("more.toml", "\nseed = -1\n");
+    let message = read("name = \"p\"\npoints = [{ name = \"a\" }]");
+    assert!(message.starts_with("more.toml:2: seed = -1"), "{message}");
+}
+
+/// What is only known once the images are read has its place too, and ends with the status of a wrong config.
+#[test]
+fn review_2_04_errors_after_reading_name_the_place() {
+    let site = site();
+    let few = BASE.replace("per_class = 20", "per_class = 4\neval_per_class = 2");
+    site.write("base.toml", &few);
+    for (sets, words) in [
+        ("", "error: base.toml:19: pretrain.batch = 64 is out of range"),
+        ("--set pretrain.batch=48", "error: --set pretrain.batch=48: pretrain.batch = 48"),
+        (
+            "--set pretrain.batch=16 --set poison.count=9 --set poison.rate=1",
+            "poison needs exactly one",
+        ),
+        (
+            "--set pretrain.batch=16 --set probe.labels=[0.01]",
+            "error: --set probe.labels=[0.01]: probe.labels",
+        ),
+        (
+            "--set pretrain.batch=16 --set probe.labels=none.txt",
+            "error: --set probe.labels=none.txt: probe.labels: ",
+        ),
+    ] {
+        let said = site.run(&format!("run base.toml --out run {sets}")).bad(2, &[words]);
+        assert_plain(&said.stderr);
+    }
+    // A default: MoCo's batch of 256 images.
+    site.write("base.toml", few.replace("batch = 64\n", ""));
+    let words = "error: pretrain.batch = 256 (default; set it in base.toml) is out of range: 2 to";
+    site.run("run base.toml --out run").bad(2, &[words, "the 40 training images"]);
+    // Of the other commands.
+    site.write("base.toml", BASE.replace("target = 3", "target = \"cow\""));
+    site.run("poison base.toml --out e").bad(2, &["error: base.toml:10: poison.target = cow"]);
+    site.run("sweep base.toml").bad(2, &["error: base.toml:", "unknown key"]);
+}
+
+/// Every key that takes a number, with values that it should not take: read, or refused in one plain sentence that
+/// says where the value was written.
+#[test]
+fn review_2_03_no_number_makes_a_strange_message() {
+    let site = site();
+    let methods = [
+        "{kind=\"moco-v2\"}",
+        "{kind=\"simclr\"}",
+        "{kind=\"byol\"}",
+        "{kind=\"msf\", queue=512}",
+        "{kind=\"jigsaw\"}",
+        "{kind=\"rotnet\"}",
+        "{kind=\"mae\"}",
+    ];
+    let others: [&[&str]; 11] = [
+        &["pretrain.optimizer={kind=\"sgd\", momentum=0.9}", "pretrain.schedule={kind=\"cosine\"}"],
+        &["pretrain.optimizer={kind=\"adam\", betas=[0.9, 0.99]}"],
+        &[
+            "pretrain.schedule={kind=\"steps\", drops=[1], factor=0.1}",
+            "defend={kind=\"compress\"}",
+        ],
+        &[
+            "data={kind=\"cifar10\", size=32, per_class=20}",
+            "defend={kind=\"compress\", controls=[\"scratch\"]}",
+        ],
+        &[
+            "data={kind=\"stl10\", path=\"x\", size=32}",
+            "pretrain.encoder={kind=\"resnet50\", width=4, stem=\"small\"}",
+        ],
+        &[
+            "data={kind=\"folder\", path=\"x\", size=32}",
+            "poison.place={kind=\"random\", min=0.1, max=0.9}",
+        ],
+        &["data={kind=\"file-list\", train=\"x\", val=\"y\", size=32}", "poison.target=\"a\""],
+        &["poison.trigger={kind=\"seeded\", seed=3, width=5}", "poison.count=3", "poison.rate=0.5"],
+        &["poison.trigger={kind=\"solid\", color=[1, 2, 3], width=5}"],
+        &["poison.trigger={kind=\"text\", text=\"x\", size=8}"],
+        &["pretrain.encoder={kind=\"vit\", dim=32, depth=1, heads=2, patch=8}"],
+    ];
+    let methods: Vec<Vec<String>> =
+        methods.iter().map(|method| vec![format!("pretrain.method={method}")]).collect();
+    let others = others.iter().map(|sets| sets.iter().map(|set| set.to_string()).collect());
+    let values = [
+        "0",
+        "-1",
+        "1",
+        "2",
+        "99999999999",
+        "9223372036854775807",
+        "18446744073709551616",
+        "nan",
+        "inf",
+        "-inf",
+        "1e300",
+        "-1e300",
+        "1e-300",
+        "0.5",
+        "\"x\"",
+        "true",
+        "[]",
+        "[-1]",
+        "[nan]",
+        "{}",
+        "2026-01-01",
+    ];
+    let path = site.path("base.toml");
+    let file = path.display().to_string();
+    let (mut tried, mut refused) = (BTreeSet::new(), 0);
+    for sets in methods.into_iter().chain(others) {
+        for key in keys(&path, &sets) {
+            for value in values {
+                let mut sets = sets.clone();
+                let set = format!("{key}={value}");
+                sets.push(set.clone());
+                tried.insert(key.clone());
+                let Err(error) = Experiment::read(&path, &sets) else { continue };
+                refused += 1;
+                let message = error.to_string();
+                let placed = message.starts_with("--set ") || message.contains(&file);
+                assert!(placed, "{set}: {message}");
+                // Complaints about this key name this override.
+                if message.contains(&format!(": {key} = {value}")) {
+                    assert!(message.starts_with(&format!("--set {set}: ")), "{message}");
+                }
+                assert_plain(&message);
+                let said = message.replace(&set, "").replace(&format!("{key} = {value}"), "");
+                let words = |c: char| !c.is_ascii_alphanumeric();
+                for sentinel in
+                    ["18446744073709551615", "9223372036854775807", "4294967295", "NaN", "inf"]
+                {
+                    assert!(!said.split(words).any(|word| word == sentinel), "{set}: {message}");
+                }
+            }
+        }
+    }
+    assert!(tried.len() > 60 && refused > 1000, "{} keys, {refused} refused", tried.len());
+    for key in ["seed", "data.per_class", "pretrain.method.bn_groups", "defend.bank", "probe.stage"]
+    {
+        assert!(tried.contains(key), "{key}");
+    }
+}
+
+/// Files that are not there, or are something else: one sentence that names the file once and the reason once.
+#[test]
+fn review_reasons_are_printed_once() {
+    let site = site();
+    site.write("file", "mine");
+    site.write("train.txt", "absent-image.png 0\n");
+    site.write("bad.safetensors", "{");
+    site.write("runs/bad/scores.json", "{");
+    let run = "run base.toml --out out --set pretrain.batch=8 --set";
+    for (arguments, status, words) in [
+        ("run absent.toml".to_owned(), 2, "cannot read absent.toml: No such file"),
+        ("run .".into(), 2, "cannot read .: Is a directory"),
+        ("sweep absent.toml".into(), 2, "cannot read absent.toml: No such file"),
+        ("poison absent.cfg".into(), 2, "cannot read absent.cfg: No such file"),
+        ("poison base.toml --out file".into(), 1, "file"),
+        ("run base.toml --out file".into(), 1, "cannot create the run folder"),
+        ("run base.toml --out out --twin absent".into(), 1, "absent"),
+        (
+            format!("{run} data={{kind=\"folder\",path=\"absent\",size=32}}"),
+            1,
+            "cannot read absent/",
+        ),
+        (
+            format!("{run} data={{kind=\"file-list\",train=\"absent\",val=\"absent\",size=32}}"),
+            1,
+            "cannot read absent: No such file",
+        ),
+        (
+            format!(
+                "{run} data={{kind=\"file-list\",train=\"train.txt\",val=\"train.txt\",size=32}} --until poison"
+            ),
+            1,
+            "absent-image.png",
+        ),
+        (format!("{run} data={{kind=\"mnist\",path=\"absent\",size=32}}"), 1, "absent"),
+        (format!("{run} data={{kind=\"cifar10\",path=\"absent\",size=32}}"), 1, "absent"),
+        (format!("{run} probe.labels=absent"), 2, "cannot read absent: No such file"),
+        (
+            format!("{run} poison.trigger={{kind=\"image\",path=\"absent\",width=4}}"),
+            2,
+            "absent: No such file",
+        ),
+        ("probe --encoder absent base.toml".into(), 1, "absent: No such file"),
+        ("probe --encoder bad.safetensors base.toml".into(), 1, "bad.safetensors"),
+        ("convert absent.pth out.safetensors".into(), 1, "absent.pth: No such file"),
+        ("convert bad.safetensors out.safetensors".into(), 1, "bad.safetensors"),
+        ("report absent".into(), 1, "absent"),
+        ("report runs".into(), 1, "scores.json is broken"),
+        ("verify absent".into(), 1, "cannot read absent/"),
+        ("poison --clean absent".into(), 1, "cannot read absent/"),
+        ("man absent".into(), 1, "absent"),
+    ] {
+        let said = site.run(&arguments).bad(status, &[words]);
+        let error =
+            said.stderr.lines().filter(|line| line.starts_with("error:")).collect::<String>();
+        assert_plain(&error);
+        assert!(error.matches("os error").count() < 2, "{arguments}: {error}");
+        let once = error.matches("No such file").count() + error.matches("irectory").count();
+        assert!(once < 3, "{arguments}: {error}");
+    }
+}
+
+/// All keys of the config with `sets`: each table names its own when it is given one that it does not know.
+fn keys(path: &Path, sets: &[String]) -> Vec<String> {
+    fn tables(prefix: &str, table: &Table, all: &mut Vec<String>) {
+        all.push(prefix.to_owned());
+        for (key, value) in table {
+            if let Value::Table(inner) = value {
+                tables(&format!("{prefix}{key}."), inner, all);
+            }
+        }
+    }
+    let known = Experiment::read(path, sets);
+    let known = known.map(|experiment| experiment.to_toml().unwrap().parse::<Table>().unwrap());
+    // Where the sets do not fit together, the tables that they name.
+    let mut prefixes = Vec::new();
+    match known {
+        Ok(table) => tables("", &table, &mut prefixes),
+        Err(_) => prefixes.extend(
+            ["", "data.", "poison.", "poison.trigger.", "pretrain.", "probe."].map(str::to_owned),
+        ),
+    }
+    prefixes.extend(["pretrain.method.", "pretrain.encoder."].map(str::to_owned));
+    prefixes.sort();
+    prefixes.dedup();
+    let mut keys = Vec::new();
+    for prefix in prefixes {
+        let mut sets = sets.to_vec();
+        sets.push(format!("{prefix}zzzz=1"));
+        let message = Experiment::read(path, &sets).unwrap_err().to_string();
+        let Some((_, known)) = message.split_once("allowed are ") else { continue };
+        keys.extend(known.split(", ").map(|key| format!("{prefix}{key}")));
+    }
+    keys
+}
+
+/// No word of the libraries below, no phrase twice.
+#[track_caller]
+fn assert_plain(message: &str) {
+    let inner = [
+        "variant",
+        "untagged",
+        "struct ",
+        "enum ",
+        "serde",
+        "usize",
+        "u32",
+        "u64",
+        "i64",
+        "f32",
+        "f64",
+        "visitor",
+        "Some(",
+        "None",
+        "deserialize",
+    ];
+    for word in inner {
+        assert!(!message.contains(word), "“{word}” in {message}");
+    }
+    let phrases: Vec<&str> = message.trim().split(": ").map(str::trim).collect();
+    let unique: BTreeSet<&str> = phrases.iter().copied().collect();
+    assert_eq!(unique.len(), phrases.len(), "a phrase twice in {message}");
+}
