@@ -13,6 +13,8 @@ mod import;
 mod labels;
 mod late;
 mod probe;
+mod processes;
 mod sets;
+mod small_sets;
 mod training;
 mod trigger_size;

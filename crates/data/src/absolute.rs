@@ -17,7 +17,9 @@ fn of_data(data: &mut DataConfig) -> Vec<&mut PathBuf> {
         | DataConfig::Cifar10(set)
         | DataConfig::Cifar100(set) => set.path.iter_mut().collect(),
         DataConfig::Stl10(set) => vec![&mut set.path],
-        DataConfig::Folder(set) | DataConfig::Imagenet100(set) => vec![&mut set.path],
+        DataConfig::Folder(set) | DataConfig::Imagenet100(set) | DataConfig::TinyImagenet(set) => {
+            vec![&mut set.path]
+        }
         DataConfig::FileList(set) => {
             [&mut set.train, &mut set.val].into_iter().chain(set.root.as_mut()).collect()
         }

@@ -46,9 +46,9 @@ pub enum DataConfig {
     FashionMnist(SmallSet),
     /// KMNIST from IDX files, plain or gzip.
     Kmnist(SmallSet),
-    /// CIFAR-10, binary version.
+    /// CIFAR-10, binary or Python version.
     Cifar10(SmallSet),
-    /// CIFAR-100 with its fine labels, binary version.
+    /// CIFAR-100 with its fine labels, binary or Python version.
     Cifar100(SmallSet),
     /// STL-10, binary version.
     Stl10(Stl10),
@@ -58,6 +58,8 @@ pub enum DataConfig {
     FileList(FileList),
     /// The 100 classes of the paper from an ImageNet folder, PATH/train/WNID/* and PATH/val/WNID/*.
     Imagenet100(Folder),
+    /// Tiny-ImageNet as its archive unpacks: wnids.txt, train/WNID/images/*, val/images/*, val/val_annotations.txt.
+    TinyImagenet(Folder),
 }
 
 /// Settings of `shapes`.
@@ -220,7 +222,7 @@ impl DataConfig {
             | Self::Cifar10(set)
             | Self::Cifar100(set) => &mut set.size,
             Self::Stl10(set) => &mut set.size,
-            Self::Folder(set) | Self::Imagenet100(set) => &mut set.size,
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => &mut set.size,
             Self::FileList(set) => &mut set.size,
         } = size;
         self
@@ -232,7 +234,11 @@ impl DataConfig {
             Self::Mnist(_) | Self::FashionMnist(_) | Self::Kmnist(_) => Some(28),
             Self::Cifar10(_) | Self::Cifar100(_) => Some(32),
             Self::Stl10(_) => Some(96),
-            Self::Shapes(_) | Self::Folder(_) | Self::Imagenet100(_) | Self::FileList(_) => None,
+            Self::Shapes(_)
+            | Self::Folder(_)
+            | Self::Imagenet100(_)
+            | Self::TinyImagenet(_)
+            | Self::FileList(_) => None,
         }
     }
 
@@ -261,7 +267,9 @@ impl DataConfig {
             | Self::Cifar10(set)
             | Self::Cifar100(set) => (set.size, set.seed, set.eval),
             Self::Stl10(set) => (set.size, set.seed, set.eval),
-            Self::Folder(set) | Self::Imagenet100(set) => (set.size, set.seed, set.eval),
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => {
+                (set.size, set.seed, set.eval)
+            }
             Self::FileList(set) => (set.size, set.seed, set.eval),
         }
     }
@@ -278,7 +286,7 @@ impl DataConfig {
             Self::Cifar100(_) => Some((0..100).map(|class| class.to_string()).collect()),
             Self::Stl10(_) => names(&stl10::CLASSES),
             Self::Imagenet100(_) => names(&imagenet100::WNIDS),
-            Self::Folder(_) | Self::FileList(_) => None,
+            Self::Folder(_) | Self::FileList(_) | Self::TinyImagenet(_) => None,
         }
     }
 }

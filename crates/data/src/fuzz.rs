@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::sets::{cifar, file_list, idx, stl10};
+use crate::sets::{cifar, file_list, idx, pickle, stl10, tiny_imagenet};
 use crate::{decode, list_text};
 
 const INPUTS: u32 = 100_000;
@@ -102,8 +102,37 @@ fn binary_sets() {
         let _ = stl10::labels(bytes, 3073);
     });
     survive(&[&[7; 96]], |bytes| {
-        let _ = stl10::images(bytes);
+        let _ = stl10::images(bytes, bytes.len() as u64);
     });
+}
+
+#[test]
+fn pickled_sets() {
+    let seeds: [&[u8]; 3] = [
+        include_bytes!("../tests/fixtures/pickles/short-python2"),
+        include_bytes!("../tests/fixtures/pickles/short-protocol4"),
+        include_bytes!("../tests/fixtures/pickles/cifar10-python2"),
+    ];
+    for seed in seeds {
+        assert!(pickle::parse(seed).is_ok());
+    }
+    survive(&seeds, |bytes| {
+        let _ = pickle::parse(bytes);
+        let _ = cifar::CIFAR10.parse_pickle(bytes);
+    });
+}
+
+#[test]
+fn tiny_imagenet_annotations() {
+    let wnids = ["n01443537", "n01629819"].map(str::to_owned);
+    survive(
+        &[b"val_0.JPEG\tn01443537\t0\t32\t44\t62\nval_1.JPEG\tn01629819\t0\t0\t63\t63\n"],
+        |bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            let _ = tiny_imagenet::annotations(text, &wnids);
+            let _ = tiny_imagenet::wnids(text);
+        },
+    );
 }
 
 #[test]
@@ -124,7 +153,7 @@ fn file_lists_and_what_is_read_is_written_back() {
 #[test]
 fn packed_caches() {
     let places = [(0u64, 2u32, 1u32), (6, 1, 1), (0, 0, 0)];
-    let mut seed = b"ssl-backdoor packed images 1\n".to_vec();
+    let mut seed = b"ssl-backdoor packed images 2\n".to_vec();
     seed.extend([7; 32]);
     seed.extend(3u64.to_le_bytes());
     let start = seed.len() as u64 + 3 * 16;

@@ -10,6 +10,7 @@ mod error;
 mod export;
 #[cfg(test)]
 mod fuzz;
+mod halves;
 mod inside;
 mod jpeg;
 mod layout;

@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn_dataset::Dataset;
-use ssl_backdoor_trigger::chance::{self, Purpose};
 
 use crate::augment::shorter_side;
 use crate::cache::Cache;
 use crate::config::{DataConfig, Eval, FileList, Folder, OnCorrupt};
+use crate::halves::{Order, halves};
+use crate::sets::small::{self, Held, Part};
 use crate::sets::{
-    self, Part, cifar, file_list, files::Files, folder, imagenet100, mnist, shapes, stl10,
+    cifar, file_list, files::Files, folder, imagenet100, mnist, shapes, stl10, tiny_imagenet,
 };
 use crate::splits::{Fingerprint, Split, Splits, prepared};
-use crate::{DataError, Sample, SampleSet};
+use crate::{DataError, SampleSet};
 
 /// Told of the progress of what may take long: what is done, how much of it, of how much.
 pub type Watch<'a> = dyn Fn(&str, usize, usize) + Sync + 'a;
@@ -35,19 +36,15 @@ impl DataConfig {
         self.check()?;
         let (size, seed) = (self.size(), self.seed());
         let small = |parts: [Part; 2], per_class, name: &str| {
-            let classes = self.class_names().unwrap_or_default();
-            let [train, test] = &parts;
-            let sets = sets::splits(train, test, classes.len() as u32, size, per_class, seed);
+            let classes = self.class_names().unwrap_or_default().len() as u32;
+            let sets = small::splits(parts, classes, size, per_class, seed);
             self.in_memory(part, sets, format!("{name}(size={size})"))
         };
         let needed = |path: &Option<PathBuf>| {
-            path.clone().ok_or_else(|| DataError::Missing {
-                name: "data.path".into(),
-                looked: Vec::new(),
-                hint: "Set it to the folder with the unpacked binary version.".into(),
-            })
+            let hint = "Set it to the folder with the unpacked binary or Python version.";
+            path.clone().ok_or_else(|| DataError::Unset { key: "data.path", hint: hint.into() })
         };
-        Ok(match self {
+        let splits = match self {
             Self::Shapes(set) => {
                 let draw = |split, n| shapes::draw_set(size, n, seed, split);
                 let sets = [
@@ -55,6 +52,7 @@ impl DataConfig {
                     draw(shapes::Split::Dev, set.eval_per_class),
                     draw(shapes::Split::Test, set.eval_per_class),
                 ];
+                let sets = sets.map(|samples| Held::new(samples, size));
                 self.in_memory(part, sets, format!("shapes(size={size},seed={seed})"))
             }
             Self::Mnist(set) => {
@@ -82,34 +80,34 @@ impl DataConfig {
                 let classes = imagenet100::WNIDS.map(str::to_owned).to_vec();
                 self.folder_splits(part, set, classes, watch)?
             }
+            Self::TinyImagenet(set) => self.tiny_imagenet_splits(part, set, watch)?,
             Self::FileList(set) => self.list_splits(part, set, watch)?,
-        })
+        };
+        splits.check_parts(part)?;
+        Ok(splits)
     }
 
-    fn in_memory(&self, part: Eval, sets: [Vec<Sample>; 3], name: String) -> Splits {
-        let [train_hash, dev_hash, test_hash] = sets.each_ref().map(|set| pixels_hash(set));
+    fn in_memory(&self, part: Eval, [train, dev, test]: [Held; 3], name: String) -> Splits {
         let fingerprint = Fingerprint {
-            train: train_hash,
+            train: train.hash,
             eval: match part {
-                Eval::Dev => dev_hash.clone(),
-                Eval::Test => test_hash,
-                Eval::All => format!("{dev_hash}+{test_hash}"),
+                Eval::Dev => dev.hash.clone(),
+                Eval::Test => test.hash,
+                Eval::All => format!("{}+{}", dev.hash, test.hash),
             },
-            dev: dev_hash,
+            dev: dev.hash,
         };
-        let [train, dev, test] = sets;
-        let eval = match part {
-            Eval::Dev => Split::in_memory(dev.clone()),
-            Eval::Test => Split::in_memory(test),
-            Eval::All => Split::in_memory(dev.iter().cloned().chain(test).collect()),
-        };
-        let train = Split::in_memory(train);
+        let (train, dev, test) = (train.split, dev.split, test.split);
         Splits {
             plain: train.set.clone(),
             train,
             cached: None,
-            eval,
-            dev: Split::in_memory(dev),
+            eval: match part {
+                Eval::Dev => dev.clone(),
+                Eval::Test => test,
+                Eval::All => dev.followed_by(&test),
+            },
+            dev,
             classes: self.class_names().unwrap_or_default(),
             name,
             fingerprint,
@@ -129,6 +127,18 @@ impl DataConfig {
         let files = |split| Files::new(list(split)?, &set.path, set.exif_orientation);
         let how = (set.on_corrupt, set.cache.as_deref());
         self.file_splits(part, [files("train")?, files("val")?], classes, how, watch)
+    }
+
+    fn tiny_imagenet_splits(
+        &self,
+        part: Eval,
+        set: &Folder,
+        watch: &Watch<'_>,
+    ) -> Result<Splits, DataError> {
+        let tiny_imagenet::Listed { root, wnids, train, val } = tiny_imagenet::list(&set.path)?;
+        let files = |entries| Files::new(entries, &root, set.exif_orientation);
+        let how = (set.on_corrupt, set.cache.as_deref());
+        self.file_splits(part, [files(train)?, files(val)?], wnids, how, watch)
     }
 
     fn list_splits(
@@ -175,9 +185,7 @@ impl DataConfig {
             None => (train, None),
             Some(folder) => {
                 let shorter = shorter_side(size);
-                let path = folder.join(format!("train-{shorter}.pack"));
-                let (cache, bad) = Cache::open(&path, &train, &stamp, shorter, skip, watch)?;
-                let bad = bad.into_iter().filter_map(|i| Some((i, train.get(i).err()?))).collect();
+                let (cache, bad) = Cache::open(folder, &train, &stamp, shorter, skip, watch)?;
                 let set: SampleSet = Arc::new(cache);
                 (leave_out(train, bad), Some((set, shorter)))
             }
@@ -188,7 +196,8 @@ impl DataConfig {
         } else {
             val
         };
-        let halves = halves(&val.labels(), classes.len() as u32, seed);
+        let order = Order::Ranked { classes: classes.len() as u32, seed };
+        let halves = halves(&val.labels(), order);
         let dev_hash = val.at(&halves[0]).fingerprint()?;
         let fingerprint = Fingerprint {
             train: train.fingerprint()?,
@@ -219,27 +228,4 @@ impl DataConfig {
             size,
         })
     }
-}
-
-/// Hash of ids, labels and pixels.
-fn pixels_hash(samples: &[Sample]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for sample in samples {
-        hasher.update(&sample.id.to_le_bytes());
-        hasher.update(&sample.label.to_le_bytes());
-        hasher.update(sample.image.as_raw());
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-/// Positions of two halves of each class, by rank: they do not depend on the order.
-fn halves(labels: &[(u64, u32)], classes: u32, seed: u64) -> [Vec<usize>; 2] {
-    let mut first = std::collections::HashSet::new();
-    for class in 0..classes {
-        let of: Vec<u64> = labels.iter().filter(|(_, c)| *c == class).map(|(id, _)| *id).collect();
-        let half = of.len().div_ceil(2);
-        first.extend(chance::ranked(&of, seed, Purpose::Halves, 0).into_iter().take(half));
-    }
-    let dev = |i: &usize| first.contains(&labels[*i].0);
-    (0..labels.len()).partition::<Vec<usize>, _>(dev).into()
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::jpeg::is_jpeg;
 use crate::sets::files::Files;
-use crate::wrappers::Prepared;
-use crate::{InMemory, Sample, SampleSet, Subset};
+use crate::wrappers::{Joined, Prepared};
+use crate::{DataError, Eval, InMemory, Sample, SampleSet, Subset, halves};
 
 /// A set with its labels.
 #[derive(Clone)]
@@ -20,12 +20,6 @@ pub struct Split {
 }
 
 impl Split {
-    /// Images that are at hand.
-    pub(crate) fn in_memory(samples: Vec<Sample>) -> Self {
-        let labels = samples.iter().map(|s| (s.id, s.label)).collect();
-        Self { set: Arc::new(InMemory::new(samples)), labels, files: None }
-    }
-
     /// Images that are read when they are asked for.
     pub(crate) fn of_files(files: Files) -> Self {
         let (labels, paths) = (files.labels(), files.paths());
@@ -37,6 +31,15 @@ impl Split {
         let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
         let named = self.files.as_ref().and_then(|files| of_file(files));
         named.unwrap_or_else(|| format!("{}.png", self.labels[index].0))
+    }
+
+    /// These images and then those of `other`; neither lies in files.
+    pub(crate) fn followed_by(&self, other: &Self) -> Self {
+        Self {
+            set: Arc::new(Joined(vec![self.set.clone(), other.set.clone()])),
+            labels: self.labels.iter().chain(&other.labels).copied().collect(),
+            files: None,
+        }
     }
 
     /// Those at `positions`.
@@ -106,6 +109,16 @@ impl Splits {
     /// The training images as pretraining reads them: from the cache if there is one.
     pub fn pretrain_set(&self) -> &SampleSet {
         self.cached.as_ref().map_or(&self.train.set, |(set, _)| set)
+    }
+
+    /// Checks that there are training images and images in `part`, the one that is scored.
+    pub(crate) fn check_parts(&self, part: Eval) -> Result<(), DataError> {
+        if self.train.labels.is_empty() {
+            let reason = format!("all {} images are corrupt", self.skipped.len());
+            let (key, value) = ("data.on_corrupt", "skip".into());
+            return Err(DataError::NoImages { key, value, reason });
+        }
+        halves::check_part(part, &self.eval.labels, &self.dev.labels, self.classes.len())
     }
 
     /// Evaluation images prepared for the network: Resize and CenterCrop to the config's size.

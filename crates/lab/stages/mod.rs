@@ -59,7 +59,7 @@ use inputs::Inputs;
 pub(crate) use labels::{Labelled, labelled};
 pub(crate) use maps::{Map, Point};
 pub(crate) use pretrain::TWIN;
-pub(crate) use readers::Unified;
+pub(crate) use readers::{NO_STEP, Unified, takes_no_step};
 pub(crate) use trigger_size::TriggerSize;
 
 /// What all stages share.
