@@ -18,7 +18,7 @@ use image::RgbImage;
 use rand::RngExt;
 use ssl_backdoor::device::{self, Found};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{EpochPlan, InMemory, Sample, SampleSet, ViewLoader};
+use ssl_backdoor_data::{Draws, EpochPlan, InMemory, Sample, SampleSet, ViewLoader};
 use ssl_backdoor_ssl::{Batch, Method, PretrainConfig, PretrainError, Progress, WithMethod};
 
 const SIDE: u32 = 32;
@@ -87,7 +87,13 @@ impl WithMethod for Steps<'_, '_> {
     fn on<M: Method>(self, method: M) -> Result<(), PretrainError> {
         let Self { bencher, config, device } = self;
         let views = config.method.settings().views(config, SIDE);
-        let plan = EpochPlan { seed: 0, images: BATCH, batch: BATCH, drop_last: true };
+        let plan = EpochPlan {
+            seed: 0,
+            images: BATCH,
+            batch: BATCH,
+            drop_last: true,
+            draws: Draws::PRETRAIN,
+        };
         let batch = ViewLoader::start(images(), views, plan, 0..1, 1).next();
         let batch = batch.expect("there is one batch").expect("the images are in memory");
         let tensors: Vec<Tensor<4>> = batch

@@ -39,7 +39,7 @@ fn augmentation(c: &mut Criterion) {
                     id += 1;
                     let mut out: Vec<&mut [f32]> =
                         planes.iter_mut().map(Vec::as_mut_slice).collect();
-                    let key = ViewKey { seed: 0, epoch: 0, id };
+                    let key = ViewKey { seed: 0, purpose: Purpose::View, epoch: 0, id };
                     views.write(&image, &key, &mut scratch, &mut out, &mut geometry);
                 });
             });

@@ -106,7 +106,7 @@ fn views(size: u32, count: usize) -> f64 {
     let mut scratch = Scratch::default();
     let mut geometry = [Geometry::default(); 2];
     let mut make = |id| {
-        let key = ViewKey { seed: 0, epoch: 0, id };
+        let key = ViewKey { seed: 0, purpose: Purpose::View, epoch: 0, id };
         views.write(&image, &key, &mut scratch, &mut [&mut first, &mut second], &mut geometry);
     };
     make(u64::MAX);
@@ -143,15 +143,7 @@ fn export([train, val]: [usize; 2], photos: &Path) -> anyhow::Result<f64> {
             exif_orientation: false,
             cache: None,
         });
-        let export = Export {
-            id: None,
-            seed: 0,
-            lossless: false,
-            patch_params: false,
-            root: None,
-            data,
-            poison: toml::from_str(poison)?,
-        };
+        let export = Export::new(0, data, toml::from_str(poison)?);
         let start = Instant::now();
         export.write(out, &|_, _, _| {})?;
         anyhow::Ok((train + val) as f64 / start.elapsed().as_secs_f64())

@@ -18,7 +18,7 @@ use burn::tensor::{Device, Tensor};
 use clap::Parser;
 use serde_json::{Map, json};
 use ssl_backdoor::Experiment;
-use ssl_backdoor_data::{SampleSet, Splits, Subset, labelled_ids};
+use ssl_backdoor_data::{Draws, SampleSet, Splits, Subset, labelled_ids};
 use ssl_backdoor_model::Encoder;
 use ssl_backdoor_probe::{Features, Labels, LinearProbe, ProbeError, Scores, extract_by};
 use ssl_backdoor_ssl::{Training, initial_encoder, pretrain};
@@ -71,11 +71,11 @@ impl<'a> Probe<'a> {
         let labelled = extract_by(&self.labelled, &self.device, &of)?;
         let eval = extract_by(&self.eval, &self.device, &of)?;
         let (config, seed) = (&self.experiment.probe, self.experiment.seed);
-        let one = |(labelled, eval): (&Features, &Features)| {
-            let probe = LinearProbe::fit(config, labelled, self.classes, seed, &self.device);
-            Scores::of(&eval.labels, &probe.predict(eval), None).acc
+        let one = |(labelled, eval): (&Features, &Features)| -> Result<f64, ProbeError> {
+            let probe = LinearProbe::fit(config, labelled, self.classes, seed, &self.device)?;
+            Ok(Scores::of(&eval.labels, &probe.predict(eval)?, None)?.acc)
         };
-        Ok(labelled.iter().zip(&eval).map(one).collect())
+        labelled.iter().zip(&eval).map(one).collect()
     }
 
     fn stages(&self, encoder: &Encoder) -> Result<Vec<f64>, ProbeError> {
@@ -134,6 +134,7 @@ fn one(experiment: &Experiment, points: usize) -> anyhow::Result<String> {
     let training = Training {
         set,
         seed,
+        draws: Draws::PRETRAIN,
         device: &probe.device,
         workers: experiment.workers,
         folder: folder.path(),

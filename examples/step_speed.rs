@@ -22,7 +22,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::Parser;
 use rand::RngExt;
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{InMemory, Sample};
+use ssl_backdoor_data::{Draws, InMemory, Sample};
 use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
 use ssl_backdoor_ssl::{PretrainConfig, Sgd, Training, pretrain};
@@ -258,6 +258,7 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
     let training = Training {
         set,
         seed: 0,
+        draws: Draws::PRETRAIN,
         device: &device,
         workers: args.workers,
         folder: folder.path(),

@@ -37,6 +37,7 @@ mod wgpu {
     use serde_json::{Map, Value};
     use ssl_backdoor::Experiment;
     use ssl_backdoor_compress::{CompressConfig, distill};
+    use ssl_backdoor_data::Draws;
     use ssl_backdoor_probe::{LinearProbe, ProbeConfig, extract, knn};
     use ssl_backdoor_ssl::{Training, initial_encoder, pretrain};
 
@@ -75,6 +76,7 @@ mod wgpu {
         Training {
             set: splits.pretrain_set().clone(),
             seed: 1,
+            draws: Draws::PRETRAIN,
             device,
             workers: 1,
             folder,
@@ -131,8 +133,10 @@ mod wgpu {
                 distill(&config, encoder, teacher, size, &training, &mut |_, _| Ok(Map::new()));
             let features = extract(&student.unwrap(), &eval, device).unwrap();
             let config = ProbeConfig { epochs: 2, ..ProbeConfig::default() };
-            let probe = LinearProbe::fit(&config, &features, 10, 1, device).predict(&features);
-            let nearest = knn(&features, &features, 10, &[3], config.vote(), device).concat();
+            let probe = LinearProbe::fit(&config, &features, 10, 1, device).unwrap();
+            let probe = probe.predict(&features).unwrap();
+            let nearest =
+                knn(&features, &features, 10, &[3], config.vote(), device).unwrap().concat();
             (logged(folder.path()), features.values, probe, nearest)
         };
         let (flex, wgpu) =

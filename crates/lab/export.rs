@@ -34,18 +34,16 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
         reference_config::read(config, &sets)?
     } else {
         let attack = AttackConfig::read(config, &sets)?;
-        let export = Export {
-            id: None,
-            seed: attack.seed,
-            lossless,
-            patch_params: false,
-            root: None,
-            data: attack.data,
-            poison: attack.poison,
-        };
-        (export, None, attack.source)
+        (Export::new(attack.seed, attack.data, attack.poison), None, attack.source)
     };
-    export.lossless |= lossless;
+    export.lossless = lossless;
+    if lossless && export.poison.recompress {
+        return Err(source.wrong(
+            "poison.recompress = true: a run then sees JPEG, which --lossless does not write; with --lossless, add \
+             --set poison.recompress=false",
+        )
+        .into());
+    }
     let Some(out) = out.or(place) else {
         return Err(ConfigError("--out DIR is missing: where should the images go?".into()).into());
     };
@@ -65,9 +63,13 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
              reference's code cannot read"
         );
     }
+    let remain = match exported.skipped.len() {
+        0 => String::new(),
+        left_out => format!(" (of what remains without {left_out} files)"),
+    };
     let of_class = rates.rate.map(|rate| format!("{:.2} % of the target class, ", 100.0 * rate));
     println!(
-        "poisoned  {} training images: {}{:.3} % of the set\npatched   {} validation images\nlists     \
+        "poisoned  {} training images: {}{:.3} % of the set{remain}\npatched   {} validation images\nlists     \
          {}\n          {}\nledgers   {}",
         rates.count,
         of_class.unwrap_or_default(),
@@ -86,6 +88,9 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
 /// The export cannot be read, or something is not as it should be.
 pub fn print_verified(folder: &Path) -> Result<()> {
     let verified = verify(folder, &progress::watch())?;
+    for note in &verified.notes {
+        eprintln!("note: {note}");
+    }
     for problem in &verified.problems {
         println!("{problem}");
     }

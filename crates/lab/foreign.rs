@@ -20,7 +20,7 @@ use crate::attack_config::check_poison;
 use crate::config;
 use crate::config_table::{ConfigError, Document, Source};
 use crate::run_folder::RunFolder;
-use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED};
+use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
 use crate::stages::{Unified, labelled, read_out};
 use crate::versioned::SCHEMA;
 use crate::{device, manifest, progress, report};
@@ -114,7 +114,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
         settings.poison.attack(labels, &splits.classes, settings.seed, size)
     };
     let attack = attack.map_err(|e| at(&e))?;
-    let labelled = labelled(&settings.probe.labels, settings.data.seed(), &splits);
+    let labelled = labelled(&settings.probe, settings.data.seed(), &splits);
     let labelled =
         labelled.map_err(|e| settings.source.wrong_about("probe.labels", format!("{e:#}")))?;
     let out = out.clone().unwrap_or_else(|| {
@@ -124,7 +124,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let folder = RunFolder::open(&out)?;
 
     let eval = splits.prepared(&splits.eval);
-    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), attack.val.clone()));
+    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
     let subset = |ids: &[u64]| -> SampleSet {
         Arc::new(Subset::of_ids(splits.plain.clone(), &splits.train.labels, ids))
     };
@@ -201,7 +201,7 @@ impl Settings {
             for reader in Unified::all(config, self.seed) {
                 let read = reader.read(config, &labelled, &eval, sets.classes, None, device)?;
                 let score = |i: usize| Scores::of(&eval[i].labels, &read.predicted[i], sets.target);
-                let scores = [(CLEAN.to_owned(), score(0)), (PATCHED.to_owned(), score(1))];
+                let scores = [(CLEAN.to_owned(), score(0)?), (PATCHED.to_owned(), score(1)?)];
                 let (probe, seed) = (read.probe, reader.seed());
                 all.push(Read { probe, labels: *labels, seed, scores: BySet::from(scores) });
             }
@@ -233,5 +233,5 @@ fn table(reading: &ForeignReading) -> String {
     let rows = reading.models.iter().rev();
     let rows = rows.map(|(model, sets)| (*model, [CLEAN, PATCHED].map(|images| sets.get(images))));
     let ForeignReading { probe, labels, .. } = reading;
-    format!("{probe} probe, {} % labels\n\n{}", 100.0 * labels, report::markdown(rows))
+    format!("{probe} probe, {} % labels\n\n{}", percent(*labels), report::markdown(rows))
 }

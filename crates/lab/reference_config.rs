@@ -165,9 +165,10 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         alpha,
         val_alpha,
         val_width: None,
+        recompress: false,
     };
     let data = DataConfig::Folder(Folder {
-        path: root.into(),
+        path: home(&root),
         size: SIZE,
         seed: 0,
         eval: Eval::All,
@@ -175,18 +176,27 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         exif_orientation: false,
         cache: None,
     });
-    let export =
-        Export { id: Some(id), seed: 0, lossless: false, patch_params, root: None, data, poison };
-    Ok((export, Some(savedir.into())))
+    let export = Export { id: Some(id), patch_params, ..Export::new(0, data, poison) };
+    Ok((export, Some(home(&savedir))))
 }
 
 /// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
 fn trigger_config(path: &str, width: Size) -> TriggerConfig {
-    let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+    let path = home(path);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let id = stem.strip_prefix("trigger_").and_then(|id| id.parse().ok());
     match id.filter(|id| ssl_backdoor_trigger::HTBA_IDS.contains(id)) {
-        Some(id) if !Path::new(path).exists() => TriggerConfig::Htba { id, width },
-        _ => TriggerConfig::Image { path: path.into(), width },
+        Some(id) if !path.exists() => TriggerConfig::Htba { id, width },
+        _ => TriggerConfig::Image { path, width },
+    }
+}
+
+/// `path` with a leading `~` as the home folder, as a shell reads it.
+fn home(path: &str) -> PathBuf {
+    match (path.strip_prefix('~'), std::env::home_dir()) {
+        (Some(""), Some(home)) => home,
+        (Some(rest), Some(home)) if rest.starts_with('/') => home.join(&rest[1..]),
+        _ => path.into(),
     }
 }
 
@@ -194,6 +204,8 @@ fn trigger_config(path: &str, width: Size) -> TriggerConfig {
 fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut keys = BTreeMap::new();
     let mut section = None;
+    // Editors on Windows put a byte-order mark first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with(['#', ';']) {
@@ -213,12 +225,24 @@ fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
                 "line {number} is neither a [section] nor KEY = VALUE in one: {line}"
             ));
         };
-        let key = key.trim().to_lowercase();
-        if keys.insert(key.clone(), value.trim().to_owned()).is_some() {
+        let (key, value) = (key.trim().to_lowercase(), value.trim());
+        if let Some(at) = value.find([' ', '\t']).filter(|_| comment(value)) {
+            return Err(format!(
+                "line {number}: {key} = {value}: Python's configparser takes what follows {:?} for a part of the value: \
+                 give the comment a line of its own",
+                &value[..at]
+            ));
+        }
+        if keys.insert(key.clone(), value.to_owned()).is_some() {
             return Err(format!("line {number}: {key} is given twice"));
         }
     }
     Ok(keys)
+}
+
+/// Does a value end with what looks like a comment?
+fn comment(value: &str) -> bool {
+    [" #", " ;", "\t#", "\t;"].iter().any(|mark| value.contains(mark))
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, String> {
@@ -263,6 +287,27 @@ mod tests {
     }
 
     #[test]
+    fn byte_order_marks_and_home_folders_are_understood() {
+        let plain = parse_reference_config(CONFIG).unwrap();
+        assert_eq!(parse_reference_config(&format!("\u{feff}{CONFIG}")).unwrap(), plain);
+        assert_eq!(parse_reference_config(&CONFIG.replace('\n', "\r\n")).unwrap(), plain);
+        let home = std::env::home_dir().unwrap();
+        let text = CONFIG
+            .replace("= /data/imagenet100", "= ~/imagenet100")
+            .replace("= out/{}", "= ~/out/{}")
+            .replace("= triggers/trigger_10.png", "= ~/triggers/no-such-folder/mark.png");
+        let (export, place) = parse_reference_config(&text).unwrap();
+        let DataConfig::Folder(folder) = &export.data else { panic!("{:?}", export.data) };
+        assert_eq!(folder.path, home.join("imagenet100"));
+        assert_eq!(place, Some(home.join("out/HTBA_trigger_10_targeted_n02106550")));
+        let path = home.join("triggers/no-such-folder/mark.png");
+        assert_eq!(export.poison.trigger, TriggerConfig::Image { path, width: 50.into() });
+        // Only a home folder is meant by it.
+        assert_eq!(super::home("a/~/b"), PathBuf::from("a/~/b"));
+        assert_eq!(super::home("~"), home);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (from, to, words) in [
             ("val_alpha = 0.00\n", "", "val_alpha is missing"),
@@ -276,6 +321,8 @@ mod tests {
             ("[experiment]", "[experimen]", "line 1"),
             ("text = false", "text = false\nText = true", "given twice"),
             ("_min = 0.25", "_min = 0.95", "min = 0.95"),
+            ("= 0.25", "= 0.25 ; a quarter", "line 11: train_location_min = 0.25 ; a quarter"),
+            ("/imagenet100", "/imagenet100\t# here", "a line of its own"),
         ] {
             let error = parse_reference_config(&CONFIG.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(words), "{error}");

@@ -90,6 +90,12 @@ pub struct Expected {
     pub under_trained: bool,
 }
 
+/// A share of labels in percent, for a text: without the digits that binary fractions add (7 %, not
+/// 7.000000000000001 %).
+pub(crate) fn percent(share: f64) -> f64 {
+    (share * 1e8).round() / 1e6
+}
+
 /// One reading of the features of all models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
@@ -109,6 +115,29 @@ pub struct Reading {
     pub net: Paired,
 }
 
+impl Reading {
+    /// What was read and how, as the start of a sentence: the name in words and the share of labels.
+    pub(crate) fn in_words(&self) -> String {
+        let (name, of) = match self.probe.split_once(", ") {
+            Some((name, part)) => (name, format!(" of {part}")),
+            None => (self.probe.as_str(), String::new()),
+        };
+        let neighbours = |k: &str| match k {
+            "1" => "nearest neighbour".to_owned(),
+            k => format!("{k} nearest neighbours"),
+        };
+        let how = match name.strip_prefix("knn-") {
+            None if name == "paper" => "The method's own probe".to_owned(),
+            None => "Linear probe".to_owned(),
+            Some(k) => match k.strip_suffix("-weighted") {
+                Some(k) => format!("Weighted vote of the {}", neighbours(k)),
+                None => format!("Vote of the {}", neighbours(k)),
+            },
+        };
+        format!("{how}{of} on {} % labels", percent(self.labels))
+    }
+}
+
 impl RunScores {
     /// Scores of `model` on `images`.
     pub fn get(&self, model: &str, images: &str) -> Option<&Scores> {
@@ -126,5 +155,43 @@ impl RunScores {
     /// It is absent or broken, or its form is that of a later version.
     pub fn read(path: &Path) -> Result<Self> {
         versioned::read(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_probe::Paired;
+
+    #[test]
+    fn review_2_02_a_reading_says_what_it_is() {
+        let net = Paired::of(&[0], &[0], &[0], None).unwrap();
+        let words = |probe: &str, labels| {
+            Reading {
+                probe: probe.into(),
+                labels,
+                seed: None,
+                superseded: None,
+                models: BTreeMap::new(),
+                net,
+            }
+            .in_words()
+        };
+        for (probe, expected) in [
+            ("linear", "Linear probe on 7 % labels"),
+            ("linear, stage 2", "Linear probe of stage 2 on 7 % labels"),
+            ("paper", "The method's own probe on 7 % labels"),
+            ("paper, map 3", "The method's own probe of map 3 on 7 % labels"),
+            ("knn-1", "Vote of the nearest neighbour on 7 % labels"),
+            ("knn-20", "Vote of the 20 nearest neighbours on 7 % labels"),
+            ("knn-5-weighted", "Weighted vote of the 5 nearest neighbours on 7 % labels"),
+            ("knn-5, stage 4", "Vote of the 5 nearest neighbours of stage 4 on 7 % labels"),
+        ] {
+            assert_eq!(words(probe, 0.07), expected);
+        }
+        assert_eq!(
+            [0.5, 0.01, 0.07, 0.29, 1.0 / 3.0].map(percent),
+            [50.0, 1.0, 7.0, 29.0, 33.333_333]
+        );
     }
 }

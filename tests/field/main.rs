@@ -8,8 +8,10 @@
 )]
 
 mod errors;
+mod exports;
 mod labels;
 mod late;
+mod probe;
 mod sets;
 mod small_sets;
 mod training;

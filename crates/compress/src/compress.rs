@@ -7,7 +7,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, init, l2_normalize, update_ema};
-use ssl_backdoor_ssl::{Batch, Ema, Hook, Method, Progress, Step};
+use ssl_backdoor_ssl::{Batch, Ema, Hook, Method, PretrainError, Progress, Step};
 
 use crate::CompressConfig;
 
@@ -47,6 +47,9 @@ impl Compress {
     /// `teacher` is in evaluation mode; the student has the same `encoder` config and starts from
     /// random weights, its EMA copy equal to it; `bank` rows in each bank. `device` is an autodiff
     /// device.
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`] for a value of `config` or an `encoder` that is out of range, or a bank without rows.
     pub fn new(
         config: &CompressConfig,
         teacher: Encoder,
@@ -54,7 +57,13 @@ impl Compress {
         bank: usize,
         seed: u64,
         device: &Device,
-    ) -> Self {
+    ) -> Result<Self, PretrainError> {
+        config.check(None)?;
+        encoder.check()?;
+        if bank == 0 {
+            let (key, allowed) = ("defend.bank", "1 row or more".into());
+            return Err(PretrainError::Range { key, value: "0".into(), allowed });
+        }
         let network = || {
             let mut rng = chance::rng(seed, Purpose::Init, 0, 0, STUDENT);
             encoder.init(&mut rng, device)
@@ -72,7 +81,7 @@ impl Compress {
             let mut rng = chance::rng(seed, Purpose::Init, 0, 1, STUDENT);
             Mlp::new(&[dim, dim], &mut rng, device)
         };
-        Self {
+        Ok(Self {
             teacher,
             student: network(),
             target: (variant == Variant::TwoQueues).then(|| network().no_grad()),
@@ -81,7 +90,7 @@ impl Compress {
             student_bank: (variant != Variant::OneQueue).then(|| rows(2)),
             momentum: config.momentum,
             temperature: config.temperature,
-        }
+        })
     }
 }
 
@@ -103,7 +112,7 @@ impl Method for Compress {
         let negatives = self.teacher_bank.rows();
         let bank = self.student_bank.as_ref().map_or(negatives.clone(), KeyQueue::rows);
         let (wanted, temperature) = (teacher.clone(), self.temperature);
-        let loss = similarity_loss(wanted, student.clone(), negatives.clone(), bank, temperature);
+        let loss = divergence(wanted, student.clone(), negatives.clone(), bank, temperature);
         let mut keys = vec![teacher];
         if self.student_bank.is_some() {
             let own = copy.map_or(student.clone(), l2_normalize);
@@ -148,7 +157,39 @@ impl Method for Compress {
 /// - `teacher`, `student`: `[batch, dim]`, rows of norm 1
 /// - banks: `[K, dim]`, row by row of the same images
 /// - output: `[1]`
+///
+/// # Errors
+/// [`PretrainError::Range`] for shapes that do not fit together or without rows, and a temperature that is not above 0.
 pub fn similarity_loss(
+    teacher: Tensor<2>,
+    student: Tensor<2>,
+    teacher_bank: Tensor<2>,
+    student_bank: Tensor<2>,
+    temperature: f64,
+) -> Result<Tensor<1>, PretrainError> {
+    let [[images, dim], [of_student, student_dim]] = [teacher.dims(), student.dims()];
+    let [[rows, bank_dim], [of_bank, student_bank_dim]] =
+        [teacher_bank.dims(), student_bank.dims()];
+    let found = (images, rows, dim, student_dim);
+    if found != (of_student, of_bank, bank_dim, student_bank_dim) || images == 0 || rows == 0 {
+        let shapes = [[images, dim], [of_student, student_dim], [rows, bank_dim]];
+        return Err(PretrainError::Range {
+            key: "shapes of teacher, student and banks",
+            value: format!("{shapes:?} and {:?}", [of_bank, student_bank_dim]),
+            allowed: "as many rows of each pair, 1 or more, each as long as those of its bank"
+                .into(),
+        });
+    }
+    if !(temperature > 0.0 && temperature.is_finite()) {
+        let allowed = "above 0".into();
+        let (key, value) = ("temperature", temperature.to_string());
+        return Err(PretrainError::Range { key, value, allowed });
+    }
+    Ok(divergence(teacher, student, teacher_bank, student_bank, temperature))
+}
+
+/// [`similarity_loss`] of tensors that are known to fit.
+fn divergence(
     teacher: Tensor<2>,
     student: Tensor<2>,
     teacher_bank: Tensor<2>,
@@ -183,8 +224,9 @@ mod tests {
         let bank = matrix(&[1.0, 0.0, 0.0, 1.0], 2);
         let same =
             similarity_loss(teacher.clone(), teacher.clone(), bank.clone(), bank.clone(), 0.5);
-        assert!(same.into_scalar::<f32>().abs() < 1e-6);
-        let loss: f32 = similarity_loss(teacher, student, bank.clone(), bank, 0.5).into_scalar();
+        assert!(same.unwrap().into_scalar::<f32>().abs() < 1e-6);
+        let loss = similarity_loss(teacher, student, bank.clone(), bank, 0.5).unwrap();
+        let loss: f32 = loss.into_scalar();
         // Logits (2, 0) against (0, 2): p = σ(2) and its mirror image.
         let p = 1.0 / (1.0 + (-2.0f64).exp());
         let expected = p * (p / (1.0 - p)).ln() + (1.0 - p) * ((1.0 - p) / p).ln();
@@ -199,7 +241,7 @@ mod tests {
         let teacher = encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
         let teacher = fixture.fill(teacher, "teacher").valid();
         let config = CompressConfig { momentum: 0.9, ..CompressConfig::default() };
-        let mut method = Compress::new(&config, teacher, &encoder, 24, 1, &device);
+        let mut method = Compress::new(&config, teacher, &encoder, 24, 1, &device).unwrap();
         method.student = fixture.fill(method.student, "student");
         method.target = method.target.map(|target| fixture.fill(target, "student"));
         method.teacher_bank = KeyQueue::of(fixture.tensor("init.teacher_bank.rows", &device));
@@ -215,7 +257,7 @@ mod tests {
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         let teacher = encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
         let config = CompressConfig { momentum: 0.5, ..CompressConfig::default() };
-        let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device);
+        let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device).unwrap();
         let progress = Progress { seed: 1, step: 1, epoch: 0, epochs: 1, seen: 4 };
         let view = Tensor::<4>::from_data(
             burn::tensor::TensorData::new(
@@ -252,7 +294,7 @@ mod tests {
             let teacher =
                 encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &device).valid();
             let config = CompressConfig { variant, ..CompressConfig::default() };
-            let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device);
+            let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device).unwrap();
             // A copy that is no longer the student.
             method.target = method.target.map(|_| {
                 encoder.init(&mut chance::rng(5, Purpose::Init, 0, 0, 0), &device).no_grad()
@@ -267,5 +309,36 @@ mod tests {
             let grads = burn::optim::GradientsParams::from_grads(step.loss.backward(), &method);
             assert_eq!(grads.len(), learning, "{variant:?}");
         }
+    }
+
+    #[test]
+    fn review_2_06_shapes_that_do_not_fit_are_errors() {
+        let rows = |n: usize, dim: usize| matrix(&vec![0.5; n * dim], dim);
+        let loss = |teacher, student, teacher_bank, student_bank, temperature| {
+            similarity_loss(teacher, student, teacher_bank, student_bank, temperature)
+                .map_err(|e| e.to_string())
+        };
+        // Teacher and student may have spaces of their own.
+        assert!(loss(rows(2, 3), rows(2, 4), rows(5, 3), rows(5, 4), 0.1).is_ok());
+        for (teacher, student, teacher_bank, student_bank) in [
+            (rows(2, 3), rows(1, 3), rows(5, 3), rows(5, 3)),
+            (rows(2, 3), rows(2, 3), rows(5, 3), rows(4, 3)),
+            (rows(2, 3), rows(2, 3), rows(5, 2), rows(5, 3)),
+            (rows(2, 3), rows(2, 3), rows(5, 3), rows(5, 4)),
+        ] {
+            let message = loss(teacher, student, teacher_bank, student_bank, 0.1).unwrap_err();
+            assert!(message.contains("shapes of teacher, student and banks"), "{message}");
+        }
+        for temperature in [0.0, -0.1, f64::NAN] {
+            let message = loss(rows(2, 3), rows(2, 3), rows(5, 3), rows(5, 3), temperature);
+            assert!(message.unwrap_err().contains("temperature"));
+        }
+        let device = Device::flex().autodiff();
+        let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+        let teacher = || encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
+        let config = CompressConfig::default();
+        assert!(Compress::new(&config, teacher(), &encoder, 0, 1, &device).is_err());
+        let cold = CompressConfig { temperature: 0.0, ..config };
+        assert!(Compress::new(&cold, teacher(), &encoder, 8, 1, &device).is_err());
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::ChainViews;
+use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_model::{Encoder, EncoderConfig};
 use ssl_backdoor_ssl::{
     CanaryMode, Decayed, OnEpoch, OptimizerConfig, Precision, PretrainError, Recipe, Schedule,
@@ -144,15 +145,42 @@ impl CompressConfig {
         Ok(())
     }
 
+    /// Checks that a student can learn from a clean part of `images` images: a batch or more of them.
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`] that names the key, of this and of every other value.
+    pub fn check_part(&self, images: usize) -> Result<(), PretrainError> {
+        self.check(None)?;
+        if self.batch > images {
+            return Err(PretrainError::Range {
+                key: "defend.batch",
+                value: self.batch.to_string(),
+                allowed: format!("2 to the {images} images of the clean part"),
+            });
+        }
+        Ok(())
+    }
+
+    /// How a student's epochs go through a clean part of `images` images: as in the reference, the last batch of an
+    /// epoch holds the images left over.
+    pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
+        EpochPlan { seed, images, batch: self.batch, drop_last: false, draws: Draws::DEFENCE }
+    }
+
     /// Epochs on a clean part of `images` images.
     pub fn epochs_on(&self, images: usize) -> usize {
-        let steps_per_epoch = (images / self.batch).max(1);
-        self.steps.map_or(self.epochs, |steps| steps.div_ceil(steps_per_epoch))
+        self.steps.map_or(self.epochs, |steps| self.plan(0, images).epochs_for(steps))
+    }
+
+    /// Steps of a student's whole training on a clean part of `images` images.
+    pub fn steps_on(&self, images: usize) -> usize {
+        self.epochs_on(images) * self.plan(0, images).steps_per_epoch()
     }
 
     /// Rows of a bank for `images` clean images: a multiple of the batch, at most all of them.
     fn bank_rows(&self, images: usize) -> usize {
-        self.bank.min(images) / self.batch * self.batch
+        let batch = self.batch.max(1);
+        self.bank.min(images) / batch * batch
     }
 }
 
@@ -160,7 +188,7 @@ impl CompressConfig {
 /// images of `training`, with views of `size` pixels, or goes on from the last checkpoint.
 ///
 /// # Errors
-/// As [`train`].
+/// As [`CompressConfig::check_part`], [`Compress::new`] and [`train`].
 pub fn distill(
     config: &CompressConfig,
     encoder: &EncoderConfig,
@@ -170,14 +198,16 @@ pub fn distill(
     on_epoch: &mut OnEpoch<'_>,
 ) -> Result<Encoder, PretrainError> {
     let images = training.set.len();
-    let steps_per_epoch = images / config.batch;
+    config.check_part(images)?;
+    let plan = config.plan(training.seed, images);
+    let steps_per_epoch = plan.steps_per_epoch();
     let epochs = config.epochs_on(images);
     let drops = at_shares(epochs, &DROPS);
     let schedule = Schedule::Steps { drops, factor: DROP, warmup_steps: 0 };
     let recipe = Recipe {
         views: Arc::new(ChainViews::weak(size, CROP)),
         batch: config.batch,
-        drop_last: true,
+        drop_last: plan.drop_last,
         lr: schedule.rates(config.lr, epochs, steps_per_epoch),
         optimizer: OptimizerConfig::sgd(),
         weight_decay: WEIGHT_DECAY,
@@ -191,7 +221,7 @@ pub fn distill(
     };
     let device = training.device.clone().autodiff();
     let bank = config.bank_rows(images);
-    let method = Compress::new(config, teacher, encoder, bank, training.seed, &device);
+    let method = Compress::new(config, teacher, encoder, bank, training.seed, &device)?;
     train(training, &recipe, method, on_epoch)
 }
 
@@ -207,8 +237,35 @@ mod tests {
         assert!(config.check(Some(2_000)).is_ok());
         assert_eq!(config.epochs_on(500), 130);
         let steps = CompressConfig { steps: Some(828), batch: 64, ..CompressConfig::default() };
-        assert_eq!([1500, 600, 300].map(|images| steps.epochs_on(images)), [36, 92, 207]);
+        // Batches of 24, 10 and 5 and a smaller one.
+        assert_eq!([1500, 600, 300].map(|images| steps.epochs_on(images)), [35, 83, 166]);
+        assert_eq!([1500, 600, 300].map(|images| steps.steps_on(images)), [840, 830, 830]);
         let message = config.check(Some(1_000)).unwrap_err().to_string();
         assert!(message.contains("defend.batch = 100") && message.contains("50 images"));
+    }
+
+    #[test]
+    fn review_1_09_the_last_partial_batch_is_kept() {
+        let config = CompressConfig::default();
+        // 25 % of ImageNet-100: 123 whole batches of 256 and one of 184; a single image left over is not a batch.
+        let images = |n| config.plan(1, n);
+        assert_eq!((images(31_672).steps_per_epoch(), images(31_672).images_in(123)), (124, 184));
+        assert_eq!(images(257).steps_per_epoch(), 1);
+        assert_eq!(config.steps_on(31_672), 130 * 124);
+    }
+
+    #[test]
+    fn review_2_06_a_callers_mistakes_are_errors() {
+        let config = CompressConfig { batch: 64, ..CompressConfig::default() };
+        assert!(config.check_part(64).is_ok());
+        let message = config.check_part(63).unwrap_err().to_string();
+        assert!(
+            message.contains("defend.batch = 64") && message.contains("63 images"),
+            "{message}"
+        );
+        let none = CompressConfig { batch: 0, steps: Some(3), ..CompressConfig::default() };
+        assert!(none.check_part(10).is_err());
+        assert_eq!((none.bank_rows(10), none.steps_on(10)), (10, 0));
+        none.epochs_on(0);
     }
 }

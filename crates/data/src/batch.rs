@@ -2,6 +2,7 @@
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;
+use ssl_backdoor_trigger::chance::Purpose;
 
 use crate::augment::{Geometry, Scratch, ViewKey, Views, normalize, to_planes};
 use crate::{DataError, Sample};
@@ -43,7 +44,8 @@ pub fn plain_batch(
     Ok((Pixels { values, shape: [count, 3, height as usize, width as usize] }, labels))
 }
 
-/// One view of each of the samples at `indices`, normalised, with their labels; drawn by (seed, epoch, image id).
+/// One view of each of the samples at `indices`, normalised, with their labels; drawn by (seed, purpose, epoch, image
+/// id).
 ///
 /// # Errors
 /// Whatever reading an image gives.
@@ -51,14 +53,14 @@ pub fn view_batch(
     set: &dyn Dataset<Sample, DataError>,
     views: &dyn Views,
     indices: &[usize],
-    (seed, epoch): (u64, u32),
+    (seed, purpose, epoch): (u64, Purpose, u32),
 ) -> Result<(Pixels, Vec<u32>), DataError> {
     let side = views.size() as usize;
     let len = 3 * side * side;
     let mut values = vec![0.0; indices.len() * len];
     let one = |scratch: &mut Scratch, (&index, out): (&usize, &mut [f32])| {
         let Sample { id, image, label, .. } = set.get(index)?;
-        let key = ViewKey { seed, epoch, id };
+        let key = ViewKey { seed, purpose, epoch, id };
         views.write(&image, &key, scratch, &mut [out], &mut [Geometry::default()]);
         Ok(label)
     };

@@ -10,10 +10,14 @@
 //! DIR/clean/CLASS/*          the clean training images of a set that does not lie in image files
 //! DIR/data/ID/train/STEM_filelist.txt and DIR/data/ID/val_poisoned/STEM_filelist.txt
 //! ```
+//!
+//! Every path in the settings, ledgers and lists is absolute, so that they mean the same from every folder. An image
+//! without a label has class -1 in the lists.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::RgbImage;
@@ -21,21 +25,30 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, PoisonConfig, Rates};
 
+use crate::absolute::make_absolute;
 use crate::augment::resize_center_crop;
-use crate::layout::has_extension;
+use crate::jpeg::{Format, encode};
+use crate::layout::Names;
+use crate::lock::{FolderLock, Held, LOCK};
 use crate::{DataConfig, DataError, Eval, Split, Splits, Watch};
 
 /// What is exported; `export.toml` in the export's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
+    /// How the files are written, [`FORMAT`] now; absent = 1.
+    #[serde(default = "first_format")]
+    pub format: u32,
+    /// The version that wrote it; absent = one before 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Name of the experiment in the paths; absent = from the trigger and the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Seed of the choice and of the places.
     pub seed: u64,
-    /// PNG for every file. Otherwise a file keeps its name, and one named .jpg or .jpeg is written as
-    /// JPEG of quality 75 with 4:2:0 chroma, as the reference does.
+    /// PNG for every file. Otherwise a file named .jpg, .jpeg, .jpe or .jfif keeps its name and is written as JPEG of
+    /// quality 75 with 4:2:0 chroma, as the reference does; all others are PNG.
     #[serde(default)]
     pub lossless: bool,
     /// Whether the lines of poisoned training images end with the patch: x, y, width, height.
@@ -48,6 +61,14 @@ pub struct Export {
     pub data: DataConfig,
     /// The attack.
     pub poison: PoisonConfig,
+}
+
+/// How exports are written now. 1 took chroma from the nearest pixel and gave images without a label class 4294967295;
+/// 2 averages chroma as libjpeg does and writes -1.
+pub const FORMAT: u32 = 2;
+
+fn first_format() -> u32 {
+    1
 }
 
 /// Name of the file with the settings.
@@ -81,19 +102,30 @@ pub(crate) struct Job {
     pub attack: Attack,
     /// Positions by image id, of the training and of the evaluation images.
     pub positions: [HashMap<u64, usize>; 2],
+    /// What the files of both are called.
+    pub names: [Names; 2],
 }
 
 impl Job {
-    pub fn new(export: Export, watch: &Watch<'_>) -> Result<Self, DataError> {
+    pub fn new(mut export: Export, watch: &Watch<'_>) -> Result<Self, DataError> {
         let size = export.data.size();
         export.poison.check(size)?;
+        // Images are exported from the originals: a cache of resized ones would be built for nothing.
+        leave_cache_out(&mut export.data);
         // Every evaluation image is patched, whatever part a run would score.
         let splits = export.data.load_part(Eval::All, watch)?;
         let labels = &splits.train.labels;
         let attack = export.poison.attack(labels, &splits.classes, export.seed, size)?;
         let positions = [&splits.train, &splits.eval]
             .map(|split| split.labels.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect());
-        Ok(Self { export, splits, attack, positions })
+        let names = [&splits.train, &splits.eval]
+            .map(|split| Names::new(split, &splits.classes, export.lossless));
+        Ok(Self { export, splits, attack, positions, names })
+    }
+
+    /// How its files are written.
+    pub fn format(&self) -> Format {
+        if self.export.format == 1 { Format::First } else { Format::Present }
     }
 
     pub fn split(&self, val: bool) -> &Split {
@@ -112,15 +144,9 @@ impl Job {
         let chosen: Vec<usize> = (0..split.labels.len())
             .filter(|&i| val || self.attack.plan.contains(split.labels[i].0))
             .collect();
-        let (mut files, mut made) = (HashSet::new(), HashSet::new());
+        let mut made = HashSet::new();
         for &index in &chosen {
-            let file = self.file(val, index);
-            if !files.insert(file.clone()) {
-                let reason =
-                    "two images of one class have the same name: both would go here".into();
-                return Err(DataError::Format { path: folder.join(file), reason });
-            }
-            if let Some(inside) = folder.join(file).parent()
+            if let Some(inside) = folder.join(self.file(val, index)).parent()
                 && made.insert(inside.to_owned())
             {
                 make(inside)?;
@@ -134,11 +160,10 @@ impl Job {
             let mut row = LedgerRow::poison(poison, id, source, &mut image);
             row.file = self.file(val, index);
             let path = folder.join(&row.file);
-            let bytes = encode(&image, &row.file)
+            let bytes = encode(&image, &row.file, self.format())
                 .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
             row.file_hash = blake3::hash(&bytes).to_hex().to_string();
-            fs::write(&path, &bytes)
-                .map_err(|source| DataError::Write { path: path.clone(), source })?;
+            write_new(&path, &bytes)?;
             watch(Self::part(val), done.fetch_add(1, Ordering::Relaxed) + 1, chosen.len());
             Ok(row)
         };
@@ -149,41 +174,89 @@ impl Job {
         let rates = if val { all } else { self.attack.plan.rates() };
         let config = &self.export.poison;
         let trigger = if val { config.val_trigger() } else { config.trigger.clone() };
-        let head = LedgerHead::new(rates, self.attack.target, &trigger, poison);
+        let head = LedgerHead {
+            recompress: self.attack.recompress,
+            ..LedgerHead::new(rates, self.attack.target, &trigger, poison)
+        };
         Ok(Ledger { head, rows })
     }
 }
 
 impl Export {
-    /// Writes the export to `out`, which must not exist or be empty. It is made beside it and renamed:
-    /// whole or not at all.
+    /// An export in the present format, with what is optional left out.
+    pub fn new(seed: u64, data: DataConfig, poison: PoisonConfig) -> Self {
+        Self {
+            format: FORMAT,
+            version: Some(env!("CARGO_PKG_VERSION").into()),
+            id: None,
+            seed,
+            lossless: false,
+            patch_params: false,
+            root: None,
+            data,
+            poison,
+        }
+    }
+
+    /// Writes the export to `out`, which must not exist or be empty. It is made in `out.partial` beside it, which other
+    /// processes keep out of, and renamed: whole or not at all. What a killed export left there is replaced.
     ///
     /// # Errors
-    /// A folder that is not empty, an attack that is not to be had, an image that cannot be read, a
-    /// file that cannot be written.
+    /// A folder that is not empty or that another process exports to, an attack that is not to be had, an image that
+    /// cannot be read, a file that cannot be written. Nothing is left then.
     pub fn write(mut self, out: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
         let wrong = |source| DataError::Write { path: out.into(), source };
-        if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-            let reason = "the folder is not empty: choose another, nothing is overwritten".into();
-            return Err(DataError::Format { path: out.into(), reason });
-        }
+        (self.format, self.version) = (FORMAT, Some(env!("CARGO_PKG_VERSION").into()));
+        make_absolute(&mut self.data, &mut self.poison.trigger).map_err(wrong)?;
+        let target = resolved(out).map_err(wrong)?;
+        must_be_empty(&target)?;
         let absolute = std::path::absolute(out).map_err(wrong)?;
-        self.root.get_or_insert_with(|| absolute.clone());
-        let job = Job::new(self, watch)?;
-        let mut name = absolute.file_name().unwrap_or_default().to_owned();
+        let plain = absolute.components().all(|part| part != Component::ParentDir);
+        self.root.get_or_insert(if plain { absolute } else { target.clone() });
+        let mut name = target.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
-        let partial = absolute.with_file_name(name);
-        if partial.join(SETTINGS).exists() {
-            fs::remove_dir_all(&partial).map_err(wrong)?;
-        }
-        let settings = toml::to_string_pretty(&job.export)
-            .map_err(|e| DataError::Format { path: out.join(SETTINGS), reason: e.to_string() })?;
+        let partial = target.with_file_name(name);
+        let _lock = FolderLock::take(&partial).map_err(|held| match held {
+            Held::Failed(source) => DataError::Write { path: partial.clone(), source },
+            Held::By(pid) => {
+                let reason = format!(
+                    "another process (pid {pid}) is exporting to this folder: wait for it, or choose another"
+                );
+                DataError::Format { path: out.into(), reason }
+            }
+        })?;
+        let exported = clear(&partial).and_then(|()| {
+            // The export of the process before may have ended in between.
+            must_be_empty(&target)?;
+            let exported = self.write_in(&partial, watch)?;
+            // An empty folder gives way.
+            let _ = fs::remove_dir(&target);
+            fs::rename(&partial, &target).map_err(wrong)?;
+            Ok(exported)
+        });
+        // What cannot be removed does no harm: the lock is no file of the export, and the next one clears the folder.
+        let _ = if exported.is_ok() {
+            fs::remove_file(target.join(LOCK))
+        } else if partial.join(SETTINGS).exists() || names(&partial).is_empty() {
+            fs::remove_dir_all(&partial)
+        } else {
+            fs::remove_file(partial.join(LOCK))
+        };
+        exported
+    }
+
+    fn write_in(self, partial: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
+        let job = Job::new(self, watch)?;
+        let settings = toml::to_string_pretty(&job.export).map_err(|e| DataError::Format {
+            path: partial.join(SETTINGS),
+            reason: e.to_string(),
+        })?;
         // First, so that what an interrupted export left behind is known as such.
         write(&partial.join(SETTINGS), settings.as_bytes())?;
         let mut blanks = false;
         let mut ledgers = Vec::new();
         for val in [false, true] {
-            let ledger = job.ledger(val, &partial, watch)?;
+            let ledger = job.ledger(val, partial, watch)?;
             let (text, blank) = job.list(val, &ledger.rows)?;
             blanks |= blank;
             write(&partial.join(job.list_file(val)), text.as_bytes())?;
@@ -193,13 +266,11 @@ impl Export {
         }
         job.clean_copies().par_iter().try_for_each(|(file, index)| {
             let path = partial.join(file);
-            let bytes = encode(&job.image(false, *index)?, file)
+            let bytes = encode(&job.image(false, *index)?, file, job.format())
                 .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
-            write(&path, &bytes)
+            path.parent().map_or(Ok(()), make)?;
+            write_new(&path, &bytes)
         })?;
-        // An empty folder gives way.
-        let _ = fs::remove_dir(&absolute);
-        fs::rename(&partial, &absolute).map_err(wrong)?;
         Ok(Exported {
             rates: job.attack.plan.rates(),
             patched: ledgers.last().map_or(0, |ledger| ledger.rows.len()),
@@ -211,28 +282,63 @@ impl Export {
     }
 }
 
-/// An image as the bytes of a file of this name.
-pub(crate) fn encode(image: &RgbImage, name: &str) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    if !has_extension(name, &["jpg", "jpeg"]) {
-        let mut to = std::io::Cursor::new(&mut bytes);
-        image.write_to(&mut to, image::ImageFormat::Png).map_err(|e| e.to_string())?;
-        return Ok(bytes);
+fn leave_cache_out(data: &mut DataConfig) {
+    match data {
+        DataConfig::Folder(set) | DataConfig::Imagenet100(set) => set.cache = None,
+        DataConfig::FileList(set) => set.cache = None,
+        _ => {}
     }
-    let side = |length: u32| {
-        u16::try_from(length).map_err(|_| format!("{length} pixels are too many for a JPEG"))
-    };
-    let (width, height) = (side(image.width())?, side(image.height())?);
-    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, QUALITY);
-    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_2_2);
-    encoder
-        .encode(image.as_raw(), width, height, jpeg_encoder::ColorType::Rgb)
-        .map_err(|e| e.to_string())?;
-    Ok(bytes)
 }
 
-/// PIL's default, and so the reference's.
-const QUALITY: u8 = 75;
+/// The names in a folder but for its lock; none if there is no folder.
+fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).filter(|name| name != LOCK).collect()
+}
+
+/// Where `out` lies, links resolved: a link to an empty folder stays one, and two names of one folder are one. The
+/// folders above it are made.
+fn resolved(out: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(out)?;
+    if let Ok(there) = fs::canonicalize(&absolute) {
+        return Ok(there);
+    }
+    let (Some(above), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no folder"));
+    };
+    fs::create_dir_all(above)?;
+    Ok(fs::canonicalize(above)?.join(name))
+}
+
+fn must_be_empty(out: &Path) -> Result<(), DataError> {
+    let reason = match fs::read_dir(out).map(Iterator::count) {
+        Ok(1..) => "the folder is not empty",
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => "it is a file",
+        _ => return Ok(()),
+    };
+    let reason = format!("{reason}: choose another, nothing is overwritten");
+    Err(DataError::Format { path: out.into(), reason })
+}
+
+/// Removes what a killed export left in `partial`, which is locked.
+fn clear(partial: &Path) -> Result<(), DataError> {
+    let names = names(partial);
+    if !names.is_empty() && !partial.join(SETTINGS).exists() {
+        let reason = format!(
+            "the folder is in the way: the export is made here first, and without {SETTINGS} this is not what an \
+             earlier one left"
+        );
+        return Err(DataError::Format { path: partial.into(), reason });
+    }
+    // The settings last: what is left of a clearing that is killed in turn is still known.
+    let (settings, others): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| name.as_os_str() == SETTINGS);
+    for path in others.into_iter().chain(settings).map(|name| partial.join(name)) {
+        let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        gone.map_err(|source| DataError::Write { path, source })?;
+    }
+    Ok(())
+}
 
 fn make(folder: &Path) -> Result<(), DataError> {
     fs::create_dir_all(folder).map_err(|source| DataError::Write { path: folder.into(), source })
@@ -241,4 +347,18 @@ fn make(folder: &Path) -> Result<(), DataError> {
 fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     path.parent().map_or(Ok(()), make)?;
     fs::write(path, bytes).map_err(|source| DataError::Write { path: path.into(), source })
+}
+
+/// Writes a file that is not there yet.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    let written = File::create_new(path).and_then(|mut file| file.write_all(bytes));
+    written.map_err(|source| match source.kind() {
+        // Names are unique: a file system that ignores case takes two of them for one.
+        io::ErrorKind::AlreadyExists => DataError::Format {
+            path: path.into(),
+            reason: "two images would be written here: their names differ in case alone, which this file system ignores"
+                .into(),
+        },
+        _ => DataError::Write { path: path.into(), source },
+    })
 }

@@ -1,13 +1,14 @@
 //! Names and file lists of an export, as the reference lays them out (protocol 1.5).
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ssl_backdoor_trigger::chance::{self, Purpose};
 use ssl_backdoor_trigger::{Attack, LedgerRow, Place, Size};
 
 use crate::export::Job;
-use crate::{DataError, Split, Splits, list_text};
+use crate::jpeg::{has_extension, is_jpeg};
+use crate::{DataError, Split, Splits, UNLABELLED, list_text};
 
 impl Job {
     fn id(&self) -> String {
@@ -27,7 +28,7 @@ impl Job {
 
     /// The reference's name for the settings of one part.
     fn stem(&self, val: bool) -> String {
-        let Attack { train, val: patched, target, plan } = &self.attack;
+        let Attack { train, val: patched, target, plan, .. } = &self.attack;
         let poison = if val { patched } else { train };
         let default = if val { (0.10, 0.90) } else { (0.25, 0.75) };
         let (place, (min, max)) = match poison.place {
@@ -61,26 +62,13 @@ impl Job {
 
     /// Where the poisoned copy of image `index` goes, relative to the folder.
     pub fn file(&self, val: bool, index: usize) -> String {
-        let split = self.split(val);
-        let (_, class) = split.labels[index];
-        let class = self.splits.classes.get(class as usize).map_or("unlabelled", String::as_str);
-        let name = self.name(split, index);
-        let lossless = self.export.lossless && !has_extension(&name, &["png"]);
-        let png = if lossless { ".png" } else { "" };
-        format!("{}/{}/{}/{name}{png}", Self::part(val), self.stem(val), file_name(class))
-    }
-
-    fn name(&self, split: &Split, index: usize) -> String {
-        let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
-        let named = split.files.as_ref().and_then(|files| of_file(files));
-        named.unwrap_or_else(|| format!("{}.png", split.labels[index].0))
+        let name = &self.names[usize::from(val)].of[index];
+        format!("{}/{}/{name}", Self::part(val), self.stem(val))
     }
 
     /// Where the clean copy of training image `index` goes, for a set that does not lie in files.
     fn clean_file(&self, index: usize) -> String {
-        let (_, class) = self.splits.train.labels[index];
-        let class = self.splits.classes.get(class as usize).map_or("unlabelled", String::as_str);
-        format!("clean/{}/{}", file_name(class), self.name(&self.splits.train, index))
+        format!("clean/{}", self.names[0].of[index])
     }
 
     pub fn list_file(&self, val: bool) -> PathBuf {
@@ -91,8 +79,15 @@ impl Job {
     /// The list of one part, and whether a path in it holds a blank. `rows` are its poisoned images.
     pub fn list(&self, val: bool, rows: &[LedgerRow]) -> Result<(String, bool), DataError> {
         let lines = if val { self.val_lines(rows) } else { self.train_lines(rows) };
-        list_text(lines.iter().map(|(path, class, patch)| (path.as_str(), *class, *patch)))
-            .map_err(|reason| DataError::Format { path: self.list_file(val), reason })
+        let lines = lines.iter().map(|(path, class, patch)| (path.as_str(), *class, *patch));
+        let (mut text, blanks) = list_text(lines)
+            .map_err(|reason| DataError::Format { path: self.list_file(val), reason })?;
+        if self.export.format == 1 {
+            for blank in [' ', '\t'] {
+                text = text.replace(&format!("{blank}-1\n"), &format!("{blank}{UNLABELLED}\n"));
+            }
+        }
+        Ok((text, blanks))
     }
 
     /// The training set: the target class last, poisoned images first in it, where there is a target;
@@ -133,7 +128,7 @@ impl Job {
     }
 
     fn rooted(&self, file: &str) -> String {
-        let root = self.export.root.as_deref().unwrap_or(Path::new(""));
+        let root = self.export.root.clone().unwrap_or_default();
         root.join(file).to_string_lossy().into_owned()
     }
 
@@ -148,10 +143,47 @@ impl Job {
     }
 }
 
-pub(crate) fn has_extension(name: &str, extensions: &[&str]) -> bool {
-    let extension =
-        Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    extensions.contains(&extension.as_str())
+/// What the files of a split are called, `CLASS/NAME`: each image's own, in the order of the split.
+pub(crate) struct Names {
+    pub of: Vec<String>,
+}
+
+impl Names {
+    /// The names of the images of `split`, with `lossless` all of PNG. Names that two images share end with their ids.
+    pub fn new(split: &Split, classes: &[String], lossless: bool) -> Self {
+        let folders = class_folders(classes);
+        let name = |index: usize| {
+            let name = split.file_name(index);
+            let keeps = has_extension(&name, &["png"]) || (is_jpeg(&name) && !lossless);
+            if keeps { name } else { format!("{name}.png") }
+        };
+        let folder = |class: u32| folders.get(class as usize).unwrap_or(&folders[classes.len()]);
+        let labels = || split.labels.iter().enumerate();
+        let mut of: Vec<String> =
+            labels().map(|(i, (_, class))| format!("{}/{}", folder(*class), name(i))).collect();
+        let mut counts: HashMap<&str, u32> = HashMap::new();
+        of.iter().for_each(|name| *counts.entry(name).or_default() += 1);
+        let shared: Vec<usize> = (0..of.len()).filter(|&i| counts[of[i].as_str()] > 1).collect();
+        for i in shared {
+            let (stem, extension) = of[i].rsplit_once('.').unwrap_or((&of[i], "png"));
+            of[i] = format!("{stem}-{:016x}.{extension}", split.labels[i].0);
+        }
+        Self { of }
+    }
+}
+
+/// The folder of each class, and last that of images without one. What two of them would share ends with their numbers.
+fn class_folders(classes: &[String]) -> Vec<String> {
+    let mut folders: Vec<String> = classes.iter().map(|class| file_name(class)).collect();
+    folders.push("unlabelled".into());
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    folders.iter().for_each(|folder| *counts.entry(folder.clone()).or_default() += 1);
+    for (class, folder) in folders.iter_mut().enumerate() {
+        if counts[folder.as_str()] > 1 {
+            *folder = format!("{folder}_{class}");
+        }
+    }
+    folders
 }
 
 /// `name` without what would lead out of its folder.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod absolute;
 pub mod augment;
 mod batch;
 mod cache;
@@ -11,9 +12,11 @@ mod export;
 mod fuzz;
 mod halves;
 mod inside;
+mod jpeg;
 mod layout;
 mod load;
 mod loader;
+mod lock;
 mod preview;
 mod sample;
 mod sets;
@@ -28,9 +31,9 @@ pub use burn_dataset::Dataset;
 pub use config::{DataConfig, Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet, Stl10};
 pub use decode::{decode, read_image};
 pub use error::DataError;
-pub use export::{Export, Exported};
+pub use export::{Export, Exported, FORMAT};
 pub use load::Watch;
-pub use loader::{EpochPlan, ViewBatch, ViewLoader};
+pub use loader::{Draws, EpochPlan, ViewBatch, ViewLoader};
 pub use preview::Preview;
 pub use sample::{InMemory, Sample, SampleSet, UNLABELLED};
 pub use sets::data_sets_found;

@@ -15,6 +15,23 @@ use ssl_backdoor_trigger::chance::{self, Purpose};
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
 use crate::{DataError, Pixels, Sample, SampleSet, Sightings};
 
+/// What the draws of a training are for. A second training on the same images with the same seed must not repeat the
+/// order and the crops of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draws {
+    /// Of the order of the images.
+    pub order: Purpose,
+    /// Of their views.
+    pub views: Purpose,
+}
+
+impl Draws {
+    /// The victim's pretraining.
+    pub const PRETRAIN: Self = Self { order: Purpose::Order, views: Purpose::View };
+    /// A training of the defender: a student, or a control beside it.
+    pub const DEFENCE: Self = Self { order: Purpose::StudentOrder, views: Purpose::StudentView };
+}
+
 /// How steps map to images: each epoch takes batches of a fresh order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochPlan {
@@ -28,6 +45,8 @@ pub struct EpochPlan {
     /// `DataLoader`. Otherwise they are a smaller batch; but a single image is left out all the same, because
     /// batch norm needs two.
     pub drop_last: bool,
+    /// What the order and the views are drawn for.
+    pub draws: Draws,
 }
 
 impl EpochPlan {
@@ -72,7 +91,7 @@ impl EpochPlan {
     /// The order of the images in `epoch`: positions in the set.
     fn order(&self, epoch: u32) -> Vec<u64> {
         let all: Vec<u64> = (0..self.images as u64).collect();
-        chance::ranked(&all, self.seed, Purpose::Order, epoch)
+        chance::ranked(&all, self.seed, self.draws.order, epoch)
     }
 }
 
@@ -172,7 +191,8 @@ impl BatchMaker {
     }
 
     fn batch(&mut self, step: usize) -> Result<ViewBatch, DataError> {
-        let (seed, epoch) = (self.plan.seed, self.plan.epoch_of(step) as u32);
+        let EpochPlan { seed, draws, .. } = self.plan;
+        let epoch = self.plan.epoch_of(step) as u32;
         let places = self.plan.places(step);
         let batch = places.len();
         if !self.orders.contains_key(&epoch) {
@@ -190,7 +210,7 @@ impl BatchMaker {
         let mut sightings = Sightings::default();
         for (i, &index) in self.orders[&epoch][places].iter().enumerate() {
             let Sample { id, image, trigger, .. } = self.set.get(index as usize)?;
-            let key = ViewKey { seed, epoch, id };
+            let key = ViewKey { seed, purpose: draws.views, epoch, id };
             let mut out: Vec<&mut [f32]> =
                 views.iter_mut().map(|view| &mut view.values[i * len..(i + 1) * len]).collect();
             self.views.write(&image, &key, &mut self.scratch, &mut out, &mut geometry);
@@ -225,7 +245,13 @@ mod tests {
 
     fn batches(set: &SampleSet, steps: Range<usize>, workers: usize) -> Vec<ViewBatch> {
         let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7, drop_last: true };
+        let plan = EpochPlan {
+            seed: 5,
+            images: set.len(),
+            batch: 7,
+            drop_last: true,
+            draws: Draws::PRETRAIN,
+        };
         ViewLoader::start(set.clone(), views, plan, steps, workers).map(Result::unwrap).collect()
     }
 
@@ -245,7 +271,13 @@ mod tests {
     fn review_1_09_a_kept_last_batch_holds_the_images_left_over() {
         let set = splits().train.set;
         let views: Arc<dyn Views> = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = |drop_last| EpochPlan { seed: 5, images: 30, batch: 7, drop_last };
+        let plan = |drop_last| EpochPlan {
+            seed: 5,
+            images: 30,
+            batch: 7,
+            drop_last,
+            draws: Draws::PRETRAIN,
+        };
         let all = |drop_last, workers| -> Vec<ViewBatch> {
             let plan = plan(drop_last);
             let steps = 0..2 * plan.steps_per_epoch();
@@ -278,7 +310,7 @@ mod tests {
         for (images, batch) in [(30, 7), (29, 7), (28, 7), (6, 7), (1, 7), (0, 7), (7, 0), (13, 1)]
         {
             for drop_last in [true, false] {
-                let plan = EpochPlan { seed: 5, images, batch, drop_last };
+                let plan = EpochPlan { seed: 5, images, batch, drop_last, draws: Draws::PRETRAIN };
                 let steps = plan.steps_per_epoch();
                 let sizes: Vec<usize> = (0..3 * steps).map(|step| plan.images_in(step)).collect();
                 assert_eq!(sizes.iter().sum::<usize>(), 3 * plan.images_per_epoch(), "{plan:?}");
@@ -291,7 +323,13 @@ mod tests {
                 assert_eq!(plan.images_in(0), if steps == 0 { 0 } else { sizes[0] });
             }
         }
-        let plan = |images, drop_last| EpochPlan { seed: 0, images, batch: 128, drop_last };
+        let plan = |images, drop_last| EpochPlan {
+            seed: 0,
+            images,
+            batch: 128,
+            drop_last,
+            draws: Draws::PRETRAIN,
+        };
         // ImageNet-100, RotNet: 989 whole batches and 97 images; one image alone is left out.
         assert_eq!(plan(126_689, true).steps_per_epoch(), 989);
         assert_eq!(plan(126_689, false).steps_per_epoch(), 990);
@@ -299,11 +337,48 @@ mod tests {
         assert_eq!((plan(300, true).epochs_for(7), plan(300, false).epochs_for(7)), (4, 3));
     }
 
+    /// A student that distils its teacher with the teacher's seed must not see the crops, nor the order, that the
+    /// teacher was trained on; and the pretraining's own draws stay what they were.
+    #[test]
+    fn review_1_13_a_defence_sees_other_crops_in_another_order() {
+        let set = splits().train.set;
+        let all = |draws| -> Vec<ViewBatch> {
+            let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
+            let plan = EpochPlan { seed: 5, images: 30, batch: 30, drop_last: true, draws };
+            ViewLoader::start(set.clone(), views, plan, 0..2, 1).map(Result::unwrap).collect()
+        };
+        let (teacher, student) = (all(Draws::PRETRAIN), all(Draws::DEFENCE));
+        for (a, b) in teacher.iter().zip(&student) {
+            assert_ne!(a.ids, b.ids);
+            let len = 3 * 16 * 16;
+            let view = |batch: &ViewBatch, view: usize, id: u64| {
+                let place = batch.ids.iter().position(|of| *of == id).unwrap();
+                batch.views[view].values[place * len..(place + 1) * len].to_vec()
+            };
+            for id in a.ids.iter().copied() {
+                assert_ne!(view(a, 0, id), view(b, 0, id), "image {id}");
+            }
+        }
+        // The pretraining's keys are those of earlier versions.
+        let plan =
+            EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN };
+        let all: Vec<u64> = (0..30).collect();
+        assert_eq!(plan.order(1), chance::ranked(&all, 5, Purpose::Order, 1));
+        let key = ViewKey { seed: 5, purpose: Draws::PRETRAIN.views, epoch: 1, id: 3 };
+        assert_eq!(key.rng(2), chance::rng(5, Purpose::View, 1, 3, 2));
+    }
+
     #[test]
     fn an_early_end_stops_the_workers() {
         let set = splits().train.set;
         let views = Arc::new(ChainViews::moco(16, (0.2, 1.0), false));
-        let plan = EpochPlan { seed: 5, images: set.len(), batch: 7, drop_last: true };
+        let plan = EpochPlan {
+            seed: 5,
+            images: set.len(),
+            batch: 7,
+            drop_last: true,
+            draws: Draws::PRETRAIN,
+        };
         let mut loader = ViewLoader::start(set, views, plan, 0..1_000_000, 2);
         assert_eq!(loader.next().unwrap().unwrap().step, 0);
         drop(loader);
@@ -320,7 +395,13 @@ mod tests {
         let attack = config.attack(&splits.train.labels, &splits.classes, 1, 16).unwrap();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
         let seen = |views: Arc<dyn Views>| {
-            let plan = EpochPlan { seed: 5, images: 30, batch: 10, drop_last: true };
+            let plan = EpochPlan {
+                seed: 5,
+                images: 30,
+                batch: 10,
+                drop_last: true,
+                draws: Draws::PRETRAIN,
+            };
             let mut all = Sightings::default();
             for batch in ViewLoader::start(poisoned.clone(), views, plan, 0..30, 2) {
                 all.merge(&batch.unwrap().sightings);
@@ -352,7 +433,9 @@ mod tests {
         let (clean, labels) = (splits.train.set.clone(), splits.train.labels.clone());
         let plan = attack.plan.clone();
         let poisoned: SampleSet = Arc::new(Poisoned::new(splits, attack));
-        let order = EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true }.order(0);
+        let order =
+            EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN }
+                .order(0);
         let mut seen_poisoned = 0;
         for (a, b) in batches(&clean, 0..4, 1).iter().zip(batches(&poisoned, 0..4, 2)) {
             for i in 0..7 {

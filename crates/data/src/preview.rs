@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use burn_dataset::Dataset;
+use ssl_backdoor_trigger::chance::Purpose;
 
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
 use crate::{DataError, Sample, Sightings};
@@ -41,7 +42,7 @@ impl Preview {
             let mut planes = vec![vec![0.0; 3 * side * side]; views.count()];
             let mut geometry = vec![Geometry::default(); views.count()];
             for epoch in 0..epochs {
-                let key = ViewKey { seed, epoch, id };
+                let key = ViewKey { seed, purpose: Purpose::View, epoch, id };
                 let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
                 views.write(&image, &key, scratch, &mut out, &mut geometry);
                 found.sightings.add(&trigger, &geometry, views.hidden(&key).as_deref());

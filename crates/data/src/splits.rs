@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::jpeg::is_jpeg;
 use crate::sets::files::Files;
 use crate::wrappers::{Joined, Prepared};
 use crate::{DataError, Eval, InMemory, Sample, SampleSet, Subset, halves};
@@ -38,6 +39,13 @@ impl Split {
             labels: self.labels.iter().chain(&other.labels).copied().collect(),
             files: None,
         }
+    }
+
+    /// What an export calls image `index`: as its file is called, or its id if there is none.
+    pub(crate) fn file_name(&self, index: usize) -> String {
+        let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
+        let named = self.files.as_ref().and_then(|files| of_file(files));
+        named.unwrap_or_else(|| format!("{}.png", self.labels[index].0))
     }
 
     /// Those at `positions`.
@@ -96,6 +104,12 @@ impl Splits {
     /// Where training image `index` comes from.
     pub fn source(&self, index: usize) -> String {
         source(&self.name, &self.train, index)
+    }
+
+    /// Does an export write any of these images as JPEG? All others become PNG.
+    pub fn exports_jpegs(&self) -> bool {
+        let any = |split: &Split| (0..split.labels.len()).any(|i| is_jpeg(&split.file_name(i)));
+        any(&self.train) || any(&self.eval)
     }
 
     /// The training images as pretraining reads them: from the cache if there is one.

@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Ledger, LedgerRow, Trigger, pixel_hash};
 
-use crate::export::{Job, SETTINGS, TRAIN_LEDGER, VAL_LEDGER, encode};
+use crate::absolute::first_relative;
+use crate::export::{FORMAT, Job, SETTINGS, TRAIN_LEDGER, VAL_LEDGER};
+use crate::inside::inside;
+use crate::jpeg::encode;
+use crate::lock::LOCK;
 use crate::{DataError, Export, Watch};
 
 /// What was found.
@@ -19,6 +23,8 @@ pub struct Verified {
     pub files: usize,
     /// What is not as it should be, each with the file's name; empty = all is well.
     pub problems: Vec<String>,
+    /// What else there is to know of the export: that it is of an older format, or was moved.
+    pub notes: Vec<String>,
 }
 
 /// Rebuilds the export in `folder` from its ledgers and compares.
@@ -27,10 +33,10 @@ pub struct Verified {
 /// The settings, a ledger or the data set cannot be read at all. What differs is no error but a
 /// [problem](Verified::problems).
 pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
-    let job = Job::new(settings(folder)?, watch)?;
+    let job = job(folder, watch)?;
     let mut expected: BTreeSet<PathBuf> =
         [SETTINGS, TRAIN_LEDGER, VAL_LEDGER].map(PathBuf::from).into();
-    let mut found = Verified::default();
+    let mut found = Verified { notes: notes(&job.export, folder), ..Verified::default() };
     for val in [false, true] {
         let ledger = read_ledger(folder, val)?;
         let head = &ledger.head;
@@ -50,7 +56,7 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
         let done = AtomicUsize::new(0);
         let check = |row: &LedgerRow| -> Result<Option<String>, DataError> {
             watch("verifying", done.fetch_add(1, Ordering::Relaxed) + 1, ledger.rows.len());
-            let rebuilt = rebuild(&job, val, row, &trigger, &ledger)?;
+            let rebuilt = rebuild(&job, folder, val, row, &trigger, &ledger)?;
             Ok(rebuilt.and_then(|bytes| compare(folder, &row.file, &bytes)).err())
         };
         let problems: Result<Vec<_>, DataError> = ledger.rows.par_iter().map(check).collect();
@@ -62,7 +68,7 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
         expected.insert(list);
     }
     for (file, index) in job.clean_copies() {
-        let rebuilt = encode(&job.image(false, index)?, &file);
+        let rebuilt = encode(&job.image(false, index)?, &file, job.format());
         found.problems.extend(rebuilt.and_then(|bytes| compare(folder, &file, &bytes)).err());
         expected.insert(file.into());
     }
@@ -83,7 +89,7 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
 /// # Errors
 /// The settings, the ledger or the data set cannot be read.
 pub fn clean_list(folder: &Path, watch: &Watch<'_>) -> Result<String, DataError> {
-    let job = Job::new(settings(folder)?, watch)?;
+    let job = job(folder, watch)?;
     // Without its ledger nobody knows what was poisoned; with it, the originals follow from the data.
     read_ledger(folder, false)?;
     Ok(job.list(false, &[])?.0)
@@ -92,7 +98,59 @@ pub fn clean_list(folder: &Path, watch: &Watch<'_>) -> Result<String, DataError>
 fn settings(folder: &Path) -> Result<Export, DataError> {
     let path = folder.join(SETTINGS);
     let text = read(&path)?;
-    toml::from_str(&text).map_err(|e| DataError::Format { path, reason: e.to_string() })
+    let wrong = |reason| DataError::Format { path: path.clone(), reason };
+    // The format first: a later one may have other keys.
+    let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let number = |key: &str| table.get(key).and_then(toml::Value::as_integer);
+    if let Some(format) = number("format").filter(|&format| format > FORMAT.into()) {
+        let by = table.get("version").and_then(toml::Value::as_str);
+        let by = by.map(|version| format!(" by version {version}")).unwrap_or_default();
+        return Err(wrong(format!(
+            "the export was written{by} in format {format}, this version knows 1 to {FORMAT}: verify it with a newer one"
+        )));
+    }
+    toml::from_str(&text).map_err(|e| wrong(e.to_string()))
+}
+
+/// The export in `folder` with its originals.
+fn job(folder: &Path, watch: &Watch<'_>) -> Result<Job, DataError> {
+    let export = settings(folder)?;
+    let relative = first_relative(&export.data, &export.poison.trigger);
+    Job::new(export, watch).map_err(|error| {
+        let hint = match relative {
+            Some(path) => format!(
+                "; {} is relative to the folder in which it was exported, by an older version: run this from there",
+                path.display()
+            ),
+            None => String::new(),
+        };
+        let reason =
+            format!("every file is rebuilt from its original, and these cannot be read: {error}{hint}");
+        DataError::Format { path: folder.join(SETTINGS), reason }
+    })
+}
+
+/// What the user should know beside what is wrong.
+fn notes(export: &Export, folder: &Path) -> Vec<String> {
+    let mut notes = Vec::new();
+    if export.format < FORMAT {
+        notes.push(format!(
+            "written in format {} by an older version, whose JPEGs take their chroma from the nearest pixel instead of \
+             averaging as PIL does; compared with files encoded that way",
+            export.format
+        ));
+    }
+    let canonical = |path: &Path| fs::canonicalize(path).ok();
+    if let Some(root) = &export.root
+        && canonical(root) != canonical(folder)
+    {
+        let (root, folder) = (root.display(), folder.display());
+        notes.push(format!(
+            "the folder was moved: its lists name files in {root}, not in {folder}; move it back, or export once more, \
+             before they are read"
+        ));
+    }
+    notes
 }
 
 fn read_ledger(folder: &Path, val: bool) -> Result<Ledger, DataError> {
@@ -107,6 +165,7 @@ fn read(path: &Path) -> Result<String, DataError> {
 /// The bytes of a row's file, made again, or what forbids it.
 fn rebuild(
     job: &Job,
+    folder: &Path,
     val: bool,
     row: &LedgerRow,
     trigger: &Trigger,
@@ -124,12 +183,20 @@ fn rebuild(
     if pixel_hash(&image) != row.output_hash {
         return Ok(Err(format!("{file}: the ledger's row does not give the image it claims")));
     }
-    Ok(encode(&image, file).and_then(|bytes| {
-        if blake3::hash(&bytes).to_hex().as_str() == row.file_hash {
-            Ok(bytes)
-        } else {
-            Err(format!("{file}: the ledger's row does not give the file it claims"))
+    let is_claimed = |bytes: &[u8]| blake3::hash(bytes).to_hex().as_str() == row.file_hash;
+    Ok(encode(&image, file, job.format()).and_then(|bytes| {
+        if is_claimed(&bytes) {
+            return Ok(bytes);
         }
+        let there = inside(folder, Path::new(file)).and_then(|path| fs::read(path).ok());
+        Err(if there.is_some_and(|there| is_claimed(&there)) {
+            format!(
+                "{file}: the file is the ledger's, but this version encodes its pixels otherwise: both were written by \
+                 another version, or changed together"
+            )
+        } else {
+            format!("{file}: the ledger's row does not give the file it claims")
+        })
     }))
 }
 
@@ -155,6 +222,10 @@ fn walk(folder: &Path, inside: &Path, files: &mut Vec<PathBuf>) -> Result<(), Da
     for entry in fs::read_dir(&at).map_err(wrong)? {
         let entry = entry.map_err(wrong)?;
         let path = inside.join(entry.file_name());
+        // Left where an export was killed in its last moment.
+        if path.as_os_str() == LOCK {
+            continue;
+        }
         if entry.file_type().map_err(wrong)?.is_dir() {
             walk(folder, &path, files)?;
         } else {

@@ -3,15 +3,16 @@
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;
-use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, Poison, Spot, TriggerConfig};
+use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, Spot, TriggerConfig};
 
 use crate::augment::{resize_center_crop, resize_shorter};
-use crate::{DataError, Sample, SampleSet, Splits};
+use crate::jpeg::written_and_read;
+use crate::{DataError, Sample, SampleSet, Split, Splits};
 
 /// The attacker's training set: the planned images carry the trigger, all others are untouched.
 ///
-/// Poisoned images are stamped as they are and resized afterwards where the others come resized from a
-/// cache.
+/// Poisoned images are stamped as they are, recompressed if the attack says so, and resized afterwards where the others
+/// come resized from a cache.
 pub struct Poisoned {
     splits: Splits,
     attack: Attack,
@@ -32,6 +33,9 @@ impl Dataset<Sample, DataError> for Poisoned {
         }
         let mut sample = train.set.get(index)?;
         sample.trigger = self.attack.train.apply(sample.id, &mut sample.image);
+        if self.attack.recompress {
+            recompress(&mut sample, train, index)?;
+        }
         if let Some((_, shorter)) = cached {
             let before = sample.image.dimensions();
             sample.image = resize_shorter(&sample.image, *shorter);
@@ -96,20 +100,32 @@ impl Dataset<Sample, DataError> for Prepared {
 /// The attacked evaluation set: every image of every class carries the trigger.
 pub struct Patched {
     inner: SampleSet,
-    poison: Poison,
+    split: Split,
+    attack: Attack,
 }
 
 impl Patched {
-    /// Patches all of `inner`, which is [prepared](Splits::prepared) before.
-    pub fn new(inner: SampleSet, poison: Poison) -> Self {
-        Self { inner, poison }
+    /// Patches all of `inner`, which is `split`, [prepared](Splits::prepared) before.
+    pub fn new(inner: SampleSet, split: &Split, attack: &Attack) -> Self {
+        Self { inner, split: split.clone(), attack: attack.clone() }
     }
+}
+
+/// Gives a stamped image the pixels that it has in an export.
+fn recompress(sample: &mut Sample, split: &Split, index: usize) -> Result<(), DataError> {
+    let name = split.file_name(index);
+    sample.image = written_and_read(std::mem::take(&mut sample.image), &name)
+        .map_err(|reason| DataError::Format { path: name.into(), reason })?;
+    Ok(())
 }
 
 impl Dataset<Sample, DataError> for Patched {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let mut sample = self.inner.get(index)?;
-        sample.trigger = self.poison.apply(sample.id, &mut sample.image);
+        sample.trigger = self.attack.val.apply(sample.id, &mut sample.image);
+        if self.attack.recompress {
+            recompress(&mut sample, &self.split, index)?;
+        }
         Ok(sample)
     }
 
@@ -138,6 +154,9 @@ pub fn poison_ledger(
     let rows: Result<Vec<LedgerRow>, DataError> = poisoned.into_par_iter().map(row).collect();
     let mut rows = rows?;
     rows.sort_by_key(|row| row.image_id);
-    let head = LedgerHead::new(attack.plan.rates(), attack.target, trigger, &attack.train);
+    let head = LedgerHead {
+        recompress: attack.recompress,
+        ..LedgerHead::new(attack.plan.rates(), attack.target, trigger, &attack.train)
+    };
     Ok(Ledger { head, rows })
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::group::family;
 use super::mean::Mean;
-use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, RunScores, UNTRAINED};
+use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, RunScores, UNTRAINED, percent};
 use crate::stages::{Map, Point};
 
 /// The keys of a curve's point in `metrics.jsonl`: accuracy, ASR on clean and on patched images.
@@ -179,7 +179,7 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
     for (model, asr, acc) in points {
         let (name, share) = family(model);
         let name = if name == CLEAN { NAMES[0] } else { name };
-        let label = if share > 0.0 { format!("{} %", 100.0 * share) } else { String::new() };
+        let label = if share > 0.0 { format!("{} %", percent(share)) } else { String::new() };
         match families.iter_mut().find(|(other, _)| other == name) {
             Some((_, points)) => points.push((asr, acc, label)),
             None => families.push((name.into(), vec![(asr, acc, label)])),

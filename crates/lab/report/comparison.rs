@@ -3,7 +3,7 @@
 use super::group::Group;
 use super::mean::{Mean, shown};
 use crate::published::{AccFp, Published};
-use crate::scores::{BACKDOORED, CLEAN, PATCHED};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, percent};
 
 /// A row: a name, and ours and the published figures of each column.
 pub(super) struct Beside {
@@ -141,7 +141,7 @@ fn setting(group: &Group<'_>) -> String {
         setting.train_images,
         setting.steps,
         setting.poison(),
-        100.0 * setting.labels,
+        percent(setting.labels),
         setting.probe,
         setting.eval,
         group.runs.len(),

@@ -15,7 +15,7 @@ use super::table_csv::csv;
 use crate::config::Experiment;
 use crate::published::Published;
 use crate::run_folder::write_whole;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED, percent};
 
 /// What the command line says of a report.
 #[derive(Debug, Clone)]
@@ -237,7 +237,7 @@ fn main_table(groups: &[Group<'_>]) -> Table {
         let mut cells = vec![
             format!("{}, {}, {} steps", setting.method, setting.data, setting.steps),
             setting.poison(),
-            format!("{}, {} % labels", setting.probe, 100.0 * setting.labels),
+            format!("{}, {} % labels", setting.probe, percent(setting.labels)),
             format!("{}{under}", group.victims()),
         ];
         for model in [CLEAN, BACKDOORED] {

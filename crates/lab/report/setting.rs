@@ -5,7 +5,7 @@ use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_trigger::TriggerConfig;
 
 use crate::config::Experiment;
-use crate::scores::{Reading, RunScores};
+use crate::scores::{Reading, RunScores, percent};
 
 /// What the runs of a group share.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +88,7 @@ impl Setting {
             width.clone(),
             format!("{steps} steps"),
             probe.clone(),
-            format!("{} % labels", 100.0 * labels),
+            format!("{} % labels", percent(*labels)),
             pretrain.map_or(String::new(), |p| format!("batch {}", p.batch)),
             pretrain.map_or(String::new(), |p| format!("crops {} to {}", p.crop.0, p.crop.1)),
         ]

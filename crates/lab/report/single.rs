@@ -11,9 +11,10 @@ use ssl_backdoor_probe::Scores;
 use ssl_backdoor_trigger::PoisonPlan;
 
 use super::charts::{self, Chart};
+use super::group::family;
 use super::{pictures, sightings};
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
-use crate::stages::{Map, TriggerSize};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED, percent};
+use crate::stages::{Map, NO_STEP, TriggerSize, takes_no_step};
 
 /// What a report is made from.
 pub(crate) struct Sources<'a> {
@@ -156,7 +157,7 @@ fn readings(scores: &RunScores) -> Vec<Vec<String>> {
             net.net_asr.zip(net.net_asr_ci).unwrap_or((net.patched_drop, net.patched_drop_ci));
         vec![
             reading.probe.clone(),
-            format!("{} %", 100.0 * reading.labels),
+            format!("{} %", percent(reading.labels)),
             reading.seed.map_or("-".into(), |seed| seed.to_string()),
             number(get(CLEAN, CLEAN).map(|s| s.acc)),
             number(get(BACKDOORED, CLEAN).map(|s| s.acc)),
@@ -198,13 +199,23 @@ fn gathered(maps: &BTreeMap<String, Map>) -> Option<String> {
     ))
 }
 
+/// The probe of the headline, with what a reader must know of it.
+fn probe(scores: &RunScores, reading: &Reading) -> String {
+    let words = reading.in_words();
+    let labelled = (reading.labels * scores.train_images as f64).round() as usize;
+    if reading.probe == "paper" && takes_no_step(&scores.method, labelled) {
+        return format!("{words} ({NO_STEP})");
+    }
+    words
+}
+
 /// What was done, in a sentence.
 fn lead(sources: &Sources<'_>) -> String {
     let scores = sources.scores;
     let target = scores.target.and_then(|t| sources.classes.get(t as usize));
     format!(
         "{} on {} classes, seed {}. The attacker put a trigger on {} images: {}{:.2} % of the \
-         training set. Linear probe on {} % labels; {} evaluation images ({}).",
+         training set. {}; {} evaluation images ({}).",
         scores.method,
         scores.classes,
         scores.seed,
@@ -213,7 +224,7 @@ fn lead(sources: &Sources<'_>) -> String {
             format!("{:.1} % of the target class “{name}”, ", 100.0 * rate)
         }),
         100.0 * scores.poison.dataset_rate,
-        100.0 * scores.labels,
+        scores.probes.first().map_or(String::new(), |reading| probe(scores, reading)),
         scores.images,
         match scores.eval {
             Eval::Dev => "dev part",
@@ -239,11 +250,17 @@ fn rows(scores: &RunScores) -> Vec<Row> {
 fn models(scores: &RunScores) -> Vec<(&str, [Option<&Scores>; 2])> {
     let named =
         [(UNTRAINED, "untrained encoder"), (CLEAN, "clean twin"), (BACKDOORED, "backdoored model")];
-    // Then the students, by falling share.
-    let students = scores.models.keys().filter(|key| named.iter().all(|(name, _)| name != key));
-    let students = students.rev().map(|key| (key.as_str(), key.as_str()));
+    let others = scores.models.keys().map(String::as_str);
+    let mut others: Vec<&str> = others.filter(|key| named.iter().all(|(n, _)| n != key)).collect();
+    // Then the students and after them the controls, each by falling share.
+    others.sort_by(|a, b| {
+        let control = |model: &str| !model.starts_with("distilled");
+        let ((of_a, a_share), (of_b, b_share)) = (family(a), family(b));
+        (control(a), of_a).cmp(&(control(b), of_b)).then(b_share.total_cmp(&a_share))
+    });
     let sets = |key| [CLEAN, PATCHED].map(|images| scores.get(key, images));
-    named.into_iter().chain(students).map(|(key, model)| (model, sets(key))).collect()
+    let others = others.into_iter().map(|key| (key, key));
+    named.into_iter().chain(others).map(|(key, model)| (model, sets(key))).collect()
 }
 
 fn row(model: &str, sets: [Option<&Scores>; 2]) -> Row {
@@ -318,4 +335,65 @@ fn curve_table(metrics: &[Vec<Value>; 2]) -> Option<String> {
         }
     }
     (points > 0).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn review_2_06_students_stand_by_falling_share() {
+        let kept = "results/fashion-mnist/runs/sandal-17_byol/scores.json";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(kept);
+        let mut scores = RunScores::read(&path).unwrap();
+        let some = scores.models[CLEAN].clone();
+        for name in [
+            "distilled-0.5",
+            "distilled-0.05",
+            "distilled-0.1",
+            "distilled-0.5-poisoned-0.05",
+            "distilled-0.5-poisoned-0.1",
+            "fine-tuned-0.1",
+            "fine-tuned-0.05",
+            "distilled-0.075",
+            "clean-teacher-0.5",
+        ] {
+            scores.models.insert(name.into(), some.clone());
+        }
+        let names: Vec<&str> = models(&scores).into_iter().map(|(name, _)| name).collect();
+        let expected = [
+            "untrained encoder",
+            "clean twin",
+            "backdoored model",
+            "distilled-0.5",
+            "distilled-0.1",
+            "distilled-0.075",
+            "distilled-0.05",
+            "distilled-0.5-poisoned-0.1",
+            "distilled-0.5-poisoned-0.05",
+            "clean-teacher-0.5",
+            "fine-tuned-0.1",
+            "fine-tuned-0.05",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn review_1_11_a_probe_that_the_reference_could_not_run_says_so() {
+        let kept = "results/fashion-mnist/runs/sandal-17_byol/scores.json";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(kept);
+        let scores = RunScores::read(&path).unwrap();
+        let words = |method: &str, name: &str, labels, train_images| {
+            let reading = Reading { probe: name.into(), labels, ..scores.probes[0].clone() };
+            let scores = RunScores { method: method.into(), train_images, ..scores.clone() };
+            probe(&scores, &reading)
+        };
+        assert!(words("mae", "paper", 0.01, 126_689).contains("would take no step"));
+        assert!(!words("mae", "paper", 0.5, 126_689).contains("would take no step"));
+        assert!(!words("mae", "linear", 0.01, 126_689).contains("would take no step"));
+        assert!(words("byol", "paper", 0.01, 6_000).contains("would take no step"));
+        assert_eq!(words("byol", "paper", 0.01, 126_689), "The method's own probe on 1 % labels");
+    }
 }

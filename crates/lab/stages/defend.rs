@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Map;
 use ssl_backdoor_compress::{CompressConfig, Control, DefendConfig, distill};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{Joined, SampleSet, Subset, clean_part_ids};
+use ssl_backdoor_data::{Draws, Joined, SampleSet, Subset, clean_part_ids};
 use ssl_backdoor_model::{Encoder, load_encoder};
 use ssl_backdoor_ssl::{Training, pretrain};
 
@@ -91,19 +91,27 @@ pub(super) fn is_student(lab: &Lab, model: &str) -> bool {
     config(lab).is_some_and(|config| plan(config).iter().any(|d| d.name == model && d.is_student()))
 }
 
-/// Each training of a defence on a set of `images`: whether CompReSS trains it, and its steps.
+/// Each training of a defence on a set of `images`: whether CompReSS trains it, and its steps (of a control up to a
+/// part of an epoch).
 pub(crate) fn defences(config: &CompressConfig, images: usize) -> Vec<(bool, usize)> {
     let steps = |d: &Defended| {
         let part = (d.share * images as f64) as usize;
-        config.epochs_on(part) * (part / config.batch).max(1)
+        config.steps_on(part)
     };
     plan(config).iter().map(|d| (d.is_student(), steps(d))).collect()
 }
 
 /// Every part that the defence trains on can be made.
 pub(super) fn check(lab: &Lab) -> Result<()> {
-    let all = config(lab).map(plan).unwrap_or_default();
-    all.iter().try_for_each(|defended| part(lab, defended).map(drop))
+    let Some(config) = config(lab) else { return Ok(()) };
+    for defended in plan(config) {
+        let images = part(lab, &defended)?.len();
+        config.check_part(images).map_err(|e| {
+            let share = defended.share;
+            lab.experiment.source.wrong(format!("defend.clean = {share} is {images} images: {e}"))
+        })?;
+    }
+    Ok(())
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
@@ -150,10 +158,11 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
     let folder = lab.folder.make(name)?;
     let experiment = &lab.experiment;
     let set = part(lab, defended)?;
-    let epochs = config.epochs_on(set.len());
+    let images = set.len();
     let training = Training {
         set,
         seed: seed(lab),
+        draws: Draws::DEFENCE,
         device: &lab.device,
         workers: experiment.workers,
         folder: &folder,
@@ -171,6 +180,9 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
             distill(config, encoder, teacher, size, &training, nothing)?
         }
         start => {
+            // As many steps as a student, up to a part of an epoch: their methods may leave out a last batch.
+            let epochs = experiment.pretrain.with_budget(1, config.batch).plan(seed(lab), images);
+            let epochs = epochs.epochs_for(config.steps_on(images));
             let config = experiment.pretrain.with_budget(epochs, config.batch);
             pretrain(&config, start.as_deref(), size, &training, nothing)?
         }

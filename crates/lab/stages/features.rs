@@ -53,6 +53,7 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         .with("trigger", &lab.attack.val.trigger.hash())?
         .with("poison.val_place", &poison.val_place)?
         .with("poison.val_alpha", &poison.val_alpha)?
+        .with("poison.recompress", &poison.recompress)?
         .with("labelled images", largest(lab))?
         .with("probe.stage", &lab.experiment.probe.stage)?
         .with("seed", &lab.experiment.seed)?;
@@ -117,7 +118,10 @@ impl Extracted {
     }
 
     /// The features of one labelled subset.
-    pub(super) fn labelled(&self, subset: &Labelled) -> Features {
+    ///
+    /// # Errors
+    /// A features file that was changed since it was written.
+    pub(super) fn labelled(&self, subset: &Labelled) -> Result<Features, ProbeError> {
         let rows: Vec<usize> =
             subset.ids.iter().filter_map(|id| self.rows.get(id).copied()).collect();
         self.labelled.rows(&rows)

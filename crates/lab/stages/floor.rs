@@ -1,15 +1,17 @@
-//! What a victim must reach on clean images to be worth attacking: a published accuracy of the same data set and
-//! method, or else that of the same probe on raw pixels.
+//! What a victim must reach on clean images to be worth attacking: an accuracy that was published of the same method,
+//! data set, share of labels and probe, or else that of a probe on raw pixels.
 
 use anyhow::Result;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_probe::{Features, LinearProbe, Scores, extract_by};
+use ssl_backdoor_probe::{
+    Features, ProbeConfig, ProbeError, ProbeKind, Protocol, Scores, extract_by,
+};
 
 use super::inputs::Inputs;
 use super::pretrain::images;
-use super::{Lab, probe};
-use crate::published::Published;
+use super::{Lab, Unified, probe};
+use crate::published::{Measured, Published};
 use crate::scores::Expected;
 
 pub(super) const FLOOR: &str = "floor.json";
@@ -42,25 +44,43 @@ pub(super) fn stage(lab: &mut Lab) -> Result<()> {
 
 fn find(lab: &Lab) -> Result<Option<Floor>> {
     let (experiment, labelled) = (&lab.experiment, &lab.labelled[0]);
-    let method = experiment.pretrain.method.settings().name();
-    let data = probe::kind(&experiment.data)?;
-    if let Some((low, source)) = Published::read()?.least(&data, method, labelled.share) {
-        return Ok(Some(Floor { low, source: source.into() }));
+    let ProbeConfig { kind, protocol, stage, .. } = experiment.probe;
+    let size = experiment.data.size();
+    if kind == ProbeKind::Linear && stage.is_none() {
+        let (data, labels) = (&probe::kind(&experiment.data)?, labelled.share);
+        let method = experiment.pretrain.method.settings().name();
+        let published = Published::read()?;
+        let measured = Measured { data, size, labels, protocol };
+        if let Some((low, source)) = published.least(method, &measured) {
+            return Ok(Some(Floor { low, source: source.into() }));
+        }
     }
-    if experiment.data.size() > LARGEST {
+    if size > LARGEST {
         return Ok(None);
     }
     let pixels = |set| -> Result<Features> {
         let flat = |images: Tensor<4>| vec![images.flatten::<2>(1, 3)];
-        let mut all = extract_by(&set, &lab.device, flat)?;
-        Ok(all.swap_remove(0))
+        let all = extract_by(&set, &lab.device, flat)?;
+        Ok(all.into_iter().next().ok_or(ProbeError::Empty { what: "images" })?)
     };
     let train = pixels(images(lab, &labelled.ids))?;
-    let eval = pixels(lab.splits.prepared(&lab.splits.eval))?;
+    let clean = pixels(lab.splits.prepared(&lab.splits.eval))?;
+    let truth = clean.labels.clone();
     let classes = lab.splits.classes.len();
-    let probe = LinearProbe::fit(&experiment.probe, &train, classes, experiment.seed, &lab.device);
-    let low = Scores::of(&eval.labels, &probe.predict(&eval), None).acc;
-    Ok(Some(Floor { low, source: "the same probe on raw pixels".into() }))
+    // A method's own probe reads an encoder; pixels are read by the unified rules.
+    let config = ProbeConfig { stage: None, ..experiment.probe.clone() };
+    let readers = Unified::all(&config, experiment.seed);
+    let reader = readers.first().ok_or(ProbeError::Empty { what: "probes" })?;
+    // There is no trigger here: a single image stands for the patched ones.
+    let one = clean.rows(&[0])?;
+    let eval = [clean, one];
+    let read = reader.read(&config, &train, &eval, classes, None, &lab.device)?;
+    let low = Scores::of(&truth, &read.predicted[0], None)?.acc;
+    let source = match (kind, protocol) {
+        (ProbeKind::Linear, Protocol::Paper) => "the unified linear probe on raw pixels",
+        _ => "the same probe on raw pixels",
+    };
+    Ok(Some(Floor { low, source: source.into() }))
 }
 
 /// The floor of the run, and whether the clean twin with the accuracy `acc` stays below it.

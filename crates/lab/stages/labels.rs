@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 use ssl_backdoor_data::{Splits, in_set_order, labelled_ids, listed_ids};
-use ssl_backdoor_probe::{Labels, ProbeError};
+use ssl_backdoor_probe::{Labels, ProbeConfig, ProbeError};
 
 /// Training images that carry labels.
 #[derive(Clone, Serialize)]
@@ -18,8 +18,9 @@ pub(crate) struct Labelled {
 ///
 /// # Errors
 /// The list is wrong, or a class is left without a label: its images could never be told right, and as a target it would
-/// never be hit.
-pub(crate) fn labelled(which: &Labels, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
+/// never be hit; or `probe.k` is not below the number of labelled images.
+pub(crate) fn labelled(probe: &ProbeConfig, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
+    let which = &probe.labels;
     let (all, classes) = (&splits.train.labels, splits.classes.len() as u32);
     let one = |share, ids: &[u64]| Labelled { share, ids: in_set_order(all, ids) };
     let found = match which {
@@ -34,6 +35,7 @@ pub(crate) fn labelled(which: &Labels, seed: u64, splits: &Splits) -> Result<Vec
     };
     for labelled in &found {
         every_class(which, labelled, splits)?;
+        probe.check_labelled(labelled.ids.len())?;
     }
     Ok(found)
 }
@@ -99,7 +101,9 @@ mod tests {
         let config: DataConfig = serde_json::from_str(config).unwrap();
         let splits = config.load(&|_, _, _| {}).unwrap();
         let of = |shares: &[f64]| {
-            labelled(&Labels::Shares(shares.to_vec()), 0, &splits).map_err(|e| e.to_string())
+            let labels = Labels::Shares(shares.to_vec());
+            let probe = ProbeConfig { labels, ..ProbeConfig::default() };
+            labelled(&probe, 0, &splits).map_err(|e| e.to_string())
         };
         let two = of(&[0.5, 0.12]).unwrap();
         assert_eq!((two[0].ids.len(), two[1].ids.len()), (40, 10));

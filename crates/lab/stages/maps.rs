@@ -80,7 +80,7 @@ fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
     let some = chance::ranked(&all.concat(), seed, Purpose::FeatureMap, 2);
     let triangles: Vec<usize> = some.iter().take(PATCHED).map(|&i| i as usize).collect();
 
-    let (below, above) = (clean.rows(&dots), patched.rows(&triangles));
+    let (below, above) = (clean.rows(&dots)?, patched.rows(&triangles)?);
     let both = Features {
         values: [below.values, above.values].concat(),
         dim: clean.dim,
@@ -91,5 +91,6 @@ fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
         .map(|(i, ([x, y], &class))| Point { x, y, class, patched: i >= dots.len() })
         .collect();
     let share = |target| gathered(clean, patched, classes, target, NEIGHBOURS, &lab.device);
-    Ok(Map { points, gathered: target.map(|target| 100.0 * share(target)) })
+    let gathered = target.map(share).transpose()?.flatten();
+    Ok(Map { points, gathered: gathered.map(|share| 100.0 * share) })
 }

@@ -59,7 +59,7 @@ use inputs::Inputs;
 pub(crate) use labels::{Labelled, labelled};
 pub(crate) use maps::{Map, Point};
 pub(crate) use pretrain::TWIN;
-pub(crate) use readers::Unified;
+pub(crate) use readers::{NO_STEP, Unified, takes_no_step};
 pub(crate) use trigger_size::TriggerSize;
 
 /// What all stages share.
@@ -128,7 +128,7 @@ impl Lab {
         let attack =
             experiment.poison.attack(labels, classes, seed, size).map_err(|e| wrong(&e))?;
         experiment.check_with(Some(splits.train.labels.len())).map_err(|e| wrong(&e))?;
-        let labelled = labelled(&experiment.probe.labels, experiment.data.seed(), &splits)
+        let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
             .map_err(|e| experiment.source.wrong_about("probe.labels", format!("{e:#}")))?;
         let folder = RunFolder::open(out)?;
         folder.write("config.toml", experiment.to_toml()?.as_bytes())?;
@@ -159,7 +159,7 @@ impl Lab {
 
     /// The images of `split`, prepared, with the trigger on every one.
     fn patched(&self, split: &Split) -> SampleSet {
-        Arc::new(Patched::new(self.splits.prepared(split), self.attack.val.clone()))
+        Arc::new(Patched::new(self.splits.prepared(split), split, &self.attack))
     }
 
     /// The training images as the victim finds them.

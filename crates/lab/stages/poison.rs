@@ -11,6 +11,12 @@ use crate::manifest;
 pub(super) const LEDGER: &str = "poison.csv";
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
+    if lab.attack.recompress && !lab.splits.exports_jpegs() {
+        eprintln!(
+            "note: poison.recompress = true changes nothing: no image is named .jpg or .jpeg, and an export of all others \
+             is lossless"
+        );
+    }
     let inputs = Inputs::of(lab)
         .with("training images", &lab.splits.fingerprint.train)?
         .with("source", &lab.splits.source(0))?
@@ -30,7 +36,7 @@ pub(super) fn outcome(lab: &Lab) -> Result<String> {
     let path = lab.path(LEDGER);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    let rows = Ledger::parse(&text, &path)?.rows;
+    let Ledger { head, rows } = Ledger::parse(&text, &path)?;
     let pixels: Vec<_> = rows.iter().map(|row| (row.image_id, &row.output_hash)).collect();
-    Ok(manifest::hash(serde_json::to_string(&pixels)?.as_bytes()))
+    Ok(manifest::hash(serde_json::to_string(&(head.recompress, pixels))?.as_bytes()))
 }

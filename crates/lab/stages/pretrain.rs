@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
-use ssl_backdoor_data::{SampleSet, Subset};
+use ssl_backdoor_data::{Draws, SampleSet, Subset};
 use ssl_backdoor_kernels::side_by_side;
 use ssl_backdoor_model::{Encoder, EncoderHeader, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
@@ -132,6 +132,7 @@ fn train(lab: &Lab, job: &Job) -> Result<()> {
     let training = Training {
         set: job.set.clone(),
         seed: experiment.seed,
+        draws: Draws::PRETRAIN,
         device: &lab.device,
         workers: experiment.workers,
         folder: &folder,
@@ -188,11 +189,11 @@ impl Curve {
         let labelled = extract(encoder, &self.labelled, device)?;
         let classes = splits.classes.len();
         let probe =
-            LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device);
+            LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device)?;
         let score = |set| -> Result<Scores, ProbeError> {
             let features = extract(encoder, set, device)?;
-            let predicted = probe.predict(&features);
-            Ok(Scores::of(&features.labels, &predicted, lab.attack.target))
+            let predicted = probe.predict(&features)?;
+            Scores::of(&features.labels, &predicted, lab.attack.target)
         };
         let (clean, patched) = (score(&self.clean)?, score(&self.patched)?);
         Ok(Map::from_iter([

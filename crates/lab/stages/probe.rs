@@ -163,7 +163,8 @@ fn reading<'p>(
     for model in models {
         if let Some(predicted) = predicted(model) {
             let sets = [CLEAN, PATCHED].map(String::from).into_iter();
-            let of = predicted.each_ref().map(|predicted| Scores::of(truth, predicted, target));
+            let [clean, patched] = predicted;
+            let of = [Scores::of(truth, clean, target)?, Scores::of(truth, patched, target)?];
             scores.insert(model.clone(), sets.zip(of).collect::<BySet>());
         }
     }
@@ -174,15 +175,15 @@ fn reading<'p>(
         labels: reader.labelled.share,
         seed: reader.seed(),
         superseded: None,
-        net: Paired::of(truth, patched(BACKDOORED)?, patched(CLEAN)?, target),
+        net: Paired::of(truth, patched(BACKDOORED)?, patched(CLEAN)?, target)?,
         models: scores,
     })
 }
 
 fn write_confusion(lab: &Lab, model: &str, truth: &[u32], predicted: &Predicted) -> Result<()> {
     let classes = &lab.splits.classes;
-    let [clean, patched] =
-        predicted.each_ref().map(|predicted| Confusion::of(truth, predicted, classes.len()));
+    let of = |predicted: &[u32]| Confusion::of(truth, predicted, classes.len());
+    let (clean, patched) = (of(&predicted[0])?, of(&predicted[1])?);
     let name = format!("{}/{model}", lab.experiment.name);
     let texts = [
         clean.to_csv(classes),

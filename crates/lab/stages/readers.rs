@@ -66,7 +66,7 @@ impl Unified {
     /// All of the config, the headline's first; linear probes start from `seed` and those after it.
     pub(crate) fn all(config: &ProbeConfig, seed: u64) -> Vec<Self> {
         let linear = (0..config.seeds).map(|i| Self::Linear { seed: seed.wrapping_add(i) });
-        let knn = config.k.iter().map(|&k| Self::Knn { k, vote: config.vote() });
+        let knn = config.neighbours().iter().map(|&k| Self::Knn { k, vote: config.vote() });
         match config.kind {
             ProbeKind::Linear => linear.chain(knn).collect(),
             ProbeKind::Knn => knn.collect(),
@@ -94,18 +94,18 @@ impl Unified {
     ) -> Result<Read> {
         let (probe, predicted) = match self {
             Self::Linear { seed } => {
-                let probe = LinearProbe::fit(config, labelled, classes, seed, device);
+                let probe = LinearProbe::fit(config, labelled, classes, seed, device)?;
                 if let Some(file) = keep {
                     probe.save(file)?;
                 }
-                let predicted = eval.each_ref().map(|features| probe.predict(features));
-                ("linear".to_owned(), predicted)
+                ("linear".to_owned(), [probe.predict(&eval[0])?, probe.predict(&eval[1])?])
             }
             Self::Knn { k, vote } => {
-                let nearest =
-                    |eval: &Features| knn(labelled, eval, classes, &[k], vote, device).concat();
+                let nearest = |eval: &Features| -> Result<Vec<u32>> {
+                    Ok(knn(labelled, eval, classes, &[k], vote, device)?.concat())
+                };
                 let how = if vote == Vote::Majority { "" } else { "-weighted" };
-                (format!("knn-{k}{how}"), eval.each_ref().map(nearest))
+                (format!("knn-{k}{how}"), [nearest(&eval[0])?, nearest(&eval[1])?])
             }
         };
         let probe = match config.stage {
@@ -137,7 +137,7 @@ impl Reader<'_> {
             How::Paper { seed } => return self.read_as_the_paper(lab, model, seed),
             How::Unified(unified) => unified,
         };
-        let labelled = extracted.labelled(self.labelled);
+        let labelled = extracted.labelled(self.labelled)?;
         let classes = lab.splits.classes.len();
         let keep = keep.map(|file| lab.folder.join(file));
         let config = &lab.experiment.probe;
@@ -158,6 +158,9 @@ impl Reader<'_> {
         let labelled = LabelledImages { images: &raw, prepared: &prepared, size };
         let classes = splits.classes.len();
         let rules = rules(lab, model);
+        if rules.below_a_batch(ids.len()) {
+            eprintln!("probe: {NO_STEP}");
+        }
         let probe = PaperProbe::fit(rules, &encoder, &labelled, classes, seed, device)?;
         let clean = probe.predict(&splits.prepared(&splits.eval))?;
         let patched = probe.predict(&lab.patched(&splits.eval))?;
@@ -170,6 +173,20 @@ impl Reader<'_> {
         let pairs = clean.into_iter().zip(patched).enumerate();
         Ok(pairs.map(|(i, (c, p))| Read { probe: name(i), predicted: [c, p] }).collect())
     }
+}
+
+/// Said where a method's own probe is read on fewer labels than the reference could use.
+pub(crate) const NO_STEP: &str = "the reference's own probe drops what does not fill a batch and would take no step on so \
+     few labels: here all labelled images are one batch";
+
+/// Whether [`NO_STEP`] holds of the probe of `method` on `labelled` images.
+pub(crate) fn takes_no_step(method: &str, labelled: usize) -> bool {
+    let rules = match method {
+        "byol" => Rules::byol(),
+        "mae" => Rules::mae(),
+        _ => return false,
+    };
+    rules.below_a_batch(labelled)
 }
 
 /// The rules of `model`: its method's, or CompReSS's for a student.

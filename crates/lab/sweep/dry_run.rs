@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::Map;
 use ssl_backdoor_compress::{CompressConfig, DefendConfig, distill};
-use ssl_backdoor_data::{EpochPlan, Splits, Subset};
+use ssl_backdoor_data::{Draws, EpochPlan, Splits, Subset};
 use ssl_backdoor_ssl::{OnEpoch, PretrainError, Schedule, Training, initial_encoder, pretrain};
 
 use super::plan::{Plan, Run};
@@ -138,6 +138,7 @@ fn timed(
     let training = Training {
         set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())),
         seed: experiment.seed,
+        draws: Draws::PRETRAIN,
         device: &device::open(&experiment.device).map_err(anyhow::Error::msg)?,
         workers: experiment.workers,
         folder: folder.path(),

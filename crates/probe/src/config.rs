@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::knn::check_neighbours;
 use crate::{ProbeError, Vote};
 
 /// Kinds of probe.
@@ -43,7 +44,7 @@ pub enum Labels {
 
 /// The `[probe]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct ProbeConfig {
     /// What the headline's figures come from.
     pub kind: ProbeKind,
@@ -64,13 +65,28 @@ pub struct ProbeConfig {
     pub batch: usize,
     /// Learning rate, divided by 10 after epochs 15 and 30.
     pub lr: f64,
-    /// How many neighbours vote; each number is a reading of its own.
+    /// How many neighbours vote; each number is a reading of its own. Empty: none, or with `kind = "knn"` the
+    /// [default](Self::neighbours).
     pub k: Vec<usize>,
     /// Neighbours vote with e^(cosine / temperature); absent = one vote each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
     /// Probe after every so many epochs of pretraining, for the curve; 0 = only at the end.
     pub curve_every: usize,
+}
+
+impl Serialize for ProbeConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ProbeConfig {
+    /// The table as it is written, with the default of `k` filled in, so that a resolved config names it.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let config = Self::deserialize(deserializer)?;
+        Ok(Self { k: config.neighbours().to_vec(), ..config })
+    }
 }
 
 impl Default for ProbeConfig {
@@ -126,7 +142,7 @@ impl ProbeConfig {
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return range("probe.lr", self.lr.to_string(), "above 0");
         }
-        if self.k.contains(&0) || (self.k.is_empty() && self.kind == ProbeKind::Knn) {
+        if self.k.contains(&0) {
             let allowed = "a list of numbers of neighbours, 1 or more each";
             return range("probe.k", format!("{:?}", self.k), allowed);
         }
@@ -138,8 +154,59 @@ impl ProbeConfig {
         Ok(())
     }
 
+    /// How many neighbours vote in each reading by neighbours: `k`, and with `kind = "knn"` a single one where `k` is
+    /// empty. One neighbour is what MSF and CompReSS report, and it is defined for any number of labels.
+    pub fn neighbours(&self) -> &[usize] {
+        match self.kind {
+            ProbeKind::Knn if self.k.is_empty() => &[1],
+            _ => &self.k,
+        }
+    }
+
+    /// Checks what depends on the number of labelled images: each `k` must be below it.
+    ///
+    /// # Errors
+    /// [`ProbeError::Neighbours`] that names the k and the number of labelled images; [`ProbeError::Empty`] for none.
+    pub fn check_labelled(&self, labelled: usize) -> Result<(), ProbeError> {
+        if labelled == 0 {
+            return Err(ProbeError::Empty { what: "labelled images (probe.labels)" });
+        }
+        self.neighbours().iter().try_for_each(|&k| check_neighbours(k, labelled))
+    }
+
     /// How neighbours vote.
     pub fn vote(&self) -> Vote {
         self.temperature.map_or(Vote::Majority, |temperature| Vote::Weighted { temperature })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_f04_as_many_neighbours_as_labels_are_refused() {
+        let config = ProbeConfig { k: vec![1, 20], ..ProbeConfig::default() };
+        assert!(config.check_labelled(21).is_ok());
+        for labelled in [2, 12, 20] {
+            let message = config.check_labelled(labelled).unwrap_err().to_string();
+            let named = [format!("there are {labelled}"), "probe.k = 20".into()];
+            assert!(named.iter().all(|word| message.contains(word)), "{message}");
+        }
+        let message = config.check_labelled(1).unwrap_err().to_string();
+        assert!(message.contains("probe.k = 1 "), "{message}");
+        // A linear probe without neighbours takes any number of labels but none.
+        assert!(ProbeConfig::default().check_labelled(1).is_ok());
+        assert!(ProbeConfig::default().check_labelled(0).is_err());
+    }
+
+    #[test]
+    fn review_2_02_neighbours_alone_have_a_default() {
+        let knn = ProbeConfig { kind: ProbeKind::Knn, ..ProbeConfig::default() };
+        assert!(knn.check().is_ok());
+        assert_eq!(knn.neighbours(), [1]);
+        let five = ProbeConfig { k: vec![5], ..knn };
+        assert_eq!(five.neighbours(), [5]);
+        assert!(ProbeConfig::default().neighbours().is_empty());
     }
 }

@@ -2,6 +2,10 @@
 
 use std::fmt::Write as _;
 
+use crate::ProbeError;
+use crate::features::check_labels;
+use crate::scores::check_predictions;
+
 /// Counts of images by true class (row) and predicted class (column).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
@@ -9,17 +13,20 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// Counts `predicted` against `truth`; classes are 0 to `classes` − 1, others are not counted.
-    pub fn of(truth: &[u32], predicted: &[u32], classes: usize) -> Self {
+    /// Counts `predicted` against `truth`; classes are 0 to `classes` − 1.
+    ///
+    /// # Errors
+    /// [`ProbeError::Empty`] without images, [`ProbeError::Count`] if there are not as many predictions as images, and
+    /// [`ProbeError::Label`] for another class.
+    pub fn of(truth: &[u32], predicted: &[u32], classes: usize) -> Result<Self, ProbeError> {
+        check_predictions(truth, &[predicted])?;
+        check_labels(truth, classes)?;
+        check_labels(predicted, classes)?;
         let mut counts = vec![vec![0; classes]; classes];
         for (&truth, &predicted) in truth.iter().zip(predicted) {
-            let cell =
-                counts.get_mut(truth as usize).and_then(|row| row.get_mut(predicted as usize));
-            if let Some(cell) = cell {
-                *cell += 1;
-            }
+            counts[truth as usize][predicted as usize] += 1;
         }
-        Self { counts }
+        Ok(Self { counts })
     }
 
     /// Images of `class` predicted as such.
@@ -52,8 +59,10 @@ impl Confusion {
     }
 }
 
-/// The reference's `conf_matrix.csv` (protocol 4): accuracy of `model` on the clean and on the patched images
-/// of `data`, and TP and FP of each class on both.
+/// The reference's `conf_matrix.csv`, byte for byte as its MoCo script writes it (protocol 4): accuracy of `model` on
+/// the clean and on the patched images of `data`, and TP and FP of each class on both. Counts are written as floats,
+/// because the reference counts in a float matrix, and the patched title and accuracy stand above the patched FP (column
+/// 6 from 0). Commas in `model` and in class names become semicolons; in `data` they stay, as in the reference.
 pub fn reference_csv(
     model: &str,
     data: &str,
@@ -61,13 +70,14 @@ pub fn reference_csv(
     clean: &Confusion,
     patched: &Confusion,
 ) -> String {
-    let mut text = format!("{},,Clean val,,,Pois. val,\n", plain(model));
-    let _ = writeln!(text, "{},,acc1,,,acc1,", plain(data));
-    let _ = writeln!(text, ",,{:.2},,,{:.2},", clean.accuracy(), patched.accuracy());
+    let mut text = format!("Model {},,Clean val,,,,Pois. val,,\n", plain(model));
+    let _ = writeln!(text, "Data {data},,acc1,,,,acc1,,");
+    let _ = writeln!(text, ",,{:.2},,,,{:.2},,", clean.accuracy(), patched.accuracy());
     text += "class name,class id,TP,FP,,TP,FP\n";
     for (class, name) in classes.iter().enumerate() {
         let [c, p] = [clean, patched].map(|m| (m.true_positives(class), m.false_positives(class)));
-        let _ = writeln!(text, "{},{class},{},{},,{},{}", plain(name), c.0, c.1, p.0, p.1);
+        let name = plain(name);
+        let _ = writeln!(text, "{name},{class},{}.0,{}.0,,{}.0,{}.0", c.0, c.1, p.0, p.1);
     }
     text
 }
@@ -89,7 +99,7 @@ mod tests {
     fn counts_worked_by_hand() {
         let truth = [0, 0, 0, 1, 1, 2, 2, 2];
         let predicted = [0, 1, 1, 1, 2, 2, 1, 0];
-        let confusion = Confusion::of(&truth, &predicted, 3);
+        let confusion = Confusion::of(&truth, &predicted, 3).unwrap();
         assert_eq!(confusion.counts, [[1, 2, 0], [0, 1, 1], [1, 1, 1]]);
         assert_eq!([0, 1, 2].map(|c| confusion.true_positives(c)), [1, 1, 1]);
         assert_eq!([0, 1, 2].map(|c| confusion.false_positives(c)), [1, 3, 1]);
@@ -100,15 +110,41 @@ mod tests {
     }
 
     #[test]
-    fn the_references_file_has_its_lines() {
-        let clean = Confusion::of(&[0, 1, 2], &[0, 1, 1], 3);
-        let patched = Confusion::of(&[0, 1, 2], &[0, 0, 0], 3);
-        let text = reference_csv("runs/x/clean", "shapes", &names(), &clean, &patched);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[2], ",,66.67,,,33.33,");
-        assert_eq!(lines[3], "class name,class id,TP,FP,,TP,FP");
-        assert_eq!(lines[4], "goose,0,1,0,,1,2");
-        assert_eq!(lines[5], "tabby; tabby cat,1,1,1,,0,0");
-        assert_eq!(lines.len(), 7);
+    fn review_2_06_what_cannot_be_counted_is_an_error() {
+        let message = |truth: &[u32], predicted: &[u32]| {
+            Confusion::of(truth, predicted, 3).unwrap_err().to_string()
+        };
+        assert!(message(&[], &[]).contains("no images to score"));
+        assert!(message(&[0, 1], &[0]).contains("1 predictions, expected 2"));
+        assert!(message(&[0, 3], &[0, 0]).contains("image 1 has label 3"));
+        assert!(message(&[0, 0], &[7, 0]).contains("image 0 has label 7"));
+    }
+
+    /// `tests/fixtures/conf_matrix.py` writes the file and has the same predictions.
+    #[test]
+    fn review_1_10_the_file_is_the_references_byte_for_byte() {
+        let names = [
+            "goose",
+            "tabby, tabby cat",
+            "laptop, laptop computer",
+            "maillot",
+            "crane",
+            "maillot, tank suit",
+            "Öre",
+        ]
+        .map(String::from);
+        let of = |right: u32| {
+            let truth: Vec<u32> = (0..800).map(|i| i % 7).collect();
+            let wrong = |i: u32| (i % 7 + 1 + i % 3) % 7;
+            let predicted: Vec<u32> =
+                (0..800).map(|i| if i < right { i % 7 } else { wrong(i) }).collect();
+            Confusion::of(&truth, &predicted, 7).unwrap()
+        };
+        let (model, data) = (
+            "exp, one/moco/clean/checkpoint_0199.pth.tar",
+            "data/HTBA, 10/val_poisoned/filelist.txt",
+        );
+        let text = reference_csv(model, data, &names, &of(265), &of(97));
+        assert_eq!(text, include_str!("../tests/fixtures/conf_matrix.csv"));
     }
 }

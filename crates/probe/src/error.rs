@@ -31,6 +31,54 @@ pub enum ProbeError {
         /// What would do.
         remedy: String,
     },
+    /// As many neighbours as labelled images, or more: all of them would vote, whatever is near.
+    #[error(
+        "probe.k = {k} needs more than {k} labelled images, but there are {labelled}: use a smaller k or more \
+         labels (probe.labels)"
+    )]
+    Neighbours {
+        /// How many neighbours were to vote.
+        k: usize,
+        /// Labelled images.
+        labelled: usize,
+    },
+    /// A set without images, where there must be some.
+    #[error("there are no {what}")]
+    Empty {
+        /// Which images are missing.
+        what: &'static str,
+    },
+    /// Things that belong together differ in number.
+    #[error("{found} {what}, expected {expected}")]
+    Count {
+        /// What was counted.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// A row of features that does not exist.
+    #[error("row {row} of {rows} does not exist")]
+    Row {
+        /// Its position, from 0.
+        row: usize,
+        /// How many rows there are.
+        rows: usize,
+    },
+    /// A label that names no class.
+    #[error("image {image} has label {label}: classes are 0 to {}", classes.saturating_sub(1))]
+    Label {
+        /// Position of the image in its set.
+        image: usize,
+        /// Its label.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// Features that the encoder does not have.
+    #[error("the probe reads the feature maps of a ResNet, and the encoder is not one")]
+    NoMaps,
     /// An encoder gave a feature that is no number.
     #[error("feature {index} of image {image} is {value}: the encoder is broken")]
     NotFinite {

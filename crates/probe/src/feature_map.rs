@@ -20,8 +20,10 @@ const ROUNDS: usize = 100;
 /// and draws nothing at random: the same features give the same map. Fewer than four points lie where they start.
 ///
 /// # Errors
-/// [`ProbeError::Thread`] if the one thread it works on cannot be started.
+/// [`ProbeError::Thread`] if the one thread it works on cannot be started; [`ProbeError::Empty`],
+/// [`ProbeError::Count`] or [`ProbeError::NotFinite`] for features that are absent, of the wrong length, or not finite.
 pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>, ProbeError> {
+    features.check("images to draw", features.dim)?;
     let n = features.labels.len();
     let rows = normed(features, device);
     let start = principal_axes(&rows, features.dim);
@@ -46,7 +48,11 @@ pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>
 }
 
 /// Share of the `patched` images of other classes than `target` that most of their `k` nearest `clean` images call
-/// the target: where the eye sees the triangles gather.
+/// the target: where the eye sees the triangles gather. None where it is not defined: without patched images of other
+/// classes, or without more than `k` clean images.
+///
+/// # Errors
+/// As [`knn`], but for too few images.
 pub fn gathered(
     clean: &Features,
     patched: &Features,
@@ -54,12 +60,16 @@ pub fn gathered(
     target: u32,
     k: usize,
     device: &Device,
-) -> f64 {
+) -> Result<Option<f64>, ProbeError> {
     let others: Vec<usize> =
         (0..patched.labels.len()).filter(|&i| patched.labels[i] != target).collect();
-    let others = patched.rows(&others);
-    let found = knn(clean, &others, classes, &[k], Vote::Majority, device).concat();
-    found.iter().filter(|class| **class == target).count() as f64 / found.len().max(1) as f64
+    if others.is_empty() || clean.labels.len() <= k {
+        return Ok(None);
+    }
+    let others = patched.rows(&others)?;
+    let found = knn(clean, &others, classes, &[k], Vote::Majority, device)?.concat();
+    let hits = found.iter().filter(|class| **class == target).count();
+    Ok(Some(hits as f64 / found.len() as f64))
 }
 
 fn normed(features: &Features, device: &Device) -> Vec<f32> {
@@ -149,7 +159,26 @@ mod tests {
                 .min_by(|&a, &b| distance(*point, map[a]).total_cmp(&distance(*point, map[b])));
             assert_eq!(features.labels[near.unwrap()], features.labels[i], "point {i}");
         }
-        assert_eq!(feature_map(&features.rows(&[0, 1]), &device).unwrap().len(), 2);
+        assert_eq!(feature_map(&features.rows(&[0, 1]).unwrap(), &device).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn review_2_06_any_number_of_points_has_a_map_and_none_is_an_error() {
+        let (features, device) = (clouds(4), Device::flex());
+        for n in 1..=12 {
+            let some: Vec<usize> = (0..n).collect();
+            let map = feature_map(&features.rows(&some).unwrap(), &device).unwrap();
+            assert_eq!(map.len(), n);
+            assert!(map.iter().flatten().all(|v| v.is_finite()), "{n} points: {map:?}");
+        }
+        // Points that are all the same, as of a collapsed encoder.
+        let same = Features { values: vec![0.0; 30], dim: 3, labels: vec![0; 10] };
+        assert_eq!(feature_map(&same, &device).unwrap().len(), 10);
+        let message = |features: &Features| feature_map(features, &device).unwrap_err().to_string();
+        assert!(message(&features.rows(&[]).unwrap()).contains("no images"));
+        message(&Features { values: Vec::new(), dim: 0, labels: vec![1] });
+        let broken = Features { values: vec![f32::NAN; 30], dim: 3, labels: vec![0; 10] };
+        assert!(message(&broken).contains("is NaN"));
     }
 
     #[test]
@@ -176,10 +205,16 @@ mod tests {
         let clean = clouds(20);
         // Everything that is patched looks like class 2.
         let twos: Vec<usize> = (0..60).filter(|&i| clean.labels[i] == 2).collect();
-        let mut patched = clean.rows(&twos);
+        let mut patched = clean.rows(&twos).unwrap();
         patched.labels = (0..20).map(|i| i % 3).collect();
         let device = Device::flex();
-        assert_eq!(gathered(&clean, &patched, 3, 2, 5, &device), 1.0);
-        assert_eq!(gathered(&clean, &patched, 3, 0, 5, &device), 0.0);
+        let share = |clean: &Features, patched: &Features, target, k| {
+            gathered(clean, patched, 3, target, k, &device).unwrap()
+        };
+        assert_eq!(share(&clean, &patched, 2, 5), Some(1.0));
+        assert_eq!(share(&clean, &patched, 0, 5), Some(0.0));
+        // Not defined for as many neighbours as images, or without images of other classes.
+        assert_eq!(share(&clean, &patched, 2, 60), None);
+        assert_eq!(share(&clean, &clean.rows(&twos).unwrap(), 2, 5), None);
     }
 }

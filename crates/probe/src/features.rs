@@ -27,37 +27,49 @@ pub struct Features {
 /// on `device` (without autodiff).
 ///
 /// # Errors
-/// An image that cannot be read, or a feature that is not finite.
+/// [`ProbeError::Empty`] for a set without images, [`ProbeError::NotFinite`] for a feature that is not finite, and
+/// [`ProbeError::Data`] for an image that cannot be read.
 pub fn extract(
     encoder: &Encoder,
     set: &SampleSet,
     device: &Device,
 ) -> Result<Features, ProbeError> {
-    let mut one = extract_by(set, device, |images| vec![encoder.forward(images)])?;
-    Ok(one.swap_remove(0))
+    let one = extract_by(set, device, |images| vec![encoder.forward(images)])?;
+    one.into_iter().next().ok_or(ProbeError::Empty { what: IMAGES })
 }
 
 /// The same for any number of kinds of features at once: `of` takes `[batch, 3, size, size]` and gives
 /// `[batch, dim]` of each kind.
 ///
 /// # Errors
-/// As [`extract`].
+/// As [`extract`], and [`ProbeError::Count`] if `of` gives another number of kinds or of rows than of images, or rows
+/// of another length than before.
 pub fn extract_by(
     set: &SampleSet,
     device: &Device,
     of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>,
 ) -> Result<Vec<Features>, ProbeError> {
+    if set.len() == 0 {
+        return Err(ProbeError::Empty { what: IMAGES });
+    }
     let mut all: Vec<Features> = Vec::new();
     for first in (0..set.len()).step_by(BATCH) {
         let (pixels, labels) = plain_batch(set.as_ref(), first..set.len().min(first + BATCH))?;
         let images = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device);
         let out = of(images);
-        let blank = |_| Features { values: Vec::new(), dim: 0, labels: Vec::new() };
-        if all.is_empty() {
+        if first == 0 {
+            let blank = |out: &Tensor<2>| Features {
+                values: Vec::new(),
+                dim: out.dims()[1],
+                labels: Vec::new(),
+            };
             all = out.iter().map(blank).collect();
         }
+        count("kinds of features", out.len(), all.len())?;
         for (features, out) in all.iter_mut().zip(out) {
-            features.dim = out.dims()[1];
+            let [rows, dim] = out.dims();
+            count("rows of features", rows, labels.len())?;
+            count("values in a feature", dim, features.dim)?;
             let values: Vec<f32> = out.into_data().iter::<f32>().collect();
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                 let (image, index) = (first + at / features.dim, at % features.dim);
@@ -70,19 +82,68 @@ pub fn extract_by(
     Ok(all)
 }
 
+/// What a set to extract features of consists of.
+const IMAGES: &str = "images to extract features of";
+
+/// Checks that `found` is what is expected.
+pub(crate) fn count(what: &'static str, found: usize, expected: usize) -> Result<(), ProbeError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(ProbeError::Count { what, found, expected })
+}
+
+/// Checks that every label is below `classes`.
+pub(crate) fn check_labels(labels: &[u32], classes: usize) -> Result<(), ProbeError> {
+    match labels.iter().position(|&label| label as usize >= classes) {
+        None => Ok(()),
+        Some(image) => Err(ProbeError::Label { image, label: labels[image], classes }),
+    }
+}
+
 /// Names in a features file.
 const VALUES: &str = "features";
 const LABELS: &str = "labels";
 
 impl Features {
     /// The features in `rows`, in that order.
-    pub fn rows(&self, rows: &[usize]) -> Self {
-        let row = |&row: &usize| &self.values[row * self.dim..(row + 1) * self.dim];
-        Self {
-            values: rows.iter().flat_map(row).copied().collect(),
-            dim: self.dim,
-            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+    ///
+    /// # Errors
+    /// [`ProbeError::Row`] for a row that does not exist.
+    pub fn rows(&self, rows: &[usize]) -> Result<Self, ProbeError> {
+        let mut some = Self { values: Vec::new(), dim: self.dim, labels: Vec::new() };
+        for &row in rows {
+            let values = self.values.chunks_exact(self.dim.max(1)).nth(row);
+            let Some((values, &label)) = values.zip(self.labels.get(row)) else {
+                return Err(ProbeError::Row { row, rows: self.labels.len() });
+            };
+            some.values.extend_from_slice(values);
+            some.labels.push(label);
         }
+        Ok(some)
+    }
+
+    /// Checks that there are images, that each has `dim` values, and that all values are finite. `what` names the
+    /// images in the error.
+    pub(crate) fn check(&self, what: &'static str, dim: usize) -> Result<(), ProbeError> {
+        let Self { values, labels, .. } = self;
+        if labels.is_empty() || self.dim == 0 {
+            return Err(ProbeError::Empty { what });
+        }
+        count("values in a feature", self.dim, dim)?;
+        count("feature values", values.len(), labels.len().saturating_mul(dim))?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(at) => {
+                Err(ProbeError::NotFinite { image: at / dim, index: at % dim, value: values[at] })
+            }
+        }
+    }
+
+    /// [Checks](Self::check) the images that a probe learns from: their labels must be below `classes` too.
+    pub(crate) fn check_labelled(&self, classes: usize) -> Result<(), ProbeError> {
+        self.check("labelled images", self.dim)?;
+        check_labels(&self.labels, classes)
     }
 
     /// The bytes of a features file: safetensors with `features` (`[images, dim]`, F32) and `labels`
@@ -151,10 +212,44 @@ mod tests {
         let bytes = features.to_bytes().unwrap();
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(Features::read(&path).unwrap(), features);
-        let second = features.rows(&[1]);
+        let second = features.rows(&[1]).unwrap();
         assert_eq!((second.values, second.labels), (vec![1e-9, 3.0, 7.0], vec![9]));
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         let message = Features::read(&path).unwrap_err().to_string();
         assert!(message.contains("clean.safetensors"), "{message}");
+    }
+
+    #[test]
+    fn review_2_01_an_empty_set_has_no_features() {
+        use ssl_backdoor_data::{DataConfig, Shapes, Subset};
+        let shapes =
+            Shapes { size: 8, per_class: 1, eval_per_class: 1, seed: 1, eval: Default::default() };
+        let all = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap().plain;
+        let none: SampleSet = std::sync::Arc::new(Subset::new(all.clone(), Vec::new()));
+        let device = Device::flex();
+        let flat = |images: Tensor<4>| vec![images.flatten::<2>(1, 3)];
+        let error = |set: &SampleSet, of: &dyn Fn(Tensor<4>) -> Vec<Tensor<2>>| {
+            extract_by(set, &device, of).unwrap_err().to_string()
+        };
+        assert!(error(&none, &flat).contains("no images to extract features of"));
+        let features = extract_by(&all, &device, flat).unwrap();
+        assert_eq!((features.len(), features[0].dim, features[0].labels.len()), (1, 192, 10));
+        // Rows that are no images.
+        let half = |images: Tensor<4>| vec![images.flatten::<2>(1, 3).narrow(0, 0, 5)];
+        assert!(error(&all, &half).contains("5 rows of features, expected 10"));
+        let broken = |images: Tensor<4>| vec![images.flatten::<2>(1, 3).mul_scalar(f32::NAN)];
+        assert!(error(&all, &broken).contains("feature 0 of image 0 is NaN"));
+    }
+
+    #[test]
+    fn review_2_06_rows_and_features_that_do_not_exist_are_errors() {
+        let features = Features { values: vec![1.0; 4], dim: 2, labels: vec![0, 1] };
+        assert!(features.rows(&[1, 2]).unwrap_err().to_string().contains("row 2 of 2"));
+        assert!(features.rows(&[]).unwrap().labels.is_empty());
+        let short = Features { values: vec![1.0; 3], ..features.clone() };
+        assert!(short.rows(&[1]).is_err());
+        assert!(short.to_bytes().is_err());
+        let blank = Features { values: Vec::new(), dim: 0, labels: vec![0] };
+        assert!(blank.rows(&[0]).is_err());
     }
 }

@@ -5,11 +5,12 @@ use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 /// The 97.5 % point of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Wilson's score interval of `k` out of `n`, as shares; (0, 1) for no trials.
+/// Wilson's score interval of `k` out of `n`, as shares; (0, 1) for no trials. A `k` above `n` counts as `n`.
 pub fn wilson(k: usize, n: usize) -> (f64, f64) {
     if n == 0 {
         return (0.0, 1.0);
     }
+    let k = k.min(n);
     let (n, p) = (n as f64, k as f64 / n as f64);
     let center = p + Z * Z / (2.0 * n);
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
@@ -56,14 +57,15 @@ pub fn mcnemar(first: usize, second: usize) -> f64 {
     Binomial::new(0.5, n).map_or(1.0, |d| (2.0 * d.cdf(first.min(second) as u64)).min(1.0))
 }
 
-/// The mean of `values` with Student's 95 % interval: (mean, lower, upper); no interval for fewer than two.
+/// The mean of `values` with Student's 95 % interval: (mean, lower, upper); none for fewer than two, or if one is not
+/// finite.
 pub fn student(values: &[f64]) -> Option<(f64, f64, f64)> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?.inverse_cdf(0.975);
     let half = t * (variance / n).sqrt();
-    (values.len() > 1).then_some((mean, mean - half, mean + half))
+    half.is_finite().then_some((mean, mean - half, mean + half))
 }
 
 #[cfg(test)]
@@ -120,6 +122,16 @@ mod tests {
         near(low, 0.969_609_4, 6);
         near(high, 7.530_390_6, 6);
         assert_eq!(student(&[1.0]), None);
+    }
+
+    #[test]
+    fn review_2_06_nothing_measured_has_no_interval() {
+        assert_eq!(student(&[]), None);
+        assert_eq!(student(&[1.0, f64::NAN, 2.0]), None);
+        assert_eq!(student(&[1.0, f64::INFINITY]), None);
+        assert_eq!(student(&[3.0, 3.0]), Some((3.0, 3.0, 3.0)));
+        assert_eq!(paired_difference(0, 0, 0, 0), (0.0, -1.0, 1.0));
+        assert_eq!(wilson(9, 7), wilson(7, 7));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use error::ProbeError;
 pub use feature_map::{feature_map, gathered};
 pub use features::{Features, extract, extract_by};
 pub use interval::{mcnemar, paired_difference, student, wilson};
-pub use knn::{Vote, knn};
+pub use knn::{Vote, check_neighbours, knn};
 pub use linear::LinearProbe;
 pub use paper::{Labelled, PaperProbe, Rules};
 pub use scores::{Paired, Scores};

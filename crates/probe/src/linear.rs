@@ -36,13 +36,20 @@ pub struct LinearProbe {
 
 impl LinearProbe {
     /// Trains on the labelled features. Initial weights and batch order are keyed by `seed`.
+    ///
+    /// # Errors
+    /// - [`ProbeError::Range`] for a value of `config` that is out of range
+    /// - [`ProbeError::Empty`], [`ProbeError::Count`], [`ProbeError::NotFinite`] or [`ProbeError::Label`] for features
+    ///   that are absent, of the wrong length, not finite, or of a class that is not below `classes`
     pub fn fit(
         config: &ProbeConfig,
         labelled: &Features,
         classes: usize,
         seed: u64,
         device: &Device,
-    ) -> Self {
+    ) -> Result<Self, ProbeError> {
+        config.check()?;
+        labelled.check_labelled(classes)?;
         let device = device.clone().without_autodiff().autodiff();
         let [rows, dim] = [labelled.labels.len(), labelled.dim];
         let mut rng = chance::rng(seed, Purpose::ProbeInit, 0, 0, 0);
@@ -51,7 +58,7 @@ impl LinearProbe {
         linear.bias = Some(init::linear_uniform([classes], dim, &mut rng, &device));
         let all: Vec<u64> = (0..rows as u64).collect();
         let order = |epoch| chance::ranked(&all, seed, Purpose::ProbeOrder, epoch);
-        Self::fit_from(config, labelled, linear, order, |_, _| ())
+        Ok(Self::fit_from(config, labelled, linear, order, |_, _| ()))
     }
 
     /// The same from given weights (on an autodiff device) and a given order of the images in each epoch.
@@ -104,12 +111,17 @@ impl LinearProbe {
     }
 
     /// The class of each image, the lowest of equals.
-    pub fn predict(&self, features: &Features) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit), for features that are absent, of another length than those it learned from, or not
+    /// finite.
+    pub fn predict(&self, features: &Features) -> Result<Vec<u32>, ProbeError> {
+        features.check("images to classify", self.mean.val().dims()[0])?;
         let device = self.mean.val().device();
         let x = l2_normalize(init::matrix(features.values.clone(), features.dim, &device));
         let x = (x - self.mean.val().unsqueeze()) * self.inverse_std.val().unsqueeze();
         let logits = self.linear.forward(x).argmax(1);
-        logits.into_data().iter::<i64>().map(|class| class as u32).collect()
+        Ok(logits.into_data().iter::<i64>().map(|class| class as u32).collect())
     }
 
     /// Writes the probe to `path` as safetensors, whole or not at all.
@@ -151,12 +163,12 @@ mod tests {
     #[test]
     fn separable_classes_are_separated_whatever_their_scale() {
         let device = Device::flex();
-        let probe = LinearProbe::fit(&config(), &clouds(20, 0.7, 1), 3, 1, &device);
+        let probe = LinearProbe::fit(&config(), &clouds(20, 0.7, 1), 3, 1, &device).unwrap();
         let mut test = clouds(50, 0.7, 2);
-        assert_eq!(probe.predict(&test), test.labels);
+        assert_eq!(probe.predict(&test).unwrap(), test.labels);
         // L2 normalisation: a feature and its multiple are one.
         test.values.iter_mut().for_each(|v| *v *= 7.0);
-        assert_eq!(probe.predict(&test), test.labels);
+        assert_eq!(probe.predict(&test).unwrap(), test.labels);
     }
 
     #[test]
@@ -165,10 +177,39 @@ mod tests {
         let bytes = |seed, name| {
             let path = folder.path().join(name);
             let probe = LinearProbe::fit(&config(), &clouds(20, 1.0, 1), 3, seed, &Device::flex());
-            probe.save(&path).unwrap();
+            probe.unwrap().save(&path).unwrap();
             std::fs::read(path).unwrap()
         };
         assert_eq!(bytes(1, "a"), bytes(1, "b"));
         assert_ne!(bytes(1, "a"), bytes(2, "c"));
+    }
+
+    #[test]
+    fn review_2_06_a_callers_mistakes_are_errors() {
+        let device = Device::flex();
+        let good = clouds(4, 1.0, 1);
+        let fit = |config: &ProbeConfig, labelled: &Features, classes| {
+            LinearProbe::fit(config, labelled, classes, 1, &device)
+        };
+        let error = |labelled: &Features, classes| {
+            fit(&config(), labelled, classes).unwrap_err().to_string()
+        };
+        assert!(error(&good, 2).contains("image 2 has label 2: classes are 0 to 1"));
+        assert!(error(&good.rows(&[]).unwrap(), 3).contains("no labelled images"));
+        let mut broken = good.clone();
+        broken.values[7] = f32::INFINITY;
+        assert!(error(&broken, 3).contains("feature 1 of image 1 is inf"));
+        let zero = ProbeConfig { batch: 0, ..config() };
+        let message = fit(&zero, &good, 3).unwrap_err().to_string();
+        assert!(message.contains("probe.batch = 0"), "{message}");
+        // One image is enough to learn from.
+        let short = ProbeConfig { epochs: 1, ..config() };
+        let probe = fit(&short, &good.rows(&[1]).unwrap(), 3).unwrap();
+        let other = Features { values: vec![0.0; 4], dim: 4, labels: vec![0] };
+        let message = probe.predict(&other).unwrap_err().to_string();
+        assert!(message.contains("4 values in a feature, expected 6"), "{message}");
+        assert!(probe.predict(&broken).is_err());
+        assert!(probe.predict(&good.rows(&[]).unwrap()).is_err());
+        assert_eq!(probe.predict(&good).unwrap().len(), 12);
     }
 }

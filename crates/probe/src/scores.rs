@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{mcnemar, paired_difference, wilson};
+use crate::features::count;
+use crate::{ProbeError, mcnemar, paired_difference, wilson};
 
 /// Scores of one model on one set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -12,7 +13,7 @@ pub struct Scores {
     pub acc: f64,
     /// Images of *other* classes predicted as the target.
     pub fp: Option<usize>,
-    /// Attack success rate: 100 · fp / (number of non-target images).
+    /// Attack success rate: 100 · fp / (number of non-target images); none without such images.
     pub asr: Option<f64>,
     /// Images of *all* classes predicted as the target, in percent.
     pub asr_all: Option<f64>,
@@ -24,9 +25,13 @@ pub struct Scores {
 
 impl Scores {
     /// Scores `predicted` against `truth`; without a target only the accuracy is defined.
-    pub fn of(truth: &[u32], predicted: &[u32], target: Option<u32>) -> Self {
+    ///
+    /// # Errors
+    /// [`ProbeError::Empty`] without images, and [`ProbeError::Count`] if there are not as many predictions as images.
+    pub fn of(truth: &[u32], predicted: &[u32], target: Option<u32>) -> Result<Self, ProbeError> {
+        check_predictions(truth, &[predicted])?;
         let pairs = || truth.iter().zip(predicted);
-        let n = pairs().count();
+        let n = truth.len();
         let right = pairs().filter(|(t, p)| t == p).count();
         let targeted = target.map(|target| {
             let others = pairs().filter(|(t, _)| **t != target).count();
@@ -34,15 +39,25 @@ impl Scores {
             let hits = pairs().filter(|(_, p)| **p == target).count();
             (fp, others, hits)
         });
-        Self {
+        // A share of no images is not 0.
+        let rate = targeted.filter(|(_, others, _)| *others > 0);
+        Ok(Self {
             acc: percent(right, n),
             acc_ci: percent_interval(wilson(right, n)),
             fp: targeted.map(|(fp, _, _)| fp),
-            asr: targeted.map(|(fp, others, _)| percent(fp, others)),
-            asr_ci: targeted.map(|(fp, others, _)| percent_interval(wilson(fp, others))),
+            asr: rate.map(|(fp, others, _)| percent(fp, others)),
+            asr_ci: rate.map(|(fp, others, _)| percent_interval(wilson(fp, others))),
             asr_all: targeted.map(|(_, _, hits)| percent(hits, n)),
-        }
+        })
     }
+}
+
+/// Checks that there are images, and for each a prediction of every model.
+pub(crate) fn check_predictions(truth: &[u32], predicted: &[&[u32]]) -> Result<(), ProbeError> {
+    if truth.is_empty() {
+        return Err(ProbeError::Empty { what: "images to score" });
+    }
+    predicted.iter().try_for_each(|p| count("predictions", p.len(), truth.len()))
 }
 
 /// The backdoored model against its clean twin on the same patched images, with Newcombe's paired 95 %
@@ -50,7 +65,7 @@ impl Scores {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
     /// ASR of the backdoored model minus that of its twin, over the non-target images; none without a
-    /// target.
+    /// target or without such images.
     pub net_asr: Option<f64>,
     /// Its interval.
     pub net_asr_ci: Option<[f64; 2]>,
@@ -65,7 +80,17 @@ pub struct Paired {
 
 impl Paired {
     /// Compares the two models' predictions.
-    pub fn of(truth: &[u32], backdoored: &[u32], clean: &[u32], target: Option<u32>) -> Self {
+    ///
+    /// # Errors
+    /// As [`Scores::of`].
+    pub fn of(
+        truth: &[u32],
+        backdoored: &[u32],
+        clean: &[u32],
+        target: Option<u32>,
+    ) -> Result<Self, ProbeError> {
+        check_predictions(truth, &[backdoored, clean])?;
+        let target = target.filter(|target| truth.iter().any(|class| class != target));
         let triples = || truth.iter().zip(backdoored).zip(clean).map(|((&t, &b), &c)| (t, b, c));
         let net = target.map(|target| {
             let others = triples().filter(|(t, _, _)| *t != target);
@@ -73,13 +98,13 @@ impl Paired {
         });
         let (patched_drop, patched_drop_ci, drop_p) =
             difference(triples().map(|(t, b, c)| (c == t, b == t)));
-        Self {
+        Ok(Self {
             net_asr: net.map(|(net, _, _)| net),
             net_asr_ci: net.map(|(_, interval, _)| interval),
             mcnemar_p: net.map_or(drop_p, |(_, _, p)| p),
             patched_drop,
             patched_drop_ci,
-        }
+        })
     }
 }
 
@@ -94,7 +119,7 @@ fn difference(pairs: impl Iterator<Item = (bool, bool)>) -> (f64, [f64; 2], f64)
 }
 
 fn percent(k: usize, n: usize) -> f64 {
-    100.0 * k as f64 / n.max(1) as f64
+    100.0 * k as f64 / n as f64
 }
 
 fn percent_interval((low, high): (f64, f64)) -> [f64; 2] {
@@ -110,12 +135,12 @@ mod tests {
         // Ten images, four of the target class 1; predictions worked by hand.
         let truth = [1, 1, 1, 1, 0, 0, 0, 2, 2, 2];
         let predicted = [1, 1, 1, 0, 1, 1, 0, 1, 2, 2];
-        let scores = Scores::of(&truth, &predicted, Some(1));
+        let scores = Scores::of(&truth, &predicted, Some(1)).unwrap();
         assert_eq!(scores.acc, 60.0);
         assert_eq!(scores.fp, Some(3));
         assert_eq!(scores.asr, Some(50.0));
         assert_eq!(scores.asr_all, Some(60.0));
-        let untargeted = Scores::of(&truth, &predicted, None);
+        let untargeted = Scores::of(&truth, &predicted, None).unwrap();
         assert_eq!((untargeted.acc, untargeted.fp, untargeted.asr_ci), (60.0, None, None));
     }
 
@@ -124,20 +149,34 @@ mod tests {
         let truth = [1, 1, 0, 0, 0, 0];
         let backdoored = [1, 1, 1, 1, 1, 0];
         let clean = [0, 0, 1, 0, 0, 0];
-        let paired = Paired::of(&truth, &backdoored, &clean, Some(1));
+        let paired = Paired::of(&truth, &backdoored, &clean, Some(1)).unwrap();
         assert_eq!(paired.net_asr, Some(50.0));
         let (_, low, high) = paired_difference(1, 2, 0, 1);
         assert_eq!(paired.net_asr_ci, Some([100.0 * low, 100.0 * high]));
         // All six count here: both models right once, the twin alone twice, the other alone twice.
         assert_eq!(paired.patched_drop, 0.0);
-        let untargeted = Paired::of(&truth, &backdoored, &clean, None);
+        let untargeted = Paired::of(&truth, &backdoored, &clean, None).unwrap();
         assert_eq!((untargeted.net_asr, untargeted.patched_drop), (None, 0.0));
     }
 
     #[test]
     fn the_drop_is_what_the_twin_gets_right_and_the_other_does_not() {
-        let paired = Paired::of(&[0, 0, 1, 1], &[1, 1, 1, 0], &[0, 0, 1, 0], None);
+        let paired = Paired::of(&[0, 0, 1, 1], &[1, 1, 1, 0], &[0, 0, 1, 0], None).unwrap();
         assert_eq!(paired.patched_drop, 50.0);
         assert!(paired.patched_drop_ci[0] < 50.0 && paired.patched_drop_ci[1] > 50.0);
+    }
+
+    #[test]
+    fn review_2_06_no_images_have_no_scores() {
+        let message = |result: Result<Scores, ProbeError>| result.unwrap_err().to_string();
+        assert!(message(Scores::of(&[], &[], Some(1))).contains("no images to score"));
+        assert!(message(Scores::of(&[0, 1], &[0], None)).contains("1 predictions, expected 2"));
+        assert!(Paired::of(&[], &[], &[], None).is_err());
+        assert!(Paired::of(&[0, 1], &[0, 1], &[0], Some(1)).is_err());
+        // All images are of the target class: there is an accuracy, and no success rate that could be 0.
+        let scores = Scores::of(&[1, 1], &[1, 0], Some(1)).unwrap();
+        assert_eq!((scores.acc, scores.fp, scores.asr, scores.asr_ci), (50.0, Some(0), None, None));
+        let paired = Paired::of(&[1, 1], &[1, 0], &[1, 1], Some(1)).unwrap();
+        assert_eq!((paired.net_asr, paired.net_asr_ci, paired.patched_drop), (None, None, 50.0));
     }
 }

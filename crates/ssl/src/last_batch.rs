@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 use serde_json::{Map, Value};
-use ssl_backdoor_data::{DataConfig, SampleSet, Shapes, Splits, Subset};
+use ssl_backdoor_data::{DataConfig, Draws, SampleSet, Shapes, Splits, Subset};
 use ssl_backdoor_model::Encoder;
 
 use crate::{PretrainConfig, PretrainError, Training, pretrain};
@@ -48,6 +48,7 @@ fn train(
         device: &Device::flex(),
         workers: 1,
         folder,
+        draws: Draws::PRETRAIN,
         identity: "last batch",
         label: "last batch",
         interrupt: &AtomicBool::new(interrupt),

@@ -5,9 +5,9 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::EpochPlan;
 use ssl_backdoor_data::augment::{MEAN, STD};
 use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_model::{
     Encoder, EncoderConfig, EncoderHeader, Interpolation, Preprocessing, load_trainable,
 };
@@ -176,7 +176,8 @@ impl PretrainConfig {
 
     /// How the epochs go through a training set of `images` images.
     pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
-        EpochPlan { seed, images, batch: self.batch, drop_last: self.drop_last.unwrap_or(true) }
+        let (batch, drop_last) = (self.batch, self.drop_last.unwrap_or(true));
+        EpochPlan { seed, images, batch, drop_last, draws: Draws::PRETRAIN }
     }
 
     /// Steps of the whole training on `images` images.

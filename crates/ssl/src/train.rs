@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ssl_backdoor_data::augment::Views;
-use ssl_backdoor_data::{EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
+use ssl_backdoor_data::{Draws, EpochPlan, Pixels, SampleSet, Sightings, ViewLoader};
 use ssl_backdoor_model::Encoder;
 
 use crate::PretrainError;
@@ -34,6 +34,8 @@ pub struct Training<'a> {
     pub set: SampleSet,
     /// Seed of initial weights, order and views.
     pub seed: u64,
+    /// What the order and the views are drawn for: a defender who trains on with the same seed sees other crops.
+    pub draws: Draws,
     /// A device without autodiff.
     pub device: &'a Device,
     /// Threads that prepare batches.
@@ -51,7 +53,7 @@ pub struct Training<'a> {
 impl Training<'_> {
     /// How the epochs go through the images.
     pub fn plan(&self, batch: usize, drop_last: bool) -> EpochPlan {
-        EpochPlan { seed: self.seed, images: self.set.len(), batch, drop_last }
+        EpochPlan { seed: self.seed, images: self.set.len(), batch, drop_last, draws: self.draws }
     }
 }
 

@@ -48,6 +48,16 @@ pub enum Purpose {
     Permutation = 17,
     /// Which images a feature map shows.
     FeatureMap = 18,
+    /// One augmented view of one labelled image, for a probe.
+    ProbeView = 19,
+    /// One augmented view of one image in a training of the defence.
+    StudentView = 20,
+    /// The order of the images in an epoch of a training of the defence.
+    StudentOrder = 21,
+    /// Which labelled images a probe uses that needs whole batches (BYOL's).
+    ProbeSample = 22,
+    /// The order of labelled images that are equally near to an evaluation image.
+    Neighbours = 23,
 }
 
 /// The generator of the key (`seed`, `purpose`, `epoch`, `id`, `view`).

@@ -77,6 +77,11 @@ pub struct PoisonConfig {
     /// Width of the patch on validation images (of a text: height of its font); absent = as on training images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_width: Option<Size>,
+    /// Whether a run encodes and decodes every stamped image that an export writes as JPEG (files named .jpg or
+    /// .jpeg), as the reference does, so that it sees the pixels of the export. Files that are exported as PNG are
+    /// lossless and stay as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompress: bool,
 }
 
 fn train_place() -> Place {
@@ -164,6 +169,7 @@ impl PoisonConfig {
             plan,
             train: poison(trigger, self.place, self.alpha, Purpose::TrainSpot),
             val: poison(patch, self.val_place, self.val_alpha, Purpose::ValSpot),
+            recompress: self.recompress,
         })
     }
 }
@@ -179,6 +185,8 @@ pub struct Attack {
     pub train: Poison,
     /// What is done to every validation image.
     pub val: Poison,
+    /// Whether stamped images are encoded and decoded where an export writes JPEG.
+    pub recompress: bool,
 }
 
 #[cfg(test)]

@@ -45,6 +45,9 @@ pub struct LedgerHead {
     pub place: Place,
     /// Weight of the base image under the patch.
     pub alpha: f64,
+    /// Whether a run recompresses the stamped images that an export writes as JPEG.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompress: bool,
 }
 
 impl LedgerHead {
@@ -65,6 +68,7 @@ impl LedgerHead {
             trigger_hash: poison.trigger.hash(),
             place: poison.place,
             alpha: poison.alpha,
+            recompress: false,
         }
     }
 }

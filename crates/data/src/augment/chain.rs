@@ -23,6 +23,8 @@ pub struct Chain {
     pub crop: (f64, f64),
     /// Interpolation of the crop.
     pub filter: Filter,
+    /// Whether the crop is a single draw that is cut to the image, instead of torchvision's ten tries.
+    pub one_draw: bool,
     /// Probability of the colour jitter.
     pub jitter: f64,
     /// Probability of grey.
@@ -34,7 +36,8 @@ pub struct Chain {
 impl Chain {
     /// Crop and flip: CompReSS, the target of MSF, RotNet before it turns (protocol 2.3, 2.5, 5).
     pub fn weak(size: u32, crop: (f64, f64)) -> Self {
-        Self { size, crop, filter: Filter::Bilinear, jitter: 0.0, grey: 0.0, blur: 0.0 }
+        let filter = Filter::Bilinear;
+        Self { size, crop, filter, one_draw: false, jitter: 0.0, grey: 0.0, blur: 0.0 }
     }
 
     /// MoCo v2's view (protocol 2.1), also MSF's query.
@@ -57,7 +60,9 @@ impl Chain {
         out: &mut [f32],
     ) -> Geometry {
         let side = self.size as usize;
-        let crop_box = crop::random_resized_crop_box(image.dimensions(), self.crop, rng);
+        let draw =
+            if self.one_draw { crop::one_draw_crop_box } else { crop::random_resized_crop_box };
+        let crop_box = draw(image.dimensions(), self.crop, rng);
         scratch.square(self.size);
         let Scratch { resizer, bytes, .. } = scratch;
         crop::crop_resize(image, crop_box, self.filter, resizer, bytes);
@@ -158,6 +163,7 @@ impl Views for ChainViews {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ssl_backdoor_trigger::chance::Purpose;
 
     #[test]
     fn a_view_is_a_function_of_its_key() {
@@ -166,7 +172,7 @@ mod tests {
         let write = |id, scratch: &mut Scratch| {
             let mut out = vec![0.0; 2 * 3 * 16 * 16];
             let (a, b) = out.split_at_mut(3 * 16 * 16);
-            let key = ViewKey { seed: 1, epoch: 0, id };
+            let key = ViewKey { seed: 1, purpose: Purpose::View, epoch: 0, id };
             let mut geometry = [Geometry::default(); 2];
             views.write(&image, &key, scratch, &mut [a, b], &mut geometry);
             (out, geometry)
@@ -193,7 +199,7 @@ mod tests {
         let chain = Chain::weak(32, (0.1, 1.0));
         let mut seen = 0;
         for id in 0..200 {
-            let mut rng = ViewKey { seed: 3, epoch: 0, id }.rng(0);
+            let mut rng = ViewKey { seed: 3, purpose: Purpose::View, epoch: 0, id }.rng(0);
             let mut out = vec![0.0; 3 * 32 * 32];
             let g = chain.view(&image, &mut rng, &mut Scratch::default(), &mut out);
             let white = |v: f32| v * super::super::STD[0] + super::super::MEAN[0];

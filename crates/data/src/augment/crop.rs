@@ -57,6 +57,30 @@ pub fn random_resized_crop_box(
     CropBox { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
 }
 
+/// The same by a single draw of area and ratio: where the box is wider or higher than the image, it is cut to the
+/// image's side (the crop of the official MAE's linear probe, after BYOL's). On images far from square it therefore
+/// shows more, and takes other shapes, than [`random_resized_crop_box`].
+pub fn one_draw_crop_box(
+    (width, height): (u32, u32),
+    scale: (f64, f64),
+    rng: &mut ChaCha8Rng,
+) -> CropBox {
+    let share = rng.random_range(scale.0..=scale.1);
+    let ratio = rng.random_range(RATIO.0.ln()..=RATIO.1.ln()).exp();
+    let [w, h] = clamped_sides((width, height), share, ratio);
+    let y = rng.random_range(0..=height - h);
+    let x = rng.random_range(0..=width - w);
+    CropBox { x, y, width: w, height: h }
+}
+
+/// Width and height of a box of this share of the area and this ratio of the sides, at least a pixel and at most the
+/// image.
+fn clamped_sides((width, height): (u32, u32), share: f64, ratio: f64) -> [u32; 2] {
+    let target = f64::from(width) * f64::from(height) * share;
+    let side = |of: f64, most: u32| (of.sqrt().round() as u32).clamp(1, most.max(1));
+    [side(target * ratio, width), side(target / ratio, height)]
+}
+
 /// How pixels are interpolated; both widen when they shrink (antialiasing), as in PIL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Filter {
@@ -221,6 +245,33 @@ mod tests {
         // A draw of area a is kept with probability min(1, ln(1/a) / ln(4/3)); that density has its
         // median at 0.5345.
         assert!((0.52..0.55).contains(&areas[2000]), "median {}", areas[2000]);
+    }
+
+    /// Sides by hand, from the formula of the official MAE's `util/crop.py`: `round(sqrt(area · share · ratio))` and
+    /// `round(sqrt(area · share / ratio))`, each at most the image's.
+    #[test]
+    fn review_1_11_a_single_draw_is_cut_to_the_image() {
+        for (size, share, ratio, sides) in [
+            ((500, 375), 1.0, 4.0 / 3.0, [500, 375]),
+            ((500, 375), 0.5, 0.75, [265, 354]),
+            ((500, 375), 1.0, 0.75, [375, 375]),
+            ((500, 100), 1.0, 1.0, [224, 100]),
+            ((100, 500), 0.2, 4.0 / 3.0, [100, 87]),
+            ((3, 1), 0.01, 1.0, [1, 1]),
+        ] {
+            assert_eq!(clamped_sides(size, share, ratio), sides, "{size:?} {share} {ratio}");
+        }
+        // On a wide image torchvision's ten tries seldom find a box as high as the image; a clamped draw often is one.
+        let full = |of: fn((u32, u32), (f64, f64), &mut ChaCha8Rng) -> CropBox| {
+            let high = |id: &u64| {
+                let c = of((500, 100), (0.08, 1.0), &mut chance::rng(1, Purpose::View, 0, *id, 0));
+                assert!(c.x + c.width <= 500 && c.y + c.height <= 100, "{c:?}");
+                c.height == 100
+            };
+            (0..1000).filter(high).count()
+        };
+        let (one, ten) = (full(one_draw_crop_box), full(random_resized_crop_box));
+        assert!(one > 800 && ten < 100, "{one} {ten}");
     }
 
     #[test]

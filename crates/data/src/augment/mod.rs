@@ -24,8 +24,8 @@ pub use color::{
 };
 pub(crate) use crop::resize_whole;
 pub use crop::{
-    CropBox, Filter, random_resized_crop_box, resize_center_crop, resize_crop_box, resize_shorter,
-    resized, shorter_side,
+    CropBox, Filter, one_draw_crop_box, random_resized_crop_box, resize_center_crop,
+    resize_crop_box, resize_shorter, resized, shorter_side,
 };
 pub use crop_views::CropViews;
 pub use geometry::Geometry;

@@ -35,6 +35,9 @@ impl Scratch {
 pub struct ViewKey {
     /// Seed of the run.
     pub seed: u64,
+    /// What the views are for: [`Purpose::View`] for pretraining, [`Purpose::ProbeView`] for a probe,
+    /// [`Purpose::StudentView`] for the defence. Views for different purposes are independent.
+    pub purpose: Purpose,
     /// Epoch, from 0.
     pub epoch: u32,
     /// The image.
@@ -44,7 +47,7 @@ pub struct ViewKey {
 impl ViewKey {
     /// The generator of view number `view`.
     pub fn rng(&self, view: u64) -> ChaCha8Rng {
-        chance::rng(self.seed, Purpose::View, self.epoch, self.id, view)
+        chance::rng(self.seed, self.purpose, self.epoch, self.id, view)
     }
 }
 

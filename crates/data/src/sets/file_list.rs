@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::folder::Entry;
 use super::{format, read};
-use crate::DataError;
 use crate::inside::inside;
+use crate::{DataError, UNLABELLED};
 
 /// More classes than any set has: a wild label allocates nothing huge.
 const MAX_CLASSES: u32 = 100_000;
@@ -62,7 +62,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// A list's text: path, class and, if given, the box of a patch (x, y, width, height). The second value
+/// A list's text: path, class (-1 for an [unlabelled](UNLABELLED) image) and, if given, the box of a patch (x, y, width, height). The second value
 /// says whether a path held a blank, so that the reference cannot read it.
 ///
 /// # Errors
@@ -79,7 +79,9 @@ pub fn list_text<'a>(
         let blank = path.contains(char::is_whitespace);
         blanks |= blank;
         text.push_str(path);
-        for number in std::iter::once(label).chain(patch.into_iter().flatten()) {
+        let label = if label == UNLABELLED { -1 } else { i64::from(label) };
+        let patch = patch.into_iter().flatten().map(i64::from);
+        for number in std::iter::once(label).chain(patch) {
             text.push(if blank { '\t' } else { ' ' });
             text.push_str(&number.to_string());
         }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::folder::Entry;
 use super::format;
+use crate::absolute::absolute;
 use crate::decode::read_image;
 use crate::{DataError, Sample, Watch};
 
@@ -43,7 +44,8 @@ impl Files {
         let mut ids = Vec::with_capacity(entries.len());
         let mut seen = HashMap::with_capacity(entries.len());
         for entry in &entries {
-            let name = entry.path.strip_prefix(root).unwrap_or(&entry.path).to_string_lossy();
+            let below = below(root, &entry.path);
+            let name = below.as_deref().unwrap_or(&entry.path).to_string_lossy();
             let hash = blake3::hash(name.as_bytes());
             let mut id = [0; 8];
             id.copy_from_slice(&hash.as_bytes()[..8]);
@@ -125,6 +127,12 @@ impl Files {
         };
         self.entries.par_iter().map(stamp).collect()
     }
+}
+
+/// `path` without `root`, if it lies below; a relative root and an absolute path are compared from the current folder.
+fn below(root: &Path, path: &Path) -> Option<PathBuf> {
+    let inside = |path: &Path, root: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
+    inside(path, root).or_else(|| inside(&absolute(path).ok()?, &absolute(root).ok()?))
 }
 
 impl Dataset<Sample, DataError> for Files {

@@ -16,7 +16,7 @@ use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{Pixels, SampleSet, plain_batch, view_batch};
 use ssl_backdoor_model::Encoder;
 
-use crate::ProbeError;
+use crate::{ProbeError, features};
 use head::{Classifier, Normed};
 use lars::Lars;
 use rules::{Norm, Optimizer, Reads, SIDES};
@@ -47,10 +47,14 @@ pub struct PaperProbe<'a> {
 
 impl<'a> PaperProbe<'a> {
     /// Trains on the labelled images as `rules` say; weights, order and views are keyed by `seed`. `encoder` is in
-    /// evaluation mode on `device` (without autodiff).
+    /// evaluation mode on `device` (without autodiff). Of fewer images than a batch of the rules all are in each step.
     ///
     /// # Errors
-    /// An image cannot be read.
+    /// - [`ProbeError::Empty`] without labelled images, [`ProbeError::Count`] if there are not as many prepared ones
+    /// - [`ProbeError::NoMaps`] if the rules read the maps of a ResNet and the encoder is none
+    /// - [`ProbeError::Label`] or [`ProbeError::NotFinite`] for a label that is not below `classes` and a feature that
+    ///   is not finite
+    /// - [`ProbeError::Data`] if an image cannot be read
     pub fn fit(
         rules: Rules,
         encoder: &'a Encoder,
@@ -59,16 +63,24 @@ impl<'a> PaperProbe<'a> {
         seed: u64,
         device: &Device,
     ) -> Result<Self, ProbeError> {
+        let count = labelled.prepared.len();
+        if count == 0 {
+            return Err(ProbeError::Empty { what: "labelled images" });
+        }
+        features::count("labelled images as they are", labelled.images.len(), count)?;
+        if rules.reads == Reads::Maps && !matches!(encoder, Encoder::ResNet(_)) {
+            return Err(ProbeError::NoMaps);
+        }
         let plain = device.clone().without_autodiff();
         let on = plain.clone().autodiff();
         let mut probe =
             Self { encoder, rules, norms: Vec::new(), heads: Vec::new(), device: plain };
         let views = probe.rules.views(labelled.size);
-        let count = labelled.prepared.len();
         // Features of the plain images: for their statistics, for a probe that reads nothing else, and for the
         // shapes of the rest.
         let once = views.is_none() || probe.rules.norm == Norm::L2Standard;
         let (kept, labels) = probe.features(labelled.prepared, if once { count } else { 1 })?;
+        features::check_labels(&labels, classes)?;
         for (i, features) in kept.iter().enumerate() {
             let [_, channels, places] = features.dims();
             let mut rng = chance::rng(seed, Purpose::ProbeInit, 0, i as u64, 0);
@@ -82,22 +94,18 @@ impl<'a> PaperProbe<'a> {
         }
         let mut optimizer = Trained::new(probe.rules.optimizer);
         let loss = CrossEntropyLossConfig::new().init(&on);
-        let all: Vec<u64> = (0..count as u64).collect();
         let batch = probe.rules.batch.min(count);
         for epoch in 0..probe.rules.epochs {
-            let order = chance::ranked(&all, seed, Purpose::ProbeOrder, epoch as u32);
-            let order: Vec<usize> = order.into_iter().map(|i| i as usize).collect();
-            let parts: Vec<&[usize]> = order
-                .chunks(batch)
-                .filter(|p| !probe.rules.drop_last || p.len() == batch)
-                .collect();
+            let order = probe.rules.order(count, seed, epoch as u32);
+            let parts: Vec<&[usize]> = order.chunks(batch).collect();
             for (step, part) in parts.iter().enumerate() {
                 let (features, targets) = match &views {
                     Some(views) => {
-                        let key = (seed, epoch as u32);
+                        let key = (seed, Purpose::ProbeView, epoch as u32);
                         let (pixels, labels) =
                             view_batch(labelled.images.as_ref(), views.as_ref(), part, key)?;
-                        (probe.read(pixels), labels)
+                        features::check_labels(&labels, classes)?;
+                        (probe.read(pixels, |row| part[row])?, labels)
                     }
                     None => {
                         let indices: Vec<i64> = part.iter().map(|&i| i as i64).collect();
@@ -132,13 +140,15 @@ impl<'a> PaperProbe<'a> {
     /// The classes of the images of `set` (prepared), by classifier.
     ///
     /// # Errors
-    /// An image cannot be read.
+    /// [`ProbeError::NotFinite`] for a feature that is not finite, [`ProbeError::Data`] if an image cannot be read.
     pub fn predict(&self, set: &SampleSet) -> Result<Vec<Vec<u32>>, ProbeError> {
         let mut found = vec![Vec::with_capacity(set.len()); self.heads.len()];
         for first in (0..set.len()).step_by(BATCH) {
             let (pixels, _) = plain_batch(set.as_ref(), first..set.len().min(first + BATCH))?;
             let heads = self.heads.iter().zip(&self.norms).zip(&mut found);
-            for (((head, norm), found), features) in heads.zip(self.read(pixels)) {
+            for (((head, norm), found), features) in
+                heads.zip(self.read(pixels, |row| first + row)?)
+            {
                 let classes = head.linear.forward::<2>(norm.eval(features).flatten(1, 2)).argmax(1);
                 found.extend(classes.into_data().iter::<i64>().map(|class| class as u32));
             }
@@ -146,16 +156,30 @@ impl<'a> PaperProbe<'a> {
         Ok(found)
     }
 
-    /// Features `[batch, channels, places]` of each kind that the rules read.
-    fn read(&self, pixels: Pixels) -> Vec<Tensor<3>> {
+    /// Features `[batch, channels, places]` of each kind that the rules read, all of them finite. `image` is the
+    /// position in its set of each image of the batch, for the error.
+    fn read(
+        &self,
+        pixels: Pixels,
+        image: impl Fn(usize) -> usize,
+    ) -> Result<Vec<Tensor<3>>, ProbeError> {
         let images = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.device);
-        match (self.rules.reads, self.encoder) {
+        let all = match (self.rules.reads, self.encoder) {
             (Reads::Maps, Encoder::ResNet(net)) => {
                 let pooled = |(map, side)| adaptive_avg_pool2d(map, [side; 2]).flatten(2, 3);
                 net.maps(images).into_iter().zip(SIDES).map(pooled).collect()
             }
             _ => vec![self.encoder.forward(images).unsqueeze_dim(2)],
+        };
+        for features in &all {
+            let [_, channels, places] = features.dims();
+            let values: Vec<f32> = features.clone().into_data().iter::<f32>().collect();
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let (row, index) = (at / (channels * places), at % (channels * places));
+                return Err(ProbeError::NotFinite { image: image(row), index, value: values[at] });
+            }
         }
+        Ok(all)
     }
 
     /// Features and labels of the first `count` images of `set`.
@@ -168,7 +192,7 @@ impl<'a> PaperProbe<'a> {
         for first in (0..count).step_by(BATCH) {
             let (pixels, of) = plain_batch(set.as_ref(), first..count.min(first + BATCH))?;
             labels.extend(of);
-            for (i, features) in self.read(pixels).into_iter().enumerate() {
+            for (i, features) in self.read(pixels, |row| first + row)?.into_iter().enumerate() {
                 match all.get_mut(i) {
                     Some(parts) => parts.push(features),
                     None => all.push(vec![features]),
@@ -256,5 +280,91 @@ mod tests {
                 assert_eq!(fit().predict(&splits.plain).unwrap(), found);
             }
         }
+    }
+
+    /// Ten shapes, their labels, and an encoder with random weights.
+    fn small(size: u32) -> (ssl_backdoor_data::Splits, Encoder) {
+        let shapes =
+            Shapes { size, per_class: 1, eval_per_class: 1, seed: 1, eval: Default::default() };
+        let splits = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap();
+        let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+        let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+        (splits, encoder.init(&mut rng, &Device::flex()).valid())
+    }
+
+    #[test]
+    fn review_2_06_a_callers_mistakes_are_errors() {
+        let (splits, encoder) = small(16);
+        let device = Device::flex();
+        let part = |set: &SampleSet, n| -> SampleSet {
+            std::sync::Arc::new(ssl_backdoor_data::Subset::new(set.clone(), (0..n).collect()))
+        };
+        let all = [
+            Rules { epochs: 2, ..Rules::moco() },
+            Rules { epochs: 2, ..Rules::byol() },
+            Rules { epochs: 2, ..Rules::jigsaw() },
+            Rules { epochs: 2, ..Rules::rotnet() },
+            Rules { epochs: 2, ..Rules::mae() },
+        ];
+        let fit = |rules: &Rules, encoder, [images, prepared]: [usize; 2], classes| {
+            let (images, prepared) =
+                (part(&splits.train.set, images), part(&splits.plain, prepared));
+            let labelled = Labelled { images: &images, prepared: &prepared, size: 16 };
+            PaperProbe::fit(rules.clone(), encoder, &labelled, classes, 1, &device)
+                .and_then(|probe| probe.predict(&splits.plain))
+        };
+        let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+        let vit = EncoderConfig::Vit {
+            dim: 8,
+            depth: 1,
+            heads: 2,
+            patch: 4,
+            positions: Default::default(),
+        };
+        let vit = vit.init(&mut rng, &device).valid();
+        for rules in &all {
+            let error =
+                |sizes, classes| fit(rules, &encoder, sizes, classes).unwrap_err().to_string();
+            assert!(error([0, 0], 10).contains("no labelled images"));
+            assert!(error([4, 5], 10).contains("4 labelled images as they are, expected 5"));
+            assert!(error([10, 10], 9).contains("label 9: classes are 0 to 8"));
+            // One image is a batch of any probe.
+            let found = fit(rules, &encoder, [1, 1], 10).unwrap();
+            assert!(
+                found.iter().all(|classes| classes.len() == 10 && classes.iter().all(|c| *c < 10))
+            );
+            let of_vit = fit(rules, &vit, [2, 2], 10);
+            assert_eq!(of_vit.is_err(), rules.reads == Reads::Maps);
+        }
+        // An encoder whose weights are no numbers.
+        struct Broken;
+        impl burn::module::ModuleMapper for Broken {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: burn::module::Param<Tensor<D>>,
+            ) -> burn::module::Param<Tensor<D>> {
+                param.map(|t| t.mul_scalar(f32::NAN))
+            }
+        }
+        let broken = encoder.clone().map(&mut Broken);
+        for rules in &all {
+            let message = fit(rules, &broken, [3, 3], 10).unwrap_err().to_string();
+            assert!(message.contains("is NaN: the encoder is broken"), "{message}");
+        }
+    }
+
+    /// A probe's views are not the pretraining's: with the same seed an image would be seen as the encoder was trained
+    /// on it.
+    #[test]
+    fn review_1_13_views_of_a_probe_are_its_own() {
+        let (splits, _) = small(16);
+        let views = Rules::moco().views(16).unwrap();
+        let of = |purpose| {
+            let set = splits.train.set.as_ref();
+            view_batch(set, views.as_ref(), &[0, 1, 2], (3, purpose, 0)).unwrap().0.values
+        };
+        assert_eq!(of(Purpose::ProbeView), of(Purpose::ProbeView));
+        assert_ne!(of(Purpose::ProbeView), of(Purpose::View));
+        assert_ne!(of(Purpose::ProbeView), of(Purpose::StudentView));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ssl_backdoor_data::augment::{Chain, ChainViews, CropViews, Filter, Views};
+use ssl_backdoor_data::chance::{self, Purpose};
 
 /// What a probe reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +37,26 @@ pub(super) enum Optimizer {
     Lars,
 }
 
+/// What becomes of the images of an epoch that do not fill a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// They are a smaller batch.
+    Kept,
+    /// They are left out: others in each epoch.
+    DroppedByEpoch,
+    /// They are left out: the same in every epoch, drawn once.
+    DroppedOnce,
+}
+
 /// How a training image is seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Seen {
     /// As evaluation images are; features are extracted once.
     Plain,
-    /// RandomResizedCrop and flip.
-    Resized(Filter),
+    /// RandomResizedCrop, bilinear, and flip.
+    Resized,
+    /// The same by one clamped draw, bicubic.
+    ResizedByOneDraw,
     /// Resize, RandomCrop and flip.
     Cropped,
 }
@@ -69,8 +83,8 @@ pub struct Rules {
     pub(super) epochs: usize,
     /// Images in a step, at most the labelled ones.
     pub(super) batch: usize,
-    /// Whether a last, smaller batch is left out.
-    pub(super) drop_last: bool,
+    /// What becomes of images that do not fill a batch.
+    pub(super) rest: Rest,
     /// Standard deviation of the first weights with a bias of 0; none = the linear layer's default.
     pub(super) weight_std: Option<f64>,
 }
@@ -83,15 +97,16 @@ impl Rules {
             norm: Norm::L2Standard,
             optimizer: Optimizer::Sgd { nesterov: false, weight_decay: 1e-4 },
             rate: Rate::Steps(vec![(0, 0.01), (15, 0.001), (30, 0.0001)]),
-            seen: Seen::Resized(Filter::Bilinear),
+            seen: Seen::Resized,
             epochs: 40,
             batch: 256,
-            drop_last: false,
+            rest: Rest::Kept,
             weight_std: None,
         }
     }
 
-    /// BYOL (protocol 3.3).
+    /// BYOL (protocol 3.3). The reference extracts features of whole batches of 1,000 once, of a random order, and
+    /// trains on these alone: one fixed sample of 1,000 of the 1,259 images of 1 % of ImageNet-100.
     pub fn byol() -> Self {
         Self {
             norm: Norm::Nothing,
@@ -100,7 +115,7 @@ impl Rules {
             seen: Seen::Plain,
             epochs: 500,
             batch: 1000,
-            drop_last: true,
+            rest: Rest::DroppedOnce,
             ..Self::moco()
         }
     }
@@ -120,24 +135,35 @@ impl Rules {
             seen: Seen::Cropped,
             epochs: 40,
             batch: 32,
-            drop_last: false,
+            rest: Rest::Kept,
             weight_std: Some(0.02f64.sqrt()),
         }
     }
 
-    /// MAE (protocol 2.6).
+    /// MAE (protocol 2.6): the official code's linear probe, which draws its crops once and clamps them, resizes with a
+    /// bicubic filter, and drops images that do not fill a batch of 16,384.
+    ///
+    /// With fewer labelled images than that the official code takes no step at all: it cannot have been used on 1 % or
+    /// 10 % of ImageNet-100, and how the paper read its MAE is not known. Here all labelled images are one batch then,
+    /// with the learning rate scaled to their number.
     pub fn mae() -> Self {
         Self {
             reads: Reads::Output,
             norm: Norm::Batch { epsilon: 1e-6 },
             optimizer: Optimizer::Lars,
             rate: Rate::Cosine { blr: 0.1, warmup_epochs: 10 },
-            seen: Seen::Resized(Filter::Bicubic),
+            seen: Seen::ResizedByOneDraw,
             epochs: 90,
             batch: 16_384,
-            drop_last: false,
+            rest: Rest::DroppedByEpoch,
             weight_std: Some(0.01),
         }
+    }
+
+    /// Whether the reference would take no step on so many labelled images, because it drops what does not fill a batch.
+    /// Here all of them are one batch then.
+    pub fn below_a_batch(&self, labelled: usize) -> bool {
+        self.rest != Rest::Kept && labelled < self.batch
     }
 
     /// The learning rate of `step` of `steps` in `epoch`.
@@ -161,13 +187,35 @@ impl Rules {
         }
     }
 
+    /// The positions of the images of `epoch` in their order, of `count` in all; they are cut into batches from the
+    /// first on. With fewer images than a batch, all of them.
+    pub(super) fn order(&self, count: usize, seed: u64, epoch: u32) -> Vec<usize> {
+        let all: Vec<u64> = (0..count as u64).collect();
+        let whole = count / self.batch.min(count).max(1) * self.batch.min(count);
+        let used = match self.rest {
+            Rest::DroppedOnce => {
+                let mut sample = chance::ranked(&all, seed, Purpose::ProbeSample, 0);
+                sample.truncate(whole);
+                sample
+            }
+            Rest::Kept | Rest::DroppedByEpoch => all,
+        };
+        let mut order = chance::ranked(&used, seed, Purpose::ProbeOrder, epoch);
+        if self.rest == Rest::DroppedByEpoch {
+            order.truncate(whole);
+        }
+        order.into_iter().map(|i| i as usize).collect()
+    }
+
     /// The views of training images at `size`, unless they are seen as they are.
     pub(super) fn views(&self, size: u32) -> Option<Arc<dyn Views>> {
-        let crop = (0.08, 1.0);
+        let weak = Chain::weak(size, (0.08, 1.0));
         match self.seen {
             Seen::Plain => None,
-            Seen::Resized(filter) => {
-                Some(Arc::new(ChainViews(vec![Chain { filter, ..Chain::weak(size, crop) }])))
+            Seen::Resized => Some(Arc::new(ChainViews(vec![weak]))),
+            Seen::ResizedByOneDraw => {
+                let (filter, one_draw) = (Filter::Bicubic, true);
+                Some(Arc::new(ChainViews(vec![Chain { filter, one_draw, ..weak }])))
             }
             Seen::Cropped => Some(Arc::new(CropViews { size })),
         }
@@ -192,5 +240,32 @@ mod tests {
         assert_eq!(mae.lr(5, 0, 4, 16_384), 3.2);
         assert!((mae.lr(10, 0, 4, 16_384) - 6.4).abs() < 1e-12);
         assert!((mae.lr(50, 0, 4, 16_384) - 3.2).abs() < 1e-12);
+    }
+
+    /// The 1,259 images of 1 % of ImageNet-100, as the reference's probes use them.
+    #[test]
+    fn review_1_07_byol_uses_one_fixed_sample_of_whole_batches() {
+        use std::collections::BTreeSet;
+        let set = |order: Vec<usize>| order.into_iter().collect::<BTreeSet<usize>>();
+        let byol = Rules::byol();
+        let first = byol.order(1259, 7, 0);
+        assert_eq!((first.len(), set(first.clone()).len()), (1000, 1000));
+        for epoch in [1, 2, 499] {
+            let order = byol.order(1259, 7, epoch);
+            assert_ne!(order, first);
+            assert_eq!(set(order), set(first.clone()), "epoch {epoch}");
+        }
+        assert_ne!(set(byol.order(1259, 8, 0)), set(first), "another seed, another sample");
+        assert_eq!(byol.order(12_662, 7, 0).len(), 12_000);
+        assert_eq!(byol.order(999, 7, 0).len(), 999);
+        // MoCo's keeps all; MAE's drops others in each epoch.
+        assert_eq!(set(Rules::moco().order(1259, 7, 0)).len(), 1259);
+        let mae = |epoch| set(Rules::mae().order(20_000, 7, epoch));
+        assert_eq!((mae(0).len(), mae(1).len()), (16_384, 16_384));
+        assert_ne!(mae(0), mae(1));
+        assert_eq!(Rules::mae().order(1259, 7, 0).len(), 1259);
+        assert!(Rules::mae().below_a_batch(12_662) && !Rules::mae().below_a_batch(16_384));
+        assert!(byol.below_a_batch(999) && !byol.below_a_batch(1259));
+        assert!(!Rules::moco().below_a_batch(1));
     }
 }

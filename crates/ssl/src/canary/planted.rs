@@ -8,7 +8,7 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_data::{DataConfig, Shapes};
+use ssl_backdoor_data::{DataConfig, Draws, Shapes};
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, Stem, update_ema};
 
 use super::*;
@@ -140,6 +140,7 @@ fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainErro
     let training = Training {
         set,
         seed: 1,
+        draws: Draws::PRETRAIN,
         device: &device,
         workers: 1,
         folder: folder.path(),
