@@ -237,10 +237,7 @@ pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> E
 /// What the encoder files of a run say: the network, and its images of `size` pixels a side.
 pub fn encoder_header(encoder: EncoderConfig, size: u32) -> EncoderHeader {
     let interpolation = Interpolation::Bilinear;
-    EncoderHeader {
-        encoder,
-        preprocessing: Preprocessing { size, mean: MEAN, std: STD, interpolation },
-    }
+    EncoderHeader::new(encoder, Preprocessing { size, mean: MEAN, std: STD, interpolation })
 }
 
 /// Trains the method of `config` on views of `size` pixels, or goes on from the last checkpoint, and
