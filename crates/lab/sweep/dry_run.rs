@@ -136,7 +136,7 @@ fn timed(
 ) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let training = Training {
-        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())),
+        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())?),
         seed: experiment.seed,
         draws: Draws::PRETRAIN,
         device: &device::open(&experiment.device).map_err(anyhow::Error::msg)?,
