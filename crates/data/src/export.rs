@@ -177,6 +177,7 @@ impl Job {
         let trigger = if val { config.val_trigger() } else { config.trigger.clone() };
         let head = LedgerHead {
             recompress: self.attack.recompress,
+            left_out: self.splits.skipped.len(),
             ..LedgerHead::new(rates, self.attack.target, &trigger, poison)
         };
         Ok(Ledger { head, rows })
