@@ -284,7 +284,8 @@ mod tests {
             (0..1000).filter(high).count()
         };
         let (one, ten) = (full(one_draw_crop_box), full(random_resized_crop_box));
-        assert!(one > 800 && ten < 100, "{one} {ten}");
+        // Of ten tries some fit, and where none does the fallback is a full-height box.
+        assert!(one > 800 && one > 3 * ten, "{one} {ten}");
     }
 
     #[test]
