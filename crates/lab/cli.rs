@@ -239,3 +239,25 @@ fn by_channel(text: &str) -> Result<[f32; 3], String> {
         .filter(|of| of.iter().all(|v| v.is_finite()))
         .ok_or("expected three numbers, R,G,B".into())
 }
+
+impl Command {
+    /// Every path of the command line.
+    pub fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Run { config, out, twin, .. } => {
+                std::iter::once(config).chain(out).chain(twin).collect()
+            }
+            Self::Sweep { file, .. } => vec![file],
+            Self::Report { runs, out } => runs.iter_mut().chain(out).collect(),
+            Self::Poison { config, out, clean, .. } => {
+                config.iter_mut().chain(out).chain(clean).collect()
+            }
+            Self::Verify { dir } | Self::Man { dir } => vec![dir],
+            Self::Probe { encoder, config, out, .. } => {
+                [encoder, config].into_iter().chain(out).collect()
+            }
+            Self::Convert { input, output, .. } => vec![input, output],
+            Self::Doctor | Self::Completions { .. } => Vec::new(),
+        }
+    }
+}

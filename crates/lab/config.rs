@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::attack_config::check_poison;
 use crate::config_table::{ConfigError, Document, Source};
-use crate::{device, manifest};
+use crate::{device, home, manifest};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_data::DataConfig;
@@ -65,7 +65,12 @@ impl Experiment {
     /// # Errors
     /// As [`read`](Self::read).
     pub(crate) fn of(document: Document) -> Result<Self, ConfigError> {
-        let experiment = Self { source: document.clone().into(), ..document.read()? };
+        let mut experiment = Self { source: document.clone().into(), ..document.read()? };
+        home::expand_tables(
+            &mut experiment.data,
+            &mut experiment.poison,
+            Some(&mut experiment.probe),
+        );
         experiment.check().map_err(|message| document.wrong(message))?;
         Ok(experiment)
     }

@@ -26,7 +26,7 @@ use crate::run_folder::RunFolder;
 use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
 use crate::stages::{Unified, labelled, read_out};
 use crate::versioned::SCHEMA;
-use crate::{device, manifest, progress, report};
+use crate::{device, home, manifest, progress, report};
 
 /// Key of the encoder in the scores.
 const FOREIGN: &str = "encoder";
@@ -119,10 +119,8 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     check_poison(&sized, &settings.poison).map_err(|e| at(&e))?;
     let images = Images::of(&header, &settings.data);
     let splits = images.data.load(&progress::watch())?;
-    let attack = {
-        let labels = &splits.train.labels;
-        settings.poison.attack(labels, &splits.classes, settings.seed, size)
-    };
+    progress::say_left_out(&splits.left_out, &splits.skipped);
+    let attack = splits.attack(&settings.poison, settings.seed);
     let attack = attack.map_err(|e| at(&e))?;
     let labelled = labelled(&settings.probe, settings.data.seed(), &splits);
     let labelled =
@@ -137,7 +135,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let plain = images.train(&splits);
     let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
     let subset = |ids: &[u64]| -> SampleSet {
-        Arc::new(Subset::of_ids(plain.clone(), &splits.train.labels, ids))
+        Arc::new(Subset::of_ids(plain.clone(), &splits.labelled.labels, ids))
     };
     let sets = Sets {
         labelled: labelled.iter().map(|of| (of.share, subset(&of.ids))).collect(),
@@ -186,8 +184,9 @@ impl Settings {
         for unused in ["workers", "pretrain", "defend"] {
             document.remove(unused);
         }
-        let settings = Self { source: document.clone().into(), ..document.read()? };
+        let mut settings = Self { source: document.clone().into(), ..document.read()? };
         let at = |message: &dyn std::fmt::Display| document.wrong(message);
+        home::expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;
         check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;

@@ -19,7 +19,9 @@ use ssl_backdoor_kernels as kernels;
 fn main() -> ExitCode {
     // `ssl-backdoor poison --clean DIR | head` ends when `head` does, as any other command would.
     sigpipe::reset();
-    match run(Cli::parse().command) {
+    let mut command = Cli::parse().command;
+    command.paths_mut().into_iter().for_each(ssl_backdoor::expand_home);
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -9,6 +9,7 @@
 
 mod errors;
 mod exports;
+mod files;
 mod import;
 mod labels;
 mod late;

@@ -20,7 +20,7 @@ pub enum Eval {
     All,
 }
 
-/// What happens when an image file cannot be decoded.
+/// What happens when an image file cannot be decoded, is empty or missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
@@ -120,7 +120,8 @@ pub struct Stl10 {
     pub eval: Eval,
 }
 
-/// Settings of image folders.
+/// Settings of image folders. Images lie at any depth below their class folder; training images without labels lie directly
+/// in `train`. What else lies there is counted and left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Folder {
@@ -134,12 +135,16 @@ pub struct Folder {
     /// `dev` and `test` = two halves of each class of the evaluation images.
     #[serde(default)]
     pub eval: Eval,
-    /// What a file that cannot be decoded does.
+    /// What a file does that cannot be decoded, is empty or missing, or is a link that leads nowhere.
     #[serde(default)]
     pub on_corrupt: OnCorrupt,
     /// Turns images as their EXIF orientation says; off = as the reference reads them.
     #[serde(default)]
     pub exif_orientation: bool,
+    /// Labelled images for the probe, where the training images carry no labels or others are wanted: a folder of class
+    /// folders, or a file list; absent = the training images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<PathBuf>,
     /// Folder for the packed cache of decoded images; absent = files are decoded in every epoch. With
     /// it crops are taken from images whose shorter side was resized to 256/224 of `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,7 +155,7 @@ pub struct Folder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileList {
-    /// The list of the training images.
+    /// The list of the training images; their labels may be absent.
     pub train: PathBuf,
     /// The list of the evaluation images.
     pub val: PathBuf,
@@ -171,6 +176,9 @@ pub struct FileList {
     /// As in [`Folder`].
     #[serde(default)]
     pub exif_orientation: bool,
+    /// As in [`Folder`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<PathBuf>,
     /// As in [`Folder`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
@@ -271,6 +279,27 @@ impl DataConfig {
                 (set.size, set.seed, set.eval)
             }
             Self::FileList(set) => (set.size, set.seed, set.eval),
+        }
+    }
+
+    /// Every path of the table.
+    pub fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Shapes(_) => Vec::new(),
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => set.path.iter_mut().collect(),
+            Self::Stl10(set) => vec![&mut set.path],
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => {
+                let Folder { path, labelled, cache, .. } = set;
+                std::iter::once(path).chain(labelled).chain(cache).collect()
+            }
+            Self::FileList(set) => {
+                let FileList { train, val, root, labelled, cache, .. } = set;
+                [train, val].into_iter().chain(root).chain(labelled).chain(cache).collect()
+            }
         }
     }
 

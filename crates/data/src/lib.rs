@@ -8,12 +8,14 @@ mod config;
 mod decode;
 mod error;
 mod export;
+mod file_parts;
 #[cfg(test)]
 mod fuzz;
 mod halves;
 mod inside;
 mod jpeg;
 mod layout;
+mod left_out;
 mod load;
 mod loader;
 mod lock;
@@ -33,6 +35,7 @@ pub use config::{DataConfig, Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet
 pub use decode::{decode, read_image};
 pub use error::DataError;
 pub use export::{Export, Exported, FORMAT};
+pub use left_out::{LeftOut, LeftOutKind};
 pub use load::Watch;
 pub use loader::{Draws, EpochPlan, ViewBatch, ViewLoader};
 pub use preparation::{Normalization, resized_set};

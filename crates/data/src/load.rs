@@ -1,18 +1,16 @@
 //! Reading the data set that a `[data]` table names: one arm for each kind.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-use burn_dataset::Dataset;
 
 use crate::augment::shorter_side;
 use crate::cache::Cache;
-use crate::config::{DataConfig, Eval, FileList, Folder, OnCorrupt};
+use crate::config::{DataConfig, Eval};
+use crate::file_parts::FileParts;
 use crate::halves::{Order, halves};
+use crate::sets::files::Files;
 use crate::sets::small::{self, Held, Part};
-use crate::sets::{
-    cifar, file_list, files::Files, folder, imagenet100, mnist, shapes, stl10, tiny_imagenet,
-};
+use crate::sets::{cifar, imagenet100, mnist, shapes, stl10};
 use crate::splits::{Fingerprint, Split, Splits, prepared};
 use crate::{DataError, SampleSet};
 
@@ -72,16 +70,15 @@ impl DataConfig {
                 small(cifar::CIFAR100.read(&needed(&set.path)?)?, set.per_class, "cifar100")
             }
             Self::Stl10(set) => small(stl10::load(&set.path, set.unlabelled)?, None, "stl10"),
-            Self::Folder(set) => {
-                let classes = folder::classes(&set.path.join("train"))?;
-                self.folder_splits(part, set, classes, watch)?
-            }
+            Self::Folder(set) => self.file_splits(part, FileParts::of_folder(set, None)?, watch)?,
             Self::Imagenet100(set) => {
                 let classes = imagenet100::WNIDS.map(str::to_owned).to_vec();
-                self.folder_splits(part, set, classes, watch)?
+                self.file_splits(part, FileParts::of_folder(set, Some(classes))?, watch)?
             }
-            Self::TinyImagenet(set) => self.tiny_imagenet_splits(part, set, watch)?,
-            Self::FileList(set) => self.list_splits(part, set, watch)?,
+            Self::TinyImagenet(set) => {
+                self.file_splits(part, FileParts::of_tiny_imagenet(set)?, watch)?
+            }
+            Self::FileList(set) => self.file_splits(part, FileParts::of_lists(set)?, watch)?,
         };
         splits.check_parts(part)?;
         Ok(splits)
@@ -89,6 +86,7 @@ impl DataConfig {
 
     fn in_memory(&self, part: Eval, [train, dev, test]: [Held; 3], name: String) -> Splits {
         let fingerprint = Fingerprint {
+            labelled: train.hash.clone(),
             train: train.hash,
             eval: match part {
                 Eval::Dev => dev.hash.clone(),
@@ -100,6 +98,7 @@ impl DataConfig {
         let (train, dev, test) = (train.split, dev.split, test.split);
         Splits {
             plain: train.set.clone(),
+            labelled: train.clone(),
             train,
             cached: None,
             eval: match part {
@@ -111,96 +110,49 @@ impl DataConfig {
             classes: self.class_names().unwrap_or_default(),
             name,
             fingerprint,
+            left_out: Vec::new(),
             skipped: Vec::new(),
             size: self.size(),
         }
     }
 
-    fn folder_splits(
-        &self,
-        part: Eval,
-        set: &Folder,
-        classes: Vec<String>,
-        watch: &Watch<'_>,
-    ) -> Result<Splits, DataError> {
-        let list = |split: &str| folder::list(&set.path.join(split), &classes);
-        let files = |split| Files::new(list(split)?, &set.path, set.exif_orientation);
-        let how = (set.on_corrupt, set.cache.as_deref());
-        self.file_splits(part, [files("train")?, files("val")?], classes, how, watch)
-    }
-
-    fn tiny_imagenet_splits(
-        &self,
-        part: Eval,
-        set: &Folder,
-        watch: &Watch<'_>,
-    ) -> Result<Splits, DataError> {
-        let tiny_imagenet::Listed { root, wnids, train, val } = tiny_imagenet::list(&set.path)?;
-        let files = |entries| Files::new(entries, &root, set.exif_orientation);
-        let how = (set.on_corrupt, set.cache.as_deref());
-        self.file_splits(part, [files(train)?, files(val)?], wnids, how, watch)
-    }
-
-    fn list_splits(
-        &self,
-        part: Eval,
-        set: &FileList,
-        watch: &Watch<'_>,
-    ) -> Result<Splits, DataError> {
-        let list = |list: &Path| file_list::load(list, set.root.as_deref());
-        let root =
-            |list: &Path| set.root.as_deref().or(list.parent()).unwrap_or(Path::new("")).to_owned();
-        let (train, val) = (list(&set.train)?, list(&set.val)?);
-        let both: Vec<_> = train.iter().chain(&val).cloned().collect();
-        let classes = file_list::class_names(&both);
-        let exif = set.exif_orientation;
-        let files =
-            [Files::new(train, &root(&set.train), exif)?, Files::new(val, &root(&set.val), exif)?];
-        self.file_splits(part, files, classes, (set.on_corrupt, set.cache.as_deref()), watch)
-    }
-
     fn file_splits(
         &self,
         part: Eval,
-        [train, val]: [Files; 2],
-        classes: Vec<String>,
-        (on_corrupt, cache): (OnCorrupt, Option<&Path>),
+        parts: FileParts,
         watch: &Watch<'_>,
     ) -> Result<Splits, DataError> {
         let (size, seed) = (self.size(), self.seed());
-        let skip = on_corrupt == OnCorrupt::Skip;
-        let stamp = train.stamp()?;
-        let mut skipped = Vec::new();
-        let mut leave_out = |files: Files, bad: Vec<(usize, DataError)>| {
-            let corrupt: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
-            skipped.extend(bad.into_iter().map(|(_, error)| error.to_string()));
-            let whole = |i: &usize| corrupt.binary_search(i).is_err();
-            files.at(&(0..files.len()).filter(whole).collect::<Vec<_>>())
-        };
-        let (train, cached) = match cache {
-            None if skip => {
-                let bad = train.corrupt(watch);
-                (leave_out(train, bad), None)
+        let FileParts { train, val, labelled, classes, cache, mut tally } = parts;
+        let (skip, stamp) = (tally.skips(), train.stamp()?);
+        let mut whole = |files: Files| match skip {
+            true => {
+                let bad = files.corrupt(watch);
+                files.without(bad, &mut tally)
             }
-            None => (train, None),
+            false => Ok(files),
+        };
+        let val = whole(val)?;
+        let labelled = labelled.map(&mut whole).transpose()?;
+        let (train, cached) = match cache {
+            None => (whole(train)?, None),
             Some(folder) => {
                 let shorter = shorter_side(size);
-                let (cache, bad) = Cache::open(folder, &train, &stamp, shorter, skip, watch)?;
+                let (cache, bad) = Cache::open(&folder, &train, &stamp, shorter, skip, watch)?;
                 let set: SampleSet = Arc::new(cache);
-                (leave_out(train, bad), Some((set, shorter)))
+                (train.without(bad, &mut tally)?, Some((set, shorter)))
             }
-        };
-        let val = if skip {
-            let bad = val.corrupt(watch);
-            leave_out(val, bad)
-        } else {
-            val
         };
         let order = Order::Ranked { classes: classes.len() as u32, seed };
         let halves = halves(&val.labels(), order);
         let dev_hash = val.at(&halves[0]).fingerprint()?;
+        let train_hash = train.fingerprint()?;
         let fingerprint = Fingerprint {
-            train: train.fingerprint()?,
+            labelled: match &labelled {
+                Some(labelled) => labelled.fingerprint()?,
+                None => train_hash.clone(),
+            },
+            train: train_hash,
             eval: match part {
                 Eval::Dev => dev_hash.clone(),
                 Eval::Test => val.at(&halves[1]).fingerprint()?,
@@ -210,11 +162,18 @@ impl DataConfig {
         };
         let (train, val) = (Split::of_files(train), Split::of_files(val));
         let [dev, test] = halves.map(|at| val.at(at));
-        let plain = cached.as_ref().map_or(&train.set, |(set, _)| set).clone();
+        let plain = match (&labelled, &cached) {
+            (Some(_), _) => None,
+            (None, Some((set, _))) => Some(set.clone()),
+            (None, None) => Some(train.set.clone()),
+        };
+        let labelled = labelled.map_or_else(|| train.clone(), Split::of_files);
+        let (left_out, skipped) = tally.finish();
         Ok(Splits {
             train,
             cached,
-            plain: prepared(plain, size),
+            plain: prepared(plain.unwrap_or_else(|| labelled.set.clone()), size),
+            labelled,
             eval: match part {
                 Eval::Dev => dev.clone(),
                 Eval::Test => test,
@@ -224,6 +183,7 @@ impl DataConfig {
             classes,
             name: "files".into(),
             fingerprint,
+            left_out,
             skipped,
             size,
         })

@@ -48,7 +48,7 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         .with("model", &model)?
         .with("network", &network)?
         .with("data.size", &lab.experiment.data.size())?
-        .with("training images", &prints.train)?
+        .with("images that may carry labels", &prints.labelled)?
         .with("scored images", &prints.eval)?
         .with("trigger", &lab.attack.val.trigger.hash())?
         .with("poison.val_place", &poison.val_place)?

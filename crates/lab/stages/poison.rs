@@ -17,11 +17,15 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
              is lossless"
         );
     }
+    // A list may name others than it did.
+    let listed =
+        lab.experiment.poison.list.as_ref().map(|_| lab.attack.plan.ids().collect::<Vec<_>>());
     let inputs = Inputs::of(lab)
         .with("training images", &lab.splits.fingerprint.train)?
         .with("source", &lab.splits.source(0))?
         .with("size", &lab.experiment.data.size())?
         .with("poison", &lab.experiment.poison)?
+        .with("listed", &listed)?
         .with("trigger", &lab.attack.train.trigger.hash())?
         .with("seed", &lab.experiment.seed)?;
     lab.stage("poison", &inputs, &[LEDGER], |lab, _| {

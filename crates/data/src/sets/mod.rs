@@ -36,6 +36,6 @@ fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     std::fs::read(path).map_err(|source| DataError::Read { path: path.into(), source })
 }
 
-fn format(path: &Path, reason: String) -> DataError {
+pub(crate) fn format(path: &Path, reason: String) -> DataError {
     DataError::Format { path: path.into(), reason }
 }

@@ -8,6 +8,7 @@ use super::folder::{self, Entry};
 use super::places::{self, Packing, Source};
 use super::{format, read};
 use crate::DataError;
+use crate::left_out::Tally;
 
 const SOURCE: Source = Source {
     name: "Tiny-ImageNet",
@@ -35,15 +36,15 @@ pub(crate) struct Listed {
 ///
 /// # Errors
 /// A file or class is missing, or a list is malformed.
-pub(crate) fn list(folder: &Path) -> Result<Listed, DataError> {
+pub(crate) fn list(folder: &Path, tally: &mut Tally) -> Result<Listed, DataError> {
     let (_, root) = SOURCE.find(folder)?;
     let path = places::file(&root, "wnids.txt")?;
     let wnids = wnids(&text(&path)?).map_err(|reason| format(&path, reason))?;
-    let train = classes(&root.join("train"), &wnids)?;
+    let train = classes(&root.join("train"), &wnids, tally)?;
     let val = root.join("val");
     let path = val.join("val_annotations.txt");
     let val = if !path.is_file() {
-        classes(&val, &wnids)?
+        classes(&val, &wnids, tally)?
     } else {
         let listed = annotations(&text(&path)?, &wnids);
         let images = val.join("images");
@@ -61,12 +62,12 @@ pub(crate) fn list(folder: &Path) -> Result<Listed, DataError> {
 }
 
 /// The images of every class in `folder`: in WNID/images, or in WNID itself.
-fn classes(folder: &Path, wnids: &[String]) -> Result<Vec<Entry>, DataError> {
+fn classes(folder: &Path, wnids: &[String], tally: &mut Tally) -> Result<Vec<Entry>, DataError> {
     let inside = |wnid: &String| {
         let images = format!("{wnid}/images");
         if folder.join(&images).is_dir() { images } else { wnid.clone() }
     };
-    folder::list(folder, &wnids.iter().map(inside).collect::<Vec<_>>())
+    folder::of_classes(folder, &wnids.iter().map(inside).collect::<Vec<_>>(), tally)
 }
 
 fn text(path: &Path) -> Result<String, DataError> {
@@ -115,6 +116,11 @@ pub(crate) fn annotations(text: &str, wnids: &[String]) -> Result<Vec<(String, u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::OnCorrupt;
+
+    fn listed(folder: &Path) -> Result<Listed, DataError> {
+        list(folder, &mut Tally::new(OnCorrupt::Stop))
+    }
 
     const WNIDS: [&str; 2] = ["n02124075", "n01443537"];
 
@@ -152,7 +158,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = archive(folder.path());
         for path in [folder.path(), &root] {
-            let listed = list(path).unwrap();
+            let listed = listed(path).unwrap();
             assert_eq!(
                 (&listed.root, &listed.wnids[..]),
                 (&root, &[WNIDS[1], WNIDS[0]].map(str::to_owned)[..])
@@ -173,7 +179,7 @@ mod tests {
         std::fs::remove_dir_all(root.join("val")).unwrap();
         write(root.join("val/n01443537/images/val_1.JPEG"), b"");
         write(root.join("val/n02124075/val_0.JPEG"), b"");
-        let val = shown(&list(&root).unwrap().val, &root);
+        let val = shown(&listed(&root).unwrap().val, &root);
         assert_eq!(val[0], ("val/n01443537/images/val_1.JPEG".into(), 0));
         assert_eq!(val[1], ("val/n02124075/val_0.JPEG".into(), 1));
     }
@@ -182,7 +188,7 @@ mod tests {
     fn what_is_missing_or_malformed_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let of = |words: &[&str]| {
-            let error = list(folder.path()).unwrap_err().to_string();
+            let error = listed(folder.path()).unwrap_err().to_string();
             words.iter().for_each(|word| assert!(error.contains(word), "{word}: {error}"));
         };
         of(&["tiny-imagenet-200/wnids.txt", "tiny-imagenet-200.zip"]);
