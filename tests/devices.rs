@@ -31,9 +31,12 @@ fn a_device_that_is_not_there_is_named() {
 #[cfg(feature = "wgpu")]
 mod wgpu {
     use std::path::Path;
+    use std::process::Command;
     use std::sync::atomic::AtomicBool;
 
-    use burn::tensor::Device;
+    use burn::tensor::module::conv2d;
+    use burn::tensor::ops::ConvOptions;
+    use burn::tensor::{Device, Tensor, TensorData};
     use serde_json::{Map, Value};
     use ssl_backdoor::Experiment;
     use ssl_backdoor_compress::{CompressConfig, distill};
@@ -115,6 +118,59 @@ mod wgpu {
                 assert!((a - b).abs() < 1e-3, "{name}: {expected:?} on flex, {got:?} on wgpu");
             }
             println!("{name}: {expected:?} on flex, {got:?} on wgpu");
+        }
+    }
+
+    /// Burn chooses a kernel for each shape of a convolution by trying them all; without its feature `autotune` it
+    /// takes the slowest, and there is nothing to choose.
+    #[test]
+    fn review_2_07_convolutions_and_their_gradients_are_tuned() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = "[autotune.decisions]\nfile = \"decisions.jsonl\"\n";
+        std::fs::write(folder.path().join("cubecl.toml"), settings).unwrap();
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+        // What an earlier process found is not looked up.
+        doctor.arg("doctor").current_dir(folder.path()).env("CUBECL_AUTOTUNE_CACHE", "0");
+        assert!(doctor.output().unwrap().status.success());
+        let decisions = std::fs::read_to_string(folder.path().join("decisions.jsonl")).unwrap();
+        for word in ["Conv"] {
+            assert!(decisions.contains(word), "{word}: {decisions}");
+        }
+    }
+
+    /// Output and both gradients of a convolution, from values that its size decides.
+    fn convolution(device: &Device, kernel: usize, stride: usize) -> [Vec<f32>; 3] {
+        let (batch, channels, out, side) = (4, 16, 24, 9);
+        let tensor = |shape: [usize; 4], seed: usize| {
+            let count: usize = shape.iter().product();
+            let values: Vec<f32> =
+                (seed..seed + count).map(|i| ((i * i % 1009) as f32 / 504.0) - 1.0).collect();
+            Tensor::<4>::from_data(TensorData::new(values, shape), &device.clone().autodiff())
+        };
+        let images = tensor([batch, channels, side, side], 1).require_grad();
+        let weight = tensor([out, channels, kernel, kernel], 2).require_grad();
+        let options = ConvOptions::new([stride; 2], [kernel / 2; 2], [1, 1], 1);
+        let y = conv2d(images.clone(), weight.clone(), None, options);
+        let grads = (y.clone() * tensor(y.dims(), 3)).sum().backward();
+        let found = [y.inner(), images.grad(&grads).unwrap(), weight.grad(&grads).unwrap()];
+        found.map(|tensor| tensor.into_data().iter::<f32>().collect())
+    }
+
+    #[test]
+    fn convolutions_of_every_kind_have_the_values_of_the_cpu() {
+        let (flex, wgpu) = (Device::flex(), ssl_backdoor::device::open("wgpu").unwrap());
+        for (kernel, stride) in [(3, 1), (3, 2), (1, 1), (1, 2), (7, 2)] {
+            let [expected, got] = [&flex, &wgpu].map(|device| convolution(device, kernel, stride));
+            for (name, (a, b)) in
+                ["output", "images", "weight"].iter().zip(expected.iter().zip(&got))
+            {
+                let scale = a.iter().fold(0f32, |most, v| most.max(v.abs()));
+                let worst = a.iter().zip(b).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+                assert!(
+                    a.len() == b.len() && worst < 1e-4 * scale,
+                    "{name} of {kernel}x{kernel}, stride {stride}: off by {worst} at a scale of {scale}"
+                );
+            }
         }
     }
 

@@ -192,6 +192,10 @@ fn a_sweep_that_is_asked_to_end_ends_its_processes_and_begins_no_more() {
     assert_eq!(at_work_in(&lab), 1);
     // The sweep alone is asked, as by a service manager; its process would go on for minutes.
     ask_to_end(sweep, "-TERM");
+    // Its process was asked to end in turn, and saved what it had.
+    let twin = std::fs::read_dir(lab.path("runs/twins")).unwrap().next().unwrap().unwrap().path();
+    let log = std::fs::read_to_string(twin.join("log.txt")).unwrap();
+    assert!(log.contains("a checkpoint is saved"), "{log}");
     let begun = std::fs::read_dir(lab.path("runs")).unwrap().count();
     assert_eq!(at_work_in(&lab), 0);
     std::thread::sleep(Duration::from_millis(300));

@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 
 use crate::conv::{self, Branch, Packed};
+use crate::fill::{Filling, fill};
 use crate::norm::{self, Affine};
 use crate::path::Path;
-use crate::scratch::{scratch, unset};
+use crate::scratch::scratch;
 use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
 
 /// The units of a basic block: two 3×3 convolutions, and the shortcut's where the shape changes.
@@ -49,13 +50,11 @@ pub(crate) fn block(
     };
     let ad = down.map(|down| down.affine(&sd));
     let shortcut = ad.as_ref().map_or(x, |_| &yd[..]);
-    let mut out = unset(y2.len());
     let chunk = second.geometry.result();
-    out.par_chunks_mut(chunk).zip(y2.par_chunks(chunk)).zip(shortcut.par_chunks(chunk)).for_each(
-        |((out, y2), shortcut)| {
-            end(path, second.row(), y2, &a2, shortcut, ad.as_ref(), out);
-        },
-    );
+    let images = y2.par_chunks(chunk).zip(shortcut.par_chunks(chunk));
+    let (out, _) = fill(y2.len(), chunk, images, |(y2, shortcut), out| {
+        end(path, second.row(), y2, &a2, shortcut, ad.as_ref(), out);
+    });
     Block { out, y1, y2, yd, stats: [s1, s2, sd] }
 }
 
@@ -67,14 +66,13 @@ fn end(
     a2: &Affine,
     shortcut: &[f32],
     ad: Option<&Affine>,
-    out: &mut [f32],
+    out: &mut Filling<'_>,
 ) {
-    let rows = out.chunks_exact_mut(row).zip(y2.chunks_exact(row)).zip(shortcut.chunks_exact(row));
-    for ((out, y2), shortcut) in rows {
-        match ad {
+    for (y2, shortcut) in y2.chunks_exact(row).zip(shortcut.chunks_exact(row)) {
+        out.next(row, |out| match ad {
             None => norm::affine_add_relu(path, y2, a2, shortcut, out),
             Some(ad) => norm::affine_pair_relu(path, y2, a2, shortcut, ad, out),
-        }
+        });
     }
 }
 
@@ -94,9 +92,9 @@ pub(crate) fn block_fixed(
         down.map(|d| (Packed::forward(path, &d.geometry, p1, d.weight), d.affine(stats[2])));
     let (a1, a2) = (first.affine(stats[0]), second.affine(stats[1]));
     let (group, result) = (g2.group(), g2.result());
-    let mut out = unset(g2.batch * result);
-    out.par_chunks_mut(group * result).enumerate().for_each(|(i, out)| {
-        let images = out.len() / result;
+    let groups = 0..g2.batch.div_ceil(group);
+    let (out, _) = fill(g2.batch * result, group * result, groups, |i, out| {
+        let images = out.left() / result;
         let mut padded = scratch(images * p1.len());
         p1.fill_group(&mut padded, |j, y, row| {
             row.copy_from_slice(&x[first.input(i * group + j, y)]);
@@ -135,16 +133,24 @@ pub(crate) struct BlockSaved<'a> {
     pub of_batch: bool,
 }
 
-/// The way back through [`block`]: gradients of the parameters of the two units and the shortcut's,
-/// and of `x` to `dx` if given.
+/// What the way back gives.
+pub(crate) struct BlockGradients {
+    pub first: UnitGradients,
+    pub second: UnitGradients,
+    pub down: Option<UnitGradients>,
+    /// Of the images; empty where it is not wanted.
+    pub images: Vec<f32>,
+}
+
+/// The way back through [`block`]; that to the images only if it is `wanted`.
 pub(crate) fn block_backward(
     path: Path,
     x: &[f32],
     units: &BlockUnits,
     saved: &BlockSaved,
     gradient: &[f32],
-    dx: Option<&mut [f32]>,
-) -> (UnitGradients, UnitGradients, Option<UnitGradients>) {
+    wanted: bool,
+) -> BlockGradients {
     let BlockUnits { first, second, down } = units;
     let BlockSaved { out, y1, y2, yd, stats, of_batch } = *saved;
     let a1 = first.affine(stats[0]);
@@ -156,7 +162,6 @@ pub(crate) fn block_backward(
     });
 
     // Through the second convolution and the first ReLU.
-    let mut dz1 = unset(y1.len());
     let branch = Branch {
         geometry: second.geometry,
         weight: second.weight,
@@ -167,11 +172,11 @@ pub(crate) fn block_backward(
     };
     let channels = first.geometry.out;
     let mean = norm::repeat(&stats[0][..channels], first.row());
-    let (mut w2, sums) = conv::backward(
+    let mut back = conv::backward(
         path,
         &[branch],
         |image, y, row| norm::affine_relu(path, &y1[second.input(image, y)], &a1, row),
-        Some(&mut dz1),
+        true,
         |image, dz1| {
             let y1 = &y1[image * second.geometry.image()..];
             let mut sums = Sums::new(first.row());
@@ -181,7 +186,8 @@ pub(crate) fn block_backward(
             sums.by_channel(channels)
         },
     );
-    let b1 = first.backward(stats[0], &total(&sums), of_batch);
+    let b1 = first.backward(stats[0], &total(&back.found), of_batch);
+    let (dz1, second) = (back.images, UnitGradients::of(&mut back.weights, b2));
 
     // Through the first convolution and the shortcut.
     let through_first = |image, row, to: &mut [f32]| {
@@ -203,11 +209,11 @@ pub(crate) fn block_backward(
     }));
     let identity = down.is_none();
     let image = first.geometry.image();
-    let (mut weights, _) = conv::backward(
+    let mut back = conv::backward(
         path,
         &branches,
         |image, y, row| row.copy_from_slice(&x[first.input(image, y)]),
-        dx,
+        wanted,
         |start, dx| {
             if identity {
                 let at = start * image..start * image + dx.len();
@@ -216,6 +222,7 @@ pub(crate) fn block_backward(
         },
     );
     // The last branch is the shortcut's.
-    let third = bd.map(|back| UnitGradients::of(&mut weights, back));
-    (UnitGradients::of(&mut weights, b1), UnitGradients::of(&mut w2, b2), third)
+    let down = bd.map(|norm| UnitGradients::of(&mut back.weights, norm));
+    let first = UnitGradients::of(&mut back.weights, b1);
+    BlockGradients { first, second, down, images: back.images }
 }

@@ -7,6 +7,8 @@ mod conv;
 #[cfg(feature = "flex")]
 mod extension;
 #[cfg(feature = "flex")]
+mod fill;
+#[cfg(feature = "flex")]
 mod gather;
 #[cfg(feature = "flex")]
 mod norm;
@@ -38,10 +40,11 @@ pub use path::instruction_path;
 pub use process::{keep_freed_memory, on_pool, side_by_side};
 pub use update::{Sgd, ema, sgd};
 
-/// Do our own kernels compute with `x`? They do on the CPU, in 32 bits.
+/// Do our own kernels compute with `x`? They do on the CPU, in 32 bits, if there is anything to compute.
 #[cfg(feature = "flex")]
 fn fused<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == burn::tensor::DType::F32 && extension::takes(&x.device())
+    let in_32_bits = x.dtype() == burn::tensor::DType::F32;
+    in_32_bits && x.dims().iter().all(|&len| len > 0) && extension::takes(&x.device())
 }
 
 /// A convolution without bias, padded by half its kernel, and the batch norm behind it.
@@ -63,14 +66,41 @@ pub struct Unit {
 }
 
 impl Unit {
+    /// # Panics
+    /// If the unit cannot take images of so many channels.
     fn check(&self, channels: usize) {
         let [out, from, kernel, kernel_width] = self.weight.dims();
         assert_eq!(channels, from, "the weight [{out}, {from}, ..] does not fit the images");
-        assert!(kernel == kernel_width && kernel % 2 == 1, "the kernel is square and odd");
-        assert!(self.stride >= 1, "the stride is at least 1");
-        assert!(self.scale.dims() == [out] && self.shift.dims() == [out], "a vector for each");
-        assert!(self.running.as_ref().is_none_or(|r| r.dims() == [2, out]), "mean and variance");
+        assert!(
+            kernel == kernel_width && kernel % 2 == 1,
+            "the kernel is {kernel} x {kernel_width}: it must be square and odd"
+        );
+        assert!(self.stride >= 1, "the stride is 0: it must be at least 1");
+        let [scale, shift] = [&self.scale, &self.shift].map(|vector| vector.dims()[0]);
+        assert!(
+            (scale, shift) == (out, out),
+            "scale and shift have lengths {scale} and {shift}: both must be {out}"
+        );
+        if let Some(running) = &self.running {
+            let dims = running.dims();
+            assert!(dims == [2, out], "running statistics are {dims:?}: they must be [2, {out}]");
+        }
     }
+
+    /// Are all its parameters in 32 bits?
+    #[cfg(feature = "flex")]
+    fn in_32_bits(&self) -> bool {
+        let vectors = [Some(self.scale.dtype()), Some(self.shift.dtype())];
+        let others = [Some(self.weight.dtype()), self.running.as_ref().map(Tensor::dtype)];
+        vectors.iter().chain(&others).flatten().all(|dtype| *dtype == burn::tensor::DType::F32)
+    }
+}
+
+/// # Panics
+/// If an axis is empty.
+fn check_images([batch, height, width, channels]: [usize; 4]) {
+    let some = [batch, height, width, channels].iter().all(|&len| len > 0);
+    assert!(some, "images of [{batch}, {height}, {width}, {channels}]: no axis may be empty");
 }
 
 /// The stem of a ResNet: convolution, batch norm, ReLU and, with `pool`, a 3×3 max-pool of stride 2,
@@ -83,11 +113,12 @@ impl Unit {
 ///   rounded up
 ///
 /// # Panics
-/// If the shapes do not fit.
+/// If the shapes do not fit, or an axis of the images is empty.
 pub fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
+    check_images(images.dims());
     unit.check(images.dims()[3]);
     #[cfg(feature = "flex")]
-    if fused(&images) {
+    if fused(&images) && unit.in_32_bits() {
         return extension::stem(images, unit, pool);
     }
     plain::stem(images, unit, pool)
@@ -102,14 +133,15 @@ pub fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>)
 /// - output: `[batch, ceil(height / stride), ceil(width / stride), out]`, stride of the first unit
 ///
 /// # Panics
-/// If the shapes do not fit, if the second unit has a stride, or if only some units have running
-/// statistics.
+/// If the shapes do not fit or an axis of the images is empty, if the second unit has a stride, if the kernel of `down`
+/// is larger than that of the first unit, or if only some units have running statistics.
 pub fn basic_block(
     images: Tensor<4>,
     first: Unit,
     second: Unit,
     down: Option<Unit>,
 ) -> (Tensor<4>, Vec<Tensor<2>>) {
+    check_images(images.dims());
     let channels = images.dims()[3];
     first.check(channels);
     let out = first.scale.dims()[0];
@@ -120,13 +152,16 @@ pub fn basic_block(
         None => assert!(first.stride == 1 && channels == out, "the shapes need a `down` unit"),
         Some(down) => {
             down.check(channels);
-            assert!(down.stride == first.stride && down.scale.dims() == [out]);
+            let fits = down.stride == first.stride && down.scale.dims() == [out];
+            assert!(fits, "the `down` unit must give the shape of the first two");
             assert!(down.weight.dims()[2] <= first.weight.dims()[2], "its kernel is no larger");
             assert_eq!(first.running.is_some(), down.running.is_some(), "for all or none");
         }
     }
     #[cfg(feature = "flex")]
-    if fused(&images) {
+    if fused(&images)
+        && [Some(&first), Some(&second), down.as_ref()].into_iter().flatten().all(Unit::in_32_bits)
+    {
         return extension::basic_block(images, first, second, down);
     }
     plain::basic_block(images, first, second, down)
@@ -141,8 +176,9 @@ pub fn basic_block(
 /// - output: `[batch, ceil(height / stride), ceil(width / stride), out]`
 ///
 /// # Panics
-/// If the shapes do not fit.
+/// If the shapes do not fit, or an axis of the images is empty.
 pub fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
+    check_images(images.dims());
     unit.check(images.dims()[3]);
     plain::conv_norm(images, unit)
 }
@@ -164,7 +200,7 @@ pub fn layer_norm(x: Tensor<3>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64
     let [_, _, dim] = x.dims();
     assert!(scale.dims() == [dim] && shift.dims() == [dim], "scale and shift have length {dim}");
     #[cfg(feature = "flex")]
-    if fused(&x) {
+    if fused(&x) && fused(&scale) && fused(&shift) {
         return transformer::layer_norm(x, scale, shift, epsilon);
     }
     plain::layer_norm(x, scale, shift, epsilon)
@@ -188,5 +224,7 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     plain::attention(qkv, heads)
 }
 
+#[cfg(all(test, feature = "flex"))]
+mod sound;
 #[cfg(all(test, feature = "flex"))]
 mod tests;

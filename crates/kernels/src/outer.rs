@@ -3,9 +3,10 @@
 
 use rayon::prelude::*;
 
+use crate::fill::{fill, zeros};
 use crate::gather::{Padded, load, store};
 use crate::path::Path;
-use crate::scratch::{scratch, unset};
+use crate::scratch::scratch;
 use crate::simd::{Four, Simd};
 
 /// Floats that a buffer needs after its last one, because tiles at the ends read on.
@@ -14,7 +15,7 @@ pub(crate) const SPARE: usize = 48;
 /// Output channels of a chunk of sums.
 const LANES: usize = 32;
 /// Pixels that are summed up at a time, so that their gradients stay in the first-level cache.
-const PIXELS: usize = 128;
+const PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
 
 /// Where the products are taken: inputs and output gradients of a group of images.
 pub(crate) struct Outer {
@@ -89,8 +90,8 @@ impl Outer {
         let gathered = self.out > LANES;
         let mut block = scratch(if gathered { PIXELS * LANES + SPARE } else { 0 });
         for pixels in self.pixels[..images * self.each].chunks(PIXELS) {
-            // The last pixel is the furthest of both.
-            let Some(&(from, to)) = pixels.last() else { continue };
+            let far = |(a, b): (usize, usize), &(c, d): &(usize, usize)| (a.max(c), b.max(d));
+            let (from, to) = pixels.iter().fold((0, 0), far);
             let furthest = from + (self.kernel - 1) * self.row + self.run + SPARE;
             assert!(furthest <= padded.len(), "a tile reads past its images");
             assert!(to + first + SPARE <= gradient.len(), "a tile reads past its gradient");
@@ -102,7 +103,9 @@ impl Outer {
             let gradient = if gathered { &block } else { &gradient[first..] };
             for (row, sums) in sums.chunks_exact_mut(self.run * LANES).enumerate() {
                 let task = Task { pixels, offset: row * self.row, run: self.run, outs, gathered };
-                outer(path, &task, padded, gradient, sums);
+                // SAFETY: the furthest input and gradient were found to lie in their buffers, with SPARE floats more (a
+                // whole line of LANES is less); the lines of `block` are as many as pixels, each of LANES.
+                unsafe { outer(path, &task, padded, gradient, sums) };
             }
         }
     }
@@ -123,9 +126,9 @@ impl Outer {
         let taps = self.kernel * self.kernel;
         let channels = self.run / self.kernel;
         let each = channels * taps;
-        let mut weight = unset(self.out * each);
         let blocks = total.par_chunks_exact(self.chunk());
-        weight.par_chunks_mut(LANES * each).zip(blocks).for_each(|(weight, sums)| {
+        let (weight, _) = fill(self.out * each, LANES * each, blocks, |sums, weight| {
+            let weight = weight.rest(zeros);
             for start in (0..channels).step_by(CHANNELS) {
                 let end = channels.min(start + CHANNELS);
                 for (lane, weight) in weight.chunks_exact_mut(each).enumerate() {
@@ -155,38 +158,50 @@ struct Task<'a> {
     gathered: bool,
 }
 
-/// Compiled for each path.
-fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
+/// Adds a task's products to the sums. Compiled for each path.
+///
+/// # Safety
+/// From each pixel's first input on, `padded` holds the task's offset and run and [`SPARE`] floats more; from each pixel's
+/// gradient on (if gathered, from each line of LANES on), `gradient` holds LANES.
+unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        fn avx512(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
-            if task.outs > 16 {
-                tiles::<__m512, 2, 12>(task, x, g, sums);
-            } else {
-                tiles::<__m512, 1, 16>(task, x, g, sums);
+        unsafe fn avx512(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
+            // SAFETY: the caller's; compiled for AVX-512.
+            unsafe {
+                if task.outs > 16 {
+                    tiles::<__m512, 2, 12>(task, x, g, sums);
+                } else {
+                    tiles::<__m512, 1, 16>(task, x, g, sums);
+                }
             }
         }
         #[target_feature(enable = "avx2,fma")]
-        fn avx2(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
-            tiles::<__m256, 2, 6>(task, x, g, sums);
+        unsafe fn avx2(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
+            // SAFETY: the caller's; compiled for AVX2 and FMA.
+            unsafe { tiles::<__m256, 2, 6>(task, x, g, sums) };
         }
         match path {
-            // SAFETY: a path is only ever one whose instructions `path::has` found.
-            Path::Avx512 => return unsafe { avx512(task, padded, gradient, sums) },
+            // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
+            Path::Avx512(_) => return unsafe { avx512(task, padded, gradient, sums) },
             // SAFETY: as above.
-            Path::Avx2 => return unsafe { avx2(task, padded, gradient, sums) },
+            Path::Avx2(_) => return unsafe { avx2(task, padded, gradient, sums) },
             _ => {}
         }
     }
     let _ = path;
-    tiles::<Four, 2, 4>(task, padded, gradient, sums);
+    // SAFETY: `Four` needs no instructions; the rest is the caller's.
+    unsafe { tiles::<Four, 2, 4>(task, padded, gradient, sums) };
 }
 
 /// Tiles of `R` inputs × `V` vectors of output channels, over all pixels of the images.
+///
+/// # Safety
+/// As [`outer`], compiled for the instructions of `S`.
 #[inline(always)]
-fn tiles<S: Simd, const V: usize, const R: usize>(
+unsafe fn tiles<S: Simd, const V: usize, const R: usize>(
     task: &Task,
     padded: &[f32],
     gradient: &[f32],
@@ -195,13 +210,13 @@ fn tiles<S: Simd, const V: usize, const R: usize>(
     for to in (0..task.outs).step_by(V * S::LANES) {
         for from in (0..task.run).step_by(R) {
             let rows = R.min(task.run - from);
-            // SAFETY: this function is inlined into one compiled for the path.
+            // SAFETY: compiled for the instructions.
             let mut tile = unsafe { [[S::splat(0.0); V]; R] };
             for (tile, sums) in tile.iter_mut().zip(sums[from * LANES..].chunks_exact(LANES)) {
                 load(tile, &sums[to..to + V * S::LANES]);
             }
-            // SAFETY: `Outer::run` checked that the furthest input and gradient of any tile, with SPARE
-            // more (at least R, and LANES), lie in their buffers.
+            // SAFETY: a tile reads at most R ≤ SPARE inputs from `from` < run on, and V vectors from `to` on: both are
+            // multiples of V vectors, and so is LANES.
             unsafe {
                 if task.gathered {
                     products::<S, V, R, true>(task, padded, gradient, from, to, &mut tile);

@@ -5,17 +5,40 @@ use std::sync::OnceLock;
 /// Environment variable that forces a path.
 const FORCE: &str = "SSL_BACKDOOR_KERNELS";
 
-/// Instructions a kernel may use.
+/// Instructions a kernel may use. A value says that this machine has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Path {
     /// AVX-512 F, VL, DQ, BW with FMA.
-    Avx512,
+    Avx512(Found),
     /// AVX2 with FMA.
-    Avx2,
+    Avx2(Found),
     /// Whatever the target has without asking.
     Portable,
     /// No kernels: plain Burn.
     Off,
+}
+
+/// That this machine was asked for the instructions and has them: made here alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found(());
+
+impl Path {
+    /// The paths that compute, as far as this machine has them, the fastest first.
+    pub fn found() -> impl Iterator<Item = Self> {
+        let avx512 = has_avx512().then_some(Self::Avx512(Found(())));
+        let avx2 = has_avx2().then_some(Self::Avx2(Found(())));
+        [avx512, avx2, Some(Self::Portable)].into_iter().flatten()
+    }
+
+    /// Its name in the environment variable.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Avx512(_) => "avx512",
+            Self::Avx2(_) => "avx2",
+            Self::Portable => "portable",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// The path of this process: the best the machine has, or the forced one if the machine has it.
@@ -23,45 +46,39 @@ pub(crate) fn path() -> Path {
     static PATH: OnceLock<Path> = OnceLock::new();
     *PATH.get_or_init(|| {
         let forced = std::env::var(FORCE).unwrap_or_default();
-        match forced.as_str() {
-            "off" => Path::Off,
-            "portable" => Path::Portable,
-            "avx2" if has(Path::Avx2) => Path::Avx2,
-            "avx512" if has(Path::Avx512) => Path::Avx512,
-            _ if has(Path::Avx512) => Path::Avx512,
-            _ if has(Path::Avx2) => Path::Avx2,
-            _ => Path::Portable,
-        }
+        let named = Path::found().chain([Path::Off]).find(|path| path.name() == forced);
+        named.or_else(|| Path::found().next()).unwrap_or(Path::Portable)
     })
 }
 
 /// The instructions that the CPU's kernels of this process use.
 pub fn instruction_path() -> &'static str {
     match path() {
-        Path::Avx512 => "AVX-512",
-        Path::Avx2 => "AVX2 with FMA",
+        Path::Avx512(_) => "AVX-512",
+        Path::Avx2(_) => "AVX2 with FMA",
         Path::Portable => "portable",
         Path::Off => "off: plain Burn",
     }
 }
 
-/// Does this machine have the instructions of `path`?
-pub(crate) fn has(path: Path) -> bool {
-    match path {
-        #[cfg(target_arch = "x86_64")]
-        Path::Avx512 => {
-            is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512bw")
-                && has(Path::Avx2)
-        }
-        #[cfg(target_arch = "x86_64")]
-        Path::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-        Path::Portable | Path::Off => true,
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => false,
-    }
+/// All that the functions compiled for AVX-512 use.
+fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512bw")
+        && has_avx2();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// All that the functions compiled for AVX2 use.
+fn has_avx2() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// `a · b + c`: fused where the path has the instruction (elsewhere a fused one would be a slow
@@ -72,28 +89,33 @@ pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// `kernel!(name(arg: Type, …) = body)` defines `fn name(path: Path, arg: Type, …)` that runs
-/// `body::<FMA>` compiled for the path. `body` is `#[inline(always)]`, so it takes on the caller's
-/// instructions.
+/// `body::<FMA>` compiled for the path; `kernel!(name<'a>(…) -> Type = body)` one that returns something.
+/// `body` is `#[inline(always)]`, so it takes on the caller's instructions.
 macro_rules! kernel {
-    ($(#[$doc:meta])* $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident $(<$life:lifetime>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? = $body:ident
+    ) => {
         $(#[$doc])*
-        pub(crate) fn $name(path: $crate::path::Path, $($arg: $ty),*) {
+        pub(crate) fn $name $(<$life>)? (
+            path: $crate::path::Path,
+            $($arg: $ty),*
+        ) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-                fn avx512($($arg: $ty),*) {
+                fn avx512 $(<$life>)? ($($arg: $ty),*) $(-> $out)? {
                     $body::<true>($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) {
+                fn avx2 $(<$life>)? ($($arg: $ty),*) $(-> $out)? {
                     $body::<true>($($arg),*)
                 }
                 match path {
-                    // SAFETY: `path::path` and the tests give a path only if `path::has` found its
-                    // instructions on this machine.
-                    $crate::path::Path::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: the path says that this machine has the instructions (`Found`).
+                    $crate::path::Path::Avx512(_) => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::path::Path::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::path::Path::Avx2(_) => return unsafe { avx2($($arg),*) },
                     _ => {}
                 }
             }

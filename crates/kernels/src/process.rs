@@ -6,6 +6,9 @@ use std::panic::resume_unwind;
 
 /// Runs `work` on a thread of the pool that the kernels use: its parallel parts then start at once,
 /// instead of being handed over from a thread outside.
+///
+/// # Panics
+/// If `work` does.
 pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     #[cfg(feature = "flex")]
     return rayon::scope(|_| work());
@@ -15,6 +18,9 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 /// Does two things at once, each on a pool of half as many threads; one after the other where the pool has a single
 /// thread. A small network keeps half the cores busier than all of them.
+///
+/// # Panics
+/// If one of the two does.
 pub fn side_by_side<A: Send, B: Send>(
     first: impl FnOnce() -> A + Send,
     second: impl FnOnce() -> B + Send,

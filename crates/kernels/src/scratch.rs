@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+use crate::fill::{Filling, Slot, in_pieces, zeros};
+
 /// Floats in a cache line, and in the widest vector.
 const LINE: usize = 16;
 
@@ -25,15 +27,23 @@ impl Aligned {
         Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
     }
 
-    /// `len` floats that the caller overwrites before anyone reads them.
-    pub fn unset(len: usize) -> Self {
+    /// `len` floats that tasks fill side by side in pieces of `chunk`, by their numbers; see [`crate::fill::fill`].
+    ///
+    /// # Panics
+    /// If `chunk` is 0, or `fill` leaves a part of its piece without values.
+    pub fn filled(len: usize, chunk: usize, fill: impl Fn(usize, &mut Filling<'_>) + Sync) -> Self {
         let count = len.div_ceil(LINE);
         let mut lines: Vec<Line> = Vec::with_capacity(count);
-        // SAFETY: as in `unset`.
-        #[allow(clippy::uninit_vec, reason = "overwritten before it is read")]
-        unsafe {
-            lines.set_len(count);
-        }
+        let space = &mut lines.spare_capacity_mut()[..count];
+        // SAFETY: a `Line` is `LINE` floats without gaps (it is as large as its alignment), and so are lines that have
+        // no values yet.
+        let slots: &mut [Slot] =
+            unsafe { std::slice::from_raw_parts_mut(space.as_mut_ptr().cast(), count * LINE) };
+        let (slots, beyond) = slots.split_at_mut(len);
+        zeros(beyond);
+        in_pieces(slots, chunk, 0..len.div_ceil(chunk), || (), |(), i, piece| fill(i, piece));
+        // SAFETY: `in_pieces` gave values to the first `len` floats, `zeros` to the others.
+        unsafe { lines.set_len(count) };
         Self { lines, len }
     }
 
@@ -63,50 +73,49 @@ impl DerefMut for Aligned {
     }
 }
 
-/// `len` floats that the caller overwrites before anyone reads them: clearing them first would be a
-/// pass over memory of its own, on one thread.
-pub(crate) fn unset(len: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is `len`, every bit pattern is a float, and each caller fills the whole
-    // vector before it hands it on.
-    #[allow(clippy::uninit_vec, reason = "overwritten before it is read")]
-    unsafe {
-        values.set_len(len);
-    }
-    values
-}
-
 thread_local! {
     static FREE: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer that returns to its thread when dropped.
-pub(crate) struct Scratch(Aligned);
+/// A buffer that returns to its thread when dropped, if it is from there.
+pub(crate) struct Scratch {
+    buffer: Aligned,
+    returns: bool,
+}
 
 /// `len` floats of any value.
 pub(crate) fn scratch(len: usize) -> Scratch {
     let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
     buffer.resize(len);
-    Scratch(buffer)
+    Scratch { buffer, returns: true }
+}
+
+impl Scratch {
+    /// `len` zeros that outlive the task: memory of its own, freed when dropped.
+    pub fn kept(len: usize) -> Self {
+        Self { buffer: Aligned::zeros(len), returns: false }
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.0);
-        // At the end of a thread there is no list any more: then the buffer is just freed.
-        let _ = FREE.try_with(|free| free.borrow_mut().push(buffer));
+        if self.returns {
+            let buffer = std::mem::take(&mut self.buffer);
+            // At the end of a thread there is no list any more: then the buffer is just freed.
+            let _ = FREE.try_with(|free| free.borrow_mut().push(buffer));
+        }
     }
 }
 
 impl Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.buffer
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.buffer
     }
 }

@@ -4,10 +4,11 @@
 use rayon::prelude::*;
 
 use crate::conv::{self, Branch, Packed};
+use crate::fill::{Filling, fill, zeros};
 use crate::norm::{self, Affine};
 use crate::path::Path;
 use crate::pool::{pool_rows, pooled, unpool_row, windows};
-use crate::scratch::{scratch, unset};
+use crate::scratch::scratch;
 use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
 
 /// What the forward pass leaves.
@@ -40,16 +41,16 @@ pub(crate) fn stem(path: Path, x: &[f32], unit: &Unit, pool: bool, fixed: Option
     let (y, stats) = unit.convolve(path, fixed, copy);
     let affine = unit.affine(&stats);
     let len = out_len(unit, pool);
-    let mut out = unset(unit.geometry.batch * len);
-    let mut winners = vec![0; if pool { out.len() } else { 0 }];
-    let images = out.par_chunks_mut(len).zip(y.par_chunks(unit.geometry.result()));
-    if pool {
-        images.zip(winners.par_chunks_mut(len)).for_each(|((out, y), winners)| {
+    let all = unit.geometry.batch * len;
+    let mut winners = vec![0; if pool { all } else { 0 }];
+    let images = y.par_chunks(unit.geometry.result());
+    let (out, _) = if pool {
+        fill(all, len, images.zip(winners.par_chunks_mut(len)), |(y, winners), out| {
             pool_image(path, unit, y, &affine, out, winners);
-        });
+        })
     } else {
-        images.for_each(|(out, y)| norm_image(path, unit, y, &affine, out));
-    }
+        fill(all, len, images, |y, out| norm_image(path, unit, y, &affine, out))
+    };
     Stem { out, y, winners, stats }
 }
 
@@ -66,9 +67,9 @@ pub(crate) fn stem_fixed(
     let conv = Packed::forward(path, g, padded, unit.weight);
     let affine = unit.affine(stats);
     let (group, len) = (g.group(), out_len(unit, pool));
-    let mut out = unset(g.batch * len);
-    out.par_chunks_mut(group * len).enumerate().for_each(|(i, out)| {
-        let images = out.len() / len;
+    let groups = 0..g.batch.div_ceil(group);
+    let (out, _) = fill(g.batch * len, group * len, groups, |i, out| {
+        let images = out.left() / len;
         let mut filled = scratch(images * padded.len());
         padded.fill_group(&mut filled, |j, y, row| {
             row.copy_from_slice(&x[unit.input(i * group + j, y)]);
@@ -76,7 +77,7 @@ pub(crate) fn stem_fixed(
         let mut y = scratch(images * g.result());
         conv.run(path, &filled, &mut y, images, false);
         let mut winners = vec![0; if pool { len } else { 0 }];
-        for (out, y) in out.chunks_exact_mut(len).zip(y.chunks_exact(g.result())) {
+        for y in y.chunks_exact(g.result()) {
             if pool {
                 pool_image(path, unit, y, &affine, out, &mut winners);
             } else {
@@ -88,9 +89,9 @@ pub(crate) fn stem_fixed(
 }
 
 /// Batch norm and ReLU of one image.
-fn norm_image(path: Path, unit: &Unit, y: &[f32], affine: &Affine, out: &mut [f32]) {
-    for (out, y) in out.chunks_exact_mut(unit.row()).zip(y.chunks_exact(unit.row())) {
-        norm::affine_relu(path, y, affine, out);
+fn norm_image(path: Path, unit: &Unit, y: &[f32], affine: &Affine, out: &mut Filling<'_>) {
+    for y in y.chunks_exact(unit.row()) {
+        out.next(unit.row(), |out| norm::affine_relu_out(path, y, affine, out));
     }
 }
 
@@ -100,17 +101,17 @@ fn pool_image(
     unit: &Unit,
     y: &[f32],
     affine: &Affine,
-    out: &mut [f32],
+    out: &mut Filling<'_>,
     winners: &mut [u8],
 ) {
     let (row, channels) = (unit.row(), unit.geometry.out);
     let height = unit.geometry.out_height();
-    let zeros = vec![0.0; row];
+    let nothing = vec![0.0; row];
     // Rows 2 · oy − 1 to 2 · oy + 1; the last is the first of the next window.
     let mut rows = [(); 3].map(|()| vec![0.0; row]);
     let pooled_row = pooled(unit.geometry.out_width()) * channels;
-    let outputs = out.chunks_exact_mut(pooled_row).zip(winners.chunks_exact_mut(pooled_row));
-    for (oy, (out, winners)) in outputs.enumerate() {
+    for (oy, winners) in winners.chunks_exact_mut(pooled_row).enumerate() {
+        let out = out.next(pooled_row, zeros);
         rows.swap(0, 2);
         for (r, into) in rows.iter_mut().enumerate().skip(1) {
             let at = 2 * oy + r - 1;
@@ -120,7 +121,7 @@ fn pool_image(
                 into.fill(0.0);
             }
         }
-        pool_rows(path, rows.each_ref().map(|r| &r[..]), &zeros, channels, out, winners);
+        pool_rows(path, rows.each_ref().map(|r| &r[..]), &nothing, channels, out, winners);
     }
 }
 
@@ -135,15 +136,15 @@ pub(crate) struct StemSaved<'a> {
     pub of_batch: bool,
 }
 
-/// The way back through [`stem`]: gradients of the parameters, and of `x` to `dx` if given.
+/// The way back through [`stem`]: gradients of the parameters, and of `x` if it is `wanted`, else an empty one.
 pub(crate) fn stem_backward(
     path: Path,
     x: &[f32],
     unit: &Unit,
     saved: &StemSaved,
     gradient: &[f32],
-    dx: Option<&mut [f32]>,
-) -> UnitGradients {
+    wanted: bool,
+) -> (UnitGradients, Vec<f32>) {
     let StemSaved { out, y, winners, stats, of_batch } = *saved;
     let pool = !winners.is_empty();
     let unpooled = |image: usize, row: usize, to: &mut [f32]| {
@@ -167,8 +168,8 @@ pub(crate) fn stem_backward(
     };
     let branch = Branch { geometry: unit.geometry, weight: unit.weight, gradient: &through };
     let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
-    let (mut weights, _) = conv::backward(path, &[branch], copy, dx, |_, _| ());
-    UnitGradients::of(&mut weights, back)
+    let mut found = conv::backward(path, &[branch], copy, wanted, |_, _| ());
+    (UnitGradients::of(&mut found.weights, back), found.images)
 }
 
 /// The gradient of row `row` before the pooling.

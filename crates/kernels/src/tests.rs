@@ -5,19 +5,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::block::{self, BlockSaved, BlockUnits};
+use crate::block::{self, BlockGradients, BlockSaved, BlockUnits};
 use crate::conv::Geometry;
-use crate::path::{Path, has};
+use crate::path::Path;
 use crate::plain;
 use crate::stem::{self, StemSaved};
 use crate::unit::{Unit, UnitGradients};
 
 const TOLERANCE: f32 = 1e-4;
 const EPSILON: f64 = 1e-5;
-
-fn paths() -> impl Iterator<Item = Path> {
-    [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter(|path| has(*path))
-}
 
 fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
@@ -127,7 +123,7 @@ fn a_stem_and_its_gradients_equal_plain_burn() {
         let [dscale, dshift] = [unit.scale, unit.shift].map(|t| values(t.grad(&grads).unwrap()));
         let (y, stats) = (values(y), values(stats));
 
-        for path in paths() {
+        for path in Path::found() {
             let what = |name| format!("{name} on {path:?} of {g:?}");
             let unit = drawn.unit();
             let fixed = (!of_batch).then_some(&drawn.running[..]);
@@ -145,13 +141,13 @@ fn a_stem_and_its_gradients_equal_plain_burn() {
                 stats: &done.stats,
                 of_batch,
             };
-            let mut into = vec![0.0; dx.len()];
-            let found = stem::stem_backward(path, &x, &unit, &saved, &gradient, Some(&mut into));
+            let (found, into) = stem::stem_backward(path, &x, &unit, &saved, &gradient, true);
             assert_near(&into, &dx, &what("input gradient"));
             assert_near(&found.weight, &dw, &what("weight gradient"));
             assert_near(&found.scale, &dscale, &what("scale gradient"));
             assert_near(&found.shift, &dshift, &what("shift gradient"));
-            let alone = stem::stem_backward(path, &x, &unit, &saved, &gradient, None);
+            let (alone, none) = stem::stem_backward(path, &x, &unit, &saved, &gradient, false);
+            assert!(none.is_empty());
             assert_eq!(alone.weight, found.weight, "{}", what("without input gradient"));
         }
     }
@@ -213,7 +209,7 @@ fn a_block_and_its_gradients_equal_plain_burn() {
         let out = values(out);
         let stats: Vec<Vec<f32>> = stats.into_iter().map(values).collect();
 
-        for path in paths() {
+        for path in Path::found() {
             let what = |name: &str| format!("{name} on {path:?} of {sizes:?}, batch {of_batch}");
             let units = BlockUnits {
                 first: drawn[0].unit(),
@@ -238,12 +234,11 @@ fn a_block_and_its_gradients_equal_plain_burn() {
                 stats: done.stats.each_ref().map(|s| &s[..]),
                 of_batch,
             };
-            let mut into = vec![0.0; dx.len()];
-            let (one, two, down) =
-                block::block_backward(path, &x, &units, &saved, &gradient, Some(&mut into));
-            assert_near(&into, &dx, &what("input gradient"));
+            let BlockGradients { first, second, down, images } =
+                block::block_backward(path, &x, &units, &saved, &gradient, true);
+            assert_near(&images, &dx, &what("input gradient"));
             assert_eq!(down.is_some(), tensors.len() == 3);
-            for (found, unit) in [one, two].into_iter().chain(down).zip(&tensors) {
+            for (found, unit) in [first, second].into_iter().chain(down).zip(&tensors) {
                 let expected = values(unit.weight.grad(&grads).unwrap());
                 assert_near(&found.weight, &expected, &what("weight gradient"));
                 let expected = values(unit.scale.grad(&grads).unwrap());
@@ -274,11 +269,10 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
                 let stats = done.stats.each_ref().map(|s| &s[..]);
                 let (out, y1, y2, yd) = (&done.out, &done.y1, &done.y2, &done.yd);
                 let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: true };
-                let mut dx = vec![0.0; x.len()];
-                let (one, two, down) =
-                    block::block_backward(path, &x, &units, &saved, &gradient, Some(&mut dx));
+                let found = block::block_backward(path, &x, &units, &saved, &gradient, true);
+                let BlockGradients { first, second, down, images } = found;
                 let of = |u: UnitGradients| [u.weight, u.scale, u.shift];
-                (done.out, done.stats, dx, of(one), of(two), down.map(of))
+                (done.out, done.stats, images, of(first), of(second), down.map(of))
             })
         };
         assert!(run(1) == run(2), "{sizes:?}");
@@ -322,4 +316,38 @@ fn the_extension_is_taken_on_flex_and_carries_gradients() {
             assert_near(a, b, &format!("number {i}, statistics of the batch: {of_batch}"));
         }
     }
+}
+
+/// A unit of 4 outputs for 3 channels whose parameters are 1.
+fn unit_of_ones() -> crate::Unit {
+    let ones = |len| tracked(&vec![1.0; len], [len]);
+    let weight = tracked(&[1.0; 108], [4, 3, 3, 3]);
+    crate::Unit {
+        weight,
+        scale: ones(4),
+        shift: ones(4),
+        running: None,
+        epsilon: EPSILON,
+        stride: 1,
+    }
+}
+
+#[test]
+#[should_panic(expected = "the weight [4, 3, ..] does not fit the images")]
+fn images_of_other_channels_are_refused() {
+    crate::stem(tracked(&[0.0; 32], [1, 4, 4, 2]), unit_of_ones(), false);
+}
+
+#[test]
+#[should_panic(expected = "no axis may be empty")]
+fn an_empty_batch_is_refused() {
+    crate::stem(tracked(&[], [0, 4, 4, 3]), unit_of_ones(), false);
+}
+
+#[test]
+fn a_unit_in_other_bits_takes_the_plain_operations() {
+    let unit = unit_of_ones();
+    let half = crate::Unit { weight: unit.weight.clone().cast(burn::tensor::DType::BF16), ..unit };
+    let (y, _) = crate::stem(tracked(&[0.5; 48], [1, 4, 4, 3]), half, false);
+    assert_eq!(y.dims(), [1, 4, 4, 4]);
 }

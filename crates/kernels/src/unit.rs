@@ -9,7 +9,6 @@ use rayon::prelude::*;
 use crate::conv::{self, Geometry};
 use crate::norm::{self, Affine, Backward, Moments};
 use crate::path::Path;
-use crate::scratch::unset;
 
 /// A convolution and its batch norm.
 #[derive(Clone, Copy)]
@@ -53,11 +52,10 @@ impl Unit<'_> {
         &self,
         path: Path,
         fixed: Option<&[f32]>,
-        fill: impl Fn(usize, usize, &mut [f32]) + Sync,
+        rows: impl Fn(usize, usize, &mut [f32]) + Sync,
     ) -> (Vec<f32>, Vec<f32>) {
         let g = &self.geometry;
-        let mut y = unset(g.batch * g.result());
-        let moments = conv::forward(path, g, self.weight, &mut y, fill, |_, group| {
+        let (y, moments) = conv::forward(path, g, self.weight, rows, |_, group| {
             fixed.is_none().then(|| Moments::of(path, group, self.row(), g.out))
         });
         let moments: Vec<Moments> = moments.into_iter().flatten().collect();

@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
-use crate::extension::takes;
+use crate::fused;
 
 /// One step of SGD with momentum as PyTorch's: no dampening, no Nesterov, decay added to the gradient.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,9 @@ pub struct Sgd {
 
 /// New weight and velocity: `v' = momentum · v + g + decay · w` and `w' = w − lr · v'`. All tensors have
 /// the shape of the weight; none of them is tracked. A missing velocity counts as zero.
+///
+/// # Panics
+/// If the shapes differ.
 pub fn sgd<const D: usize>(
     weight: Tensor<D>,
     gradient: Tensor<D>,
@@ -26,8 +29,10 @@ pub fn sgd<const D: usize>(
     step: Sgd,
 ) -> (Tensor<D>, Tensor<D>) {
     let velocity = velocity.unwrap_or_else(|| gradient.zeros_like());
+    let dims = weight.dims();
+    assert!(gradient.dims() == dims && velocity.dims() == dims, "the shapes differ from {dims:?}");
     #[cfg(feature = "flex")]
-    if takes(&weight.device()) {
+    if [&weight, &gradient, &velocity].into_iter().all(fused) {
         return on_flex::sgd_tensors(weight, gradient, velocity, step);
     }
     let gradient = gradient + weight.clone().mul_scalar(step.weight_decay);
@@ -36,9 +41,13 @@ pub fn sgd<const D: usize>(
 }
 
 /// `momentum · target + (1 − momentum) · online`, untracked.
+///
+/// # Panics
+/// If the shapes differ.
 pub fn ema<const D: usize>(target: Tensor<D>, online: Tensor<D>, momentum: f64) -> Tensor<D> {
+    assert_eq!(target.dims(), online.dims(), "the shapes differ");
     #[cfg(feature = "flex")]
-    if takes(&target.device()) {
+    if fused(&target) && fused(&online) {
         return on_flex::ema_tensors(target, online, momentum as f32);
     }
     target.mul_scalar(momentum) + online.mul_scalar(1.0 - momentum)
@@ -109,7 +118,6 @@ mod on_flex {
             let [mut weight, gradient, mut velocity] = [weight, gradient, velocity].map(whole);
             let (w, g) = (weight.storage_mut::<f32>(), gradient.storage::<f32>());
             let v = velocity.storage_mut::<f32>();
-            assert!(w.len() == g.len() && w.len() == v.len(), "one shape for all");
             (w.par_chunks_mut(CHUNK), g.par_chunks(CHUNK), v.par_chunks_mut(CHUNK))
                 .into_par_iter()
                 .for_each(|(w, g, v)| sgd_floats(path(), w, g, v, step));
@@ -119,7 +127,6 @@ mod on_flex {
         fn ema(target: FlexTensor, online: FlexTensor, momentum: f32) -> FlexTensor {
             let [mut target, online] = [target, online].map(whole);
             let (t, o) = (target.storage_mut::<f32>(), online.storage::<f32>());
-            assert_eq!(t.len(), o.len(), "one shape for both");
             t.par_chunks_mut(CHUNK)
                 .zip(o.par_chunks(CHUNK))
                 .for_each(|(t, o)| ema_floats(path(), t, o, momentum));
@@ -190,5 +197,21 @@ mod tests {
         let (target, online) = (tensor(&[1.0, 2.0]), tensor(&[3.0, -2.0]));
         assert_eq!(values(&ema(target.clone(), online, 0.75)), [1.5, 1.0]);
         assert_eq!(values(&target), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn sixteen_bits_take_the_plain_operations() {
+        let half = |values: &[f32]| tensor(values).cast(burn::tensor::DType::BF16);
+        let step = Sgd { lr: 0.5, momentum: 0.0, weight_decay: 0.0 };
+        let (weight, _) = sgd(half(&[1.0, -2.0]), half(&[1.0, 2.0]), None, step);
+        assert_eq!(values(&weight), [0.5, -3.0]);
+        assert_eq!(values(&ema(half(&[1.0, 2.0]), half(&[3.0, -2.0]), 0.75)), [1.5, 1.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "the shapes differ")]
+    fn a_gradient_of_another_shape_is_refused() {
+        let step = Sgd { lr: 0.5, momentum: 0.0, weight_decay: 0.0 };
+        sgd(tensor(&[1.0, 2.0]), tensor(&[1.0]), None, step);
     }
 }

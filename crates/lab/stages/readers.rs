@@ -151,7 +151,7 @@ impl Reader<'_> {
         let Lab { splits, device, experiment, .. } = lab;
         let encoder = features::encoder(lab, model)?;
         let ids = &self.labelled.ids;
-        let raw = super::Subset::of_ids(splits.train.set.clone(), &splits.train.labels, ids);
+        let raw = super::Subset::of_ids(splits.labelled.set.clone(), &splits.labelled.labels, ids);
         let raw: SampleSet = std::sync::Arc::new(raw);
         let prepared = images(lab, ids);
         let size = experiment.data.size();

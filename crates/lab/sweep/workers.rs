@@ -1,10 +1,11 @@
-//! Processes side by side, each with its share of the cores; a failure is told and the rest goes on. Who asks the sweep
-//! to end ends them all.
+//! Processes side by side, each with its share of the cores. A failure is reported and the rest goes on. Interrupting the
+//! sweep stops all of them, and so does killing it: each watches a pipe that closes when the sweep ends.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::interrupt::INTERRUPTED;
+use crate::interrupt::{INTERRUPTED, end_with_this};
+use crate::run_folder::RunFolder;
 
 /// One process of this program.
 #[derive(Debug, Clone)]
@@ -47,9 +49,10 @@ struct State {
 const TAIL: usize = 6;
 /// How often a process is looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// How long processes may take to end by themselves when the sweep is asked to: Ctrl-C reaches them too, a signal to
-/// the sweep alone does not. Shorter than what the sweep itself has.
+/// How long processes may take to end by themselves when the sweep is asked to. Shorter than what the sweep itself has.
 const GRACE: Duration = Duration::from_millis(1200);
+/// How long a process of a sweep that was killed may take to leave its folder: longer than it has to end.
+const LEFT: Duration = Duration::from_secs(5);
 
 /// Works all jobs off, as many at a time as there are `slots`, each on the device of its slot (of its config,
 /// where the slot names none); `done` is called after each that succeeded. The outcomes, in the order of the jobs.
@@ -136,16 +139,17 @@ fn run(program: &Path, job: &Job, threads: usize, device: Option<&str>) -> Resul
     let path = job.folder.join("log.txt");
     let open = || OpenOptions::new().create(true).append(true).open(&path);
     let log = || open().with_context(|| format!("cannot write {}", path.display()));
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(&job.arguments)
         .args(["--set", &format!("workers={threads}")])
         .args(device.iter().flat_map(|device| ["--set".to_owned(), format!("device={device}")]))
         .env("RAYON_NUM_THREADS", threads.to_string())
-        .stdin(Stdio::null())
         .stdout(log()?)
-        .stderr(log()?)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+        .stderr(log()?);
+    until_left(&job.folder);
+    let child = start(end_with_this(&mut command));
+    let mut child = child.with_context(|| format!("cannot start {}", program.display()))?;
     let status = wait(&mut child)?;
     if status.success() {
         return Ok(());
@@ -156,16 +160,37 @@ fn run(program: &Path, job: &Job, threads: usize, device: Option<&str>) -> Resul
     anyhow::bail!("{status}; the end of {}:\n    {tail}", path.display())
 }
 
+/// Waits until no process of an earlier sweep works in `folder` any more, but not for long: then the next one reports it.
+fn until_left(folder: &Path) {
+    let since = Instant::now();
+    while RunFolder::open(folder).is_err() && since.elapsed() < LEFT && !interrupted() {
+        thread::sleep(TICK);
+    }
+}
+
+/// Starts one process at a time: where the system cannot open a pipe that programs do not inherit in one step, a process
+/// started in between would hold the pipe of another one open.
+fn start(command: &mut Command) -> io::Result<Child> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
 /// Waits for `child`; when the sweep is asked to end, not for long.
 fn wait(child: &mut Child) -> Result<ExitStatus> {
     let mut asked = None;
+    let mut pipe = child.stdin.take();
     loop {
         if let Some(status) = child.try_wait().context("cannot wait for a process")? {
             return Ok(status);
         }
-        if interrupted() && asked.get_or_insert_with(Instant::now).elapsed() > GRACE {
-            // Nothing is lost but the steps since its last checkpoint.
-            child.kill().context("cannot end a process")?;
+        if interrupted() {
+            // Closing the pipe asks the process to end.
+            drop(pipe.take());
+            if asked.get_or_insert_with(Instant::now).elapsed() > GRACE {
+                // Nothing is lost but the steps since its last checkpoint.
+                child.kill().context("cannot end a process")?;
+            }
         }
         thread::sleep(TICK);
     }

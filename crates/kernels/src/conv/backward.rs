@@ -1,17 +1,16 @@
 //! The way back through convolutions of the same images: weight gradients by parts of the batch, image gradients by groups.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use super::{Geometry, Packed};
+use crate::fill::{Filling, fill, zeros};
 use crate::gather::Padded;
 use crate::outer::{Outer, SPARE};
 use crate::path::Path;
-use crate::scratch::{Aligned, scratch};
+use crate::scratch::{Scratch, scratch};
 
 /// Above this many weights, threads share the weight gradient instead of the batch.
-const LARGE: usize = 1 << 17;
+const LARGE: usize = if cfg!(miri) { 1 << 12 } else { 1 << 17 };
 
 /// The products of one convolution's inputs and output gradients.
 fn outer(g: &Geometry, input: Padded, gradient: Padded, group: usize) -> Outer {
@@ -29,21 +28,32 @@ pub(crate) struct Branch<'a> {
     pub gradient: &'a (dyn Fn(usize, usize, &mut [f32]) + Sync),
 }
 
-/// The way back through convolutions of the same images: the gradient of each weight and, if `dx` is
-/// given, that of the images. `fill` gives the rows of the images; `after(first image, gradients of
-/// the group)` sees each group of `dx` in the cache, and its results come in order.
+/// What the way back gives.
+pub(crate) struct Back<T> {
+    /// The gradient of each branch's weight.
+    pub weights: Vec<Vec<f32>>,
+    /// That of the images; empty where it is not wanted.
+    pub images: Vec<f32>,
+    /// What `after` found in each group of it, in their order.
+    pub found: Vec<T>,
+}
+
+/// The way back through convolutions of the same images: the gradient of each weight and, if it is `wanted`, that of the
+/// images. `rows` gives the rows of the images; `after(first image, gradients of the group)` sees each group of the
+/// images' gradient in the cache.
 pub(crate) fn backward<T: Send>(
     path: Path,
     branches: &[Branch],
-    fill: impl Fn(usize, usize, &mut [f32]) + Sync,
-    dx: Option<&mut [f32]>,
+    rows: impl Fn(usize, usize, &mut [f32]) + Sync,
+    wanted: bool,
     after: impl Fn(usize, &mut [f32]) -> T + Sync,
-) -> (Vec<Vec<f32>>, Vec<T>) {
+) -> Back<T> {
     // The first convolution has the largest kernel: its padding serves the others.
-    let Some(g) = branches.first().map(|b| b.geometry) else { return (Vec::new(), Vec::new()) };
+    let Some(g) = branches.first().map(|b| b.geometry) else {
+        return Back { weights: Vec::new(), images: Vec::new(), found: Vec::new() };
+    };
     let group = g.group();
     let padded = g.padded();
-    let wanted = dx.is_some();
     let ways: Vec<Way> =
         branches.iter().map(|branch| Way::new(path, branch, padded, group, wanted)).collect();
 
@@ -51,71 +61,53 @@ pub(crate) fn backward<T: Send>(
     // padded buffers, and the tasks share the weights.
     let large = g.weights() > LARGE;
     let part = if large { group } else { g.part() };
-    let room = |shape: Padded| if large { g.batch * shape.len() + SPARE } else { 0 };
-    let mut all_x = Aligned::unset(room(padded));
-    let mut all_dy: Vec<Aligned> = ways.iter().map(|w| Aligned::unset(room(w.shape))).collect();
-    for buffer in all_dy.iter_mut().chain([&mut all_x]) {
-        let filled = buffer.len().saturating_sub(SPARE);
-        buffer[filled..].fill(0.0);
-    }
-    let mut tasks: Vec<Task> = (0..g.batch)
-        .step_by(part)
-        .map(|first| Task {
-            images: first..g.batch.min(first + part),
-            x: None,
-            dy: Vec::new(),
-            dx: None,
-        })
-        .collect();
-    if large {
-        let chunks = all_x.chunks_mut(group * padded.len());
-        tasks.iter_mut().zip(chunks).for_each(|(task, x)| task.x = Some(x));
-        for (way, dy) in ways.iter().zip(&mut all_dy) {
-            let chunks = dy.chunks_mut(group * way.shape.len());
-            tasks.iter_mut().zip(chunks).for_each(|(task, dy)| task.dy.push(dy));
-        }
-    }
-    if let Some(dx) = dx {
-        let chunks = dx.chunks_mut(part * g.image());
-        tasks.iter_mut().zip(chunks).for_each(|(task, dx)| task.dx = Some(dx));
-    }
+    let buffer = |shape: Padded| {
+        let len = group * shape.len() + SPARE;
+        if large { Scratch::kept(len) } else { scratch(len) }
+    };
 
-    let work = |mut task: Task| {
+    let work = |i: usize, mut dx: Option<&mut Filling<'_>>| {
         let mut sums: Vec<Vec<f32>> = ways.iter().map(|w| vec![0.0; w.sums(large)]).collect();
-        let mut found = Vec::new();
-        for start in task.images.clone().step_by(group) {
-            let images = group.min(task.images.end - start);
-            let mut spare = scratch(if large { 0 } else { group * padded.len() + SPARE });
-            let x: &mut [f32] = task.x.as_deref_mut().unwrap_or(&mut spare);
+        let (mut found, mut kept) = (Vec::new(), None);
+        let last = g.batch.min((i + 1) * part);
+        for start in (i * part..last).step_by(group) {
+            let images = group.min(last - start);
+            let mut x = buffer(padded);
             let filled = &mut x[..images * padded.len()];
-            padded.fill_group(filled, |j, y, row| fill(start + j, y, row));
-            let mut into = task.dx.as_deref_mut().map(|dx| {
-                let at = (start - task.images.start) * g.image();
-                &mut dx[at..at + images * g.image()]
-            });
+            padded.fill_group(filled, |j, y, row| rows(start + j, y, row));
+            let mut gradients = Vec::new();
             for (b, (way, branch)) in ways.iter().zip(branches).enumerate() {
-                let mut spare = scratch(if large { 0 } else { group * way.shape.len() + SPARE });
-                let dy: &mut [f32] = match task.dy.get_mut(b) {
-                    Some(dy) => dy,
-                    None => &mut spare,
-                };
+                let mut dy = buffer(way.shape);
                 let filled = &mut dy[..images * way.shape.len()];
                 way.shape.fill_group(filled, |j, y, row| (branch.gradient)(start + j, y, row));
                 if !large {
                     let chunks = sums[b].chunks_exact_mut(way.outer.chunk()).enumerate();
-                    chunks.for_each(|(c, sums)| way.outer.run(path, x, dy, images, c, sums));
+                    chunks.for_each(|(c, sums)| way.outer.run(path, &x, &dy, images, c, sums));
                 }
-                if let Some(into) = &mut into {
-                    for gather in &way.inputs {
-                        gather.run(path, dy, into, images, b > 0);
-                    }
+                if let Some(dx) = &mut dx {
+                    way.images(path, &dy, dx, images, images * g.image(), b > 0);
+                }
+                if large {
+                    gradients.push(dy);
                 }
             }
-            found.extend(into.map(|into| after(start, into)));
+            found.extend(dx.as_mut().map(|dx| after(start, dx.last(images * g.image()))));
+            kept = large.then_some((x, gradients));
         }
-        (sums, found)
+        (sums, found, kept)
     };
-    let (mut parts, found): (Vec<_>, Vec<_>) = tasks.into_par_iter().map(work).unzip();
+    let tasks = 0..g.batch.div_ceil(part);
+    let (images, done) = if wanted {
+        fill(g.batch * g.image(), part * g.image(), tasks, |i, dx| work(i, Some(dx)))
+    } else {
+        (Vec::new(), tasks.into_par_iter().map(|i| work(i, None)).collect())
+    };
+    let (mut parts, mut found, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for (sums, of_groups, buffers) in done {
+        parts.push(sums);
+        found.extend(of_groups);
+        kept.extend(buffers);
+    }
 
     let weight = |(b, way): (usize, &Way)| {
         if !large {
@@ -125,17 +117,14 @@ pub(crate) fn backward<T: Send>(
         }
         let mut sums = vec![0.0; way.outer.chunks() * way.outer.chunk()];
         sums.par_chunks_exact_mut(way.outer.chunk()).enumerate().for_each(|(c, sums)| {
-            for start in (0..g.batch).step_by(group) {
-                let images = group.min(g.batch - start);
-                let (x, dy) =
-                    (&all_x[start * padded.len()..], &all_dy[b][start * way.shape.len()..]);
-                way.outer.run(path, x, dy, images, c, sums);
+            for (i, (x, gradients)) in kept.iter().enumerate() {
+                let images = group.min(g.batch - i * group);
+                way.outer.run(path, x, &gradients[b], images, c, sums);
             }
         });
         way.outer.reduce(&mut [sums])
     };
-    let weights = ways.iter().enumerate().map(weight).collect();
-    (weights, found.into_iter().flatten().collect())
+    Back { weights: ways.iter().enumerate().map(weight).collect(), images, found }
 }
 
 /// How one convolution goes back.
@@ -157,16 +146,28 @@ impl Way {
         Self { shape, outer, inputs }
     }
 
+    /// The gradient of the next images of `dx`, `len` floats; with `add`, added to that of the images before.
+    fn images(
+        &self,
+        path: Path,
+        dy: &[f32],
+        dx: &mut Filling<'_>,
+        images: usize,
+        len: usize,
+        add: bool,
+    ) {
+        if let ([whole], false) = (&self.inputs[..], add) {
+            dx.next(len, |slots| whole.begin(path, dy, slots, images));
+            return;
+        }
+        let dx = if add { dx.last(len) } else { dx.next(len, zeros) };
+        for residue in &self.inputs {
+            residue.run(path, dy, dx, images, add);
+        }
+    }
+
     /// Floats of sums that a part of the batch needs of its own.
     fn sums(&self, large: bool) -> usize {
         if large { 0 } else { self.outer.chunks() * self.outer.chunk() }
     }
-}
-
-/// A part of the batch on the way back, with its pieces of the shared buffers.
-struct Task<'a> {
-    images: Range<usize>,
-    x: Option<&'a mut [f32]>,
-    dy: Vec<&'a mut [f32]>,
-    dx: Option<&'a mut [f32]>,
 }

@@ -1,7 +1,6 @@
 //! One convolution over a batch: geometry, packed weights, and the pass over groups of images; the way back is in `backward`.
 
-use rayon::prelude::*;
-
+use crate::fill::{Slot, fill};
 use crate::gather::{Axis, Gather, Padded, Weights};
 use crate::path::Path;
 use crate::scratch::{Aligned, scratch};
@@ -12,7 +11,7 @@ mod backward;
 pub(crate) use backward::{Branch, backward};
 
 /// Output pixels that a group of images has at least, so that a slab of weights is read for many.
-const GROUP_PIXELS: usize = 128;
+const GROUP_PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
 /// Parts of a batch that sum weight gradients of their own, at most.
 const PARTS: usize = 16;
 
@@ -104,6 +103,23 @@ impl Packed {
         }
     }
 
+    /// Gives `images` images, which are all of `y`, their values: those that this way makes, zero elsewhere.
+    pub fn begin<'a>(
+        &self,
+        path: Path,
+        x: &[f32],
+        y: &'a mut [Slot],
+        images: usize,
+    ) -> &'a mut [f32] {
+        match self {
+            Self::Direct { gather, weights } => {
+                let weights = Weights { packed: weights, stride: gather.block() };
+                gather.begin(path, x, weights, y, images)
+            }
+            Self::Winograd(winograd) => winograd.begin(path, x, y, images),
+        }
+    }
+
     /// The forward pass of groups padded as `padded` says.
     pub fn forward(path: Path, g: &Geometry, padded: Padded, weight: &[f32]) -> Self {
         let taps = g.kernel * g.kernel;
@@ -152,28 +168,22 @@ impl Packed {
     }
 }
 
-/// Convolves a batch, group by group. `fill(image, row, to)` gives the input rows; `after(first image,
+/// Convolves a batch, group by group. `rows(image, row, to)` gives the input rows; `after(first image,
 /// outputs of the group)` sees each group while it is in the cache, and its results come in order.
 pub(crate) fn forward<T: Send>(
     path: Path,
     g: &Geometry,
     weight: &[f32],
-    output: &mut [f32],
-    fill: impl Fn(usize, usize, &mut [f32]) + Sync,
+    rows: impl Fn(usize, usize, &mut [f32]) + Sync,
     after: impl Fn(usize, &mut [f32]) -> T + Sync,
-) -> Vec<T> {
+) -> (Vec<f32>, Vec<T>) {
     let padded = g.padded();
     let packed = Packed::forward(path, g, padded, weight);
-    let group = g.group();
-    output
-        .par_chunks_mut(group * g.result())
-        .enumerate()
-        .map(|(i, output)| {
-            let images = output.len() / g.result();
-            let mut x = scratch(images * padded.len());
-            padded.fill_group(&mut x, |j, y, row| fill(i * group + j, y, row));
-            packed.run(path, &x, output, images, false);
-            after(i * group, output)
-        })
-        .collect()
+    let (group, result) = (g.group(), g.result());
+    fill(g.batch * result, group * result, 0..g.batch.div_ceil(group), |i, output| {
+        let images = output.left() / result;
+        let mut x = scratch(images * padded.len());
+        padded.fill_group(&mut x, |j, y, row| rows(i * group + j, y, row));
+        after(i * group, output.rest(|slots| packed.begin(path, &x, slots, images)))
+    })
 }

@@ -14,7 +14,6 @@ use super::{Kernels, Settings};
 use crate::block::{self, BlockSaved};
 use crate::path::path;
 use crate::process::on_pool;
-use crate::scratch::unset;
 use crate::stem::{self, StemSaved};
 use crate::unit::UnitGradients;
 
@@ -67,12 +66,11 @@ impl Backward<Flex, 4> for StemBackward {
         let unit = parameters.unit(dims(&images), settings.stride, settings.epsilon);
         let (out, of_batch) = (out.storage(), settings.of_batch);
         let saved = StemSaved { out, y: &y, winners: &winners, stats: &stats, of_batch };
-        let mut dx = of_images.map(|_| unset(images.storage::<f32>().len()));
-        let into = dx.as_deref_mut();
-        let x = images.storage();
+        let (x, wanted) = (images.storage(), of_images.is_some());
         let gradient = gradient.storage();
-        let found = on_pool(|| stem::stem_backward(path(), x, &unit, &saved, gradient, into));
-        if let (Some(node), Some(dx)) = (of_images, dx) {
+        let (found, dx) =
+            on_pool(|| stem::stem_backward(path(), x, &unit, &saved, gradient, wanted));
+        if let Some(node) = of_images {
             grads.register::<Flex>(node, tensor(dx, dims(&images)));
         }
         register(grads, [weight, scale, shift], found, &parameters);
@@ -109,18 +107,15 @@ impl Backward<Flex, 10> for BlockBackward {
         let [out, y1, y2, yd] = results.each_ref().map(|t| t.storage());
         let stats = split(&stats, &units);
         let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: settings.of_batch };
-        let mut dx = of_images.map(|_| unset(images.storage::<f32>().len()));
-        let into = dx.as_deref_mut();
-        let x = images.storage();
+        let (x, wanted) = (images.storage(), of_images.is_some());
         let gradient = gradient.storage();
-        let (one, two, down) =
-            on_pool(|| block::block_backward(path(), x, &units, &saved, gradient, into));
-        if let (Some(node), Some(dx)) = (of_images, dx) {
-            grads.register::<Flex>(node, tensor(dx, dims(&images)));
+        let found = on_pool(|| block::block_backward(path(), x, &units, &saved, gradient, wanted));
+        if let Some(node) = of_images {
+            grads.register::<Flex>(node, tensor(found.images, dims(&images)));
         }
-        register(grads, [w1, s1, h1], one, &all[0]);
-        register(grads, [w2, s2, h2], two, &all[1]);
-        if let Some(down) = down {
+        register(grads, [w1, s1, h1], found.first, &all[0]);
+        register(grads, [w2, s2, h2], found.second, &all[1]);
+        if let Some(down) = found.down {
             register(grads, [wd, sd, hd], down, &all[2]);
         }
     }

@@ -9,15 +9,14 @@
 mod axis;
 mod tile;
 
-use rayon::prelude::*;
-
 pub(crate) use self::axis::{Axis, Padded};
 pub(crate) use self::tile::{load, store};
+use crate::fill::{Slot, places, zeros};
 use crate::path::Path;
 use crate::scratch::Aligned;
 
 /// Floats of weights in a slab: 36 kB.
-const SLAB: usize = 9216;
+const SLAB: usize = if cfg!(miri) { 1024 } else { 9216 };
 
 /// A part of a kernel row: where its inputs start, relative to a base, and how many they are.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +43,8 @@ pub(crate) struct Gather {
     reach: usize,
     /// Inputs of all slabs.
     inputs: usize,
+    /// Whether it makes every pixel of its images, one after the other.
+    whole: bool,
 }
 
 /// Output channels that lie side by side in packed weights.
@@ -83,6 +84,8 @@ impl Gather {
                 }
             }
         }
+        let whole = outs.len() == group * out_pixels
+            && outs.iter().enumerate().all(|(i, &at)| at == i * out_channels);
         let reach = slabs.iter().flatten().map(|s| s.offset + s.len).max().unwrap_or(0);
         Self {
             reach,
@@ -94,6 +97,7 @@ impl Gather {
             slabs,
             channels,
             out_channels,
+            whole,
         }
     }
 
@@ -108,15 +112,14 @@ impl Gather {
         if block == 0 {
             return Aligned::zeros(0);
         }
-        let whole = self.out_channels.is_multiple_of(lanes);
-        let mut packed = if whole { Aligned::unset(len) } else { Aligned::zeros(len) };
         let taps: Vec<usize> =
             rows.iter().flat_map(|&ky| columns.iter().map(move |&kx| ky * kernel + kx)).collect();
         /// Input channels at a time, so that what is read stays in the first-level cache.
         const CHANNELS: usize = 16;
-        packed.par_chunks_exact_mut(block).enumerate().for_each(|(b, packed)| {
+        Aligned::filled(len, block, |b, packed| {
             let outs = lanes.min(self.out_channels - b * lanes);
             let weight = &weight[b * lanes * to..];
+            let packed = packed.rest(zeros);
             for start in (0..self.channels).step_by(CHANNELS) {
                 let end = self.channels.min(start + CHANNELS);
                 for (t, &tap) in taps.iter().enumerate() {
@@ -129,8 +132,7 @@ impl Gather {
                     }
                 }
             }
-        });
-        packed
+        })
     }
 
     /// Floats of weights in a block of lanes.
@@ -159,15 +161,50 @@ impl Gather {
             }
             return;
         }
+        self.check(padded, weights, count);
+        // SAFETY: `check` has seen what the tiles read; they store floats, and `output` holds floats already.
+        unsafe { tile::gather(path, self, padded, weights, places(output), count, add) };
+    }
+
+    /// Gives `images` images, which are all of `output`, their values: those that this gather makes, zero elsewhere.
+    ///
+    /// # Panics
+    /// If a buffer is too short, or `output` is of another length.
+    pub fn begin<'a>(
+        &self,
+        path: Path,
+        padded: &[f32],
+        weights: Weights,
+        output: &'a mut [Slot],
+        images: usize,
+    ) -> &'a mut [f32] {
+        if !self.whole || self.slabs.is_empty() {
+            let output = zeros(output);
+            self.run(path, padded, weights, output, images, false);
+            return output;
+        }
+        let count = images * self.pixels;
+        assert_eq!(output.len(), count * self.out_channels, "other images than the output's");
+        self.check(padded, weights, count);
+        // SAFETY: `check` has seen what the tiles read, and they add to nothing.
+        unsafe { tile::gather(path, self, padded, weights, output, count, false) };
+        // SAFETY: the tiles have stored all channels of each of the first `count` pixels, which lie one after the other
+        // (`whole`): just as many floats as `output` has.
+        unsafe { output.assume_init_mut() }
+    }
+
+    /// # Panics
+    /// If the tiles of the first `count` pixels would read past `padded` or `weights`.
+    fn check(&self, padded: &[f32], weights: Weights, count: usize) {
         let last = self.bases[..count].iter().max().copied().unwrap_or(0);
         assert!(last + self.reach <= padded.len(), "a tile reads past its images");
         let blocks = self.out_channels.div_ceil(lanes(self.out_channels));
         let furthest = (blocks - 1) * weights.stride + self.block();
         let fits = weights.stride >= self.block() && furthest <= weights.packed.len();
         assert!(fits, "weights of another gather");
-        tile::gather(path, self, padded, weights, output, count, add);
     }
 }
+
 /// Packed weights, block by block.
 #[derive(Clone, Copy)]
 pub(crate) struct Weights<'a> {

@@ -1,16 +1,25 @@
 //! Tiles of a gather: output pixels × output channels that stay in registers over a slab of weights.
 
 use super::{Gather, Segment, Weights, lanes};
+use crate::fill::Slot;
 use crate::path::Path;
 use crate::simd::{Four, Simd};
 
-/// Compiled for each path. Tiles are as large as the path's registers hold.
-pub(super) fn gather(
+/// The first `count` pixels of a gather: stores all channels of each at its place in `output`, with `add` added to what
+/// is there. Compiled for each path; tiles are as large as the path's registers hold.
+///
+/// # Panics
+/// If a place lies beyond `output`.
+///
+/// # Safety
+/// `padded` reaches to the base of each of the pixels + the gather's `reach`; `weights` holds a block of the gather's for
+/// every block of lanes; and with `add`, `output` holds floats at the places of the pixels.
+pub(super) unsafe fn gather(
     path: Path,
     gather: &Gather,
     padded: &[f32],
     weights: Weights,
-    output: &mut [f32],
+    output: &mut [Slot],
     count: usize,
     add: bool,
 ) {
@@ -18,36 +27,53 @@ pub(super) fn gather(
     {
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        fn avx512(g: &Gather, x: &[f32], w: Weights, y: &mut [f32], count: usize, add: bool) {
-            if g.out_channels <= 16 {
-                tiles::<__m512, 1, 12>(g, x, w, y, count, add);
-            } else {
-                tiles::<__m512, 2, 8>(g, x, w, y, count, add);
+        unsafe fn avx512(
+            g: &Gather,
+            x: &[f32],
+            w: Weights,
+            y: &mut [Slot],
+            count: usize,
+            add: bool,
+        ) {
+            // SAFETY: the caller's; compiled for AVX-512.
+            unsafe {
+                if g.out_channels <= 16 {
+                    tiles::<__m512, 1, 12>(g, x, w, y, count, add);
+                } else {
+                    tiles::<__m512, 2, 8>(g, x, w, y, count, add);
+                }
             }
         }
         #[target_feature(enable = "avx2,fma")]
-        fn avx2(g: &Gather, x: &[f32], w: Weights, y: &mut [f32], count: usize, add: bool) {
-            tiles::<__m256, 2, 6>(g, x, w, y, count, add);
+        unsafe fn avx2(g: &Gather, x: &[f32], w: Weights, y: &mut [Slot], count: usize, add: bool) {
+            // SAFETY: the caller's; compiled for AVX2 and FMA.
+            unsafe { tiles::<__m256, 2, 6>(g, x, w, y, count, add) };
         }
         match path {
-            // SAFETY: a path is only ever one whose instructions `path::has` found.
-            Path::Avx512 => return unsafe { avx512(gather, padded, weights, output, count, add) },
+            // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
+            Path::Avx512(_) => {
+                return unsafe { avx512(gather, padded, weights, output, count, add) };
+            }
             // SAFETY: as above.
-            Path::Avx2 => return unsafe { avx2(gather, padded, weights, output, count, add) },
+            Path::Avx2(_) => return unsafe { avx2(gather, padded, weights, output, count, add) },
             _ => {}
         }
     }
     let _ = path;
-    tiles::<Four, 2, 4>(gather, padded, weights, output, count, add);
+    // SAFETY: `Four` needs no instructions; the rest is the caller's.
+    unsafe { tiles::<Four, 2, 4>(gather, padded, weights, output, count, add) };
 }
 
 /// Tiles of `P` output pixels × `V` vectors of output channels.
+///
+/// # Safety
+/// As [`gather`], compiled for the instructions of `S`.
 #[inline(always)]
-fn tiles<S: Simd, const V: usize, const P: usize>(
+unsafe fn tiles<S: Simd, const V: usize, const P: usize>(
     gather: &Gather,
     padded: &[f32],
     weights: Weights,
-    output: &mut [f32],
+    output: &mut [Slot],
     count: usize,
     add: bool,
 ) {
@@ -69,16 +95,17 @@ fn tiles<S: Simd, const V: usize, const P: usize>(
                     // A short last tile computes its last pixel again and stores it once.
                     let at: [usize; P] = std::array::from_fn(|p| start + p.min(valid - 1));
                     let bases = at.map(|i| gather.bases[i]);
-                    // SAFETY: this function is inlined into one compiled for the path.
+                    // SAFETY: compiled for the instructions.
                     let mut sums = unsafe { [[S::splat(0.0); V]; P] };
                     if add || s > 0 {
                         for (sums, &i) in sums.iter_mut().zip(&at) {
-                            load(sums, &output[gather.outs[i] + first..][..width]);
+                            let there = &output[gather.outs[i] + first..][..width];
+                            // SAFETY: the slab before stored these very floats; before the first, the caller has some.
+                            load(sums, unsafe { there.assume_init_ref() });
                         }
                     }
-                    // SAFETY: `Gather::run` checked that the furthest input lies in `padded`; `weights`
-                    // holds `lanes` floats for each input of the slab, and `lane + V · S::LANES` is at
-                    // most `lanes`.
+                    // SAFETY: the caller's `padded` holds the furthest input; `weights` holds `lanes` floats for
+                    // each input of the slab, and `lane + V · S::LANES` is at most `lanes`, a multiple of both.
                     unsafe { tile(padded, &bases, slab, weights, lanes, lane, &mut sums) };
                     for (sums, &i) in sums.iter().zip(&at).take(valid) {
                         store(sums, &mut output[gather.outs[i] + first..][..width]);
@@ -130,31 +157,59 @@ unsafe fn tile<S: Simd, const V: usize, const P: usize>(
 const MOST: usize = 32;
 
 /// Loads `from.len()` lanes of a row of vectors, the others zero.
+///
+/// # Panics
+/// If `from` has more.
 #[inline(always)]
 pub(crate) fn load<S: Simd, const V: usize>(row: &mut [S; V], from: &[f32]) {
+    const { assert!(V * S::LANES <= MOST) };
     let mut whole = [0.0f32; MOST];
     let source = if from.len() == V * S::LANES {
         from.as_ptr()
     } else {
-        whole[..from.len()].copy_from_slice(from);
+        whole[..V * S::LANES][..from.len()].copy_from_slice(from);
         whole.as_ptr()
     };
     for (v, vector) in row.iter_mut().enumerate() {
-        // SAFETY: `source` points at V · S::LANES ≤ MOST floats.
+        // SAFETY: `source` points at V · S::LANES floats: at `from` of just that length, or at `whole` of at least that;
+        // a vector type is only used by functions compiled for its instructions.
         *vector = unsafe { S::load(source.add(v * S::LANES)) };
     }
 }
 
+/// A float, or the place of one.
+///
+/// # Safety
+/// The type has the size of a float, and any float is a value of it.
+pub(crate) unsafe trait Place: Copy {
+    const ZERO: Self;
+}
+
+// SAFETY: it is a float.
+unsafe impl Place for f32 {
+    const ZERO: Self = 0.0;
+}
+
+// SAFETY: `MaybeUninit` has the size of what it may hold, and takes any value of it.
+unsafe impl Place for Slot {
+    const ZERO: Self = Slot::new(0.0);
+}
+
 /// Stores the first `out.len()` lanes of a row of vectors.
+///
+/// # Panics
+/// If there are fewer.
 #[inline(always)]
-pub(crate) fn store<S: Simd, const V: usize>(row: &[S; V], out: &mut [f32]) {
-    let mut whole = [0.0f32; MOST];
+pub(crate) fn store<S: Simd, P: Place, const V: usize>(row: &[S; V], out: &mut [P]) {
+    const { assert!(V * S::LANES <= MOST) };
+    let mut whole = [P::ZERO; MOST];
     let to = if out.len() == V * S::LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
     for (v, vector) in row.iter().enumerate() {
-        // SAFETY: `to` points at V · S::LANES floats: at `out` of just that length, or at `whole`.
-        unsafe { vector.store(to.add(v * S::LANES)) };
+        // SAFETY: `to` points at V · S::LANES places of floats: at `out` of just that length, or at `whole` of at least
+        // that; a vector type is only used by functions compiled for its instructions.
+        unsafe { vector.store(to.cast::<f32>().add(v * S::LANES)) };
     }
-    if out.len() < V * S::LANES {
-        out.copy_from_slice(&whole[..out.len()]);
+    if out.len() != V * S::LANES {
+        out.copy_from_slice(&whole[..V * S::LANES][..out.len()]);
     }
 }

@@ -7,6 +7,7 @@
 mod moments;
 
 pub(crate) use self::moments::{Affine, Backward, Moments, fold, repeat};
+use crate::fill::{Slot, write};
 use crate::path::{kernel, mul_add};
 
 /// NaN stays NaN, so that a training that has diverged shows it.
@@ -16,56 +17,83 @@ fn relu(value: f32) -> f32 {
 }
 
 kernel!(
-    /// `out = relu(y · scale + shift)`.
-    affine_relu(y: &[f32], affine: &Affine, out: &mut [f32]) = affine_relu_body
+    /// `row = relu(y · scale + shift)`, over what was there.
+    affine_relu(y: &[f32], affine: &Affine, row: &mut [f32]) = affine_relu_body
 );
 
 #[inline(always)]
-fn affine_relu_body<const FMA: bool>(y: &[f32], affine: &Affine, out: &mut [f32]) {
+fn affine_relu_body<const FMA: bool>(y: &[f32], affine: &Affine, row: &mut [f32]) {
     let coefficients = affine.scale.iter().zip(&affine.shift);
-    for ((out, &y), (&a, &b)) in out.iter_mut().zip(y).zip(coefficients) {
-        *out = relu(mul_add::<FMA>(y, a, b));
+    for ((row, &y), (&a, &b)) in row.iter_mut().zip(y).zip(coefficients) {
+        *row = relu(mul_add::<FMA>(y, a, b));
     }
+}
+
+kernel!(
+    /// `out = relu(y · scale + shift)`.
+    affine_relu_out<'a>(
+        y: &[f32],
+        affine: &Affine,
+        out: &'a mut [Slot],
+    ) -> &'a mut [f32] = affine_relu_out_body
+);
+
+#[inline(always)]
+fn affine_relu_out_body<'a, const FMA: bool>(
+    y: &[f32],
+    affine: &Affine,
+    out: &'a mut [Slot],
+) -> &'a mut [f32] {
+    let inputs = y.iter().zip(affine.scale.iter().zip(&affine.shift));
+    write(out, inputs.map(|(&y, (&a, &b))| relu(mul_add::<FMA>(y, a, b))))
 }
 
 kernel!(
     /// `out = relu(y · scale + shift + r)`.
-    affine_add_relu(y: &[f32], affine: &Affine, r: &[f32], out: &mut [f32]) = affine_add_relu_body
+    affine_add_relu<'a>(
+        y: &[f32],
+        affine: &Affine,
+        r: &[f32],
+        out: &'a mut [Slot],
+    ) -> &'a mut [f32] = affine_add_relu_body
 );
 
 #[inline(always)]
-fn affine_add_relu_body<const FMA: bool>(y: &[f32], affine: &Affine, r: &[f32], out: &mut [f32]) {
-    let coefficients = affine.scale.iter().zip(&affine.shift);
-    for (((out, &y), &r), (&a, &b)) in out.iter_mut().zip(y).zip(r).zip(coefficients) {
-        *out = relu(mul_add::<FMA>(y, a, b) + r);
-    }
+fn affine_add_relu_body<'a, const FMA: bool>(
+    y: &[f32],
+    affine: &Affine,
+    r: &[f32],
+    out: &'a mut [Slot],
+) -> &'a mut [f32] {
+    let inputs = y.iter().zip(r).zip(affine.scale.iter().zip(&affine.shift));
+    write(out, inputs.map(|((&y, &r), (&a, &b))| relu(mul_add::<FMA>(y, a, b) + r)))
 }
 
 kernel!(
     /// `out = relu(y · scale + shift + d · scale' + shift')`: a block's end behind a downsampling.
-    affine_pair_relu(
+    affine_pair_relu<'a>(
         y: &[f32],
         affine: &Affine,
         d: &[f32],
         down: &Affine,
-        out: &mut [f32],
-    ) = affine_pair_relu_body
+        out: &'a mut [Slot],
+    ) -> &'a mut [f32] = affine_pair_relu_body
 );
 
 #[inline(always)]
-fn affine_pair_relu_body<const FMA: bool>(
+fn affine_pair_relu_body<'a, const FMA: bool>(
     y: &[f32],
     affine: &Affine,
     d: &[f32],
     down: &Affine,
-    out: &mut [f32],
-) {
+    out: &'a mut [Slot],
+) -> &'a mut [f32] {
     let first = affine.scale.iter().zip(&affine.shift);
     let second = down.scale.iter().zip(&down.shift);
-    let rows = out.iter_mut().zip(y).zip(d);
-    for (((out, &y), &d), ((&a, &b), (&c, &e))) in rows.zip(first.zip(second)) {
-        *out = relu(mul_add::<FMA>(y, a, b) + mul_add::<FMA>(d, c, e));
-    }
+    let inputs = y.iter().zip(d).zip(first.zip(second));
+    let value =
+        |((&y, &d), ((&a, &b), (&c, &e)))| relu(mul_add::<FMA>(y, a, b) + mul_add::<FMA>(d, c, e));
+    write(out, inputs.map(value))
 }
 
 kernel!(

@@ -5,12 +5,12 @@ use rayon::prelude::*;
 
 use super::exp::exp;
 use super::product::{TILE, product};
+use crate::fill::{fill_init, zeros};
 use crate::path::{Path, kernel, mul_add};
-use crate::scratch::unset;
 
 /// Sizes of an attention.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heads {
+pub(crate) struct Heads {
     /// Tokens of an image.
     pub tokens: usize,
     /// Length of a token.
@@ -37,38 +37,29 @@ impl Heads {
 }
 
 /// `qkv` is `[images, tokens, 3, heads, each]`; gives `[images, tokens, heads · each]`.
-pub(super) fn attention(path: Path, qkv: &[f32], sizes: Heads) -> Vec<f32> {
+pub(crate) fn attention(path: Path, qkv: &[f32], sizes: Heads) -> Vec<f32> {
     let image = sizes.tokens * sizes.dim;
-    let mut out = unset(qkv.len() / 3);
-    out.par_chunks_mut(image).zip(qkv.par_chunks(sizes.image())).for_each_init(
-        || Buffers::new(&sizes),
-        |buffers, (out, qkv)| forward(path, qkv, out, sizes, buffers),
-    );
-    out
+    let (images, buffers) = (qkv.par_chunks(sizes.image()), || Buffers::new(&sizes));
+    fill_init(qkv.len() / 3, image, images, buffers, |buffers, qkv, out| {
+        forward(path, qkv, out.rest(zeros), sizes, buffers);
+    })
+    .0
 }
 
 /// The gradient of `qkv` where the output has `gradient`.
-pub(super) fn attention_backward(
+pub(crate) fn attention_backward(
     path: Path,
     qkv: &[f32],
     gradient: &[f32],
     sizes: Heads,
 ) -> Vec<f32> {
     let image = sizes.tokens * sizes.dim;
-    let mut found = unset(qkv.len());
-    (
-        found.par_chunks_mut(sizes.image()),
-        qkv.par_chunks(sizes.image()),
-        gradient.par_chunks(image),
-    )
-        .into_par_iter()
-        .for_each_init(
-            || Buffers::new(&sizes),
-            |buffers, (found, qkv, gradient)| {
-                backward(path, qkv, gradient, found, sizes, buffers);
-            },
-        );
-    found
+    let images = (qkv.par_chunks(sizes.image()), gradient.par_chunks(image));
+    let buffers = || Buffers::new(&sizes);
+    fill_init(qkv.len(), sizes.image(), images, buffers, |buffers, (qkv, gradient), found| {
+        backward(path, qkv, gradient, found.rest(zeros), sizes, buffers);
+    })
+    .0
 }
 
 /// One head of one image, padded with zeros; what is transposed lies `[each, tokens]`.

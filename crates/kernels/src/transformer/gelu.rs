@@ -3,26 +3,28 @@
 use rayon::prelude::*;
 
 use super::exp::exp;
+use crate::fill::{Slot, fill, write};
 use crate::path::{Path, kernel, mul_add};
-use crate::scratch::unset;
 
 /// Floats that one task takes.
-const CHUNK: usize = 1 << 13;
+const CHUNK: usize = if cfg!(miri) { 64 } else { 1 << 13 };
 
 /// GELU of each value.
-pub(super) fn gelu(path: Path, x: &[f32]) -> Vec<f32> {
-    let mut y = unset(x.len());
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| forward(path, x, y));
-    y
+pub(crate) fn gelu(path: Path, x: &[f32]) -> Vec<f32> {
+    let chunks = x.par_chunks(CHUNK);
+    fill(x.len(), CHUNK, chunks, |x, y| {
+        y.rest(|y| forward(path, x, y));
+    })
+    .0
 }
 
 /// The gradient of x where y has `gradient`.
-pub(super) fn gelu_backward(path: Path, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let mut dx = unset(x.len());
-    (dx.par_chunks_mut(CHUNK), x.par_chunks(CHUNK), gradient.par_chunks(CHUNK))
-        .into_par_iter()
-        .for_each(|(dx, x, gradient)| backward(path, x, gradient, dx));
-    dx
+pub(crate) fn gelu_backward(path: Path, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+    let chunks = (x.par_chunks(CHUNK), gradient.par_chunks(CHUNK));
+    fill(x.len(), CHUNK, chunks, |(x, gradient), dx| {
+        dx.rest(|dx| backward(path, x, gradient, dx));
+    })
+    .0
 }
 
 /// Φ(x), and e^(−x²/2). Abramowitz & Stegun 7.1.26: off by 8e-8 at most.
@@ -41,25 +43,28 @@ fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn forward_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = x * normal::<FMA>(x).0;
-    }
+fn forward_body<'a, const FMA: bool>(x: &[f32], y: &'a mut [Slot]) -> &'a mut [f32] {
+    write(y, x.iter().map(|&x| x * normal::<FMA>(x).0))
 }
 
 #[inline(always)]
-fn backward_body<const FMA: bool>(x: &[f32], gradient: &[f32], dx: &mut [f32]) {
+fn backward_body<'a, const FMA: bool>(
+    x: &[f32],
+    gradient: &[f32],
+    dx: &'a mut [Slot],
+) -> &'a mut [f32] {
     // 1 / √(2π)
     const DENSITY: f32 = 0.398_942_3;
-    for ((dx, &x), &gradient) in dx.iter_mut().zip(x).zip(gradient) {
+    let values = x.iter().zip(gradient).map(|(&x, &gradient)| {
         let (below, bell) = normal::<FMA>(x);
-        *dx = gradient * mul_add::<FMA>(x * DENSITY, bell, below);
-    }
+        gradient * mul_add::<FMA>(x * DENSITY, bell, below)
+    });
+    write(dx, values)
 }
 
 kernel! {
-    forward(x: &[f32], y: &mut [f32]) = forward_body
+    forward<'a>(x: &[f32], y: &'a mut [Slot]) -> &'a mut [f32] = forward_body
 }
 kernel! {
-    backward(x: &[f32], gradient: &[f32], dx: &mut [f32]) = backward_body
+    backward<'a>(x: &[f32], gradient: &[f32], dx: &'a mut [Slot]) -> &'a mut [f32] = backward_body
 }

@@ -2,37 +2,41 @@
 
 use rayon::prelude::*;
 
+use crate::fill::{Slot, fill, write};
 use crate::path::{Path, kernel, mul_add};
-use crate::scratch::unset;
 
 /// Rows that one task takes: the sums over rows are added in the order of the tasks.
-const ROWS: usize = 64;
+const ROWS: usize = if cfg!(miri) { 2 } else { 64 };
 
 /// What layer norm is set to.
 #[derive(Clone, Copy)]
-pub(super) struct Norm<'a> {
+pub(crate) struct Norm<'a> {
     pub scale: &'a [f32],
     pub shift: &'a [f32],
     pub epsilon: f32,
 }
 
 /// Gradients of the inputs, the scale and the shift.
-pub(super) struct Gradients {
+pub(crate) struct Gradients {
     pub x: Vec<f32>,
     pub scale: Vec<f32>,
     pub shift: Vec<f32>,
 }
 
 /// The rows of `x`, normalised.
-pub(super) fn layer_norm(path: Path, x: &[f32], norm: Norm<'_>) -> Vec<f32> {
-    let chunk = ROWS * norm.scale.len();
-    let mut y = unset(x.len());
-    y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| forward(path, x, norm, y));
-    y
+pub(crate) fn layer_norm(path: Path, x: &[f32], norm: Norm<'_>) -> Vec<f32> {
+    let dim = norm.scale.len();
+    let chunk = ROWS * dim;
+    fill(x.len(), chunk, x.par_chunks(chunk), |x, y| {
+        for x in x.chunks_exact(dim) {
+            y.next(dim, |y| forward(path, x, norm, y));
+        }
+    })
+    .0
 }
 
 /// The way back where the outputs have `gradient`.
-pub(super) fn layer_norm_backward(
+pub(crate) fn layer_norm_backward(
     path: Path,
     x: &[f32],
     norm: Norm<'_>,
@@ -40,16 +44,14 @@ pub(super) fn layer_norm_backward(
 ) -> Gradients {
     let dim = norm.scale.len();
     let chunk = ROWS * dim;
-    let mut dx = unset(x.len());
-    let parts: Vec<Vec<f32>> =
-        (dx.par_chunks_mut(chunk), x.par_chunks(chunk), gradient.par_chunks(chunk))
-            .into_par_iter()
-            .map(|(dx, x, gradient)| {
-                let mut sums = vec![0.0; 2 * dim];
-                backward(path, x, norm, gradient, dx, &mut sums);
-                sums
-            })
-            .collect();
+    let chunks = (x.par_chunks(chunk), gradient.par_chunks(chunk));
+    let (dx, parts) = fill(x.len(), chunk, chunks, |(x, gradient), dx| {
+        let mut sums = vec![0.0; 2 * dim];
+        for (x, gradient) in x.chunks_exact(dim).zip(gradient.chunks_exact(dim)) {
+            dx.next(dim, |dx| backward(path, x, norm, gradient, dx, &mut sums));
+        }
+        sums
+    });
     let mut scale = vec![0.0; 2 * dim];
     for part in parts {
         scale.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
@@ -87,51 +89,53 @@ fn moments<const FMA: bool>(x: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn forward_body<const FMA: bool>(x: &[f32], norm: Norm<'_>, y: &mut [f32]) {
-    let dim = norm.scale.len();
-    for (x, y) in x.chunks_exact(dim).zip(y.chunks_exact_mut(dim)) {
-        let (mean, inverse) = moments::<FMA>(x, norm.epsilon);
-        for (((y, &x), &scale), &shift) in y.iter_mut().zip(x).zip(norm.scale).zip(norm.shift) {
-            *y = mul_add::<FMA>((x - mean) * inverse, scale, shift);
-        }
-    }
+fn forward_body<'a, const FMA: bool>(
+    x: &[f32],
+    norm: Norm<'_>,
+    y: &'a mut [Slot],
+) -> &'a mut [f32] {
+    let (mean, inverse) = moments::<FMA>(x, norm.epsilon);
+    let inputs = x.iter().zip(norm.scale).zip(norm.shift);
+    write(
+        y,
+        inputs.map(|((&x, &scale), &shift)| mul_add::<FMA>((x - mean) * inverse, scale, shift)),
+    )
 }
 
 #[inline(always)]
-fn backward_body<const FMA: bool>(
+fn backward_body<'a, const FMA: bool>(
     x: &[f32],
     norm: Norm<'_>,
-    gradient: &[f32],
-    dx: &mut [f32],
+    g: &[f32],
+    dx: &'a mut [Slot],
     sums: &mut [f32],
-) {
+) -> &'a mut [f32] {
     let dim = norm.scale.len();
     let (of_scale, of_shift) = sums.split_at_mut(dim);
-    let rows = x.chunks_exact(dim).zip(gradient.chunks_exact(dim)).zip(dx.chunks_exact_mut(dim));
-    for ((x, g), dx) in rows {
-        let (mean, inverse) = moments::<FMA>(x, norm.epsilon);
-        let (x, scale) = (&x[..dim], &norm.scale[..dim]);
-        let count = dim as f32;
-        let first = sum::<FMA>(g, |i, g| g * scale[i]) / count;
-        let second = sum::<FMA>(g, |i, g| g * scale[i] * (x[i] - mean)) * inverse * inverse / count;
-        for i in 0..dim {
-            let away = x[i] - mean;
-            dx[i] = (g[i] * scale[i] - first - away * second) * inverse;
-            of_scale[i] += g[i] * away * inverse;
-            of_shift[i] += g[i];
-        }
-    }
+    let (mean, inverse) = moments::<FMA>(x, norm.epsilon);
+    let (x, g, scale) = (&x[..dim], &g[..dim], &norm.scale[..dim]);
+    let count = dim as f32;
+    let first = sum::<FMA>(g, |i, g| g * scale[i]) / count;
+    let second = sum::<FMA>(g, |i, g| g * scale[i] * (x[i] - mean)) * inverse * inverse / count;
+    let rows = x.iter().zip(g).zip(scale).zip(of_scale.iter_mut().zip(of_shift));
+    let values = rows.map(|(((&x, &g), &scale), (of_scale, of_shift))| {
+        let away = x - mean;
+        *of_scale += g * away * inverse;
+        *of_shift += g;
+        (g * scale - first - away * second) * inverse
+    });
+    write(dx, values)
 }
 
 kernel! {
-    forward(x: &[f32], norm: Norm<'_>, y: &mut [f32]) = forward_body
+    forward<'a>(x: &[f32], norm: Norm<'_>, y: &'a mut [Slot]) -> &'a mut [f32] = forward_body
 }
 kernel! {
-    backward(
+    backward<'a>(
         x: &[f32],
         norm: Norm<'_>,
-        gradient: &[f32],
-        dx: &mut [f32],
+        g: &[f32],
+        dx: &'a mut [Slot],
         sums: &mut [f32],
-    ) = backward_body
+    ) -> &'a mut [f32] = backward_body
 }

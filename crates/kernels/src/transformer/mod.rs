@@ -10,5 +10,15 @@ mod product;
 
 pub(crate) use extension::{attention, gelu, layer_norm};
 
+/// The kernels themselves, for tests without Burn.
+#[cfg(test)]
+pub(crate) mod kernels {
+    pub(crate) use super::attention::{attention, attention_backward};
+    pub(crate) use super::gelu::{gelu, gelu_backward};
+    pub(crate) use super::layer_norm::{layer_norm, layer_norm_backward};
+}
+#[cfg(test)]
+pub(crate) use self::{attention::Heads, layer_norm::Norm};
+
 #[cfg(test)]
 mod tests;

@@ -37,11 +37,10 @@ pub(super) fn product(
             unsafe { body::<__m256, 4, 2>(a, s, b, c, sizes) }
         }
         match path {
-            // SAFETY: `path::path` and the tests give a path only if `path::has` found its
-            // instructions on this machine; lengths were checked above.
-            Path::Avx512 => return unsafe { avx512(a, strides, b, c, sizes) },
+            // SAFETY: the path says that this machine has the instructions (`Found`); lengths were checked above.
+            Path::Avx512(_) => return unsafe { avx512(a, strides, b, c, sizes) },
             // SAFETY: as above.
-            Path::Avx2 => return unsafe { avx2(a, strides, b, c, sizes) },
+            Path::Avx2(_) => return unsafe { avx2(a, strides, b, c, sizes) },
             _ => {}
         }
     }

@@ -8,12 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use super::attention::{Heads, attention, attention_backward};
 use super::gelu::{gelu, gelu_backward};
 use super::layer_norm::{Norm, layer_norm, layer_norm_backward};
-use crate::path::{Path, has};
+use crate::path::Path;
 use crate::plain;
-
-fn paths() -> impl Iterator<Item = Path> {
-    [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter(|path| has(*path))
-}
 
 fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-3.0..3.0)).collect()
@@ -52,7 +48,7 @@ proptest! {
         let grads = (y.clone() * tracked(&g, [images, tokens, dim]).detach()).sum().backward();
         let (y, dx) = (values(y), values(x.grad(&grads).unwrap()));
         let sizes = Heads { tokens, dim, heads };
-        for path in paths() {
+        for path in Path::found() {
             assert_near(&attention(path, &qkv, sizes), &y, "attention");
             assert_near(&attention_backward(path, &qkv, &g, sizes), &dx, "its gradient");
         }
@@ -71,7 +67,7 @@ proptest! {
         let y = plain::layer_norm(tx.clone(), ts.clone(), th.clone(), 0.1);
         let grads = (y.clone() * tg.detach()).sum().backward();
         let norm = Norm { scale: &scale, shift: &shift, epsilon: 0.1 };
-        for path in paths() {
+        for path in Path::found() {
             assert_near(&layer_norm(path, &x, norm), &values(y.clone()), "layer norm");
             let found = layer_norm_backward(path, &x, norm, &g);
             assert_near(&found.x, &values(tx.grad(&grads).unwrap()), "its gradient");
@@ -88,7 +84,7 @@ fn gelu_agrees_with_plain_burn() {
     let [tx, tg] = [&x, &g].map(|v| tracked(v, [1, 1, v.len()]));
     let y = burn::tensor::activation::gelu(tx.clone());
     let grads = (y.clone() * tg.detach()).sum().backward();
-    for path in paths() {
+    for path in Path::found() {
         let found = gelu(path, &x);
         for ((found, wanted), x) in found.iter().zip(values(y.clone())).zip(&x) {
             assert!((found - wanted).abs() < 1e-6 * (1.0 + x.abs()), "{x}: {found} {wanted}");

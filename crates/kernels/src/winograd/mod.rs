@@ -8,18 +8,17 @@
 
 mod transform;
 
-use rayon::prelude::*;
-
 use self::transform::{back, patches, transform_weights};
 use crate::conv::Geometry;
+use crate::fill::{Slot, places};
 use crate::gather::{Axis, Gather, Padded, Weights, lanes};
 use crate::path::Path;
-use crate::scratch::{Aligned, scratch};
+use crate::scratch::{Aligned, Scratch, scratch};
 
 /// Places of a transformed tile.
 const PLACES: usize = 16;
 /// Below this many channels, the transforms cost more than the products saved.
-const LEAST: usize = 64;
+const LEAST: usize = if cfg!(miri) { 16 } else { 64 };
 /// Above this many weights by place, reading them for every group of images may cost more than the
 /// products saved; up to here it was measured not to.
 const MOST: usize = 1 << 18;
@@ -94,10 +93,11 @@ impl Winograd {
         let (one, all) = (Axis::forward(1, 1, 1, 1, 0), Axis::forward(count, count, 1, 1, 0));
         let product = Gather::new(line, &one, &all, [count, count, out], group);
         let lanes = lanes(out);
-        let mut weights = Aligned::unset(out.div_ceil(lanes) * PLACES * channels * lanes);
-        weights.par_chunks_exact_mut(PLACES * channels * lanes).enumerate().for_each(
-            |(b, weights)| {
-                let outs = lanes.min(out - b * lanes);
+        let block = PLACES * channels * lanes;
+        let weights = Aligned::filled(out.div_ceil(lanes) * block, block, |b, filling| {
+            let outs = lanes.min(out - b * lanes);
+            filling.rest(|weights| {
+                assert_eq!(weights.len(), block);
                 for i in 0..channels {
                     let mut taps = [[0.0f32; 32]; 9];
                     for lane in 0..outs {
@@ -110,11 +110,14 @@ impl Winograd {
                     transform_weights(path, &taps, &mut places);
                     for (place, values) in places.iter().enumerate() {
                         weights[(place * channels + i) * lanes..][..lanes]
-                            .copy_from_slice(&values[..lanes]);
+                            .write_copy_of_slice(&values[..lanes]);
                     }
                 }
-            },
-        );
+                // SAFETY: each of the PLACES · channels runs of `lanes` floats that make up the block was written: the
+                // run (place, i) for every place and every i.
+                unsafe { weights.assume_init_mut() }
+            });
+        });
         Self { tiles, product, weights, channels, out }
     }
 
@@ -123,6 +126,38 @@ impl Winograd {
     /// # Panics
     /// If a buffer is too short.
     pub fn run(&self, path: Path, padded: &[f32], output: &mut [f32], images: usize, add: bool) {
+        let output = &mut output[..images * self.image()];
+        let (products, step) = self.products(path, padded, images);
+        // SAFETY: floats are stored, and `output` holds floats already.
+        unsafe { back(path, &self.tiles, self.out, &products, step, places(output), add) };
+    }
+
+    /// Gives `images` images, which are all of `output`, their values.
+    ///
+    /// # Panics
+    /// If a buffer is too short, or `output` is of another length.
+    pub fn begin<'a>(
+        &self,
+        path: Path,
+        padded: &[f32],
+        output: &'a mut [Slot],
+        images: usize,
+    ) -> &'a mut [f32] {
+        assert_eq!(output.len(), images * self.image(), "other images than the output's");
+        let (products, step) = self.products(path, padded, images);
+        // SAFETY: nothing is added to.
+        unsafe { back(path, &self.tiles, self.out, &products, step, output, false) };
+        // SAFETY: `back` has stored all 2 × 2 pixels of every tile of every image, and `output` is just these images.
+        unsafe { output.assume_init_mut() }
+    }
+
+    /// Floats of an output image.
+    fn image(&self) -> usize {
+        4 * self.tiles.count() * self.out
+    }
+
+    /// The products of all tiles, and how far those of two places lie apart.
+    fn products(&self, path: Path, padded: &[f32], images: usize) -> (Scratch, usize) {
         let Self { tiles, channels, out, .. } = *self;
         let count = images * tiles.count();
         let (values, products) = (count * channels + SKEW, count * out + SKEW);
@@ -135,8 +170,6 @@ impl Winograd {
                 Weights { packed: &self.weights[place * block..], stride: PLACES * block };
             self.product.run(path, v, weights, m, images, false);
         }
-        let image = tiles.rows * tiles.columns * 4 * out;
-        assert!(images * image <= output.len() && PLACES * products <= m.len());
-        back(path, &tiles, out, &m, products, &mut output[..images * image], add);
+        (m, products)
     }
 }

@@ -1,6 +1,7 @@
 //! The transforms of weights, patches and products, for each instruction path.
 
 use super::{PLACES, Tiles};
+use crate::fill::Slot;
 use crate::path::{Path, kernel};
 use crate::simd::{Four, Simd};
 
@@ -55,30 +56,29 @@ pub(super) fn patches(
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn avx512(t: &Tiles, x: &[f32], images: usize, v: &mut [f32], step: usize) {
-            // SAFETY: as below.
+            // SAFETY: the caller's; compiled for AVX-512.
             unsafe { patches_body::<__m512>(t, x, images, v, step) }
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(t: &Tiles, x: &[f32], images: usize, v: &mut [f32], step: usize) {
-            // SAFETY: as below.
+            // SAFETY: the caller's; compiled for AVX2.
             unsafe { patches_body::<__m256>(t, x, images, v, step) }
         }
         match path {
-            // SAFETY: a path is only ever one whose instructions `path::has` found; the sizes are
-            // checked above.
-            Path::Avx512 => return unsafe { avx512(tiles, padded, images, v, step) },
+            // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above.
+            Path::Avx512(_) => return unsafe { avx512(tiles, padded, images, v, step) },
             // SAFETY: as above.
-            Path::Avx2 => return unsafe { avx2(tiles, padded, images, v, step) },
+            Path::Avx2(_) => return unsafe { avx2(tiles, padded, images, v, step) },
             _ => {}
         }
     }
     let _ = path;
-    // SAFETY: the sizes are checked above.
+    // SAFETY: `Four` needs no instructions; the sizes are checked above.
     unsafe { patches_body::<Four>(tiles, padded, images, v, step) }
 }
 
 /// # Safety
-/// See the assertions of [`patches`].
+/// See the assertions of [`patches`]; compiled for the instructions of `S`.
 #[inline(always)]
 unsafe fn patches_body<S: Simd>(
     tiles: &Tiles,
@@ -135,52 +135,64 @@ unsafe fn four<S: Simd>(a: S, b: S, c: S, d: S) -> [S; 4] {
     unsafe { [a.sub(c), b.add(c), c.sub(b), b.sub(d)] }
 }
 
-/// Aᵀ m A of every tile: the outputs of the images, `[tile row · 2, tile column · 2, out]` each.
-pub(super) fn back(
+/// Aᵀ m A of every tile: the outputs of the images that `output` is, `[tile row · 2, tile column · 2, out]` each, with
+/// `add` added to what is there.
+///
+/// # Panics
+/// If `m` is too short, or `output` no whole number of images.
+///
+/// # Safety
+/// With `add`, `output` holds floats.
+pub(super) unsafe fn back(
     path: Path,
     tiles: &Tiles,
     out: usize,
     m: &[f32],
     step: usize,
-    output: &mut [f32],
+    output: &mut [Slot],
     add: bool,
 ) {
+    let image = 4 * tiles.count() * out;
+    assert!(out.is_multiple_of(16), "whole vectors");
+    assert!(image > 0 && output.len().is_multiple_of(image), "whole images");
+    let count = output.len() / image * tiles.count();
+    assert!(count * out <= step && PLACES * step <= m.len(), "a product for each");
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        unsafe fn avx512(t: &Tiles, out: usize, m: &[f32], step: usize, y: &mut [f32], add: bool) {
-            // SAFETY: as below.
+        unsafe fn avx512(t: &Tiles, out: usize, m: &[f32], step: usize, y: &mut [Slot], add: bool) {
+            // SAFETY: the caller's; compiled for AVX-512.
             unsafe { back_body::<__m512>(t, out, m, step, y, add) }
         }
         #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2(t: &Tiles, out: usize, m: &[f32], step: usize, y: &mut [f32], add: bool) {
-            // SAFETY: as below.
+        unsafe fn avx2(t: &Tiles, out: usize, m: &[f32], step: usize, y: &mut [Slot], add: bool) {
+            // SAFETY: the caller's; compiled for AVX2.
             unsafe { back_body::<__m256>(t, out, m, step, y, add) }
         }
         match path {
-            // SAFETY: a path is only ever one whose instructions `path::has` found; `run` checked the
-            // sizes.
-            Path::Avx512 => return unsafe { avx512(tiles, out, m, step, output, add) },
+            // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above, and
+            // what `output` holds is the caller's.
+            Path::Avx512(_) => return unsafe { avx512(tiles, out, m, step, output, add) },
             // SAFETY: as above.
-            Path::Avx2 => return unsafe { avx2(tiles, out, m, step, output, add) },
+            Path::Avx2(_) => return unsafe { avx2(tiles, out, m, step, output, add) },
             _ => {}
         }
     }
     let _ = path;
-    // SAFETY: `run` checked the sizes.
+    // SAFETY: `Four` needs no instructions; the sizes are checked above, and what `output` holds is the caller's.
     unsafe { back_body::<Four>(tiles, out, m, step, output, add) }
 }
 
 /// # Safety
-/// `m` holds 16 values by channel of every tile, `step` apart; `output` holds whole images.
+/// See the assertions of [`back`], and its contract; compiled for the instructions of `S`.
 #[inline(always)]
 unsafe fn back_body<S: Simd>(
     tiles: &Tiles,
     out: usize,
     m: &[f32],
     step: usize,
-    output: &mut [f32],
+    output: &mut [Slot],
     add: bool,
 ) {
     let row = 2 * tiles.columns * out;
@@ -191,7 +203,7 @@ unsafe fn back_body<S: Simd>(
         for output in output.chunks_exact_mut(image) {
             for y in 0..tiles.rows {
                 for x in 0..tiles.columns {
-                    let to = output.as_mut_ptr().add(2 * y * row + 2 * x * out);
+                    let to = output.as_mut_ptr().cast::<f32>().add(2 * y * row + 2 * x * out);
                     for c in (0..out).step_by(S::LANES) {
                         let mut m = [[S::splat(0.0); 4]; 4];
                         for (r, m) in m.iter_mut().enumerate() {

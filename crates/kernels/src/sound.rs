@@ -1,0 +1,260 @@
+//! Every kernel on the smallest shapes that take each of its ways, without Burn. Under Miri (`.ci/run`) this finds reads
+//! of memory without values, accesses out of bounds and aliasing references; everywhere it checks identities that hold
+//! for any values.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::block::{self, BlockSaved, BlockUnits};
+use crate::conv::{self, Branch, Geometry};
+use crate::path::Path;
+use crate::scratch::scratch;
+use crate::stem::{self, StemSaved};
+use crate::transformer::{Heads, Norm, kernels as transformer};
+use crate::unit::Unit;
+
+fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// Runs `work` on two threads whose buffers are full of NaN: whatever reads what it did not write shows it.
+fn on_dirty_threads(work: impl FnOnce() + Send) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.broadcast(|_| {
+        let buffers = [(); 6].map(|()| scratch(1 << 11));
+        buffers.into_iter().for_each(|mut buffer| buffer.fill(f32::NAN));
+    });
+    pool.install(work);
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+/// Batch, side, channels, out, kernel, stride.
+const SIZES: [[usize; 6]; 10] = [
+    // One pixel; a short tile; several groups; a stride over odd sides.
+    [1, 1, 1, 1, 3, 1],
+    [3, 3, 3, 4, 3, 1],
+    [5, 3, 2, 8, 1, 1],
+    [2, 5, 3, 5, 3, 2],
+    // Pixels that no kernel position reaches; a kernel larger than the image.
+    [2, 3, 2, 3, 1, 2],
+    [1, 2, 2, 3, 7, 1],
+    // Two blocks of lanes, the second short; several slabs.
+    [1, 3, 2, 40, 3, 1],
+    [1, 2, 24, 17, 3, 1],
+    // Winograd's (with Miri's sizes), and weights that the threads share.
+    [2, 4, 16, 16, 3, 1],
+    [3, 2, 16, 48, 3, 1],
+];
+
+fn geometry([batch, side, channels, out, kernel, stride]: [usize; 6]) -> Geometry {
+    Geometry { batch, height: side, width: side, channels, out, kernel, stride }
+}
+
+/// What the definition gives, with `half` the kernel of zeros around.
+fn convolution(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
+    let half = g.kernel / 2;
+    let mut y = Vec::new();
+    for image in x.chunks_exact(g.image()) {
+        for (oy, ox) in (0..g.out_height()).flat_map(|y| (0..g.out_width()).map(move |x| (y, x))) {
+            for kernel in weight.chunks_exact(g.channels * g.kernel * g.kernel) {
+                let mut sum = 0.0f64;
+                for (tap, &w) in kernel.iter().enumerate() {
+                    let (ky, kx) = (tap / g.kernel % g.kernel, tap % g.kernel);
+                    let at = |o: usize, k: usize| (o * g.stride + k).wrapping_sub(half);
+                    let (y, x) = (at(oy, ky), at(ox, kx));
+                    if y < g.height && x < g.width {
+                        let channel = tap / (g.kernel * g.kernel);
+                        let value = image[(y * g.width + x) * g.channels + channel];
+                        sum += f64::from(w) * f64::from(value);
+                    }
+                }
+                y.push(sum as f32);
+            }
+        }
+    }
+    y
+}
+
+#[test]
+fn a_convolution_is_its_definition_and_its_gradients_are_adjoint() {
+    on_dirty_threads(|| {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for (sizes, path) in SIZES.into_iter().flat_map(|s| Path::found().map(move |p| (s, p))) {
+            let g = geometry(sizes);
+            let x = random(g.batch * g.image(), &mut rng);
+            let weight = random(g.weights(), &mut rng);
+            let dy = random(g.batch * g.result(), &mut rng);
+            let row = |values: &[f32], len: usize, at: usize, to: &mut [f32]| {
+                to.copy_from_slice(&values[at * len..][..len]);
+            };
+            let input = |image: usize, y: usize, to: &mut [f32]| {
+                row(&x, g.width * g.channels, image * g.height + y, to);
+            };
+            let output = |image: usize, y: usize, to: &mut [f32]| {
+                row(&dy, g.out_width() * g.out, image * g.out_height() + y, to);
+            };
+
+            let (y, groups) = conv::forward(path, &g, &weight, input, |first, group| {
+                (first, group.len() / g.result())
+            });
+            for (found, expected) in y.iter().zip(convolution(&g, &x, &weight)) {
+                assert!((found - expected).abs() < 1e-4, "{g:?}: {found}, not {expected}");
+            }
+            assert_eq!(groups.iter().map(|(_, images)| images).sum::<usize>(), g.batch);
+
+            // It is linear in both: Σ dy · y = Σ dw · w = Σ dx · x. A second branch doubles dx.
+            let branch = || Branch { geometry: g, weight: &weight, gradient: &output };
+            let twice = conv::backward(path, &[branch(), branch()], input, true, |_, _| ());
+            let alone = conv::backward(path, &[branch()], input, false, |_, _| ());
+            assert!(alone.images.is_empty() && alone.weights[0] == twice.weights[1]);
+            let near = |found: f64| assert!((found - dot(&dy, &y)).abs() < 1e-3, "{g:?}: {found}");
+            near(dot(&alone.weights[0], &weight));
+            near(0.5 * dot(&twice.images, &x));
+        }
+    });
+}
+
+/// Random parameters of a unit.
+struct Drawn {
+    geometry: Geometry,
+    values: [Vec<f32>; 3],
+    stats: Vec<f32>,
+}
+
+impl Drawn {
+    fn new(geometry: Geometry, rng: &mut ChaCha8Rng) -> Self {
+        let values = [geometry.weights(), geometry.out, geometry.out].map(|len| random(len, rng));
+        let stats = random(2 * geometry.out, rng).into_iter().map(|v| v.abs() + 0.5).collect();
+        Self { geometry, values, stats }
+    }
+
+    fn unit(&self) -> Unit<'_> {
+        let [weight, scale, shift] = &self.values;
+        Unit { geometry: self.geometry, weight, scale, shift, epsilon: 1e-5 }
+    }
+}
+
+fn assert_finite(values: &[f32], len: usize) {
+    assert_eq!(values.len(), len);
+    assert!(values.iter().all(|v| v.is_finite()), "{values:?}");
+}
+
+#[test]
+fn a_stem_reads_only_what_it_wrote() {
+    on_dirty_threads(|| {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for (pool, path) in
+            [false, true].into_iter().flat_map(|b| Path::found().map(move |p| (b, p)))
+        {
+            let g = geometry([3, 5, 3, 6, 3, 1]);
+            let drawn = Drawn::new(g, &mut rng);
+            let x = random(g.batch * g.image(), &mut rng);
+            let done = stem::stem(path, &x, &drawn.unit(), pool, None);
+            let side = if pool { 3 } else { 5 };
+            assert_finite(&done.out, 3 * side * side * 6);
+            let fixed = stem::stem_fixed(path, &x, &drawn.unit(), pool, &done.stats);
+            let worst = fixed.iter().zip(&done.out).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst < 1e-5, "{worst}");
+            let saved = StemSaved {
+                out: &done.out,
+                y: &done.y,
+                winners: &done.winners,
+                stats: &done.stats,
+                of_batch: true,
+            };
+            let gradient = random(done.out.len(), &mut rng);
+            let (found, dx) = stem::stem_backward(path, &x, &drawn.unit(), &saved, &gradient, true);
+            assert_finite(&dx, x.len());
+            assert_finite(&found.weight, g.weights());
+        }
+    });
+}
+
+#[test]
+fn a_block_reads_only_what_it_wrote() {
+    on_dirty_threads(|| {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let shapes = [[3, 3, 5, 5, 3, 1], [2, 4, 3, 6, 3, 2], [2, 4, 16, 16, 3, 1]];
+        for (sizes, path) in shapes.into_iter().flat_map(|s| Path::found().map(move |p| (s, p))) {
+            let first = geometry(sizes);
+            let (height, width) = (first.out_height(), first.out_width());
+            let second = Geometry { height, width, channels: first.out, stride: 1, ..first };
+            let down = (first.stride > 1).then_some(Geometry { kernel: 1, ..first });
+            let [one, two] = [first, second].map(|g| Drawn::new(g, &mut rng));
+            let down = down.map(|g| Drawn::new(g, &mut rng));
+            let units = BlockUnits {
+                first: one.unit(),
+                second: two.unit(),
+                down: down.as_ref().map(Drawn::unit),
+            };
+            let x = random(first.batch * first.image(), &mut rng);
+            let third = down.as_ref().map_or(&[][..], |d| &d.stats);
+            let fixed = [&one.stats[..], &two.stats, third];
+            let done = block::block(path, &x, &units, Some(fixed));
+            let alone = block::block_fixed(path, &x, &units, fixed);
+            let worst = alone.iter().zip(&done.out).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst < 1e-5, "{worst}");
+            for of_batch in [false, true] {
+                let done = block::block(path, &x, &units, (!of_batch).then_some(fixed));
+                assert_finite(&done.out, first.batch * first.result());
+                let saved = BlockSaved {
+                    out: &done.out,
+                    y1: &done.y1,
+                    y2: &done.y2,
+                    yd: &done.yd,
+                    stats: done.stats.each_ref().map(|s| &s[..]),
+                    of_batch,
+                };
+                let gradient = random(done.out.len(), &mut rng);
+                let found = block::block_backward(path, &x, &units, &saved, &gradient, true);
+                assert_finite(&found.images, x.len());
+                assert_finite(&found.first.weight, first.weights());
+                assert_finite(&found.second.weight, second.weights());
+            }
+        }
+    });
+}
+
+#[test]
+fn attention_mixes_and_layer_norm_normalises() {
+    on_dirty_threads(|| {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        for path in Path::found() {
+            let sizes = Heads { tokens: 3, dim: 10, heads: 2 };
+            let mut qkv = random(2 * 3 * 30, &mut rng);
+            // Values of 1 stay 1: the weights of a token sum to 1.
+            qkv.chunks_exact_mut(30).for_each(|token| token[20..].fill(1.0));
+            let out = transformer::attention(path, &qkv, sizes);
+            assert_eq!(out.len(), 2 * 3 * 10);
+            assert!(out.iter().all(|v| (v - 1.0).abs() < 1e-5), "{out:?}");
+            // And then queries and keys change nothing.
+            let found = transformer::attention_backward(path, &qkv, &out, sizes);
+            let of_queries = found.chunks_exact(30).flat_map(|token| &token[..20]);
+            assert!(of_queries.into_iter().all(|v| v.abs() < 1e-5), "{found:?}");
+
+            let (x, [scale, shift]) = (random(5 * 7, &mut rng), [vec![1.0; 7], vec![0.0; 7]]);
+            let norm = Norm { scale: &scale, shift: &shift, epsilon: 0.0 };
+            for row in transformer::layer_norm(path, &x, norm).chunks_exact(7) {
+                let squares = dot(row, row) / 7.0;
+                assert!(dot(row, &scale).abs() < 1e-4 && (squares - 1.0).abs() < 1e-3, "{row:?}");
+            }
+            let back = transformer::layer_norm_backward(path, &x, norm, &x);
+            // What all inputs have in common falls out.
+            back.x.chunks_exact(7).for_each(|row| assert!(dot(row, &scale).abs() < 1e-4));
+
+            // x · Φ(x) + x · Φ(−x) = x, and the slopes of both sum to 1.
+            let x = random(150, &mut rng);
+            let minus: Vec<f32> = x.iter().map(|v| -v).collect();
+            let [a, b] = [&x, &minus].map(|x| transformer::gelu(path, x));
+            let ones = vec![1.0; x.len()];
+            let [c, d] = [&x, &minus].map(|x| transformer::gelu_backward(path, x, &ones));
+            for i in 0..x.len() {
+                assert!((a[i] - b[i] - x[i]).abs() < 1e-6 && (c[i] + d[i] - 1.0).abs() < 1e-6);
+            }
+        }
+    });
+}
