@@ -169,10 +169,8 @@ mod tests {
             let some: Vec<usize> = (0..n).collect();
             let map = feature_map(&features.rows(&some).unwrap(), &device).unwrap();
             assert_eq!(map.len(), n);
-            eprintln!("{n} {map:?}");
             assert!(map.iter().flatten().all(|v| v.is_finite()), "{n} points: {map:?}");
         }
-        eprintln!("all n");
         // Points that are all the same, as of a collapsed encoder.
         let same = Features { values: vec![0.0; 30], dim: 3, labels: vec![0; 10] };
         assert_eq!(feature_map(&same, &device).unwrap().len(), 10);
