@@ -141,6 +141,7 @@ fn export([train, val]: [usize; 2], photos: &Path) -> anyhow::Result<f64> {
             eval: Eval::All,
             on_corrupt: OnCorrupt::Stop,
             exif_orientation: false,
+            labelled: None,
             cache: None,
         });
         let export = Export::new(0, data, toml::from_str(poison)?);

@@ -54,7 +54,7 @@ impl<'a> Probe<'a> {
         let Labels::Shares(shares) = &experiment.probe.labels else {
             anyhow::bail!("probe.labels must be a share of each class");
         };
-        let (labels, classes) = (&splits.train.labels, splits.classes.len());
+        let (labels, classes) = (&splits.labelled.labels, splits.classes.len());
         let share = shares.first().copied().unwrap_or(0.1);
         let ids = labelled_ids(labels, classes as u32, share, experiment.data.seed());
         Ok(Self {

@@ -7,6 +7,7 @@ use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_trigger::PoisonConfig;
 
 use crate::config_table::{ConfigError, Document, Source};
+use crate::home;
 
 /// Which images are poisoned, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +39,8 @@ impl AttackConfig {
         for unused in ["device", "workers", "pretrain", "probe", "defend"] {
             document.remove(unused);
         }
-        let config = Self { source: document.clone().into(), ..document.read()? };
+        let mut config = Self { source: document.clone().into(), ..document.read()? };
+        home::expand_tables(&mut config.data, &mut config.poison, None);
         config.data.check().map_err(|e| document.wrong(e))?;
         check_poison(&config.data, &config.poison).map_err(|e| document.wrong(e))?;
         Ok(config)

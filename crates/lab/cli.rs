@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ssl_backdoor::Stage;
-use ssl_backdoor_model::Interpolation;
+use ssl_backdoor_model::{ImportOptions, Interpolation};
 
 /// Backdoor attacks on self-supervised learning: poison, pretrain, probe, report.
 ///
@@ -122,8 +122,8 @@ pub enum Command {
     /// Score an encoder that came from elsewhere: clean and patched images, no pretraining.
     ///
     /// Trains only the classifier of [probe] on its frozen features, and puts an untrained network of the same
-    /// kind beside it. Of the config, [data], [poison] and [probe] count. Checkpoints of other tools go through
-    /// `convert` first, which writes down how their images were prepared.
+    /// kind beside it. Of the config, [data], [poison] and [probe] count; images are prepared as the encoder file says
+    /// (size, interpolation, mean, std). Checkpoints of other tools go through `convert` first, which records that.
     #[command(
         after_help = "Example:\n  ssl-backdoor probe --encoder encoder.safetensors configs/fashion-mnist/moco-v2.toml"
     )]
@@ -142,12 +142,14 @@ pub enum Command {
     },
     /// Turn a checkpoint of another tool into an encoder file, or an encoder file into one for PyTorch.
     ///
-    /// Reads torchvision's ResNets, MoCo's and the reference repository's checkpoints, the official MAE and timm's
-    /// ViTs, from .pth, .pth.tar, .pt and .safetensors. Writes safetensors with torchvision's names (of a ViT
-    /// timm's), which PyTorch loads with strict=True, and how the encoder's images are prepared.
+    /// Reads torchvision's ResNets and timm's ViTs as MoCo, MoCo v3, DINO, MAE, solo-learn, lightly, lightning-bolts,
+    /// vissl, timm and the reference repository write them, from .pth, .pth.tar, .pt, .ckpt and .safetensors. Takes the
+    /// network that the tool evaluates, and prints what it assumed. Writes safetensors with torchvision's names (of a
+    /// ViT timm's), which PyTorch loads with strict=True; the file records how images are prepared, which
+    /// `probe --encoder` then does.
     #[command(
         after_help = "Examples:\n  ssl-backdoor convert moco_v2_800ep.pth.tar moco.safetensors --backbone\n  \
-        ssl-backdoor convert cifar_resnet18.pth cifar.safetensors --size 32\n  \
+        ssl-backdoor convert cifar_resnet18.pth cifar.safetensors --size 32 --stem-padding 2\n  \
         ssl-backdoor convert runs/quickstart/backdoored/encoder.safetensors for-pytorch.safetensors\n  \
         ssl-backdoor convert runs/quickstart/backdoored whole.safetensors"
     )]
@@ -159,24 +161,8 @@ pub enum Command {
         /// Leave out heads, queues and other networks.
         #[arg(long)]
         backbone: bool,
-        /// What the names of the encoder's arrays begin with [default: found, of query and key encoder the query].
-        #[arg(long)]
-        prefix: Option<String>,
-        /// Attention heads of a ViT [default: one for each 64 numbers of a token].
-        #[arg(long)]
-        heads: Option<usize>,
-        /// Side of its images in pixels [default: 224 with a 7x7 stem, or what a ViT's positions say].
-        #[arg(long)]
-        size: Option<u32>,
-        /// Mean by channel that is subtracted [default: ImageNet's].
-        #[arg(long, value_name = "R,G,B", value_parser = by_channel, requires = "std")]
-        mean: Option<[f32; 3]>,
-        /// Standard deviation by channel that is divided by [default: ImageNet's].
-        #[arg(long, value_name = "R,G,B", value_parser = by_channel, requires = "mean")]
-        std: Option<[f32; 3]>,
-        /// How its evaluation images are resized, bilinear or bicubic [default: bilinear].
-        #[arg(long)]
-        interpolation: Option<Interpolation>,
+        #[command(flatten)]
+        import: ImportArgs,
     },
     /// Show devices, data sets, disk and versions, and try a training step on each device.
     #[command(after_help = "Example:\n  ssl-backdoor doctor")]
@@ -197,11 +183,81 @@ pub enum Command {
     },
 }
 
+/// What a checkpoint does not say.
+#[derive(Args)]
+pub struct ImportArgs {
+    /// What the names of the encoder's arrays begin with [default: the network that its tool evaluates]. The last dot,
+    /// `module.` and outer tables such as `state_dict.` may be left out.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Attention heads of a ViT [default: what its tool builds, else one for each 64 numbers of a token].
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Padding of a ResNet's first convolution in pixels [default: what its tool builds, else half the kernel].
+    #[arg(long)]
+    stem_padding: Option<usize>,
+    /// Stride of a ResNet's first convolution in pixels [default: 2 of a 7x7 kernel, 1 of a 3x3 one].
+    #[arg(long)]
+    stem_stride: Option<usize>,
+    /// Whether a 3x3 max-pool of stride 2 follows it [default: what its tool builds, else true of a 7x7 kernel].
+    #[arg(long)]
+    max_pool: Option<bool>,
+    /// Side of its images in pixels, 8 to 1024 [default: 224 with a 7x7 stem, or what a ViT's positions say].
+    #[arg(long)]
+    size: Option<u32>,
+    /// Per-channel mean of values in 0 to 1 [default: ImageNet's].
+    #[arg(long, value_name = "R,G,B", value_parser = by_channel, requires = "std")]
+    mean: Option<[f32; 3]>,
+    /// Per-channel standard deviation of values in 0 to 1 [default: ImageNet's].
+    #[arg(long, value_name = "R,G,B", value_parser = by_channel, requires = "mean")]
+    std: Option<[f32; 3]>,
+    /// How its evaluation images are resized, bilinear or bicubic [default: bilinear].
+    #[arg(long)]
+    interpolation: Option<Interpolation>,
+}
+
+impl From<ImportArgs> for ImportOptions {
+    fn from(args: ImportArgs) -> Self {
+        Self {
+            prefix: args.prefix,
+            heads: args.heads,
+            stem_padding: args.stem_padding,
+            stem_stride: args.stem_stride,
+            max_pool: args.max_pool,
+            size: args.size,
+            mean_std: args.mean.zip(args.std).map(|(mean, std)| [mean, std]),
+            interpolation: args.interpolation,
+        }
+    }
+}
+
 /// Three numbers with commas between.
 fn by_channel(text: &str) -> Result<[f32; 3], String> {
     let numbers: Option<Vec<f32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
     let three = numbers.and_then(|numbers| <[f32; 3]>::try_from(numbers).ok());
     three
         .filter(|of| of.iter().all(|v| v.is_finite()))
-        .ok_or("expected are three numbers, R,G,B".into())
+        .ok_or("expected three numbers, R,G,B".into())
+}
+
+impl Command {
+    /// Every path of the command line.
+    pub fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Run { config, out, twin, .. } => {
+                std::iter::once(config).chain(out).chain(twin).collect()
+            }
+            Self::Sweep { file, .. } => vec![file],
+            Self::Report { runs, out } => runs.iter_mut().chain(out).collect(),
+            Self::Poison { config, out, clean, .. } => {
+                config.iter_mut().chain(out).chain(clean).collect()
+            }
+            Self::Verify { dir } | Self::Man { dir } => vec![dir],
+            Self::Probe { encoder, config, out, .. } => {
+                [encoder, config].into_iter().chain(out).collect()
+            }
+            Self::Convert { input, output, .. } => vec![input, output],
+            Self::Doctor | Self::Completions { .. } => Vec::new(),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::attack_config::check_poison;
 use crate::config_table::{ConfigError, Document, Source};
-use crate::{device, manifest};
+use crate::{device, home, manifest};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_data::DataConfig;
@@ -65,7 +65,12 @@ impl Experiment {
     /// # Errors
     /// As [`read`](Self::read).
     pub(crate) fn of(document: Document) -> Result<Self, ConfigError> {
-        let experiment = Self { source: document.clone().into(), ..document.read()? };
+        let mut experiment = Self { source: document.clone().into(), ..document.read()? };
+        home::expand_tables(
+            &mut experiment.data,
+            &mut experiment.poison,
+            Some(&mut experiment.probe),
+        );
         experiment.check().map_err(|message| document.wrong(message))?;
         Ok(experiment)
     }
@@ -217,7 +222,8 @@ labels = [0.1]
         assert!(message.contains("x.toml:9: poison.rate = 1.5"), "{message}");
         assert!(message.contains("0 < rate <= 1"), "{message}");
         let message = read(&MINIMAL.replace("epochs = 2", "epoch = 2"), &[]).unwrap_err();
-        assert!(message.contains("line 14") && message.contains("epoch"), "{message}");
+        assert!(message.contains("x.toml:14: pretrain.epoch: unknown key"), "{message}");
+        assert!(message.contains("did you mean epochs?"), "{message}");
         let message = read(MINIMAL, &["pretrain.method.queu=4"]).unwrap_err();
         assert!(message.contains("queu"), "{message}");
         let message = read(&MINIMAL.replace("target = 3", "target = 10"), &[]).unwrap_err();
@@ -266,12 +272,17 @@ labels = [0.1]
                 }
             }
             let text = pieces.concat();
-            if let Ok(experiment) = toml::from_str::<Experiment>(&text) {
-                // Wide triggers take long to draw, not to check.
-                let message = experiment.check().err().unwrap_or_default();
-                // No number that stands for "none".
+            let path = Path::new("x.toml");
+            let read = Document::of_text(path, &text).and_then(Experiment::of);
+            if let Err(error) = read {
+                let message = error.to_string();
+                // It says where, in words of the config.
+                prop_assert!(message.contains("x.toml"), "{}", message);
+                prop_assert!(!message.contains("untagged"), "{}", message);
+                // No number that stands for "none", unless it was written.
                 let sentinels = [u64::MAX / 1000, i64::MAX as u64 / 1000].map(|n| n.to_string());
-                prop_assert!(!sentinels.iter().any(|n| message.contains(n)), "{}", message);
+                let made_up = |n: &String| message.contains(n) && !text.contains(n);
+                prop_assert!(!sentinels.iter().any(made_up), "{}", message);
             }
             let _ = crate::parse_reference_config(&text);
             Ok(())

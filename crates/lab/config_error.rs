@@ -1,5 +1,7 @@
 //! What is wrong with a config, in words: the key, its value and what is allowed.
 
+use toml::Value;
+
 use crate::config_read::{Mismatch, Why};
 use crate::config_tree::{Node, Tree, dotted};
 
@@ -11,6 +13,9 @@ pub struct ConfigError(pub(crate) String);
 /// Keys at the top of a config.
 pub(crate) const TOP: [&str; 9] =
     ["name", "seed", "device", "workers", "data", "poison", "pretrain", "probe", "defend"];
+
+/// What follows the value in a message about its range.
+const OUT_OF_RANGE: &str = " is out of range";
 
 /// Longest value that a message shows, in characters.
 const SHOWN: usize = 80;
@@ -25,9 +30,20 @@ pub(crate) fn leading_key(message: &str) -> Option<&str> {
 
 /// `message`, which begins with `KEY = VALUE`, with `note` behind the value.
 pub(crate) fn with_note(message: &str, note: &str) -> String {
-    let end = [" is out of range", ": "].iter().filter_map(|word| message.find(word)).min();
+    let end = [OUT_OF_RANGE, ": "].iter().filter_map(|word| message.find(word)).min();
     let (value, rest) = message.split_at(end.unwrap_or(message.len()));
     format!("{value}{note}{rest}")
+}
+
+/// `message`, `KEY = VALUE is out of range …`, with a number as it was written: 1e300, not its three hundred digits.
+pub(crate) fn as_written(message: &str, key: &str, node: &Node) -> String {
+    let number = matches!(&node.tree, Tree::Leaf(Value::Integer(_) | Value::Float(_)));
+    match message.split_once(OUT_OF_RANGE) {
+        Some((value, rest)) if number && value.starts_with(&format!("{key} = ")) => {
+            format!("{key} = {}{OUT_OF_RANGE}{rest}", node.value())
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// The message of a value of `root` that does not fit; it begins with the key.

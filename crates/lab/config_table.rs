@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::config_error::{leading_key, mismatch, with_note};
+use crate::config_error::{as_written, leading_key, mismatch, with_note};
 use crate::config_read;
 use crate::config_tree::{Node, Origin, Tree, dotted, steps};
 
@@ -38,8 +38,15 @@ impl Document {
     /// # Errors
     /// As [`open`](Self::open).
     pub(crate) fn one_file(path: &Path) -> Result<Self, ConfigError> {
-        let root = Node::parse(path, &read_text(path)?)?;
-        Ok(Self { root, path: path.into(), note: None })
+        Self::of_text(path, &read_text(path)?)
+    }
+
+    /// The config of `text`, which stands in `path`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn of_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Ok(Self { root: Node::parse(path, text)?, path: path.into(), note: None })
     }
 
     /// A config that is no TOML, of values at dotted keys.
@@ -150,7 +157,7 @@ impl Document {
         let around = || (1..path.len()).rev().find_map(|n| self.root.at(&path[..n]));
         let there = if path.is_empty() { None } else { self.root.at(path) };
         let placed = match there {
-            Some(node) => format!("{}: {message}", node.origin),
+            Some(node) => format!("{}: {}", node.origin, as_written(message, &dotted(path), node)),
             None if !path.is_empty() && message.starts_with(&format!("{} = ", dotted(path))) => {
                 with_note(message, &format!(" (default; set it in {file})"))
             }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
-use ssl_backdoor_model::{ImportOptions, Imported, Preprocessing};
+use ssl_backdoor_model::{Basis, ImportOptions, Imported, ModelError, Preprocessing, Stem};
 use ssl_backdoor_ssl::{encoder_header, save_whole};
 
 use crate::{ConfigError, Experiment, device};
@@ -12,7 +12,7 @@ use crate::{ConfigError, Experiment, device};
 /// What the command line says of a conversion.
 #[derive(Debug, Clone, Default)]
 pub struct ConvertOptions {
-    /// The checkpoint: `.pth`, `.pth.tar`, `.pt` or `.safetensors`; or a model's folder in a run folder, for all of its
+    /// The checkpoint: `.pth`, `.pth.tar`, `.pt`, `.ckpt` or `.safetensors`; or a model's folder in a run folder, for all of its
     /// networks.
     pub input: PathBuf,
     /// The encoder file, `.safetensors`.
@@ -23,10 +23,10 @@ pub struct ConvertOptions {
     pub import: ImportOptions,
 }
 
-/// Converts, and tells what was found, what was taken for granted and what was left out.
+/// Converts, and prints what was found, what was assumed and what was left out.
 ///
 /// # Errors
-/// A [`ConfigError`] if the output is no `.safetensors` or is the input; anything else if the checkpoint cannot be
+/// A [`ConfigError`] if the output is no `.safetensors` or is the input, or an option is out of range; anything else if the checkpoint cannot be
 /// read or is no known encoder.
 pub fn convert(options: &ConvertOptions) -> Result<()> {
     let ConvertOptions { input, output, backbone, import } = options;
@@ -37,29 +37,77 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
     if input == output {
         return Err(ConfigError("IN and OUT are the same file".into()).into());
     }
+    if input.is_dir() && *import != ImportOptions::default() {
+        let shown = input.display();
+        let message = format!(
+            "{shown} is a folder of a run, whose config says what the network is: leave out the other options"
+        );
+        return Err(ConfigError(message).into());
+    }
     let device = device::first().map_err(|e| anyhow!(e))?;
     let imported = match input.is_dir() {
         true => of_training(input, &device)?,
-        false => Imported::read(input, import)?,
+        false => Imported::read(input, import).map_err(by_option)?,
     };
     imported.write(output, *backbone, &device)?;
+    report(&imported, *backbone)?;
+    println!("written        {}", output.display());
+    Ok(())
+}
+
+/// The options of a conversion as the command line calls them.
+fn by_option(error: ModelError) -> anyhow::Error {
+    match error {
+        ModelError::Range { key, value, allowed } if !key.contains('.') => {
+            ConfigError(format!("--{key} {value} is out of range: {allowed}")).into()
+        }
+        ModelError::Unstated { path, what, option } => {
+            anyhow!("{}: {what} cannot be inferred: pass --{option}", path.display())
+        }
+        other => other.into(),
+    }
+}
+
+/// Prints what was found, what was assumed and what was left out.
+fn report(imported: &Imported, backbone: bool) -> Result<()> {
     let header = &imported.header;
     println!("encoder        {}", serde_json::to_string(&header.encoder)?);
-    if !imported.prefix.is_empty() {
-        println!("taken from     {}*", imported.prefix);
+    if !imported.prefix.is_empty() || !imported.left.is_empty() {
+        let why = match imported.reason {
+            "" => String::new(),
+            reason => format!("  ({reason})"),
+        };
+        println!("taken from     {}*{why}", imported.prefix);
     }
-    let how = if imported.stated {
-        ""
-    } else {
-        "  (taken for granted or given: the checkpoint does not say)"
-    };
+    for prefix in &imported.left {
+        let name = prefix.trim_end_matches('.');
+        println!("left           {prefix}*  (--prefix {name:?} takes it)");
+    }
+    for finding in &header.findings {
+        let options = match (finding.of.as_str(), finding.basis) {
+            (_, Basis::Stated | Basis::Given) | ("network", _) => "",
+            ("heads", _) => "; --heads overrides it",
+            _ => "; --stem-padding, --stem-stride and --max-pool override it",
+        };
+        if finding.of != "network" {
+            println!("{:<14} {finding}{options}", finding.of);
+        }
+    }
+    let how =
+        if imported.stated { "" } else { "  (assumed or given: the checkpoint does not say)" };
     println!("preprocessing  {}{how}", header.preprocessing);
     let others: Vec<&str> = imported.others().collect();
     if !others.is_empty() {
-        let what = if *backbone { "left out" } else { "kept beside" };
+        let what = if backbone { "left out" } else { "kept beside" };
         println!("{what:<14} {} arrays: {}", others.len(), in_short(&others));
     }
-    println!("written        {}", output.display());
+    if let Some((name, reason)) = imported.unreadable.first_key_value() {
+        let more = match imported.unreadable.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        println!("not read       {name}: {reason}{more}");
+    }
     Ok(())
 }
 
@@ -70,16 +118,23 @@ fn of_training(folder: &Path, device: &Device) -> Result<Imported> {
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let whole = scratch.path().join("whole.safetensors");
     save_whole(&pretrain, folder, &whole, device)?;
-    let Preprocessing { size, mean, std, interpolation } =
-        encoder_header(pretrain.encoder, data.size()).preprocessing;
+    let header = encoder_header(pretrain.encoder, data.size());
+    let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
+    let stem = pretrain.encoder.stem().map(Stem::shape);
     let import = ImportOptions {
         prefix: None,
         heads: pretrain.encoder.heads(),
+        stem_padding: stem.map(|stem| stem.padding),
+        stem_stride: stem.map(|stem| stem.stride),
+        max_pool: stem.map(|stem| stem.maxpool),
         size: Some(size),
         mean_std: Some([mean, std]),
         interpolation: Some(interpolation),
     };
-    Ok(Imported::read(&whole, &import)?)
+    let mut imported = Imported::read(&whole, &import)?;
+    // All of this is known: the run's config says it.
+    (imported.header, imported.stated) = (header, true);
+    Ok(imported)
 }
 
 /// The first names and the last.

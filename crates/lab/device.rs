@@ -74,7 +74,8 @@ pub fn open(name: &str) -> Result<Device, String> {
     let count = all.len();
     let one = all.into_iter().nth(index.unwrap_or(0));
     let one = one.ok_or_else(|| {
-        format!("device = \"{name}\" is not in this machine: it has {count} of {}", kind.name())
+        let (kind, s) = (kind.name(), if count == 1 { "" } else { "s" });
+        format!("device = \"{name}\" is not in this machine, which has {count} {kind} device{s}")
     })?;
     // Of several, the one that the system thinks fastest.
     #[cfg(feature = "wgpu")]

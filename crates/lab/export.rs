@@ -54,9 +54,7 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
         other => anyhow::Error::from(other),
     })?;
     let rates = exported.rates;
-    for skipped in &exported.skipped {
-        eprintln!("left out: {skipped}");
-    }
+    progress::say_left_out(&exported.left_out, &exported.skipped);
     if exported.blanks {
         eprintln!(
             "warning: some paths hold a blank; their lines are separated by a tab, which the \

@@ -9,9 +9,12 @@ use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{DataConfig, Eval, Patched, SampleSet, Subset};
-use ssl_backdoor_model::{Encoder, EncoderHeader, load_encoder};
+use ssl_backdoor_data::{
+    DataConfig, Eval, Normalization, Patched, SampleSet, Splits, Subset, resized_set,
+};
+use ssl_backdoor_model::{Encoder, EncoderHeader, Interpolation, Preprocessing, load_encoder};
 use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
@@ -23,7 +26,7 @@ use crate::run_folder::RunFolder;
 use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
 use crate::stages::{Unified, labelled, read_out};
 use crate::versioned::SCHEMA;
-use crate::{device, manifest, progress, report};
+use crate::{device, home, manifest, progress, report};
 
 /// Key of the encoder in the scores.
 const FOREIGN: &str = "encoder";
@@ -91,8 +94,8 @@ struct ForeignReading {
 /// Probes the encoder and prints its scores.
 ///
 /// # Errors
-/// A [`ConfigError`] if the config is wrong or prepares its images in another way than the encoder's; anything else if
-/// a file cannot be read or written.
+/// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
+/// file cannot be read or written.
 pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let ForeignOptions { encoder: file, config: path, out, sets } = options;
     let settings = Settings::read(path, sets)?;
@@ -104,15 +107,20 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
              OUT.safetensors`"
         ))
     })?;
-    let run = encoder_header(header.encoder, settings.data.size()).preprocessing;
-    let fits = header.preprocessing.check(&run, file);
-    fits.map_err(|e| at(&format!("data.size = {}: {e}", run.size)))?;
+    if header.preprocessing != encoder_header(header.encoder, settings.data.size()).preprocessing {
+        let (own, size) = (&header.preprocessing, settings.data.size());
+        eprintln!(
+            "Images are prepared as the encoder's: {own} (data.size = {size} does not count)."
+        );
+    }
     let device = device::open(&settings.device).map_err(|e| at(&e))?;
-    let splits = settings.data.load(&progress::watch())?;
-    let attack = {
-        let (labels, size) = (&splits.train.labels, settings.data.size());
-        settings.poison.attack(labels, &splits.classes, settings.seed, size)
-    };
+    let size = header.preprocessing.size;
+    let sized = settings.data.clone().with_size(size);
+    check_poison(&sized, &settings.poison).map_err(|e| at(&e))?;
+    let images = Images::of(&header, &settings.data);
+    let splits = images.data.load(&progress::watch())?;
+    progress::say_left_out(&splits.left_out, &splits.skipped);
+    let attack = splits.attack(&settings.poison, settings.seed);
     let attack = attack.map_err(|e| at(&e))?;
     let labelled = labelled(&settings.probe, settings.data.seed(), &splits);
     let labelled =
@@ -123,10 +131,11 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     });
     let folder = RunFolder::open(&out)?;
 
-    let eval = splits.prepared(&splits.eval);
+    let eval = images.eval(&splits);
+    let plain = images.train(&splits);
     let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
     let subset = |ids: &[u64]| -> SampleSet {
-        Arc::new(Subset::of_ids(splits.plain.clone(), &splits.train.labels, ids))
+        Arc::new(Subset::of_ids(plain.clone(), &splits.labelled.labels, ids))
     };
     let sets = Sets {
         labelled: labelled.iter().map(|of| (of.share, subset(&of.ids))).collect(),
@@ -137,8 +146,8 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     let mut rng = chance::rng(settings.seed, Purpose::Init, 0, 0, 0);
     let untrained = header.encoder.init(&mut rng, &device.clone().without_autodiff()).valid();
     let foreign = load_encoder(&header, file, &device)?;
-    let before = settings.read_out(&untrained, &sets, &device)?;
-    let now = settings.read_out(&foreign, &sets, &device)?;
+    let before = settings.read_out(&untrained, &sets, &images.normalization, &device)?;
+    let now = settings.read_out(&foreign, &sets, &images.normalization, &device)?;
     let both = |(before, now): (Read, Read)| ForeignReading {
         probe: now.probe,
         labels: now.labels,
@@ -175,8 +184,9 @@ impl Settings {
         for unused in ["workers", "pretrain", "defend"] {
             document.remove(unused);
         }
-        let settings = Self { source: document.clone().into(), ..document.read()? };
+        let mut settings = Self { source: document.clone().into(), ..document.read()? };
         let at = |message: &dyn std::fmt::Display| document.wrong(message);
+        home::expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;
         check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
@@ -191,9 +201,15 @@ impl Settings {
     }
 
     /// The scores of `encoder` by each reader of the config.
-    fn read_out(&self, encoder: &Encoder, sets: &Sets, device: &Device) -> Result<Vec<Read>> {
+    fn read_out(
+        &self,
+        encoder: &Encoder,
+        sets: &Sets,
+        normalization: &Normalization,
+        device: &Device,
+    ) -> Result<Vec<Read>> {
         let config = &self.probe;
-        let features = |set: &SampleSet| read_out(config, encoder, set, device);
+        let features = |set: &SampleSet| read_out(config, encoder, set, normalization, device);
         let eval = [features(&sets.eval[0])?, features(&sets.eval[1])?];
         let mut all = Vec::new();
         for (labels, set) in &sets.labelled {
@@ -207,6 +223,50 @@ impl Settings {
             }
         }
         Ok(all)
+    }
+}
+
+/// How the images of a config are prepared for an encoder, whatever the config says.
+struct Images {
+    /// The data set as it is read.
+    data: DataConfig,
+    /// Side of the prepared images, and the filter that makes them, where that is not the run's own.
+    resized: Option<(u32, Filter)>,
+    /// Are small images squares that are resized as a whole?
+    whole: bool,
+    normalization: Normalization,
+}
+
+impl Images {
+    /// As the encoder's file says.
+    fn of(header: &EncoderHeader, data: &DataConfig) -> Self {
+        let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
+        let stored = data.stored_size();
+        let (read, resized) = match interpolation {
+            Interpolation::Bilinear => (size, None),
+            // Resized once, from what is stored.
+            Interpolation::Bicubic => (stored.unwrap_or(size), Some((size, Filter::Bicubic))),
+        };
+        Self {
+            data: data.clone().with_size(read),
+            resized,
+            whole: stored.is_some(),
+            normalization: Normalization { mean, std },
+        }
+    }
+
+    fn train(&self, splits: &Splits) -> SampleSet {
+        match self.resized {
+            None => splits.plain.clone(),
+            Some((size, filter)) => resized_set(splits.train.set.clone(), size, filter, self.whole),
+        }
+    }
+
+    fn eval(&self, splits: &Splits) -> SampleSet {
+        match self.resized {
+            None => splits.prepared(&splits.eval),
+            Some((size, filter)) => resized_set(splits.eval.set.clone(), size, filter, self.whole),
+        }
     }
 }
 

@@ -15,12 +15,13 @@ use ssl_backdoor::{
     SweepOptions,
 };
 use ssl_backdoor_kernels as kernels;
-use ssl_backdoor_model::ImportOptions;
 
 fn main() -> ExitCode {
     // `ssl-backdoor poison --clean DIR | head` ends when `head` does, as any other command would.
     sigpipe::reset();
-    match run(Cli::parse().command) {
+    let mut command = Cli::parse().command;
+    command.paths_mut().into_iter().for_each(ssl_backdoor::expand_home);
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -53,19 +54,8 @@ fn run(command: Command) -> Result<()> {
             let options = ForeignOptions { encoder, config, out, sets };
             computing(|| ssl_backdoor::probe_foreign(&options))
         }
-        Command::Convert {
-            input,
-            output,
-            backbone,
-            prefix,
-            heads,
-            size,
-            mean,
-            std,
-            interpolation,
-        } => {
-            let mean_std = mean.zip(std).map(|(mean, std)| [mean, std]);
-            let import = ImportOptions { prefix, heads, size, mean_std, interpolation };
+        Command::Convert { input, output, backbone, import } => {
+            let import = import.into();
             ssl_backdoor::convert(&ConvertOptions { input, output, backbone, import })
         }
         Command::Doctor => computing(ssl_backdoor::doctor),

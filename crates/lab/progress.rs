@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ssl_backdoor_data::LeftOut;
 
 /// A watcher for work that tells its name, how much is done, and of how much.
 pub(crate) fn watch() -> impl Fn(&str, usize, usize) + Sync {
@@ -30,4 +31,14 @@ fn start(what: &str, total: usize) -> ProgressBar {
     }
     bar.set_prefix(what.to_owned());
     bar
+}
+
+/// Says what was left out of a data set: a line for each kind, and one for each file that should have been an image.
+pub(crate) fn say_left_out(left_out: &[LeftOut], skipped: &[String]) {
+    for left_out in left_out {
+        eprintln!("{left_out}");
+    }
+    for skipped in skipped {
+        eprintln!("left out: {skipped}");
+    }
 }

@@ -8,6 +8,7 @@ use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig
 
 use crate::config_table::{ConfigError, Document, Source, read_text};
 use crate::config_tree::{Node, Origin};
+use crate::home::expand_home;
 
 /// The side of the reference's validation images, in pixels.
 const SIZE: u32 = 224;
@@ -159,6 +160,7 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         rate,
         dataset_rate,
         count: None,
+        list: None,
         trigger: trigger_config(&trigger, width.into()),
         place: train_place,
         val_place,
@@ -174,6 +176,7 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         eval: Eval::All,
         on_corrupt: OnCorrupt::Stop,
         exif_orientation: false,
+        labelled: None,
         cache: None,
     });
     let export = Export { id: Some(id), patch_params, ..Export::new(0, data, poison) };
@@ -193,11 +196,9 @@ fn trigger_config(path: &str, width: Size) -> TriggerConfig {
 
 /// `path` with a leading `~` as the home folder, as a shell reads it.
 fn home(path: &str) -> PathBuf {
-    match (path.strip_prefix('~'), std::env::home_dir()) {
-        (Some(""), Some(home)) => home,
-        (Some(rest), Some(home)) if rest.starts_with('/') => home.join(&rest[1..]),
-        _ => path.into(),
-    }
+    let mut path = PathBuf::from(path);
+    expand_home(&mut path);
+    path
 }
 
 /// All keys of both sections, in lower case as Python's configparser gives them.

@@ -216,7 +216,7 @@ fn review_2_04_a_value_of_a_sweep_is_named_there() {
     for (axis, begin, end) in [
         (
             "name = \"rate\"\nkey = \"poison.rate\"\nvalues = [\n  0.5,\n  2.0,\n]",
-            "sweep.toml:9: poison.rate = 2 ",
+            "sweep.toml:9: poison.rate = 2.0 ",
             "(run rate-2.0 of sweep.toml)",
         ),
         (

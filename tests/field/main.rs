@@ -9,10 +9,13 @@
 
 mod errors;
 mod exports;
+mod files;
+mod import;
 mod labels;
 mod late;
 mod probe;
 mod processes;
 mod sets;
+mod small_sets;
 mod training;
 mod trigger_size;

@@ -103,7 +103,7 @@ fn bytes(site: &Site) -> BTreeMap<PathBuf, Vec<u8>> {
 #[test]
 fn a_sweep_that_is_killed_leaves_no_process_that_writes_and_resumes_to_the_same_bytes() {
     let (site, other) = (Site::new(), Site::new());
-    [&site, &other].map(write);
+    [&site, &other].into_iter().for_each(write);
     let mut whole = sweep(&other);
 
     let mut killed = sweep(&site);

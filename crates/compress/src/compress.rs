@@ -124,7 +124,10 @@ impl Method for Compress {
     fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
         let banks = [Some(&mut self.teacher_bank), self.student_bank.as_mut()];
         let banks = banks.into_iter().flatten();
-        banks.zip(keys).for_each(|(bank, keys)| bank.enqueue(keys, progress.seen));
+        for (bank, keys) in banks.zip(keys) {
+            bank.enqueue(keys, progress.seen)
+                .unwrap_or_else(|e| unreachable!("the bank is made for these keys: {e}"));
+        }
         let (student, momentum) = (&self.student, self.momentum);
         let target = self.target.map(|target| update_ema(target, student, momentum));
         Self { target, ..self }

@@ -4,8 +4,8 @@ use burn_dataset::Dataset;
 use rayon::prelude::*;
 use ssl_backdoor_trigger::chance::Purpose;
 
-use crate::augment::{Geometry, Scratch, ViewKey, Views, normalize, to_planes};
-use crate::{DataError, Sample};
+use crate::augment::{Geometry, Scratch, ViewKey, Views, normalize_by, to_planes};
+use crate::{DataError, Normalization, Sample};
 
 /// A batch of images as the network takes them.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,18 @@ pub fn plain_batch(
     set: &dyn Dataset<Sample, DataError>,
     range: std::ops::Range<usize>,
 ) -> Result<(Pixels, Vec<u32>), DataError> {
+    plain_batch_by(set, range, &Normalization::default())
+}
+
+/// The same, normalised as an encoder from elsewhere asks for.
+///
+/// # Errors
+/// As [`plain_batch`].
+pub fn plain_batch_by(
+    set: &dyn Dataset<Sample, DataError>,
+    range: std::ops::Range<usize>,
+    &Normalization { mean, std }: &Normalization,
+) -> Result<(Pixels, Vec<u32>), DataError> {
     let count = range.len();
     let samples: Result<Vec<Sample>, DataError> =
         range.into_par_iter().map(|index| set.get(index)).collect();
@@ -38,7 +50,7 @@ pub fn plain_batch(
             return Err(DataError::Sizes { id: sample.id, found, expected: (width, height) });
         }
         to_planes(&sample.image, out);
-        normalize(out);
+        normalize_by(out, mean, std);
     }
     let labels = samples.iter().map(|sample| sample.label).collect();
     Ok((Pixels { values, shape: [count, 3, height as usize, width as usize] }, labels))

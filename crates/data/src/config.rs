@@ -20,7 +20,7 @@ pub enum Eval {
     All,
 }
 
-/// What happens when an image file cannot be decoded.
+/// What happens when an image file cannot be decoded, is empty or missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
@@ -46,9 +46,9 @@ pub enum DataConfig {
     FashionMnist(SmallSet),
     /// KMNIST from IDX files, plain or gzip.
     Kmnist(SmallSet),
-    /// CIFAR-10, binary version.
+    /// CIFAR-10, binary or Python version.
     Cifar10(SmallSet),
-    /// CIFAR-100 with its fine labels, binary version.
+    /// CIFAR-100 with its fine labels, binary or Python version.
     Cifar100(SmallSet),
     /// STL-10, binary version.
     Stl10(Stl10),
@@ -58,6 +58,8 @@ pub enum DataConfig {
     FileList(FileList),
     /// The 100 classes of the paper from an ImageNet folder, PATH/train/WNID/* and PATH/val/WNID/*.
     Imagenet100(Folder),
+    /// Tiny-ImageNet as its archive unpacks: wnids.txt, train/WNID/images/*, val/images/*, val/val_annotations.txt.
+    TinyImagenet(Folder),
 }
 
 /// Settings of `shapes`.
@@ -86,7 +88,8 @@ pub struct SmallSet {
     /// Folder with its files; absent = where a system package puts them, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Side the images are resized to, 8 to 1024.
+    /// Side the images are resized to, 8 to 1024. The images are kept in memory as they lie in the files
+    /// and resized when they are read, unless all of them take at most 256 MB at this size.
     pub size: u32,
     /// Training images per class (a seeded sample); absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,7 +121,8 @@ pub struct Stl10 {
     pub eval: Eval,
 }
 
-/// Settings of image folders.
+/// Settings of image folders. Images lie at any depth below their class folder; training images without labels lie directly
+/// in `train`. What else lies there is counted and left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Folder {
@@ -132,14 +136,19 @@ pub struct Folder {
     /// `dev` and `test` = two halves of each class of the evaluation images.
     #[serde(default)]
     pub eval: Eval,
-    /// What a file that cannot be decoded does.
+    /// What a file does that cannot be decoded, is empty or missing, or is a link that leads nowhere.
     #[serde(default)]
     pub on_corrupt: OnCorrupt,
     /// Turns images as their EXIF orientation says; off = as the reference reads them.
     #[serde(default)]
     pub exif_orientation: bool,
+    /// Labelled images for the probe, where the training images carry no labels or others are wanted: a folder of class
+    /// folders, or a file list; absent = the training images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<PathBuf>,
     /// Folder for the packed cache of decoded images; absent = files are decoded in every epoch. With
-    /// it crops are taken from images whose shorter side was resized to 256/224 of `size`.
+    /// it crops are taken from images whose shorter side was resized to 256/224 of `size`. Several runs
+    /// and data sets may share the folder, at the same time too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
 }
@@ -148,7 +157,7 @@ pub struct Folder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileList {
-    /// The list of the training images.
+    /// The list of the training images; their labels may be absent.
     pub train: PathBuf,
     /// The list of the evaluation images.
     pub val: PathBuf,
@@ -169,6 +178,9 @@ pub struct FileList {
     /// As in [`Folder`].
     #[serde(default)]
     pub exif_orientation: bool,
+    /// As in [`Folder`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<PathBuf>,
     /// As in [`Folder`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
@@ -210,6 +222,36 @@ impl DataConfig {
         Ok(())
     }
 
+    /// The same set with views and evaluation images of `size` pixels a side.
+    pub fn with_size(mut self, size: u32) -> Self {
+        *match &mut self {
+            Self::Shapes(set) => &mut set.size,
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => &mut set.size,
+            Self::Stl10(set) => &mut set.size,
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => &mut set.size,
+            Self::FileList(set) => &mut set.size,
+        } = size;
+        self
+    }
+
+    /// Side of the images as they are stored, where all have one and none is drawn or decoded from a file.
+    pub fn stored_size(&self) -> Option<u32> {
+        match self {
+            Self::Mnist(_) | Self::FashionMnist(_) | Self::Kmnist(_) => Some(28),
+            Self::Cifar10(_) | Self::Cifar100(_) => Some(32),
+            Self::Stl10(_) => Some(96),
+            Self::Shapes(_)
+            | Self::Folder(_)
+            | Self::Imagenet100(_)
+            | Self::TinyImagenet(_)
+            | Self::FileList(_) => None,
+        }
+    }
+
     /// Side of the square views and evaluation images in pixels.
     pub fn size(&self) -> u32 {
         self.common().0
@@ -235,8 +277,31 @@ impl DataConfig {
             | Self::Cifar10(set)
             | Self::Cifar100(set) => (set.size, set.seed, set.eval),
             Self::Stl10(set) => (set.size, set.seed, set.eval),
-            Self::Folder(set) | Self::Imagenet100(set) => (set.size, set.seed, set.eval),
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => {
+                (set.size, set.seed, set.eval)
+            }
             Self::FileList(set) => (set.size, set.seed, set.eval),
+        }
+    }
+
+    /// Every path of the table.
+    pub fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Shapes(_) => Vec::new(),
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => set.path.iter_mut().collect(),
+            Self::Stl10(set) => vec![&mut set.path],
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => {
+                let Folder { path, labelled, cache, .. } = set;
+                std::iter::once(path).chain(labelled).chain(cache).collect()
+            }
+            Self::FileList(set) => {
+                let FileList { train, val, root, labelled, cache, .. } = set;
+                [train, val].into_iter().chain(root).chain(labelled).chain(cache).collect()
+            }
         }
     }
 
@@ -252,7 +317,7 @@ impl DataConfig {
             Self::Cifar100(_) => Some((0..100).map(|class| class.to_string()).collect()),
             Self::Stl10(_) => names(&stl10::CLASSES),
             Self::Imagenet100(_) => names(&imagenet100::WNIDS),
-            Self::Folder(_) | Self::FileList(_) => None,
+            Self::Folder(_) | Self::FileList(_) | Self::TinyImagenet(_) => None,
         }
     }
 }

@@ -22,7 +22,7 @@ pub enum DataError {
         r#source: std::io::Error,
     },
     /// No file of a data set was found.
-    #[error("no {name} found; looked for {}. {hint}", looked.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    #[error("no {name} found; looked for {}. {hint}", list(looked))]
     Missing {
         /// The data set or file.
         name: String,
@@ -30,6 +30,32 @@ pub enum DataError {
         looked: Vec<PathBuf>,
         /// What the user can do.
         hint: String,
+    },
+    /// A key that this data set needs is not set.
+    #[error("{key} is not set. {hint}")]
+    Unset {
+        /// The key.
+        key: &'static str,
+        /// What the user can do.
+        hint: String,
+    },
+    /// A part of a data set has no images.
+    #[error("{key} = {value:?}: {reason}")]
+    NoImages {
+        /// The key that decides the part.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// How that comes, and what the user can do.
+        reason: String,
+    },
+    /// A set has no image at a position.
+    #[error("position {position} is not in a set of {len} images")]
+    Position {
+        /// The position.
+        position: usize,
+        /// Images in the set.
+        len: usize,
     },
     /// A file is not what it should be.
     #[error("{}: {reason}", path.display())]
@@ -70,4 +96,9 @@ pub enum DataError {
     /// A trigger or its ledger is wrong.
     #[error(transparent)]
     Trigger(#[from] ssl_backdoor_trigger::TriggerError),
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    shown.join(", ")
 }

@@ -30,7 +30,7 @@ use crate::augment::resize_center_crop;
 use crate::jpeg::{Format, encode};
 use crate::layout::Names;
 use crate::lock::{FolderLock, Held, LOCK};
-use crate::{DataConfig, DataError, Eval, Split, Splits, Watch};
+use crate::{DataConfig, DataError, Eval, LeftOut, Split, Splits, Watch};
 
 /// What is exported; `export.toml` in the export's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,7 +91,9 @@ pub struct Exported {
     pub val_list: PathBuf,
     /// A path holds a blank: the reference cannot read the lists.
     pub blanks: bool,
-    /// Corrupt files that were left out.
+    /// What was left out of the data set, by kind.
+    pub left_out: Vec<LeftOut>,
+    /// Files among them that should have been images, with what is wrong.
     pub skipped: Vec<String>,
 }
 
@@ -114,8 +116,7 @@ impl Job {
         leave_cache_out(&mut export.data);
         // Every evaluation image is patched, whatever part a run would score.
         let splits = export.data.load_part(Eval::All, watch)?;
-        let labels = &splits.train.labels;
-        let attack = export.poison.attack(labels, &splits.classes, export.seed, size)?;
+        let attack = splits.attack(&export.poison, export.seed)?;
         let positions = [&splits.train, &splits.eval]
             .map(|split| split.labels.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect());
         let names = [&splits.train, &splits.eval]
@@ -176,6 +177,7 @@ impl Job {
         let trigger = if val { config.val_trigger() } else { config.trigger.clone() };
         let head = LedgerHead {
             recompress: self.attack.recompress,
+            left_out: self.splits.skipped.len(),
             ..LedgerHead::new(rates, self.attack.target, &trigger, poison)
         };
         Ok(Ledger { head, rows })
@@ -207,7 +209,7 @@ impl Export {
     pub fn write(mut self, out: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
         let wrong = |source| DataError::Write { path: out.into(), source };
         (self.format, self.version) = (FORMAT, Some(env!("CARGO_PKG_VERSION").into()));
-        make_absolute(&mut self.data, &mut self.poison.trigger).map_err(wrong)?;
+        make_absolute(&mut self.data, &mut self.poison).map_err(wrong)?;
         let target = resolved(out).map_err(wrong)?;
         must_be_empty(&target)?;
         let absolute = std::path::absolute(out).map_err(wrong)?;
@@ -277,6 +279,7 @@ impl Export {
             train_list: job.list_file(false),
             val_list: job.list_file(true),
             blanks,
+            left_out: job.splits.left_out,
             skipped: job.splits.skipped,
         })
     }

@@ -1,10 +1,10 @@
 //! Random and mutated bytes through every reader: whatever they say, they do not panic. 100,000 inputs
-//! each; the seeds are small files of each kind.
+//! each, for images over all formats; the seeds are small files of each kind.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::sets::{cifar, file_list, idx, stl10};
+use crate::sets::{cifar, file_list, idx, pickle, stl10, tiny_imagenet};
 use crate::{decode, list_text};
 
 const INPUTS: u32 = 100_000;
@@ -72,16 +72,71 @@ fn small(format: image::ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// Real files of every format, beside small ones.
+fn images() -> Vec<Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().unwrap() != "png").collect();
+    files.sort();
+    let real = files.iter().map(|path| std::fs::read(path).unwrap());
+    use image::ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
+    real.chain([Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP].map(small)).collect()
+}
+
 #[test]
 fn image_files() {
-    let jpeg = small(image::ImageFormat::Jpeg);
-    let png = small(image::ImageFormat::Png);
-    survive(&[&jpeg, &png], |bytes| {
+    let seeds = images();
+    let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+    survive(&seeds, |bytes| {
         // A wrong size in the head makes a large image at most.
         if let Ok(image) = decode(bytes, true) {
             assert!(image.width() > 0 && image.height() > 0);
         }
     });
+}
+
+/// Folders of names that nobody would give, links among them, through the walker: every name is an image or counted.
+#[test]
+fn image_folders() {
+    use crate::left_out::Tally;
+    use crate::sets::folder;
+    let part = prop_oneof![
+        4 => "[ab]",
+        2 => "[ab]\\.(png|JPG|tif|heic|txt|)",
+        1 => "\\.[ab]",
+        1 => "[^/\\x00]{1,6}",
+    ];
+    let name = prop::collection::vec(part, 1..4);
+    let strategy = prop::collection::vec((name, 0..6u8), 0..8);
+    let config = Config { cases: 2_000, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&strategy, |names| {
+            let root = tempfile::tempdir().unwrap();
+            for (parts, how) in names {
+                let path =
+                    parts.iter().fold(root.path().join("train"), |path, part| path.join(part));
+                // What cannot be made is not there.
+                let _ = path.parent().map(std::fs::create_dir_all);
+                #[cfg(unix)]
+                if how == 0 {
+                    let _ = std::os::unix::fs::symlink(root.path().join("train"), &path);
+                    continue;
+                }
+                let _ =
+                    if how == 1 { std::fs::create_dir(&path) } else { std::fs::write(&path, b"x") };
+            }
+            for on_corrupt in [crate::OnCorrupt::Stop, crate::OnCorrupt::Skip] {
+                let mut tally = Tally::new(on_corrupt);
+                if let Ok(found) = folder::training(&root.path().join("train"), &mut tally) {
+                    assert!(found.entries.iter().all(|entry| entry.path.is_file()));
+                    let classes = found.classes.unwrap_or_default();
+                    let _ = folder::evaluation(&root.path().join("train"), &classes, &mut tally);
+                    let _ = crate::sets::files::present(found.entries, &mut tally);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]
@@ -102,20 +157,58 @@ fn binary_sets() {
         let _ = stl10::labels(bytes, 3073);
     });
     survive(&[&[7; 96]], |bytes| {
-        let _ = stl10::images(bytes);
+        let _ = stl10::images(bytes, bytes.len() as u64);
     });
 }
 
 #[test]
+fn pickled_sets() {
+    let seeds: [&[u8]; 3] = [
+        include_bytes!("../tests/fixtures/pickles/short-python2"),
+        include_bytes!("../tests/fixtures/pickles/short-protocol4"),
+        include_bytes!("../tests/fixtures/pickles/cifar10-python2"),
+    ];
+    for seed in seeds {
+        assert!(pickle::parse(seed).is_ok());
+    }
+    survive(&seeds, |bytes| {
+        let _ = pickle::parse(bytes);
+        let _ = cifar::CIFAR10.parse_pickle(bytes);
+    });
+}
+
+#[test]
+fn tiny_imagenet_annotations() {
+    let wnids = ["n01443537", "n01629819"].map(str::to_owned);
+    survive(
+        &[b"val_0.JPEG\tn01443537\t0\t32\t44\t62\nval_1.JPEG\tn01629819\t0\t0\t63\t63\n"],
+        |bytes| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            let _ = tiny_imagenet::annotations(text, &wnids);
+            let _ = tiny_imagenet::wnids(text);
+        },
+    );
+}
+
+#[test]
 fn file_lists_and_what_is_read_is_written_back() {
-    survive(&[b"a/b.JPEG 3\nmy dir/x.png\t1\textra\n\r\nc.png  0 1 2 3 4\n"], |bytes| {
-        let Ok(text) = std::str::from_utf8(bytes) else { return };
-        let Ok(entries) = file_list::parse(text) else { return };
+    let labelled = b"\xef\xbb\xbfa/b.JPEG 3\nmy dir/x.png\t1\textra\n\r\nc.png  -1 1 2 3 4\n";
+    survive(&[labelled, b"a/b.png\r\nmy dir/x.png\t\r../c.png\n"], |bytes| {
+        let Ok(text) = file_list::text(bytes) else { return };
+        let Ok(entries) = file_list::parse(&text) else { return };
         let lines = entries.iter().map(|e| (e.path.to_str().unwrap(), e.label, None));
-        if let Ok((again, _)) = list_text(lines)
-            && entries.iter().all(|e| !e.path.as_os_str().is_empty())
-        {
+        if let Ok((again, _)) = list_text(lines) {
             assert_eq!(file_list::parse(&again).unwrap(), entries);
+        }
+        for entry in &entries {
+            for root in ["", ".", "..", "a", "/a"] {
+                if let Some(path) = crate::inside::inside(root.as_ref(), &entry.path) {
+                    assert!(
+                        crate::inside::whole(&path)
+                            .starts_with(crate::inside::whole(root.as_ref()))
+                    );
+                }
+            }
         }
         let _ = file_list::class_names(&entries);
     });
@@ -124,7 +217,7 @@ fn file_lists_and_what_is_read_is_written_back() {
 #[test]
 fn packed_caches() {
     let places = [(0u64, 2u32, 1u32), (6, 1, 1), (0, 0, 0)];
-    let mut seed = b"ssl-backdoor packed images 1\n".to_vec();
+    let mut seed = b"ssl-backdoor packed images 2\n".to_vec();
     seed.extend([7; 32]);
     seed.extend(3u64.to_le_bytes());
     let start = seed.len() as u64 + 3 * 16;

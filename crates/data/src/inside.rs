@@ -2,11 +2,27 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// `path` under `root`, with `.` and `..` resolved by name; none if that lies elsewhere.
+/// `path` under `root`, with `.` and `..` resolved by name; none if that lies elsewhere. Links are not resolved: one that
+/// lies in the root may lead anywhere.
 pub(crate) fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     let root = plain(root);
-    let path = plain(&root.join(path));
-    path.starts_with(&root).then_some(path)
+    let path = if path.is_absolute() && root.is_relative() {
+        // The same folder, named in the same way.
+        root.join(plain(path).strip_prefix(whole(&root)).ok()?)
+    } else {
+        plain(&root.join(path))
+    };
+    // Below an empty root, or one of `..` alone, every path starts with the root.
+    let rest = path.strip_prefix(&root).ok()?;
+    let stays = rest.components().all(|part| matches!(part, Component::Normal(_)));
+    stays.then_some(path)
+}
+
+/// `path` from the root of the file system, without `.` and `..`: two names of one place are equal, links apart.
+pub(crate) fn whole(path: &Path) -> PathBuf {
+    // No path is the current folder.
+    let path = Path::new(".").join(path);
+    plain(&std::path::absolute(&path).unwrap_or(path))
 }
 
 /// `path` without `.` and, where a folder stands before it, without `..`.
@@ -31,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_may_wander_but_not_leave() {
+    fn field_f13_a_path_may_wander_but_not_leave() {
         let of = |root: &str, path: &str| {
             inside(Path::new(root), Path::new(path)).map(|path| path.display().to_string())
         };
@@ -40,7 +56,23 @@ mod tests {
         assert_eq!(of("sets/x", "y/c.png").as_deref(), Some("sets/x/y/c.png"));
         assert_eq!(of("../x", "c.png").as_deref(), Some("../x/c.png"));
         assert_eq!(of("/data", "/data/c.png").as_deref(), Some("/data/c.png"));
+        let here = std::env::current_dir().unwrap();
+        let here = here.to_str().unwrap();
+        assert_eq!(of("", "y/c.png").as_deref(), Some("y/c.png"));
+        assert_eq!(of(".", "./y/../c.png").as_deref(), Some("c.png"));
+        assert_eq!(of("..", "c.png").as_deref(), Some("../c.png"));
+        assert_eq!(of("", &format!("{here}/c.png")).as_deref(), Some("c.png"));
+        assert_eq!(of("x", &format!("{here}/x/c.png")).as_deref(), Some("x/c.png"));
         for (root, path) in [
+            ("", "../secret"),
+            (".", "../secret"),
+            ("", "a/../../secret"),
+            ("", "/etc/passwd"),
+            (".", "/etc/passwd"),
+            ("..", "../secret"),
+            ("../..", "../secret"),
+            ("a/..", "../secret"),
+            ("x", "/etc/passwd"),
             ("/data", "../secret"),
             ("/data", "a/../../secret"),
             ("/data", "/etc/passwd"),

@@ -1,19 +1,18 @@
 //! Reading the data set that a `[data]` table names: one arm for each kind.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-use burn_dataset::Dataset;
-use ssl_backdoor_trigger::chance::{self, Purpose};
 
 use crate::augment::shorter_side;
 use crate::cache::Cache;
-use crate::config::{DataConfig, Eval, FileList, Folder, OnCorrupt};
-use crate::sets::{
-    self, Part, cifar, file_list, files::Files, folder, imagenet100, mnist, shapes, stl10,
-};
+use crate::config::{DataConfig, Eval};
+use crate::file_parts::FileParts;
+use crate::halves::{Order, halves};
+use crate::sets::files::Files;
+use crate::sets::small::{self, Held, Part};
+use crate::sets::{cifar, imagenet100, mnist, shapes, stl10};
 use crate::splits::{Fingerprint, Split, Splits, prepared};
-use crate::{DataError, Sample, SampleSet};
+use crate::{DataError, SampleSet};
 
 /// Told of the progress of what may take long: what is done, how much of it, of how much.
 pub type Watch<'a> = dyn Fn(&str, usize, usize) + Sync + 'a;
@@ -35,19 +34,15 @@ impl DataConfig {
         self.check()?;
         let (size, seed) = (self.size(), self.seed());
         let small = |parts: [Part; 2], per_class, name: &str| {
-            let classes = self.class_names().unwrap_or_default();
-            let [train, test] = &parts;
-            let sets = sets::splits(train, test, classes.len() as u32, size, per_class, seed);
+            let classes = self.class_names().unwrap_or_default().len() as u32;
+            let sets = small::splits(parts, classes, size, per_class, seed);
             self.in_memory(part, sets, format!("{name}(size={size})"))
         };
         let needed = |path: &Option<PathBuf>| {
-            path.clone().ok_or_else(|| DataError::Missing {
-                name: "data.path".into(),
-                looked: Vec::new(),
-                hint: "Set it to the folder with the unpacked binary version.".into(),
-            })
+            let hint = "Set it to the folder with the unpacked binary or Python version.";
+            path.clone().ok_or_else(|| DataError::Unset { key: "data.path", hint: hint.into() })
         };
-        Ok(match self {
+        let splits = match self {
             Self::Shapes(set) => {
                 let draw = |split, n| shapes::draw_set(size, n, seed, split);
                 let sets = [
@@ -55,6 +50,7 @@ impl DataConfig {
                     draw(shapes::Split::Dev, set.eval_per_class),
                     draw(shapes::Split::Test, set.eval_per_class),
                 ];
+                let sets = sets.map(|samples| Held::new(samples, size));
                 self.in_memory(part, sets, format!("shapes(size={size},seed={seed})"))
             }
             Self::Mnist(set) => {
@@ -74,124 +70,89 @@ impl DataConfig {
                 small(cifar::CIFAR100.read(&needed(&set.path)?)?, set.per_class, "cifar100")
             }
             Self::Stl10(set) => small(stl10::load(&set.path, set.unlabelled)?, None, "stl10"),
-            Self::Folder(set) => {
-                let classes = folder::classes(&set.path.join("train"))?;
-                self.folder_splits(part, set, classes, watch)?
-            }
+            Self::Folder(set) => self.file_splits(part, FileParts::of_folder(set, None)?, watch)?,
             Self::Imagenet100(set) => {
                 let classes = imagenet100::WNIDS.map(str::to_owned).to_vec();
-                self.folder_splits(part, set, classes, watch)?
+                self.file_splits(part, FileParts::of_folder(set, Some(classes))?, watch)?
             }
-            Self::FileList(set) => self.list_splits(part, set, watch)?,
-        })
+            Self::TinyImagenet(set) => {
+                self.file_splits(part, FileParts::of_tiny_imagenet(set)?, watch)?
+            }
+            Self::FileList(set) => self.file_splits(part, FileParts::of_lists(set)?, watch)?,
+        };
+        splits.check_parts(part)?;
+        Ok(splits)
     }
 
-    fn in_memory(&self, part: Eval, sets: [Vec<Sample>; 3], name: String) -> Splits {
-        let [train_hash, dev_hash, test_hash] = sets.each_ref().map(|set| pixels_hash(set));
+    fn in_memory(&self, part: Eval, [train, dev, test]: [Held; 3], name: String) -> Splits {
         let fingerprint = Fingerprint {
-            train: train_hash,
+            labelled: train.hash.clone(),
+            train: train.hash,
             eval: match part {
-                Eval::Dev => dev_hash.clone(),
-                Eval::Test => test_hash,
-                Eval::All => format!("{dev_hash}+{test_hash}"),
+                Eval::Dev => dev.hash.clone(),
+                Eval::Test => test.hash,
+                Eval::All => format!("{}+{}", dev.hash, test.hash),
             },
-            dev: dev_hash,
+            dev: dev.hash,
         };
-        let [train, dev, test] = sets;
-        let eval = match part {
-            Eval::Dev => Split::in_memory(dev.clone()),
-            Eval::Test => Split::in_memory(test),
-            Eval::All => Split::in_memory(dev.iter().cloned().chain(test).collect()),
-        };
-        let train = Split::in_memory(train);
+        let (train, dev, test) = (train.split, dev.split, test.split);
         Splits {
             plain: train.set.clone(),
+            labelled: train.clone(),
             train,
             cached: None,
-            eval,
-            dev: Split::in_memory(dev),
+            eval: match part {
+                Eval::Dev => dev.clone(),
+                Eval::Test => test,
+                Eval::All => dev.followed_by(&test),
+            },
+            dev,
             classes: self.class_names().unwrap_or_default(),
             name,
             fingerprint,
+            left_out: Vec::new(),
             skipped: Vec::new(),
             size: self.size(),
         }
     }
 
-    fn folder_splits(
-        &self,
-        part: Eval,
-        set: &Folder,
-        classes: Vec<String>,
-        watch: &Watch<'_>,
-    ) -> Result<Splits, DataError> {
-        let list = |split: &str| folder::list(&set.path.join(split), &classes);
-        let files = |split| Files::new(list(split)?, &set.path, set.exif_orientation);
-        let how = (set.on_corrupt, set.cache.as_deref());
-        self.file_splits(part, [files("train")?, files("val")?], classes, how, watch)
-    }
-
-    fn list_splits(
-        &self,
-        part: Eval,
-        set: &FileList,
-        watch: &Watch<'_>,
-    ) -> Result<Splits, DataError> {
-        let list = |list: &Path| file_list::load(list, set.root.as_deref());
-        let root =
-            |list: &Path| set.root.as_deref().or(list.parent()).unwrap_or(Path::new("")).to_owned();
-        let (train, val) = (list(&set.train)?, list(&set.val)?);
-        let both: Vec<_> = train.iter().chain(&val).cloned().collect();
-        let classes = file_list::class_names(&both);
-        let exif = set.exif_orientation;
-        let files =
-            [Files::new(train, &root(&set.train), exif)?, Files::new(val, &root(&set.val), exif)?];
-        self.file_splits(part, files, classes, (set.on_corrupt, set.cache.as_deref()), watch)
-    }
-
     fn file_splits(
         &self,
         part: Eval,
-        [train, val]: [Files; 2],
-        classes: Vec<String>,
-        (on_corrupt, cache): (OnCorrupt, Option<&Path>),
+        parts: FileParts,
         watch: &Watch<'_>,
     ) -> Result<Splits, DataError> {
         let (size, seed) = (self.size(), self.seed());
-        let skip = on_corrupt == OnCorrupt::Skip;
-        let stamp = train.stamp()?;
-        let mut skipped = Vec::new();
-        let mut leave_out = |files: Files, bad: Vec<(usize, DataError)>| {
-            let corrupt: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
-            skipped.extend(bad.into_iter().map(|(_, error)| error.to_string()));
-            let whole = |i: &usize| corrupt.binary_search(i).is_err();
-            files.at(&(0..files.len()).filter(whole).collect::<Vec<_>>())
-        };
-        let (train, cached) = match cache {
-            None if skip => {
-                let bad = train.corrupt(watch);
-                (leave_out(train, bad), None)
+        let FileParts { train, val, labelled, classes, cache, mut tally } = parts;
+        let (skip, stamp) = (tally.skips(), train.stamp()?);
+        let mut whole = |files: Files| match skip {
+            true => {
+                let bad = files.corrupt(watch);
+                files.without(bad, &mut tally)
             }
-            None => (train, None),
+            false => Ok(files),
+        };
+        let val = whole(val)?;
+        let labelled = labelled.map(&mut whole).transpose()?;
+        let (train, cached) = match cache {
+            None => (whole(train)?, None),
             Some(folder) => {
                 let shorter = shorter_side(size);
-                let path = folder.join(format!("train-{shorter}.pack"));
-                let (cache, bad) = Cache::open(&path, &train, &stamp, shorter, skip, watch)?;
-                let bad = bad.into_iter().filter_map(|i| Some((i, train.get(i).err()?))).collect();
+                let (cache, bad) = Cache::open(&folder, &train, &stamp, shorter, skip, watch)?;
                 let set: SampleSet = Arc::new(cache);
-                (leave_out(train, bad), Some((set, shorter)))
+                (train.without(bad, &mut tally)?, Some((set, shorter)))
             }
         };
-        let val = if skip {
-            let bad = val.corrupt(watch);
-            leave_out(val, bad)
-        } else {
-            val
-        };
-        let halves = halves(&val.labels(), classes.len() as u32, seed);
+        let order = Order::Ranked { classes: classes.len() as u32, seed };
+        let halves = halves(&val.labels(), order);
         let dev_hash = val.at(&halves[0]).fingerprint()?;
+        let train_hash = train.fingerprint()?;
         let fingerprint = Fingerprint {
-            train: train.fingerprint()?,
+            labelled: match &labelled {
+                Some(labelled) => labelled.fingerprint()?,
+                None => train_hash.clone(),
+            },
+            train: train_hash,
             eval: match part {
                 Eval::Dev => dev_hash.clone(),
                 Eval::Test => val.at(&halves[1]).fingerprint()?,
@@ -201,11 +162,18 @@ impl DataConfig {
         };
         let (train, val) = (Split::of_files(train), Split::of_files(val));
         let [dev, test] = halves.map(|at| val.at(at));
-        let plain = cached.as_ref().map_or(&train.set, |(set, _)| set).clone();
+        let plain = match (&labelled, &cached) {
+            (Some(_), _) => None,
+            (None, Some((set, _))) => Some(set.clone()),
+            (None, None) => Some(train.set.clone()),
+        };
+        let labelled = labelled.map_or_else(|| train.clone(), Split::of_files);
+        let (left_out, skipped) = tally.finish();
         Ok(Splits {
             train,
             cached,
-            plain: prepared(plain, size),
+            plain: prepared(plain.unwrap_or_else(|| labelled.set.clone()), size),
+            labelled,
             eval: match part {
                 Eval::Dev => dev.clone(),
                 Eval::Test => test,
@@ -215,31 +183,9 @@ impl DataConfig {
             classes,
             name: "files".into(),
             fingerprint,
+            left_out,
             skipped,
             size,
         })
     }
-}
-
-/// Hash of ids, labels and pixels.
-fn pixels_hash(samples: &[Sample]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for sample in samples {
-        hasher.update(&sample.id.to_le_bytes());
-        hasher.update(&sample.label.to_le_bytes());
-        hasher.update(sample.image.as_raw());
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-/// Positions of two halves of each class, by rank: they do not depend on the order.
-fn halves(labels: &[(u64, u32)], classes: u32, seed: u64) -> [Vec<usize>; 2] {
-    let mut first = std::collections::HashSet::new();
-    for class in 0..classes {
-        let of: Vec<u64> = labels.iter().filter(|(_, c)| *c == class).map(|(id, _)| *id).collect();
-        let half = of.len().div_ceil(2);
-        first.extend(chance::ranked(&of, seed, Purpose::Halves, 0).into_iter().take(half));
-    }
-    let dev = |i: &usize| first.contains(&labels[*i].0);
-    (0..labels.len()).partition::<Vec<usize>, _>(dev).into()
 }

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ssl_backdoor_trigger::{Attack, PoisonConfig};
+
 use crate::jpeg::is_jpeg;
 use crate::sets::files::Files;
-use crate::wrappers::Prepared;
-use crate::{InMemory, Sample, SampleSet, Subset};
+use crate::subset::named_ids;
+use crate::wrappers::{Joined, Prepared};
+use crate::{DataError, Eval, LeftOut, SampleSet, Subset, halves};
 
 /// A set with its labels.
 #[derive(Clone)]
@@ -20,12 +23,6 @@ pub struct Split {
 }
 
 impl Split {
-    /// Images that are at hand.
-    pub(crate) fn in_memory(samples: Vec<Sample>) -> Self {
-        let labels = samples.iter().map(|s| (s.id, s.label)).collect();
-        Self { set: Arc::new(InMemory::new(samples)), labels, files: None }
-    }
-
     /// Images that are read when they are asked for.
     pub(crate) fn of_files(files: Files) -> Self {
         let (labels, paths) = (files.labels(), files.paths());
@@ -39,6 +36,15 @@ impl Split {
         named.unwrap_or_else(|| format!("{}.png", self.labels[index].0))
     }
 
+    /// These images and then those of `other`; neither lies in files.
+    pub(crate) fn followed_by(&self, other: &Self) -> Self {
+        Self {
+            set: Arc::new(Joined(vec![self.set.clone(), other.set.clone()])),
+            labels: self.labels.iter().chain(&other.labels).copied().collect(),
+            files: None,
+        }
+    }
+
     /// Those at `positions`.
     pub(crate) fn at(&self, positions: Vec<usize>) -> Self {
         Self {
@@ -47,7 +53,7 @@ impl Split {
                 .files
                 .as_ref()
                 .map(|files| Arc::new(positions.iter().map(|&i| files[i].clone()).collect())),
-            set: Arc::new(Subset::new(self.set.clone(), positions)),
+            set: Arc::new(Subset::at(self.set.clone(), positions)),
         }
     }
 }
@@ -58,6 +64,8 @@ impl Split {
 pub struct Fingerprint {
     /// Of the training images with their labels.
     pub train: String,
+    /// Of the images that may carry labels for the probe.
+    pub labelled: String,
     /// Of the images that the run is scored on.
     pub eval: String,
     /// Of the `dev` part.
@@ -67,13 +75,14 @@ pub struct Fingerprint {
 /// A data set, read.
 #[derive(Clone)]
 pub struct Splits {
-    /// Images for pretraining as they are: what an attacker poisons. The probe's labelled subset is a
-    /// part of them.
+    /// Images for pretraining as they are: what an attacker poisons. They may be [unlabelled](crate::UNLABELLED).
     pub train: Split,
-    /// The same images from the packed cache, their shorter side resized to the second value, if there
+    /// Images that carry labels for the probe, as they are: those of `data.labelled`, or else the training images.
+    pub labelled: Split,
+    /// The training images from the packed cache, their shorter side resized to the second value, if there
     /// is one.
     pub cached: Option<(SampleSet, u32)>,
-    /// The same images, prepared as evaluation images are.
+    /// The images of `labelled`, prepared as evaluation images are.
     pub plain: SampleSet,
     /// Images the run is scored on, before they are prepared.
     pub eval: Split,
@@ -85,13 +94,25 @@ pub struct Splits {
     pub name: String,
     /// Hashes of what was read, so that a changed image is noticed.
     pub fingerprint: Fingerprint,
-    /// Corrupt files that were left out, with what is wrong.
+    /// What was left out of the folders, by kind.
+    pub left_out: Vec<LeftOut>,
+    /// Files among them that should have been images, with what is wrong.
     pub skipped: Vec<String>,
     /// Side of prepared images.
     pub(crate) size: u32,
 }
 
 impl Splits {
+    /// The attack of `config` on the training images.
+    ///
+    /// # Errors
+    /// A target that does not exist, an amount that is not to be had, or a list that names other than training images.
+    pub fn attack(&self, config: &PoisonConfig, seed: u64) -> Result<Attack, DataError> {
+        let read = |list: &PathBuf| named_ids(&self.train, list, "no training image");
+        let listed = config.list.as_ref().map(read).transpose()?.unwrap_or_default();
+        Ok(config.attack_listed(&self.train.labels, &self.classes, &listed, seed, self.size)?)
+    }
+
     /// Where training image `index` comes from.
     pub fn source(&self, index: usize) -> String {
         source(&self.name, &self.train, index)
@@ -106,6 +127,16 @@ impl Splits {
     /// The training images as pretraining reads them: from the cache if there is one.
     pub fn pretrain_set(&self) -> &SampleSet {
         self.cached.as_ref().map_or(&self.train.set, |(set, _)| set)
+    }
+
+    /// Checks that there are training images and images in `part`, the one that is scored.
+    pub(crate) fn check_parts(&self, part: Eval) -> Result<(), DataError> {
+        if self.train.labels.is_empty() {
+            let reason = format!("all {} images are corrupt", self.skipped.len());
+            let (key, value) = ("data.on_corrupt", "skip".into());
+            return Err(DataError::NoImages { key, value, reason });
+        }
+        halves::check_part(part, &self.eval.labels, &self.dev.labels, self.classes.len())
     }
 
     /// Evaluation images prepared for the network: Resize and CenterCrop to the config's size.

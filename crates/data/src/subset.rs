@@ -1,14 +1,14 @@
 //! Parts of a set: seeded, stratified, nested; and a view of a set through a list of positions.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn_dataset::Dataset;
 use ssl_backdoor_trigger::chance::{self, Purpose};
 
-use crate::inside::plain;
+use crate::inside::whole;
 use crate::sets::file_list;
-use crate::{DataError, Sample, SampleSet, Split, Splits};
+use crate::{DataError, Sample, SampleSet, Split, Splits, UNLABELLED};
 
 /// Ids of `count(n)` images out of the n of each class, ascending by class then rank.
 pub(crate) fn per_class(
@@ -40,52 +40,69 @@ pub fn in_set_order(labels: &[(u64, u32)], ids: &[u64]) -> Vec<u64> {
     labels.iter().map(|(id, _)| *id).filter(|id| wanted.contains(id)).collect()
 }
 
-/// The training images of `splits` that the file list `list` names: by their paths, or where the set does
-/// not lie in files by their ids.
+/// The labelled images of `splits` that the file list `list` names: by their paths, or where the set does not lie in files
+/// by their ids. A line need not repeat the label.
 ///
 /// # Errors
-/// The list cannot be read, or a line names no training image, not its class, or an image that another line names.
+/// The list cannot be read, or a line names no labelled image, not its class, or an image that another line names.
 pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
-    let wrong = |reason| DataError::Format { path: list.into(), reason };
-    let Split { labels, files, .. } = &splits.train;
-    let known: HashMap<String, (u64, u32)> = match files {
-        Some(files) => files.iter().map(|path| full(path)).zip(labels.iter().copied()).collect(),
-        None => labels.iter().map(|&(id, label)| (id.to_string(), (id, label))).collect(),
-    };
-    // Ids are no paths: nothing is put before them.
-    let root = files.is_none().then_some(Path::new(""));
-    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
-    for entry in file_list::load(list, root)? {
-        let shown = entry.path.to_string_lossy();
-        let name = if files.is_some() { full(&entry.path) } else { shown.clone().into_owned() };
-        match known.get(&name) {
-            Some((id, label)) if *label == entry.label => {
-                if !seen.insert(*id) {
-                    return Err(wrong(format!("{shown} is listed twice")));
-                }
-                ids.push(*id);
-            }
-            Some((_, label)) => {
-                let listed = entry.label;
-                return Err(wrong(format!(
-                    "{shown} is of class {label}, it is listed as {listed}"
-                )));
-            }
-            None => return Err(wrong(format!("{shown} is no training image"))),
-        }
+    let ids = named_ids(&splits.labelled, list, "none of the labelled images")?;
+    let unlabelled: HashSet<u64> = splits
+        .labelled
+        .labels
+        .iter()
+        .filter(|(_, label)| *label == UNLABELLED)
+        .map(|(id, _)| *id)
+        .collect();
+    if let Some(at) = ids.iter().position(|id| unlabelled.contains(id)) {
+        let reason = format!(
+            "image {} of the list has no label: set data.labelled to labelled images",
+            at + 1
+        );
+        return Err(DataError::Format { path: list.into(), reason });
     }
     Ok(ids)
 }
 
-/// A path as it is written from the root: the same file is the same, named from here or from there.
-fn full(path: &Path) -> String {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    plain(&absolute).to_string_lossy().into_owned()
+/// The ids of the images of `split` that the file list `list` names, in its order; `none` says what an unknown one is. A
+/// label in the list must be that of the image, if both have one.
+pub(crate) fn named_ids(split: &Split, list: &Path, none: &str) -> Result<Vec<u64>, DataError> {
+    let wrong = |reason| DataError::Format { path: list.into(), reason };
+    let Split { labels, files, .. } = split;
+    // Files are known by where they lie, however that is written; ids are no paths.
+    let place = |path: &Path| if files.is_some() { whole(path) } else { path.to_owned() };
+    let known: HashMap<PathBuf, (u64, u32)> = match files {
+        Some(files) => files.iter().map(|path| place(path)).zip(labels.iter().copied()).collect(),
+        None => labels.iter().map(|&(id, label)| (id.to_string().into(), (id, label))).collect(),
+    };
+    let root = files.is_none().then_some(Path::new(""));
+    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
+    for entry in file_list::load(list, root)? {
+        let shown = entry.path.display();
+        let Some(&(id, label)) = known.get(&place(&entry.path)) else {
+            return Err(wrong(format!("{shown} is {none}")));
+        };
+        if ![label, UNLABELLED].contains(&entry.label) && label != UNLABELLED {
+            let listed = entry.label;
+            return Err(wrong(format!("{shown} is of class {label}, it is listed as {listed}")));
+        }
+        if !seen.insert(id) {
+            return Err(wrong(format!("{shown} is listed twice")));
+        }
+        ids.push(id);
+    }
+    Ok(ids)
 }
 
-/// The images a defender holds clean: `floor(p · n)` of each class, nested for growing `p`.
+/// The images a defender holds clean: `floor(p · n)` of each class, and of those without a label, nested for growing `p`.
 pub fn clean_part_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> Vec<u64> {
-    per_class(labels, classes, seed, Purpose::CleanPart, |n| (p * n as f64).floor() as usize)
+    let count = |n: usize| (p * n as f64).floor() as usize;
+    let mut ids = per_class(labels, classes, seed, Purpose::CleanPart, count);
+    let unlabelled: Vec<u64> =
+        labels.iter().filter(|(_, label)| *label == UNLABELLED).map(|(id, _)| *id).collect();
+    let ranked = chance::ranked(&unlabelled, seed, Purpose::CleanPart, 0);
+    ids.extend(ranked.into_iter().take(count(unlabelled.len())));
+    ids
 }
 
 /// Some samples of another set.
@@ -95,18 +112,30 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// Shows `inner` at these positions, in this order; positions past its end are dropped.
-    pub fn new(inner: SampleSet, indices: Vec<usize>) -> Self {
+    /// Shows `inner` at these positions, in this order.
+    ///
+    /// # Errors
+    /// [`DataError::Position`] with the first position that `inner` does not have.
+    pub fn new(inner: SampleSet, positions: Vec<usize>) -> Result<Self, DataError> {
         let len = inner.len();
-        Self { inner, indices: indices.into_iter().filter(|&i| i < len).collect() }
+        match positions.iter().find(|&&position| position >= len) {
+            Some(&position) => Err(DataError::Position { position, len }),
+            None => Ok(Self::at(inner, positions)),
+        }
+    }
+
+    /// The same with positions that are known to exist.
+    pub(crate) fn at(inner: SampleSet, indices: Vec<usize>) -> Self {
+        Self { inner, indices }
     }
 
     /// The samples with these ids, in the order of `inner` (that of [`in_set_order`]); `labels` lists (id, class) of
     /// `inner` in its order.
     pub fn of_ids(inner: SampleSet, labels: &[(u64, u32)], ids: &[u64]) -> Self {
         let wanted: HashSet<u64> = ids.iter().copied().collect();
-        let indices = (0..labels.len()).filter(|&i| wanted.contains(&labels[i].0)).collect();
-        Self::new(inner, indices)
+        let all = 0..labels.len().min(inner.len());
+        let indices = all.filter(|&i| wanted.contains(&labels[i].0)).collect();
+        Self::at(inner, indices)
     }
 }
 
@@ -142,7 +171,8 @@ mod tests {
         assert_eq!(listed("13 3\n4 4\n").unwrap(), [13, 4]);
         assert!(listed("13 4\n").unwrap_err().contains("13 is of class 3"));
         assert!(listed("13 3\n4 4\n13 3\n").unwrap_err().contains("13 is listed twice"));
-        assert!(listed("999 0\n").unwrap_err().contains("999 is no training image"));
+        assert_eq!(listed("13\n4\n").unwrap(), [13, 4]);
+        assert!(listed("999 0\n").unwrap_err().contains("999 is none of the labelled images"));
     }
 
     #[test]
@@ -158,6 +188,16 @@ mod tests {
             assert_ne!(shown, ids, "ids come class by class");
             assert_eq!(shown, in_set_order(&labels, &ids));
         }
+    }
+
+    #[test]
+    fn review_2_06_a_position_that_does_not_exist_is_an_error() {
+        let samples = (0..3).map(|id| Sample::new(id, image::RgbImage::new(1, 1), 0)).collect();
+        let set: SampleSet = std::sync::Arc::new(crate::InMemory::new(samples));
+        let subset = Subset::new(set.clone(), vec![2, 0]).unwrap();
+        assert_eq!((subset.len(), subset.get(0).unwrap().id), (2, 2));
+        let error = Subset::new(set, vec![2, 3, 9]).err().unwrap().to_string();
+        assert!(error.contains("position 3") && error.contains("3 images"), "{error}");
     }
 
     #[test]

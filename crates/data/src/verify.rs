@@ -115,7 +115,7 @@ fn settings(folder: &Path) -> Result<Export, DataError> {
 /// The export in `folder` with its originals.
 fn job(folder: &Path, watch: &Watch<'_>) -> Result<Job, DataError> {
     let export = settings(folder)?;
-    let relative = first_relative(&export.data, &export.poison.trigger);
+    let relative = first_relative(&export.data, &export.poison);
     Job::new(export, watch).map_err(|error| {
         let hint = match relative {
             Some(path) => format!(

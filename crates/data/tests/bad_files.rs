@@ -7,7 +7,7 @@ use std::path::Path;
 use image::{ImageFormat, RgbImage};
 use ssl_backdoor_data::augment::{ChainViews, Geometry, Scratch, ViewKey, Views};
 use ssl_backdoor_data::chance::Purpose;
-use ssl_backdoor_data::{DataConfig, Dataset, Splits, read_image};
+use ssl_backdoor_data::{DataConfig, DataError, Dataset, LeftOutKind, Splits, read_image};
 
 fn picture(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 77]))
@@ -40,6 +40,7 @@ fn odd_but_whole() -> Vec<(&'static str, Vec<u8>, (u32, u32))> {
         ("wide.png", png(30_000, 1), (30_000, 1)),
         ("tall.png", png(1, 30_000), (1, 30_000)),
         ("cmyk.JPEG", cmyk, (53, 38)),
+        ("animated.png", GIF.to_vec(), (1, 1)),
         ("sixteen.png", sixteen.into_inner(), (9, 7)),
         ("mit Blank und Ümläut ☂.png", png(20, 20), (20, 20)),
     ]
@@ -50,16 +51,20 @@ fn corrupt() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let jpeg = bytes(&picture(64, 64), ImageFormat::Jpeg);
     let png = bytes(&picture(64, 64), ImageFormat::Png);
     vec![
-        ("truncated.png", png[..png.len() / 2].to_vec(), "no whole JPEG or PNG"),
+        ("truncated.png", png[..png.len() / 2].to_vec(), "truncated PNG"),
         ("truncated.jpg", jpeg[..jpeg.len() * 2 / 3].to_vec(), "truncated"),
-        ("head-only.jpg", jpeg[..24].to_vec(), "no whole JPEG or PNG"),
-        ("zero.jpg", Vec::new(), "the file is empty"),
-        ("text.jpg", b"this is no image at all".to_vec(), "neither JPEG nor PNG"),
-        ("animated.png", GIF.to_vec(), "JPEG"),
+        ("head-only.jpg", jpeg[..24].to_vec(), "truncated JPEG"),
+        (
+            "text.jpg",
+            b"this is no image at all".to_vec(),
+            "it holds no image: the formats that are read are JPEG, PNG",
+        ),
+        ("phone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0".to_vec(), "it holds HEIC"),
+        ("drawing.png", b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>".to_vec(), "it holds SVG"),
     ]
 }
 
-fn load(root: &Path, on_corrupt: &str, cache: bool) -> Splits {
+fn try_load(root: &Path, on_corrupt: &str, cache: bool) -> Result<Splits, DataError> {
     let cache = if cache {
         format!("cache = \"{}\"\n", root.join("cache").display())
     } else {
@@ -69,7 +74,11 @@ fn load(root: &Path, on_corrupt: &str, cache: bool) -> Splits {
         "kind = \"folder\"\npath = \"{}\"\nsize = 16\non_corrupt = \"{on_corrupt}\"\n{cache}",
         root.display()
     );
-    toml::from_str::<DataConfig>(&config).unwrap().load(&|_, _, _| {}).unwrap()
+    toml::from_str::<DataConfig>(&config).unwrap().load(&|_, _, _| {})
+}
+
+fn load(root: &Path, on_corrupt: &str, cache: bool) -> Splits {
+    try_load(root, on_corrupt, cache).unwrap()
 }
 
 /// PATH/train/a and b, PATH/val/a and b; `more` goes to PATH/train/a.
@@ -145,9 +154,40 @@ fn corrupt_files_are_left_out_named_and_counted_if_the_config_says_so() {
         for (name, _, _) in &bad {
             assert!(splits.skipped.iter().any(|skipped| skipped.contains(name)), "{name}");
         }
+        let counts: Vec<_> = splits.left_out.iter().map(|l| (l.kind, l.count)).collect();
+        let expected =
+            [(LeftOutKind::Other, 1), (LeftOutKind::Hidden, 1), (LeftOutKind::Corrupt, bad.len())];
+        assert_eq!(counts, expected);
         // Ids depend on the paths inside the folder alone.
         assert_eq!(splits.train.labels, clean.train.labels);
         let set = splits.pretrain_set();
         assert!((0..6).all(|i| set.get(i).unwrap().id == splits.train.labels[i].0));
+    }
+}
+
+/// Told without decoding anything, so before a training.
+#[cfg(unix)]
+#[test]
+fn field_f08_empty_files_and_dead_links_stop_the_run_or_are_left_out() {
+    let dead = |root: &Path| {
+        std::os::unix::fs::symlink("/nowhere/x.png", root.join("train/a/dead.png")).unwrap()
+    };
+    let empty = |root: &Path| std::fs::write(root.join("val/b/empty.png"), b"").unwrap();
+    let cases: [(&dyn Fn(&Path), _, _, _); 2] = [
+        (&dead, LeftOutKind::Missing, "dead.png", "the link leads to a file that does not exist"),
+        (&empty, LeftOutKind::Empty, "empty.png", "the file is empty"),
+    ];
+    for (make, kind, name, words) in cases {
+        let root = folder(&[]);
+        make(root.path());
+        let error = try_load(root.path(), "stop", false).err().unwrap().to_string();
+        assert!(error.contains(name) && error.contains(words), "{error}");
+        for cache in [false, true] {
+            let splits = load(root.path(), "skip", cache);
+            assert_eq!(splits.train.labels.len(), 6);
+            let left_out = splits.left_out.iter().find(|left_out| left_out.kind == kind).unwrap();
+            assert_eq!(left_out.count, 1);
+            assert!(left_out.example.ends_with(name) && splits.skipped[0].contains(words));
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::charts::{self, Chart};
 use super::group::family;
 use super::{pictures, sightings};
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED, percent};
-use crate::stages::{Map, TriggerSize};
+use crate::stages::{Map, NO_STEP, TriggerSize, takes_no_step};
 
 /// What a report is made from.
 pub(crate) struct Sources<'a> {
@@ -199,6 +199,16 @@ fn gathered(maps: &BTreeMap<String, Map>) -> Option<String> {
     ))
 }
 
+/// The probe of the headline, with what a reader must know of it.
+fn probe(scores: &RunScores, reading: &Reading) -> String {
+    let words = reading.in_words();
+    let labelled = (reading.labels * scores.train_images as f64).round() as usize;
+    if reading.probe == "paper" && takes_no_step(&scores.method, labelled) {
+        return format!("{words} ({NO_STEP})");
+    }
+    words
+}
+
 /// What was done, in a sentence.
 fn lead(sources: &Sources<'_>) -> String {
     let scores = sources.scores;
@@ -214,7 +224,7 @@ fn lead(sources: &Sources<'_>) -> String {
             format!("{:.1} % of the target class “{name}”, ", 100.0 * rate)
         }),
         100.0 * scores.poison.dataset_rate,
-        scores.probes.first().map_or(String::new(), Reading::in_words),
+        scores.probes.first().map_or(String::new(), |reading| probe(scores, reading)),
         scores.images,
         match scores.eval {
             Eval::Dev => "dev part",
@@ -368,5 +378,22 @@ mod tests {
             "fine-tuned-0.05",
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn review_1_11_a_probe_that_the_reference_could_not_run_says_so() {
+        let kept = "results/fashion-mnist/runs/sandal-17_byol/scores.json";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(kept);
+        let scores = RunScores::read(&path).unwrap();
+        let words = |method: &str, name: &str, labels, train_images| {
+            let reading = Reading { probe: name.into(), labels, ..scores.probes[0].clone() };
+            let scores = RunScores { method: method.into(), train_images, ..scores.clone() };
+            probe(&scores, &reading)
+        };
+        assert!(words("mae", "paper", 0.01, 126_689).contains("would take no step"));
+        assert!(!words("mae", "paper", 0.5, 126_689).contains("would take no step"));
+        assert!(!words("mae", "linear", 0.01, 126_689).contains("would take no step"));
+        assert!(words("byol", "paper", 0.01, 6_000).contains("would take no step"));
+        assert_eq!(words("byol", "paper", 0.01, 126_689), "The method's own probe on 1 % labels");
     }
 }

@@ -28,7 +28,7 @@ fn readable(lab: &mut Lab) -> Result<()> {
     let prints = &lab.splits.fingerprint;
     let curve = lab.experiment.probe.curve_every > 0;
     let inputs = Inputs::of(lab)
-        .with("training images", &prints.train)?
+        .with("images that may carry labels", &prints.labelled)?
         .with("scored images", &(&prints.eval, curve.then_some(&prints.dev)))?
         .with("labelled images", &lab.labelled)?;
     lab.stage("check images", &inputs, &[], |lab, _| {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use ssl_backdoor_data::SampleSet;
+use ssl_backdoor_data::{Normalization, SampleSet};
 use ssl_backdoor_model::{Encoder, load_encoder};
-use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract, extract_by};
+use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract_normalized};
 use ssl_backdoor_ssl::initial_encoder;
 
 use super::inputs::Inputs;
@@ -48,7 +48,7 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         .with("model", &model)?
         .with("network", &network)?
         .with("data.size", &lab.experiment.data.size())?
-        .with("training images", &prints.train)?
+        .with("images that may carry labels", &prints.labelled)?
         .with("scored images", &prints.eval)?
         .with("trigger", &lab.attack.val.trigger.hash())?
         .with("poison.val_place", &poison.val_place)?
@@ -67,7 +67,13 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         let sets: [SampleSet; 3] =
             [images(lab, &largest(lab).ids), lab.splits.prepared(eval), lab.patched(eval)];
         for (file, set) in files.iter().zip(sets) {
-            let features = read_out(&lab.experiment.probe, &encoder, &set, &lab.device)?;
+            let features = read_out(
+                &lab.experiment.probe,
+                &encoder,
+                &set,
+                &Normalization::default(),
+                &lab.device,
+            )?;
             lab.folder.write(file, &features.to_bytes()?)?;
         }
         Ok(())
@@ -88,13 +94,15 @@ pub(crate) fn read_out(
     config: &ProbeConfig,
     encoder: &Encoder,
     set: &SampleSet,
+    normalization: &Normalization,
     device: &Device,
 ) -> Result<Features, ProbeError> {
-    let Some(stage) = config.stage else {
-        return extract(encoder, set, device);
+    let one = |images| match config.stage {
+        None => vec![encoder.forward(images)],
+        Some(stage) => encoder.stages(images).into_iter().skip(stage - 1).take(1).collect(),
     };
-    let one = |images| encoder.stages(images).into_iter().skip(stage - 1).take(1).collect();
-    extract_by(set, device, one)?.pop().ok_or_else(|| ProbeError::Range {
+    let stage = config.stage.unwrap_or_default();
+    extract_normalized(set, normalization, device, one)?.pop().ok_or_else(|| ProbeError::Range {
         key: "probe.stage",
         value: stage.to_string(),
         allowed: "1 to the number of the encoder's stages (a ResNet has 5, a ViT as many as blocks)",

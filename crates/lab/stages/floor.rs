@@ -30,7 +30,7 @@ pub(super) fn stage(lab: &mut Lab) -> Result<()> {
     let inputs = Inputs::of(lab)
         .with("data", &probe::kind(&lab.experiment.data)?)?
         .with("data.size", &lab.experiment.data.size())?
-        .with("training images", &prints.train)?
+        .with("images that may carry labels", &prints.labelled)?
         .with("scored images", &prints.eval)?
         .with("probe", &lab.experiment.probe)?
         .with("method", &lab.experiment.pretrain.method.settings().name())?

@@ -1,8 +1,8 @@
 //! Which training images carry labels for the probe.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
-use ssl_backdoor_data::{Splits, in_set_order, labelled_ids, listed_ids};
+use ssl_backdoor_data::{Splits, UNLABELLED, in_set_order, labelled_ids, listed_ids};
 use ssl_backdoor_probe::{Labels, ProbeConfig, ProbeError};
 
 /// Training images that carry labels.
@@ -21,7 +21,13 @@ pub(crate) struct Labelled {
 /// never be hit; or `probe.k` is not below the number of labelled images.
 pub(crate) fn labelled(probe: &ProbeConfig, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
     let which = &probe.labels;
-    let (all, classes) = (&splits.train.labels, splits.classes.len() as u32);
+    let (all, classes) = (&splits.labelled.labels, splits.classes.len() as u32);
+    if all.iter().all(|(_, label)| *label == UNLABELLED) {
+        bail!(
+            "probe.labels: the training images carry no labels: set data.labelled to a folder of class folders or to a \
+             list with labels"
+        );
+    }
     let one = |share, ids: &[u64]| Labelled { share, ids: in_set_order(all, ids) };
     let found = match which {
         Labels::List(list) => {
@@ -45,7 +51,7 @@ fn every_class(which: &Labels, labelled: &Labelled, splits: &Splits) -> Result<(
     let classes = splits.classes.len();
     let (mut images, mut labels) = (vec![0usize; classes], vec![0usize; classes]);
     let ids: std::collections::HashSet<u64> = labelled.ids.iter().copied().collect();
-    for (id, class) in &splits.train.labels {
+    for (id, class) in &splits.labelled.labels {
         if let Some(count) = images.get_mut(*class as usize) {
             *count += 1;
             labels[*class as usize] += usize::from(ids.contains(id));

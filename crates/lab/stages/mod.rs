@@ -59,7 +59,7 @@ use inputs::Inputs;
 pub(crate) use labels::{Labelled, labelled};
 pub(crate) use maps::{Map, Point};
 pub(crate) use pretrain::TWIN;
-pub(crate) use readers::Unified;
+pub(crate) use readers::{NO_STEP, Unified, takes_no_step};
 pub(crate) use trigger_size::TriggerSize;
 
 /// What all stages share.
@@ -120,13 +120,8 @@ impl Lab {
         let wrong = |e: &dyn std::fmt::Display| experiment.source.wrong(e);
         let device = device::open(&experiment.device).map_err(|e| wrong(&e))?;
         let splits = experiment.data.load(&progress::watch())?;
-        for skipped in &splits.skipped {
-            eprintln!("left out: {skipped}");
-        }
-        let (labels, classes) = (&splits.train.labels, &splits.classes);
-        let (seed, size) = (experiment.seed, experiment.data.size());
-        let attack =
-            experiment.poison.attack(labels, classes, seed, size).map_err(|e| wrong(&e))?;
+        progress::say_left_out(&splits.left_out, &splits.skipped);
+        let attack = splits.attack(&experiment.poison, experiment.seed).map_err(|e| wrong(&e))?;
         experiment.check_with(Some(splits.train.labels.len())).map_err(|e| wrong(&e))?;
         let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
             .map_err(|e| experiment.source.wrong_about("probe.labels", format!("{e:#}")))?;

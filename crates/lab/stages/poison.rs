@@ -13,15 +13,19 @@ pub(super) const LEDGER: &str = "poison.csv";
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     if lab.attack.recompress && !lab.splits.exports_jpegs() {
         eprintln!(
-            "note: poison.recompress = true changes nothing: no image is named .jpg or .jpeg, and an export of all others \
+            "note: poison.recompress = true changes nothing: no image is named .jpg, .jpeg, .jpe or .jfif, and an export of all others \
              is lossless"
         );
     }
+    // A list may name others than it did.
+    let listed =
+        lab.experiment.poison.list.as_ref().map(|_| lab.attack.plan.ids().collect::<Vec<_>>());
     let inputs = Inputs::of(lab)
         .with("training images", &lab.splits.fingerprint.train)?
         .with("source", &lab.splits.source(0))?
         .with("size", &lab.experiment.data.size())?
         .with("poison", &lab.experiment.poison)?
+        .with("listed", &listed)?
         .with("trigger", &lab.attack.train.trigger.hash())?
         .with("seed", &lab.experiment.seed)?;
     lab.stage("poison", &inputs, &[LEDGER], |lab, _| {

@@ -204,7 +204,7 @@ impl Curve {
     }
 }
 
-/// The training images `ids`: always clean originals.
+/// The labelled images `ids`: always clean originals.
 pub(super) fn images(lab: &Lab, ids: &[u64]) -> SampleSet {
-    Arc::new(Subset::of_ids(lab.splits.plain.clone(), &lab.splits.train.labels, ids))
+    Arc::new(Subset::of_ids(lab.splits.plain.clone(), &lab.splits.labelled.labels, ids))
 }

@@ -151,13 +151,16 @@ impl Reader<'_> {
         let Lab { splits, device, experiment, .. } = lab;
         let encoder = features::encoder(lab, model)?;
         let ids = &self.labelled.ids;
-        let raw = super::Subset::of_ids(splits.train.set.clone(), &splits.train.labels, ids);
+        let raw = super::Subset::of_ids(splits.labelled.set.clone(), &splits.labelled.labels, ids);
         let raw: SampleSet = std::sync::Arc::new(raw);
         let prepared = images(lab, ids);
         let size = experiment.data.size();
         let labelled = LabelledImages { images: &raw, prepared: &prepared, size };
         let classes = splits.classes.len();
         let rules = rules(lab, model);
+        if rules.below_a_batch(ids.len()) {
+            eprintln!("probe: {NO_STEP}");
+        }
         let probe = PaperProbe::fit(rules, &encoder, &labelled, classes, seed, device)?;
         let clean = probe.predict(&splits.prepared(&splits.eval))?;
         let patched = probe.predict(&lab.patched(&splits.eval))?;
@@ -170,6 +173,20 @@ impl Reader<'_> {
         let pairs = clean.into_iter().zip(patched).enumerate();
         Ok(pairs.map(|(i, (c, p))| Read { probe: name(i), predicted: [c, p] }).collect())
     }
+}
+
+/// Said where a method's own probe is read on fewer labels than the reference could use.
+pub(crate) const NO_STEP: &str = "the reference's own probe drops what does not fill a batch and would take no step on so \
+     few labels: here all labelled images are one batch";
+
+/// Whether [`NO_STEP`] holds of the probe of `method` on `labelled` images.
+pub(crate) fn takes_no_step(method: &str, labelled: usize) -> bool {
+    let rules = match method {
+        "byol" => Rules::byol(),
+        "mae" => Rules::mae(),
+        _ => return false,
+    };
+    rules.below_a_batch(labelled)
 }
 
 /// The rules of `model`: its method's, or CompReSS's for a student.

@@ -321,7 +321,7 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
             (axis("name = \"rate\"\n"), "needs points"),
             (axis("name = \"x\"\npoints = [{ name = \"a\" }, { name = \"a\" }]"), "two runs"),
             (axis("name = \"x\"\nvalue = 1"), "value"),
-            (axis("name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]"), "shared"),
+            (axis("name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]"), "share their"),
             ("name = \"s\"\naxis = []".into(), "no config"),
         ] {
             let message = read(&sweep).unwrap_err();

@@ -1,36 +1,44 @@
-//! Which network a set of named arrays is.
+//! Which network a set of named arrays is, as far as they show it.
 
-use std::collections::BTreeMap;
-
+use crate::layout::{Shapes, listed};
 use crate::resnet::Blocks;
 use crate::{EncoderConfig, Positions, Stem};
 
-/// Names of a network's arrays without their prefix, and their shapes.
-type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
+/// What the arrays of an encoder show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shown {
+    /// A ResNet, but for what its first layers do.
+    ResNet { kernel: usize, width: usize, blocks: Blocks, counts: [usize; 4] },
+    /// A transformer, but for its heads.
+    Vit { dim: usize, depth: usize, patch: usize, positions: Positions },
+}
 
-/// Is this the name of an array of the encoder, not of a head?
-type Own = fn(&str) -> bool;
-
-/// The network whose arrays these are, and which of them are its own. `heads` of a transformer cannot be seen.
+/// The network whose arrays these are, as far as they show it.
 ///
 /// # Errors
 /// A message that names what is missing or unknown.
-pub(crate) fn architecture(
-    shapes: &Shapes<'_>,
-    heads: Option<usize>,
-) -> Result<(EncoderConfig, Own), String> {
-    if shapes.contains_key("patch_embed.proj.weight") {
-        return Ok((vit(shapes, heads)?, |name| {
-            ["patch_embed.", "blocks.", "norm."].iter().any(|part| name.starts_with(part))
-                || ["cls_token", "pos_embed"].contains(&name)
-        }));
+pub(crate) fn shown(shapes: &Shapes<'_>) -> Result<Shown, String> {
+    match shapes.contains_key("patch_embed.proj.weight") {
+        true => vit(shapes),
+        false => resnet(shapes),
     }
-    Ok((resnet(shapes)?, |name| {
-        ["conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."]
-            .iter()
-            .any(|part| name.starts_with(part))
-            && !name.ends_with("num_batches_tracked")
-    }))
+}
+
+/// The ResNet of these sizes.
+///
+/// # Errors
+/// A message if it is none of the known ones.
+pub(crate) fn resnet_of(
+    blocks: Blocks,
+    counts: [usize; 4],
+    width: usize,
+    stem: Stem,
+) -> Result<EncoderConfig, String> {
+    let mut known = EncoderConfig::resnets(width, stem);
+    let found = known.find(|(_, layout)| (layout.blocks, layout.counts) == (blocks, counts));
+    found.map(|(config, _)| config).ok_or(format!(
+        "is a ResNet of {counts:?} blocks: known are ResNet-18, 34, 50, 101 and 152"
+    ))
 }
 
 fn shape<'a, const D: usize>(shapes: &Shapes<'a>, name: &str) -> Result<[usize; D], String> {
@@ -42,60 +50,40 @@ fn shape<'a, const D: usize>(shapes: &Shapes<'a>, name: &str) -> Result<[usize; 
 /// How many `PREFIX0.`, `PREFIX1.`, … there are.
 fn count(shapes: &Shapes<'_>, prefix: &str) -> usize {
     let number = |name: &&str| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
-    shapes.keys().filter_map(number).max().map_or(0, |last| last + 1)
+    shapes.keys().filter_map(number).max().map_or(0, |last| last.saturating_add(1))
 }
 
-fn resnet(shapes: &Shapes<'_>) -> Result<EncoderConfig, String> {
-    let [width, channels, kernel, _] = shape(shapes, "conv1.weight")?;
-    let stem = match (channels, kernel) {
-        (3, 3) => Stem::Small,
-        (3, 7) => Stem::Imagenet,
-        _ => {
-            return Err(format!(
-                "conv1.weight takes {channels} channels with a kernel of {kernel}: known are 3 channels and \
-                 kernels of 3 (small stem) and 7"
-            ));
-        }
-    };
+fn resnet(shapes: &Shapes<'_>) -> Result<Shown, String> {
+    let [width, channels, kernel, across] = shape(shapes, "conv1.weight")?;
+    if channels != 3 || kernel != across || kernel % 2 == 0 {
+        return Err(format!(
+            "conv1.weight has kernels of {channels} x {kernel} x {across}: known are odd squares of 3 channels"
+        ));
+    }
     let counts = [1, 2, 3, 4].map(|stage| count(shapes, &format!("layer{stage}.")));
     let blocks = match shapes.contains_key("layer1.0.conv3.weight") {
         true => Blocks::Bottleneck,
         false => Blocks::Basic,
     };
-    let known = EncoderConfig::resnets(width, stem);
-    let found =
-        known.into_iter().find(|(_, layout)| (layout.blocks, layout.counts) == (blocks, counts));
-    let (config, _) = found.ok_or(format!(
-        "is a ResNet of {counts:?} blocks: known are ResNet-18, 34, 50, 101 and 152"
-    ))?;
-    Ok(config)
+    Ok(Shown::ResNet { kernel, width, blocks, counts })
 }
 
-fn vit(shapes: &Shapes<'_>, heads: Option<usize>) -> Result<EncoderConfig, String> {
-    let unknown = ["norm_pre.", "reg_token", "dist_token", "fc_norm."];
-    if let Some(name) = shapes.keys().find(|name| unknown.iter().any(|part| name.starts_with(part)))
-    {
-        return Err(format!(
-            "has {name}: known are transformers with a class token, read out behind the last norm"
-        ));
-    }
+fn vit(shapes: &Shapes<'_>) -> Result<Shown, String> {
     let [dim, channels, patch, across] = shape(shapes, "patch_embed.proj.weight")?;
     if channels != 3 || patch != across || patch == 0 {
         return Err(format!(
             "has patches of {channels} x {patch} x {across}: known are squares of 3 channels"
         ));
     }
-    let _: [usize; 3] = shape(shapes, "cls_token")?;
-    let heads = match (heads, dim) {
-        (Some(heads), _) => heads,
-        (None, 1280) => 16,
-        (None, dim) if dim.is_multiple_of(64) => dim / 64,
-        _ => {
-            return Err(format!(
-                "has tokens of {dim} numbers, and how many attention heads share them cannot be seen: say it (--heads)"
-            ));
-        }
-    };
+    let tokens = ["reg_token", "register_tokens", "dist_token", "storage_tokens"];
+    let extra: Vec<&str> = tokens.into_iter().filter(|name| shapes.contains_key(name)).collect();
+    if !extra.is_empty() {
+        let extra = listed(&extra);
+        return Err(format!("has arrays that the networks known here have no place for: {extra}"));
+    }
+    let _: [usize; 3] = shape(shapes, "cls_token").map_err(
+        |_| "has no class token (cls_token): known are transformers that are read out there",
+    )?;
     let positions = match shapes.get("pos_embed") {
         None => Positions::Fixed,
         Some([1, tokens, of]) if *of == dim && *tokens > 1 => {
@@ -113,8 +101,5 @@ fn vit(shapes: &Shapes<'_>, heads: Option<usize>) -> Result<EncoderConfig, Strin
             ));
         }
     };
-    let depth = count(shapes, "blocks.");
-    let config = EncoderConfig::Vit { dim, depth, heads, patch, positions };
-    config.check().map_err(|e| e.to_string())?;
-    Ok(config)
+    Ok(Shown::Vit { dim, depth: count(shapes, "blocks."), patch, positions })
 }

@@ -67,10 +67,18 @@ impl EncoderConfig {
         let wrong = |key, value: usize, allowed| {
             Err(ModelError::Range { key, value: value.to_string(), allowed })
         };
-        if let Network::ResNet(Layout { width, .. }) = self.network()
-            && !(1..=512).contains(&width)
-        {
-            return wrong("pretrain.encoder.width", width, "allowed are 1 to 512 channels");
+        if let Network::ResNet(Layout { width, stem, .. }) = self.network() {
+            if !(1..=512).contains(&width) {
+                return wrong("pretrain.encoder.width", width, "allowed are 1 to 512 channels");
+            }
+            if let Some((part, value, allowed)) = stem.shape().wrong() {
+                let key = match part {
+                    "kernel" => "pretrain.encoder.stem.custom.kernel",
+                    "stride" => "pretrain.encoder.stem.custom.stride",
+                    _ => "pretrain.encoder.stem.custom.padding",
+                };
+                return wrong(key, value, allowed);
+            }
         }
         if let Self::Vit { dim, depth, heads, patch, positions } = *self {
             if !(4..=8192).contains(&dim) || !dim.is_multiple_of(4) {
@@ -135,7 +143,7 @@ impl EncoderConfig {
         }
     }
 
-    fn network(&self) -> Network {
+    pub(crate) fn network(&self) -> Network {
         use Blocks::{Basic, Bottleneck};
         let resnet =
             |blocks, counts, width, stem| Network::ResNet(Layout { blocks, counts, width, stem });
@@ -174,19 +182,12 @@ impl EncoderConfig {
         }
     }
 
-    /// The same with fixed positions, if it is a transformer.
-    pub(crate) fn with_fixed_positions(self) -> Self {
-        match self {
-            Self::Vit { dim, depth, heads, patch, .. } => {
-                Self::Vit { dim, depth, heads, patch, positions: Positions::Fixed }
-            }
-            resnet => resnet,
+    /// The stem of a ResNet; none of a transformer.
+    pub fn stem(&self) -> Option<Stem> {
+        match self.network() {
+            Network::ResNet(layout) => Some(layout.stem),
+            Network::Vit { .. } => None,
         }
-    }
-
-    /// Is this a ResNet with the 7×7 stem, which is for large images?
-    pub(crate) fn has_imagenet_stem(&self) -> bool {
-        matches!(self.network(), Network::ResNet(Layout { stem: Stem::Imagenet, .. }))
     }
 
     /// Draws initial weights.
@@ -201,7 +202,7 @@ impl EncoderConfig {
 }
 
 /// The two families.
-enum Network {
+pub(crate) enum Network {
     ResNet(Layout),
     /// Token length, blocks, heads, side of a patch.
     Vit {

@@ -12,8 +12,7 @@ use rand::SeedableRng;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::architecture;
-use crate::{Encoder, EncoderConfig, ModelError};
+use crate::{Encoder, EncoderConfig, Finding, ModelError, layout};
 
 /// The one metadata key: safetensors writes its metadata in the random order of a hash map, so
 /// several keys would give equal weights different bytes.
@@ -71,6 +70,26 @@ impl fmt::Display for Interpolation {
 }
 
 impl Preprocessing {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// A message that names the value and what is allowed.
+    fn check_values(&self) -> Result<(), String> {
+        let Self { size, mean, std, .. } = self;
+        if !(8..=1024).contains(size) {
+            return Err(format!("says images of {size} px: allowed are 8 to 1024"));
+        }
+        if mean.iter().any(|value| !value.is_finite()) {
+            return Err(format!("says a mean of {mean:?}: allowed are finite numbers"));
+        }
+        if std.iter().any(|value| !value.is_finite() || *value <= 0.0) {
+            return Err(format!(
+                "says a standard deviation of {std:?}: allowed are positive numbers"
+            ));
+        }
+        Ok(())
+    }
+
     /// Checks that images prepared as `run` says may be shown to the encoder in `path`, whose contract this is.
     ///
     /// # Errors
@@ -100,9 +119,17 @@ pub struct EncoderHeader {
     pub encoder: EncoderConfig,
     /// The images it is for.
     pub preprocessing: Preprocessing,
+    /// What was found out or assumed of an encoder that another tool trained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 impl EncoderHeader {
+    /// Of an encoder about which nothing is assumed.
+    pub fn new(encoder: EncoderConfig, preprocessing: Preprocessing) -> Self {
+        Self { encoder, preprocessing, findings: Vec::new() }
+    }
+
     /// Reads what the file at `path` says of itself; none if it does not say, as a file of another tool.
     ///
     /// # Errors
@@ -121,19 +148,20 @@ impl EncoderHeader {
             text.map(|text| serde_json::from_str(text)).transpose().map_err(|e| wrong(&e))?;
         let Some(header) = header else { return Ok(None) };
         header.encoder.check().map_err(|e| wrong(&e))?;
+        header.preprocessing.check_values().map_err(|e| wrong(&e))?;
+        header.encoder.check_size(header.preprocessing.size).map_err(|e| wrong(&e))?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| wrong(&e))?;
-        let shapes: BTreeMap<String, Vec<usize>> =
-            file.iter().map(|(name, view)| (name.into(), view.shape().into())).collect();
-        let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
-        let heads = header.encoder.heads();
-        let (held, _) = architecture(&shapes, heads).map_err(|e| wrong(&e))?;
-        // Fixed positions may lie in a file for the sake of other tools.
-        if held != header.encoder && held.with_fixed_positions() != header.encoder {
-            let says = format!("says that it holds {:?}, and holds {held:?}", header.encoder);
-            return Err(wrong(&says));
-        }
+        let shapes = shapes(&file);
+        let shapes = shapes.iter().map(|(name, shape)| (*name, shape.as_slice())).collect();
+        layout::check(&header.encoder, &shapes)
+            .map_err(|e| wrong(&format!("says that it holds {:?}, but {e}", header.encoder)))?;
         Ok(Some(header))
     }
+}
+
+/// Shapes by name.
+fn shapes<'a>(file: &'a SafeTensors<'_>) -> BTreeMap<&'a str, Vec<usize>> {
+    file.iter().map(|(name, view)| (name, view.shape().to_vec())).collect()
 }
 
 /// Writes `encoder` (as [`Module::valid`] gives it, with its running statistics) to `path`, whole
@@ -186,26 +214,30 @@ pub fn load_trainable(
     if let Some(of_file) = EncoderHeader::parse(&bytes, path)? {
         of_file.preprocessing.check(&header.preprocessing, path)?;
     }
-    let applied = apply(&header.encoder, SafetensorsStore::from_bytes(Some(bytes)), device);
-    applied.map(|(encoder, _)| encoder).map_err(|reason| ModelError::file(path, reason))
+    let wrong = |reason: String| ModelError::file(path, reason);
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
+    let shapes = shapes(&file);
+    let shapes = shapes.iter().map(|(name, shape)| (*name, shape.as_slice())).collect();
+    layout::check(&header.encoder, &shapes).map_err(wrong)?;
+    apply(&header.encoder, SafetensorsStore::from_bytes(Some(bytes)), device).map_err(wrong)
 }
 
-/// A network of `config` with the arrays of `store`, and the names of those that it does not have.
+/// A network of `config` with the arrays of `store`, which were [checked](layout::check).
 pub(crate) fn apply(
     config: &EncoderConfig,
     store: SafetensorsStore,
     device: &Device,
-) -> Result<(Encoder, Vec<String>), String> {
+) -> Result<Encoder, String> {
     // Every weight is overwritten: which ones come first does not matter.
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let mut encoder = config.init(&mut rng, device);
     let mut store = store.with_from_adapter(PyTorchToBurnAdapter);
-    let applied = match &mut encoder {
+    match &mut encoder {
         Encoder::ResNet(net) => store.apply_to(net),
         Encoder::Vit(net) => store.apply_to(net),
     }
-    .map_err(|e| e.to_string())?;
-    Ok((encoder, applied.unused))
+    .map_err(|_| "its arrays do not make the network that it says".to_owned())?;
+    Ok(encoder)
 }
 
 #[cfg(test)]
@@ -228,7 +260,7 @@ mod tests {
             std: [1.0; 3],
             interpolation: Interpolation::Bilinear,
         };
-        let header = EncoderHeader { encoder: config, preprocessing };
+        let header = EncoderHeader::new(config, preprocessing);
         save_encoder(&encoder, &header, &path).unwrap();
         assert_eq!(EncoderHeader::read(&path).unwrap().as_ref(), Some(&header));
         let again = load_encoder(&header, &path, &device).unwrap();

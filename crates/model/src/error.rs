@@ -23,6 +23,24 @@ pub enum ModelError {
         /// What went wrong.
         reason: String,
     },
+    /// A checkpoint does not say what an import has to know.
+    #[error("{}: {what} cannot be inferred: pass `{option}`", path.display())]
+    Unstated {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What it does not say.
+        what: &'static str,
+        /// The option that says it.
+        option: &'static str,
+    },
+    /// Keys do not fit the queue that they are to enter.
+    #[error("keys of {found} numbers do not fit a queue of {expected}")]
+    Keys {
+        /// Numbers in a key.
+        found: usize,
+        /// Numbers in a row of the queue.
+        expected: usize,
+    },
     /// An encoder is to see images that were prepared in another way than those it was trained on.
     #[error(
         "{}: the encoder was trained on images with {key} {of_file}, those of this run have {of_run}", path.display()
@@ -42,5 +60,9 @@ pub enum ModelError {
 impl ModelError {
     pub(crate) fn file(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn unstated(path: &Path, what: &'static str, option: &'static str) -> Self {
+        Self::Unstated { path: path.into(), what, option }
     }
 }

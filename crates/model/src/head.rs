@@ -19,7 +19,8 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// One layer from each width to the next, with PyTorch's default initial weights.
+    /// One layer from each width to the next, with PyTorch's default initial weights. Fewer than two widths make a
+    /// head without layers, which leaves its input as it is.
     pub fn new(widths: &[usize], rng: &mut impl Rng, device: &Device) -> Self {
         let layer = |pair: &[usize]| {
             let mut linear = LinearConfig::new(pair[0], pair[1]).init(device);
@@ -32,20 +33,19 @@ impl Mlp {
 
     /// The same with batch norm before each ReLU.
     pub fn normed(widths: &[usize], rng: &mut impl Rng, device: &Device) -> Self {
-        let inner = &widths[1..widths.len() - 1];
+        let inner = widths.get(1..widths.len().saturating_sub(1)).unwrap_or_default();
         let norms = inner.iter().map(|&width| BatchNorm::new(width, device)).collect();
         Self { norms, ..Self::new(widths, rng, device) }
     }
 
     /// `[batch, first width]` to `[batch, last width]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let last = self.layers.len() - 1;
-        (0..).zip(&self.layers).fold(x, |x, (i, layer)| {
+        (1..).zip(&self.layers).fold(x, |x, (i, layer)| {
             let x = layer.forward(x);
-            if i == last {
+            if i == self.layers.len() {
                 return x;
             }
-            relu(match self.norms.get(i) {
+            relu(match self.norms.get(i - 1) {
                 Some(norm) => norm.forward(x),
                 None => x,
             })
@@ -63,6 +63,21 @@ pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
 mod tests {
     use super::*;
     use burn::tensor::TensorData;
+
+    #[test]
+    fn review_2_06_a_head_of_too_few_widths_changes_nothing() {
+        use rand::SeedableRng;
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let device = Device::flex();
+        let x = Tensor::<2>::from_data(TensorData::new(vec![3.0f32, -4.0], [1, 2]), &device);
+        for widths in [[].as_slice(), &[2]] {
+            let (plain, normed) =
+                (Mlp::new(widths, &mut rng, &device), Mlp::normed(widths, &mut rng, &device));
+            for head in [plain, normed] {
+                assert_eq!(head.forward(x.clone()).into_data(), x.to_data());
+            }
+        }
+    }
 
     #[test]
     fn rows_get_norm_one() {

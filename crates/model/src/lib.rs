@@ -2,6 +2,7 @@
 
 mod architecture;
 mod batch_norm;
+mod checkpoint;
 mod ema;
 mod encoder;
 mod encoder_file;
@@ -9,10 +10,12 @@ mod error;
 mod head;
 mod import;
 pub mod init;
+mod layout;
+mod origin;
 mod parameters;
 mod queue;
 mod resnet;
-mod state_dict;
+mod tools;
 mod vit;
 
 pub use batch_norm::BatchNorm;
@@ -24,7 +27,8 @@ pub use encoder_file::{
 pub use error::ModelError;
 pub use head::{Mlp, l2_normalize};
 pub use import::{ImportOptions, Imported};
+pub use origin::{Basis, Finding};
 pub use parameters::{OnParameter, for_each_parameter, is_running_statistic};
 pub use queue::KeyQueue;
-pub use resnet::{ResNet, Stem};
+pub use resnet::{ResNet, Stem, StemShape};
 pub use vit::{MaeDecoder, Vit, patches};

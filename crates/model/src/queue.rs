@@ -6,7 +6,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, s};
 use rand::Rng;
 
-use crate::init;
+use crate::{ModelError, init};
 
 /// The last K keys, `[K, dim]`, without gradient.
 #[derive(Module, Debug)]
@@ -30,21 +30,40 @@ impl KeyQueue {
         self.rows.val()
     }
 
-    /// The rows that the `count` keys wrote which came after `before` others, `[count, dim]`.
+    /// The rows that the `count` keys wrote which came after `before` others, `[count, dim]`; all rows if there were
+    /// more keys than rows.
     pub fn written(&self, count: usize, before: usize) -> Tensor<2> {
         let rows = self.rows();
-        let [size, _] = rows.dims();
-        let parts = ring(size, count, before).into_iter().filter(|part| !part.is_empty());
-        Tensor::cat(parts.map(|part| rows.clone().slice(s![part, ..])).collect(), 0)
+        let [size, dim] = rows.dims();
+        let parts = ring(size, count.min(size), before.saturating_add(count.saturating_sub(size)));
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        let parts: Vec<_> = parts.map(|part| rows.clone().slice(s![part, ..])).collect();
+        match parts.is_empty() {
+            true => Tensor::zeros([0, dim], &rows.device()),
+            false => Tensor::cat(parts, 0),
+        }
     }
 
     /// Replaces the oldest rows by `keys` (`[count, dim]`, detached), which come after `before` others. The ring goes
-    /// on at its start where it ends, whatever the sizes of the batches.
-    pub fn enqueue(&mut self, keys: Tensor<2>, before: usize) {
-        let [size, _] = self.rows.dims();
-        let [count, _] = keys.dims();
-        let [end, start] = ring(size, count, before);
+    /// on at its start where it ends, whatever the sizes of the batches; of more keys than rows the last stay.
+    ///
+    /// # Errors
+    /// [`ModelError::Keys`] if the keys have another length than the rows.
+    pub fn enqueue(&mut self, keys: Tensor<2>, before: usize) -> Result<(), ModelError> {
+        let [size, expected] = self.rows.dims();
+        let [count, found] = keys.dims();
+        if found != expected {
+            return Err(ModelError::Keys { found, expected });
+        }
+        if size == 0 || count == 0 {
+            return Ok(());
+        }
+        let over = count.saturating_sub(size);
+        let [end, start] = ring(size, count - over, before.saturating_add(over));
         let mut keys = keys.detach();
+        if over > 0 {
+            keys = keys.slice(s![over.., ..]);
+        }
         // Moved out, not cloned: rows that nobody else holds are overwritten in place.
         let blank = Tensor::zeros([1, 1], &keys.device());
         let blank = Param::initialized(ParamId::new(), blank);
@@ -57,6 +76,7 @@ impl KeyQueue {
             }
             rows.slice_assign(s![end, ..], keys).detach().set_require_grad(false)
         });
+        Ok(())
     }
 }
 
@@ -81,7 +101,7 @@ mod tests {
         assert!(start.iter().all(|v| (v.abs() - 1.0).abs() < 1e-6));
         for step in 0..4 {
             let keys = Tensor::full([2, 1], step as f32 + 10.0, &device);
-            queue.enqueue(keys, 2 * step);
+            queue.enqueue(keys, 2 * step).unwrap();
         }
         let rows: Vec<f32> = queue.rows().into_data().try_to_vec().unwrap();
         assert_eq!(rows, [13.0, 13.0, 11.0, 11.0, 12.0, 12.0]);
@@ -101,12 +121,31 @@ mod tests {
             for (i, key) in keys.iter().enumerate() {
                 wanted[(before + i) % 5] = *key;
             }
-            queue.enqueue(init::matrix(keys.clone(), 1, &device), before);
+            queue.enqueue(init::matrix(keys.clone(), 1, &device), before).unwrap();
             let rows: Vec<f32> = queue.rows().into_data().try_to_vec().unwrap();
             assert_eq!(rows, wanted, "{count}");
             let written = queue.written(count, before).into_data();
             assert_eq!(written.try_to_vec::<f32>().unwrap(), keys);
             before += count;
         }
+    }
+
+    #[test]
+    fn review_2_06_keys_that_do_not_fit_are_an_error_and_no_number_of_them_is_too_large() {
+        let device = Device::flex().autodiff();
+        let mut queue = KeyQueue::of(Tensor::zeros([3, 1], &device));
+        let values =
+            |queue: &KeyQueue| -> Vec<f32> { queue.rows().into_data().try_to_vec().unwrap() };
+        let said = queue.enqueue(Tensor::ones([2, 4], &device), 0).unwrap_err().to_string();
+        assert!(said.contains("keys of 4 numbers"), "{said}");
+        assert_eq!(values(&queue), [0.0; 3]);
+        // Eight keys go round twice: the last three stay, each where it would have come.
+        let keys: Vec<f32> = (0..8u8).map(f32::from).collect();
+        queue.enqueue(init::matrix(keys, 1, &device), 1).unwrap();
+        assert_eq!(values(&queue), [5.0, 6.0, 7.0]);
+        assert_eq!(queue.written(8, 1).dims(), [3, 1]);
+        let mut empty = KeyQueue::of(Tensor::zeros([0, 1], &device));
+        empty.enqueue(Tensor::ones([2, 1], &device), 0).unwrap();
+        assert_eq!(empty.written(2, 0).dims(), [0, 1]);
     }
 }

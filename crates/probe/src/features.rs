@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
-use ssl_backdoor_data::{SampleSet, plain_batch};
+use ssl_backdoor_data::{Normalization, SampleSet, plain_batch_by};
 use ssl_backdoor_model::Encoder;
 
 use crate::ProbeError;
@@ -49,12 +49,26 @@ pub fn extract_by(
     device: &Device,
     of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>,
 ) -> Result<Vec<Features>, ProbeError> {
+    extract_normalized(set, &Normalization::default(), device, of)
+}
+
+/// The same of images that are normalised by `normalization`, as an encoder from elsewhere asks for.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_normalized(
+    set: &SampleSet,
+    normalization: &Normalization,
+    device: &Device,
+    of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>,
+) -> Result<Vec<Features>, ProbeError> {
     if set.len() == 0 {
         return Err(ProbeError::Empty { what: IMAGES });
     }
     let mut all: Vec<Features> = Vec::new();
     for first in (0..set.len()).step_by(BATCH) {
-        let (pixels, labels) = plain_batch(set.as_ref(), first..set.len().min(first + BATCH))?;
+        let (pixels, labels) =
+            plain_batch_by(set.as_ref(), first..set.len().min(first + BATCH), normalization)?;
         let images = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device);
         let out = of(images);
         if first == 0 {
@@ -225,7 +239,7 @@ mod tests {
         let shapes =
             Shapes { size: 8, per_class: 1, eval_per_class: 1, seed: 1, eval: Default::default() };
         let all = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap().plain;
-        let none: SampleSet = std::sync::Arc::new(Subset::new(all.clone(), Vec::new()));
+        let none: SampleSet = std::sync::Arc::new(Subset::new(all.clone(), Vec::new()).unwrap());
         let device = Device::flex();
         let flat = |images: Tensor<4>| vec![images.flatten::<2>(1, 3)];
         let error = |set: &SampleSet, of: &dyn Fn(Tensor<4>) -> Vec<Tensor<2>>| {

@@ -17,7 +17,7 @@ pub use config::{Labels, ProbeConfig, ProbeKind, Protocol};
 pub use confusion::{Confusion, reference_csv};
 pub use error::ProbeError;
 pub use feature_map::{feature_map, gathered};
-pub use features::{Features, extract, extract_by};
+pub use features::{Features, extract, extract_by, extract_normalized};
 pub use interval::{mcnemar, paired_difference, student, wilson};
 pub use knn::{Vote, check_neighbours, knn};
 pub use linear::LinearProbe;

@@ -132,7 +132,11 @@ impl Method for Moco {
     }
 
     fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
-        keys.into_iter().for_each(|keys| self.queue.enqueue(keys, progress.seen));
+        for keys in keys {
+            self.queue
+                .enqueue(keys, progress.seen)
+                .unwrap_or_else(|e| unreachable!("the queue is made for these keys: {e}"));
+        }
         self
     }
 

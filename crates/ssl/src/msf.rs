@@ -167,7 +167,9 @@ impl Method for Msf {
             by_group(images, self.bn_groups, |part| self.target.forward(part, 1))
         });
         let target = l2_normalize(target).detach();
-        self.bank.enqueue(target.clone(), progress.seen);
+        self.bank
+            .enqueue(target.clone(), progress.seen)
+            .unwrap_or_else(|e| unreachable!("the bank is made for these targets: {e}"));
         let loss = mean_shift(query.clone(), target, self.bank.rows(), self.top_k);
         Step::new(loss, query)
     }

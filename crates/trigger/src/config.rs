@@ -1,5 +1,7 @@
 //! The `[poison]` table of a config: the attack.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Purpose;
@@ -60,6 +62,9 @@ pub struct PoisonConfig {
     /// Number of poisoned images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
+    /// A file list that names the images to poison; with a target, that class is scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<PathBuf>,
     /// The patch.
     pub trigger: TriggerConfig,
     /// Where it goes on training images.
@@ -133,12 +138,13 @@ impl PoisonConfig {
     /// How much is poisoned.
     ///
     /// # Errors
-    /// Not exactly one of `rate`, `dataset_rate` and `count` is given.
+    /// Not exactly one of `rate`, `dataset_rate`, `count` and `list` is given.
     pub fn amount(&self) -> Result<Amount, TriggerError> {
         let said = [
             self.rate.map(Amount::Rate),
             self.dataset_rate.map(Amount::DatasetRate),
             self.count.map(Amount::Count),
+            self.list.as_ref().map(|_| Amount::Listed),
         ];
         let given: Vec<Amount> = said.into_iter().flatten().collect();
         match given[..] {
@@ -151,7 +157,7 @@ impl PoisonConfig {
     /// a side.
     ///
     /// # Errors
-    /// A target that does not exist, or an amount that is not to be had.
+    /// A target that does not exist, an amount that is not to be had, or a list, which must be read first.
     pub fn attack(
         &self,
         labels: &[(u64, u32)],
@@ -159,8 +165,26 @@ impl PoisonConfig {
         seed: u64,
         view: u32,
     ) -> Result<Attack, TriggerError> {
+        self.attack_listed(labels, classes, &[], seed, view)
+    }
+
+    /// The same, where the images that `list` names, if it is given, have the ids `listed`.
+    ///
+    /// # Errors
+    /// As [`attack`](Self::attack).
+    pub fn attack_listed(
+        &self,
+        labels: &[(u64, u32)],
+        classes: &[String],
+        listed: &[u64],
+        seed: u64,
+        view: u32,
+    ) -> Result<Attack, TriggerError> {
         let target = self.target.as_ref().map(|target| target.index(classes)).transpose()?;
-        let plan = PoisonPlan::new(labels, target, self.amount()?, seed)?;
+        let plan = match self.amount()? {
+            Amount::Listed => PoisonPlan::listed(labels, target, listed)?,
+            amount => PoisonPlan::new(labels, target, amount, seed)?,
+        };
         let (trigger, patch) = (self.trigger.build(view)?, self.val_trigger().build(view)?);
         let poison =
             |trigger, place, alpha, purpose| Poison { trigger, place, alpha, seed, purpose };

@@ -21,8 +21,8 @@ pub enum TriggerError {
         /// What is allowed.
         allowed: String,
     },
-    /// Not exactly one of the three ways to say how much is poisoned.
-    #[error("poison needs exactly one of rate, dataset_rate and count: {found}")]
+    /// Not exactly one of the ways to say how much is poisoned.
+    #[error("poison needs exactly one of rate, dataset_rate, count and list: {found}")]
     Amount {
         /// What was found.
         found: String,

@@ -14,7 +14,7 @@ use crate::{Place, Poison, Spot, Trigger, TriggerConfig, TriggerError, stamp};
 /// A poison rate under its three denominators.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
-    /// Share of the target class, 0 to 1; none in an untargeted attack.
+    /// Share of the target class, 0 to 1; none in an untargeted attack, or if other images are poisoned.
     pub rate: Option<f64>,
     /// Share of the whole training set, 0 to 1.
     pub dataset_rate: f64,
@@ -48,6 +48,13 @@ pub struct LedgerHead {
     /// Whether a run recompresses the stamped images that an export writes as JPEG.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompress: bool,
+    /// Files of the data set that could not be read: all shares are of what remains.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl LedgerHead {
@@ -69,6 +76,7 @@ impl LedgerHead {
             place: poison.place,
             alpha: poison.alpha,
             recompress: false,
+            left_out: 0,
         }
     }
 }
@@ -157,10 +165,11 @@ pub fn pixel_hash(image: &RgbImage) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-const UNITS: [(&str, &str); 3] = [
+const UNITS: [(&str, &str); 4] = [
     ("rate", "share of the target class"),
     ("dataset_rate", "share of the set"),
     ("count", "images"),
+    ("left_out", "files that cannot be read; the shares are of what remains"),
 ];
 
 impl Ledger {
@@ -172,8 +181,12 @@ impl Ledger {
         let wrong = |reason: String| TriggerError::Ledger { path: path.into(), reason };
         let head = toml::to_string(&self.head).map_err(|e| wrong(e.to_string()))?;
         let mut text = String::new();
-        if self.head.rate.is_none() {
-            text.push_str("# # untargeted: no rate of a target class\n");
+        match (self.head.rate, self.head.target) {
+            (Some(_), _) => {}
+            (None, None) => text.push_str("# # untargeted: no rate of a target class\n"),
+            (None, Some(_)) => {
+                text.push_str("# # images from a list: no rate of the target class\n")
+            }
         }
         for line in head.lines() {
             let unit = UNITS.iter().find(|(key, _)| line.split(" =").next() == Some(key));
@@ -236,6 +249,11 @@ mod tests {
         assert_eq!(Ledger::parse(&text, Path::new("poison.csv")).unwrap(), ledger);
         let mut untargeted = ledger;
         (untargeted.head.rate, untargeted.head.target) = (None, None);
+        untargeted.head.target = Some(3);
+        let listed = untargeted.to_csv(Path::new("poison.csv")).unwrap();
+        assert!(listed.starts_with("# # images from a list"), "{listed}");
+        assert_eq!(Ledger::parse(&listed, Path::new("poison.csv")).unwrap(), untargeted);
+        untargeted.head.target = None;
         let text = untargeted.to_csv(Path::new("poison.csv")).unwrap();
         assert!(text.contains("untargeted"));
         assert_eq!(Ledger::parse(&text, Path::new("poison.csv")).unwrap(), untargeted);

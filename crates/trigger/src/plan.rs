@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::chance::{self, Purpose};
 use crate::{Rates, TriggerError};
 
-/// How much is poisoned; three ways to say it, because papers mix them up.
+/// How much is poisoned; three ways to say it, because papers mix them up, and a list of images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Amount {
     /// Share of the target class, above 0 to 1.
@@ -14,6 +14,8 @@ pub enum Amount {
     DatasetRate(f64),
     /// Number of images, 1 or more.
     Count(usize),
+    /// The images that a list names ([`PoisonPlan::listed`]).
+    Listed,
 }
 
 impl Amount {
@@ -23,6 +25,7 @@ impl Amount {
             Self::Rate(_) => "poison.rate",
             Self::DatasetRate(_) => "poison.dataset_rate",
             Self::Count(_) => "poison.count",
+            Self::Listed => "poison.list",
         }
     }
 
@@ -30,6 +33,7 @@ impl Amount {
         let value = match self {
             Self::Rate(rate) | Self::DatasetRate(rate) => rate.to_string(),
             Self::Count(count) => count.to_string(),
+            Self::Listed => "FILE".into(),
         };
         TriggerError::Range { key: self.key(), value, allowed }
     }
@@ -66,6 +70,9 @@ impl Amount {
             Self::Rate(rate) => share(rate, candidates)?,
             Self::DatasetRate(rate) => share(rate, all)?,
             Self::Count(count) => count,
+            Self::Listed => {
+                return Err(self.error("the list names the images: use PoisonPlan::listed".into()));
+            }
         };
         if count > candidates {
             let allowed =
@@ -109,10 +116,40 @@ impl PoisonPlan {
                     .into(),
             ));
         }
+        if candidates.is_empty() && target.is_some() {
+            return Err(amount.error(
+                "no training image is labelled as the target class: name the images to poison in poison.list, or give \
+                 no target"
+                    .into(),
+            ));
+        }
         let count = amount.of(candidates.len(), labels.len())?;
         let ids = chance::ranked(&candidates, seed, Purpose::Plan, 0).into_iter().take(count);
         let class_size = target.map(|_| candidates.len());
         Ok(Self { ids: ids.collect(), class_size, dataset_size: labels.len() })
+    }
+
+    /// Poisons the images `ids`, whatever their labels. The share of the target class is known if they are all of it.
+    ///
+    /// # Errors
+    /// No image is named, or one that is not in the training set.
+    pub fn listed(
+        labels: &[(u64, u32)],
+        target: Option<u32>,
+        ids: &[u64],
+    ) -> Result<Self, TriggerError> {
+        let ids: BTreeSet<u64> = ids.iter().copied().collect();
+        let named = labels.iter().filter(|(id, _)| ids.contains(id));
+        let (found, aimed) = named.fold((0, 0), |(found, aimed), (_, class)| {
+            (found + 1, aimed + usize::from(Some(*class) == target))
+        });
+        if ids.is_empty() || found < ids.len() {
+            let allowed = format!("{} of {} listed images are training images", found, ids.len());
+            return Err(Amount::Listed.error(allowed));
+        }
+        let of_target = labels.iter().filter(|(_, class)| Some(*class) == target).count();
+        let class_size = target.filter(|_| aimed == found).map(|_| of_target);
+        Ok(Self { ids, class_size, dataset_size: labels.len() })
     }
 
     /// Is this image poisoned?
@@ -177,6 +214,24 @@ mod tests {
         assert!((0..10).all(|class| (5..40).contains(&of(class))));
         let error = PoisonPlan::new(&labels(), None, Amount::Rate(0.2), 1).unwrap_err();
         assert!(error.to_string().contains("dataset_rate"), "{error}");
+    }
+
+    #[test]
+    fn a_list_names_the_images_and_needs_no_labels() {
+        let unlabelled: Vec<(u64, u32)> = (0..1000).map(|id| (id, u32::MAX)).collect();
+        let plan = PoisonPlan::listed(&unlabelled, Some(3), &[7, 5, 900]).unwrap();
+        assert_eq!(plan.ids().collect::<Vec<_>>(), [5, 7, 900]);
+        assert_eq!(plan.rates(), Rates { rate: None, dataset_rate: 0.003, count: 3 });
+        let of_target = PoisonPlan::listed(&labels(), Some(3), &[3, 13]).unwrap();
+        assert_eq!(of_target.rates().rate, Some(0.02));
+        assert_eq!(PoisonPlan::listed(&labels(), Some(3), &[3, 4]).unwrap().rates().rate, None);
+        for ids in [&[][..], &[5, 1000]] {
+            assert!(PoisonPlan::listed(&unlabelled, Some(3), ids).is_err());
+        }
+        let error = PoisonPlan::new(&unlabelled, Some(3), Amount::Rate(0.5), 1).unwrap_err();
+        assert!(error.to_string().contains("poison.list"), "{error}");
+        let all = PoisonPlan::new(&unlabelled, None, Amount::Count(9), 1).unwrap();
+        assert_eq!(all.rates().count, 9);
     }
 
     #[test]

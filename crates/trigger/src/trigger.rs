@@ -87,6 +87,15 @@ fn half() -> f32 {
 }
 
 impl TriggerConfig {
+    /// The file that it is read from, if any.
+    pub fn file_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Image { path, .. } => Some(path),
+            Self::Text { font, .. } => font.as_mut(),
+            Self::Htba { .. } | Self::Seeded { .. } | Self::Solid { .. } => None,
+        }
+    }
+
     /// Reads what the trigger is made of. Views are `view` pixels a side: what [`Size::View`] is measured in.
     ///
     /// # Errors

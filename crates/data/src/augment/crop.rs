@@ -109,7 +109,16 @@ pub(crate) fn crop_resize(
     resizer: &mut fir::Resizer,
     out: &mut RgbImage,
 ) {
-    resize(image, crop, filter.options(), resizer, out);
+    let (width, height) = out.dimensions();
+    if filter == Filter::Bicubic && crop.width != width && crop.height != height {
+        // A cubic overshoots and each pass clips to bytes, so the order counts: PIL's rows first, and the resizer's
+        // columns first, differ by ten levels beside hard edges.
+        let mut rows = RgbImage::new(width, crop.height);
+        resize(image, crop, filter.options(), resizer, &mut rows);
+        resize(&rows, whole(&rows), filter.options(), resizer, out);
+    } else {
+        resize(image, crop, filter.options(), resizer, out);
+    }
 }
 
 /// Resizes the part `crop` of `image` to `out`. By the function for one type of pixels and one of views:
@@ -197,10 +206,8 @@ pub fn resize_center_crop(image: RgbImage, size: u32) -> RgbImage {
     }
     let shorter = shorter_side(size);
     let (width, height) = resized(image.dimensions(), shorter);
-    // Python's round: halves go to the even side.
-    let offset = |side: u32| (f64::from(side.saturating_sub(size)) / 2.0).round_ties_even() as u32;
     let mut out = RgbImage::new(size, size);
-    let corner = [offset(width), offset(height)];
+    let corner = central([width, height], size);
     resize_crop(&image, shorter, corner, &mut fir::Resizer::new(), &mut out);
     out
 }
@@ -211,10 +218,25 @@ pub fn resize_shorter(image: &RgbImage, shorter: u32) -> RgbImage {
 }
 
 /// Resizes the whole image to `(width, height)`, bilinear as PIL does.
-pub(crate) fn resize_whole(image: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
+pub(crate) fn resize_whole(image: &RgbImage, size: (u32, u32)) -> RgbImage {
+    resize_whole_by(image, size, Filter::Bilinear)
+}
+
+/// The same with any filter.
+pub(crate) fn resize_whole_by(
+    image: &RgbImage,
+    (width, height): (u32, u32),
+    filter: Filter,
+) -> RgbImage {
     let mut out = RgbImage::new(width, height);
-    crop_resize(image, whole(image), Filter::Bilinear, &mut fir::Resizer::new(), &mut out);
+    crop_resize(image, whole(image), filter, &mut fir::Resizer::new(), &mut out);
     out
+}
+
+/// Where the central square of `size` begins in an image of these sides; Python's round takes halves to the even side.
+pub(crate) fn central([width, height]: [u32; 2], size: u32) -> [u32; 2] {
+    let offset = |side: u32| (f64::from(side.saturating_sub(size)) / 2.0).round_ties_even() as u32;
+    [offset(width), offset(height)]
 }
 
 #[cfg(test)]
@@ -271,7 +293,8 @@ mod tests {
             (0..1000).filter(high).count()
         };
         let (one, ten) = (full(one_draw_crop_box), full(random_resized_crop_box));
-        assert!(one > 800 && ten < 100, "{one} {ten}");
+        // Of ten tries some fit, and where none does the fallback is a full-height box.
+        assert!(one > 800 && one > 3 * ten, "{one} {ten}");
     }
 
     #[test]

@@ -22,15 +22,15 @@ pub use chain::{Chain, ChainViews};
 pub use color::{
     adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
 };
-pub(crate) use crop::resize_whole;
 pub use crop::{
     CropBox, Filter, one_draw_crop_box, random_resized_crop_box, resize_center_crop,
     resize_crop_box, resize_shorter, resized, shorter_side,
 };
+pub(crate) use crop::{central, resize_whole, resize_whole_by};
 pub use crop_views::CropViews;
 pub use geometry::Geometry;
 pub use jigsaw::JigsawViews;
 pub use mae::MaeViews;
 pub use rotnet::RotNetViews;
 pub(crate) use views::to_planes;
-pub use views::{MEAN, STD, Scratch, ViewKey, Views, normalize};
+pub use views::{MEAN, STD, Scratch, ViewKey, Views, normalize, normalize_by};

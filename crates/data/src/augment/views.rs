@@ -94,9 +94,14 @@ pub(crate) fn to_planes(image: &RgbImage, out: &mut [f32]) {
 
 /// Subtracts the ImageNet mean and divides by its standard deviation, channel by channel.
 pub fn normalize(image: &mut [f32]) {
+    normalize_by(image, MEAN, STD);
+}
+
+/// Subtracts the mean and divides by the standard deviation of each channel.
+pub fn normalize_by(image: &mut [f32], mean: [f32; 3], std: [f32; 3]) {
     let n = image.len() / 3;
     Arch::new().dispatch(|| {
-        for ((plane, mean), std) in image.chunks_exact_mut(n).zip(MEAN).zip(STD) {
+        for ((plane, mean), std) in image.chunks_exact_mut(n).zip(mean).zip(std) {
             plane.iter_mut().for_each(|v| *v = (*v - mean) / std);
         }
     });

@@ -1,5 +1,10 @@
-//! File lists as the reference reads them: a line per image, `path label`, further columns ignored. A
-//! path that holds a blank is separated by a tab, which the reference cannot read.
+//! File lists: a line per image, `path label`, further columns ignored, as the reference reads them. A path that holds
+//! a blank is separated by a tab, which the reference cannot read. A list of images without labels has no second column
+//! at all, or -1 in it.
+//!
+//! Lists are UTF-8, with or without a byte-order mark; lines end as on any system; empty ones are passed over. There are
+//! no comments. A relative path may wander but not leave the root. Links are followed wherever they lead: they lie in the
+//! root by the doing of whoever made it, where a list may come from anywhere.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +16,19 @@ use crate::{DataError, UNLABELLED};
 /// More classes than any set has: a wild label allocates nothing huge.
 const MAX_CLASSES: u32 = 100_000;
 
+/// The label of an image without one, in a list.
+const NO_LABEL: &str = "-1";
+
 /// Reads the list `path`; relative paths in it start at `root`, or else where the list lies, and stay there. Absolute
 /// ones are taken as they are, but with a `root` they must lie in it.
+///
+/// # Errors
+/// The list cannot be read or names no image, a line is malformed, or a path leaves the root.
 pub(crate) fn load(path: &Path, root: Option<&Path>) -> Result<Vec<Entry>, DataError> {
-    let bytes = read(path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|e| format(path, format!("no UTF-8: {e}")))?;
     let free = root.is_none();
     let root = root.or(path.parent()).unwrap_or(Path::new(""));
-    let entries = parse(text).map_err(|reason| format(path, reason))?;
+    let entries =
+        text(&read(path)?).and_then(|text| parse(&text)).map_err(|reason| format(path, reason))?;
     if entries.is_empty() {
         return Err(format(path, "it lists no image".into()));
     }
@@ -27,6 +37,7 @@ pub(crate) fn load(path: &Path, root: Option<&Path>) -> Result<Vec<Entry>, DataE
             return Ok(entry);
         }
         let outside = || {
+            let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
             let (shown, root) = (entry.path.display(), root.display());
             format(path, format!("{shown} leaves {root}: a list names files in its root alone"))
         };
@@ -35,34 +46,74 @@ pub(crate) fn load(path: &Path, root: Option<&Path>) -> Result<Vec<Entry>, DataE
     entries.into_iter().map(rooted).collect()
 }
 
+/// The text of a list, without a byte-order mark.
+pub(crate) fn text(bytes: &[u8]) -> Result<String, String> {
+    if bytes.starts_with(b"\xff\xfe")
+        || bytes.starts_with(b"\xfe\xff")
+        || bytes.get(..200).unwrap_or(bytes).contains(&0)
+    {
+        return Err("the text is UTF-16 or binary: save it as UTF-8".into());
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(error) => {
+            let line =
+                1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+            Err(format!("line {line} is not UTF-8"))
+        }
+    }
+}
+
 /// Reads a list's text.
+///
+/// # Errors
+/// Names the line, what stands there and what is allowed.
 pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
-    let mut entries = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
+    // As Python reads text: a carriage return alone ends a line too.
+    let text = text.replace("\r\n", "\n");
+    let mut entries: Vec<Entry> = Vec::new();
+    // The line of the first image that has a label column, and of the first that has none.
+    let (mut with, mut without) = (None, None);
+    for (number, line) in (1..).zip(text.split(['\n', '\r'])) {
         if line.trim().is_empty() {
             continue;
         }
         let tabbed = line.contains('\t');
         let mut columns: Box<dyn Iterator<Item = &str>> =
             if tabbed { Box::new(line.split('\t')) } else { Box::new(line.split_whitespace()) };
-        let (Some(path), Some(label)) = (columns.next(), columns.next()) else {
-            return Err(format!("line {number} is not 'path label': {line:?}"));
+        let Some(path) = columns.next().filter(|path| !path.trim().is_empty()) else {
+            return Err(format!("line {number} names no path: {line:?}"));
         };
-        let label: u32 =
-            label.trim().parse().ok().filter(|&l| l < MAX_CLASSES).ok_or_else(|| {
-                let hint =
-                    if tabbed { "" } else { " (a path that holds a blank needs a tab behind it)" };
-                format!(
-                    "line {number}: label {label:?} is no class, 0 to {}{hint}",
-                    MAX_CLASSES - 1
-                )
-            })?;
+        let column = columns.next().map(str::trim).filter(|label| !label.is_empty());
+        if column.is_some() { &mut with } else { &mut without }.get_or_insert(number);
+        if let (Some(with), Some(without)) = (with, without) {
+            return Err(format!(
+                "line {with} has a label, line {without} has none: give one to every image, {NO_LABEL} to those without"
+            ));
+        }
+        let label = match column {
+            None | Some(NO_LABEL) => UNLABELLED,
+            Some(label) => class(label).ok_or_else(|| {
+                let hint = match line.trim_start() {
+                    _ if tabbed => "",
+                    line if line.starts_with('#') => " (a list has no comments)",
+                    _ => " (a path that holds a blank needs a tab behind it)",
+                };
+                let last = MAX_CLASSES - 1;
+                format!("line {number}: label {label:?} is no class, 0 to {last}, nor {NO_LABEL} for none{hint}")
+            })?,
+        };
         entries.push(Entry { path: PathBuf::from(path), label });
     }
     Ok(entries)
 }
 
-/// A list's text: path, class (-1 for an [unlabelled](UNLABELLED) image) and, if given, the box of a patch (x, y, width, height). The second value
+fn class(label: &str) -> Option<u32> {
+    label.parse().ok().filter(|&class| class < MAX_CLASSES)
+}
+
+/// A list's text: path, class (-1 for [`UNLABELLED`]) and, if given, the box of a patch (x, y, width, height). The second value
 /// says whether a path held a blank, so that the reference cannot read it.
 ///
 /// # Errors
@@ -79,11 +130,12 @@ pub fn list_text<'a>(
         let blank = path.contains(char::is_whitespace);
         blanks |= blank;
         text.push_str(path);
-        let label = if label == UNLABELLED { -1 } else { i64::from(label) };
-        let patch = patch.into_iter().flatten().map(i64::from);
-        for number in std::iter::once(label).chain(patch) {
+        let label = if label == UNLABELLED { NO_LABEL.to_owned() } else { label.to_string() };
+        for column in
+            std::iter::once(label).chain(patch.into_iter().flatten().map(|n| n.to_string()))
+        {
             text.push(if blank { '\t' } else { ' ' });
-            text.push_str(&number.to_string());
+            text.push_str(&column);
         }
         text.push('\n');
     }
@@ -93,10 +145,11 @@ pub fn list_text<'a>(
 /// Names of the classes of some entries: the folder their images lie in, where all images of a class
 /// lie in folders of one name and no two classes share it; else the numbers.
 pub(crate) fn class_names(entries: &[Entry]) -> Vec<String> {
-    let count = entries.iter().map(|entry| entry.label + 1).max().unwrap_or(0) as usize;
+    let labelled = || entries.iter().filter(|entry| entry.label != UNLABELLED);
+    let count = labelled().map(|entry| entry.label + 1).max().unwrap_or(0) as usize;
     let mut folders: Vec<Option<&str>> = vec![None; count];
     let mut mixed = false;
-    for entry in entries {
+    for entry in labelled() {
         let folder = entry.path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
         let known = &mut folders[entry.label as usize];
         mixed |= folder.is_none() || known.is_some_and(|known| Some(known) != folder);
@@ -125,10 +178,17 @@ mod tests {
         let expected = [entry("a/b.JPEG", 3), entry("/c/d.png", 0), entry("my dir/ü.png", 1)];
         assert_eq!(parse(text).unwrap(), expected);
         for (text, words) in [
-            ("a.png 0\nalone\n", "line 2"),
+            ("a.png 0\nalone\n", "line 1 has a label, line 2 has none"),
             ("my photo.png 3\n", "needs a tab"),
-            ("a.png -1", "label \"-1\""),
+            (
+                "\n# the classes\na.png 1\n",
+                "line 2: label \"the\" is no class, 0 to 99999, nor -1 for none (a list has no comments)",
+            ),
+            ("a.png -2", "label \"-2\""),
+            ("a.png 1.0", "label \"1.0\""),
             ("a.png 4000000000", "label"),
+            ("a.png 4294967295", "label"),
+            ("\t3\n", "line 1 names no path"),
         ] {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(words), "{reason}");
@@ -136,7 +196,36 @@ mod tests {
     }
 
     #[test]
-    fn a_list_cannot_name_what_lies_outside_its_root() {
+    fn field_f13_lines_end_as_on_any_system_and_a_byte_order_mark_is_no_part_of_a_path() {
+        for bytes in [
+            &b"\xef\xbb\xbfa.png 1\nb.png 0"[..],
+            b"a.png 1\rb.png 0\r",
+            b"a.png 1\r\n\r\nb.png 0\r\n",
+        ] {
+            let entries = parse(&text(bytes).unwrap()).unwrap();
+            assert_eq!(entries, [entry("a.png", 1), entry("b.png", 0)]);
+        }
+        for bytes in [&b"\xff\xfea\0.\0"[..], b"\xfe\xff\0a", b"a\0.\0p\0"] {
+            assert!(text(bytes).unwrap_err().contains("save it as UTF-8"));
+        }
+        assert_eq!(text(b"a.png 1\n\xff.png 1"), Err("line 2 is not UTF-8".into()));
+    }
+
+    #[test]
+    fn field_f13_an_image_without_a_label_has_no_second_column_or_minus_one() {
+        let expected = [entry("a.png", UNLABELLED), entry("my dir/b.png", UNLABELLED)];
+        assert_eq!(parse("a.png\nmy dir/b.png\t\n").unwrap(), expected);
+        assert_eq!(parse("a.png -1\nmy dir/b.png\t-1\n").unwrap(), expected);
+        assert_eq!(class_names(&expected), [""; 0]);
+        let lines = expected.each_ref().map(|e| (e.path.to_str().unwrap(), e.label, None));
+        let (text, _) = list_text(lines.into_iter()).unwrap();
+        assert_eq!(text, "a.png -1\nmy dir/b.png\t-1\n");
+        let mixed = parse("x/cat/a.png 0\nb.png -1\n").unwrap();
+        assert_eq!(class_names(&mixed), ["cat"]);
+    }
+
+    #[test]
+    fn field_f13_a_list_cannot_name_what_lies_outside_its_root() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("list.txt");
         let of = |text: &str, root: Option<&Path>| {

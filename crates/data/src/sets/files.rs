@@ -11,6 +11,7 @@ use super::folder::Entry;
 use super::format;
 use crate::absolute::absolute;
 use crate::decode::read_image;
+use crate::left_out::{LeftOutKind, Tally};
 use crate::{DataError, Sample, Watch};
 
 /// Reads the samples at `positions` of `set` on all cores; the positions of those that cannot be read, in the order of
@@ -28,6 +29,46 @@ pub fn unreadable(
         result.err().map(|error| (index, error))
     };
     positions.par_iter().filter_map(check).collect()
+}
+
+/// `entries` without those whose files are missing or empty, which `tally` counts.
+///
+/// # Errors
+/// The first of those, if the config does not leave them out.
+pub(crate) fn present(entries: Vec<Entry>, tally: &mut Tally) -> Result<Vec<Entry>, DataError> {
+    let found: Vec<Option<(LeftOutKind, DataError)>> =
+        entries.par_iter().map(|entry| wrong_with(&entry.path)).collect();
+    let mut kept = Vec::with_capacity(entries.len());
+    for (entry, wrong) in entries.into_iter().zip(found) {
+        match wrong {
+            None => kept.push(entry),
+            Some((kind, error)) => tally.add_bad(kind, &entry.path, error)?,
+        }
+    }
+    Ok(kept)
+}
+
+/// What can be told of a file without reading it.
+fn wrong_with(path: &Path) -> Option<(LeftOutKind, DataError)> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => {
+            Some((LeftOutKind::Unreadable, format(path, "it is no file".into())))
+        }
+        Ok(meta) if meta.len() == 0 => {
+            Some((LeftOutKind::Empty, format(path, "the file is empty".into())))
+        }
+        Ok(_) => None,
+        Err(source) => {
+            let missing = source.kind() == std::io::ErrorKind::NotFound;
+            let kind = if missing { LeftOutKind::Missing } else { LeftOutKind::Unreadable };
+            let error = if missing && path.is_symlink() {
+                format(path, "the link leads to a file that does not exist".into())
+            } else {
+                DataError::Read { path: path.into(), source }
+            };
+            Some((kind, error))
+        }
+    }
 }
 
 /// A set of image files.
@@ -80,6 +121,25 @@ impl Files {
     pub fn corrupt(&self, watch: &Watch<'_>) -> Vec<(usize, DataError)> {
         let all: Vec<usize> = (0..self.len()).collect();
         unreadable(self, &all, "checking images", watch)
+    }
+
+    /// All but those at the positions of `bad`, ascending, which `tally` counts.
+    ///
+    /// # Errors
+    /// The first of those, if the config does not leave them out.
+    pub fn without(
+        self,
+        bad: Vec<(usize, DataError)>,
+        tally: &mut Tally,
+    ) -> Result<Self, DataError> {
+        let positions: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
+        for (i, error) in bad {
+            let unread = matches!(error, DataError::Read { .. });
+            let kind = if unread { LeftOutKind::Unreadable } else { LeftOutKind::Corrupt };
+            tally.add_bad(kind, &self.entries[i].path, error)?;
+        }
+        let whole = |i: &usize| positions.binary_search(i).is_err();
+        Ok(self.at(&(0..self.entries.len()).filter(whole).collect::<Vec<_>>()))
     }
 
     /// Hash of the names below the root, labels, sizes and times of the files, in hexadecimal: it changes when a file

@@ -21,13 +21,17 @@ pub(crate) struct Idx {
 /// No file of the family is larger (MNIST is 47 MB): a lying header allocates nothing huge.
 const MAX_BYTES: usize = 1 << 30;
 
-/// Finds `stem` or `stem.gz` in `folder`.
-pub(crate) fn find(folder: &Path, stem: &str, hint: &str) -> Result<PathBuf, DataError> {
-    let looked = vec![folder.join(stem), folder.join(format!("{stem}.gz"))];
+/// The file `stem` of `rank` dimensions in `folder`, gzip or not.
+pub(crate) fn find(folder: &Path, stem: &str, rank: usize) -> Result<PathBuf, DataError> {
+    let name = format!("{stem}-idx{rank}-ubyte");
+    // A common copy of MNIST has a dot there.
+    let dotted = format!("{stem}.idx{rank}-ubyte");
+    let names = [name.clone(), format!("{name}.gz"), dotted.clone(), format!("{dotted}.gz")];
+    let looked: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
     looked.iter().find(|path| path.is_file()).cloned().ok_or_else(|| DataError::Missing {
-        name: stem.into(),
+        name,
         looked: looked.clone(),
-        hint: hint.into(),
+        hint: "Other files of the set are there: it is incomplete.".into(),
     })
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use image::RgbImage;
 
-use super::{Part, format, idx};
+use super::places::{Packing, Source};
+use super::small::Part;
+use super::{format, idx};
 use crate::DataError;
 
 /// A member of the family.
@@ -14,14 +16,28 @@ pub(crate) struct Family {
     pub classes: [&'static str; 10],
     /// Where a system package puts the files, if one does.
     folder: Option<&'static str>,
-    hint: &'static str,
+    source: Source,
 }
+
+const HINT: &str = "Set data.path to the folder with the four IDX files (gzip or not).";
+/// The file by which a folder is known, as it is published and as a common copy names it.
+const IMAGES: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-images-idx3-ubyte.gz",
+    "train-images.idx3-ubyte",
+    "train-images.idx3-ubyte.gz",
+];
 
 /// Handwritten digits.
 pub(crate) const MNIST: Family = Family {
     classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     folder: None,
-    hint: "Set data.path to a folder with the four IDX files (gzip or not).",
+    source: Source {
+        name: "MNIST",
+        packings: &[Packing { folders: &["", "raw", "MNIST/raw"], files: &IMAGES }],
+        archives: &[],
+        hint: HINT,
+    },
 };
 
 /// Photographs of clothes.
@@ -31,38 +47,45 @@ pub(crate) const FASHION_MNIST: Family = Family {
         "boot",
     ],
     folder: Some("/usr/share/datasets/fashion-mnist"),
-    hint: "Set data.path to a folder with the four IDX files (gzip or not), or on Debian: \
-           apt-get install dataset-fashion-mnist",
+    source: Source {
+        name: "Fashion-MNIST",
+        packings: &[Packing { folders: &["", "raw", "FashionMNIST/raw"], files: &IMAGES }],
+        archives: &[],
+        hint: "Set data.path to the folder with the four IDX files (gzip or not), or on Debian: \
+               apt-get install dataset-fashion-mnist",
+    },
 };
 
 /// Cursive hiragana.
 pub(crate) const KMNIST: Family = Family {
     classes: ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
     folder: None,
-    hint: MNIST.hint,
+    source: Source {
+        name: "KMNIST",
+        packings: &[Packing { folders: &["", "raw", "KMNIST/raw"], files: &IMAGES }],
+        archives: &[],
+        hint: HINT,
+    },
 };
 
 impl Family {
     /// The folder of the system's package, or what to do without it.
     pub fn found(&self) -> Result<&'static str, &'static str> {
-        self.folder.filter(|folder| Path::new(folder).is_dir()).ok_or(self.hint)
+        self.folder.filter(|folder| Path::new(folder).is_dir()).ok_or(self.source.hint)
     }
 
     /// Training and test images, grey made RGB.
     pub fn read(&self, path: Option<&Path>) -> Result<[Part; 2], DataError> {
         let Some(folder) = path.or(self.folder.map(Path::new)) else {
-            return Err(DataError::Missing {
-                name: "data.path".into(),
-                looked: Vec::new(),
-                hint: self.hint.into(),
-            });
+            return Err(DataError::Unset { key: "data.path", hint: self.source.hint.into() });
         };
-        Ok([self.part(folder, "train")?, self.part(folder, "t10k")?])
+        let (_, folder) = self.source.find(folder)?;
+        Ok([self.part(&folder, "train")?, self.part(&folder, "t10k")?])
     }
 
     fn part(&self, folder: &Path, prefix: &str) -> Result<Part, DataError> {
-        let images_path = idx::find(folder, &format!("{prefix}-images-idx3-ubyte"), self.hint)?;
-        let labels_path = idx::find(folder, &format!("{prefix}-labels-idx1-ubyte"), self.hint)?;
+        let images_path = idx::find(folder, &format!("{prefix}-images"), 3)?;
+        let labels_path = idx::find(folder, &format!("{prefix}-labels"), 1)?;
         let images = idx::read(&images_path, 3)?;
         let labels = idx::read(&labels_path, 1)?;
         let wrong = |reason| format(&labels_path, reason);

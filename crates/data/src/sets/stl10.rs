@@ -1,15 +1,25 @@
 //! STL-10 in its binary version: 5,000 labelled, 8,000 test and 100,000 unlabelled images of 96×96
 //! pixels in ten classes.
 
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::{Part, find, format, from_planes, read};
+use image::RgbImage;
+
+use super::places::{self, Packing, Source};
+use super::small::Part;
+use super::{format, from_planes, read};
 use crate::{DataError, UNLABELLED};
 
 const SIDE: usize = 96;
 const PIXELS: usize = 3 * SIDE * SIDE;
-const INNER: &str = "stl10_binary";
-const HINT: &str = "Set data.path to the folder with the unpacked binary version.";
+const SOURCE: Source = Source {
+    name: "STL-10",
+    packings: &[Packing { folders: &["", "stl10_binary"], files: &["train_X.bin", "test_X.bin"] }],
+    archives: &["stl10_binary.tar.gz"],
+    hint: "Set data.path to the folder that stl10_binary.tar.gz unpacks to.",
+};
 
 /// Class names by label.
 pub(crate) const CLASSES: [&str; 10] =
@@ -18,35 +28,44 @@ pub(crate) const CLASSES: [&str; 10] =
 /// Training and test images. With `unlabelled` the training images are the 5,000 labelled ones and
 /// then those without a label.
 pub(crate) fn load(folder: &Path, unlabelled: bool) -> Result<[Part; 2], DataError> {
-    let mut train = part(folder, "train")?;
+    let (_, folder) = SOURCE.find(folder)?;
+    let mut train = part(&folder, "train")?;
     if unlabelled {
-        let path = find(folder, INNER, "unlabeled_X.bin", HINT)?;
-        let more = images(&read(&path)?).map_err(|reason| format(&path, reason))?;
+        let more = image_file(&places::file(&folder, "unlabeled_X.bin")?)?;
         train.labels.extend(more.iter().map(|_| UNLABELLED));
         train.images.extend(more);
     }
-    Ok([train, part(folder, "test")?])
+    Ok([train, part(&folder, "test")?])
 }
 
 fn part(folder: &Path, split: &str) -> Result<Part, DataError> {
-    let images_path = find(folder, INNER, &format!("{split}_X.bin"), HINT)?;
-    let labels_path = find(folder, INNER, &format!("{split}_y.bin"), HINT)?;
-    let images = images(&read(&images_path)?).map_err(|reason| format(&images_path, reason))?;
-    let labels = labels(&read(&labels_path)?, images.len());
-    Ok(Part { images, labels: labels.map_err(|reason| format(&labels_path, reason))? })
+    let images = image_file(&places::file(folder, &format!("{split}_X.bin"))?)?;
+    let path = places::file(folder, &format!("{split}_y.bin"))?;
+    let labels = labels(&read(&path)?, images.len()).map_err(|reason| format(&path, reason))?;
+    Ok(Part { images, labels })
 }
 
-/// Planes of red, green and blue, each column by column.
-pub(crate) fn images(bytes: &[u8]) -> Result<Vec<image::RgbImage>, String> {
-    if bytes.is_empty() || !bytes.len().is_multiple_of(PIXELS) {
+/// The images of a file. It is read image by image: the unlabelled ones are 2.8 GB.
+fn image_file(path: &Path) -> Result<Vec<RgbImage>, DataError> {
+    let wrong = |source| DataError::Read { path: path.into(), source };
+    let file = File::open(path).map_err(wrong)?;
+    let length = file.metadata().map_err(wrong)?.len();
+    images(BufReader::new(file), length).map_err(|reason| format(path, reason))
+}
+
+/// Planes of red, green and blue, each column by column, `length` bytes in all.
+pub(crate) fn images(mut bytes: impl Read, length: u64) -> Result<Vec<RgbImage>, String> {
+    if length == 0 || !length.is_multiple_of(PIXELS as u64) {
         return Err(format!(
-            "{} bytes are no whole number of images of {PIXELS} bytes: truncated or another file",
-            bytes.len()
+            "{length} bytes are no whole number of images of {PIXELS} bytes: truncated or another file"
         ));
     }
-    let image =
-        |pixels: &[u8]| from_planes(SIDE as u32, |c, x, y| pixels[(c * SIDE + x) * SIDE + y]);
-    Ok(bytes.chunks_exact(PIXELS).map(image).collect())
+    let mut pixels = vec![0; PIXELS];
+    let image = |_| {
+        bytes.read_exact(&mut pixels).map_err(|e| format!("cannot be read: {e}"))?;
+        Ok(from_planes(SIDE as u32, |c, x, y| pixels[(c * SIDE + x) * SIDE + y]))
+    };
+    (0..length / PIXELS as u64).map(image).collect()
 }
 
 /// `count` labels, 1 to 10 in the file.
@@ -82,7 +101,14 @@ mod tests {
         assert_eq!(train.images[0].get_pixel(7, 2).0, [0, 0, 9]);
         assert_eq!((train.labels, test.labels), (vec![9, UNLABELLED], vec![0, 1]));
         write("test_y.bin", &[1, 11]);
-        let error = load(folder.path(), false).err().unwrap().to_string();
-        assert!(error.contains("test_y.bin: label 11 of image 1"), "{error}");
+        let of = |words: &str| {
+            let error = load(folder.path(), false).err().unwrap().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        of("test_y.bin: label 11 of image 1");
+        write("test_X.bin", &bytes[1..]);
+        of("truncated");
+        std::fs::remove_file(folder.path().join("train_y.bin")).unwrap();
+        of("train_y.bin");
     }
 }

@@ -1,27 +1,19 @@
 //! ResNet-18, 34, 50, 101 and 152 of any width, with torchvision's layout and parameter names.
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, ops::PadMode};
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 use ssl_backdoor_kernels as kernels;
 
 use self::block::{Block, Conv};
 use crate::BatchNorm;
 
 mod block;
+mod stem;
 
 pub(crate) use block::Blocks;
 
-/// The first layers of a ResNet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stem {
-    /// 3×3 convolution, no pooling: for images up to 64 px.
-    Small,
-    /// 7×7 convolution of stride 2 and 3×3 max-pool of stride 2.
-    Imagenet,
-}
+pub use stem::{Stem, StemShape};
 
 /// The sizes of a ResNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +31,8 @@ pub(crate) struct Layout {
 pub struct ResNet {
     conv1: Conv,
     bn1: BatchNorm,
+    /// Zeros around the images beyond half the kernel, by which every convolution is padded.
+    border: usize,
     /// Whether a 3×3 max-pool of stride 2 follows.
     maxpool: bool,
     layer1: Vec<Block>,
@@ -51,10 +45,9 @@ impl ResNet {
     /// Draws initial weights: Kaiming normal (fan-out) convolutions, batch norms at 1 and 0.
     pub(crate) fn new(layout: Layout, rng: &mut impl Rng, device: &Device) -> Self {
         let Layout { blocks, counts, width, stem } = layout;
-        let (conv1, maxpool) = match stem {
-            Stem::Small => (Conv::new([3, width], 3, 1, rng, device), false),
-            Stem::Imagenet => (Conv::new([3, width], 7, 2, rng, device), true),
-        };
+        let StemShape { kernel, stride, padding, maxpool } = stem.shape();
+        let conv1 = Conv::new([3, width], kernel, stride, rng, device);
+        let border = padding.saturating_sub(kernel / 2);
         let mut from = width;
         let mut stages = [0, 1, 2, 3].map(|stage| {
             let inner = width << stage;
@@ -67,7 +60,8 @@ impl ResNet {
             (0..counts[stage]).map(block).collect()
         });
         let [layer1, layer2, layer3, layer4] = stages.each_mut().map(std::mem::take);
-        Self { conv1, bn1: BatchNorm::new(width, device), maxpool, layer1, layer2, layer3, layer4 }
+        let bn1 = BatchNorm::new(width, device);
+        Self { conv1, bn1, border, maxpool, layer1, layer2, layer3, layer4 }
     }
 
     /// Pooled features of normalised images.
@@ -110,6 +104,10 @@ impl ResNet {
         // Channels last from here on: the layout of the kernels.
         let on = &images.device();
         let unit = self.conv1.with(&self.bn1, on);
+        let images = match self.border {
+            0 => images,
+            zeros => images.pad((zeros, zeros, zeros, zeros), PadMode::Constant(0.0)),
+        };
         kernels::stem(images.permute([0, 2, 3, 1]), unit, maxpool)
     }
 
@@ -117,8 +115,8 @@ impl ResNet {
         let on = &images.device();
         let [batch, _, height, width] = images.dims();
         let (x, statistics) = self.stem(images, self.maxpool);
-        let stride = self.conv1.stride;
-        let count = batch * height.div_ceil(stride) * width.div_ceil(stride);
+        let places = |side: usize| (side + 2 * self.border).div_ceil(self.conv1.stride);
+        let count = batch * places(height) * places(width);
         self.bn1.observe(&statistics, count, on);
         x
     }

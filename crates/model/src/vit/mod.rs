@@ -39,7 +39,8 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// Draws initial weights: Xavier-uniform layers, tokens N(0, 0.02).
+    /// Draws initial weights: Xavier-uniform layers, tokens N(0, 0.02), biases 0 but that of the patches, which is
+    /// uniform in ±1/√(3 · patch²).
     pub(crate) fn new(
         [dim, depth, heads, patch]: [usize; 4],
         positions: Positions,
@@ -56,7 +57,8 @@ impl Vit {
                         rng,
                         device,
                     ),
-                    bias: init::constant(0.0, dim, device),
+                    // PyTorch's default for a convolution, which the official MAE leaves.
+                    bias: init::linear_uniform([dim], inputs, rng, device),
                 },
             },
             cls_token: init::tokens(1, dim, rng, device),
@@ -156,7 +158,21 @@ fn positions(grid: [usize; 2], dim: usize, device: &Device) -> Tensor<2> {
 }
 
 /// The values of [`positions`], row by row.
-pub(crate) fn fixed_positions([rows, columns]: [usize; 2], dim: usize) -> Vec<f32> {
+pub(crate) fn fixed_positions(grid: [usize; 2], dim: usize) -> Vec<f32> {
+    sines_and_cosines(grid, dim, |row, column| [column, row])
+}
+
+/// MoCo v3's, whose first half tells the row.
+pub(crate) fn fixed_positions_by_rows(grid: [usize; 2], dim: usize) -> Vec<f32> {
+    sines_and_cosines(grid, dim, |row, column| [row, column])
+}
+
+/// For each place of a grid the sines and cosines of the two numbers that `halves` gives of its row and column.
+fn sines_and_cosines(
+    [rows, columns]: [usize; 2],
+    dim: usize,
+    halves: fn(usize, usize) -> [usize; 2],
+) -> Vec<f32> {
     let quarter = dim / 4;
     let mut values = Vec::with_capacity(rows * columns * dim);
     let angles = |at: usize| {
@@ -164,11 +180,38 @@ pub(crate) fn fixed_positions([rows, columns]: [usize; 2], dim: usize) -> Vec<f3
     };
     for row in 0..rows {
         for column in 0..columns {
-            for at in [column, row] {
+            for at in halves(row, column) {
                 values.extend(angles(at).map(|a| a.sin() as f32));
                 values.extend(angles(at).map(|a| a.cos() as f32));
             }
         }
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    /// The official MAE initialises the patch projection's weight and leaves `Conv2d`'s own bias.
+    #[test]
+    fn review_1_12_the_patch_projection_has_the_bias_of_a_convolution() {
+        let bias = |seed| -> Vec<f32> {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let sizes = [512, 1, 4, 4];
+            let net = Vit::new(sizes, Positions::Fixed, &mut rng, &Device::flex());
+            net.patch_embed.proj.bias.val().into_data().try_to_vec().unwrap()
+        };
+        let (values, bound) = (bias(7), 1.0 / 48f32.sqrt());
+        assert!(values.iter().all(|v| v.abs() <= bound));
+        // Uniform: mean 0, and a standard deviation of bound / sqrt(3).
+        let mean = values.iter().sum::<f32>() / 512.0;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 512.0;
+        assert!(mean.abs() < 0.1 * bound, "{mean}");
+        assert!((variance.sqrt() / (bound / 3f32.sqrt()) - 1.0).abs() < 0.1, "{variance}");
+        assert_eq!(values, bias(7));
+        assert_ne!(values, bias(8));
+    }
 }

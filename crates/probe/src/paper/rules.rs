@@ -160,6 +160,12 @@ impl Rules {
         }
     }
 
+    /// Whether the reference would take no step on so many labelled images, because it drops what does not fill a batch.
+    /// Here all of them are one batch then.
+    pub fn below_a_batch(&self, labelled: usize) -> bool {
+        self.rest != Rest::Kept && labelled < self.batch
+    }
+
     /// The learning rate of `step` of `steps` in `epoch`.
     pub(super) fn lr(&self, epoch: usize, step: usize, steps: usize, batch: usize) -> f64 {
         match &self.rate {
@@ -258,5 +264,8 @@ mod tests {
         assert_eq!((mae(0).len(), mae(1).len()), (16_384, 16_384));
         assert_ne!(mae(0), mae(1));
         assert_eq!(Rules::mae().order(1259, 7, 0).len(), 1259);
+        assert!(Rules::mae().below_a_batch(12_662) && !Rules::mae().below_a_batch(16_384));
+        assert!(byol.below_a_batch(999) && !byol.below_a_batch(1259));
+        assert!(!Rules::moco().below_a_batch(1));
     }
 }

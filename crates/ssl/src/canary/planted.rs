@@ -77,7 +77,7 @@ impl Method for Buggy {
         let before = self.moco.queue.clone();
         if self.bug == Bug::PollutedQueue {
             let keys = self.moco.forward(batch.clone(), progress).keys.remove(0);
-            self.moco.queue.enqueue(keys, progress.seen);
+            self.moco.queue.enqueue(keys, progress.seen).unwrap();
         }
         let mut step = self.moco.forward(batch, progress);
         self.moco.queue = before;

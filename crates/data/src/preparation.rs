@@ -1,0 +1,105 @@
+//! Images prepared for an encoder that was trained elsewhere: its size, its interpolation, its mean and deviation.
+
+use std::sync::Arc;
+
+use burn_dataset::Dataset;
+use image::RgbImage;
+
+use crate::augment::{Filter, MEAN, STD, central, resize_whole_by, resized, shorter_side};
+use crate::{DataError, Sample, SampleSet};
+
+/// Mean and standard deviation by channel of values in 0 to 1; by default ImageNet's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Normalization {
+    /// Subtracted from each channel.
+    pub mean: [f32; 3],
+    /// What each channel is divided by.
+    pub std: [f32; 3],
+}
+
+impl Default for Normalization {
+    fn default() -> Self {
+        Self { mean: MEAN, std: STD }
+    }
+}
+
+/// The images of `set` as squares of `size` pixels, resized with `filter` as PIL does it. Square images of the set
+/// are resized as a whole if `whole`; all others have their shorter side resized to 256/224 of `size` and their centre
+/// cut out (Resize and CenterCrop).
+pub fn resized_set(set: SampleSet, size: u32, filter: Filter, whole: bool) -> SampleSet {
+    Arc::new(Resized { inner: set, size, filter, whole })
+}
+
+struct Resized {
+    inner: SampleSet,
+    size: u32,
+    filter: Filter,
+    whole: bool,
+}
+
+impl Dataset<Sample, DataError> for Resized {
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let mut sample = self.inner.get(index)?;
+        sample.image = resize(sample.image, self.size, self.filter, self.whole);
+        Ok(sample)
+    }
+
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+}
+
+fn resize(image: RgbImage, size: u32, filter: Filter, whole: bool) -> RgbImage {
+    let (width, height) = image.dimensions();
+    if (width, height) == (size, size) {
+        return image;
+    }
+    if whole && width == height {
+        return resize_whole_by(&image, (size, size), filter);
+    }
+    // First all of the image, then its centre: a cubic looks past the edge of the crop.
+    let (width, height) = resized((width, height), shorter_side(size));
+    let all = resize_whole_by(&image, (width, height), filter);
+    let [x, y] = central([width, height], size);
+    image::imageops::crop_imm(&all, x, y, size, size).to_image()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read_image;
+    use std::path::Path;
+
+    /// Against PIL (`tests/fixtures/preparation.py`): photographs that shrink and grow, wide and high, by both filters.
+    #[test]
+    fn field_f12_resizing_is_pils_within_a_level() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preparation");
+        let read = |name: &str| read_image(&folder.join(name), false).unwrap();
+        let mut compared = 0;
+        for (input, sizes) in [("wide", [24, 48]), ("high", [24, 48]), ("square", [24, 48])] {
+            for size in sizes {
+                for (name, filter) in [("bilinear", Filter::Bilinear), ("bicubic", Filter::Bicubic)]
+                {
+                    for whole in [false, true] {
+                        if whole && input != "square" {
+                            continue;
+                        }
+                        let kind = if whole { "whole" } else { "centre" };
+                        let expected = read(&format!("{input}-{kind}-{name}-{size}.png"));
+                        let found = resize(read(&format!("{input}.png")), size, filter, whole);
+                        assert_eq!(found.dimensions(), expected.dimensions());
+                        let differences = found
+                            .as_raw()
+                            .iter()
+                            .zip(expected.as_raw())
+                            .map(|(a, b)| a.abs_diff(*b));
+                        let most = differences.max().unwrap();
+                        assert!(most <= 1, "{input} {kind} {name} {size}: {most}");
+                        compared += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(compared, 16);
+    }
+}

@@ -1,0 +1,82 @@
+//! The first layers of a ResNet.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The first layers of a ResNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// 3×3 convolution of padding 1, no pooling: for images up to 64 px.
+    Small,
+    /// 7×7 convolution of stride 2 and padding 3, 3×3 max-pool of stride 2.
+    Imagenet,
+    /// Any other, as some tools build it. Its arrays look like those of the first two.
+    Custom(StemShape),
+}
+
+/// A convolution, batch norm, ReLU, and possibly a max-pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StemShape {
+    /// Side of the convolution's kernel in pixels, odd.
+    pub kernel: usize,
+    /// Stride of the convolution in pixels.
+    pub stride: usize,
+    /// Zeros around the image in pixels, from half the kernel to a pixel less than the kernel.
+    pub padding: usize,
+    /// Does a 3×3 max-pool of stride 2 and padding 1 follow?
+    pub maxpool: bool,
+}
+
+const SMALL: StemShape = StemShape { kernel: 3, stride: 1, padding: 1, maxpool: false };
+const IMAGENET: StemShape = StemShape { kernel: 7, stride: 2, padding: 3, maxpool: true };
+
+impl Stem {
+    /// What the stem consists of.
+    pub fn shape(self) -> StemShape {
+        match self {
+            Self::Small => SMALL,
+            Self::Imagenet => IMAGENET,
+            Self::Custom(shape) => shape,
+        }
+    }
+}
+
+impl From<StemShape> for Stem {
+    /// The stem of this shape, by its name if it has one.
+    fn from(shape: StemShape) -> Self {
+        match shape {
+            SMALL => Self::Small,
+            IMAGENET => Self::Imagenet,
+            _ => Self::Custom(shape),
+        }
+    }
+}
+
+impl StemShape {
+    /// What is wrong with it: its value, and what is allowed.
+    pub(crate) fn wrong(&self) -> Option<(&'static str, usize, &'static str)> {
+        let Self { kernel, stride, padding, .. } = *self;
+        if !(1..=15).contains(&kernel) || kernel % 2 == 0 {
+            return Some(("kernel", kernel, "allowed are odd numbers from 1 to 15"));
+        }
+        if !(1..=4).contains(&stride) {
+            return Some(("stride", stride, "allowed are 1 to 4 pixels"));
+        }
+        if !(kernel / 2..kernel.max(2)).contains(&padding) {
+            let allowed = "allowed are half the kernel (rounded down) to a pixel less than it";
+            return Some(("padding", padding, allowed));
+        }
+        None
+    }
+}
+
+impl fmt::Display for StemShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernel, stride, padding, maxpool } = self;
+        let pool = if *maxpool { "with" } else { "without" };
+        write!(f, "{kernel}x{kernel}, stride {stride}, padding {padding}, {pool} max-pool")
+    }
+}
