@@ -328,8 +328,8 @@ fn clear(partial: &Path) -> Result<(), DataError> {
     let names = names(partial);
     if !names.is_empty() && !partial.join(SETTINGS).exists() {
         let reason = format!(
-            "the folder is in the way: the export is made here first, and without {SETTINGS} this is not what an \
-             earlier one left"
+            "the folder is in the way: an export is written here first, but this is no leftover of one (it has no \
+             {SETTINGS}): move it away"
         );
         return Err(DataError::Format { path: partial.into(), reason });
     }
