@@ -126,6 +126,9 @@ fn has(prefix: &str, word: &str) -> bool {
     words(prefix).any(|of| of == word)
 }
 
+/// Whether something is what one looks for.
+type Test<'t, T> = dyn Fn(&T) -> bool + 't;
+
 /// The encoder that its tool evaluates.
 ///
 /// # Errors
@@ -135,7 +138,7 @@ pub(crate) fn choose(mut all: Vec<Candidate>) -> Result<Choice, String> {
         |candidate: &Candidate, part: &str| candidate.prefix.split('.').next() == Some(part);
     let copy = |candidate: &Candidate| words(&candidate.prefix).any(|word| COPIES.contains(&word));
     let having = |word: &str| all.iter().filter(|one| has(&one.prefix, word)).count();
-    let (is, reason): (Box<dyn Fn(&Candidate) -> bool>, _) = if all.len() == 1 {
+    let (is, reason): (Box<Test<'_, Candidate>>, _) = if all.len() == 1 {
         (Box::new(|_| true), "")
     } else if having("student") > 0 && having("teacher") > 0 {
         (
@@ -188,7 +191,7 @@ pub(crate) fn named(mut all: Vec<Candidate>, prefix: &str) -> Result<Choice, Str
     };
     let wanted = parts(prefix);
     let bare_wanted = bare(&wanted);
-    let tests: [&dyn Fn(&[String]) -> bool; 6] = [
+    let tests: [&Test<'_, [String]>; 6] = [
         &|found| found == wanted,
         &|found| bare(found) == bare_wanted,
         &|found| found.ends_with(&wanted),

@@ -203,7 +203,7 @@ impl Machine<'_> {
             b']' | 0x8f => self.node(Node::List(Vec::new()))?,
             b'}' => self.node(Node::Dict(Vec::new()))?,
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 self.node(Node::Tuple(items))?
             }
             0x85..=0x87 => {
@@ -215,11 +215,11 @@ impl Machine<'_> {
                 self.node(Node::Tuple(items))?
             }
             b'l' | 0x91 => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 self.node(Node::List(items))?
             }
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 let pairs = self.pairs(&items)?;
                 self.node(Node::Dict(pairs))?
             }
@@ -228,7 +228,7 @@ impl Machine<'_> {
                 return self.append(vec![item]);
             }
             b'e' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 return self.append(items);
             }
             b's' => {
@@ -236,7 +236,7 @@ impl Machine<'_> {
                 return self.set(vec![(key, value)]);
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 let pairs = self.pairs(&items)?;
                 return self.set(pairs);
             }
@@ -268,12 +268,12 @@ impl Machine<'_> {
             b'i' => {
                 let (module, name) = (self.span_of_line()?, self.span_of_line()?);
                 let class = self.node(Node::Global(module, name))?;
-                let args = self.to_mark()?;
+                let args = self.above_mark()?;
                 let args = self.node(Node::Tuple(args))?;
                 self.call(class, args, true)?
             }
             b'o' => {
-                let mut args = self.to_mark()?;
+                let mut args = self.above_mark()?;
                 if args.is_empty() {
                     return Err(self.damaged("an object has no class"));
                 }
@@ -314,7 +314,7 @@ impl Machine<'_> {
                 }
                 return self.pop().map(|_| ());
             }
-            b'1' => return self.to_mark().map(|_| ()),
+            b'1' => return self.above_mark().map(|_| ()),
             b'2' => self.top()?,
             b'g' => {
                 let at = integer(self.line()?);
@@ -425,7 +425,7 @@ impl Machine<'_> {
     }
 
     /// Everything above the last mark.
-    fn to_mark(&mut self) -> Result<Vec<Item>> {
+    fn above_mark(&mut self) -> Result<Vec<Item>> {
         let mark = self.marks.pop().ok_or_else(|| self.damaged("a mark is missing"))?;
         Ok(self.stack.drain(mark.min(self.stack.len())..).collect())
     }
