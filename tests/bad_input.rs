@@ -47,7 +47,10 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
         ("data.kind=\"imagenet\"", &["imagenet", "shapes"]),
         ("device=\"tpu\"", &["tpu", "flex"]),
         ("probe.labels=[1.5]", &["probe.labels", "at most 1"]),
-        ("probe.labels=[0.01]", &["probe.labels = 0.01", "no labelled image", "0.03125"]),
+        (
+            "probe.labels=[0.01]",
+            &["probe.labels = 0.01", "class arrow has 32 training images", "0.0313 to 1"],
+        ),
     ];
     for (set, words) in cases {
         let mut sets = vec![set];

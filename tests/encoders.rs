@@ -44,11 +44,12 @@ fn an_encoder_of_a_run_probed_as_a_foreign_one_has_the_figures_of_the_run() {
     assert_eq!(models["untrained"], of_run["models"]["untrained"]);
     assert!(of_probe["file_hash"].is_string() && of_probe["header"]["preprocessing"]["size"] == 16);
 
-    // Images of another size break the contract.
-    let refused = foreign(&["--set", "data.size=24"]);
-    assert_eq!(refused.status.code(), Some(2));
-    let said = stderr(&refused);
-    assert!(said.contains("data.size = 24") && said.contains("size 16"), "{said}");
+    // Images are prepared as the encoder's, whatever the config says.
+    let other = foreign(&["--set", "data.size=24", "--set", "probe.curve_every=0"]);
+    let said = stderr(&other);
+    assert!(other.status.success() && said.contains("data.size = 24"), "{said}");
+    assert!(said.contains("16 px, bilinear"), "{said}");
+    assert_eq!(read("foreign/foreign.json")["probes"], of_probe["probes"]);
     let paper = foreign(&["--set", "probe.protocol=paper"]);
     assert_eq!(paper.status.code(), Some(2), "{}", stderr(&paper));
 }
@@ -120,7 +121,11 @@ fn a_checkpoint_that_says_nothing_of_its_images_is_converted_first() {
         (vec!["convert", &moco, "out.pth"], 2, ".safetensors"),
         (vec!["convert", &timm, &timm, "--heads", "2"], 2, "same file"),
         (vec!["convert", &moco, &out], 1, "--size"),
-        (vec!["convert", &moco, &out, "--size", "32", "--prefix", "other."], 1, "conv1.weight"),
+        (
+            vec!["convert", &moco, &out, "--size", "32", "--prefix", "other."],
+            1,
+            "state_dict.module.encoder_q.",
+        ),
         (vec!["convert", "absent.pth", &out], 1, "absent.pth"),
         (vec!["convert", &moco, &out, "--mean", "0.5,0.5"], 2, "three numbers"),
     ] {

@@ -44,8 +44,8 @@ fn a_run_writes_everything_that_the_design_promises() {
     assert_eq!(ledger.lines().filter(|line| !line.starts_with('#')).count(), 1 + 16);
 
     let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
-    // poison, two pretrainings, floor, features of three models, probe, maps, report
-    assert_eq!(manifest["stages"].as_object().unwrap().len(), 10);
+    // poison, trigger size, two pretrainings, floor, features of three models, probe, maps, report
+    assert_eq!(manifest["stages"].as_object().unwrap().len(), 11);
     for model in ["untrained", "clean", "backdoored"] {
         for (set, images) in [("labelled", 160), ("clean", 50), ("patched", 50)] {
             let file = lab.path(&format!("run/{model}/features/{set}.safetensors"));

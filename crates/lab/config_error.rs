@@ -111,8 +111,10 @@ fn plain(expected: &str) -> String {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a table",
-        "a string" | "string or map" | "variant identifier" => "a string",
+        "a string" | "string or map" | "variant identifier" | "map with a single key" => "a string",
         "path string" => "a path, as a string",
+        // What a date comes to, whatever was wanted.
+        "any value" => "a value that is no date",
         other if other.starts_with("struct ") || other.contains("tagged enum ") => "a table",
         other if ["enum", "struct", "variant"].iter().any(|word| other.contains(word)) => {
             "a value of another kind"

@@ -37,6 +37,13 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
     if input == output {
         return Err(ConfigError("IN and OUT are the same file".into()).into());
     }
+    if input.is_dir() && *import != ImportOptions::default() {
+        let shown = input.display();
+        let message = format!(
+            "{shown} is a folder of a run, whose config says what the network is: leave out the other options"
+        );
+        return Err(ConfigError(message).into());
+    }
     let device = device::first().map_err(|e| anyhow!(e))?;
     let imported = match input.is_dir() {
         true => of_training(input, &device)?,

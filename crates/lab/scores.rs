@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::Eval;
+use ssl_backdoor_data::{Eval, LeftOut};
 use ssl_backdoor_probe::{Paired, Scores};
 use ssl_backdoor_trigger::Rates;
 
@@ -57,6 +57,9 @@ pub struct RunScores {
     pub labels: f64,
     /// How much was poisoned.
     pub poison: Rates,
+    /// What the data set's folders and lists held but the run did not use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// What the clean twin should reach on clean images, and whether it does.
     pub expected: Option<Expected>,
     /// Scores by model (`untrained`, `clean`, `backdoored`, students and controls) and images (`clean`, `patched`).

@@ -75,7 +75,7 @@ fn field_f13_a_moved_export_verifies_and_lost_originals_are_named() {
     );
     std::fs::rename(site.path("d"), site.path("gone")).unwrap();
     let original = site.path("d").display().to_string();
-    site.run("verify q").bad(1, &["export.toml", "rebuilt from its original", &original]);
+    site.run("verify q").bad(1, &["export.toml", "from which every file is rebuilt", &original]);
 }
 
 /// STL-10 in its binary version with twenty images in each part.
@@ -122,7 +122,10 @@ fn review_1_02_an_export_of_version_0_1_verifies_and_is_said_to_be_of_that_versi
     assert!(said.stderr.contains("written in format 1 by an older version"), "{said:?}");
     assert!(said.stdout.contains("9 files are as exported"), "{said:?}");
     // Its paths are relative: from elsewhere it says so.
-    site.run("verify old/out").bad(1, &["set is relative", "older version", "run this from there"]);
+    site.run("verify old/out").bad(
+        1,
+        &["set is a relative path", "older version", "in the folder where it was exported"],
+    );
     // A file that changed is still told from one of another version.
     let image = std::fs::read_dir(site.path("old/out/train")).unwrap().next().unwrap().unwrap();
     let image = image.path().join("bee/0.jpg");

@@ -23,6 +23,20 @@ fn field_f14_a_broken_scored_image_is_found_before_training() {
 }
 
 #[test]
+fn field_f08_what_is_left_out_is_in_the_scores_and_the_report() {
+    let site = Site::new();
+    let root = site.folder("d", &["ant", "bee", "cat"], [12, 6]);
+    fs::write(root.join("train/ant/readme.txt"), "no image").unwrap();
+    site.config("t.toml", r#"data = { kind = "folder", path = "d", size = 32, eval = "all" }"#);
+    let said = site.run("run t.toml --out r").good();
+    let line = "left out: 1 file that is no image";
+    assert!(said.stderr.contains(line), "{}", said.stderr);
+    let left_out = &site.json("r/scores.json")["left_out"];
+    assert_eq!((&left_out[0]["kind"], &left_out[0]["count"]), (&"other".into(), &1.into()));
+    assert!(site.read("r/report.md").contains(line));
+}
+
+#[test]
 fn field_f14_training_hangs_on_its_own_inputs_and_says_what_changed() {
     let site = Site::new();
     let root = site.folder("d", &["ant", "bee", "cat"], [12, 6]);

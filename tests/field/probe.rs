@@ -21,7 +21,7 @@ fn site(train: u64) -> Site {
 #[test]
 fn field_f04_neighbours_are_counted_before_training() {
     let site = site(40);
-    let words = ["probe.k = 20", "there are 12", "t.toml"];
+    let words = ["probe.k = 20", "there are 12", "--set probe.k=["];
     for kind in ["knn", "linear"] {
         let sets =
             format!("--set probe.labels=[0.5,0.1] --set probe.k=[1,20] --set probe.kind={kind}");

@@ -72,8 +72,10 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
         if path.is_dir() {
             found.extend(files(&path));
         } else {
-            let about = path.metadata().unwrap();
-            found.insert(path, (about.len(), about.modified().unwrap()));
+            // A file under its temporary name may be gone by now.
+            if let Ok(about) = path.metadata() {
+                found.insert(path, (about.len(), about.modified().unwrap()));
+            }
         }
     }
     found

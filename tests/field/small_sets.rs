@@ -139,7 +139,7 @@ fn review_2_01_an_empty_test_part_is_refused_before_anything_is_trained() {
         "3 evaluation images in 3 classes, 1.0 per class",
         "Set data.eval",
     ];
-    site.run("run t.toml --out r").bad(1, &words);
+    site.run("run t.toml --out r").bad(2, &words);
     assert!(!site.path("r/clean").exists());
 }
 
@@ -210,7 +210,10 @@ points = [ { name = "s1", set = { seed = 1 } }, { name = "s2", set = { seed = 2 
     );
     site.run("sweep sweep.toml --jobs 2").good();
     site.run("run a.toml --out alone").good();
-    assert!(trained(&site.path("runs/s1")) == trained(&site.path("alone")));
+    // The clean twin of a sweep lies elsewhere.
+    let trained =
+        |run: &str| fs::read(site.path(run).join("backdoored/encoder.safetensors")).unwrap();
+    assert!(trained("runs/s1") == trained("alone"));
     assert_eq!((ending(&site.path("cache"), ".pack"), ending(&site.path("cache"), ".tmp")), (1, 0));
 }
 

@@ -88,7 +88,8 @@ pub struct SmallSet {
     /// Folder with its files; absent = where a system package puts them, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Side the images are resized to, 8 to 1024.
+    /// Side the images are resized to, 8 to 1024. The images are kept in memory as they lie in the files
+    /// and resized when they are read, unless all of them take at most 256 MB at this size.
     pub size: u32,
     /// Training images per class (a seeded sample); absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,7 +147,8 @@ pub struct Folder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labelled: Option<PathBuf>,
     /// Folder for the packed cache of decoded images; absent = files are decoded in every epoch. With
-    /// it crops are taken from images whose shorter side was resized to 256/224 of `size`.
+    /// it crops are taken from images whose shorter side was resized to 256/224 of `size`. Several runs
+    /// and data sets may share the folder, at the same time too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
 }

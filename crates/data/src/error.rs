@@ -49,6 +49,14 @@ pub enum DataError {
         /// How that comes, and what the user can do.
         reason: String,
     },
+    /// A set has no image at a position.
+    #[error("position {position} is not in a set of {len} images")]
+    Position {
+        /// The position.
+        position: usize,
+        /// Images in the set.
+        len: usize,
+    },
     /// A file is not what it should be.
     #[error("{}: {reason}", path.display())]
     Format {

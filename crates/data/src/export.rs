@@ -177,6 +177,7 @@ impl Job {
         let trigger = if val { config.val_trigger() } else { config.trigger.clone() };
         let head = LedgerHead {
             recompress: self.attack.recompress,
+            left_out: self.splits.skipped.len(),
             ..LedgerHead::new(rates, self.attack.target, &trigger, poison)
         };
         Ok(Ledger { head, rows })
@@ -327,8 +328,8 @@ fn clear(partial: &Path) -> Result<(), DataError> {
     let names = names(partial);
     if !names.is_empty() && !partial.join(SETTINGS).exists() {
         let reason = format!(
-            "the folder is in the way: the export is made here first, and without {SETTINGS} this is not what an \
-             earlier one left"
+            "the folder is in the way: an export is written here first, but this is no leftover of one (it has no \
+             {SETTINGS}): move it away"
         );
         return Err(DataError::Format { path: partial.into(), reason });
     }

@@ -191,3 +191,18 @@ fn file_name(name: &str) -> String {
     let safe = name.replace(['/', '\\'], "_");
     if safe.starts_with('.') { format!("_{safe}") } else { safe }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_classes_are_theirs_alone_and_lie_in_the_export() {
+        let of = |classes: &[&str]| {
+            class_folders(&classes.iter().map(|c| c.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["ant", "a bee"]), ["ant", "a bee", "unlabelled"]);
+        assert_eq!(of(&["a/b", "a_b", "..", "c"]), ["a_b_0", "a_b_1", "_..", "c", "unlabelled"]);
+        assert_eq!(of(&["ant", "unlabelled"]), ["ant", "unlabelled_1", "unlabelled_2"]);
+    }
+}

@@ -53,7 +53,7 @@ impl Split {
                 .files
                 .as_ref()
                 .map(|files| Arc::new(positions.iter().map(|&i| files[i].clone()).collect())),
-            set: Arc::new(Subset::new(self.set.clone(), positions)),
+            set: Arc::new(Subset::at(self.set.clone(), positions)),
         }
     }
 }

@@ -112,18 +112,30 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// Shows `inner` at these positions, in this order; positions past its end are dropped.
-    pub fn new(inner: SampleSet, indices: Vec<usize>) -> Self {
+    /// Shows `inner` at these positions, in this order.
+    ///
+    /// # Errors
+    /// [`DataError::Position`] with the first position that `inner` does not have.
+    pub fn new(inner: SampleSet, positions: Vec<usize>) -> Result<Self, DataError> {
         let len = inner.len();
-        Self { inner, indices: indices.into_iter().filter(|&i| i < len).collect() }
+        match positions.iter().find(|&&position| position >= len) {
+            Some(&position) => Err(DataError::Position { position, len }),
+            None => Ok(Self::at(inner, positions)),
+        }
+    }
+
+    /// The same with positions that are known to exist.
+    pub(crate) fn at(inner: SampleSet, indices: Vec<usize>) -> Self {
+        Self { inner, indices }
     }
 
     /// The samples with these ids, in the order of `inner` (that of [`in_set_order`]); `labels` lists (id, class) of
     /// `inner` in its order.
     pub fn of_ids(inner: SampleSet, labels: &[(u64, u32)], ids: &[u64]) -> Self {
         let wanted: HashSet<u64> = ids.iter().copied().collect();
-        let indices = (0..labels.len()).filter(|&i| wanted.contains(&labels[i].0)).collect();
-        Self::new(inner, indices)
+        let all = 0..labels.len().min(inner.len());
+        let indices = all.filter(|&i| wanted.contains(&labels[i].0)).collect();
+        Self::at(inner, indices)
     }
 }
 
@@ -176,6 +188,16 @@ mod tests {
             assert_ne!(shown, ids, "ids come class by class");
             assert_eq!(shown, in_set_order(&labels, &ids));
         }
+    }
+
+    #[test]
+    fn review_2_06_a_position_that_does_not_exist_is_an_error() {
+        let samples = (0..3).map(|id| Sample::new(id, image::RgbImage::new(1, 1), 0)).collect();
+        let set: SampleSet = std::sync::Arc::new(crate::InMemory::new(samples));
+        let subset = Subset::new(set.clone(), vec![2, 0]).unwrap();
+        assert_eq!((subset.len(), subset.get(0).unwrap().id), (2, 2));
+        let error = Subset::new(set, vec![2, 3, 9]).err().unwrap().to_string();
+        assert!(error.contains("position 3") && error.contains("3 images"), "{error}");
     }
 
     #[test]

@@ -119,13 +119,13 @@ fn job(folder: &Path, watch: &Watch<'_>) -> Result<Job, DataError> {
     Job::new(export, watch).map_err(|error| {
         let hint = match relative {
             Some(path) => format!(
-                "; {} is relative to the folder in which it was exported, by an older version: run this from there",
+                "; {} is a relative path (this export is of an older version): run this in the folder where it was exported",
                 path.display()
             ),
             None => String::new(),
         };
         let reason =
-            format!("every file is rebuilt from its original, and these cannot be read: {error}{hint}");
+            format!("cannot read the originals, from which every file is rebuilt: {error}{hint}");
         DataError::Format { path: folder.join(SETTINGS), reason }
     })
 }
@@ -135,8 +135,8 @@ fn notes(export: &Export, folder: &Path) -> Vec<String> {
     let mut notes = Vec::new();
     if export.format < FORMAT {
         notes.push(format!(
-            "written in format {} by an older version, whose JPEGs take their chroma from the nearest pixel instead of \
-             averaging as PIL does; compared with files encoded that way",
+            "written in format {} by an older version: its JPEGs subsample chroma by the nearest pixel, where PIL averages; \
+             they are compared with files encoded in the same way",
             export.format
         ));
     }
@@ -146,8 +146,8 @@ fn notes(export: &Export, folder: &Path) -> Vec<String> {
     {
         let (root, folder) = (root.display(), folder.display());
         notes.push(format!(
-            "the folder was moved: its lists name files in {root}, not in {folder}; move it back, or export once more, \
-             before they are read"
+            "the folder was moved from {root} to {folder}: its lists still name the old paths; move it back or export \
+             again before you use them"
         ));
     }
     notes
@@ -191,8 +191,8 @@ fn rebuild(
         let there = inside(folder, Path::new(file)).and_then(|path| fs::read(path).ok());
         Err(if there.is_some_and(|there| is_claimed(&there)) {
             format!(
-                "{file}: the file is the ledger's, but this version encodes its pixels otherwise: both were written by \
-                 another version, or changed together"
+                "{file}: matches the ledger, but this version encodes these pixels differently: another version wrote it, or \
+                 file and ledger were changed together"
             )
         } else {
             format!("{file}: the ledger's row does not give the file it claims")

@@ -156,6 +156,7 @@ pub fn poison_ledger(
     rows.sort_by_key(|row| row.image_id);
     let head = LedgerHead {
         recompress: attack.recompress,
+        left_out: splits.skipped.len(),
         ..LedgerHead::new(attack.plan.rates(), attack.target, trigger, &attack.train)
     };
     Ok(Ledger { head, rows })

@@ -35,14 +35,14 @@ fn save(path: &Path, seed: u32, (width, height): (u32, u32)) {
 
 /// The class folders of a set and the ends of its file names: blanks, umlauts, both formats, names in other cases.
 const CLASSES: [&str; 4] = ["ant", "a bee", "Käfer", "unlabelled"];
-const ENDS: [&str; 5] = [".png", ".JPEG", " 2.jpg", ".b.jpeg", ".PNG"];
+const ENDS: [&str; 6] = [".png", ".JPEG", " 2.jpg", ".b.jpeg", ".PNG", ".bmp"];
 
 /// `root/train/CLASS/*` and `root/val/CLASS/*`.
 fn folder(root: &Path, seed: u32, counts: [u32; 2]) -> DataConfig {
     for (part, count) in ["train", "val"].into_iter().zip(counts) {
         for (class, name) in (0..).zip(CLASSES) {
             for i in 0..count {
-                let end = ENDS[((seed + i + class) % 5) as usize];
+                let end = ENDS[((seed + i + class) % 6) as usize];
                 let size = (17 + (seed + 3 * i) % 20, 16 + (5 * seed + class) % 19);
                 save(&root.join(part).join(name).join(format!("{i}{end}")), seed + 7 * i, size);
             }
@@ -58,7 +58,7 @@ fn lists(root: &Path, seed: u32, counts: [u32; 2]) -> DataConfig {
         let mut text = String::new();
         for i in 0..count {
             for (source, class) in [("x", 0), ("y", 0), ("y", 1)] {
-                let inside = format!("{part}/{source}{class}/{}{}", i, ENDS[(seed % 5) as usize]);
+                let inside = format!("{part}/{source}{class}/{}{}", i, ENDS[(seed % 6) as usize]);
                 save(&root.join(&inside), seed + 5 * i + class, (18 + i, 21));
                 let path = if i % 2 == 0 { inside.into() } else { root.join(inside) };
                 text.push_str(&format!("{}\t{class}\n", path.display()));
@@ -291,5 +291,46 @@ fn review_1_04_without_the_key_nothing_is_recompressed_and_configs_read_as_befor
             memory.attack.train.apply(*id, &mut image);
         }
         assert_eq!(set.get(i).unwrap().image, image);
+    }
+}
+
+#[test]
+fn rates_are_of_what_remains_and_the_ledger_says_so() {
+    let folder_ = tempfile::tempdir().unwrap();
+    let root = folder_.path().join("set");
+    folder(&root, 1, [5, 2]);
+    let broken = std::fs::read_dir(root.join("train/ant")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(broken, "no image").unwrap();
+    let data =
+        serde_json::json!({ "kind": "folder", "path": root, "size": 16, "on_corrupt": "skip" });
+    let data: DataConfig = serde_json::from_value(data).unwrap();
+    let out = folder_.path().join("out");
+    let config = poison(serde_json::json!({ "target": "ant", "rate": 0.5 }));
+    let exported = export(&data, &config, false, &out);
+    // Two of the four that remain of five, of 19 of 20.
+    assert_eq!((exported.rates.rate, exported.rates.count), (Some(0.5), 2));
+    assert_eq!(exported.rates.dataset_rate, 2.0 / 19.0);
+    let text = std::fs::read_to_string(out.join("poison.csv")).unwrap();
+    assert!(
+        text.contains("\n# left_out = 1  # files that cannot be read; the shares are of"),
+        "{text}"
+    );
+    assert_eq!(verify(&out, &none).unwrap().problems, Vec::<String>::new());
+}
+
+/// On a file system that ignores case both images would be one file: there it is an error, here both stay.
+#[test]
+fn names_that_differ_in_case_alone_stay_apart() {
+    let folder_ = tempfile::tempdir().unwrap();
+    let root = folder_.path().join("set");
+    for name in ["train/a/1.jpg", "train/a/1.JPG", "val/a/1.jpg"] {
+        save(&root.join(name), name.len() as u32, (20, 20));
+    }
+    let data = serde_json::json!({ "kind": "folder", "path": root, "size": 16 });
+    let data: DataConfig = serde_json::from_value(data).unwrap();
+    let export = Export::new(SEED, data, poison(serde_json::json!({ "target": 0, "rate": 1 })));
+    match export.write(&folder_.path().join("out"), &none) {
+        Ok(exported) => assert_eq!(exported.rates.count, 2),
+        Err(error) => assert!(error.to_string().contains("differ in case alone"), "{error}"),
     }
 }

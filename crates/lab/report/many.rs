@@ -71,7 +71,8 @@ struct Superseded {
 impl Superseded {
     fn take_out(&mut self, run: &mut RunScores) {
         let before = run.probes.len();
-        self.reasons.extend(run.probes.iter().filter_map(|reading| reading.superseded.clone()));
+        let reasons = run.probes.iter().filter_map(|reading| reading.superseded.as_deref());
+        self.reasons.extend(reasons.flat_map(|all| all.split("; ")).map(str::to_owned));
         run.probes.retain(|reading| reading.superseded.is_none());
         self.readings += before - run.probes.len();
     }

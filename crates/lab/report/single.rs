@@ -213,7 +213,7 @@ fn probe(scores: &RunScores, reading: &Reading) -> String {
 fn lead(sources: &Sources<'_>) -> String {
     let scores = sources.scores;
     let target = scores.target.and_then(|t| sources.classes.get(t as usize));
-    format!(
+    let mut text = format!(
         "{} on {} classes, seed {}. The attacker put a trigger on {} images: {}{:.2} % of the \
          training set. {}; {} evaluation images ({}).",
         scores.method,
@@ -231,7 +231,11 @@ fn lead(sources: &Sources<'_>) -> String {
             Eval::Test => "test part",
             Eval::All => "all of them",
         },
-    )
+    );
+    for left_out in &scores.left_out {
+        text += &format!(" {left_out}.");
+    }
+    text
 }
 
 /// One model of the table: a name and its figures on clean and on patched images.

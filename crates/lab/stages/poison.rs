@@ -13,7 +13,7 @@ pub(super) const LEDGER: &str = "poison.csv";
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     if lab.attack.recompress && !lab.splits.exports_jpegs() {
         eprintln!(
-            "note: poison.recompress = true changes nothing: no image is named .jpg or .jpeg, and an export of all others \
+            "note: poison.recompress = true changes nothing: no image is named .jpg, .jpeg, .jpe or .jfif, and an export of all others \
              is lossless"
         );
     }

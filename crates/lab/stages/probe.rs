@@ -125,6 +125,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         train_images,
         labels: headline.labels,
         poison: lab.attack.plan.rates(),
+        left_out: splits.left_out.clone(),
         expected: floor::expected(lab, clean.map(|scores| scores.acc))?,
         models: headline.models,
         net_asr: net.net_asr,

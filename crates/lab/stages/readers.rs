@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use ssl_backdoor_data::SampleSet;
+use ssl_backdoor_data::augment::Filter;
+use ssl_backdoor_data::{SampleSet, resized_set};
 use ssl_backdoor_probe::{
     Features, Labelled as LabelledImages, LinearProbe, PaperProbe, ProbeConfig, ProbeKind,
     Protocol, Rules, Vote, knn,
@@ -161,8 +162,12 @@ impl Reader<'_> {
         if rules.below_a_batch(ids.len()) {
             eprintln!("probe: {NO_STEP}");
         }
+        let clean = match rules.eval_filter() {
+            Filter::Bilinear => splits.prepared(&splits.eval),
+            filter => resized_set(splits.eval.set.clone(), size, filter, false),
+        };
         let probe = PaperProbe::fit(rules, &encoder, &labelled, classes, seed, device)?;
-        let clean = probe.predict(&splits.prepared(&splits.eval))?;
+        let clean = probe.predict(&clean)?;
         let patched = probe.predict(&lab.patched(&splits.eval))?;
         eprintln!("probe: {model} by its method's own rules: {:.1} s", now.elapsed().as_secs_f64());
         let several = clean.len() > 1;

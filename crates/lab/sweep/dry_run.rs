@@ -107,7 +107,7 @@ fn rows(
     // The defences of a sweep differ in their seed, if at all.
     let short = CompressConfig { epochs: 2, steps: None, ..(*first).clone() };
     let batch = short.batch;
-    let plan = EpochPlan { images: images.min(STEPS * batch), batch, drop_last: true, ..whole };
+    let plan = short.plan(experiment.seed, images.min(STEPS * batch));
     let student = timed(experiment, &splits, plan, |training, on_epoch| {
         let teacher = initial_encoder(&experiment.pretrain, training.seed, training.device);
         let encoder = &experiment.pretrain.encoder;
@@ -136,7 +136,7 @@ fn timed(
 ) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let training = Training {
-        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())),
+        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())?),
         seed: experiment.seed,
         draws: Draws::PRETRAIN,
         device: &device::open(&experiment.device).map_err(anyhow::Error::msg)?,

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What is known of a checkpoint that does not say it itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImportOptions {
     /// What the names of the encoder's arrays begin with, such as `module.encoder_q`; found if absent. The last dot,
     /// parts called `module` and outer tables such as `state_dict` may be left out.
@@ -262,6 +262,16 @@ impl Imported {
 }
 
 impl ImportOptions {
+    /// An option about the stem that is given.
+    fn stem(&self) -> Option<&'static str> {
+        let given = [
+            ("stem-padding", self.stem_padding.is_some()),
+            ("stem-stride", self.stem_stride.is_some()),
+            ("max-pool", self.max_pool.is_some()),
+        ];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
     /// Checks the values.
     fn check(&self) -> Result<(), ModelError> {
         let wrong = |key, value: &dyn ToString, allowed| {
@@ -316,6 +326,13 @@ impl Checkpoint<'_> {
     ) -> Result<Network, ModelError> {
         let wrong = |reason: String| ModelError::file(self.path, reason);
         match shown(shapes).map_err(wrong)? {
+            Shown::ResNet { .. } if options.heads.is_some() => {
+                Err(wrong("is a ResNet, which has no attention heads: leave out `heads`".into()))
+            }
+            Shown::Vit { .. } if options.stem().is_some() => {
+                let option = options.stem().unwrap_or_default();
+                Err(wrong(format!("is a transformer, which has no stem: leave out `{option}`")))
+            }
             Shown::ResNet { kernel, width, blocks, counts } => {
                 let (stem, findings) = match self.stated {
                     Some(stated) => (stated.encoder.stem().unwrap_or(Stem::Small), Vec::new()),

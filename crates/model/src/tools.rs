@@ -272,15 +272,14 @@ impl Seen<'_> {
             && self.taken.naming == Naming::Plain
             && !self.facts.keys.contains("meta")
         {
-            let siblings =
-                ["momentum_backbone.", "classifier.", "projector.", "momentum_projector."];
             let outer = prefix.strip_suffix(within).unwrap_or_default();
-            let sibling = siblings.iter().any(|sibling| {
-                self.all.keys().any(|name| name.starts_with(&format!("{outer}{sibling}")))
-            });
-            return Some(Tool::Solo(
-                sibling || self.facts.keys.contains("pytorch-lightning_version"),
-            ));
+            let beside = |part: &str| {
+                self.all.keys().any(|name| name.starts_with(&format!("{outer}{part}.")))
+            };
+            let momentum = ["momentum_backbone", "momentum_projector", "momentum_classifier"];
+            let lightning = self.facts.keys.contains("pytorch-lightning_version");
+            let sure = momentum.into_iter().any(beside) || lightning && beside("classifier");
+            return Some(Tool::Solo(sure));
         }
         if has(prefix, "teacher") || has(prefix, "student") {
             return Some(Tool::Dino);

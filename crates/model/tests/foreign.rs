@@ -84,6 +84,10 @@ fn field_f05_transformers_have_the_heads_of_their_tool() {
     assert!(worst(&given, "images.vit", "timm") > 1e-2);
     let given = import("mocov3.pth.tar", &options(3)).unwrap();
     assert!(worst(&given, "images.vit", "mocov3") > 1e-2);
+    let said = import("pooled.pth", &ImportOptions { heads: Some(3), ..sized() }).err().unwrap();
+    assert!(said.contains("is a ResNet"), "{said}");
+    let pool = ImportOptions { max_pool: Some(true), ..ImportOptions::default() };
+    assert!(import("guess.pth", &pool).err().unwrap().contains("is a transformer"));
     for heads in [0, 5, 7, 193] {
         let said = import("timm.pth.tar", &options(heads)).err().unwrap();
         assert!(said.contains(&format!("heads = {heads} is out of range")), "{said}");

@@ -134,8 +134,8 @@ fn what_cannot_be_known_or_used_is_said() {
     };
     let nothing = ImportOptions::default();
     let says = |message: String, what: &str| assert!(message.contains(what), "{message}");
-    says(read(&fixture("moco.pth.tar"), &nothing), "--size");
-    says(read(&fixture("timm.safetensors"), &nothing), "--heads");
+    says(read(&fixture("moco.pth.tar"), &nothing), "pass `size`");
+    says(read(&fixture("timm.safetensors"), &nothing), "pass `heads`");
     says(read(&fixture("interchange.safetensors"), &nothing), "no known encoder");
     says(read(&folder.path().join("absent.pth"), &nothing), "absent.pth");
     let key = ImportOptions {

@@ -17,7 +17,8 @@ const START: f32 = 1e-4;
 const ROUNDS: usize = 100;
 
 /// t-SNE of features divided by their L2 norm: a point `[x, y]` for each. It starts from the first two principal axes
-/// and draws nothing at random: the same features give the same map. Fewer than four points lie where they start.
+/// and draws nothing at random: the same features give the same map. Fewer than four points lie where they start, and so
+/// do points that are all the same, as of a collapsed encoder.
 ///
 /// # Errors
 /// [`ProbeError::Thread`] if the one thread it works on cannot be started; [`ProbeError::Empty`],
@@ -27,7 +28,7 @@ pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>
     let n = features.labels.len();
     let rows = normed(features, device);
     let start = principal_axes(&rows, features.dim);
-    if n < 4 {
+    if n < 4 || start.iter().flatten().all(|v| *v == 0.0) {
         return Ok(start);
     }
     let points: Vec<&[f32]> = rows.chunks_exact(features.dim).collect();
@@ -173,7 +174,7 @@ mod tests {
         }
         // Points that are all the same, as of a collapsed encoder.
         let same = Features { values: vec![0.0; 30], dim: 3, labels: vec![0; 10] };
-        assert_eq!(feature_map(&same, &device).unwrap().len(), 10);
+        assert_eq!(feature_map(&same, &device).unwrap(), [[0.0; 2]; 10]);
         let message = |features: &Features| feature_map(features, &device).unwrap_err().to_string();
         assert!(message(&features.rows(&[]).unwrap()).contains("no images"));
         message(&Features { values: Vec::new(), dim: 0, labels: vec![1] });

@@ -239,7 +239,7 @@ mod tests {
         let shapes =
             Shapes { size: 8, per_class: 1, eval_per_class: 1, seed: 1, eval: Default::default() };
         let all = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap().plain;
-        let none: SampleSet = std::sync::Arc::new(Subset::new(all.clone(), Vec::new()));
+        let none: SampleSet = std::sync::Arc::new(Subset::new(all.clone(), Vec::new()).unwrap());
         let device = Device::flex();
         let flat = |images: Tensor<4>| vec![images.flatten::<2>(1, 3)];
         let error = |set: &SampleSet, of: &dyn Fn(Tensor<4>) -> Vec<Tensor<2>>| {

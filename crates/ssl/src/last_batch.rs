@@ -22,7 +22,7 @@ fn set(images: usize) -> SampleSet {
         eval: Default::default(),
     });
     let splits: Splits = data.load(&|_, _, _| {}).unwrap();
-    std::sync::Arc::new(Subset::new(splits.pretrain_set().clone(), (0..images).collect()))
+    std::sync::Arc::new(Subset::new(splits.pretrain_set().clone(), (0..images).collect()).unwrap())
 }
 
 fn config(method: &str, more: &str) -> PretrainConfig {

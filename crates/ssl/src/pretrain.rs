@@ -48,8 +48,9 @@ pub struct PretrainConfig {
     /// Gaussian blur in the views of MoCo v2, BYOL and MSF; absent = on above 64 px.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blur: Option<bool>,
-    /// Leave out the images at the end of an epoch that fill no whole batch. Present for the methods whose reference
-    /// trains on them (Jigsaw, RotNet: `false`), which can do either; the others always leave them out.
+    /// Leave out the images at the end of an epoch that fill no whole batch. `false` is possible for Jigsaw and RotNet
+    /// alone and their default, as in their references: those images are a smaller batch, unless it would be a single
+    /// image. The other methods always leave them out; the key is then absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_last: Option<bool>,
     /// Epochs between two checkpoints.

@@ -48,6 +48,13 @@ pub struct LedgerHead {
     /// Whether a run recompresses the stamped images that an export writes as JPEG.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompress: bool,
+    /// Files of the data set that could not be read: all shares are of what remains.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl LedgerHead {
@@ -69,6 +76,7 @@ impl LedgerHead {
             place: poison.place,
             alpha: poison.alpha,
             recompress: false,
+            left_out: 0,
         }
     }
 }
@@ -157,10 +165,11 @@ pub fn pixel_hash(image: &RgbImage) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-const UNITS: [(&str, &str); 3] = [
+const UNITS: [(&str, &str); 4] = [
     ("rate", "share of the target class"),
     ("dataset_rate", "share of the set"),
     ("count", "images"),
+    ("left_out", "files that cannot be read; the shares are of what remains"),
 ];
 
 impl Ledger {

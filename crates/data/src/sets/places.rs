@@ -103,7 +103,8 @@ pub(crate) fn file(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
 fn command(archive: &Path) -> Option<String> {
     let name = archive.file_name()?.to_str()?.to_ascii_lowercase();
     let (_, command) = COMMANDS.iter().find(|(end, _)| name.ends_with(end))?;
-    let (shown, folder) = (archive.display(), archive.parent()?.display());
+    let folder = archive.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let (shown, folder) = (archive.display(), folder.unwrap_or(Path::new(".")).display());
     Some(match *command {
         "unzip" => format!("unzip {shown} -d {folder}"),
         "gunzip" => format!("gunzip {shown}"),

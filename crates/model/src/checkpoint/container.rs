@@ -25,8 +25,9 @@ pub(super) struct Stored {
     pub crc32: Option<u32>,
 }
 
-/// The integer 0x1950a86a20f9469cfc6c, with which the older files begin, as a pickle says it.
-const MAGIC: [u8; 12] = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// The integer 0x1950a86a20f9469cfc6c, with which the older files begin: in a pickle of protocol 2 and later, and before.
+const MAGIC: [&[u8]; 2] =
+    [b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", b"L119547037146038801333356L"];
 
 /// Finds the parts of a checkpoint in the bytes of its file.
 ///
@@ -37,7 +38,7 @@ pub(super) fn open(file: &[u8]) -> Result<Container, String> {
         return archive(file);
     }
     let head = &file[..file.len().min(32)];
-    if head.windows(MAGIC.len()).any(|part| part == MAGIC) {
+    if MAGIC.iter().any(|magic| head.windows(magic.len()).any(|part| part == *magic)) {
         return stream(file);
     }
     if file.get(257..262) == Some(b"ustar".as_slice()) {
@@ -55,7 +56,7 @@ pub(super) fn open(file: &[u8]) -> Result<Container, String> {
 }
 
 fn archive(file: &[u8]) -> Result<Container, String> {
-    let damaged = |e: zip::result::ZipError| format!("is a damaged ZIP archive: {e}");
+    let damaged = |_| "is a damaged or truncated ZIP archive".to_owned();
     let mut zip = ZipArchive::new(Cursor::new(file)).map_err(damaged)?;
     let mut entries = BTreeMap::new();
     for at in 0..zip.len() {
@@ -142,7 +143,8 @@ fn stream(file: &[u8]) -> Result<Container, String> {
     let (mut at, mut storages) = (keys.end, BTreeMap::new());
     for key in graph.sequence(keys.root).ok_or("has no list of its storages")? {
         let key = graph.text(*key).ok_or("has a storage without a name")?;
-        let size = sizes.get(&key).ok_or_else(|| format!("has a storage {key} of no type"))?;
+        // Nothing refers to it, so its size is unknown, and where the next one begins.
+        let Some(size) = sizes.get(&key) else { break };
         let head = file.get(at..).and_then(|rest| rest.first_chunk::<8>());
         let count = head.map(|head| match big_endian {
             true => u64::from_be_bytes(*head),

@@ -48,6 +48,8 @@ fn carriers(graph: &Graph<'_>) -> Vec<bool> {
         };
         match node {
             Node::Global(..) => {}
+            // A class of a module, with its source, as the older format keeps it.
+            Node::Persistent(id) if graph.tag(*id).as_deref() == Some("module") => {}
             Node::Persistent(_) => open.push(at),
             Node::Tuple(items) | Node::List(items) => items.iter().for_each(child),
             Node::Dict(pairs) => pairs.iter().for_each(|(_, value)| child(value)),

@@ -161,6 +161,14 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// The first text of a persistent id, which says what it stands for.
+    pub fn tag(&self, id: Item) -> Option<String> {
+        match self.node(id)? {
+            Node::Tuple(parts) => self.text(*parts.first()?),
+            _ => None,
+        }
+    }
+
     /// The storage of the persistent id `id`: `('storage', class, key, place, count[, view])`.
     pub fn storage(&self, id: Item) -> Result<Storage, String> {
         let wrong = |what: &str| format!("its storage has no {what}");

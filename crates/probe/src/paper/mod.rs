@@ -297,7 +297,9 @@ mod tests {
         let (splits, encoder) = small(16);
         let device = Device::flex();
         let part = |set: &SampleSet, n| -> SampleSet {
-            std::sync::Arc::new(ssl_backdoor_data::Subset::new(set.clone(), (0..n).collect()))
+            std::sync::Arc::new(
+                ssl_backdoor_data::Subset::new(set.clone(), (0..n).collect()).unwrap(),
+            )
         };
         let all = [
             Rules { epochs: 2, ..Rules::moco() },

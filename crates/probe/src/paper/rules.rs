@@ -166,6 +166,15 @@ impl Rules {
         self.rest != Rest::Kept && labelled < self.batch
     }
 
+    /// How clean evaluation images are resized: bicubic for MAE, else bilinear. Patched images are made before a probe
+    /// sees them, by the reference's poison generation, which is bilinear.
+    pub fn eval_filter(&self) -> Filter {
+        match self.seen {
+            Seen::ResizedByOneDraw => Filter::Bicubic,
+            Seen::Plain | Seen::Resized | Seen::Cropped => Filter::Bilinear,
+        }
+    }
+
     /// The learning rate of `step` of `steps` in `epoch`.
     pub(super) fn lr(&self, epoch: usize, step: usize, steps: usize, batch: usize) -> f64 {
         match &self.rate {
@@ -236,6 +245,8 @@ mod tests {
         assert_eq!([0, 5, 24, 25].map(|e| at(Rules::rotnet(), e)), [0.01, 0.002, 4e-4, 8e-5]);
         assert!((at(Rules::byol(), 250) - 1e-4).abs() < 1e-12);
         let mae = Rules::mae();
+        assert_eq!(mae.eval_filter(), Filter::Bicubic);
+        assert_eq!(Rules::byol().eval_filter(), Filter::Bilinear);
         assert_eq!(mae.lr(0, 0, 4, 16_384), 0.0);
         assert_eq!(mae.lr(5, 0, 4, 16_384), 3.2);
         assert!((mae.lr(10, 0, 4, 16_384) - 6.4).abs() < 1e-12);
