@@ -19,6 +19,7 @@ use crate::DataError;
 const MAX_BYTES: u64 = 1 << 30;
 /// The longest side, in pixels (that of JPEG).
 const MAX_SIDE: u32 = 65_535;
+const NO_PIXELS: &str = "the image has no pixels";
 
 /// The formats that are read.
 const FORMATS: [(ImageFormat, &str); 7] = [
@@ -57,10 +58,7 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
     let bytes = match format {
         ImageFormat::Jpeg => jpeg::image_of(bytes)?,
         // It has no EXIF data.
-        ImageFormat::Gif => {
-            let frame = gif::first_frame(bytes).map_err(|error| broken(name, &error))?;
-            return frame.ok_or_else(|| "the image has no pixels".into());
-        }
+        ImageFormat::Gif => return gif::first_frame(bytes),
         _ => bytes,
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -71,13 +69,16 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
     reader.limits(limits);
     let wrong = |error: ImageError| reason(name, &error);
     let mut decoder = reader.into_decoder().map_err(wrong)?;
+    if decoder.total_bytes() > MAX_BYTES {
+        return Err(too_large(name));
+    }
     let orientation = if exif { decoder.orientation().ok() } else { None };
     let mut image = DynamicImage::from_decoder(decoder).map_err(wrong)?;
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
     if image.width() == 0 || image.height() == 0 {
-        return Err("the image has no pixels".into());
+        return Err(NO_PIXELS.into());
     }
     Ok(match image {
         DynamicImage::ImageRgb8(image) => image,
@@ -111,10 +112,7 @@ fn foreign(bytes: &[u8]) -> String {
 /// Why an image of the format `name` cannot be decoded, in words that name no library.
 fn reason(name: &str, error: &ImageError) -> String {
     match error {
-        ImageError::Limits(_) => format!(
-            "{name} that is too large: allowed are {MAX_SIDE} pixels a side and {} MiB of pixels",
-            MAX_BYTES >> 20
-        ),
+        ImageError::Limits(_) => too_large(name),
         ImageError::Unsupported(error) => match error.kind() {
             UnsupportedErrorKind::GenericFeature(what) if what.contains("Palette") => {
                 format!("{name} of a kind that is not read: it has a palette")
@@ -125,13 +123,21 @@ fn reason(name: &str, error: &ImageError) -> String {
     }
 }
 
+fn too_large(name: &str) -> String {
+    let most = MAX_BYTES >> 20;
+    format!(
+        "{name} that is too large: allowed are {MAX_SIDE} pixels a side and {most} MiB of pixels"
+    )
+}
+
 /// Truncated if the decoder ran out of bytes, whatever error it wraps that in; else damaged.
 fn broken(name: &str, error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let io = error.downcast_ref::<std::io::Error>();
         let text = error.to_string().to_lowercase();
-        let ended = ["unexpected end", "unexpected eof", "no more bytes", "exhausted", "too short"];
+        let ended =
+            ["unexpected end", "unexpected eof", "failed to fill whole buffer", "no more bytes"];
         if io.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof)
             || ended.iter().any(|words| text.contains(words))
         {

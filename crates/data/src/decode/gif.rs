@@ -4,27 +4,37 @@
 use gif::{ColorOutput, DecodeOptions, DecodingError, Frame, MemoryLimit};
 use image::{Rgb, RgbImage};
 
-use super::MAX_BYTES;
+use super::{MAX_BYTES, NO_PIXELS, broken, too_large};
 
-/// Decodes the first frame; none if there is no frame, or no pixel.
-pub(super) fn first_frame(bytes: &[u8]) -> Result<Option<RgbImage>, DecodingError> {
+/// Decodes the first frame.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub(super) fn first_frame(bytes: &[u8]) -> Result<RgbImage, String> {
+    let wrong = |error: DecodingError| broken("GIF", &error);
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     if let Ok(limit) = MAX_BYTES.try_into() {
         options.set_memory_limit(MemoryLimit::Bytes(limit));
     }
-    let mut decoder = options.read_info(bytes)?;
+    let mut decoder = options.read_info(bytes).map_err(wrong)?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
     let screen = (decoder.width(), decoder.height());
-    let Some(frame) = decoder.read_next_frame()? else { return Ok(None) };
+    let frame = decoder.read_next_frame().map_err(wrong)?.ok_or(NO_PIXELS)?;
     let colours = palette(frame.palette.as_ref().or(global.as_ref()));
     let right = frame.left.saturating_add(frame.width);
     let below = frame.top.saturating_add(frame.height);
     let (width, height) = (u32::from(screen.0.max(right)), u32::from(screen.1.max(below)));
+    if width == 0 || height == 0 {
+        return Err(NO_PIXELS.into());
+    }
+    if u64::from(width) * u64::from(height) * 3 > MAX_BYTES {
+        return Err(too_large("GIF"));
+    }
     let back = colours[usize::from(frame.transparent.unwrap_or(0))];
     let mut image = RgbImage::from_pixel(width, height, back);
     paste(frame, &colours, &mut image);
-    Ok(Some(image).filter(|_| width > 0 && height > 0))
+    Ok(image)
 }
 
 /// The colours of all indices: those that the palette lacks are grey.
