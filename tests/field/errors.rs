@@ -562,8 +562,6 @@ fn strange(message: &str) -> Option<String> {
         "None",
         "IO error",
     ];
-    // `defend.variant` is a key.
-    let message = &message.replace("defend.variant", "defend.kind");
     if let Some(word) = inner.into_iter().find(|word| message.contains(word)) {
         return Some(format!("“{word}”"));
     }
