@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::config_error::{as_written, leading_key, mismatch, with_note};
 use crate::config_read;
 use crate::config_tree::{Node, Origin, Tree, dotted, steps};
+use crate::home::expanded;
 
 pub use crate::config_error::ConfigError;
 
@@ -252,7 +253,7 @@ fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, C
         let message = format!("extends = {}: expected the path of a file", extends.shown());
         return Err(ConfigError(format!("{}: {message}", extends.origin)));
     };
-    let file = path.parent().unwrap_or(Path::new("")).join(base);
+    let file = path.parent().unwrap_or(Path::new("")).join(expanded(base));
     let same = |a: &Path| a == file || a.canonicalize().ok() == file.canonicalize().ok();
     let wrong = |reason: String| ConfigError(format!("{}: {reason}", extends.origin));
     let below = read_text(&file).map_err(|e| wrong(format!("extends = \"{base}\": {e}")))?;

@@ -14,6 +14,13 @@ pub fn expand_home(path: &mut PathBuf) {
     }
 }
 
+/// `path`, as it was written, with the home folder in the place of a leading `~`.
+pub(crate) fn expanded(path: impl Into<PathBuf>) -> PathBuf {
+    let mut path = path.into();
+    expand_home(&mut path);
+    path
+}
+
 fn expand(path: &mut PathBuf, home: &Path) {
     if let Ok(rest) = path.strip_prefix("~") {
         *path = if rest.as_os_str().is_empty() { home.into() } else { home.join(rest) };

@@ -8,7 +8,7 @@ use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig
 
 use crate::config_table::{ConfigError, Document, Source, read_text};
 use crate::config_tree::{Node, Origin};
-use crate::home::expand_home;
+use crate::home::expanded;
 
 /// The side of the reference's validation images, in pixels.
 const SIZE: u32 = 224;
@@ -170,7 +170,7 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         recompress: false,
     };
     let data = DataConfig::Folder(Folder {
-        path: home(&root),
+        path: expanded(root),
         size: SIZE,
         seed: 0,
         eval: Eval::All,
@@ -180,25 +180,18 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         cache: None,
     });
     let export = Export { id: Some(id), patch_params, ..Export::new(0, data, poison) };
-    Ok((export, Some(home(&savedir))))
+    Ok((export, Some(expanded(savedir))))
 }
 
 /// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
 fn trigger_config(path: &str, width: Size) -> TriggerConfig {
-    let path = home(path);
+    let path = expanded(path);
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let id = stem.strip_prefix("trigger_").and_then(|id| id.parse().ok());
     match id.filter(|id| ssl_backdoor_trigger::HTBA_IDS.contains(id)) {
         Some(id) if !path.exists() => TriggerConfig::Htba { id, width },
         _ => TriggerConfig::Image { path, width },
     }
-}
-
-/// `path` with a leading `~` as the home folder, as a shell reads it.
-fn home(path: &str) -> PathBuf {
-    let mut path = PathBuf::from(path);
-    expand_home(&mut path);
-    path
 }
 
 /// All keys of both sections, in lower case as Python's configparser gives them.
@@ -304,8 +297,8 @@ mod tests {
         let path = home.join("triggers/no-such-folder/mark.png");
         assert_eq!(export.poison.trigger, TriggerConfig::Image { path, width: 50.into() });
         // Only a home folder is meant by it.
-        assert_eq!(super::home("a/~/b"), PathBuf::from("a/~/b"));
-        assert_eq!(super::home("~"), home);
+        assert_eq!(expanded("a/~/b"), PathBuf::from("a/~/b"));
+        assert_eq!(expanded("~"), home);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use toml::Value;
 use crate::config::{self, Experiment};
 use crate::config_table::{ConfigError, Document};
 use crate::config_tree::{Node, Origin};
+use crate::home::expanded;
 use crate::{device, manifest};
 
 /// The file. Unknown keys are errors.
@@ -211,7 +212,7 @@ fn run(
         let shown = path.display();
         return Err(ConfigError(format!("{shown}: run {name} has no config to start from")));
     };
-    let base = path.parent().unwrap_or(Path::new("")).join(base);
+    let base = path.parent().unwrap_or(Path::new("")).join(expanded(base));
     if let Err(e) = std::fs::File::open(&base) {
         return Err(ConfigError(format!("{origin}: cannot read {}: {e}", base.display())));
     }
