@@ -5,7 +5,7 @@ mod parts;
 use std::collections::HashMap;
 
 use self::parts::{integer, unquoted};
-use super::{Item, Node, OPCODES, PickleError, Result, Span};
+use super::{Item, Node, OPCODES, PickleError, Result};
 
 pub(super) struct Machine<'a> {
     bytes: &'a [u8],
