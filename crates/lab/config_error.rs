@@ -17,9 +17,6 @@ pub(crate) const TOP: [&str; 9] =
 /// What follows the value in a message about its range.
 const OUT_OF_RANGE: &str = " is out of range";
 
-/// Longest value that a message shows, in characters.
-const SHOWN: usize = 80;
-
 /// The key that a message begins with, if it begins with one.
 pub(crate) fn leading_key(message: &str) -> Option<&str> {
     let end = message.find([' ', '=', ':'])?;
@@ -40,7 +37,7 @@ pub(crate) fn as_written(message: &str, key: &str, node: &Node) -> String {
     let number = matches!(&node.tree, Tree::Leaf(Value::Integer(_) | Value::Float(_)));
     match message.split_once(OUT_OF_RANGE) {
         Some((value, rest)) if number && value.starts_with(&format!("{key} = ")) => {
-            format!("{key} = {}{OUT_OF_RANGE}{rest}", node.value())
+            format!("{key} = {}{OUT_OF_RANGE}{rest}", node.shown())
         }
         _ => message.to_owned(),
     }
@@ -53,7 +50,7 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
     let node = root.at(path);
     let is = match node.map(|node| &node.tree) {
         Some(Tree::Table(_)) => format!("{key} is a table"),
-        Some(_) => format!("{key} = {}", shown(node)),
+        Some(_) => format!("{key} = {}", node.map_or(String::new(), Node::shown)),
         None => key.clone(),
     };
     match why {
@@ -88,14 +85,6 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
     }
 }
 
-fn shown(node: Option<&Node>) -> String {
-    let text = node.map_or(String::new(), |node| node.value().to_string());
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
 /// What serde expects, in the words of a config.
 fn plain(expected: &str) -> String {
     let of = |prefix: &str| expected.strip_prefix(prefix);
@@ -111,10 +100,8 @@ fn plain(expected: &str) -> String {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a table",
-        "a string" | "string or map" | "variant identifier" | "map with a single key" => "a string",
+        "a string" | "string or map" | "map with a single key" | "variant identifier" => "a string",
         "path string" => "a path, as a string",
-        // What a date comes to, whatever was wanted.
-        "any value" => "a value that is no date",
         other if other.starts_with("struct ") || other.contains("tagged enum ") => "a table",
         other if ["enum", "struct", "variant"].iter().any(|word| other.contains(word)) => {
             "a value of another kind"

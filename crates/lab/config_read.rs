@@ -189,9 +189,8 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Tree::Leaf(Value::Integer(number)) => visitor.visit_i64(*number),
             Tree::Leaf(Value::Float(number)) => visitor.visit_f64(*number),
             Tree::Leaf(Value::Boolean(flag)) => visitor.visit_bool(*flag),
-            Tree::Leaf(_) => {
-                Err(<Mismatch as de::Error>::invalid_type(Unexpected::Other("a date"), &visitor))
-            }
+            // Dates are refused when the tree is read, and a leaf is nothing else.
+            Tree::Leaf(_) => visitor.visit_unit(),
         }
     }
 

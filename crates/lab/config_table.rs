@@ -250,7 +250,7 @@ fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, C
     let Tree::Table(table) = &mut root.tree else { return Ok(root) };
     let Some(extends) = table.remove("extends") else { return Ok(root) };
     let Some(base) = extends.as_str() else {
-        let message = format!("extends = {}: expected the path of a file", extends.value());
+        let message = format!("extends = {}: expected the path of a file", extends.shown());
         return Err(ConfigError(format!("{}: {message}", extends.origin)));
     };
     let file = path.parent().unwrap_or(Path::new("")).join(expanded(base));

@@ -10,6 +10,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config_table::ConfigError;
 
+/// Longest value that a message shows, in characters.
+const SHOWN: usize = 80;
+
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -133,8 +136,24 @@ impl Node {
     /// The text of a string.
     pub(crate) fn as_str(&self) -> Option<&str> {
         match &self.tree {
-            Tree::Leaf(value) => value.as_str(),
+            Tree::Leaf(Value::String(text)) => Some(text),
             _ => None,
+        }
+    }
+
+    /// The value as a message shows it: as TOML, at most [`SHOWN`] characters, numbers without long rows of zeros.
+    pub(crate) fn shown(&self) -> String {
+        let text = match &self.tree {
+            Tree::Leaf(Value::Float(number))
+                if !(1e-5..1e16).contains(&number.abs()) && *number != 0.0 =>
+            {
+                format!("{number:e}")
+            }
+            _ => self.value().to_string(),
+        };
+        match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
         }
     }
 
@@ -180,7 +199,9 @@ fn of_value(
     let leaf = match value {
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Boolean(flag) => Value::Boolean(*flag),
-        DeValue::Datetime(date) => Value::Datetime(*date),
+        DeValue::Datetime(date) => {
+            return Err(wrong(&date.to_string(), "no key takes a date; a text stands in quotes"));
+        }
         DeValue::Integer(number) => {
             let read = i64::from_str_radix(number.as_str(), number.radix());
             let allowed = "whole numbers must lie between -2^63 and 2^63 - 1";

@@ -108,7 +108,7 @@ fn review_2_04_an_error_names_the_line_of_its_value() {
         ),
         ("seed = 1\n", "", "base.toml: seed is missing", ""),
         ("name = \"x\"", "name = \"x y\"", "base.toml:1: name = \"x y\": invalid name", "letters"),
-        ("name = \"x\"", "name = 2026-01-01", "base.toml:1: name = 2026-01-01", "a string"),
+        ("name = \"x\"", "name = 2026-01-01", "base.toml:1: name = 2026-01-01", "date"),
         ("epochs = 2", "epochs = 0", "base.toml:17: pretrain.epochs = 0", "1 to 100,000"),
         ("epochs = 2", "lr = nan\nepochs = 2", "base.toml:17: pretrain.lr = nan", "finite"),
         ("epochs = 2", "crop = [0.1]\nepochs = 2", "base.toml:17: pretrain.crop", "a list of 2"),
@@ -331,6 +331,38 @@ fn review_2_04_errors_after_reading_name_the_place() {
     site.run("sweep base.toml").bad(2, &["error: base.toml:", "unknown key"]);
 }
 
+/// The INI configs of the paper's code: the line of the key there that gives the value.
+#[test]
+fn review_2_04_a_value_of_a_cfg_is_named_there() {
+    let site = site();
+    let cfg = "[experiment]\nID = HTBA_trigger_10\n\n[poison_generation]\ndata_root = absent\ntext = false\n\
+               trigger = triggers/trigger_10.png\nalpha_composite = true\ntrain_location = random\n\
+               train_location_min = 0.25\ntrain_location_max = 0.75\ntrain_alpha = 0.0\n\
+               watermark_width = 50\ntargeted = true\ntarget_wnid = n02106550\n\
+               poison_injection_rate = 1.0\nval_location = random\nval_location_min = 0.1\n\
+               val_location_max = 0.9\nval_alpha = 0.0\npoison_savedir = out/{}\n\
+               splits = train,val_poisoned\npatch_params = false\n";
+    let mut bad = Vec::new();
+    for (from, to, sets, begin) in [
+        ("rate = 1.0", "rate = 1.5", "", "error: a.cfg:16: poison.rate = 1.5 is out of range"),
+        ("width = 50", "width = wide", "", "error: a.cfg:13: watermark_width = wide"),
+        ("width = 50", "width = 5000", "", "error: a.cfg:13: poison.trigger.width = 5000"),
+        ("val_alpha = 0.0", "val_alpha = 2", "", "error: a.cfg:20: poison.val_alpha = 2"),
+        ("text = false", "text = maybe", "", "error: a.cfg:6: text = maybe"),
+        ("", "", "--set size=4", "error: --set size=4: data.size = 4 is out of range"),
+        ("", "", "--set sizes=4", "error: invalid --set sizes=4: a .cfg takes seed=N and size=N"),
+    ] {
+        assert!(cfg.contains(from), "{from}");
+        site.write("a.cfg", cfg.replacen(from, to, 1));
+        let said = site.run(&format!("poison a.cfg --out out {sets}"));
+        bad.extend(wrong(to, &said.stderr, begin, "", "\n"));
+        if said.status != Some(2) {
+            bad.push(format!("{to} ended with {:?}", said.status));
+        }
+    }
+    assert_none(bad);
+}
+
 /// Every key that takes a number, with values that it should not take: read, or refused in one plain sentence that
 /// says where the value was written.
 #[test]
@@ -400,8 +432,13 @@ fn review_2_03_no_number_makes_a_strange_message() {
     let file = path.display().to_string();
     let mut bad = Vec::new();
     let (mut tried, mut refused) = (BTreeSet::new(), 0);
-    for sets in methods.into_iter().chain(others) {
-        for key in keys(&path, &sets) {
+    for (i, sets) in methods.into_iter().chain(others).enumerate() {
+        // All keys of the first config, of the others those of the tables that differ.
+        let own = |key: &String| {
+            let table = |set: &String| set.split('=').next().unwrap().to_owned();
+            i == 0 || sets.iter().any(|set| key.starts_with(&table(set)))
+        };
+        for key in keys(&path, &sets).into_iter().filter(own) {
             for value in values {
                 let mut sets = sets.clone();
                 let set = format!("{key}={value}");
@@ -411,7 +448,7 @@ fn review_2_03_no_number_makes_a_strange_message() {
                 refused += 1;
                 let message = error.to_string();
                 let here = message.contains(&format!("{key} = {value}"))
-                    && !message.starts_with("defend.bank = ");
+                    && !message.contains("(default; ");
                 let begin = if here { format!("--set {set}: ") } else { String::new() };
                 bad.extend(wrong(&set, &message, &begin, "", ""));
                 if !message.starts_with("--set ") && !message.contains(&file) {
@@ -541,7 +578,8 @@ fn keys(path: &Path, sets: &[String]) -> Vec<String> {
 /// A word of the libraries below, or a phrase that is there twice.
 fn strange(message: &str) -> Option<String> {
     let inner = [
-        "variant",
+        "any variant",
+        "variant identifier",
         "untagged",
         "struct ",
         "enum ",
@@ -556,8 +594,6 @@ fn strange(message: &str) -> Option<String> {
         "None",
         "IO error",
     ];
-    // `defend.variant` is a key.
-    let message = &message.replace("defend.variant", "defend.kind");
     if let Some(word) = inner.into_iter().find(|word| message.contains(word)) {
         return Some(format!("“{word}”"));
     }

@@ -173,7 +173,8 @@ fn field_f08_empty_files_and_dead_links_stop_the_run_or_are_left_out() {
         std::os::unix::fs::symlink("/nowhere/x.png", root.join("train/a/dead.png")).unwrap()
     };
     let empty = |root: &Path| std::fs::write(root.join("val/b/empty.png"), b"").unwrap();
-    let cases: [(&dyn Fn(&Path), _, _, _); 2] = [
+    type Make = dyn Fn(&Path);
+    let cases: [(&Make, _, _, _); 2] = [
         (&dead, LeftOutKind::Missing, "dead.png", "the link leads to a file that does not exist"),
         (&empty, LeftOutKind::Empty, "empty.png", "the file is empty"),
     ];

@@ -19,7 +19,8 @@ fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
 
 /// Runs `work` on two threads whose buffers are full of NaN: whatever reads what it did not write shows it.
 fn on_dirty_threads(work: impl FnOnce() + Send) {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+    let pool = pool.unwrap_or_else(|error| unreachable!("two threads can be had: {error}"));
     pool.broadcast(|_| {
         let buffers = [(); 6].map(|()| scratch(1 << 11));
         buffers.into_iter().for_each(|mut buffer| buffer.fill(f32::NAN));

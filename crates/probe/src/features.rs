@@ -62,7 +62,7 @@ pub fn extract_normalized(
     device: &Device,
     of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>,
 ) -> Result<Vec<Features>, ProbeError> {
-    if set.len() == 0 {
+    if set.is_empty() {
         return Err(ProbeError::Empty { what: IMAGES });
     }
     let mut all: Vec<Features> = Vec::new();

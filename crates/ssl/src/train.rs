@@ -314,3 +314,17 @@ impl Meter {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn review_1_09_a_smaller_last_batch_counts_by_its_images() {
+        // Batches of 8, 8 and 4 images.
+        assert_eq!(mean(&[1.0, 2.0, 6.0], 0.5), (8.0 * 1.0 + 8.0 * 2.0 + 4.0 * 6.0) / 20.0);
+        // Whole batches: the mean of the values.
+        assert_eq!(mean(&[1.0, 2.0, 6.0], 1.0), 3.0);
+        assert_eq!((mean(&[5.0], 0.25), mean(&[], 1.0)), (5.0, 0.0));
+    }
+}

@@ -77,7 +77,7 @@ impl fmt::Display for Size {
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let (key, value) = match *self {
-            Self::Pixels(n) if n.fract() == 0.0 && n >= 0.0 && n < 4_294_967_296.0 => {
+            Self::Pixels(n) if n.fract() == 0.0 && (0.0..4_294_967_296.0).contains(&n) => {
                 return to.serialize_u32(n as u32);
             }
             Self::Pixels(n) => return to.serialize_f64(n),

@@ -284,7 +284,8 @@ mod tests {
             assert_eq!(clamped_sides(size, share, ratio), sides, "{size:?} {share} {ratio}");
         }
         // On a wide image torchvision's ten tries seldom find a box as high as the image; a clamped draw often is one.
-        let full = |of: fn((u32, u32), (f64, f64), &mut ChaCha8Rng) -> CropBox| {
+        type Draw = fn((u32, u32), (f64, f64), &mut ChaCha8Rng) -> CropBox;
+        let full = |of: Draw| {
             let high = |id: &u64| {
                 let c = of((500, 100), (0.08, 1.0), &mut chance::rng(1, Purpose::View, 0, *id, 0));
                 assert!(c.x + c.width <= 500 && c.y + c.height <= 100, "{c:?}");

@@ -50,8 +50,8 @@ pub(super) unsafe fn gather(
             unsafe { tiles::<__m256, 2, 6>(g, x, w, y, count, add) };
         }
         match path {
-            // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
             Path::Avx512(_) => {
+                // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
                 return unsafe { avx512(gather, padded, weights, output, count, add) };
             }
             // SAFETY: as above.

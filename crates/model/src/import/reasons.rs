@@ -1,0 +1,41 @@
+//! Why a checkpoint holds no known encoder, or not all of one.
+
+use crate::checkpoint::StateDict;
+use crate::tools::convolutional;
+
+/// With what the file holds beside the arrays that are read, if it holds no known encoder.
+pub(super) fn with_hint(message: String, file: &StateDict) -> String {
+    if let Some(name) = convolutional(&file.shapes) {
+        return format!(
+            "has {name}: patches that are made by several convolutions; known are those of one"
+        );
+    }
+    if file.numpy && file.shapes.is_empty() {
+        return format!("{message}; it holds arrays of numpy, and only PyTorch's are read");
+    }
+    match file.unreadable.iter().find(|(name, _)| !is_counter(name)) {
+        Some((name, reason)) if file.shapes.is_empty() => format!("{message}; {name}: {reason}"),
+        _ => message,
+    }
+}
+
+/// With the reason why an array is missing, if it is there and cannot be read.
+pub(super) fn with_reasons(
+    message: String,
+    file: &StateDict,
+    inner: impl Fn(&str) -> Option<String>,
+) -> String {
+    let cause = file.unreadable.iter().find(|(name, _)| {
+        !is_counter(name)
+            && inner(name).is_some_and(|inner| message.split([' ', ',']).any(|word| word == inner))
+    });
+    match cause {
+        Some((name, reason)) => format!("cannot read {name}: {reason}"),
+        None => message,
+    }
+}
+
+/// A batch norm's counter of batches, which is an integer and no part of the network.
+pub(super) fn is_counter(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
+}
