@@ -102,7 +102,7 @@ fn a_truncated_file_is_refused_or_its_image_is_whole() {
         let Ok(whole) = decode(&bytes, false) else { continue };
         assert!(expected.is_some());
         let mut reasons = std::collections::BTreeSet::new();
-        for length in 0..bytes.len() {
+        for length in (0..bytes.len()).step_by(1 + bytes.len() / 400) {
             match decode(&bytes[..length], false) {
                 Ok(_) if name.starts_with("text") && length + 5 > bytes.len() => {}
                 Ok(image) => assert!(image == whole, "{name}: {length} of {} bytes", bytes.len()),
