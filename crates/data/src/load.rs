@@ -124,7 +124,7 @@ impl DataConfig {
     ) -> Result<Splits, DataError> {
         let (size, seed) = (self.size(), self.seed());
         let FileParts { train, val, labelled, classes, cache, mut tally } = parts;
-        let (skip, stamp) = (tally.skips(), train.stamp()?);
+        let skip = tally.skips();
         let mut whole = |files: Files| match skip {
             true => {
                 let bad = files.corrupt(watch);
@@ -137,7 +137,7 @@ impl DataConfig {
         let (train, cached) = match cache {
             None => (whole(train)?, None),
             Some(folder) => {
-                let shorter = shorter_side(size);
+                let (shorter, stamp) = (shorter_side(size), train.stamp()?);
                 let (cache, bad) = Cache::open(&folder, &train, &stamp, shorter, skip, watch)?;
                 let set: SampleSet = Arc::new(cache);
                 (train.without(bad, &mut tally)?, Some((set, shorter)))
