@@ -33,9 +33,7 @@ fn readable(lab: &mut Lab) -> Result<()> {
         .with("labelled images", &lab.labelled)?;
     lab.stage("check images", &inputs, &[], |lab, _| {
         let splits = &lab.splits;
-        let mut ids: Vec<u64> = lab.labelled.iter().flat_map(|of| &of.ids).copied().collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids: Vec<u64> = lab.labelled.iter().flat_map(|of| &of.ids).copied().collect();
         decode(lab, "scored", &splits.prepared(&splits.eval))?;
         if curve {
             decode(lab, "dev", &splits.prepared(&splits.dev))?;
