@@ -35,6 +35,14 @@ fn a_run_writes_everything_that_the_design_promises() {
     }
     assert_eq!(scores["poison"]["count"], 16);
     assert_eq!(scores["eval"], "dev");
+    // Where patched images go: the net flow to the target is the net ASR.
+    assert_eq!(scores["flow"]["net"].as_array().unwrap().len(), 10);
+    assert_eq!(scores["flow"]["net"][3], scores["net_asr"]);
+    assert_eq!(scores["class_names"][3], "table");
+    assert_eq!(scores["made_by"].as_array().unwrap().len(), 1);
+    assert!(scores["gathered"]["backdoored"].is_number() && scores["raw_pixels"].is_number());
+    let shares = scores["trigger_size"]["by_views"].as_array().unwrap();
+    assert!((shares.iter().map(|v| v.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-9);
     assert!(scores["net_asr_ci"][1].as_f64().unwrap() >= scores["net_asr"].as_f64().unwrap());
 
     let ledger = read("poison.csv");
@@ -61,10 +69,11 @@ fn a_run_writes_everything_that_the_design_promises() {
     assert!(
         html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
     );
+    assert!(html.contains("Patched images flow to") && html.contains("of a view"));
     let maps: Value = serde_json::from_str(&read("maps.json")).unwrap();
     // 50 clean images and as many patched ones; 45 of them are of other classes.
     assert_eq!(maps["clean"]["points"].as_array().unwrap().len(), 100);
-    assert!(maps["backdoored"]["gathered"].is_number() && html.contains("lie among clean images"));
+    assert!(html.contains("lie among clean images"));
     for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
         assert!(!html.contains(link), "the report wants something from elsewhere: {link}");
     }

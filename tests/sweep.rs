@@ -204,3 +204,62 @@ fn a_sweep_that_is_asked_to_end_ends_its_processes_and_begins_no_more() {
         (0, begun)
     );
 }
+
+#[test]
+fn figures_of_other_numerics_or_another_path_are_not_mixed() {
+    let lab = Lab::new();
+    write(&lab, "s.toml", "[3]");
+    assert!(sweep(&lab, "s.toml", &[]).status.success());
+    let path = lab.path("results/target-3/scores.json");
+    let ours = std::fs::read_to_string(&path).unwrap();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut value: Value = serde_json::from_str(&ours).unwrap();
+        change(&mut value["made_by"]);
+        std::fs::write(&path, value.to_string()).unwrap();
+    };
+    let one = Value::from(1);
+    for (change, words) in [
+        (&(|by: &mut Value| by[0]["numerics"] = one.clone()) as &dyn Fn(&mut Value), "numerics 1"),
+        // A record of version 0.1 does not say.
+        (&|by| *by = Value::Array(Vec::new()), "numerics 1"),
+        (&|by| by[0]["path"] = "abacus".into(), "abacus"),
+        (
+            &|by| by[0]["commit"] = "0123456789abcdef-dirty".into(),
+            "commit 0123456789ab with changes",
+        ),
+    ] {
+        with(change);
+        // With nothing left to do nothing is mixed.
+        write(&lab, "s.toml", "[3]");
+        let run = sweep(&lab, "s.toml", &[]);
+        assert!(run.status.success(), "{}", stderr(&run));
+        write(&lab, "s.toml", "[3, 5]");
+        let run = sweep(&lab, "s.toml", &[]);
+        assert_eq!(run.status.code(), Some(1));
+        let said = stderr(&run);
+        assert!(
+            said.contains("target-3 was made by another program") && said.contains(words),
+            "{said}"
+        );
+        assert!(!lab.path("runs/target-5").exists());
+    }
+
+    // A report puts them into rows of their own.
+    let forged = lab.path("results/forged");
+    std::fs::create_dir_all(&forged).unwrap();
+    with(&|by| by[0]["numerics"] = one.clone());
+    for name in ["scores.json", "manifest.json", "config.toml"] {
+        std::fs::copy(lab.path("results/target-3").join(name), forged.join(name)).unwrap();
+    }
+    std::fs::write(&path, &ours).unwrap();
+    let text = String::from_utf8(report(&lab, &["results"]).stdout).unwrap();
+    assert!(text.contains("Runs: 2, settings: 2.") && text.contains("numerics 1, "), "{text}");
+
+    // A half-done run, too.
+    std::fs::remove_dir_all(lab.path("results")).unwrap();
+    std::fs::remove_file(lab.path("runs/target-3/scores.json")).unwrap();
+    let manifest = lab.path("runs/target-3/manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("\"numerics\": 2", "\"numerics\": 1")).unwrap();
+    assert!(stderr(&sweep(&lab, "s.toml", &[])).contains("target-3 was made by another program"));
+}

@@ -16,6 +16,7 @@ mod export;
 mod foreign;
 mod home;
 mod interrupt;
+mod made_by;
 mod manifest;
 mod progress;
 mod published;
@@ -25,6 +26,7 @@ mod run_folder;
 mod scores;
 mod stages;
 mod sweep;
+mod trigger_size;
 mod versioned;
 
 pub use attack_config::AttackConfig;

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::made_by::MadeBy;
 use crate::versioned;
 
 /// The version of Burn that the workspace pins.
@@ -24,6 +25,9 @@ pub(crate) struct Done {
     pub artefacts: BTreeMap<String, String>,
     /// Wall-clock seconds of the process that finished it.
     pub seconds: f64,
+    /// The program that did it.
+    #[serde(default = "MadeBy::unknown")]
+    pub made_by: MadeBy,
 }
 
 /// The file.
@@ -52,6 +56,17 @@ impl Manifest {
 }
 
 impl Manifest {
+    /// Everything that did a stage.
+    pub(crate) fn makers(&self) -> Vec<MadeBy> {
+        let mut makers: Vec<MadeBy> = Vec::new();
+        for done in self.stages.values() {
+            if !makers.contains(&done.made_by) {
+                makers.push(done.made_by.clone());
+            }
+        }
+        makers
+    }
+
     /// Hash of what the figures of a run rest on: versions, device, seed, and inputs and artefacts of every
     /// stage up to the features. The same run has the same hash wherever and however long it ran.
     ///

@@ -6,9 +6,11 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::{Eval, LeftOut};
-use ssl_backdoor_probe::{Paired, Scores};
+use ssl_backdoor_probe::{Flow, Paired, Scores};
 use ssl_backdoor_trigger::Rates;
 
+use crate::made_by::{self, MadeBy};
+use crate::trigger_size::TriggerSize;
 use crate::versioned;
 
 /// Key of the twin trained on clean images, and of images without the trigger.
@@ -29,6 +31,9 @@ pub struct RunScores {
     /// Version of the file's form. Later versions of this program may add keys without raising it.
     #[serde(default = "versioned::first")]
     pub schema: u32,
+    /// The programs that made the figures: one, unless a run went on with another. Empty in files of version 0.1.
+    #[serde(default)]
+    pub made_by: Vec<MadeBy>,
     /// Name of the run.
     pub name: String,
     /// The method.
@@ -43,6 +48,9 @@ pub struct RunScores {
     pub trigger: String,
     /// Number of classes.
     pub classes: u32,
+    /// Their names, by class; empty in files of version 0.1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
     /// Seed of the run.
     pub seed: u64,
     /// Which images it was scored on.
@@ -57,11 +65,17 @@ pub struct RunScores {
     pub labels: f64,
     /// How much was poisoned.
     pub poison: Rates,
+    /// How large the trigger is, and how views show it.
+    #[serde(default)]
+    pub trigger_size: Option<TriggerSize>,
     /// What the data set's folders and lists held but the run did not use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
     /// What the clean twin should reach on clean images, and whether it does.
     pub expected: Option<Expected>,
+    /// Accuracy in percent of the same probe on raw pixels; none for large images.
+    #[serde(default)]
+    pub raw_pixels: Option<f64>,
     /// Scores by model (`untrained`, `clean`, `backdoored`, students and controls) and images (`clean`, `patched`).
     pub models: BTreeMap<String, BySet>,
     /// The backdoored model against its clean twin on the same patched images.
@@ -74,6 +88,12 @@ pub struct RunScores {
     pub patched_drop_ci: [f64; 2],
     /// McNemar's exact p-value of `net_asr`, or without a target of `patched_drop`.
     pub mcnemar_p: f64,
+    /// Where the poison sends patched images.
+    #[serde(default)]
+    pub flow: Option<Flow>,
+    /// Percent of the patched images of other classes whose ten nearest clean images are mostly the target's, by model.
+    #[serde(default)]
+    pub gathered: BTreeMap<String, f64>,
     /// Every reading of the same features: other shares of labels, other seeds of the probe, neighbours.
     pub probes: Vec<Reading>,
     /// BLAKE3 of the resolved config.
@@ -113,6 +133,9 @@ pub struct Reading {
     pub superseded: Option<String>,
     /// Scores by model and images.
     pub models: BTreeMap<String, BySet>,
+    /// Where the poison sends patched images; none in files of version 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Flow>,
     /// Backdoored against clean.
     #[serde(flatten)]
     pub net: Paired,
@@ -147,6 +170,18 @@ impl RunScores {
         self.models.get(model)?.get(images)
     }
 
+    /// The version of the numerics that made the figures; none if there were several.
+    pub fn numerics(&self) -> Option<u32> {
+        let mut versions = self.made_by.iter().map(|made_by| made_by.numerics);
+        let Some(one) = versions.next() else { return Some(made_by::first()) };
+        versions.all(|other| other == one).then_some(one)
+    }
+
+    /// The name of `class`.
+    pub fn class_name(&self, class: usize) -> String {
+        self.class_names.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+    }
+
     /// Whether the victim is under-trained.
     pub fn under_trained(&self) -> bool {
         self.expected.as_ref().is_some_and(|expected| expected.under_trained)
@@ -175,6 +210,7 @@ mod tests {
                 labels,
                 seed: None,
                 superseded: None,
+                flow: None,
                 models: BTreeMap::new(),
                 net,
             }

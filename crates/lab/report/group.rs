@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::destinations::Effect;
 use super::mean::{Mean, Verdict};
 use super::setting::Setting;
 use crate::config::Experiment;
@@ -127,6 +128,26 @@ impl<'a> Group<'a> {
     /// net ASR, it says that the trigger takes the model over but leads it elsewhere than to the target.
     pub(super) fn drop(&self) -> Option<Mean> {
         self.over_victims(|r| Some(r.net.patched_drop))
+    }
+
+    /// Of how many backdoored models the poison has each effect, in words; `-` where the scores do not say.
+    pub(super) fn effects(&self) -> String {
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for &(_, run, reading) in &self.runs {
+            let Some(flow) = reading.flow.as_ref().filter(|_| seen.insert(victim(run))) else {
+                continue;
+            };
+            let word = Effect::of(flow, run.target, reading.net.patched_drop).word();
+            match counts.iter_mut().find(|(other, _)| *other == word) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((word, 1)),
+            }
+        }
+        counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        let words: Vec<String> =
+            counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+        if words.is_empty() { "-".into() } else { words.join(", ") }
     }
 
     /// By the rule, which is of the net ASR: none without a target.

@@ -1,5 +1,6 @@
 //! The command `report`: the paper's tables over many runs, as one HTML page, Markdown and CSV.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -7,12 +8,14 @@ use askama::Template;
 
 use super::charts::{self, Chart};
 use super::comparison::{self, Comparison};
+use super::destinations::{TAKEN_OVER, TARGETED};
 use super::group::Group;
 use super::mean::{RESISTS_BELOW, Verdict, shown};
 use super::setting::common;
 use super::sources::{Source, compute, sources};
 use super::table_csv::csv;
 use crate::config::Experiment;
+use crate::made_by::MadeBy;
 use crate::published::Published;
 use crate::run_folder::write_whole;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED, percent};
@@ -157,9 +160,12 @@ impl Page {
                 "Runs: {}, settings: {}. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
                  FP counts images of other classes called the target, ASR is FP over all images of other classes, net ASR \
                  is the backdoored model's minus its clean twin's on the same patched images, patched drop the accuracy on \
-                 patched images that the poison costs.",
+                 patched images that the poison costs. Effect: a model is targeted if the target is the class that most \
+                 patched images flow to and its net ASR is {TARGETED:.0} points or more; it is taken over if another class \
+                 is and the poison costs {TAKEN_OVER:.0} points of patched accuracy or more. {}",
                 runs.len(),
-                groups.len()
+                groups.len(),
+                makers(runs),
             ),
             rule: format!(
                 "falls: the lower end of the interval of the net ASR is above 0; resists: its upper end is below \
@@ -199,6 +205,21 @@ impl Page {
     }
 }
 
+/// What made the figures, in a sentence.
+fn makers(runs: &[RunScores]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for run in runs {
+        let mut makers: Vec<String> = run.made_by.iter().map(MadeBy::to_string).collect();
+        if makers.is_empty() {
+            makers.push(MadeBy::unknown().to_string());
+        }
+        *counts.entry(makers.join(" and then ")).or_default() += 1;
+    }
+    let parts: Vec<String> =
+        counts.iter().map(|(maker, runs)| format!("{maker} ({runs} runs)")).collect();
+    format!("Made with {}.", parts.join("; "))
+}
+
 /// The name of a group among `all`: its method, and what tells it from the others of this method.
 fn short(group: &Group<'_>, all: &[Group<'_>]) -> String {
     let own = group.setting.parts();
@@ -228,7 +249,7 @@ const MAIN_HEAD: [&str; 13] = [
 
 fn main_table(groups: &[Group<'_>]) -> Table {
     let mut head: Vec<String> = MAIN_HEAD.map(String::from).to_vec();
-    head.extend(["net ASR", "verdict", "patched drop"].map(String::from));
+    head.extend(["net ASR", "verdict", "patched drop", "effect"].map(String::from));
     let row = |group: &Group<'_>| {
         let setting = &group.setting;
         let under = match group.under_trained() {
@@ -255,6 +276,7 @@ fn main_table(groups: &[Group<'_>]) -> Table {
         });
         cells.push(group.verdict().map_or("-", Verdict::word).into());
         cells.push(shown(group.drop()));
+        cells.push(group.effects());
         Row { cells, anchor: group.anchor() }
     };
     Table { head, rows: groups.iter().map(row).collect() }

@@ -2,6 +2,7 @@
 
 mod charts;
 mod comparison;
+mod destinations;
 mod group;
 mod many;
 mod mean;

@@ -22,6 +22,8 @@ pub(super) struct Setting {
     dataset_rate: f64,
     /// Width of the trigger as the config has it.
     width: String,
+    /// Version of the numerics; none for runs that mix several.
+    numerics: Option<u32>,
     /// `linear` and so on, and the share of labels.
     pub probe: String,
     pub labels: f64,
@@ -59,6 +61,7 @@ impl Setting {
             targeted: run.target.is_some(),
             dataset_rate: run.poison.dataset_rate,
             width: run.trigger.rsplit(", ").next().unwrap_or_default().to_owned(),
+            numerics: run.numerics(),
             probe: reading.probe.clone(),
             labels: reading.labels,
             config: config.cloned(),
@@ -77,7 +80,7 @@ impl Setting {
     }
 
     /// What a chart's label is made from, beside the method.
-    pub(super) fn parts(&self) -> [String; 8] {
+    pub(super) fn parts(&self) -> [String; 9] {
         let Self { data, width, steps, probe, labels, .. } = self;
         let pretrain = self.config.as_ref().map(|config| &config.pretrain);
         let rate = f64::from(self.rate) / 10.0;
@@ -91,6 +94,7 @@ impl Setting {
             format!("{} % labels", percent(*labels)),
             pretrain.map_or(String::new(), |p| format!("batch {}", p.batch)),
             pretrain.map_or(String::new(), |p| format!("crops {} to {}", p.crop.0, p.crop.1)),
+            self.numerics.map_or("mixed numerics".into(), |version| format!("numerics {version}")),
         ]
     }
 

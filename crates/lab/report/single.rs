@@ -12,9 +12,9 @@ use ssl_backdoor_trigger::PoisonPlan;
 
 use super::charts::{self, Chart};
 use super::group::family;
-use super::{pictures, sightings};
+use super::{destinations, pictures, sightings};
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED, percent};
-use crate::stages::{Map, NO_STEP, TriggerSize, takes_no_step};
+use crate::stages::{Map, NO_STEP, takes_no_step};
 
 /// What a report is made from.
 pub(crate) struct Sources<'a> {
@@ -25,8 +25,6 @@ pub(crate) struct Sources<'a> {
     pub classes: &'a [String],
     /// Lines of `metrics.jsonl` of the clean twin and of the backdoored model.
     pub metrics: [Vec<Value>; 2],
-    /// How large the trigger is, and what is doubtful about it.
-    pub trigger_size: TriggerSize,
     /// Feature maps by model.
     pub maps: BTreeMap<String, Map>,
     /// The poisoned training set with its plan and labels, and the evaluation images without and with
@@ -92,7 +90,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         readings_head: READINGS_HEAD,
         readings: readings(scores),
         maps: maps(sources),
-        gathered: gathered(&sources.maps),
+        gathered: gathered(scores),
         strips: pictures::strips(sources)?,
         config,
         made_with,
@@ -105,7 +103,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         readings: readings_table(scores),
         net: net(scores),
         curve: curve_table(metrics),
-        gathered: gathered(&sources.maps),
+        gathered: gathered(scores),
         sightings: sightings::summary(&metrics[1]),
         config,
         made_with,
@@ -116,8 +114,8 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
 
 /// Everything that makes the figures doubtful.
 fn warnings(sources: &Sources<'_>) -> Option<String> {
-    let trigger =
-        sources.trigger_size.warnings.iter().map(|warning| format!("TRIGGER: {warning}."));
+    let trigger = sources.scores.trigger_size.iter().flat_map(|size| &size.warnings);
+    let trigger = trigger.map(|warning| format!("TRIGGER: {warning}."));
     let all: Vec<String> = warning(sources.scores).into_iter().chain(trigger).collect();
     (!all.is_empty()).then(|| all.join(" "))
 }
@@ -189,8 +187,8 @@ fn maps(sources: &Sources<'_>) -> Vec<Chart> {
 }
 
 /// What the eye sees in the maps, as a number.
-fn gathered(maps: &BTreeMap<String, Map>) -> Option<String> {
-    let share = |model| maps.get(model).and_then(|map: &Map| map.gathered);
+fn gathered(scores: &RunScores) -> Option<String> {
+    let share = |model| scores.gathered.get(model);
     Some(format!(
         "Of the patched images of other classes, {:.1} % lie among clean images of the target in the clean twin's \
          features, {:.1} % in the backdoored model's (most of the ten nearest).",
@@ -304,8 +302,15 @@ pub(crate) fn markdown<'a>(
     text
 }
 
-/// The net ASR in a sentence.
+/// The net ASR, where patched images go, and how large the trigger is.
 pub(crate) fn net(scores: &RunScores) -> String {
+    let size = scores.trigger_size.as_ref().map(|size| format!("The {}.", size.summary()));
+    let parts = std::iter::once(net_asr(scores)).chain(destinations::summary(scores)).chain(size);
+    parts.collect::<Vec<_>>().join(" ")
+}
+
+/// The net ASR in a sentence.
+fn net_asr(scores: &RunScores) -> String {
     let (what, points, [low, high]) = match scores.net_asr.zip(scores.net_asr_ci) {
         Some((net, interval)) => ("Net ASR (backdoored minus clean twin", net, interval),
         None => {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::destinations::{Effect, top};
 use super::group::{Group, anchor};
 use crate::manifest::Manifest;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores};
@@ -50,6 +51,10 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
             number(asr(CLEAN)),
             number(asr(BACKDOORED)),
             format!("{:.1} [{:.1}, {:.1}]", net.0, net.1[0], net.1[1]),
+            run.flow.as_ref().map_or("-".into(), |flow| {
+                let effect = Effect::of(flow, run.target, run.patched_drop).word();
+                format!("{effect}: {}", top(run, flow))
+            }),
             if run.under_trained() { "UNDER-TRAINED VICTIM".into() } else { "trained".into() },
         ],
         hash: run.manifest_hash.chars().take(12).collect(),

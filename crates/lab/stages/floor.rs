@@ -20,8 +20,11 @@ const LARGEST: u32 = 64;
 
 #[derive(Serialize, Deserialize)]
 struct Floor {
+    /// What the clean twin should reach, and where that comes from.
     low: f64,
     source: String,
+    /// What a probe on raw pixels reaches.
+    raw_pixels: Option<f64>,
 }
 
 /// Finds the floor, once for a run.
@@ -46,18 +49,26 @@ fn find(lab: &Lab) -> Result<Option<Floor>> {
     let (experiment, labelled) = (&lab.experiment, &lab.labelled[0]);
     let ProbeConfig { kind, protocol, stage, .. } = experiment.probe;
     let size = experiment.data.size();
+    let raw_pixels = (size <= LARGEST).then(|| raw_pixels(lab)).transpose()?;
     if kind == ProbeKind::Linear && stage.is_none() {
         let (data, labels) = (&probe::kind(&experiment.data)?, labelled.share);
         let method = experiment.pretrain.method.settings().name();
         let published = Published::read()?;
         let measured = Measured { data, size, labels, protocol };
         if let Some((low, source)) = published.least(method, &measured) {
-            return Ok(Some(Floor { low, source: source.into() }));
+            return Ok(Some(Floor { low, source: source.into(), raw_pixels }));
         }
     }
-    if size > LARGEST {
-        return Ok(None);
-    }
+    let source = match (kind, protocol) {
+        (ProbeKind::Linear, Protocol::Paper) => "the unified linear probe on raw pixels",
+        _ => "the same probe on raw pixels",
+    };
+    Ok(raw_pixels.map(|low| Floor { low, source: source.into(), raw_pixels: Some(low) }))
+}
+
+/// Accuracy of the probe on raw pixels, in percent.
+fn raw_pixels(lab: &Lab) -> Result<f64> {
+    let (experiment, labelled) = (&lab.experiment, &lab.labelled[0]);
     let pixels = |set| -> Result<Features> {
         let flat = |images: Tensor<4>| vec![images.flatten::<2>(1, 3)];
         let all = extract_by(&set, &lab.device, flat)?;
@@ -75,20 +86,18 @@ fn find(lab: &Lab) -> Result<Option<Floor>> {
     let one = clean.rows(&[0])?;
     let eval = [clean, one];
     let read = reader.read(&config, &train, &eval, classes, None, &lab.device)?;
-    let low = Scores::of(&truth, &read.predicted[0], None)?.acc;
-    let source = match (kind, protocol) {
-        (ProbeKind::Linear, Protocol::Paper) => "the unified linear probe on raw pixels",
-        _ => "the same probe on raw pixels",
-    };
-    Ok(Some(Floor { low, source: source.into() }))
+    Ok(Scores::of(&truth, &read.predicted[0], None)?.acc)
 }
 
-/// The floor of the run, and whether the clean twin with the accuracy `acc` stays below it.
-pub(super) fn expected(lab: &Lab, acc: Option<f64>) -> Result<Option<Expected>> {
+/// The floor of the run and whether the clean twin with the accuracy `acc` stays below it; and the accuracy of a probe on
+/// raw pixels.
+pub(super) fn expected(lab: &Lab, acc: Option<f64>) -> Result<(Option<Expected>, Option<f64>)> {
     let floor: Option<Floor> = serde_json::from_slice(&std::fs::read(lab.path(FLOOR))?)?;
-    Ok(floor.zip(acc).map(|(Floor { low, source }, acc)| Expected {
+    let raw_pixels = floor.as_ref().and_then(|floor| floor.raw_pixels);
+    let expected = floor.zip(acc).map(|(Floor { low, source, .. }, acc)| Expected {
         low,
         source,
         under_trained: acc < low,
-    }))
+    });
+    Ok((expected, raw_pixels))
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Lab;
+use crate::made_by::NUMERICS;
 use crate::{device, manifest};
 
 /// Differences that are named; more are counted.
@@ -15,11 +16,11 @@ const NAMED: usize = 6;
 pub(crate) struct Inputs(Map<String, Value>);
 
 impl Inputs {
-    /// What every stage depends on: the program's version and the kind of device.
+    /// What every stage depends on: the version of the numerics and the kind of device.
     pub(super) fn of(lab: &Lab) -> Self {
-        let device = device::backend(&lab.experiment.device);
-        let parts = [("version", env!("CARGO_PKG_VERSION")), ("device", device)];
-        Self(parts.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect())
+        let device: Value = device::backend(&lab.experiment.device).into();
+        let parts = [("numerics", NUMERICS.into()), ("device", device)];
+        Self(parts.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
     }
 
     /// With one part more.

@@ -1,12 +1,12 @@
 //! Stage 6: feature maps of the clean twin and of the backdoored model, as in the paper's figures: clean evaluation
-//! images of ten classes and patched ones, and how many patched images lie among the target's.
+//! images of ten classes and patched ones.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_probe::{Features, feature_map, gathered};
+use ssl_backdoor_probe::{Features, feature_map};
 
 use super::Lab;
 use super::features::{self, Extracted};
@@ -19,8 +19,6 @@ const CLASSES: usize = 10;
 /// Clean images of a class, and patched images, at most.
 const PER_CLASS: usize = 50;
 const PATCHED: usize = 50;
-/// Neighbours that say where a patched image lies.
-const NEIGHBOURS: usize = 10;
 
 /// A point of a map.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,8 +33,6 @@ pub(crate) struct Point {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Map {
     pub points: Vec<Point>,
-    /// Percent of all patched images of other classes whose nearest clean neighbours are mostly the target's.
-    pub gathered: Option<f64>,
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
@@ -90,7 +86,5 @@ fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
     let points = places
         .map(|(i, ([x, y], &class))| Point { x, y, class, patched: i >= dots.len() })
         .collect();
-    let share = |target| gathered(clean, patched, classes, target, NEIGHBOURS, &lab.device);
-    let gathered = target.map(share).transpose()?.flatten();
-    Ok(Map { points, gathered: gathered.map(|share| 100.0 * share) })
+    Ok(Map { points })
 }

@@ -8,6 +8,7 @@ mod floor;
 mod inputs;
 mod labels;
 mod maps;
+mod neighbours;
 mod poison;
 mod pretrain;
 mod probe;
@@ -27,6 +28,7 @@ use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, Subset};
 use ssl_backdoor_trigger::Attack;
 
 use crate::config::Experiment;
+use crate::made_by::MadeBy;
 use crate::manifest::{self, BURN, Done, Manifest};
 use crate::scores::CLEAN;
 use crate::versioned::SCHEMA;
@@ -60,7 +62,6 @@ pub(crate) use labels::{Labelled, labelled};
 pub(crate) use maps::{Map, Point};
 pub(crate) use pretrain::TWIN;
 pub(crate) use readers::{NO_STEP, Unified, takes_no_step};
-pub(crate) use trigger_size::TriggerSize;
 
 /// What all stages share.
 struct Lab {
@@ -202,7 +203,9 @@ impl Lab {
     ) -> Result<()> {
         let artefacts = self.hashes(artefacts)?;
         let (inputs, from) = (inputs.hash(), inputs.parts().clone());
-        self.manifest.stages.insert(stage.into(), Done { inputs, from, artefacts, seconds });
+        let made_by = MadeBy::this(&self.experiment.device);
+        let done = Done { inputs, from, artefacts, seconds, made_by };
+        self.manifest.stages.insert(stage.into(), done);
         let text = serde_json::to_vec_pretty(&self.manifest)?;
         self.folder.write(MANIFEST, &text)?;
         eprintln!("{stage}: {seconds:.1} s");

@@ -106,7 +106,7 @@ fn twin(lab: &mut Lab) -> Result<Option<Job>> {
     if done.inputs != inputs.hash() {
         bail!(
             "the clean twin in {shown} was trained with other settings ({}): training images, pretrain, seed, device \
-             and version must be this run's, and probe.curve_every 0",
+             and numerics must be this run's, and probe.curve_every 0",
             difference(&done.from, inputs.parts())
         );
     }

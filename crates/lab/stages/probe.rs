@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
-use ssl_backdoor_probe::{Confusion, Paired, ProbeKind, Protocol, Scores, reference_csv};
+use ssl_backdoor_probe::{Confusion, Flow, Paired, ProbeKind, Protocol, Scores, reference_csv};
 
 use super::features::{self, Extracted};
 use super::inputs::Inputs;
 use super::readers::{Predicted, Read, Reader, readers};
-use super::{Lab, floor, poison};
+use super::{Lab, floor, neighbours, poison, trigger_size};
+use crate::made_by::MadeBy;
 use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
+use crate::trigger_size::TriggerSize;
 use crate::versioned::SCHEMA;
 
 pub(super) const SCORES: &str = "scores.json";
@@ -42,6 +44,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         .with("poison.target", &lab.attack.target)?
         .with("poisoned images", &poison::outcome(lab)?)?
         .with("floor", &lab.artefact(floor::FLOOR)?)?
+        .with("trigger size", &lab.artefact(trigger_size::FILE)?)?
         .with("features", &extracted)?;
     let config = &lab.experiment.probe;
     let linear = config.kind == ProbeKind::Linear && config.protocol == Protocol::Unified;
@@ -63,13 +66,16 @@ pub(super) fn kind(table: &impl Serialize) -> Result<String> {
 fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let Lab { experiment, splits, .. } = lab;
     let readers = readers(&experiment.probe, &lab.labelled, experiment.seed);
-    let mut truth = Vec::new();
+    let (mut truth, mut gathered) = (Vec::new(), BTreeMap::new());
     // What each reader says of each model.
     let mut read: BTreeMap<&str, Vec<Vec<Read>>> = BTreeMap::new();
     for model in models {
         eprintln!("probe: {model}");
         let extracted = Extracted::read(lab, model)?;
         truth.clone_from(&extracted.eval[0].labels);
+        if let Some(share) = neighbours::gathered(lab, &extracted)? {
+            gathered.insert(model.clone(), share);
+        }
         let mut all = Vec::new();
         for (i, reader) in readers.iter().enumerate() {
             let file = probe_file(model);
@@ -109,8 +115,15 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let clean = headline.models.get(CLEAN).and_then(|sets| sets.get(CLEAN));
     let train_images = splits.train.labels.len();
     let config = &experiment.pretrain;
+    let (expected, raw_pixels) = floor::expected(lab, clean.map(|scores| scores.acc))?;
+    let mut made_by = lab.manifest.makers();
+    let this = MadeBy::this(&experiment.device);
+    if !made_by.contains(&this) {
+        made_by.push(this);
+    }
     let scores = RunScores {
         schema: SCHEMA,
+        made_by,
         name: experiment.name.clone(),
         method: config.method.settings().name().into(),
         data: kind(&experiment.data)?,
@@ -118,6 +131,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         target_name: target.and_then(|t| splits.classes.get(t as usize).cloned()),
         trigger: experiment.poison.trigger.to_string(),
         classes: splits.classes.len() as u32,
+        class_names: splits.classes.clone(),
         seed: experiment.seed,
         eval: experiment.data.eval(),
         images: truth.len(),
@@ -125,14 +139,18 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         train_images,
         labels: headline.labels,
         poison: lab.attack.plan.rates(),
+        trigger_size: Some(TriggerSize::read(lab)?),
         left_out: splits.left_out.clone(),
-        expected: floor::expected(lab, clean.map(|scores| scores.acc))?,
+        expected,
+        raw_pixels,
         models: headline.models,
         net_asr: net.net_asr,
         net_asr_ci: net.net_asr_ci,
         patched_drop: net.patched_drop,
         patched_drop_ci: net.patched_drop_ci,
         mcnemar_p: net.mcnemar_p,
+        flow: headline.flow,
+        gathered,
         probes: readings,
         config_hash: experiment.hash()?,
         manifest_hash: lab.manifest.figures_hash()?,
@@ -171,12 +189,14 @@ fn reading<'p>(
     }
     let patched =
         |model| predicted(model).map(|p| &p[1]).ok_or_else(|| anyhow!("{model} was not probed"));
+    let (backdoored, clean) = (patched(BACKDOORED)?, patched(CLEAN)?);
     Ok(Reading {
         probe,
         labels: reader.labelled.share,
         seed: reader.seed(),
         superseded: None,
-        net: Paired::of(truth, patched(BACKDOORED)?, patched(CLEAN)?, target)?,
+        flow: Some(Flow::of(truth, backdoored, clean, target, lab.splits.classes.len())?),
+        net: Paired::of(truth, backdoored, clean, target)?,
         models: scores,
     })
 }

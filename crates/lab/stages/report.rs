@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::inputs::Inputs;
 use super::pretrain::metrics_file;
-use super::trigger_size::{self, TriggerSize};
 use super::{Lab, maps, probe};
+use crate::made_by::MadeBy;
 use crate::manifest::BURN;
 use crate::report::{self, Sources};
 use crate::scores::{BACKDOORED, CLEAN, RunScores};
@@ -20,8 +20,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         .with("config", &lab.experiment)?
         .with("scores", &lab.artefact(probe::SCORES)?)?
         .with("metrics", &[lab.artefact(&metrics[0])?, lab.artefact(&metrics[1])?])?
-        .with("feature maps", &lab.artefact(maps::MAPS)?)?
-        .with("trigger size", &lab.artefact(trigger_size::FILE)?)?;
+        .with("feature maps", &lab.artefact(maps::MAPS)?)?;
     lab.stage("report", &inputs, &[HTML, MARKDOWN], |lab, _| write(lab, &metrics))?;
     let scores = RunScores::read(&lab.path(probe::SCORES))?;
     println!("{}\n{}", report::table(&scores), report::net(&scores));
@@ -38,13 +37,13 @@ fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
         classes: &splits.classes,
         maps: serde_json::from_slice(&std::fs::read(lab.path(maps::MAPS))?)?,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
-        trigger_size: TriggerSize::read(lab)?,
         poisoned: (lab.poisoned_train(), &lab.attack.plan, &splits.train.labels),
         evaluation: [splits.prepared(&splits.eval), lab.patched(&splits.eval)],
         made_with: format!(
-            "Made by ssl-backdoor {} with Burn {BURN} on {}.",
+            "Made by ssl-backdoor {} with Burn {BURN} on {} ({}).",
             env!("CARGO_PKG_VERSION"),
-            lab.experiment.device
+            lab.experiment.device,
+            MadeBy::this(&lab.experiment.device)
         ),
     };
     let (html, markdown) = report::write(&sources)?;

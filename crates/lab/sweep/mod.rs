@@ -2,6 +2,7 @@
 //! Running the same command again goes on where it stopped.
 
 mod dry_run;
+mod makers;
 mod plan;
 mod workers;
 
@@ -60,10 +61,11 @@ pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
     if options.dry_run {
         return dry_run::print(&plan, slots.len());
     }
-    let mut todo = Vec::new();
+    let (mut todo, mut done) = (Vec::new(), Vec::new());
     for run in &plan.runs {
-        if finished(&plan, run)? {
+        if let Some(scores) = finished(&plan, run)? {
             eprintln!("{}: done already", run.name);
+            done.push((run, scores));
         } else {
             todo.push(run);
         }
@@ -71,6 +73,7 @@ pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
     eprintln!("{} of {} runs to do", todo.len(), plan.runs.len());
     let twins: Vec<&str> =
         plan.twins().into_iter().filter(|twin| todo.iter().any(|run| run.twin == *twin)).collect();
+    makers::check(&plan, &todo, &done)?;
     let jobs = jobs(&plan, &todo, &twins)?;
     let outcomes = workers::work(&jobs, &slots, |job| match todo.get(job.id) {
         Some(run) => keep(&plan, run),
@@ -111,8 +114,8 @@ fn arguments(run: &Run, folder: &Path, more: [PathBuf; 2]) -> Result<Vec<PathBuf
     Ok(vec!["run".into(), config, "--out".into(), folder.into(), option, value])
 }
 
-/// Whether the figures of `run` with its settings are there already.
-fn finished(plan: &Plan, run: &Run) -> Result<bool> {
+/// The figures of `run` with its settings, if they are there already.
+fn finished(plan: &Plan, run: &Run) -> Result<Option<RunScores>> {
     // Configs are compared, not their hashes: a key that came later has its default in the old one.
     let settings = |experiment: Experiment| {
         let device = device::backend(&experiment.device).into();
@@ -121,14 +124,15 @@ fn finished(plan: &Plan, run: &Run) -> Result<bool> {
     let wanted = settings(run.experiment.clone());
     let same = |folder: &Path| {
         let config = Experiment::read(&folder.join("config.toml"), &[]);
-        config.is_ok_and(|config| settings(config) == wanted)
-            && RunScores::read(&folder.join("scores.json")).is_ok()
+        let same = config.is_ok_and(|config| settings(config) == wanted);
+        RunScores::read(&folder.join("scores.json")).ok().filter(|_| same)
     };
-    if plan.results.as_ref().is_some_and(|results| same(&results.join(&run.name))) {
-        return Ok(true);
+    let kept = plan.results.as_ref().and_then(|results| same(&results.join(&run.name)));
+    if kept.is_some() {
+        return Ok(kept);
     }
     let own = same(&plan.out.join(&run.name));
-    if own {
+    if own.is_some() {
         keep(plan, run)?;
     }
     Ok(own)

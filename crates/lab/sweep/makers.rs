@@ -1,0 +1,43 @@
+//! A sweep is one table: all its runs come from one commit, with one version of the numerics, on one instruction path.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+
+use super::plan::{Plan, Run};
+use crate::made_by::MadeBy;
+use crate::manifest::Manifest;
+use crate::scores::RunScores;
+
+/// Checks that what is there of the sweep was made as this program would make the rest.
+///
+/// # Errors
+/// Something was made by another program, and runs are left to do.
+pub(super) fn check(plan: &Plan, todo: &[&Run], done: &[(&Run, RunScores)]) -> Result<()> {
+    let Some(device) = todo.first().map(|run| &run.experiment.device) else { return Ok(()) };
+    let this = MadeBy::this(device);
+    for (run, scores) in done {
+        let unknown = [MadeBy::unknown()];
+        let makers = if scores.made_by.is_empty() { &unknown[..] } else { &scores.made_by };
+        same(&run.name, makers, &this)?;
+    }
+    // What is half done.
+    let folders: BTreeSet<&str> =
+        todo.iter().flat_map(|run| [run.name.as_str(), run.twin.as_str()]).collect();
+    for folder in folders {
+        if let Ok(manifest) = Manifest::read(&plan.out.join(folder).join("manifest.json")) {
+            same(folder, &manifest.makers(), &this)?;
+        }
+    }
+    Ok(())
+}
+
+fn same(name: &str, makers: &[MadeBy], this: &MadeBy) -> Result<()> {
+    match makers.iter().find(|made_by| *made_by != this) {
+        None => Ok(()),
+        Some(other) => bail!(
+            "{name} was made by another program ({other}) than this one ({this}), and the runs of a sweep must not be \
+             mixed: go on with that program, or name other folders with the keys `out` and `results` of the sweep file"
+        ),
+    }
+}

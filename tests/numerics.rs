@@ -1,0 +1,118 @@
+//! The numerics are versioned: a change that moves a trained byte or a score must raise `NUMERICS` in
+//! `crates/lab/made_by.rs`, so that figures of before and after are never mixed.
+//!
+//! `tests/fixtures/numerics.json` holds the figures of a tiny training of each method. After raising the version, write
+//! it again with `SSL_BACKDOOR_BLESS=1 cargo test --test numerics`.
+#![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Lab, stderr};
+use serde_json::{Map, Value, json};
+
+const METHODS: [(&str, &[&str]); 7] = [
+    ("moco-v2", &[]),
+    (
+        "byol",
+        &["pretrain.method={kind=\"byol\", hidden=16, dim=8, bn_groups=2}", "pretrain.lr=0.002"],
+    ),
+    ("msf", &["pretrain.method={kind=\"msf\", queue=256, top_k=3, bn_groups=1}"]),
+    ("simclr", &["pretrain.method={kind=\"simclr\", dim=16}"]),
+    ("jigsaw", &["pretrain.method={kind=\"jigsaw\", permutations=10, resize=16, tile=4}"]),
+    ("rotnet", &["pretrain.method={kind=\"rotnet\"}"]),
+    (
+        "mae",
+        &[
+            "pretrain.method={kind=\"mae\", decoder_dim=16, decoder_depth=1, decoder_heads=2}",
+            "pretrain.encoder={kind=\"vit\", dim=32, depth=2, heads=2, patch=4}",
+        ],
+    ),
+];
+const DEFENCE: &str = "defend={kind=\"compress\", clean=[0.5], steps=20, batch=16}";
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/numerics.json")
+}
+
+/// The model of this machine's CPU: what a matrix product's order of additions depends on.
+fn cpu() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    let name = line.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown");
+    format!("{name}, {}", ssl_backdoor_kernels::instruction_path())
+}
+
+/// What a run of `method` gives: the losses of the backdoored model by epoch, and a hash of its encoders and scores.
+fn measure(method: &str, sets: &[&str]) -> (u64, Vec<f64>, String) {
+    let lab = Lab::new();
+    let mut all = vec!["probe.k=[3]", "probe.curve_every=0"];
+    all.extend(sets);
+    if method == "moco-v2" {
+        all.push(DEFENCE);
+    }
+    let run = lab.run("run", &all);
+    assert!(run.status.success(), "{method}: {}", stderr(&run));
+    let read = |name: &str| std::fs::read(lab.path("run").join(name)).unwrap();
+    let text = String::from_utf8(read("backdoored/metrics.jsonl")).unwrap();
+    let losses = text.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["loss"].as_f64().unwrap()
+    });
+    let losses = losses.collect();
+    let mut hasher = blake3::Hasher::new();
+    for model in ["clean", "backdoored", "distilled-0.5"] {
+        let encoder = lab.path("run").join(model).join("encoder.safetensors");
+        if encoder.exists() {
+            hasher.update(&std::fs::read(encoder).unwrap());
+        }
+    }
+    let scores: Value = serde_json::from_slice(&read("scores.json")).unwrap();
+    hasher.update(scores["probes"].to_string().as_bytes());
+    let numerics = scores["made_by"][0]["numerics"].as_u64().unwrap();
+    (numerics, losses, hasher.finalize().to_hex()[..16].to_owned())
+}
+
+#[test]
+fn a_change_of_a_trained_byte_or_a_score_raises_the_version() {
+    let bless = std::env::var_os("SSL_BACKDOOR_BLESS").is_some();
+    let known: Value = serde_json::from_slice(&std::fs::read(fixture()).unwrap()).unwrap();
+    let (mut losses, mut bytes, mut version) = (Map::new(), Map::new(), 0);
+    for (method, sets) in METHODS {
+        let (numerics, found, hash) = measure(method, sets);
+        version = numerics;
+        if !bless {
+            let advice = format!(
+                "the figures of {method} moved: raise NUMERICS in crates/lab/made_by.rs and write {} again with \
+                 SSL_BACKDOOR_BLESS=1",
+                fixture().display()
+            );
+            // On every machine within what the order of additions may do in so short a training.
+            let expected = known["losses"][method].as_array().unwrap();
+            assert_eq!(expected.len(), found.len(), "{advice}");
+            for (a, b) in found.iter().zip(expected) {
+                let b = b.as_f64().unwrap();
+                assert!((a - b).abs() <= 1e-3 * b.abs(), "{a} and {b}: {advice}");
+            }
+            // On a machine of the same kind to the last bit.
+            if let Some(all) = known["bytes"][cpu()].as_object() {
+                assert_eq!(all[method], hash, "{advice}");
+            }
+        }
+        losses.insert(method.into(), json!(found));
+        bytes.insert(method.into(), hash.into());
+    }
+    if bless {
+        let mut all = known["bytes"].as_object().cloned().unwrap_or_default();
+        if known["numerics"] != version {
+            all.clear();
+        }
+        all.insert(cpu(), bytes.into());
+        let new = json!({ "numerics": version, "losses": losses, "bytes": all });
+        let text = serde_json::to_string_pretty(&new).unwrap() + "\n";
+        std::fs::write(fixture(), text).unwrap();
+    } else {
+        assert_eq!(known["numerics"], version, "write the fixture again with SSL_BACKDOOR_BLESS=1");
+    }
+}
