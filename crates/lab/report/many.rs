@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use askama::Template;
 
 use super::charts::{self, Chart};
+use super::claims::{Claim, claims};
 use super::comparison::{self, Comparison};
 use super::destinations::{TAKEN_OVER, TARGETED};
 use super::group::Group;
@@ -116,21 +117,22 @@ struct Markdown<'a> {
 }
 
 /// A table: its head and its rows.
-struct Table {
-    head: Vec<String>,
-    rows: Vec<Row>,
+pub(super) struct Table {
+    pub head: Vec<String>,
+    pub rows: Vec<Row>,
 }
 
 /// Cells, and where in the list of runs those begin which they rest on.
-struct Row {
-    cells: Vec<String>,
-    anchor: String,
+pub(super) struct Row {
+    pub cells: Vec<String>,
+    pub anchor: String,
 }
 
 struct Page {
     lead: String,
     rule: String,
     warning: Option<String>,
+    claims: Vec<Claim>,
     main: Table,
     charts: Vec<Chart>,
     comparisons: Vec<Comparison>,
@@ -181,6 +183,7 @@ impl Page {
                     expected.map_or(String::new(), |e| format!("{:.1} %, {}", e.low, e.source))
                 )
             }),
+            claims: claims(&groups),
             main: main_table(&groups),
             charts: (!nets.is_empty())
                 .then(|| charts::net_asr(&nets))

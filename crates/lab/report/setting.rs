@@ -98,6 +98,11 @@ impl Setting {
         ]
     }
 
+    /// The defence, if there is one.
+    pub(super) fn defend(&self) -> Option<&DefendConfig> {
+        self.config.as_ref()?.defend.as_ref()
+    }
+
     pub(super) fn same(&self, other: &Self) -> bool {
         Self { dataset_rate: 0.0, ..self.clone() } == Self { dataset_rate: 0.0, ..other.clone() }
     }

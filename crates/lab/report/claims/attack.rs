@@ -1,0 +1,249 @@
+//! The claims on the attack: (a) to (d) and (g).
+
+use ssl_backdoor_probe::{
+    Alternative, Destinations, equivalence, holm, sign_flip, targeting, upper_bound,
+};
+
+use super::pairs::{Pair, mean_cells, pairs, values};
+use super::{Claim, LEVEL, MARGIN, ROBUST, SEED, VULNERABLE, gate, p_value, with_interval};
+use crate::report::group::Group;
+use crate::report::many::{Row, Table};
+use crate::scores::{BACKDOORED, CLEAN, Reading, RunScores};
+
+/// Percent of patched images that lie among one of ten classes by chance.
+const CHANCE: f64 = 10.0;
+
+/// A method, its pairs, and where its runs are listed.
+struct Method<'a> {
+    name: &'a str,
+    pairs: Vec<Pair<'a>>,
+    group: &'a Group<'a>,
+}
+
+pub(super) fn claims(groups: &[&Group<'_>]) -> Vec<Claim> {
+    let of = |names: &[&str]| -> Vec<Method<'_>> {
+        let found = |name: &&str| groups.iter().find(|group| group.setting.method == *name);
+        let methods = names.iter().filter_map(found).map(|group| Method {
+            name: group.setting.method.as_str(),
+            pairs: pairs(group),
+            group,
+        });
+        methods.filter(|method| method.pairs.len() >= 2).collect()
+    };
+    let (vulnerable, robust) = (of(&VULNERABLE), of(&ROBUST));
+    let all: Vec<&Method<'_>> = vulnerable.iter().chain(&robust).collect();
+    let claims = [
+        clean_accuracy(&all),
+        vulnerability(&vulnerable),
+        robustness(&robust),
+        neighbourhood(&vulnerable),
+        difference(&vulnerable, &robust),
+    ];
+    claims.into_iter().flatten().collect()
+}
+
+fn net_asr(_: &RunScores, reading: &Reading) -> Option<f64> {
+    reading.net.net_asr
+}
+
+fn claim(title: &'static str, rule: String, head: &[&str], rows: Vec<Row>) -> Option<Claim> {
+    let head = head.iter().map(|name| (*name).to_owned()).collect();
+    (!rows.is_empty()).then(|| Claim { title, rule, table: Table { head, rows } })
+}
+
+/// (a) The poison leaves clean accuracy as it was.
+fn clean_accuracy(methods: &[&Method<'_>]) -> Option<Claim> {
+    let difference = |_: &RunScores, reading: &Reading| {
+        let acc = |model: &str| Some(reading.models.get(model)?.get(CLEAN)?.acc);
+        Some(acc(BACKDOORED)? - acc(CLEAN)?)
+    };
+    let row = |method: &&Method<'_>| {
+        let values = values(&method.pairs, difference)?;
+        let test = equivalence(&values, MARGIN)?;
+        let within = values.iter().filter(|value| value.abs() <= MARGIN).count();
+        let [low, high] = test.interval90;
+        let verdict = match () {
+            () if test.p < LEVEL => "equivalent",
+            () if low > MARGIN || high < -MARGIN => "differs",
+            () => "not shown",
+        };
+        let cells = vec![
+            method.name.into(),
+            values.len().to_string(),
+            with_interval(test.mean, test.interval90),
+            mean_cells(&values)[1].clone(),
+            format!("{within} of {}", values.len()),
+            p_value(test.p),
+            verdict.into(),
+        ];
+        Some(Row { cells, anchor: method.group.anchor() })
+    };
+    claim(
+        "(a) The poison leaves clean accuracy as it was",
+        format!(
+            "Accuracy on clean images, backdoored model minus clean twin, in points, with Student's 90 % interval; bootstrap \
+             95 %. Equivalent: two one-sided t-tests against {MARGIN:.0} points have p < {LEVEL}."
+        ),
+        &["Method", "Pairs", "Difference", "Bootstrap", "Pairs within 2 points", "p", "Verdict"],
+        methods.iter().filter_map(row).collect(),
+    )
+}
+
+/// (b) Methods that pull two views together are vulnerable.
+fn vulnerability(methods: &[Method<'_>]) -> Option<Claim> {
+    let tested = |method: &Method<'_>| {
+        let values = values(&method.pairs, net_asr)?;
+        let above = sign_flip(&values, Alternative::Above, SEED)?;
+        let destinations: Option<Vec<Destinations>> = method
+            .pairs
+            .iter()
+            .map(|pair| Some(Destinations { target: pair.target as usize, flow: pair.flow()? }))
+            .collect();
+        Some((values, above, targeting(&destinations?, SEED)?))
+    };
+    let all: Vec<_> = methods.iter().filter_map(|m| Some((m, tested(m)?))).collect();
+    let adjusted = |of: &dyn Fn(&(_, (_, _, _))) -> f64| holm(&all.iter().map(of).collect::<Vec<_>>());
+    let above = adjusted(&|(_, (_, above, _))| above.p)?;
+    let targeted = adjusted(&|(_, (_, _, targeting))| targeting.p)?;
+    let row = |(i, (method, (values, _, targeting))): (usize, &(&Method<'_>, (Vec<f64>, _, _)))| {
+        let verdict = match (above[i] < LEVEL, targeted[i] < LEVEL) {
+            (true, true) => "vulnerable",
+            (true, false) => "net ASR above 0, not shown to be targeted",
+            (false, _) => "not shown",
+        };
+        let [mean, drawn] = mean_cells(values);
+        let mut cells = vec![method.name.into(), values.len().to_string(), mean, drawn];
+        cells.push(p_value(above[i]));
+        cells.push(format!("{:.1}", targeting.expected));
+        cells.extend([p_value(targeted[i]), verdict.into()]);
+        Row { cells, anchor: method.group.anchor() }
+    };
+    claim(
+        "(b) Methods that pull two views together are vulnerable",
+        format!(
+            "Net ASR, the mean net flow to the poisoned class, in points with Student's 95 % interval; bootstrap 95 %. \
+             Vulnerable: an exact sign-flip test over pairs finds it above 0, and a permutation of the targets over the pairs \
+             finds it above the net flow to classes that other pairs poisoned, each with p < {LEVEL} by Holm over the methods."
+        ),
+        &[
+            "Method",
+            "Pairs",
+            "Net ASR",
+            "Bootstrap",
+            "p, above 0",
+            "Flow with targets permuted",
+            "p, targeted",
+            "Verdict",
+        ],
+        all.iter().enumerate().map(row).collect(),
+    )
+}
+
+/// (c) Methods that do not are robust.
+fn robustness(methods: &[Method<'_>]) -> Option<Claim> {
+    let row = |method: &Method<'_>| {
+        let values = values(&method.pairs, net_asr)?;
+        let bound = upper_bound(&values, 0.95)?;
+        let verdict = match (bound < MARGIN, gate::closed(method.group)) {
+            (true, true) => "untestable",
+            (true, false) => "robust",
+            (false, _) => "not shown",
+        };
+        let [mean, drawn] = mean_cells(&values);
+        let cells = vec![
+            method.name.into(),
+            values.len().to_string(),
+            mean,
+            drawn,
+            format!("{bound:.1}"),
+            verdict.into(),
+        ];
+        Some(Row { cells, anchor: method.group.anchor() })
+    };
+    claim(
+        "(c) Methods that do not pull two views together are robust",
+        format!(
+            "Robust: the one-sided upper 95 % bound of the mean net ASR (Student) is below {MARGIN:.0} points; untestable \
+             if the victims are below the gate."
+        ),
+        &["Method", "Pairs", "Net ASR", "Bootstrap", "Upper bound", "Verdict"],
+        methods.iter().filter_map(row).collect(),
+    )
+}
+
+/// (d) Patched images lie among the target's.
+fn neighbourhood(methods: &[Method<'_>]) -> Option<Claim> {
+    let among = |model: &'static str| move |run: &RunScores, _: &Reading| run.gathered.get(model).copied();
+    let tested = |method: &Method<'_>| {
+        let [twin, backdoored] =
+            [values(&method.pairs, among(CLEAN))?, values(&method.pairs, among(BACKDOORED))?];
+        let more: Vec<f64> = backdoored.iter().zip(&twin).map(|(b, t)| b - t).collect();
+        let p = sign_flip(&more, Alternative::Above, SEED)?.p;
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        Some((mean(&twin), mean(&backdoored), more, p))
+    };
+    let all: Vec<_> = methods.iter().filter_map(|m| Some((m, tested(m)?))).collect();
+    let adjusted = holm(&all.iter().map(|(_, (_, _, _, p))| *p).collect::<Vec<_>>())?;
+    let row = |((method, (twin, backdoored, more, _)), p): (&(&Method<'_>, _), &f64)| {
+        let (twin, backdoored, more): (&f64, &f64, &Vec<f64>) = (twin, backdoored, more);
+        let verdict = match (*p < LEVEL, *twin < CHANCE) {
+            (true, true) => "shown",
+            (true, false) => "more than in the twin, where they do too",
+            (false, _) => "not shown",
+        };
+        let cells = vec![
+            method.name.into(),
+            more.len().to_string(),
+            format!("{twin:.1}"),
+            format!("{backdoored:.1}"),
+            mean_cells(more)[0].clone(),
+            p_value(*p),
+            verdict.into(),
+        ];
+        Row { cells, anchor: method.group.anchor() }
+    };
+    claim(
+        "(d) Patched images lie among the target's in the backdoored features, not in the twin's",
+        format!(
+            "Percent of the patched images of other classes whose ten nearest clean images are mostly the target's. Shown: \
+             an exact sign-flip test over pairs finds more in the backdoored model (p < {LEVEL} by Holm), and the twin has \
+             fewer than the {CHANCE:.0} % of chance."
+        ),
+        &["Method", "Pairs", "Clean twin", "Backdoored", "Difference", "p", "Verdict"],
+        all.iter().zip(&adjusted).map(row).collect(),
+    )
+}
+
+/// (g) The two groups of methods differ.
+fn difference(vulnerable: &[Method<'_>], robust: &[Method<'_>]) -> Option<Claim> {
+    let shared = vulnerable.first()?.pairs.iter().map(|pair| (pair.target, pair.trigger()));
+    // A pair counts if every method has it.
+    let of = |methods: &[Method<'_>], key: (u32, &str)| -> Option<f64> {
+        let values: Option<Vec<f64>> = methods
+            .iter()
+            .map(|m| m.pairs.iter().find(|p| (p.target, p.trigger()) == key)?.mean(net_asr))
+            .collect();
+        values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    if vulnerable.len() < VULNERABLE.len() || robust.len() < ROBUST.len() {
+        return None;
+    }
+    let values: Vec<f64> =
+        shared.filter_map(|key| Some(of(vulnerable, key)? - of(robust, key)?)).collect();
+    let test = sign_flip(&values, Alternative::TwoSided, SEED)?;
+    let [mean, drawn] = mean_cells(&values);
+    let verdict = if test.p < LEVEL { "differ" } else { "not shown" };
+    let cells =
+        vec![values.len().to_string(), mean, drawn, p_value(test.p), verdict.into()];
+    claim(
+        "(g) The two groups of methods differ",
+        format!(
+            "Mean net ASR of {} minus that of {}, by pair. Differ: an exact two-sided sign-flip test over pairs has p < \
+             {LEVEL}.",
+            VULNERABLE.join(", "),
+            ROBUST.join(", ")
+        ),
+        &["Pairs", "Difference", "Bootstrap", "p", "Verdict"],
+        vec![Row { cells, anchor: vulnerable.first()?.group.anchor() }],
+    )
+}

@@ -1,0 +1,139 @@
+//! The claims on the defence: (e) and (f).
+
+use ssl_backdoor_compress::DefendConfig;
+use ssl_backdoor_probe::{equivalence, trend};
+
+use super::pairs::{Pair, mean_cells, pairs, values};
+use super::{Claim, LEVEL, MARGIN, SEED, p_value, with_interval};
+use crate::report::group::{Group, family};
+use crate::report::many::{Row, Table};
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores};
+
+/// The students' models are called so, with their share after it.
+const STUDENT: &str = "distilled";
+
+pub(super) fn claims(groups: &[&Group<'_>]) -> Vec<Claim> {
+    let tested: Vec<(&Group<'_>, Vec<Pair<'_>>)> = groups
+        .iter()
+        .map(|group| (*group, pairs(group)))
+        .filter(|(_, pairs)| pairs.len() >= 2)
+        .collect();
+    [cured(&tested), price(&tested)].into_iter().flatten().collect()
+}
+
+/// The students of a group by falling share of clean images.
+fn students<'a>(group: &Group<'a>) -> Vec<&'a str> {
+    group.defended().into_iter().filter(|model| family(model).0 == STUDENT).collect()
+}
+
+/// How long the students trained: as many steps for each share, or as many epochs.
+fn budget(group: &Group<'_>) -> &'static str {
+    match group.setting.defend() {
+        Some(DefendConfig::Compress(config)) if config.steps.is_some() => "equal steps",
+        Some(DefendConfig::Compress(_)) => "equal epochs",
+        None => "-",
+    }
+}
+
+fn figure(
+    model: &str,
+    images: &str,
+    of: impl Fn(&ssl_backdoor_probe::Scores) -> Option<f64>,
+) -> impl Fn(&RunScores, &Reading) -> Option<f64> {
+    move |_, reading| of(reading.models.get(model)?.get(images)?)
+}
+
+fn claim(title: &'static str, rule: String, head: &[&str], rows: Vec<Row>) -> Option<Claim> {
+    let head = head.iter().map(|name| (*name).to_owned()).collect();
+    (!rows.is_empty()).then(|| Claim { title, rule, table: Table { head, rows } })
+}
+
+/// (e) CompReSS brings the target's false positives back to the twin's level.
+fn cured(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
+    let mut rows = Vec::new();
+    for (group, pairs) in groups {
+        for model in students(group) {
+            let asr = |model| values(pairs, figure(model, PATCHED, |scores| scores.asr));
+            let (Some(student), Some(twin), Some(backdoored)) =
+                (asr(model), asr(CLEAN), asr(BACKDOORED))
+            else {
+                continue;
+            };
+            let excess: Vec<f64> = student.iter().zip(&twin).map(|(s, t)| s - t).collect();
+            let Some(test) = equivalence(&excess, MARGIN) else { continue };
+            let verdict = match () {
+                () if test.p < LEVEL => "back at the twin's level",
+                () if test.interval90[0] > MARGIN => "not back",
+                () => "not shown",
+            };
+            let cells = vec![
+                group.setting.method.clone(),
+                format!("{model}, {}", budget(group)),
+                pairs.len().to_string(),
+                mean_cells(&backdoored)[0].clone(),
+                with_interval(test.mean, test.interval90),
+                mean_cells(&excess)[1].clone(),
+                p_value(test.p),
+                verdict.into(),
+            ];
+            rows.push(Row { cells, anchor: group.anchor() });
+        }
+    }
+    claim(
+        "(e) CompReSS brings the target's false positives back to the twin's level",
+        format!(
+            "False positives on patched images as ASR, in points: the backdoored model's, and the student's minus the clean \
+             twin's with Student's 90 % interval. Back: two one-sided t-tests against {MARGIN:.0} points have p < {LEVEL}."
+        ),
+        &[
+            "Method",
+            "Student",
+            "Pairs",
+            "Backdoored",
+            "Student minus twin",
+            "Bootstrap",
+            "p",
+            "Verdict",
+        ],
+        rows,
+    )
+}
+
+/// (f) The student's accuracy falls with the clean share.
+fn price(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
+    let row = |(group, pairs): &(&Group<'_>, Vec<Pair<'_>>)| {
+        let students = students(group);
+        let columns: Option<Vec<Vec<f64>>> = students
+            .iter()
+            .map(|model| values(pairs, figure(model, CLEAN, |scores| Some(scores.acc))))
+            .collect();
+        let columns = columns.filter(|columns| columns.len() >= 2)?;
+        let rows: Vec<Vec<f64>> =
+            (0..pairs.len()).map(|pair| columns.iter().map(|c| c[pair]).collect()).collect();
+        let test = trend(&rows, SEED)?;
+        let means = columns.iter().zip(&students).map(|(column, model)| {
+            let mean = column.iter().sum::<f64>() / column.len() as f64;
+            format!("{}: {mean:.1}", crate::scores::percent(family(model).1))
+        });
+        let verdict = if test.p < LEVEL { "falls" } else { "not shown" };
+        let cells = vec![
+            group.setting.method.clone(),
+            budget(group).into(),
+            pairs.len().to_string(),
+            means.collect::<Vec<_>>().join(", "),
+            format!("{:.2}", test.mean_slope),
+            p_value(test.p),
+            verdict.into(),
+        ];
+        Some(Row { cells, anchor: group.anchor() })
+    };
+    claim(
+        "(f) The student's accuracy falls with the clean share",
+        format!(
+            "Accuracy on clean images by clean share in percent, and its mean change from one share to the next smaller one, \
+             in points. Falls: an exact one-sided sign-flip test over the pairs' slopes has p < {LEVEL}."
+        ),
+        &["Method", "Training", "Pairs", "Accuracy", "Change", "p", "Verdict"],
+        groups.iter().filter_map(row).collect(),
+    )
+}

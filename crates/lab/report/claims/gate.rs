@@ -1,0 +1,86 @@
+//! The gate: whether the victims have learned enough for a claim of robustness.
+
+use super::pairs::pairs;
+use super::{Claim, ROBUST, VULNERABLE};
+use crate::report::group::Group;
+use crate::report::many::{Row, Table};
+use crate::scores::{CLEAN, RunScores, UNTRAINED};
+
+/// Points by which the clean twins of these methods must exceed a probe on raw pixels.
+const ABOVE_PIXELS: f64 = 10.0;
+const STRONG: [&str; 4] = ["moco-v2", "byol", "msf", "rotnet"];
+
+/// Whether the clean twin of `run` is below its gate; none where the scores do not say.
+pub(super) fn below(run: &RunScores) -> Option<bool> {
+    let acc = |model| run.get(model, CLEAN).map(|scores| scores.acc);
+    let (twin, untrained) = (acc(CLEAN)?, acc(UNTRAINED)?);
+    if !STRONG.contains(&run.method.as_str()) {
+        return Some(twin <= untrained);
+    }
+    Some(twin <= untrained || twin < run.raw_pixels? + ABOVE_PIXELS)
+}
+
+/// The runs of `group` with different clean twins: one for each seed.
+fn twins<'a>(group: &Group<'a>) -> Vec<&'a RunScores> {
+    let mut twins: Vec<&RunScores> = Vec::new();
+    for &(_, run, _) in &group.runs {
+        if twins.iter().all(|other| other.seed != run.seed) {
+            twins.push(run);
+        }
+    }
+    twins
+}
+
+/// Whether half or more of the group's clean twins are below the gate.
+pub(super) fn closed(group: &Group<'_>) -> bool {
+    let twins = twins(group);
+    let short = twins.iter().filter(|run| below(run) == Some(true)).count();
+    2 * short >= twins.len().max(1)
+}
+
+/// What the victims have learned.
+pub(super) fn claim(groups: &[&Group<'_>]) -> Option<Claim> {
+    let named = |group: &&&Group<'_>| {
+        let method = group.setting.method.as_str();
+        VULNERABLE.iter().chain(&ROBUST).any(|name| *name == method) && pairs(group).len() >= 2
+    };
+    let range = |values: Vec<f64>| {
+        let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+            (low.min(*v), high.max(*v))
+        });
+        match values.len() {
+            0 => "-".to_owned(),
+            _ => format!("{low:.1} to {high:.1}"),
+        }
+    };
+    let row = |group: &&Group<'_>| {
+        let twins = twins(group);
+        let acc = |model| {
+            range(twins.iter().filter_map(|run| Some(run.get(model, CLEAN)?.acc)).collect())
+        };
+        let short = twins.iter().filter(|run| below(run) == Some(true)).count();
+        let cells = vec![
+            group.setting.method.clone(),
+            twins.len().to_string(),
+            range(twins.iter().filter_map(|run| run.raw_pixels).collect()),
+            acc(UNTRAINED),
+            acc(CLEAN),
+            short.to_string(),
+            if closed(group) { "below" } else { "passed" }.into(),
+        ];
+        Row { cells, anchor: group.anchor() }
+    };
+    let rows: Vec<Row> = groups.iter().filter(named).map(row).collect();
+    let head =
+        ["Method", "Twins", "Raw pixels", "Untrained", "Clean twin", "Below the gate", "Gate"];
+    (!rows.is_empty()).then(|| Claim {
+        title: "What the victims have learned",
+        rule: format!(
+            "Accuracy on clean images, in percent, from the lowest to the highest clean twin. A clean twin passes the gate \
+             if it is more accurate than the untrained encoder and, for {}, at least {ABOVE_PIXELS:.0} points above a \
+             probe on raw pixels. Where half or more of a method's twins are below, it cannot be called robust.",
+            STRONG.join(", ")
+        ),
+        table: Table { head: head.map(String::from).to_vec(), rows },
+    })
+}
