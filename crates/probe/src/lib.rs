@@ -8,11 +8,11 @@ mod features;
 mod flow;
 #[cfg(test)]
 mod golden;
-mod interval;
 mod knn;
 mod linear;
 mod paper;
 mod scores;
+mod statistics;
 
 pub use config::{Labels, ProbeConfig, ProbeKind, Protocol};
 pub use confusion::{Confusion, reference_csv};
@@ -20,8 +20,11 @@ pub use error::ProbeError;
 pub use feature_map::{feature_map, gathered};
 pub use features::{Features, extract, extract_by, extract_normalized};
 pub use flow::{FEWEST_LOST, Flow};
-pub use interval::{mcnemar, paired_difference, student, wilson};
 pub use knn::{Vote, check_neighbours, knn};
 pub use linear::LinearProbe;
 pub use paper::{Labelled, PaperProbe, Rules};
 pub use scores::{Paired, Scores};
+pub use statistics::{
+    Alternative, Destinations, Equivalence, SignFlip, Targeting, Trend, bootstrap, equivalence,
+    holm, mcnemar, paired_difference, sign_flip, student, targeting, trend, upper_bound, wilson,
+};

@@ -58,6 +58,8 @@ pub enum Purpose {
     ProbeSample = 22,
     /// The order of labelled images that are equally near to an evaluation image.
     Neighbours = 23,
+    /// The resamples of a test or an interval over runs: signs, bootstrap samples, permutations.
+    Resampling = 24,
 }
 
 /// The generator of the key (`seed`, `purpose`, `epoch`, `id`, `view`).

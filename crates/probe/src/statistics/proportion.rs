@@ -1,6 +1,6 @@
-//! 95 % intervals of proportions and means, and McNemar's test.
+//! 95 % intervals of proportions, and McNemar's test.
 
-use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
+use statrs::distribution::{Binomial, DiscreteCDF};
 
 /// The 97.5 % point of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -57,17 +57,6 @@ pub fn mcnemar(first: usize, second: usize) -> f64 {
     Binomial::new(0.5, n).map_or(1.0, |d| (2.0 * d.cdf(first.min(second) as u64)).min(1.0))
 }
 
-/// The mean of `values` with Student's 95 % interval: (mean, lower, upper); none for fewer than two, or if one is not
-/// finite.
-pub fn student(values: &[f64]) -> Option<(f64, f64, f64)> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?.inverse_cdf(0.975);
-    let half = t * (variance / n).sqrt();
-    half.is_finite().then_some((mean, mean - half, mean + half))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_and_means_equal_scipys() {
+    fn tests_equal_scipys() {
         // scipy 1.17: binomtest(min(b, c), b + c, 0.5).pvalue
         for (first, second, p) in [
             (5, 0, 0.0625),
@@ -116,20 +105,10 @@ mod tests {
             assert!((got - p).abs() <= 1e-6 * p, "{first} {second}: {got:e}");
             assert_eq!(got, mcnemar(second, first));
         }
-        // scipy.stats.t.interval(0.95, 3, mean, sem) of 2, 4, 4, 7.
-        let (mean, low, high) = student(&[2.0, 4.0, 4.0, 7.0]).unwrap();
-        near(mean, 4.25, 9);
-        near(low, 0.969_609_4, 6);
-        near(high, 7.530_390_6, 6);
-        assert_eq!(student(&[1.0]), None);
     }
 
     #[test]
     fn review_2_06_nothing_measured_has_no_interval() {
-        assert_eq!(student(&[]), None);
-        assert_eq!(student(&[1.0, f64::NAN, 2.0]), None);
-        assert_eq!(student(&[1.0, f64::INFINITY]), None);
-        assert_eq!(student(&[3.0, 3.0]), Some((3.0, 3.0, 3.0)));
         assert_eq!(paired_difference(0, 0, 0, 0), (0.0, -1.0, 1.0));
         assert_eq!(wilson(9, 7), wilson(7, 7));
     }

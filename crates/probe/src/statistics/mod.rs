@@ -1,0 +1,28 @@
+//! The statistics that turn runs into claims: intervals and tests over images, pairs and shares.
+//!
+//! Everything here is a pure function of slices of `f64`. What cannot be computed (too few values, values that are not
+//! finite) is `None`, never a panic. Tests that enumerate all resamples are exact; where there are too many, the
+//! resamples are drawn with keyed chance, so the same values and seed always give the same p-value.
+
+mod bootstrap;
+mod equivalence;
+#[cfg(test)]
+mod golden;
+mod holm;
+mod mean;
+#[cfg(test)]
+mod properties;
+mod proportion;
+mod resampling;
+mod sign_flip;
+mod targeting;
+mod trend;
+
+pub use bootstrap::bootstrap;
+pub use equivalence::{Equivalence, equivalence};
+pub use holm::holm;
+pub use mean::{student, upper_bound};
+pub use proportion::{mcnemar, paired_difference, wilson};
+pub use sign_flip::{Alternative, SignFlip, sign_flip};
+pub use targeting::{Destinations, Targeting, targeting};
+pub use trend::{Trend, trend};
