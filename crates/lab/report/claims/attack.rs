@@ -1,13 +1,13 @@
 //! The claims on the attack: (a) to (d) and (g).
 
 use ssl_backdoor_probe::{
-    Alternative, Destinations, equivalence, holm, sign_flip, targeting, upper_bound,
+    Alternative, Destinations, Targeting, equivalence, holm, sign_flip, targeting, upper_bound,
 };
 
 use super::pairs::{Pair, mean_cells, pairs, values};
 use super::{Claim, LEVEL, MARGIN, ROBUST, SEED, VULNERABLE, gate, p_value, with_interval};
 use crate::report::group::Group;
-use crate::report::many::{Row, Table};
+use crate::report::many::Row;
 use crate::scores::{BACKDOORED, CLEAN, Reading, RunScores};
 
 /// Percent of patched images that lie among one of ten classes by chance.
@@ -46,11 +46,6 @@ fn net_asr(_: &RunScores, reading: &Reading) -> Option<f64> {
     reading.net.net_asr
 }
 
-fn claim(title: &'static str, rule: String, head: &[&str], rows: Vec<Row>) -> Option<Claim> {
-    let head = head.iter().map(|name| (*name).to_owned()).collect();
-    (!rows.is_empty()).then(|| Claim { title, rule, table: Table { head, rows } })
-}
-
 /// (a) The poison leaves clean accuracy as it was.
 fn clean_accuracy(methods: &[&Method<'_>]) -> Option<Claim> {
     let difference = |_: &RunScores, reading: &Reading| {
@@ -78,7 +73,7 @@ fn clean_accuracy(methods: &[&Method<'_>]) -> Option<Claim> {
         ];
         Some(Row { cells, anchor: method.group.anchor() })
     };
-    claim(
+    Claim::new(
         "(a) The poison leaves clean accuracy as it was",
         format!(
             "Accuracy on clean images, backdoored model minus clean twin, in points, with Student's 90 % interval; bootstrap \
@@ -91,34 +86,45 @@ fn clean_accuracy(methods: &[&Method<'_>]) -> Option<Claim> {
 
 /// (b) Methods that pull two views together are vulnerable.
 fn vulnerability(methods: &[Method<'_>]) -> Option<Claim> {
+    struct Tested {
+        values: Vec<f64>,
+        above: f64,
+        targeting: Targeting,
+    }
     let tested = |method: &Method<'_>| {
         let values = values(&method.pairs, net_asr)?;
-        let above = sign_flip(&values, Alternative::Above, SEED)?;
+        let above = sign_flip(&values, Alternative::Greater, SEED)?.p;
         let destinations: Option<Vec<Destinations>> = method
             .pairs
             .iter()
             .map(|pair| Some(Destinations { target: pair.target as usize, flow: pair.flow()? }))
             .collect();
-        Some((values, above, targeting(&destinations?, SEED)?))
+        Some(Tested { values, above, targeting: targeting(&destinations?, SEED)? })
     };
-    let all: Vec<_> = methods.iter().filter_map(|m| Some((m, tested(m)?))).collect();
-    let adjusted = |of: &dyn Fn(&(_, (_, _, _))) -> f64| holm(&all.iter().map(of).collect::<Vec<_>>());
-    let above = adjusted(&|(_, (_, above, _))| above.p)?;
-    let targeted = adjusted(&|(_, (_, _, targeting))| targeting.p)?;
-    let row = |(i, (method, (values, _, targeting))): (usize, &(&Method<'_>, (Vec<f64>, _, _)))| {
-        let verdict = match (above[i] < LEVEL, targeted[i] < LEVEL) {
+    let all: Vec<(&Method<'_>, Tested)> =
+        methods.iter().filter_map(|method| Some((method, tested(method)?))).collect();
+    let above = holm(&all.iter().map(|(_, tested)| tested.above).collect::<Vec<_>>())?;
+    let targeted = holm(&all.iter().map(|(_, tested)| tested.targeting.p).collect::<Vec<_>>())?;
+    let row = |((method, tested), (above, targeted)): (&(&Method<'_>, Tested), (&f64, &f64))| {
+        let verdict = match (*above < LEVEL, *targeted < LEVEL) {
             (true, true) => "vulnerable",
             (true, false) => "net ASR above 0, not shown to be targeted",
             (false, _) => "not shown",
         };
-        let [mean, drawn] = mean_cells(values);
-        let mut cells = vec![method.name.into(), values.len().to_string(), mean, drawn];
-        cells.push(p_value(above[i]));
-        cells.push(format!("{:.1}", targeting.expected));
-        cells.extend([p_value(targeted[i]), verdict.into()]);
+        let [mean, drawn] = mean_cells(&tested.values);
+        let cells = vec![
+            method.name.into(),
+            tested.values.len().to_string(),
+            mean,
+            drawn,
+            p_value(*above),
+            format!("{:.1}", tested.targeting.expected),
+            p_value(*targeted),
+            verdict.into(),
+        ];
         Row { cells, anchor: method.group.anchor() }
     };
-    claim(
+    Claim::new(
         "(b) Methods that pull two views together are vulnerable",
         format!(
             "Net ASR, the mean net flow to the poisoned class, in points with Student's 95 % interval; bootstrap 95 %. \
@@ -135,7 +141,7 @@ fn vulnerability(methods: &[Method<'_>]) -> Option<Claim> {
             "p, targeted",
             "Verdict",
         ],
-        all.iter().enumerate().map(row).collect(),
+        all.iter().zip(above.iter().zip(&targeted)).map(row).collect(),
     )
 }
 
@@ -160,7 +166,7 @@ fn robustness(methods: &[Method<'_>]) -> Option<Claim> {
         ];
         Some(Row { cells, anchor: method.group.anchor() })
     };
-    claim(
+    Claim::new(
         "(c) Methods that do not pull two views together are robust",
         format!(
             "Robust: the one-sided upper 95 % bound of the mean net ASR (Student) is below {MARGIN:.0} points; untestable \
@@ -173,19 +179,27 @@ fn robustness(methods: &[Method<'_>]) -> Option<Claim> {
 
 /// (d) Patched images lie among the target's.
 fn neighbourhood(methods: &[Method<'_>]) -> Option<Claim> {
-    let among = |model: &'static str| move |run: &RunScores, _: &Reading| run.gathered.get(model).copied();
+    struct Tested {
+        twin: f64,
+        backdoored: f64,
+        more: Vec<f64>,
+        p: f64,
+    }
+    let among =
+        |model: &'static str| move |run: &RunScores, _: &Reading| run.gathered.get(model).copied();
     let tested = |method: &Method<'_>| {
         let [twin, backdoored] =
             [values(&method.pairs, among(CLEAN))?, values(&method.pairs, among(BACKDOORED))?];
         let more: Vec<f64> = backdoored.iter().zip(&twin).map(|(b, t)| b - t).collect();
-        let p = sign_flip(&more, Alternative::Above, SEED)?.p;
+        let p = sign_flip(&more, Alternative::Greater, SEED)?.p;
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        Some((mean(&twin), mean(&backdoored), more, p))
+        Some(Tested { twin: mean(&twin), backdoored: mean(&backdoored), more, p })
     };
-    let all: Vec<_> = methods.iter().filter_map(|m| Some((m, tested(m)?))).collect();
-    let adjusted = holm(&all.iter().map(|(_, (_, _, _, p))| *p).collect::<Vec<_>>())?;
-    let row = |((method, (twin, backdoored, more, _)), p): (&(&Method<'_>, _), &f64)| {
-        let (twin, backdoored, more): (&f64, &f64, &Vec<f64>) = (twin, backdoored, more);
+    let all: Vec<(&Method<'_>, Tested)> =
+        methods.iter().filter_map(|method| Some((method, tested(method)?))).collect();
+    let adjusted = holm(&all.iter().map(|(_, tested)| tested.p).collect::<Vec<_>>())?;
+    let row = |((method, tested), p): (&(&Method<'_>, Tested), &f64)| {
+        let Tested { twin, backdoored, more, .. } = tested;
         let verdict = match (*p < LEVEL, *twin < CHANCE) {
             (true, true) => "shown",
             (true, false) => "more than in the twin, where they do too",
@@ -202,7 +216,7 @@ fn neighbourhood(methods: &[Method<'_>]) -> Option<Claim> {
         ];
         Row { cells, anchor: method.group.anchor() }
     };
-    claim(
+    Claim::new(
         "(d) Patched images lie among the target's in the backdoored features, not in the twin's",
         format!(
             "Percent of the patched images of other classes whose ten nearest clean images are mostly the target's. Shown: \
@@ -233,9 +247,8 @@ fn difference(vulnerable: &[Method<'_>], robust: &[Method<'_>]) -> Option<Claim>
     let test = sign_flip(&values, Alternative::TwoSided, SEED)?;
     let [mean, drawn] = mean_cells(&values);
     let verdict = if test.p < LEVEL { "differ" } else { "not shown" };
-    let cells =
-        vec![values.len().to_string(), mean, drawn, p_value(test.p), verdict.into()];
-    claim(
+    let cells = vec![values.len().to_string(), mean, drawn, p_value(test.p), verdict.into()];
+    Claim::new(
         "(g) The two groups of methods differ",
         format!(
             "Mean net ASR of {} minus that of {}, by pair. Differ: an exact two-sided sign-flip test over pairs has p < \

@@ -6,7 +6,7 @@ use ssl_backdoor_probe::{equivalence, trend};
 use super::pairs::{Pair, mean_cells, pairs, values};
 use super::{Claim, LEVEL, MARGIN, SEED, p_value, with_interval};
 use crate::report::group::{Group, family};
-use crate::report::many::{Row, Table};
+use crate::report::many::Row;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores};
 
 /// The students' models are called so, with their share after it.
@@ -43,11 +43,6 @@ fn figure(
     move |_, reading| of(reading.models.get(model)?.get(images)?)
 }
 
-fn claim(title: &'static str, rule: String, head: &[&str], rows: Vec<Row>) -> Option<Claim> {
-    let head = head.iter().map(|name| (*name).to_owned()).collect();
-    (!rows.is_empty()).then(|| Claim { title, rule, table: Table { head, rows } })
-}
-
 /// (e) CompReSS brings the target's false positives back to the twin's level.
 fn cured(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
     let mut rows = Vec::new();
@@ -79,7 +74,7 @@ fn cured(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
             rows.push(Row { cells, anchor: group.anchor() });
         }
     }
-    claim(
+    Claim::new(
         "(e) CompReSS brings the target's false positives back to the twin's level",
         format!(
             "False positives on patched images as ASR, in points: the backdoored model's, and the student's minus the clean \
@@ -127,7 +122,7 @@ fn price(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
         ];
         Some(Row { cells, anchor: group.anchor() })
     };
-    claim(
+    Claim::new(
         "(f) The student's accuracy falls with the clean share",
         format!(
             "Accuracy on clean images by clean share in percent, and its mean change from one share to the next smaller one, \

@@ -3,7 +3,7 @@
 use super::pairs::pairs;
 use super::{Claim, ROBUST, VULNERABLE};
 use crate::report::group::Group;
-use crate::report::many::{Row, Table};
+use crate::report::many::Row;
 use crate::scores::{CLEAN, RunScores, UNTRAINED};
 
 /// Points by which the clean twins of these methods must exceed a probe on raw pixels.
@@ -45,9 +45,9 @@ pub(super) fn claim(groups: &[&Group<'_>]) -> Option<Claim> {
         VULNERABLE.iter().chain(&ROBUST).any(|name| *name == method) && pairs(group).len() >= 2
     };
     let range = |values: Vec<f64>| {
-        let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-            (low.min(*v), high.max(*v))
-        });
+        let (low, high) = values
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
         match values.len() {
             0 => "-".to_owned(),
             _ => format!("{low:.1} to {high:.1}"),
@@ -71,16 +71,15 @@ pub(super) fn claim(groups: &[&Group<'_>]) -> Option<Claim> {
         Row { cells, anchor: group.anchor() }
     };
     let rows: Vec<Row> = groups.iter().filter(named).map(row).collect();
-    let head =
-        ["Method", "Twins", "Raw pixels", "Untrained", "Clean twin", "Below the gate", "Gate"];
-    (!rows.is_empty()).then(|| Claim {
-        title: "What the victims have learned",
-        rule: format!(
+    Claim::new(
+        "What the victims have learned",
+        format!(
             "Accuracy on clean images, in percent, from the lowest to the highest clean twin. A clean twin passes the gate \
              if it is more accurate than the untrained encoder and, for {}, at least {ABOVE_PIXELS:.0} points above a \
              probe on raw pixels. Where half or more of a method's twins are below, it cannot be called robust.",
             STRONG.join(", ")
         ),
-        table: Table { head: head.map(String::from).to_vec(), rows },
-    })
+        &["Method", "Twins", "Raw pixels", "Untrained", "Clean twin", "Below the gate", "Gate"],
+        rows,
+    )
 }

@@ -7,9 +7,11 @@ mod attack;
 mod defence;
 mod gate;
 mod pairs;
+#[cfg(test)]
+mod tests;
 
 use super::group::Group;
-use super::many::Table;
+use super::many::{Row, Table};
 
 /// Methods that pull two augmented views together; the paper finds them vulnerable.
 const VULNERABLE: [&str; 3] = ["moco-v2", "byol", "msf"];
@@ -28,6 +30,14 @@ pub(super) struct Claim {
     /// The rule of its verdict.
     pub rule: String,
     pub table: Table,
+}
+
+impl Claim {
+    /// None without rows.
+    fn new(title: &'static str, rule: String, head: &[&str], rows: Vec<Row>) -> Option<Self> {
+        let head = head.iter().map(|name| (*name).to_owned()).collect();
+        (!rows.is_empty()).then(|| Self { title, rule, table: Table { head, rows } })
+    }
 }
 
 /// The claims that the runs of `groups` can test: those on the attack where each method has one setting, those on the
