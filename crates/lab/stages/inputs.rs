@@ -10,6 +10,8 @@ use crate::{device, manifest};
 
 /// Differences that are named; more are counted.
 const NAMED: usize = 6;
+/// Characters of a part that is kept as it is; a longer one is kept as its hash.
+const LONGEST: usize = 4096;
 
 /// The parts by name, and the hash of them all.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +28,13 @@ impl Inputs {
     /// With one part more.
     pub(super) fn with(mut self, name: &str, value: &impl Serialize) -> Result<Self> {
         let value = serde_json::to_value(value).context("cannot hash the inputs of a stage")?;
-        self.0.insert(name.to_owned(), value);
+        // Long lists, such as of image ids, are not kept in full.
+        let text = value.to_string();
+        let short = text.len() <= LONGEST;
+        self.0.insert(
+            name.to_owned(),
+            if short { value } else { manifest::hash(text.as_bytes()).into() },
+        );
         Ok(self)
     }
 
