@@ -37,7 +37,14 @@ struct Line<'a> {
     net_low: Option<f64>,
     net_high: Option<f64>,
     mcnemar_p: f64,
+    patched_drop: f64,
+    lost: Option<i64>,
+    lift: Option<f64>,
+    /// The class that most patched images flow to, and its net flow.
+    first: Option<String>,
+    first_net: Option<f64>,
     under_trained: bool,
+    numerics: Option<u32>,
     manifest: &'a str,
 }
 
@@ -46,7 +53,8 @@ pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     for run in runs {
         for reading in &run.probes {
-            let net = reading.net;
+            let (net, flow) = (reading.net, reading.flow.as_ref());
+            let first = flow.and_then(|flow| flow.top(1).first().copied());
             for (model, sets) in &reading.models {
                 for (images, s) in sets {
                     table.serialize(Line {
@@ -78,7 +86,13 @@ pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
                         net_low: net.net_asr_ci.map(|ci| ci[0]),
                         net_high: net.net_asr_ci.map(|ci| ci[1]),
                         mcnemar_p: net.mcnemar_p,
+                        patched_drop: net.patched_drop,
+                        lost: flow.map(|flow| flow.lost),
+                        lift: flow.and_then(|flow| flow.lift),
+                        first: first.map(|(class, _)| run.class_name(class)),
+                        first_net: first.map(|(_, net)| net),
                         under_trained: run.under_trained(),
+                        numerics: run.numerics(),
                         manifest: &run.manifest_hash,
                     })?;
                 }
