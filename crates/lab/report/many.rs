@@ -1,6 +1,5 @@
 //! The command `report`: the paper's tables over many runs, as one HTML page, Markdown and CSV.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,10 +12,9 @@ use super::destinations::{TAKEN_OVER, TARGETED};
 use super::group::Group;
 use super::mean::{RESISTS_BELOW, Verdict, shown};
 use super::setting::common;
-use super::sources::{Source, compute, sources};
+use super::sources::{Source, compute, makers, sources};
 use super::table_csv::csv;
 use crate::config::Experiment;
-use crate::made_by::MadeBy;
 use crate::published::Published;
 use crate::run_folder::write_whole;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED, percent};
@@ -206,21 +204,6 @@ impl Page {
             made_with: format!("Made by ssl-backdoor {}.", env!("CARGO_PKG_VERSION")),
         })
     }
-}
-
-/// What made the figures, in a sentence.
-fn makers(runs: &[RunScores]) -> String {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for run in runs {
-        let mut makers: Vec<String> = run.made_by.iter().map(MadeBy::to_string).collect();
-        if makers.is_empty() {
-            makers.push(MadeBy::unknown().to_string());
-        }
-        *counts.entry(makers.join(" and then ")).or_default() += 1;
-    }
-    let parts: Vec<String> =
-        counts.iter().map(|(maker, runs)| format!("{maker} ({runs} runs)")).collect();
-    format!("Made with {}.", parts.join("; "))
 }
 
 /// The name of a group among `all`: its method, and what tells it from the others of this method.

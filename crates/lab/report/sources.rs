@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::destinations::{Effect, top};
 use super::group::{Group, anchor};
+use crate::made_by::MadeBy;
 use crate::manifest::Manifest;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores};
 use crate::stages::TWIN;
@@ -60,6 +61,21 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
         hash: run.manifest_hash.chars().take(12).collect(),
         link: link.to_string_lossy().into_owned(),
     }
+}
+
+/// What made the figures, in a sentence.
+pub(super) fn makers(runs: &[RunScores]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for run in runs {
+        let mut makers: Vec<String> = run.made_by.iter().map(MadeBy::to_string).collect();
+        if makers.is_empty() {
+            makers.push(MadeBy::unknown().to_string());
+        }
+        *counts.entry(makers.join(" and then ")).or_default() += 1;
+    }
+    let parts: Vec<String> =
+        counts.iter().map(|(maker, runs)| format!("{maker} ({runs} runs)")).collect();
+    format!("Made with {}.", parts.join("; "))
 }
 
 /// What the runs cost, in words: the time of their stages, a clean twin that several runs share counted once.
