@@ -36,7 +36,7 @@ impl Claim {
     /// None without rows.
     fn new(title: &'static str, rule: String, head: &[&str], rows: Vec<Row>) -> Option<Self> {
         let head = head.iter().map(|name| (*name).to_owned()).collect();
-        (!rows.is_empty()).then(|| Self { title, rule, table: Table { head, rows } })
+        (!rows.is_empty()).then_some(Self { title, rule, table: Table { head, rows } })
     }
 }
 
