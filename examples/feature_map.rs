@@ -11,8 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use serde_json::Value;
-use ssl_backdoor::{Experiment, Stage};
+use ssl_backdoor::{Experiment, RunScores, Stage};
 
 #[derive(Parser)]
 #[command(about = "Says how many patched images lie among the target's clean ones")]
@@ -33,9 +32,9 @@ fn main() -> Result<()> {
     let mut experiment = Experiment::read(&config, &sets)?;
     experiment.defend = None;
     ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
-    let maps: Value = serde_json::from_slice(&std::fs::read(out.join("maps.json"))?)?;
+    let scores = RunScores::read(&out.join("scores.json"))?;
     for model in ["clean", "backdoored"] {
-        let share = maps[model]["gathered"].as_f64().context("the attack has no target")?;
+        let share = scores.gathered.get(model).context("the attack has no target")?;
         println!("{model}: {share:.1} % of the patched images lie among the target's");
     }
     Ok(())
