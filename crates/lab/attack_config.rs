@@ -49,7 +49,7 @@ impl AttackConfig {
 
 /// Checks the attack against what is known of the data without reading it.
 pub(crate) fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> {
-    poison.check(data.size()).map_err(|e| e.to_string())?;
+    data.check_poison(poison).map_err(|e| e.to_string())?;
     if let (Some(target), Some(classes)) = (&poison.target, data.class_names()) {
         target.index(&classes).map_err(|e| e.to_string())?;
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{
-    DataConfig, Eval, Normalization, Patched, SampleSet, Splits, Subset, resized_set,
+    DataConfig, Eval, Normalization, Patched, SampleSet, Split, Splits, Subset,
 };
 use ssl_backdoor_model::{Encoder, EncoderHeader, Interpolation, Preprocessing, load_encoder};
 use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
@@ -131,8 +131,11 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
     });
     let folder = RunFolder::open(&out)?;
 
-    let eval = images.eval(&splits);
-    let plain = images.train(&splits);
+    let eval = images.of_split(&splits, &splits.eval);
+    let plain = match images.resized {
+        None => splits.plain.clone(),
+        Some(_) => images.of_split(&splits, &splits.labelled),
+    };
     let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
     let subset = |ids: &[u64]| -> SampleSet {
         Arc::new(Subset::of_ids(plain.clone(), &splits.labelled.labels, ids))
@@ -232,8 +235,6 @@ struct Images {
     data: DataConfig,
     /// Side of the prepared images, and the filter that makes them, where that is not the run's own.
     resized: Option<(u32, Filter)>,
-    /// Are small images squares that are resized as a whole?
-    whole: bool,
     normalization: Normalization,
 }
 
@@ -241,31 +242,24 @@ impl Images {
     /// As the encoder's file says.
     fn of(header: &EncoderHeader, data: &DataConfig) -> Self {
         let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
-        let stored = data.stored_size();
+        // Resized once: from `data.native` where it is set, else from what is stored.
+        let kept = if data.native().is_some() { None } else { data.stored_size() };
         let (read, resized) = match interpolation {
             Interpolation::Bilinear => (size, None),
-            // Resized once, from what is stored.
-            Interpolation::Bicubic => (stored.unwrap_or(size), Some((size, Filter::Bicubic))),
+            Interpolation::Bicubic => (kept.unwrap_or(size), Some((size, Filter::Bicubic))),
         };
         Self {
             data: data.clone().with_size(read),
             resized,
-            whole: stored.is_some(),
             normalization: Normalization { mean, std },
         }
     }
 
-    fn train(&self, splits: &Splits) -> SampleSet {
+    /// The images of `split`, prepared.
+    fn of_split(&self, splits: &Splits, split: &Split) -> SampleSet {
         match self.resized {
-            None => splits.plain.clone(),
-            Some((size, filter)) => resized_set(splits.train.set.clone(), size, filter, self.whole),
-        }
-    }
-
-    fn eval(&self, splits: &Splits) -> SampleSet {
-        match self.resized {
-            None => splits.prepared(&splits.eval),
-            Some((size, filter)) => resized_set(splits.eval.set.clone(), size, filter, self.whole),
+            None => splits.prepared(split),
+            Some((size, filter)) => splits.prepared_by(split, size, filter),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The trigger's size on photographs.
 
+use ssl_backdoor_trigger::Ledger;
+
 use super::sets::{Site, picture};
 
 /// Photographs of 500 × 375 pixels.
@@ -73,4 +75,92 @@ fn field_f07_an_export_with_a_relative_trigger_verifies() {
     assert!(
         val.contains("share") && val.lines().filter(|line| line.contains(",10,0.0,")).count() == 18
     );
+}
+
+/// Drawings of 64 pixels, views of 28: 40 training images, of which 4 are poisoned.
+const NATIVE: &str = r#"data = { kind = "shapes", size = 28, native = 64, per_class = 4, eval_per_class = 4, seed = 7 }"#;
+
+#[test]
+fn a_patch_in_native_pixels_covers_what_its_geometry_says() {
+    let site = Site::new();
+    site.config("t.toml", NATIVE);
+    let sets = "--set poison.target=flag --set poison.rate=1.0 --set poison.val_width=4 --set pretrain.crop=[1.0,1.0]";
+    let said = site.run(&format!("run t.toml --out r {sets}")).good();
+    // Every view shows the whole drawing: 8 x 8 of 64 x 64 pixels in each of both. The patch of evaluation images is 4 of
+    // 28 pixels wide.
+    let found = site.json("r/trigger.json");
+    let of = |key: &str| found[key].as_f64().unwrap();
+    assert_eq!((of("train_width"), of("eval_width")), (8.0 / 64.0, 4.0 / 28.0));
+    assert!((of("covered") - 1.0 / 64.0).abs() < 1e-12, "{found}");
+    assert_eq!(found["by_views"], serde_json::json!([0.0, 0.0, 1.0]));
+    assert_eq!(found["warnings"], serde_json::json!([]));
+    let text = &said.stderr;
+    let line = "trigger: 12.5 % of the shorter side on training images, 14.3 % on evaluation images; it covers 1.56 % of";
+    assert!(text.contains(line), "{text}");
+    // Pasted on the drawing of 64 pixels, between a quarter and three quarters of it.
+    let path = site.path("r/poison.csv");
+    let ledger = Ledger::parse(&site.read("r/poison.csv"), &path).unwrap();
+    assert_eq!(ledger.rows.len(), 4);
+    for row in &ledger.rows {
+        assert_eq!(row.source, format!("shapes(size=28,native=64,seed=7)#{}", row.image_id));
+        assert!((16..=40).contains(&row.x) && (16..=40).contains(&row.y), "{row:?}");
+        assert_eq!(row.width, 8);
+    }
+    // The run is probed: encoders read evaluation images of 28 pixels.
+    assert_eq!(site.json("r/scores.json")["images"], 20);
+
+    // The same patch on evaluation images, 8 of 28 pixels, is more than twice as large there.
+    let said =
+        site.run(&format!("run t.toml --out r --until twin {sets} --set poison.val_width=8"));
+    assert!(said.good().stderr.contains("a factor of 2.3"));
+}
+
+#[test]
+fn native_drawings_of_the_views_side_train_the_same_bytes() {
+    let site = Site::new();
+    let files = ["poison.csv", "clean/encoder.safetensors", "backdoored/encoder.safetensors"];
+    let run = |name: &str, native: &str| {
+        site.config("t.toml", &NATIVE.replace("native = 64,", native));
+        let sets = "--until pretrain --set poison.target=flag";
+        site.run(&format!("run t.toml --out {name} {sets}")).good();
+        files.map(|file| std::fs::read(site.path(name).join(file)).unwrap())
+    };
+    let [absent, same, other] =
+        [("absent", ""), ("same", "native = 28,"), ("other", "native = 29,")]
+            .map(|(name, native)| run(name, native));
+    assert!(absent == same);
+    assert!(absent.iter().zip(&other).all(|(a, b)| a != b));
+}
+
+#[test]
+fn an_export_of_native_drawings_verifies() {
+    let site = Site::new();
+    site.config("t.toml", NATIVE);
+    site.run("poison t.toml --out p --set poison.target=flag").good();
+    site.run("verify p").good();
+    let side = |list: &str| {
+        let id = std::fs::read_dir(site.path("p/data")).unwrap().next().unwrap().unwrap().path();
+        let folder = std::fs::read_dir(id.join(list)).unwrap().next().unwrap().unwrap().path();
+        let text = std::fs::read_to_string(folder).unwrap();
+        let path = text.lines().next().unwrap().rsplit_once(' ').unwrap().0.to_owned();
+        image::image_dimensions(path).unwrap()
+    };
+    assert_eq!((side("train"), side("val_poisoned")), ((64, 64), (28, 28)));
+}
+
+#[test]
+fn a_native_side_that_cannot_be_is_refused() {
+    let site = Site::new();
+    site.config("t.toml", NATIVE);
+    let run = |sets: &str| site.run(&format!("run t.toml --out r --set poison.target=flag {sets}"));
+    let bad = |sets: &str, words: &[&str]| drop(run(sets).bad(2, words));
+    bad("--set data.native=27", &["--set data.native=27", "allowed are 28 (data.size) to 1024"]);
+    bad("--set data.size=65", &["t.toml:4: data.native = 64", "65 (data.size)"]);
+    bad("--set data.native=1.5", &["data.native = 1.5"]);
+    let sets = "--set poison.trigger.width=65 --set poison.val_width=8";
+    bad(sets, &["poison.trigger.width = 65", "(data.native)", "1 to 64 pixels"]);
+    bad("--set poison.trigger.width=29", &["poison.trigger.width = 29", "1 to 28 pixels"]);
+    site.folder("d", &["ant", "bee"], [8, 2]);
+    site.config("f.toml", r#"data = { kind = "folder", path = "d", size = 32, native = 64 }"#);
+    site.run("run f.toml --out r").bad(2, &["data.native", "unknown key"]);
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_trigger::{PoisonConfig, TriggerError};
 
 use crate::DataError;
 use crate::sets::{cifar, imagenet100, mnist, shapes, stl10};
@@ -66,8 +67,12 @@ pub enum DataConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shapes {
-    /// Side of the square images in pixels, 8 to 1024.
+    /// Side of the views and of the evaluation images in pixels, 8 to 1024.
     pub size: u32,
+    /// Side at which the images are drawn, `size` to 1024 pixels; absent = `size`. Training images keep it: triggers are
+    /// pasted on them and crops are cut from them at this side. Evaluation images are resized to `size` as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<u32>,
     /// Training images per class.
     pub per_class: u32,
     /// Evaluation images per class.
@@ -88,9 +93,14 @@ pub struct SmallSet {
     /// Folder with its files; absent = where a system package puts them, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Side the images are resized to, 8 to 1024. The images are kept in memory as they lie in the files
-    /// and resized when they are read, unless all of them take at most 256 MB at this size.
+    /// Side of the views and of the evaluation images in pixels, 8 to 1024.
     pub size: u32,
+    /// Side that the images are resized to before anything else, 8 to 1024 pixels; absent = `size`. Training images keep
+    /// it: triggers are pasted on them and crops are cut from them at this side. Evaluation images are resized to `size` as
+    /// a whole. The images are kept in memory as they lie in the files and resized when they are read, unless all of
+    /// them take at most 256 MB at this side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<u32>,
     /// Training images per class (a seeded sample); absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_class: Option<u32>,
@@ -108,8 +118,11 @@ pub struct SmallSet {
 pub struct Stl10 {
     /// Folder with its files.
     pub path: PathBuf,
-    /// Side the images are resized to, 8 to 1024; 96 = as they are.
+    /// As in [`SmallSet`].
     pub size: u32,
+    /// As in [`SmallSet`]; 96 = as they lie in the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<u32>,
     /// Whether the 100,000 unlabelled images belong to the training set.
     #[serde(default)]
     pub unlabelled: bool,
@@ -200,6 +213,17 @@ impl DataConfig {
         if !SIZES.contains(&size) {
             return Err(range("data.size", size, "allowed are 8 to 1024 pixels"));
         }
+        if let Some(native) = self.native() {
+            let (least, from) = match self {
+                // A view larger than the drawing would only blur what could have been drawn.
+                Self::Shapes(_) => (size, format!("{size} (data.size)")),
+                _ => (*SIZES.start(), SIZES.start().to_string()),
+            };
+            if !(least..=*SIZES.end()).contains(&native) {
+                let allowed = format!("allowed are {from} to 1024 pixels");
+                return Err(range("data.native", native, &allowed));
+            }
+        }
         let counts = match self {
             Self::Shapes(set) => [
                 ("data.per_class", Some(set.per_class)),
@@ -222,10 +246,24 @@ impl DataConfig {
         Ok(())
     }
 
-    /// The same set with views and evaluation images of `size` pixels a side.
+    /// Checks an attack on this set as far as that needs no images: [`PoisonConfig::check`], and where images have a
+    /// `native` side, that the trigger fits on them.
+    ///
+    /// # Errors
+    /// Names the key, the value and what is allowed.
+    pub fn check_poison(&self, poison: &PoisonConfig) -> Result<(), TriggerError> {
+        poison.check(self.size())?;
+        self.native().map_or(Ok(()), |native| poison.check_native(native, self.size()))
+    }
+
+    /// The same set with views and evaluation images of `size` pixels a side. Drawings become as large, if they were
+    /// smaller.
     pub fn with_size(mut self, size: u32) -> Self {
         *match &mut self {
-            Self::Shapes(set) => &mut set.size,
+            Self::Shapes(set) => {
+                set.native = set.native.map(|native| native.max(size));
+                &mut set.size
+            }
             Self::Mnist(set)
             | Self::FashionMnist(set)
             | Self::Kmnist(set)
@@ -255,6 +293,22 @@ impl DataConfig {
     /// Side of the square views and evaluation images in pixels.
     pub fn size(&self) -> u32 {
         self.common().0
+    }
+
+    /// `data.native`: the side of the images that triggers are pasted on and crops are cut from, where it is set.
+    pub fn native(&self) -> Option<u32> {
+        match self {
+            Self::Shapes(set) => set.native,
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => set.native,
+            Self::Stl10(set) => set.native,
+            Self::Folder(_) | Self::Imagenet100(_) | Self::TinyImagenet(_) | Self::FileList(_) => {
+                None
+            }
+        }
     }
 
     /// Seed of the labelled subsets.

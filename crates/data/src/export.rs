@@ -26,7 +26,6 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, PoisonConfig, Rates};
 
 use crate::absolute::make_absolute;
-use crate::augment::resize_center_crop;
 use crate::jpeg::{Format, encode};
 use crate::layout::Names;
 use crate::lock::{FolderLock, Held, LOCK};
@@ -110,8 +109,7 @@ pub(crate) struct Job {
 
 impl Job {
     pub fn new(mut export: Export, watch: &Watch<'_>) -> Result<Self, DataError> {
-        let size = export.data.size();
-        export.poison.check(size)?;
+        export.data.check_poison(&export.poison)?;
         // Images are exported from the originals: a cache of resized ones would be built for nothing.
         leave_cache_out(&mut export.data);
         // Every evaluation image is patched, whatever part a run would score.
@@ -133,10 +131,10 @@ impl Job {
         if val { &self.splits.eval } else { &self.splits.train }
     }
 
-    /// Image `index` as it is before it is poisoned: evaluation images resized and cropped.
+    /// Image `index` as it is before it is poisoned: evaluation images prepared for the network.
     pub fn image(&self, val: bool, index: usize) -> Result<RgbImage, DataError> {
         let image = self.split(val).set.get(index)?.image;
-        Ok(if val { resize_center_crop(image, self.export.data.size()) } else { image })
+        Ok(if val { self.splits.preparation.image(image) } else { image })
     }
 
     fn ledger(&self, val: bool, folder: &Path, watch: &Watch<'_>) -> Result<Ledger, DataError> {

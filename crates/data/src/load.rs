@@ -8,10 +8,11 @@ use crate::cache::Cache;
 use crate::config::{DataConfig, Eval};
 use crate::file_parts::FileParts;
 use crate::halves::{Order, halves};
+use crate::preparation::Preparation;
 use crate::sets::files::Files;
 use crate::sets::small::{self, Held, Part};
 use crate::sets::{cifar, imagenet100, mnist, shapes, stl10};
-use crate::splits::{Fingerprint, Split, Splits, prepared};
+use crate::splits::{Fingerprint, Split, Splits};
 use crate::{DataError, SampleSet};
 
 /// Told of the progress of what may take long: what is done, how much of it, of how much.
@@ -33,10 +34,16 @@ impl DataConfig {
     pub fn load_part(&self, part: Eval, watch: &Watch<'_>) -> Result<Splits, DataError> {
         self.check()?;
         let (size, seed) = (self.size(), self.seed());
+        let native = self.native().unwrap_or(size);
+        // In the set's name: ledgers name the images of a set without files by it.
+        let sides = match native {
+            native if native == size => format!("size={size}"),
+            native => format!("size={size},native={native}"),
+        };
         let small = |parts: [Part; 2], per_class, name: &str| {
             let classes = self.class_names().unwrap_or_default().len() as u32;
-            let sets = small::splits(parts, classes, size, per_class, seed);
-            self.in_memory(part, sets, format!("{name}(size={size})"))
+            let sets = small::splits(parts, classes, native, per_class, seed);
+            self.in_memory(part, sets, format!("{name}({sides})"))
         };
         let needed = |path: &Option<PathBuf>| {
             let hint = "Set it to the folder with the unpacked binary or Python version.";
@@ -44,14 +51,14 @@ impl DataConfig {
         };
         let splits = match self {
             Self::Shapes(set) => {
-                let draw = |split, n| shapes::draw_set(size, n, seed, split);
+                let draw = |split, n| shapes::draw_set(native, n, seed, split);
                 let sets = [
                     draw(shapes::Split::Train, set.per_class),
                     draw(shapes::Split::Dev, set.eval_per_class),
                     draw(shapes::Split::Test, set.eval_per_class),
                 ];
-                let sets = sets.map(|samples| Held::new(samples, size));
-                self.in_memory(part, sets, format!("shapes(size={size},seed={seed})"))
+                let sets = sets.map(|samples| Held::new(samples, native));
+                self.in_memory(part, sets, format!("shapes({sides},seed={seed})"))
             }
             Self::Mnist(set) => {
                 small(mnist::MNIST.read(set.path.as_deref())?, set.per_class, "mnist")
@@ -96,8 +103,9 @@ impl DataConfig {
             dev: dev.hash,
         };
         let (train, dev, test) = (train.split, dev.split, test.split);
+        let preparation = Preparation { size: self.size(), whole: true };
         Splits {
-            plain: train.set.clone(),
+            plain: preparation.of(train.set.clone()),
             labelled: train.clone(),
             train,
             cached: None,
@@ -112,7 +120,7 @@ impl DataConfig {
             fingerprint,
             left_out: Vec::new(),
             skipped: Vec::new(),
-            size: self.size(),
+            preparation,
         }
     }
 
@@ -169,10 +177,11 @@ impl DataConfig {
         };
         let labelled = labelled.map_or_else(|| train.clone(), Split::of_files);
         let (left_out, skipped) = tally.finish();
+        let preparation = Preparation { size, whole: false };
         Ok(Splits {
             train,
             cached,
-            plain: prepared(plain.unwrap_or_else(|| labelled.set.clone()), size),
+            plain: preparation.of(plain.unwrap_or_else(|| labelled.set.clone())),
             labelled,
             eval: match part {
                 Eval::Dev => dev.clone(),
@@ -185,7 +194,7 @@ impl DataConfig {
             fingerprint,
             left_out,
             skipped,
-            size,
+            preparation,
         })
     }
 }

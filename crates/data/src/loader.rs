@@ -235,6 +235,7 @@ mod tests {
     fn splits() -> Splits {
         let config = DataConfig::Shapes(Shapes {
             size: 16,
+            native: None,
             per_class: 3,
             eval_per_class: 1,
             seed: 0,

@@ -1,12 +1,55 @@
-//! Images prepared for an encoder that was trained elsewhere: its size, its interpolation, its mean and deviation.
+//! Images prepared for a network: as a run's own are, or for an encoder that was trained elsewhere by its size, its
+//! interpolation, its mean and deviation.
 
 use std::sync::Arc;
 
 use burn_dataset::Dataset;
 use image::RgbImage;
 
-use crate::augment::{Filter, MEAN, STD, central, resize_whole_by, resized, shorter_side};
+use crate::augment::{
+    Filter, MEAN, STD, central, resize_center_crop, resize_square, resize_whole_by, resized,
+    shorter_side,
+};
 use crate::{DataError, Sample, SampleSet};
+
+/// How the evaluation images of a run become squares of one size, bilinear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Preparation {
+    /// Side of the prepared images.
+    pub size: u32,
+    /// Whether the whole image is resized, as in sets of square images, or Resize and CenterCrop applied.
+    pub whole: bool,
+}
+
+impl Preparation {
+    /// One image; an image of that size already is left as it is.
+    pub fn image(self, image: RgbImage) -> RgbImage {
+        let prepare = if self.whole { resize_square } else { resize_center_crop };
+        prepare(image, self.size)
+    }
+
+    /// The images of `set`.
+    pub fn of(self, set: SampleSet) -> SampleSet {
+        Arc::new(Prepared { inner: set, how: self })
+    }
+}
+
+struct Prepared {
+    inner: SampleSet,
+    how: Preparation,
+}
+
+impl Dataset<Sample, DataError> for Prepared {
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let mut sample = self.inner.get(index)?;
+        sample.image = self.how.image(sample.image);
+        Ok(sample)
+    }
+
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+}
 
 /// Mean and standard deviation by channel of values in 0 to 1; by default ImageNet's.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use ssl_backdoor_trigger::{Attack, PoisonConfig};
 
+use crate::augment::Filter;
 use crate::jpeg::is_jpeg;
+use crate::preparation::Preparation;
 use crate::sets::files::Files;
 use crate::subset::named_ids;
-use crate::wrappers::{Joined, Prepared};
-use crate::{DataError, Eval, LeftOut, SampleSet, Subset, halves};
+use crate::wrappers::Joined;
+use crate::{DataError, Eval, LeftOut, SampleSet, Subset, halves, resized_set};
 
 /// A set with its labels.
 #[derive(Clone)]
@@ -98,8 +100,8 @@ pub struct Splits {
     pub left_out: Vec<LeftOut>,
     /// Files among them that should have been images, with what is wrong.
     pub skipped: Vec<String>,
-    /// Side of prepared images.
-    pub(crate) size: u32,
+    /// How images are prepared for the network.
+    pub(crate) preparation: Preparation,
 }
 
 impl Splits {
@@ -110,7 +112,8 @@ impl Splits {
     pub fn attack(&self, config: &PoisonConfig, seed: u64) -> Result<Attack, DataError> {
         let read = |list: &PathBuf| named_ids(&self.train, list, "no training image");
         let listed = config.list.as_ref().map(read).transpose()?.unwrap_or_default();
-        Ok(config.attack_listed(&self.train.labels, &self.classes, &listed, seed, self.size)?)
+        let size = self.preparation.size;
+        Ok(config.attack_listed(&self.train.labels, &self.classes, &listed, seed, size)?)
     }
 
     /// Where training image `index` comes from.
@@ -139,9 +142,15 @@ impl Splits {
         halves::check_part(part, &self.eval.labels, &self.dev.labels, self.classes.len())
     }
 
-    /// Evaluation images prepared for the network: Resize and CenterCrop to the config's size.
+    /// Evaluation images prepared for the network, as squares of the config's size: of sets in memory the whole image is
+    /// resized, of image files the shorter side, and the centre is cut out (Resize and CenterCrop).
     pub fn prepared(&self, split: &Split) -> SampleSet {
-        prepared(split.set.clone(), self.size)
+        self.preparation.of(split.set.clone())
+    }
+
+    /// The same at another size or by another filter. Images of that size already are left as they are.
+    pub fn prepared_by(&self, split: &Split, size: u32, filter: Filter) -> SampleSet {
+        resized_set(split.set.clone(), size, filter, self.preparation.whole)
     }
 }
 
@@ -151,8 +160,4 @@ pub(crate) fn source(name: &str, split: &Split, index: usize) -> String {
         Some(files) => files[index].to_string_lossy().into_owned(),
         None => format!("{name}#{}", split.labels[index].0),
     }
-}
-
-pub(crate) fn prepared(set: SampleSet, size: u32) -> SampleSet {
-    Arc::new(Prepared::new(set, size))
 }

@@ -1,11 +1,11 @@
-//! Sets that show another set with the trigger pasted, or prepared for the network: in memory, keyed by
-//! image id, nothing on disk, and the wrapped set stays as it is.
+//! Sets that show another set with the trigger pasted: in memory, keyed by image id, nothing on disk, and the wrapped set
+//! stays as it is.
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, Spot, TriggerConfig};
 
-use crate::augment::{resize_center_crop, resize_shorter};
+use crate::augment::resize_shorter;
 use crate::jpeg::written_and_read;
 use crate::{DataError, Sample, SampleSet, Split, Splits};
 
@@ -70,30 +70,6 @@ impl Dataset<Sample, DataError> for Joined {
 
     fn len(&self) -> usize {
         self.0.iter().map(|set| set.len()).sum()
-    }
-}
-
-/// Images prepared for the network: Resize and CenterCrop.
-pub(crate) struct Prepared {
-    inner: SampleSet,
-    size: u32,
-}
-
-impl Prepared {
-    pub fn new(inner: SampleSet, size: u32) -> Self {
-        Self { inner, size }
-    }
-}
-
-impl Dataset<Sample, DataError> for Prepared {
-    fn get(&self, index: usize) -> Result<Sample, DataError> {
-        let mut sample = self.inner.get(index)?;
-        sample.image = resize_center_crop(sample.image, self.size);
-        Ok(sample)
-    }
-
-    fn len(&self) -> usize {
-        self.inner.len()
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use burn::tensor::Device;
+use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_data::augment::Filter;
-use ssl_backdoor_data::{SampleSet, resized_set};
 use ssl_backdoor_probe::{
     Features, Labelled as LabelledImages, LinearProbe, PaperProbe, ProbeConfig, ProbeKind,
     Protocol, Rules, Vote, knn,
@@ -164,7 +164,7 @@ impl Reader<'_> {
         }
         let clean = match rules.eval_filter() {
             Filter::Bilinear => splits.prepared(&splits.eval),
-            filter => resized_set(splits.eval.set.clone(), size, filter, false),
+            filter => splits.prepared_by(&splits.eval, size, filter),
         };
         let probe = PaperProbe::fit(rules, &encoder, &labelled, classes, seed, device)?;
         let clean = probe.predict(&clean)?;

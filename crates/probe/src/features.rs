@@ -236,8 +236,14 @@ mod tests {
     #[test]
     fn review_2_01_an_empty_set_has_no_features() {
         use ssl_backdoor_data::{DataConfig, Shapes, Subset};
-        let shapes =
-            Shapes { size: 8, per_class: 1, eval_per_class: 1, seed: 1, eval: Default::default() };
+        let shapes = Shapes {
+            size: 8,
+            native: None,
+            per_class: 1,
+            eval_per_class: 1,
+            seed: 1,
+            eval: Default::default(),
+        };
         let all = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap().plain;
         let none: SampleSet = std::sync::Arc::new(Subset::new(all.clone(), Vec::new()).unwrap());
         let device = Device::flex();

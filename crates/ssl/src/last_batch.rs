@@ -16,6 +16,7 @@ const SIZE: u32 = 12;
 fn set(images: usize) -> SampleSet {
     let data = DataConfig::Shapes(Shapes {
         size: SIZE,
+        native: None,
         per_class: 4,
         eval_per_class: 1,
         seed: 0,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Purpose;
-use crate::{Amount, Place, Poison, PoisonPlan, Size, TriggerConfig, TriggerError};
+use crate::{Amount, Place, Poison, PoisonPlan, Size, Trigger, TriggerConfig, TriggerError};
 
 /// The target class as a config names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,17 +113,7 @@ impl PoisonConfig {
         let key =
             if self.val_width.is_some() { "poison.val_width" } else { "poison.trigger.width" };
         let patched = self.val_trigger().build(view).map_err(|error| error.of(key))?;
-        let (width, height) = patched.picture((view, view)).dimensions();
-        if width > view || height > view {
-            return Err(TriggerError::Range {
-                key,
-                value: patched.size().to_string(),
-                allowed: format!(
-                    "it is wider or higher than the evaluation images: the trigger is {width} x {height} pixels, \
-                     allowed are 1 to {view} pixels"
-                ),
-            });
-        }
+        fits(key, &patched, view, "the evaluation images")?;
         self.place.check("poison.place")?;
         self.val_place.check("poison.val_place")?;
         for (key, alpha) in [("poison.alpha", self.alpha), ("poison.val_alpha", self.val_alpha)] {
@@ -133,6 +123,15 @@ impl PoisonConfig {
             }
         }
         Ok(())
+    }
+
+    /// Checks that the trigger fits on training images of `native` pixels a side, where views have `view` pixels.
+    ///
+    /// # Errors
+    /// [`TriggerError::Range`]: it is wider or higher.
+    pub fn check_native(&self, native: u32, view: u32) -> Result<(), TriggerError> {
+        let trigger = self.trigger.build(view)?;
+        fits("poison.trigger.width", &trigger, native, "the training images (data.native)")
     }
 
     /// How much is poisoned.
@@ -196,6 +195,23 @@ impl PoisonConfig {
             recompress: self.recompress,
         })
     }
+}
+
+/// Checks that `trigger` is not larger than images of `side` pixels a side, which are called `images`; `key` names its
+/// size.
+fn fits(key: &'static str, trigger: &Trigger, side: u32, images: &str) -> Result<(), TriggerError> {
+    let (width, height) = trigger.picture((side, side)).dimensions();
+    if width <= side && height <= side {
+        return Ok(());
+    }
+    Err(TriggerError::Range {
+        key,
+        value: trigger.size().to_string(),
+        allowed: format!(
+            "it is wider or higher than {images}: the trigger is {width} x {height} pixels, allowed are 1 to {side} \
+             pixels"
+        ),
+    })
 }
 
 /// An attack on a certain data set: which images, with what, and where.

@@ -217,6 +217,11 @@ pub fn resize_shorter(image: &RgbImage, shorter: u32) -> RgbImage {
     resize_whole(image, resized(image.dimensions(), shorter))
 }
 
+/// Resizes the whole image to a square of `size`; an image of that size already is left as it is.
+pub(crate) fn resize_square(image: RgbImage, size: u32) -> RgbImage {
+    if image.dimensions() == (size, size) { image } else { resize_whole(&image, (size, size)) }
+}
+
 /// Resizes the whole image to `(width, height)`, bilinear as PIL does.
 pub(crate) fn resize_whole(image: &RgbImage, size: (u32, u32)) -> RgbImage {
     resize_whole_by(image, size, Filter::Bilinear)

@@ -26,7 +26,7 @@ pub use crop::{
     CropBox, Filter, one_draw_crop_box, random_resized_crop_box, resize_center_crop,
     resize_crop_box, resize_shorter, resized, shorter_side,
 };
-pub(crate) use crop::{central, resize_whole, resize_whole_by};
+pub(crate) use crop::{central, resize_square, resize_whole_by};
 pub use crop_views::CropViews;
 pub use geometry::Geometry;
 pub use jigsaw::JigsawViews;

@@ -8,7 +8,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use ssl_backdoor_trigger::chance::Purpose;
 
-use crate::augment::resize_whole;
+use crate::augment::resize_square;
 use crate::halves::{Order, halves};
 use crate::{DataError, InMemory, Sample, SampleSet, Split, subset};
 
@@ -38,7 +38,7 @@ impl Part {
 
 /// Images in memory.
 pub(crate) struct Held {
-    /// The images at the size of the config.
+    /// The images at the side at which they are kept.
     pub split: Split,
     /// Hash of ids, labels and pixels, in hexadecimal. Where the images are resized when they are asked for, it is that of
     /// the stored ones and the size.
@@ -122,15 +122,14 @@ impl Dataset<Sample, DataError> for Squares {
 }
 
 fn square(mut sample: Sample, size: u32) -> Sample {
-    if sample.image.dimensions() != (size, size) {
-        sample.image = resize_whole(&sample.image, (size, size));
-    }
+    sample.image = resize_square(sample.image, size);
     sample
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::{Filter, resize_whole_by};
 
     fn part(count: u32, side: u32) -> Part {
         let image = |i: u32| {
@@ -157,7 +156,10 @@ mod tests {
         for (i, (id, label)) in train.split.labels.iter().enumerate() {
             let sample = train.split.set.get(i).unwrap();
             assert_eq!((&sample.id, &sample.label), (id, label));
-            assert_eq!(sample.image, resize_whole(&stored.images[*id as usize], (20, 20)));
+            assert_eq!(
+                sample.image,
+                resize_whole_by(&stored.images[*id as usize], (20, 20), Filter::Bilinear)
+            );
         }
     }
 

@@ -250,8 +250,14 @@ mod tests {
     /// on, and the same for the same seed. Rates are raised where so few images leave an epoch one step.
     #[test]
     fn each_methods_probe_learns_its_labels() {
-        let shapes =
-            Shapes { size: 16, per_class: 6, eval_per_class: 1, seed: 1, eval: Default::default() };
+        let shapes = Shapes {
+            size: 16,
+            native: None,
+            per_class: 6,
+            eval_per_class: 1,
+            seed: 1,
+            eval: Default::default(),
+        };
         let splits = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap();
         let device = Device::flex();
         let labelled = Labelled { images: &splits.train.set, prepared: &splits.plain, size: 16 };
@@ -284,8 +290,14 @@ mod tests {
 
     /// Ten shapes, their labels, and an encoder with random weights.
     fn small(size: u32) -> (ssl_backdoor_data::Splits, Encoder) {
-        let shapes =
-            Shapes { size, per_class: 1, eval_per_class: 1, seed: 1, eval: Default::default() };
+        let shapes = Shapes {
+            size,
+            native: None,
+            per_class: 1,
+            eval_per_class: 1,
+            seed: 1,
+            eval: Default::default(),
+        };
         let splits = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap();
         let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };

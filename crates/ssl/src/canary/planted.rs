@@ -124,6 +124,7 @@ impl Method for Buggy {
 fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainError> {
     let data = DataConfig::Shapes(Shapes {
         size: 8,
+        native: None,
         per_class: PER_CLASS as u32,
         eval_per_class: 1,
         seed: 0,
