@@ -3,15 +3,9 @@
 //!
 //! The binary `ssl-backdoor` is a thin shell around this library.
 
-mod attack_config;
 mod commands;
-pub mod config;
-mod config_error;
-mod config_read;
-mod config_table;
-mod config_tree;
+mod config;
 pub mod device;
-mod home;
 mod interrupt;
 mod made_by;
 mod manifest;
@@ -25,13 +19,11 @@ mod sweep;
 mod trigger_size;
 mod versioned;
 
-pub use attack_config::AttackConfig;
 pub use commands::{
     Cli, ConvertOptions, ForeignOptions, PoisonOptions, convert, parse_reference_config,
     print_clean_list, probe_foreign, run_export,
 };
-pub use config::Experiment;
-pub use config_table::ConfigError;
+pub use config::{AttackConfig, ConfigError, Experiment};
 pub use interrupt::end_on_ctrl_c;
 pub use report::{ReportOptions, report};
 pub use run_folder::RunFolder;

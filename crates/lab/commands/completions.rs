@@ -1,10 +1,7 @@
 //! The command `completions`.
 
-use anyhow::Result;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::{Shell, generate};
-
-use super::Cli;
 
 /// Print the completions of a shell.
 #[derive(Debug, Args)]
@@ -17,12 +14,8 @@ pub struct CompletionsArgs {
 }
 
 impl CompletionsArgs {
-    /// Does it.
-    ///
-    /// # Errors
-    /// The config is wrong, or the work failed.
-    pub fn run(self) -> Result<()> {
-        generate(self.shell, &mut Cli::command(), "ssl-backdoor", &mut std::io::stdout());
-        Ok(())
+    /// Prints the completions of `cli`.
+    pub fn run(self, cli: &mut clap::Command) {
+        generate(self.shell, cli, "ssl-backdoor", &mut std::io::stdout());
     }
 }

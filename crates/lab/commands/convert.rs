@@ -9,7 +9,7 @@ use ssl_backdoor_model::{Basis, ImportOptions, Imported, ModelError, Preprocessi
 use ssl_backdoor_ssl::{encoder_header, save_whole};
 
 use super::import_args::ImportArgs;
-use super::path;
+use super::shared::path;
 use crate::{ConfigError, Experiment, device};
 
 /// Turn a checkpoint of another tool into an encoder file, or an encoder file into one for PyTorch.

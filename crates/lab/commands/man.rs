@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{Args, CommandFactory};
+use clap::Args;
 
-use super::{Cli, path};
+use super::shared::path;
 
 /// Write the manual pages, one for each command.
 #[derive(Debug, Args)]
@@ -17,13 +17,13 @@ pub struct ManArgs {
 }
 
 impl ManArgs {
-    /// Does it.
+    /// Writes the pages of `cli`.
     ///
     /// # Errors
-    /// The config is wrong, or the work failed.
-    pub fn run(self) -> Result<()> {
+    /// A page cannot be written.
+    pub fn run(self, cli: clap::Command) -> Result<()> {
         let Self { dir } = self;
-        clap_mangen::generate_to(Cli::command(), &dir)
+        clap_mangen::generate_to(cli, &dir)
             .with_context(|| format!("cannot write manual pages to {}", dir.display()))
     }
 }

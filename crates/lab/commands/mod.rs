@@ -10,20 +10,19 @@ mod probe;
 mod reference_config;
 mod report;
 mod run;
+mod shared;
 mod sweep;
 mod verify;
 
 use anyhow::Result;
-use clap::builder::{PathBufValueParser, TypedValueParser};
-use clap::{Parser, Subcommand};
-use ssl_backdoor_kernels as kernels;
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use convert::{ConvertOptions, convert};
 pub use poison::{PoisonOptions, print_clean_list, run_export};
 pub use probe::{ForeignOptions, probe_foreign};
 pub use reference_config::parse_reference_config;
 
-use crate::home::expanded;
+use shared::computing;
 
 /// Backdoor attacks on self-supervised learning: poison, pretrain, probe, report.
 ///
@@ -72,19 +71,11 @@ impl Cli {
             Command::Probe(args) => args.run(),
             Command::Convert(args) => args.run(),
             Command::Doctor => computing(doctor::doctor),
-            Command::Completions(args) => args.run(),
-            Command::Man(args) => args.run(),
+            Command::Completions(args) => {
+                args.run(&mut Self::command());
+                Ok(())
+            }
+            Command::Man(args) => args.run(Self::command()),
         }
     }
-}
-
-/// A path of the command line; `~` is the user's home.
-fn path() -> impl TypedValueParser<Value = std::path::PathBuf> {
-    PathBufValueParser::new().map(expanded)
-}
-
-/// Runs `work` as a training wants it: on the kernels' pool, with an allocator that keeps what it has.
-fn computing(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-    kernels::keep_freed_memory();
-    kernels::on_pool(work)
 }

@@ -7,9 +7,9 @@ use clap::Args;
 use ssl_backdoor_data::{DataError, Export, clean_list};
 use ssl_backdoor_trigger::TriggerError;
 
-use super::{path, reference_config};
-use crate::attack_config::AttackConfig;
-use crate::config_table::ConfigError;
+use super::reference_config;
+use super::shared::path;
+use crate::config::{AttackConfig, ConfigError};
 use crate::progress;
 
 /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.

@@ -20,15 +20,14 @@ use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
 
-use super::{computing, path};
-use crate::attack_config::check_poison;
-use crate::config;
-use crate::config_table::{ConfigError, Document, Source};
+use super::shared::{computing, path};
+use crate::config::{self, ConfigError, Document, Source, check_poison, expand_tables};
+
 use crate::run_folder::RunFolder;
 use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
 use crate::stages::{Unified, labelled, read_out};
 use crate::versioned::SCHEMA;
-use crate::{device, home, manifest, progress, report};
+use crate::{device, manifest, progress, report};
 
 /// Key of the encoder in the scores.
 const FOREIGN: &str = "encoder";
@@ -227,7 +226,7 @@ impl Settings {
         }
         let mut settings = Self { source: document.clone().into(), ..document.read()? };
         let at = |message: &dyn std::fmt::Display| document.wrong(message);
-        home::expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
+        expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;
         check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;

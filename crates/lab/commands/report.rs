@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::path;
+use super::shared::path;
 use crate::{ReportOptions, report};
 
 /// The paper's tables over many runs: table.html, table.md and table.csv.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{computing, path};
+use super::shared::{computing, path};
 use crate::{Experiment, Stage, run};
 
 /// Run an experiment from poison to report, or go on where it stopped.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{computing, path};
+use super::shared::{computing, path};
 use crate::{SweepOptions, sweep};
 
 /// Run a grid of experiments, or go on where it stopped.

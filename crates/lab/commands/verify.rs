@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use ssl_backdoor_data::verify;
 
-use super::path;
+use super::shared::path;
 use crate::progress;
 
 /// Rebuild an export from its ledgers and compare it byte for byte.

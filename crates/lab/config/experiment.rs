@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::attack_config::check_poison;
-use crate::config_table::{ConfigError, Document, Source};
-use crate::{device, home, manifest};
+use super::attack::check_poison;
+use super::home;
+use super::{ConfigError, Document, Source};
+use crate::{device, manifest};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_data::DataConfig;
@@ -284,7 +285,7 @@ labels = [0.1]
                 let made_up = |n: &String| message.contains(n) && !text.contains(n);
                 prop_assert!(!sentinels.iter().any(made_up), "{}", message);
             }
-            let _ = crate::parse_reference_config(&text);
+            let _ = crate::commands::parse_reference_config(&text);
             Ok(())
         });
         result.unwrap();
