@@ -108,7 +108,7 @@ fn a_patch_in_native_pixels_covers_what_its_geometry_says() {
     }
     // The run is probed: encoders read evaluation images of 28 pixels.
     let scores = site.json("r/scores.json");
-    assert_eq!(scores["images"], 20);
+    assert_eq!(scores["images"], 40);
     // An encoder file gives the same figures: its images are prepared in the same way.
     let probe =
         "probe --encoder r/backdoored/encoder.safetensors t.toml --out f --set poison.target=flag";
