@@ -28,6 +28,7 @@ mod stages;
 mod sweep;
 mod trigger_size;
 mod versioned;
+mod watched;
 
 pub use attack_config::AttackConfig;
 pub use config::Experiment;
