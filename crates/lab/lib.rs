@@ -18,6 +18,7 @@ mod stages;
 mod sweep;
 mod trigger_size;
 mod versioned;
+mod watched;
 
 pub use commands::{
     Cli, ConvertOptions, ForeignOptions, PoisonOptions, convert, parse_reference_config,

@@ -133,7 +133,7 @@ impl Experiment {
                     return Ok(());
                 }
                 // A control trains by the victim's method in the defence's batches.
-                let control = self.pretrain.with_budget(self.pretrain.epochs, config.batch);
+                let control = self.pretrain.with_budget(self.pretrain.train.epochs, config.batch);
                 let wrong = |e| format!("defend.controls: a control cannot train: {e}");
                 control.check(images, self.data.size()).map_err(wrong)
             }
@@ -188,8 +188,8 @@ labels = [0.1]
     #[test]
     fn defaults_are_the_papers_and_the_resolved_config_reads_back() {
         let experiment = read(MINIMAL, &[]).unwrap();
-        assert_eq!(experiment.pretrain.learning_rate(), 0.06);
-        assert_eq!(experiment.pretrain.batch, 256);
+        assert_eq!(experiment.pretrain.train.learning_rate(), 0.06);
+        assert_eq!(experiment.pretrain.train.batch, 256);
         assert_eq!(experiment.poison.val_place, Place::VAL);
         assert_eq!(read(&experiment.to_toml().unwrap(), &[]).unwrap(), experiment);
     }
@@ -202,7 +202,7 @@ labels = [0.1]
             "poison.trigger={kind=\"seeded\", seed=3, width=5}",
         ];
         let experiment = read(MINIMAL, &sets).unwrap();
-        assert_eq!(experiment.pretrain.epochs, 7);
+        assert_eq!(experiment.pretrain.train.epochs, 7);
         assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5.into() });
 
         let folder = tempfile::tempdir().unwrap();
@@ -211,8 +211,11 @@ labels = [0.1]
         std::fs::write(&child, "extends = \"base.toml\"\nname = \"y\"\n[pretrain]\nlr = 0.03\n")
             .unwrap();
         let experiment = Experiment::read(&child, &[]).unwrap();
-        assert_eq!((experiment.name.as_str(), experiment.pretrain.learning_rate()), ("y", 0.03));
-        assert_eq!(experiment.pretrain.epochs, 2);
+        assert_eq!(
+            (experiment.name.as_str(), experiment.pretrain.train.learning_rate()),
+            ("y", 0.03)
+        );
+        assert_eq!(experiment.pretrain.train.epochs, 2);
         std::fs::write(&child, "extends = \"child.toml\"\n").unwrap();
         assert!(Experiment::read(&child, &[]).unwrap_err().to_string().contains("circle"));
     }
