@@ -68,8 +68,9 @@ impl Settings for MaeConfig {
     fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
         let fits = self.mask_ratio > 0.0 && self.mask_ratio < 1.0;
         require(fits, "pretrain.method.mask_ratio", self.mask_ratio, "above 0 and below 1")?;
-        let kind = matches!(pretrain.encoder, EncoderConfig::Vit { .. });
-        require(kind, "pretrain.encoder.kind", "a resnet", "MAE hides patches: \"vit\"")?;
+        let (kind, patch) = (pretrain.encoder.kind(), pretrain.encoder.patch());
+        let allowed = "MAE hides patches: \"vit\"";
+        require(patch.is_some(), "pretrain.encoder.kind", kind, allowed)?;
         let (dim, heads) = (self.decoder_dim, self.decoder_heads);
         let fits = (4..=8192).contains(&dim) && dim.is_multiple_of(4);
         require(fits, "pretrain.method.decoder_dim", dim, "multiples of 4 from 4 to 8,192")?;
@@ -81,11 +82,9 @@ impl Settings for MaeConfig {
     }
 
     fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
-        let patch = match pretrain.encoder {
-            EncoderConfig::Vit { patch, .. } => patch as u32,
-            _ => unreachable!("the check asks for a transformer"),
-        };
-        Arc::new(MaeViews::new(size, pretrain.crop, patch, self.mask_ratio))
+        // The check asks for patches.
+        let patch = pretrain.encoder.patch().unwrap_or(1);
+        Arc::new(MaeViews::new(size, pretrain.crop, patch as u32, self.mask_ratio))
     }
 }
 
@@ -109,10 +108,7 @@ impl Mae {
         device: &Device,
     ) -> Result<Self, PretrainError> {
         let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
-        let Encoder::Vit(net) = encoder.init(&mut rng, device) else {
-            let (value, allowed) = ("a resnet".into(), "MAE hides patches: \"vit\"".into());
-            return Err(PretrainError::Range { key: "pretrain.encoder.kind", value, allowed });
-        };
+        let net = Vit::try_from(encoder.init(&mut rng, device))?;
         let MaeConfig { decoder_dim, decoder_depth, decoder_heads, norm_pix, .. } = *method;
         let sizes = [decoder_dim, decoder_depth, decoder_heads, net.patch()];
         let decoder = MaeDecoder::new(encoder.dim(), sizes, &mut rng, device);
@@ -138,12 +134,12 @@ impl Method for Mae {
     }
 
     fn encoder(&self) -> Encoder {
-        Encoder::Vit(self.encoder.clone())
+        self.encoder.clone().into()
     }
 
     fn start_from(mut self, trained: Encoder, _copy: Encoder) -> Self {
         // `Mae::new` took nothing but a transformer.
-        if let Encoder::Vit(net) = trained {
+        if let Ok(net) = Vit::try_from(trained) {
             self.encoder = net;
         }
         self

@@ -215,12 +215,12 @@ impl PretrainConfig {
         let every = self.checkpoint_every;
         require(every > 0, "pretrain.checkpoint_every", every, "1 or more epochs")?;
         require(self.keep > 0, "pretrain.keep", self.keep, "1 or more checkpoints")?;
-        self.encoder.check()?;
+        self.encoder.check().map_err(PretrainError::Encoder)?;
         self.method.settings().check(self)?;
         let views = self.method.settings().views(self, size);
         // Jigsaw trains on tiles; every method is probed on whole images.
-        self.encoder.check_size(views.size())?;
-        Ok(self.encoder.check_size(size)?)
+        self.encoder.check_size(views.size()).map_err(PretrainError::Encoder)?;
+        self.encoder.check_size(size).map_err(PretrainError::Encoder)
     }
 
     /// Are views of `size` pixels blurred, where the method blurs at all?
