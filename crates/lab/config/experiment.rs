@@ -109,7 +109,7 @@ impl Experiment {
         device::open(&self.device)?;
         self.data.check().map_err(|e| text(&e))?;
         check_poison(&self.data, &self.poison)?;
-        self.pretrain.encoder.check().map_err(|e| text(&e))?;
+        self.pretrain.encoder.check().map_err(|e| format!("pretrain.encoder.{e}"))?;
         // The size of the training set is known once the data is read; this is repeated then.
         self.check_with(None)?;
         self.probe.check().map_err(|e| text(&e))?;

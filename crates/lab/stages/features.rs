@@ -105,7 +105,7 @@ pub(crate) fn read_out(
     extract_normalized(set, normalization, device, one)?.pop().ok_or_else(|| ProbeError::Range {
         key: "probe.stage",
         value: stage.to_string(),
-        allowed: "1 to the number of the encoder's stages (a ResNet has 5, a ViT as many as blocks)",
+        allowed: "1 to the number of the encoder's stages",
     })
 }
 
