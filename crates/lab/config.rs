@@ -189,7 +189,7 @@ labels = [0.1]
         let experiment = read(MINIMAL, &[]).unwrap();
         assert_eq!(experiment.pretrain.learning_rate(), 0.06);
         assert_eq!(experiment.pretrain.batch, 256);
-        assert_eq!(experiment.poison.val_place, Place::VAL);
+        assert_eq!(experiment.poison.val_place, Some(Place::VAL));
         assert_eq!(read(&experiment.to_toml().unwrap(), &[]).unwrap(), experiment);
     }
 
