@@ -190,7 +190,7 @@ labels = [0.1]
         let experiment = read(MINIMAL, &[]).unwrap();
         assert_eq!(experiment.pretrain.train.learning_rate(), 0.06);
         assert_eq!(experiment.pretrain.train.batch, 256);
-        assert_eq!(experiment.poison.val_place, Place::VAL);
+        assert_eq!(experiment.poison.val_place, Some(Place::VAL));
         assert_eq!(read(&experiment.to_toml().unwrap(), &[]).unwrap(), experiment);
     }
 
