@@ -90,8 +90,8 @@ proptest! {
         prop_assert_eq!(stamped.len(), 2);
         for (sample, clean) in &stamped {
             prop_assert_eq!(clean.dimensions(), (native, native));
-            prop_assert_eq!(first(&sample).width, width);
-            prop_assert!(differ_in(&sample.image, clean, &first(&sample)));
+            prop_assert_eq!(first(sample).width, width);
+            prop_assert!(differ_in(&sample.image, clean, &first(sample)));
         }
 
         let clean = splits.prepared(&splits.eval);
@@ -123,7 +123,7 @@ fn relative_triggers_scale_with_the_native_image() {
     {
         let attack = splits.attack(&poison(width, val_width), 5).unwrap();
         let (sample, _) = &poisoned(&splits, &attack)[0];
-        assert_eq!(first(&sample).width, 16);
+        assert_eq!(first(sample).width, 16);
         let clean = splits.prepared(&splits.eval);
         let patched = Patched::new(clean, &splits.eval, &attack).get(0).unwrap();
         assert_eq!(first(&patched).width, 7);

@@ -27,7 +27,7 @@ impl Perturbation for Beside {
 
     fn draw(&self, key: &Key, _: &RgbImage) -> Result<Record, TriggerError> {
         let reference = self.0.ids()[(key.id % 4) as usize];
-        let side = if key.id % 2 == 0 { "left" } else { "right" };
+        let side = if key.id.is_multiple_of(2) { "left" } else { "right" };
         Ok(Record::default().with("reference", reference).with("side", side.to_owned()))
     }
 
