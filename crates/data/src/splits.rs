@@ -1,6 +1,6 @@
 //! A data set, read: its training images and the parts it is scored on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ssl_backdoor_trigger::{Attack, PoisonConfig};
@@ -114,6 +114,15 @@ impl Splits {
         let listed = config.list.as_ref().map(read).transpose()?.unwrap_or_default();
         let size = self.preparation.size;
         Ok(config.attack_listed(&self.train.labels, &self.classes, &listed, seed, size)?)
+    }
+
+    /// The ids of the training images that the file list `list` names, in its order: by their paths, or where the set does
+    /// not lie in files by their ids. A line need not repeat the label.
+    ///
+    /// # Errors
+    /// The list cannot be read, or a line names no training image, not its class, or an image that another line names.
+    pub fn training_ids(&self, list: &Path) -> Result<Vec<u64>, DataError> {
+        named_ids(&self.train, list, "no training image")
     }
 
     /// Where training image `index` comes from.

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Map;
-use ssl_backdoor_compress::{CompressConfig, DefendConfig, distill};
 use ssl_backdoor_data::{Draws, EpochPlan, Splits, Subset};
-use ssl_backdoor_ssl::{OnEpoch, PretrainError, Schedule, Training, initial_encoder, pretrain};
+use ssl_backdoor_defend::{Bench, DefendError, Workload, defences};
+use ssl_backdoor_ssl::{OnEpoch, Schedule, Training, pretrain};
 
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::interrupt::INTERRUPTED;
-use crate::stages::defences;
 use crate::{device, progress};
 
 /// Steps of the short timing, twice: the first epoch warms up.
@@ -30,14 +29,14 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
         println!("Figures are kept in {}", results.display());
     }
     // One timing for each kind of pretraining, with the defences of its runs; a twin is not defended.
-    let mut kinds: BTreeMap<String, (&Run, usize, Vec<&CompressConfig>)> = BTreeMap::new();
+    let mut kinds: BTreeMap<String, (&Run, usize, Vec<&Experiment>)> = BTreeMap::new();
     let twin_runs = twins.iter().filter_map(|twin| plan.runs.iter().find(|run| run.twin == *twin));
-    let backdoored = plan.runs.iter().map(|run| (run, run.experiment.defend.as_ref()));
-    for (run, defence) in backdoored.chain(twin_runs.map(|run| (run, None))) {
+    let backdoored = plan.runs.iter().map(|run| (run, Some(&run.experiment)));
+    for (run, defended) in backdoored.chain(twin_runs.map(|run| (run, None))) {
         let key = serde_json::to_string(&(&run.experiment.data, &run.experiment.pretrain))?;
-        let (_, trainings, defended) = kinds.entry(key).or_insert((run, 0, Vec::new()));
+        let (_, trainings, all) = kinds.entry(key).or_insert((run, 0, Vec::new()));
         *trainings += 1;
-        defended.extend(defence.map(|DefendConfig::Compress(config)| config));
+        all.extend(defended);
     }
     println!("\n| training | trainings | steps each | images/s | hours in all |");
     println!("| --- | --- | --- | --- | --- |");
@@ -82,11 +81,7 @@ struct Row {
 }
 
 /// The pretrainings of a kind, and what the defences of its runs train.
-fn rows(
-    experiment: &Experiment,
-    trainings: usize,
-    defended: &[&CompressConfig],
-) -> Result<Vec<Row>> {
+fn rows(experiment: &Experiment, trainings: usize, defended: &[&Experiment]) -> Result<Vec<Row>> {
     let splits = experiment.data.load(&progress::watch())?;
     let images = splits.train.labels.len();
     experiment.check_with(Some(images)).map_err(|e| experiment.source.wrong(e))?;
@@ -100,31 +95,46 @@ fn rows(
     config.schedule = Schedule::CosinePerEpoch;
     let short = EpochPlan { images: images.min(STEPS * whole.batch), ..whole };
     let rate = timed(experiment, &splits, short, |training, on_epoch| {
-        pretrain(&config, None, size, training, on_epoch).map(drop)
+        Ok(pretrain(&config, None, size, training, on_epoch).map(drop)?)
     })?;
     let mut rows = vec![Row { name: name.into(), trainings, steps, images: trained, rate }];
-    let Some(first) = defended.first() else { return Ok(rows) };
-    // The defences of a sweep differ in their seed, if at all.
-    let short = CompressConfig { epochs: 2, steps: None, ..(*first).clone() };
-    let batch = short.batch;
-    let plan = short.plan(experiment.seed, images.min(STEPS * batch));
-    let student = timed(experiment, &splits, plan, |training, on_epoch| {
-        let teacher = initial_encoder(&experiment.pretrain, training.seed, training.device);
-        let encoder = &experiment.pretrain.encoder;
-        distill(&short, encoder, teacher, size, training, on_epoch).map(drop)
-    })?;
-    let mut kinds: BTreeMap<(bool, usize), usize> = BTreeMap::new();
-    for kind in defended.iter().flat_map(|config| defences(config, images)) {
-        *kinds.entry(kind).or_default() += 1;
-    }
-    rows.extend(kinds.into_iter().map(|((is_student, steps), trainings)| Row {
-        name: if is_student { format!("{name}: student") } else { format!("{name}: control") },
-        trainings,
-        steps,
-        images: steps * batch,
-        rate: if is_student { student } else { rate },
-    }));
+    rows.extend(defended_rows(experiment, &splits, defended, rate)?);
     Ok(rows)
+}
+
+/// What the defences of `defended` train, all of them on the images and by the pretraining of `experiment`; those that
+/// train as the victim does take `rate` images a second.
+fn defended_rows(
+    experiment: &Experiment,
+    splits: &Splits,
+    defended: &[&Experiment],
+    rate: f64,
+) -> Result<Vec<Row>> {
+    let (victim, size) = (&experiment.pretrain, experiment.data.size());
+    let (images, seed) = (splits.train.labels.len(), experiment.seed);
+    // A training of its own kind is timed once.
+    let mut rates: BTreeMap<String, f64> = BTreeMap::new();
+    let mut kinds: BTreeMap<(&str, usize, String), Row> = BTreeMap::new();
+    for defence in defended.iter().flat_map(|run| defences(&run.defend)) {
+        let Workload { what, steps, images: passing } = defence.workload(victim, splits)?;
+        let kind = defence.identity(victim).defend.to_string();
+        let rate = match (rates.get(&kind), defence.rehearsal(seed, images)) {
+            (_, None) => rate,
+            (Some(rate), _) => *rate,
+            (None, Some(rehearsal)) => {
+                let rate = timed(experiment, splits, rehearsal.plan, |training, on_epoch| {
+                    let bench = Bench { victim, size, start: None, training };
+                    (rehearsal.train)(&bench, on_epoch)
+                })?;
+                rates.insert(kind.clone(), rate);
+                rate
+            }
+        };
+        let name = format!("{}: {what}", victim.method.settings().name());
+        let row = Row { name, trainings: 0, steps, images: passing, rate };
+        kinds.entry((what, steps, kind)).or_insert(row).trainings += 1;
+    }
+    Ok(kinds.into_values().collect())
 }
 
 /// Images a second of a training of two epochs of a few steps as in `plan`, by the second one.
@@ -132,7 +142,7 @@ fn timed(
     experiment: &Experiment,
     splits: &Splits,
     plan: EpochPlan,
-    train: impl FnOnce(&Training<'_>, &mut OnEpoch<'_>) -> Result<(), PretrainError>,
+    train: impl FnOnce(&Training<'_>, &mut OnEpoch<'_>) -> Result<(), DefendError>,
 ) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let training = Training {
