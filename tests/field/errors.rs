@@ -122,7 +122,7 @@ fn review_2_04_an_error_names_the_line_of_its_value() {
         ("queue = 512", "queu = 512", "base.toml:15: pretrain.method.queu", "did you mean queue?"),
         ("    0.5,", "    1.5,", "base.toml:21: probe.labels", "above 0 and at most 1"),
         ("    0.5,", "    \"x\",", "base.toml:21: probe.labels", "shares"),
-        ("[probe]", "defend = 3\n[probe]", "base.toml:19: pretrain.defend: unknown key", ""),
+        ("[probe]", "defend = 3\n[probe]", "base.toml:20: pretrain.defend: unknown key", ""),
         ("seed = 1", "seed = 1\ndefend = 3", "base.toml:3: defend = 3", "a list of tables"),
         (
             "[probe]",
