@@ -60,7 +60,7 @@ fn views(method: &str, size: u32) -> Arc<dyn Views> {
     };
     let text = format!("method = {{ kind = \"{method}\"{own} }}\nencoder = {encoder}\nepochs = 1");
     let config: PretrainConfig = toml::from_str(&text).expect("the text is a [pretrain] table");
-    config.method.settings().views(&config, size)
+    config.views(size).expect("the method trains this encoder")
 }
 
 fn poisoning(c: &mut Criterion) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use ssl_backdoor_data::{Draws, EpochPlan, Splits};
 use ssl_backdoor_model::Encoder;
-use ssl_backdoor_ssl::{OnEpoch, PretrainConfig, pretrain};
+use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, pretrain};
 
 use crate::{Bench, DefendError, ImageHook, Images, ModelId, Role, TrainingHook, Victim};
 
@@ -73,7 +73,7 @@ pub struct Rehearsal<'a> {
 }
 
 /// The training of a [`Rehearsal`].
-pub type Train<'a> = dyn Fn(&Bench<'_>, &mut OnEpoch<'_>) -> Result<(), DefendError> + 'a;
+pub type Train<'a> = dyn Fn(&Bench<'_>, &mut dyn TrainObserver) -> Result<(), DefendError> + 'a;
 
 /// A defence makes one model. It acts at one or more of four points, each of them a method `on_…` of this trait; at the
 /// others it does nothing, which is what their defaults do.
@@ -148,7 +148,7 @@ pub trait Defence {
     fn on_encoder(
         &self,
         bench: &Bench<'_>,
-        on_epoch: &mut OnEpoch<'_>,
+        observer: &mut dyn TrainObserver,
     ) -> Result<Encoder, DefendError> {
         if self.on_training().is_some() {
             let model = self.model().into();
@@ -156,7 +156,7 @@ pub trait Defence {
         }
         match bench.start {
             Some(start) => Ok(bench.load(start)?),
-            None => Ok(pretrain(bench.victim, None, bench.size, bench.training, on_epoch)?),
+            None => Ok(pretrain(bench.victim, None, bench.size, bench.training, observer)?),
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use ssl_backdoor_compress::{Budget, CompressConfig, Control};
 use ssl_backdoor_data::Splits;
 use ssl_backdoor_model::Encoder;
-use ssl_backdoor_ssl::{OnEpoch, PretrainConfig, pretrain};
+use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, pretrain};
 
 use crate::clean_part::CleanPart;
 use crate::{
@@ -78,7 +78,7 @@ pub(crate) fn check_victim(
     blamed: (&'static str, &'static str),
 ) -> Result<(), DefendError> {
     let (key, what) = blamed;
-    let there = victim.with_budget(victim.epochs, batch);
+    let there = victim.with_budget(victim.train.epochs, batch);
     there.check(images, size).map_err(|cause| DefendError::Training { key, what, cause })
 }
 
@@ -136,14 +136,14 @@ impl Defence for OnPart {
     fn on_encoder(
         &self,
         bench: &Bench<'_>,
-        on_epoch: &mut OnEpoch<'_>,
+        observer: &mut dyn TrainObserver,
     ) -> Result<Encoder, DefendError> {
         let Bench { victim, size, training, start } = *bench;
         let (images, batch) = (training.set.len(), self.budget.batch);
         // As many steps as a student, up to a part of an epoch: the method may leave out a last batch.
-        let epochs = victim.with_budget(1, batch).plan(training.seed, images);
+        let epochs = victim.train.with_budget(1, batch).plan(training.seed, images);
         let epochs = epochs.epochs_for(self.budget.steps_on(images));
         let config = victim.with_budget(epochs, batch);
-        Ok(pretrain(&config, start, size, training, on_epoch)?)
+        Ok(pretrain(&config, start, size, training, observer)?)
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use ssl_backdoor_compress::{CompressConfig, Control, distill};
 use ssl_backdoor_data::Splits;
 use ssl_backdoor_model::Encoder;
-use ssl_backdoor_ssl::{OnEpoch, PretrainConfig, initial_encoder};
+use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, initial_encoder};
 
 use crate::clean_part::CleanPart;
 use crate::{
@@ -78,10 +78,10 @@ impl Defence for Student<'_> {
     fn rehearsal(&self, seed: u64, images: usize) -> Option<Rehearsal<'_>> {
         let short = CompressConfig { epochs: 2, steps: None, ..self.config.clone() };
         let plan = short.plan(seed, images.min(STEPS * short.batch));
-        let train = move |bench: &Bench<'_>, on_epoch: &mut OnEpoch<'_>| {
+        let train = move |bench: &Bench<'_>, observer: &mut dyn TrainObserver| {
             let Bench { victim, size, training, .. } = *bench;
-            let teacher = initial_encoder(victim, training.seed, training.device);
-            distill(&short, &victim.encoder, teacher, size, training, on_epoch)?;
+            let teacher = initial_encoder(victim, training.seed, &training.device);
+            distill(&short, &victim.encoder, teacher, size, training, observer)?;
             Ok(())
         };
         Some(Rehearsal { plan, train: Box::new(train) })
@@ -94,10 +94,10 @@ impl Defence for Student<'_> {
     fn on_encoder(
         &self,
         bench: &Bench<'_>,
-        on_epoch: &mut OnEpoch<'_>,
+        observer: &mut dyn TrainObserver,
     ) -> Result<Encoder, DefendError> {
         let Bench { victim, size, training, .. } = *bench;
         let teacher = bench.load(bench.start(&self.model())?)?;
-        Ok(distill(self.config, &victim.encoder, teacher, size, training, on_epoch)?)
+        Ok(distill(self.config, &victim.encoder, teacher, size, training, observer)?)
     }
 }

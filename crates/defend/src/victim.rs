@@ -80,7 +80,7 @@ pub struct Bench<'a> {
     /// The encoder file of the model that the defence [needs](crate::Defence::needs), if it needs one.
     pub start: Option<&'a Path>,
     /// The images and where the files of the training go.
-    pub training: &'a Training<'a>,
+    pub training: &'a Training,
 }
 
 impl Bench<'_> {
@@ -102,6 +102,6 @@ impl Bench<'_> {
     /// # Errors
     /// It cannot be read, or is not of the victim's architecture.
     pub fn load(&self, start: &Path) -> Result<Encoder, ModelError> {
-        load_encoder(&self.header(), start, self.training.device)
+        load_encoder(&self.header(), start, &self.training.device)
     }
 }

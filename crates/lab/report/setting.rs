@@ -80,7 +80,7 @@ impl Setting {
     /// What a chart's label is made from, beside the method.
     pub(super) fn parts(&self) -> [String; 9] {
         let Self { data, width, steps, probe, labels, .. } = self;
-        let pretrain = self.config.as_ref().map(|config| &config.pretrain);
+        let pretrain = self.config.as_ref().map(|config| &config.pretrain.train);
         let rate = f64::from(self.rate) / 10.0;
         let of = if self.targeted { "" } else { " of the set" };
         [

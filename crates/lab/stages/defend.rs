@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_defend::{
     Bench, Defence, DefendError, Hooked, Images, ModelId, ProbedAs, Removal, Victim, defences,
 };
-use ssl_backdoor_model::Encoder;
 use ssl_backdoor_ssl::Training;
 
 use super::Lab;
 use super::inputs::Inputs;
 use super::pretrain::{encoder_file, save};
-use crate::interrupt::INTERRUPTED;
+use crate::watched::Watched;
 
 impl Lab {
     /// What a defence finds.
@@ -117,16 +116,11 @@ fn train(lab: &Lab, defence: &dyn Defence, images: &Images, identity: &str) -> R
     let (experiment, model) = (&lab.experiment, defence.model());
     let folder = lab.folder.make(model.as_str())?;
     let training = Training {
-        set: images.set(&lab.victim()),
-        seed: defence.seed(experiment.seed),
         draws: defence.draws(),
-        device: &lab.device,
         workers: experiment.workers,
-        folder: &folder,
-        identity,
-        label: model.as_str(),
-        interrupt: &INTERRUPTED,
+        ..Training::new(images.set(&lab.victim()), defence.seed(experiment.seed), &lab.device)
     };
+    let mut watched = Watched::new(&folder, identity, model.as_str());
     let start = defence.needs().model().map(|role| lab.path(&encoder_file(role.as_str())));
     let bench = Bench {
         victim: &experiment.pretrain,
@@ -134,6 +128,6 @@ fn train(lab: &Lab, defence: &dyn Defence, images: &Images, identity: &str) -> R
         start: start.as_deref(),
         training: &training,
     };
-    let encoder = defence.on_encoder(&bench, &mut |_: &Encoder, _| Ok(Map::new()))?;
+    let encoder = defence.on_encoder(&bench, &mut watched)?;
     save(lab, model.as_str(), &encoder)
 }

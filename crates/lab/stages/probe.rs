@@ -140,7 +140,7 @@ fn probe(lab: &Lab, models: &[ModelId], removed: BTreeMap<ModelId, Removal>) -> 
         seed: experiment.seed,
         eval: experiment.data.eval(),
         images: truth.len(),
-        steps: config.steps(train_images),
+        steps: config.train.steps(train_images),
         train_images,
         labels: headline.labels,
         poison: lab.attack.plan.rates(),

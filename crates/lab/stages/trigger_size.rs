@@ -17,12 +17,13 @@ const EPOCHS: u32 = 4;
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let pretrain = &lab.experiment.pretrain;
+    let train = &pretrain.train;
     let inputs = Inputs::of(lab)
         .with("training images", &lab.splits.fingerprint.train)?
         .with("size", &lab.experiment.data.size())?
         .with("poison", &lab.experiment.poison)?
         .with("trigger", &lab.attack.train.trigger.hash())?
-        .with("views", &(&pretrain.method, &pretrain.encoder, pretrain.crop, pretrain.blur))?
+        .with("views", &(&pretrain.method, &pretrain.encoder, train.crop, train.blur))?
         .with("seed", &lab.experiment.seed)?;
     lab.stage("trigger size", &inputs, &[FILE], |lab, _| {
         let found = TriggerSize::sample(lab)?;
@@ -50,7 +51,7 @@ impl TriggerSize {
         let some = chance::ranked(&poisoned, experiment.seed, Purpose::Plan, 1);
         let positions: Vec<usize> = some.iter().take(IMAGES).map(|&i| i as usize).collect();
         let size = experiment.data.size();
-        let views = experiment.pretrain.method.settings().views(&experiment.pretrain, size);
+        let views = experiment.pretrain.views(size)?;
         let train = lab.poisoned_train();
         let found = Preview::of(&*train, &positions, &*views, experiment.seed, EPOCHS)?;
         let patch = attack.val.trigger.picture((size, size)).width();

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde_json::Map;
-use ssl_backdoor_data::{Draws, EpochPlan, Splits, Subset};
+use ssl_backdoor_data::{EpochPlan, Splits, Subset};
 use ssl_backdoor_defend::{Bench, DefendError, Workload, defences};
-use ssl_backdoor_ssl::{OnEpoch, Schedule, Training, pretrain};
+use ssl_backdoor_model::Encoder;
+use ssl_backdoor_ssl::{
+    EpochReport, ObserverError, Schedule, StepReport, TrainObserver, Training, pretrain,
+};
 
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::interrupt::INTERRUPTED;
+use crate::progress::TrainingBar;
 use crate::{device, progress};
 
 /// Steps of the short timing, twice: the first epoch warms up.
@@ -53,7 +57,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
             Err(error) => {
                 let config = &run.experiment.pretrain;
                 let method = config.method.settings().name();
-                println!("| {method} | {trainings} | {} epochs | - | - |", config.epochs);
+                println!("| {method} | {trainings} | {} epochs | - | - |", config.train.epochs);
                 eprintln!("{}: not timed: {error:#}", run.name);
                 total = None;
             }
@@ -88,14 +92,14 @@ fn rows(experiment: &Experiment, trainings: usize, defended: &[&Experiment]) -> 
     let size = experiment.data.size();
     let mut config = experiment.pretrain.clone();
     let name = config.method.settings().name();
-    let steps = config.steps(images);
-    let whole = config.plan(experiment.seed, images);
-    let trained = config.epochs * whole.images_per_epoch();
-    config.epochs = 2;
-    config.schedule = Schedule::CosinePerEpoch;
+    let steps = config.train.steps(images);
+    let whole = config.train.plan(experiment.seed, images);
+    let trained = config.train.epochs * whole.images_per_epoch();
+    config.train.epochs = 2;
+    config.train.schedule = Schedule::CosinePerEpoch;
     let short = EpochPlan { images: images.min(STEPS * whole.batch), ..whole };
-    let rate = timed(experiment, &splits, short, |training, on_epoch| {
-        Ok(pretrain(&config, None, size, training, on_epoch).map(drop)?)
+    let rate = timed(experiment, &splits, short, |training, clock| {
+        Ok(pretrain(&config, None, size, training, clock).map(drop)?)
     })?;
     let mut rows = vec![Row { name: name.into(), trainings, steps, images: trained, rate }];
     rows.extend(defended_rows(experiment, &splits, defended, rate)?);
@@ -122,9 +126,9 @@ fn defended_rows(
             (_, None) => rate,
             (Some(rate), _) => *rate,
             (None, Some(rehearsal)) => {
-                let rate = timed(experiment, splits, rehearsal.plan, |training, on_epoch| {
+                let rate = timed(experiment, splits, rehearsal.plan, |training, clock| {
                     let bench = Bench { victim, size, start: None, training };
-                    (rehearsal.train)(&bench, on_epoch)
+                    (rehearsal.train)(&bench, clock)
                 })?;
                 rates.insert(kind.clone(), rate);
                 rate
@@ -137,30 +141,45 @@ fn defended_rows(
     Ok(kinds.into_values().collect())
 }
 
+/// The moments at which the epochs of a training in memory ended.
+struct Clock {
+    bar: TrainingBar,
+    epochs: Vec<Instant>,
+}
+
+impl TrainObserver for Clock {
+    fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
+        self.bar.start(done, steps);
+        Ok(())
+    }
+
+    fn on_step(&mut self, step: &StepReport) {
+        self.bar.step(step);
+    }
+
+    fn on_epoch(&mut self, _: &mut EpochReport, _: &Encoder) -> Result<(), ObserverError> {
+        self.epochs.push(Instant::now());
+        Ok(())
+    }
+
+    fn interrupted(&mut self) -> bool {
+        INTERRUPTED.load(Ordering::Relaxed)
+    }
+}
+
 /// Images a second of a training of two epochs of a few steps as in `plan`, by the second one.
 fn timed(
     experiment: &Experiment,
     splits: &Splits,
     plan: EpochPlan,
-    train: impl FnOnce(&Training<'_>, &mut OnEpoch<'_>) -> Result<(), DefendError>,
+    train: impl FnOnce(&Training, &mut dyn TrainObserver) -> Result<(), DefendError>,
 ) -> Result<f64> {
-    let folder = tempfile::tempdir()?;
-    let training = Training {
-        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())?),
-        seed: experiment.seed,
-        draws: Draws::PRETRAIN,
-        device: &device::open(&experiment.device).map_err(anyhow::Error::msg)?,
-        workers: experiment.workers,
-        folder: folder.path(),
-        identity: "timing",
-        label: "timing",
-        interrupt: &INTERRUPTED,
-    };
-    let mut times = Vec::new();
-    train(&training, &mut |_, _| {
-        times.push(Instant::now());
-        Ok(Map::new())
-    })?;
-    let seconds = times.windows(2).map(|t| t[1] - t[0]).sum::<Duration>().as_secs_f64();
+    let set = Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())?);
+    let device = device::open(&experiment.device).map_err(anyhow::Error::msg)?;
+    let training = Training::new(set, experiment.seed, &device);
+    let training = Training { workers: experiment.workers, ..training };
+    let mut clock = Clock { bar: TrainingBar::new("timing"), epochs: Vec::new() };
+    train(&training, &mut clock)?;
+    let seconds = clock.epochs.windows(2).map(|t| t[1] - t[0]).sum::<Duration>().as_secs_f64();
     Ok(plan.images_per_epoch() as f64 / seconds.max(1e-9))
 }

@@ -6,6 +6,7 @@ use ssl_backdoor_defend::ModelId;
 use ssl_backdoor_probe::Flow;
 
 use super::*;
+use crate::report::table::Row;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
 
 /// A run of one pair and seed with these figures; everything else is that of a kept run.

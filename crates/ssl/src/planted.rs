@@ -1,21 +1,24 @@
 //! Each canary meets the bug it is for, through the loop.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_data::{DataConfig, Draws, Shapes};
+use ssl_backdoor_data::{DataConfig, Shapes};
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, Stem, update_ema};
 
-use super::*;
-use crate::method::{Batch, Step};
+use crate::canary::{CHANCE_FROM, COLLAPSE_FROM, Canaries, CanaryMode, Shadow};
+use crate::config::TrainConfig;
+use crate::ema::Ema;
+use crate::error::PretrainError;
+use crate::method::{Batch, Method, Progress, Step};
+use crate::moco::{Moco, MocoConfig};
+use crate::observer::TrainObserver;
 use crate::optimizer::{Decayed, OptimizerConfig};
-use crate::train::{Recipe, Training, train};
-use crate::{Moco, MocoConfig, Schedule};
+use crate::train::{Training, train};
 
 const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
 const BATCH: usize = 10;
@@ -59,27 +62,27 @@ impl ModuleMapper for Tracked {
 }
 
 impl Method for Buggy {
-    fn before_step(self, progress: &Progress) -> Self {
+    fn before_step(self, progress: &Progress) -> Result<Self, PretrainError> {
         let mut moco = self.moco;
         match self.bug {
             Bug::EmaWithoutHead => {
                 moco.key.encoder = update_ema(moco.key.encoder, &moco.query.encoder, 0.9);
             }
-            _ => moco = moco.before_step(progress),
+            _ => moco = moco.before_step(progress)?,
         }
         if self.bug == Bug::LearningTarget {
             moco.key = moco.key.map(&mut Tracked);
         }
-        Self { moco, ..self }
+        Ok(Self { moco, ..self })
     }
 
-    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError> {
         let before = self.moco.queue.clone();
         if self.bug == Bug::PollutedQueue {
-            let keys = self.moco.forward(batch.clone(), progress).keys.remove(0);
-            self.moco.queue.enqueue(keys, progress.seen).unwrap();
+            let keys = self.moco.forward(batch.clone(), progress)?.keys.remove(0);
+            self.moco.queue.enqueue(keys, progress.seen)?;
         }
-        let mut step = self.moco.forward(batch, progress);
+        let mut step = self.moco.forward(batch, progress)?;
         self.moco.queue = before;
         let one = step.loss.clone();
         match self.bug {
@@ -93,11 +96,11 @@ impl Method for Buggy {
             }
             _ => {}
         }
-        step
+        Ok(step)
     }
 
-    fn after_step(self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
-        Self { moco: self.moco.after_step(keys, progress), ..self }
+    fn after_step(self, keys: Vec<Tensor<2>>, progress: &Progress) -> Result<Self, PretrainError> {
+        Ok(Self { moco: self.moco.after_step(keys, progress)?, ..self })
     }
 
     fn encoder(&self) -> Encoder {
@@ -121,7 +124,18 @@ impl Method for Buggy {
     }
 }
 
-fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainError> {
+/// Counts what it is told.
+#[derive(Default)]
+struct Warnings(Vec<String>);
+
+impl TrainObserver for Warnings {
+    fn on_warning(&mut self, warning: &PretrainError) {
+        self.0.push(warning.to_string());
+    }
+}
+
+/// Trains a MoCo v2 with a bug; the warnings.
+fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<Vec<String>, PretrainError> {
     let data = DataConfig::Shapes(Shapes {
         size: 8,
         native: None,
@@ -131,45 +145,20 @@ fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<(), PretrainErro
         eval: Default::default(),
     });
     let splits = data.load(&|_, _, _| {}).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let device = Device::flex();
-    let config = MocoConfig { queue: 20, momentum: 0.9, dim: 6, ..MocoConfig::default() };
-    let on = device.clone().autodiff();
-    let moco = Moco::new(&config, &ENCODER, BATCH, 1, &on);
-    let set = splits.pretrain_set().clone();
-    let steps_per_epoch = set.len() / BATCH;
-    let training = Training {
-        set,
-        seed: 1,
-        draws: Draws::PRETRAIN,
-        device: &device,
-        workers: 1,
-        folder: folder.path(),
-        identity: "planted",
-        label: "planted",
-        interrupt: &AtomicBool::new(false),
-    };
-    let recipe = Recipe {
-        views: Arc::new(ChainViews::moco(8, (0.5, 1.0), false)),
-        batch: BATCH,
-        drop_last: true,
-        lr: Schedule::CosinePerEpoch.rates(0.03, epochs, steps_per_epoch),
-        optimizer: OptimizerConfig::sgd(),
-        weight_decay: 1e-4,
-        decayed: Decayed::All,
-        epochs,
-        checkpoint_every: epochs,
-        keep: 1,
-        precision: crate::Precision::F32,
-        canaries,
-    };
-    let mut nothing = |_: &Encoder, _| Ok(serde_json::Map::new());
-    train(&training, &recipe, Buggy { moco, bug }, &mut nothing).map(|_| ())
+    let training = Training::new(splits.pretrain_set().clone(), 1, &Device::flex());
+    let method = MocoConfig { queue: 20, momentum: 0.9, dim: 6, ..MocoConfig::default() };
+    let moco = Moco::new(&method, &ENCODER, BATCH, 1, &training.autodiff_device());
+    let config = TrainConfig { canaries, ..TrainConfig::sgd(epochs, BATCH, 0.03) };
+    let views = Arc::new(ChainViews::moco(8, (0.5, 1.0), false));
+    let mut warnings = Warnings::default();
+    train(&training, &config, views, Buggy { moco, bug }, &mut warnings)?;
+    Ok(warnings.0)
 }
 
 fn fallen(bug: Bug, epochs: usize) -> &'static str {
     match run(bug, epochs, CanaryMode::Stop) {
-        Ok(()) => "none",
+        Ok(warnings) if warnings.is_empty() => "none",
+        Ok(warnings) => panic!("{warnings:?}"),
         Err(PretrainError::Canary { canary, .. }) => canary,
         Err(other) => panic!("{other}"),
     }
@@ -193,8 +182,10 @@ fn each_bug_is_called_by_its_canary() {
 
 #[test]
 fn a_warning_does_not_stop_and_off_is_off() {
-    assert!(run(Bug::EmaWithoutHead, 1, CanaryMode::Warn).is_ok());
-    assert!(run(Bug::EmaWithoutHead, 1, CanaryMode::Off).is_ok());
+    // Four steps, of which three are looked at: it is said once.
+    let warnings = run(Bug::EmaWithoutHead, 1, CanaryMode::Warn).unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("canary `ema`"), "{warnings:?}");
+    assert!(run(Bug::EmaWithoutHead, 1, CanaryMode::Off).unwrap().is_empty());
 }
 
 /// Steps of one linear layer under the claim that `claimed` trains it.
@@ -207,15 +198,15 @@ fn update(
     let mut rng =
         ssl_backdoor_data::chance::rng(1, ssl_backdoor_data::chance::Purpose::Init, 0, 0, 0);
     let mut net = Mlp::new(&[3, 4, 2], &mut rng, &device);
-    let mut canaries = Canaries::new(CanaryMode::Stop, 10);
-    let mut shadow = Shadow::new(claimed, 0.01, Decayed::All);
+    let shadow = Shadow::new(claimed, 0.01, Decayed::All);
+    let mut canaries = Canaries::new(CanaryMode::Stop, 10, shadow);
     for step in 0..10 {
         let x = Tensor::<2>::from_data([[0.3, -0.2, 0.9 - 0.1 * step as f32]], &device);
         let loss = net.forward(x).powi_scalar(2).sum();
         let grads = GradientsParams::from_grads(loss.backward(), &net);
         let progress = Progress { seed: 1, step, epoch: 0, epochs: 1, seen: step };
         let step = |net, grads| actual.step(lr, net, grads);
-        net = canaries.update(&mut shadow, 0.1, net, grads, &progress, step)?;
+        net = canaries.update(0.1, net, grads, &progress, step)?;
     }
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::attack_config::check_poison;
-use crate::config_table::{ConfigError, Document, Source};
-use crate::{device, home, manifest};
+use super::attack::check_poison;
+use super::home;
+use super::{ConfigError, Document, Source};
+use crate::{device, manifest};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_defend::{DefendConfig, check_names, one_or_several};
@@ -190,8 +191,8 @@ labels = [0.1]
     #[test]
     fn defaults_are_the_papers_and_the_resolved_config_reads_back() {
         let experiment = read(MINIMAL, &[]).unwrap();
-        assert_eq!(experiment.pretrain.learning_rate(), 0.06);
-        assert_eq!(experiment.pretrain.batch, 256);
+        assert_eq!(experiment.pretrain.train.learning_rate(), 0.06);
+        assert_eq!(experiment.pretrain.train.batch, 256);
         assert_eq!(experiment.poison.val_place, Place::VAL);
         assert_eq!(read(&experiment.to_toml().unwrap(), &[]).unwrap(), experiment);
     }
@@ -204,7 +205,7 @@ labels = [0.1]
             "poison.trigger={kind=\"seeded\", seed=3, width=5}",
         ];
         let experiment = read(MINIMAL, &sets).unwrap();
-        assert_eq!(experiment.pretrain.epochs, 7);
+        assert_eq!(experiment.pretrain.train.epochs, 7);
         assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5.into() });
 
         let folder = tempfile::tempdir().unwrap();
@@ -213,8 +214,11 @@ labels = [0.1]
         std::fs::write(&child, "extends = \"base.toml\"\nname = \"y\"\n[pretrain]\nlr = 0.03\n")
             .unwrap();
         let experiment = Experiment::read(&child, &[]).unwrap();
-        assert_eq!((experiment.name.as_str(), experiment.pretrain.learning_rate()), ("y", 0.03));
-        assert_eq!(experiment.pretrain.epochs, 2);
+        assert_eq!(
+            (experiment.name.as_str(), experiment.pretrain.train.learning_rate()),
+            ("y", 0.03)
+        );
+        assert_eq!(experiment.pretrain.train.epochs, 2);
         std::fs::write(&child, "extends = \"child.toml\"\n").unwrap();
         assert!(Experiment::read(&child, &[]).unwrap_err().to_string().contains("circle"));
     }
@@ -287,7 +291,7 @@ labels = [0.1]
                 let made_up = |n: &String| message.contains(n) && !text.contains(n);
                 prop_assert!(!sentinels.iter().any(made_up), "{}", message);
             }
-            let _ = crate::parse_reference_config(&text);
+            let _ = crate::commands::parse_reference_config(&text);
             Ok(())
         });
         result.unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use crate::config_table::ConfigError;
+use super::ConfigError;
 
 /// Longest value that a message shows, in characters.
 const SHOWN: usize = 80;

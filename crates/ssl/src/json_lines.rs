@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::PretrainError;
+use crate::error::PretrainError;
 
 /// A JSON-lines file, one object per epoch.
 pub(crate) struct JsonLines {

@@ -1,15 +1,59 @@
-//! The commands `poison` and `verify`: a poisoned data set on disk, and back.
+//! The command `poison`: a poisoned data set on disk.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use ssl_backdoor_data::{DataError, Export, clean_list, verify};
+use anyhow::Result;
+use clap::Args;
+use ssl_backdoor_data::{DataError, Export, clean_list};
 use ssl_backdoor_trigger::TriggerError;
 
-use crate::attack_config::AttackConfig;
-use crate::config_table::ConfigError;
+use super::reference_config;
+use super::shared::path;
+use crate::config::{AttackConfig, ConfigError};
 use crate::progress;
-use crate::reference_config;
+
+/// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
+///
+/// Reads only [data] and [poison] of a config, or one of the reference's INI files (*.cfg). Poisoned
+/// training images replace the originals in the training list; every validation image is resized,
+/// cropped and patched. The ledgers (poison.csv, val_poisoned.csv) say what was done to each image.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ssl-backdoor poison configs/quickstart.toml --out /tmp/poisoned\n  \
+    ssl-backdoor poison HTBA_trigger_10_targeted_n02106550.cfg\n  \
+    ssl-backdoor poison --clean /tmp/poisoned > clean_filelist.txt"
+)]
+pub struct PoisonArgs {
+    /// The experiment (TOML), or a config of the reference (*.cfg).
+    #[arg(required_unless_present = "clean", value_parser = path())]
+    config: Option<PathBuf>,
+    /// Where to export; must not exist or be empty [default for *.cfg: its poison_savedir].
+    #[arg(long, value_parser = path())]
+    out: Option<PathBuf>,
+    /// Override a key of the config; may be repeated. For a *.cfg: seed and size only.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Write PNG instead of JPEG of quality 75.
+    #[arg(long)]
+    lossless: bool,
+    /// Print the training list of this export with every poisoned image put back.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out", "lossless"], value_parser = path())]
+    clean: Option<PathBuf>,
+}
+
+impl PoisonArgs {
+    /// Exports, or prints the clean list.
+    ///
+    /// # Errors
+    /// As [`run_export`], or the export cannot be read.
+    pub fn run(self) -> Result<()> {
+        let Self { config, out, sets, lossless, clean } = self;
+        match clean {
+            Some(folder) => print_clean_list(&folder),
+            None => run_export(&config.unwrap_or_default(), PoisonOptions { out, sets, lossless }),
+        }
+    }
+}
 
 /// What the command line says of an export.
 #[derive(Debug, Clone, Default)]
@@ -77,25 +121,6 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
         out.join(&exported.val_list).display(),
         out.display(),
     );
-    Ok(())
-}
-
-/// Verifies the export in `folder` and says what was found.
-///
-/// # Errors
-/// The export cannot be read, or something is not as it should be.
-pub fn print_verified(folder: &Path) -> Result<()> {
-    let verified = verify(folder, &progress::watch())?;
-    for note in &verified.notes {
-        eprintln!("note: {note}");
-    }
-    for problem in &verified.problems {
-        println!("{problem}");
-    }
-    if !verified.problems.is_empty() {
-        bail!("{} of {} files are not as exported", verified.problems.len(), verified.files);
-    }
-    println!("{} files are as exported", verified.files);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use serde::de::{
 };
 use toml::Value;
 
-use crate::config_tree::{KeyPath, Node, Tree};
+use super::tree::{KeyPath, Node, Tree};
 
 /// Why a tree is not of the wanted type.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,7 +148,7 @@ impl Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?}", crate::config_tree::dotted(&self.path), self.why)
+        write!(f, "{}: {:?}", super::tree::dotted(&self.path), self.why)
     }
 }
 
@@ -300,8 +300,8 @@ mod tests {
 
     use serde::Deserialize;
 
+    use super::super::tree::dotted;
     use super::*;
-    use crate::config_tree::dotted;
 
     #[derive(Debug, PartialEq, Deserialize)]
     #[serde(deny_unknown_fields)]

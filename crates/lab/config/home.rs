@@ -9,7 +9,7 @@ use ssl_backdoor_trigger::PoisonConfig;
 
 /// Puts the home folder in the place of a leading `~`. `~name` stays: it is another user's home, or a folder of that
 /// name. So does everything if there is no home folder.
-pub fn expand_home(path: &mut PathBuf) {
+fn expand_home(path: &mut PathBuf) {
     if let Some(home) = std::env::home_dir() {
         expand(path, &home);
     }

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
 use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig};
 
-use crate::config_table::{ConfigError, Document, Source, read_text};
-use crate::config_tree::{Node, Origin};
-use crate::home::expanded;
+use crate::config::{ConfigError, Document, Node, Origin, Source, expanded, read_text};
 
 /// The side of the reference's validation images, in pixels.
 const SIZE: u32 = 224;

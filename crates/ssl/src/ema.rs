@@ -19,7 +19,7 @@ pub struct Ema {
     online: Samples,
     target: Samples,
     momentum: f64,
-    pub(super) hook: Hook,
+    pub(crate) hook: Hook,
 }
 
 impl Ema {
@@ -30,7 +30,7 @@ impl Ema {
     }
 
     /// What is wrong with the target `after` the update, if anything.
-    pub(super) fn wrong(&self, after: &Ema) -> Option<String> {
+    pub(crate) fn wrong(&self, after: &Ema) -> Option<String> {
         if let Some(path) = &after.target.tracked {
             return Some(format!("the target's parameter {path} asks for a gradient"));
         }
@@ -86,7 +86,7 @@ struct Sampler {
 }
 
 /// The values at [`PER_PARAMETER`] places of a tensor.
-pub(super) fn sample<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+pub(crate) fn sample<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let count = tensor.shape().num_elements();
     let places: Vec<i64> =
         (0..PER_PARAMETER).map(|i| (i * (count - 1) / (PER_PARAMETER - 1)) as i64).collect();

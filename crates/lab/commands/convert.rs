@@ -4,10 +4,52 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
+use clap::Args;
 use ssl_backdoor_model::{Basis, ImportOptions, Imported, ModelError, Preprocessing, Stem};
 use ssl_backdoor_ssl::{encoder_header, save_whole};
 
+use super::import_args::ImportArgs;
+use super::shared::path;
 use crate::{ConfigError, Experiment, device};
+
+/// Turn a checkpoint of another tool into an encoder file, or an encoder file into one for PyTorch.
+///
+/// Reads torchvision's ResNets and timm's ViTs as MoCo, MoCo v3, DINO, MAE, solo-learn, lightly, lightning-bolts,
+/// vissl, timm and the reference repository write them, from .pth, .pth.tar, .pt, .ckpt and .safetensors. Takes the
+/// network that the tool evaluates, and prints what it assumed. Writes safetensors with torchvision's names (of a
+/// ViT timm's), which PyTorch loads with strict=True; the file records how images are prepared, which
+/// `probe --encoder` then does.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ssl-backdoor convert moco_v2_800ep.pth.tar moco.safetensors --backbone\n  \
+    ssl-backdoor convert cifar_resnet18.pth cifar.safetensors --size 32 --stem-padding 2\n  \
+    ssl-backdoor convert runs/quickstart/backdoored/encoder.safetensors for-pytorch.safetensors\n  \
+    ssl-backdoor convert runs/quickstart/backdoored whole.safetensors"
+)]
+pub struct ConvertArgs {
+    /// The checkpoint, or the folder of a model in a run folder, for its heads and queues too.
+    #[arg(value_parser = path())]
+    input: PathBuf,
+    /// The encoder file, .safetensors.
+    #[arg(value_parser = path())]
+    output: PathBuf,
+    /// Leave out heads, queues and other networks.
+    #[arg(long)]
+    backbone: bool,
+    #[command(flatten)]
+    import: ImportArgs,
+}
+
+impl ConvertArgs {
+    /// Converts.
+    ///
+    /// # Errors
+    /// As [`convert`].
+    pub fn run(self) -> Result<()> {
+        let Self { input, output, backbone, import } = self;
+        convert(&ConvertOptions { input, output, backbone, import: import.into() })
+    }
+}
 
 /// What the command line says of a conversion.
 #[derive(Debug, Clone, Default)]

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::config_error::{as_written, leading_key, mismatch, with_note};
-use crate::config_read;
-use crate::config_tree::{Node, Origin, Tree, dotted, steps};
-use crate::home::expanded;
-
-pub use crate::config_error::ConfigError;
+use super::error::{ConfigError, leading_key, with_note};
+use super::home::expanded;
+use super::message::{as_written, mismatch};
+use super::read;
+use super::tree::{Node, Origin, Tree, dotted, steps};
 
 /// A config file over those it extends, with the overrides of the command line.
 #[derive(Debug, Clone)]
@@ -134,7 +133,7 @@ impl Document {
     /// # Errors
     /// Names the value that does not fit, where it was written, and what is allowed.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        config_read::read(&self.root).map_err(|found| {
+        read::read(&self.root).map_err(|found| {
             let message = mismatch(&self.root, &found);
             // A type may say itself which key is wrong.
             let path = leading_key(&message).map_or(found.path, steps);

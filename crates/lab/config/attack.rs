@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_trigger::PoisonConfig;
 
-use crate::config_table::{ConfigError, Document, Source};
-use crate::home;
+use super::home;
+use super::{ConfigError, Document, Source};
 
 /// Which images are poisoned, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

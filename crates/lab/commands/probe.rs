@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::Device;
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::chance::{self, Purpose};
@@ -19,19 +20,55 @@ use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
 
-use crate::attack_config::check_poison;
-use crate::config;
-use crate::config_table::{ConfigError, Document, Source};
+use super::shared::{computing, path};
+use crate::config::{self, ConfigError, Document, Source, check_poison, expand_tables};
+
 use crate::run_folder::RunFolder;
 use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
 use crate::stages::{Unified, labelled, read_out};
 use crate::versioned::SCHEMA;
-use crate::{device, home, manifest, progress, report};
+use crate::{device, manifest, progress, report};
 
 /// Key of the encoder in the scores.
 const FOREIGN: &str = "encoder";
 /// Not `scores.json`, which is a run's: a report takes every one that it finds.
 const SCORES: &str = "foreign.json";
+
+/// Score an encoder that came from elsewhere: clean and patched images, no pretraining.
+///
+/// Trains only the classifier of [probe] on its frozen features, and puts an untrained network of the same
+/// kind beside it. Of the config, [data], [poison] and [probe] count; images are prepared as the encoder file says
+/// (size, interpolation, mean, std). Checkpoints of other tools go through `convert` first, which records that.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ssl-backdoor probe --encoder encoder.safetensors configs/fashion-mnist/moco-v2.toml"
+)]
+pub struct ProbeArgs {
+    /// The encoder file.
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    encoder: PathBuf,
+    /// The experiment, a TOML file.
+    #[arg(value_parser = path())]
+    config: PathBuf,
+    /// Where foreign.json, the scores, goes [default: runs/NAME-FILE].
+    #[arg(long, value_parser = path())]
+    out: Option<PathBuf>,
+    /// Override a key of the config; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+impl ProbeArgs {
+    /// Scores the encoder.
+    ///
+    /// # Errors
+    /// As [`probe_foreign`].
+    pub fn run(self) -> Result<()> {
+        let Self { encoder, config, out, sets } = self;
+        let options = ForeignOptions { encoder, config, out, sets };
+        computing(|| probe_foreign(&options))
+    }
+}
 
 /// What the command line says of a probe.
 #[derive(Debug, Clone)]
@@ -189,7 +226,7 @@ impl Settings {
         }
         let mut settings = Self { source: document.clone().into(), ..document.read()? };
         let at = |message: &dyn std::fmt::Display| document.wrong(message);
-        home::expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
+        expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
         config::check_name(&settings.name).map_err(|e| at(&e))?;
         settings.data.check().map_err(|e| at(&e))?;
         check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
