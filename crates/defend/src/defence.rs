@@ -68,7 +68,7 @@ pub struct Workload {
 pub struct Rehearsal<'a> {
     /// How its epochs go through the images: [`EpochPlan::images`] of them are in the set.
     pub plan: EpochPlan,
-    /// Trains, and calls back after each epoch.
+    /// Trains, and tells the observer of each epoch.
     pub train: Box<Train<'a>>,
 }
 
