@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::CompressConfig;
 use ssl_backdoor_ssl::PretrainConfig;
 
-use crate::{Defence, DefendError, DistilCleanConfig, FineTuneConfig, ScratchConfig};
+use crate::{Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig, ScratchConfig};
 
 /// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
 macro_rules! defences {
@@ -45,6 +45,8 @@ defences! {
     Scratch(ScratchConfig),
     /// CompReSS distillation of the clean twin on a clean part.
     DistilClean(DistilCleanConfig),
+    /// The victim's method, trained again without the images that a list names.
+    Filter(FilterConfig),
 }
 
 /// The config of one kind of defence.
