@@ -165,3 +165,64 @@ pub trait Defence {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use serde_json::json;
+    use ssl_backdoor_data::InMemory;
+    use ssl_backdoor_model::save_encoder;
+    use ssl_backdoor_ssl::{Training, encoder_header, initial_encoder};
+
+    use super::*;
+
+    /// Acts at test time at most, and with a hook during training.
+    struct Idle {
+        hook: bool,
+    }
+
+    struct Nothing;
+
+    impl TrainingHook for Nothing {}
+
+    impl Defence for Idle {
+        fn model(&self) -> ModelId {
+            "idle".into()
+        }
+
+        fn needs(&self) -> Needs {
+            Needs::BackdooredModel
+        }
+
+        fn identity(&self, victim: &PretrainConfig) -> Identity {
+            Identity { model: json!("idle"), pretrain: json!(victim), defend: json!(null) }
+        }
+
+        fn workload(&self, _: &PretrainConfig, _: &Splits) -> Result<Workload, DefendError> {
+            Ok(Workload { what: "nothing", steps: 0, images: 0 })
+        }
+
+        fn on_training(&self) -> Option<Arc<dyn TrainingHook>> {
+            self.hook.then(|| -> Arc<dyn TrainingHook> { Arc::new(Nothing) })
+        }
+    }
+
+    #[test]
+    fn a_defence_that_does_nothing_leaves_the_encoder_as_it_is_and_a_training_hook_is_refused() {
+        let victim: PretrainConfig = toml::from_str(
+            "method = { kind = \"rotnet\" }\nencoder = { kind = \"resnet18\", width = 2, stem = \"small\" }\nepochs = 1\n",
+        )
+        .unwrap();
+        let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
+        let header = encoder_header(victim.encoder, 8);
+        let [start, after] = ["start", "after"].map(|name| folder.path().join(name));
+        save_encoder(&initial_encoder(&victim, 7, &device), &header, &start).unwrap();
+        let training = Training::new(Arc::new(InMemory::new(Vec::new())), 1, &device);
+        let bench = Bench { victim: &victim, size: 8, start: Some(&start), training: &training };
+        let encoder = Idle { hook: false }.on_encoder(&bench, &mut ()).unwrap();
+        save_encoder(&encoder, &header, &after).unwrap();
+        assert!(std::fs::read(start.clone()).unwrap() == std::fs::read(after).unwrap());
+        let refused = Idle { hook: true }.on_encoder(&bench, &mut ()).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("idle acts on views and loss"), "{refused}");
+    }
+}

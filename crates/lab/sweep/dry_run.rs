@@ -116,22 +116,24 @@ fn defended_rows(
 ) -> Result<Vec<Row>> {
     let (victim, size) = (&experiment.pretrain, experiment.data.size());
     let (images, seed) = (splits.train.labels.len(), experiment.seed);
-    // A training of its own kind is timed once.
+    // What does not train as the victim does is timed once for each way to train it.
     let mut rates: BTreeMap<String, f64> = BTreeMap::new();
     let mut kinds: BTreeMap<(&str, usize, String), Row> = BTreeMap::new();
     for defence in defended.iter().flat_map(|run| defences(&run.defend)) {
         let Workload { what, steps, images: passing } = defence.workload(victim, splits)?;
-        let kind = defence.identity(victim).defend.to_string();
-        let rate = match (rates.get(&kind), defence.rehearsal(seed, images)) {
-            (_, None) => rate,
-            (Some(rate), _) => *rate,
-            (None, Some(rehearsal)) => {
-                let rate = timed(experiment, splits, rehearsal.plan, |training, clock| {
-                    let bench = Bench { victim, size, start: None, training };
-                    (rehearsal.train)(&bench, clock)
-                })?;
+        let (kind, rate) = match defence.rehearsal(seed, images) {
+            None => (String::new(), rate),
+            Some(rehearsal) => {
+                let kind = defence.identity(victim).defend.to_string();
+                let rate = match rates.get(&kind) {
+                    Some(rate) => *rate,
+                    None => timed(experiment, splits, rehearsal.plan, |training, clock| {
+                        let bench = Bench { victim, size, start: None, training };
+                        (rehearsal.train)(&bench, clock)
+                    })?,
+                };
                 rates.insert(kind.clone(), rate);
-                rate
+                (kind, rate)
             }
         };
         let name = format!("{}: {what}", victim.method.settings().name());
