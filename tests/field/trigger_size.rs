@@ -103,8 +103,9 @@ fn a_patch_in_native_pixels_covers_what_its_geometry_says() {
     assert_eq!(ledger.rows.len(), 4);
     for row in &ledger.rows {
         assert_eq!(row.source, format!("shapes(size=28,native=64,seed=7)#{}", row.image_id));
-        assert!((16..=40).contains(&row.x) && (16..=40).contains(&row.y), "{row:?}");
-        assert_eq!(row.width, 8);
+        let [x, y, width] = ["x", "y", "width"].map(|column| row.record.whole(column).unwrap());
+        assert!((16..=40).contains(&x) && (16..=40).contains(&y), "{row:?}");
+        assert_eq!(width, 8);
     }
     // The run is probed: encoders read evaluation images of 28 pixels.
     let scores = site.json("r/scores.json");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
 use clap::Args;
-use ssl_backdoor_model::{Basis, ImportOptions, Imported, ModelError, Preprocessing, Stem};
+use ssl_backdoor_model::{Basis, Finding, ImportOptions, Imported, ModelError};
 use ssl_backdoor_ssl::{encoder_header, save_whole};
 
 use super::import_args::ImportArgs;
@@ -100,13 +100,31 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
 /// The options of a conversion as the command line calls them.
 fn by_option(error: ModelError) -> anyhow::Error {
     match error {
-        ModelError::Range { key, value, allowed } if !key.contains('.') => {
-            ConfigError(format!("--{key} {value} is out of range: {allowed}")).into()
+        ModelError::Option { option, value, allowed } => {
+            ConfigError(format!("{} {value} is out of range: {allowed}", flag(option))).into()
         }
         ModelError::Unstated { path, what, option } => {
-            anyhow!("{}: {what} cannot be inferred: pass --{option}", path.display())
+            anyhow!("{}: {what} cannot be inferred: pass {}", path.display(), flag(option))
         }
         other => other.into(),
+    }
+}
+
+/// The flag of a field of [`ImportOptions`].
+fn flag(field: &str) -> String {
+    format!("--{}", field.replace('_', "-"))
+}
+
+/// How the command line overrides `finding`, if it can be otherwise.
+fn overridden(finding: &Finding) -> String {
+    let flags: Vec<String> = match finding.basis {
+        Basis::Stated | Basis::Given => Vec::new(),
+        _ => ImportOptions::overriding(finding).into_iter().map(flag).collect(),
+    };
+    match &flags[..] {
+        [] => String::new(),
+        [one] => format!("; {one} overrides it"),
+        [all @ .., last] => format!("; {} and {last} override it", all.join(", ")),
     }
 }
 
@@ -126,13 +144,8 @@ fn report(imported: &Imported, backbone: bool) -> Result<()> {
         println!("left           {prefix}*  (--prefix {name:?} takes it)");
     }
     for finding in &header.findings {
-        let options = match (finding.of.as_str(), finding.basis) {
-            (_, Basis::Stated | Basis::Given) | ("network", _) => "",
-            ("heads", _) => "; --heads overrides it",
-            _ => "; --stem-padding, --stem-stride and --max-pool override it",
-        };
         if finding.of != "network" {
-            println!("{:<14} {finding}{options}", finding.of);
+            println!("{:<14} {finding}{}", finding.of, overridden(finding));
         }
     }
     let how =
@@ -160,23 +173,8 @@ fn of_training(folder: &Path, device: &Device) -> Result<Imported> {
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let whole = scratch.path().join("whole.safetensors");
     save_whole(&pretrain, folder, &whole, device)?;
-    let header = encoder_header(pretrain.encoder, data.size());
-    let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
-    let stem = pretrain.encoder.stem().map(Stem::shape);
-    let import = ImportOptions {
-        prefix: None,
-        heads: pretrain.encoder.heads(),
-        stem_padding: stem.map(|stem| stem.padding),
-        stem_stride: stem.map(|stem| stem.stride),
-        max_pool: stem.map(|stem| stem.maxpool),
-        size: Some(size),
-        mean_std: Some([mean, std]),
-        interpolation: Some(interpolation),
-    };
-    let mut imported = Imported::read(&whole, &import)?;
-    // All of this is known: the run's config says it.
-    (imported.header, imported.stated) = (header, true);
-    Ok(imported)
+    // The run's config says what the file does not.
+    Ok(Imported::read_as(&whole, encoder_header(pretrain.encoder, data.size()))?)
 }
 
 /// The first names and the last.

@@ -105,6 +105,11 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
              reference's code cannot read"
         );
     }
+    if exported.saved_from_jpeg {
+        eprintln!(
+            "note: JPEG would erase this trigger: all images are written as PNG (--lossless)"
+        );
+    }
     let remain = match exported.skipped.len() {
         0 => String::new(),
         left_out => format!(" (of what remains without {left_out} files)"),

@@ -110,7 +110,7 @@ impl Experiment {
         device::open(&self.device)?;
         self.data.check().map_err(|e| text(&e))?;
         check_poison(&self.data, &self.poison)?;
-        self.pretrain.encoder.check().map_err(|e| text(&e))?;
+        self.pretrain.encoder.check().map_err(|e| format!("pretrain.encoder.{e}"))?;
         // The size of the training set is known once the data is read; this is repeated then.
         self.check_with(None)?;
         self.probe.check().map_err(|e| text(&e))?;
@@ -193,7 +193,7 @@ labels = [0.1]
         let experiment = read(MINIMAL, &[]).unwrap();
         assert_eq!(experiment.pretrain.train.learning_rate(), 0.06);
         assert_eq!(experiment.pretrain.train.batch, 256);
-        assert_eq!(experiment.poison.val_place, Place::VAL);
+        assert_eq!(experiment.poison.val_place, Some(Place::VAL));
         assert_eq!(read(&experiment.to_toml().unwrap(), &[]).unwrap(), experiment);
     }
 

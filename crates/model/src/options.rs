@@ -1,6 +1,6 @@
 //! What a user can say of a checkpoint.
 
-use crate::{Interpolation, ModelError};
+use crate::{Finding, Interpolation, ModelError};
 
 /// What is known of a checkpoint that does not say it itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,21 +24,58 @@ pub struct ImportOptions {
     pub interpolation: Option<Interpolation>,
 }
 
+/// An option about the network itself, not about its images.
+pub(crate) struct NetworkOption {
+    /// The field of [`ImportOptions`].
+    pub name: &'static str,
+    /// The finding that it overrides.
+    pub finding: &'static str,
+    /// What it is about, in words.
+    pub about: &'static str,
+    /// Its value, if it is given.
+    pub value: Option<String>,
+}
+
 impl ImportOptions {
-    /// An option about the stem that is given.
-    pub(super) fn stem(&self) -> Option<&'static str> {
-        let given = [
-            ("stem-padding", self.stem_padding.is_some()),
-            ("stem-stride", self.stem_stride.is_some()),
-            ("max-pool", self.max_pool.is_some()),
-        ];
-        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    /// The options about the network itself.
+    pub(crate) fn of_network(&self) -> [NetworkOption; 4] {
+        let Self { heads, stem_padding, stem_stride, max_pool, .. } = self;
+        let stem = |name, value| NetworkOption { name, finding: "stem", about: "stem", value };
+        let number = |value: &Option<usize>| value.map(|value| value.to_string());
+        let about = "attention heads";
+        [
+            NetworkOption { name: "heads", finding: "heads", about, value: number(heads) },
+            stem("stem_padding", number(stem_padding)),
+            stem("stem_stride", number(stem_stride)),
+            stem("max_pool", max_pool.map(|value| value.to_string())),
+        ]
+    }
+
+    /// The fields that override `finding`.
+    pub fn overriding(finding: &Finding) -> Vec<&'static str> {
+        let all = Self::default().of_network();
+        let of = all.iter().filter(|option| option.finding == finding.of);
+        of.map(|option| option.name).collect()
+    }
+
+    /// These, and where they say nothing of the network, `others`.
+    pub(crate) fn or(&self, others: &Self) -> Self {
+        Self {
+            heads: self.heads.or(others.heads),
+            stem_padding: self.stem_padding.or(others.stem_padding),
+            stem_stride: self.stem_stride.or(others.stem_stride),
+            max_pool: self.max_pool.or(others.max_pool),
+            ..self.clone()
+        }
     }
 
     /// Checks the values.
-    pub(super) fn check(&self) -> Result<(), ModelError> {
-        let wrong = |key, value: &dyn ToString, allowed| {
-            Err(ModelError::Range { key, value: value.to_string(), allowed })
+    ///
+    /// # Errors
+    /// [`ModelError::Option`] that names the option.
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        let wrong = |option, value: &dyn ToString, allowed| {
+            Err(ModelError::Option { option, value: value.to_string(), allowed })
         };
         if let Some(size) = self.size
             && !(8..=1024).contains(&size)
