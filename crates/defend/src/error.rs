@@ -25,7 +25,7 @@ pub enum DefendError {
         /// Which training it is.
         what: &'static str,
         /// Why it cannot run; a part of the message, so it is no `Error::source`.
-        cause: PretrainError,
+        cause: Box<PretrainError>,
     },
     /// Two defences of a run make a model of the same name.
     #[error("defend: two defences make the model {model}: a run has one model of each name")]

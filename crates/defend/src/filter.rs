@@ -122,7 +122,7 @@ impl Defence for Filter<'_> {
         let (key, kept) = (self.0.list()?.0, self.0.kept(victim.splits)?.len());
         let what = "the victim's method cannot train on what is left";
         let checked = victim.pretrain.check(Some(kept), victim.size);
-        checked.map_err(|cause| DefendError::Training { key, what, cause })
+        checked.map_err(|cause| DefendError::Training { key, what, cause: Box::new(cause) })
     }
 
     fn workload(&self, victim: &PretrainConfig, splits: &Splits) -> Result<Workload, DefendError> {

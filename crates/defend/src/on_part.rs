@@ -79,7 +79,11 @@ pub(crate) fn check_victim(
 ) -> Result<(), DefendError> {
     let (key, what) = blamed;
     let there = victim.with_budget(victim.train.epochs, batch);
-    there.check(images, size).map_err(|cause| DefendError::Training { key, what, cause })
+    there.check(images, size).map_err(|cause| DefendError::Training {
+        key,
+        what,
+        cause: Box::new(cause),
+    })
 }
 
 /// One training: of the backdoored encoder, or from new weights.
