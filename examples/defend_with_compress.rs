@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Parser;
 use ssl_backdoor::{Experiment, RunScores, Stage};
-use ssl_backdoor_compress::DefendConfig;
+use ssl_backdoor_defend::DefendConfig;
 
 #[derive(Parser)]
 #[command(about = "Distils a backdoored model on clean images and scores the student")]
@@ -32,15 +32,15 @@ struct Args {
 fn main() -> Result<()> {
     let Args { config, out, clean, sets } = Args::parse();
     let mut experiment = Experiment::read(&config, &sets)?;
-    let Some(DefendConfig::Compress(compress)) = &mut experiment.defend else {
-        anyhow::bail!("{} has no [defend] table", config.display());
+    let [DefendConfig::Compress(compress)] = &mut experiment.defend[..] else {
+        anyhow::bail!("{} has no [defend] table of the kind compress alone", config.display());
     };
     compress.clean = clean;
     ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
 
     let scores = RunScores::read(&out.join("scores.json"))?;
     for model in scores.models.keys() {
-        let of = |images| scores.get(model, images).context("the model was not scored");
+        let of = |images| scores.get(model.as_str(), images).context("the model was not scored");
         let (clean, patched) = (of("clean")?, of("patched")?);
         println!(
             "{model:>16}: Acc {:.1} %, ASR {:.1} %",

@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     let mut twin: Option<PathBuf> = None;
     for rate in rates {
         let mut experiment = Experiment::read(&config, &sets)?;
-        experiment.defend = None;
+        experiment.defend.clear();
         experiment.probe.curve_every = 0;
         experiment.poison.rate = Some(rate);
         let folder = out.join(format!("rate-{rate}"));

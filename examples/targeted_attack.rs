@@ -29,7 +29,7 @@ struct Args {
 fn main() -> Result<()> {
     let Args { config, out, sets } = Args::parse();
     let mut experiment = Experiment::read(&config, &sets)?;
-    experiment.defend = None;
+    experiment.defend.clear();
     ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
 
     let scores = RunScores::read(&out.join("scores.json"))?;

@@ -31,7 +31,7 @@ struct Args {
 fn main() -> Result<()> {
     let Args { config, out, rate, sets } = Args::parse();
     let mut experiment = Experiment::read(&config, &sets)?;
-    experiment.defend = None;
+    experiment.defend.clear();
     let poison = &mut experiment.poison;
     (poison.target, poison.rate, poison.count) = (None, None, None);
     poison.dataset_rate = Some(rate);

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::{Eval, LeftOut};
+use ssl_backdoor_defend::{ModelId, Removal, Role};
 use ssl_backdoor_probe::{Flow, Paired, Scores};
 use ssl_backdoor_trigger::Rates;
 
@@ -14,11 +15,11 @@ use crate::trigger_size::TriggerSize;
 use crate::versioned;
 
 /// Key of the twin trained on clean images, and of images without the trigger.
-pub(crate) const CLEAN: &str = "clean";
+pub(crate) const CLEAN: &str = Role::CLEAN.as_str();
 /// Key of the model trained on the poisoned set.
-pub(crate) const BACKDOORED: &str = "backdoored";
+pub(crate) const BACKDOORED: &str = Role::BACKDOORED.as_str();
 /// Key of the encoder before any training.
-pub(crate) const UNTRAINED: &str = "untrained";
+pub(crate) const UNTRAINED: &str = Role::UNTRAINED.as_str();
 /// Key of the images with the trigger.
 pub(crate) const PATCHED: &str = "patched";
 
@@ -76,8 +77,9 @@ pub struct RunScores {
     /// Accuracy in percent of the same probe on raw pixels; none for large images.
     #[serde(default)]
     pub raw_pixels: Option<f64>,
-    /// Scores by model (`untrained`, `clean`, `backdoored`, students and controls) and images (`clean`, `patched`).
-    pub models: BTreeMap<String, BySet>,
+    /// Scores by model (`untrained`, `clean`, `backdoored`, defended models and controls) and images (`clean`,
+    /// `patched`).
+    pub models: BTreeMap<ModelId, BySet>,
     /// The backdoored model against its clean twin on the same patched images.
     pub net_asr: Option<f64>,
     /// Its 95 % interval (Newcombe, paired).
@@ -93,7 +95,10 @@ pub struct RunScores {
     pub flow: Option<Flow>,
     /// Percent of the patched images of other classes whose ten nearest clean images are mostly the target's, by model.
     #[serde(default)]
-    pub gathered: BTreeMap<String, f64>,
+    pub gathered: BTreeMap<ModelId, f64>,
+    /// What each filter of the training set removed, by the model that was trained on the rest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removed: BTreeMap<ModelId, Removal>,
     /// Every reading of the same features: other shares of labels, other seeds of the probe, neighbours.
     pub probes: Vec<Reading>,
     /// BLAKE3 of the resolved config.
@@ -132,7 +137,7 @@ pub struct Reading {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded: Option<String>,
     /// Scores by model and images.
-    pub models: BTreeMap<String, BySet>,
+    pub models: BTreeMap<ModelId, BySet>,
     /// Where the poison sends patched images; none in files of version 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<Flow>,

@@ -1,24 +1,16 @@
-//! The `[defend]` table, and distillation as it says.
+//! The settings of CompReSS, and distillation as they say.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::EpochPlan;
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_model::{Encoder, EncoderConfig};
 use ssl_backdoor_ssl::{
     CanaryMode, PretrainError, Schedule, TrainConfig, TrainObserver, Training, at_shares, train,
 };
 
-use crate::{Compress, Variant};
-
-/// The `[defend]` table. One arm per defence.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum DefendConfig {
-    /// CompReSS distillation on a clean part of the training set.
-    Compress(CompressConfig),
-}
+use crate::{Budget, Compress, Variant};
 
 /// Settings of CompReSS; the defaults are the reference's (protocol 5).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,30 +93,10 @@ impl CompressConfig {
     pub fn check(&self, images: Option<usize>) -> Result<(), PretrainError> {
         let range =
             |key, value: String, allowed: String| Err(PretrainError::Range { key, value, allowed });
-        let shares = self.clean.iter().all(|share| *share > 0.0 && *share <= 1.0);
-        if self.clean.is_empty() || !shares {
-            let allowed = "a list of shares above 0 and at most 1".into();
-            return range("defend.clean", format!("{:?}", self.clean), allowed);
-        }
-        if let Some(steps) = self.steps
-            && !(1..=100_000_000).contains(&steps)
-        {
-            return range("defend.steps", steps.to_string(), "1 to 100,000,000".into());
-        }
+        self.budget().check(&self.clean, images)?;
         if !self.poisoned.iter().all(|share| *share > 0.0 && *share < 1.0) {
             let allowed = "a list of shares above 0 and below 1".into();
             return range("defend.poisoned", format!("{:?}", self.poisoned), allowed);
-        }
-        if !(1..=100_000).contains(&self.epochs) {
-            return range("defend.epochs", self.epochs.to_string(), "1 to 100,000".into());
-        }
-        let share = self.clean.iter().copied().fold(1.0, f64::min);
-        let smallest = images.map(|images| share * images as f64);
-        if self.batch < 2 || smallest.is_some_and(|smallest| self.batch as f64 > smallest) {
-            let known = smallest.map(|smallest| format!(", {smallest:.0} images"));
-            let known = known.unwrap_or_default();
-            let allowed = format!("2 to the size of the smallest clean part{known}");
-            return range("defend.batch", self.batch.to_string(), allowed);
         }
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return range("defend.lr", self.lr.to_string(), "above 0".into());
@@ -149,30 +121,28 @@ impl CompressConfig {
     /// [`PretrainError::Range`] that names the key, of this and of every other value.
     pub fn check_part(&self, images: usize) -> Result<(), PretrainError> {
         self.check(None)?;
-        if self.batch > images {
-            return Err(PretrainError::Range {
-                key: "defend.batch",
-                value: self.batch.to_string(),
-                allowed: format!("2 to the {images} images of the clean part"),
-            });
-        }
-        Ok(())
+        self.budget().check_part(images)
+    }
+
+    /// How long a training on a clean part lasts.
+    pub fn budget(&self) -> Budget {
+        Budget { epochs: self.epochs, steps: self.steps, batch: self.batch }
     }
 
     /// How a student's epochs go through a clean part of `images` images: as in the reference, the last batch of an
     /// epoch holds the images left over.
     pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
-        EpochPlan { seed, images, batch: self.batch, drop_last: false, draws: Draws::DEFENCE }
+        self.budget().plan(seed, images)
     }
 
     /// Epochs on a clean part of `images` images.
     pub fn epochs_on(&self, images: usize) -> usize {
-        self.steps.map_or(self.epochs, |steps| self.plan(0, images).epochs_for(steps))
+        self.budget().epochs_on(images)
     }
 
     /// Steps of a student's whole training on a clean part of `images` images.
     pub fn steps_on(&self, images: usize) -> usize {
-        self.epochs_on(images) * self.plan(0, images).steps_per_epoch()
+        self.budget().steps_on(images)
     }
 
     /// How a student is trained on a clean part of `images` images: as the reference does, with SGD that decays all

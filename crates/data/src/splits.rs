@@ -1,6 +1,6 @@
 //! A data set, read: its training images and the parts it is scored on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ssl_backdoor_trigger::{Attack, PoisonConfig, Setup, TrainingSet};
@@ -129,6 +129,15 @@ impl Splits {
             setup.references = Arc::new(OfClass::new(&self.train, target.index(&self.classes)?));
         }
         Ok(setup)
+    }
+
+    /// The ids of the training images that the file list `list` names, in its order: by their paths, or where the set does
+    /// not lie in files by their ids. A line need not repeat the label.
+    ///
+    /// # Errors
+    /// The list cannot be read, or a line names no training image, not its class, or an image that another line names.
+    pub fn training_ids(&self, list: &Path) -> Result<Vec<u64>, DataError> {
+        named_ids(&self.train, list, "no training image")
     }
 
     /// Where training image `index` comes from.

@@ -7,8 +7,8 @@ use super::home;
 use super::{ConfigError, Document, Source};
 use crate::{device, manifest};
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_data::DataConfig;
+use ssl_backdoor_defend::{DefendConfig, check_names, one_or_several};
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_ssl::PretrainConfig;
 use ssl_backdoor_trigger::PoisonConfig;
@@ -35,9 +35,9 @@ pub struct Experiment {
     pub pretrain: PretrainConfig,
     /// The evaluation.
     pub probe: ProbeConfig,
-    /// The defence; absent = none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub defend: Option<DefendConfig>,
+    /// The defences: one table, or a list of tables; absent = none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_several")]
+    pub defend: Vec<DefendConfig>,
     /// Where its values were written.
     #[serde(skip)]
     pub(crate) source: Source,
@@ -72,6 +72,7 @@ impl Experiment {
             &mut experiment.poison,
             Some(&mut experiment.probe),
         );
+        experiment.defend.iter_mut().for_each(home::expand_defence);
         experiment.check().map_err(|message| document.wrong(message))?;
         Ok(experiment)
     }
@@ -125,18 +126,20 @@ impl Experiment {
     /// Checks what depends on the number of training images, as far as it can while that is not known.
     pub(crate) fn check_with(&self, images: Option<usize>) -> Result<(), String> {
         self.pretrain.check(images, self.data.size()).map_err(|e| e.to_string())?;
-        match &self.defend {
-            None => Ok(()),
-            Some(DefendConfig::Compress(config)) => {
-                config.check(images).map_err(|e| e.to_string())?;
-                if config.controls.is_empty() {
-                    return Ok(());
-                }
-                // A control trains by the victim's method in the defence's batches.
-                let control = self.pretrain.with_budget(self.pretrain.train.epochs, config.batch);
-                let wrong = |e| format!("defend.controls: a control cannot train: {e}");
-                control.check(images, self.data.size()).map_err(wrong)
-            }
+        for (i, defence) in self.defend.iter().enumerate() {
+            let checked = defence.settings().check(&self.pretrain, images, self.data.size());
+            checked.map_err(|e| self.wrong_defence(i, e))?;
+        }
+        check_names(&self.defend).map_err(|e| e.to_string())
+    }
+
+    /// What is wrong with the defence at index `i`, with the key under which it stands: `defend.batch`, or in a list
+    /// `defend[1].batch`.
+    pub(crate) fn wrong_defence(&self, i: usize, error: impl std::fmt::Display) -> String {
+        let message = error.to_string();
+        match message.strip_prefix("defend.") {
+            Some(rest) if self.source.is_list("defend") => format!("defend[{i}].{rest}"),
+            _ => message,
         }
     }
 }

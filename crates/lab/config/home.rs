@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ssl_backdoor_data::DataConfig;
+use ssl_backdoor_defend::DefendConfig;
 use ssl_backdoor_probe::{Labels, ProbeConfig};
 use ssl_backdoor_trigger::PoisonConfig;
 
@@ -39,6 +40,11 @@ pub(crate) fn expand_tables(
     });
     let poison = poison.list.iter_mut().chain(poison.trigger.file_mut());
     data.paths_mut().into_iter().chain(poison).chain(labels).for_each(expand_home);
+}
+
+/// Expands every path of a defence.
+pub(crate) fn expand_defence(defence: &mut DefendConfig) {
+    defence.settings_mut().paths_mut().into_iter().for_each(expand_home);
 }
 
 #[cfg(test)]

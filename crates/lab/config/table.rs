@@ -72,6 +72,11 @@ impl Document {
         self.root.at(&path)
     }
 
+    /// Does a list stand at the top under `key`?
+    fn is_list(&self, key: &str) -> bool {
+        matches!(self.at(&[key]), Some(Node { tree: Tree::Array(_), .. }))
+    }
+
     /// Puts `note` behind every message about this config.
     pub(crate) fn with_note(self, note: String) -> Self {
         Self { note: Some(note), ..self }
@@ -180,6 +185,11 @@ fn not_a_table(node: &Node, key: &str, path: &[&str], note: Option<&str>) -> Con
 pub struct Source(Option<Arc<Document>>);
 
 impl Source {
+    /// Was a list written at the top under `key`?
+    pub(crate) fn is_list(&self, key: &str) -> bool {
+        self.0.as_ref().is_some_and(|document| document.is_list(key))
+    }
+
     /// The error `message`, which begins with the key that it is about, with the place of the key's value.
     pub(crate) fn wrong(&self, message: impl fmt::Display) -> ConfigError {
         match &self.0 {

@@ -9,8 +9,8 @@ use kuva::plot::ScatterPlot;
 use kuva::plot::scatter::MarkerShape;
 use kuva::prelude::{Layout, Plot, Theme, render_to_svg};
 use serde_json::Value;
+use ssl_backdoor_defend::ModelId;
 
-use super::group::family;
 use super::mean::Mean;
 use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, RunScores, UNTRAINED, percent};
 use crate::stages::{Map, Point};
@@ -177,7 +177,8 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
     type Labelled = (f64, f64, String);
     let mut families: Vec<(String, Vec<Labelled>)> = Vec::new();
     for (model, asr, acc) in points {
-        let (name, share) = family(model);
+        let model = ModelId::from(model);
+        let (name, share) = model.series();
         let name = if name == CLEAN { NAMES[0] } else { name };
         let label = if share > 0.0 { format!("{} %", percent(share)) } else { String::new() };
         match families.iter_mut().find(|(other, _)| other == name) {
@@ -199,9 +200,9 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
 }
 
 /// The same of one run, if anything was defended.
-pub(super) fn defence(models: &BTreeMap<String, BySet>) -> Option<Chart> {
+pub(super) fn defence(models: &BTreeMap<ModelId, BySet>) -> Option<Chart> {
     let mut points = Vec::new();
-    for (model, sets) in models.iter().filter(|(model, _)| *model != UNTRAINED) {
+    for (model, sets) in models.iter().filter(|(model, _)| model.as_str() != UNTRAINED) {
         if let (Some(patched), Some(clean)) = (sets.get(PATCHED), sets.get(CLEAN)) {
             points.extend(patched.asr.map(|asr| (model.as_str(), asr, clean.acc)));
         }

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ssl_backdoor_defend::ModelId;
+
 use super::destinations::Effect;
 use super::mean::{Mean, Verdict};
 use super::setting::Setting;
 use crate::config::Experiment;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
-
-/// The models that every run has; what else it has are defended ones.
-const BASIC: [&str; 3] = [UNTRAINED, CLEAN, BACKDOORED];
 
 /// Runs of one setting, read one way.
 pub(super) struct Group<'a> {
@@ -97,7 +96,7 @@ impl<'a> Group<'a> {
 
     /// How many times the figures of `model` were measured: a victim once, each of its defences apart.
     pub(super) fn measured(&self, model: &str) -> usize {
-        if BASIC.contains(&model) { self.victims() } else { self.runs.len() }
+        if ModelId::from(model).role().is_basic() { self.victims() } else { self.runs.len() }
     }
 
     /// Accuracy, FP and ASR of `model` on `images`, means over the runs.
@@ -156,16 +155,16 @@ impl<'a> Group<'a> {
     }
 
     /// The defended models, as the first run names them.
-    pub(super) fn defended(&self) -> Vec<&'a str> {
+    pub(super) fn defended(&self) -> Vec<&'a ModelId> {
         let Some((_, _, reading)) = self.runs.first() else { return Vec::new() };
-        let names = reading.models.keys().map(String::as_str);
-        let mut names: Vec<&str> = names.filter(|name| !BASIC.contains(name)).collect();
-        // By family, then by falling share.
-        names.sort_by(|a, b| {
-            let (a, b) = (family(a), family(b));
+        let models = reading.models.keys();
+        let mut models: Vec<&ModelId> = models.filter(|model| !model.role().is_basic()).collect();
+        // By series, then by falling share.
+        models.sort_by(|a, b| {
+            let (a, b) = (a.series(), b.series());
             a.0.cmp(b.0).then(b.1.total_cmp(&a.1))
         });
-        names
+        models
     }
 
     /// (ASR on patched, accuracy on clean images) of `model`.
@@ -179,14 +178,6 @@ impl<'a> Group<'a> {
 /// What makes a backdoored model, within a setting.
 fn victim(run: &RunScores) -> (u64, Option<u32>, &str) {
     (run.seed, run.target, &run.trigger)
-}
-
-/// The name of a defended model without its share, and the share: `distilled-0.25` is (`distilled`, 0.25).
-pub(super) fn family(model: &str) -> (&str, f64) {
-    match model.rsplit_once('-').and_then(|(name, share)| Some((name, share.parse().ok()?))) {
-        Some((name, share)) => (name, share),
-        None => (model, 0.0),
-    }
 }
 
 #[cfg(test)]
@@ -222,11 +213,5 @@ mod tests {
         let [group] = groups.as_slice() else { panic!("{} groups", groups.len()) };
         assert_eq!((group.net(), group.verdict()), (None, None));
         assert!(group.drop().is_some_and(|drop| drop.value > 40.0));
-    }
-
-    #[test]
-    fn a_model_s_name_ends_with_its_share() {
-        assert_eq!(family("distilled-0.25-poisoned-0.05"), ("distilled-0.25-poisoned", 0.05));
-        assert_eq!(family("backdoored"), ("backdoored", 0.0));
     }
 }

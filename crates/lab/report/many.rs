@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use askama::Template;
+use ssl_backdoor_defend::ModelId;
 
 use super::charts::{self, Chart};
 use super::claims::{Claim, claims};
@@ -262,7 +263,8 @@ fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
         ["Model", "Runs", "clean: Acc", "FP", "ASR", "patched: Acc", "FP", "ASR"].map(String::from);
     let mut rows = Vec::new();
     for group in groups.iter().filter(|group| !group.defended().is_empty()) {
-        for model in [UNTRAINED, CLEAN, BACKDOORED].into_iter().chain(group.defended()) {
+        let defended = group.defended().into_iter().map(ModelId::as_str);
+        for model in [UNTRAINED, CLEAN, BACKDOORED].into_iter().chain(defended) {
             let cells = [CLEAN, PATCHED].map(|images| group.cell(model, images).map(shown));
             let name = format!("{}, {model}", short(group, groups));
             let mut row = vec![name, group.measured(model).to_string()];
@@ -279,6 +281,7 @@ fn scatter(groups: &[Group<'_>]) -> Option<Chart> {
     for group in groups {
         let defended = group.defended();
         if !defended.is_empty() {
+            let defended = defended.into_iter().map(ModelId::as_str);
             for model in [CLEAN, BACKDOORED].into_iter().chain(defended) {
                 let point = group.acc_against_asr(model);
                 points.extend(point.map(|(asr, acc)| (model, asr, acc)));

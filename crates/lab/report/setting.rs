@@ -1,6 +1,6 @@
 //! What runs have in common that a table may put into one row.
 
-use ssl_backdoor_compress::DefendConfig;
+use ssl_backdoor_defend::{ModelId, Settings};
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_trigger::{TriggerConfig, strength};
 
@@ -42,9 +42,7 @@ pub(super) fn common(config: Experiment) -> Experiment {
     }
     let probe = ProbeConfig::default();
     let mut defend = config.defend;
-    if let Some(DefendConfig::Compress(compress)) = &mut defend {
-        compress.seed = None;
-    }
+    defend.iter_mut().for_each(|defence| defence.settings_mut().forget_seed());
     Experiment { name: String::new(), seed: 0, workers: 1, poison, probe, defend, ..config }
 }
 
@@ -98,9 +96,13 @@ impl Setting {
         ]
     }
 
-    /// The defence, if there is one.
-    pub(super) fn defend(&self) -> Option<&DefendConfig> {
-        self.config.as_ref()?.defend.as_ref()
+    /// How long the training of the defended `model` was, in words; none where its defence is not known.
+    pub(super) fn training(&self, model: &ModelId) -> Option<&'static str> {
+        let configs = self.config.as_ref()?.defend.iter().map(|defence| defence.settings());
+        let makes = |settings: &&dyn Settings| {
+            settings.defences().iter().any(|defence| defence.model() == *model)
+        };
+        configs.into_iter().find(makes).map(|settings| settings.training())
     }
 
     pub(super) fn same(&self, other: &Self) -> bool {

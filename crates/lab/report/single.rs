@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use askama::Template;
 use serde_json::Value;
 use ssl_backdoor_data::{Eval, SampleSet};
+use ssl_backdoor_defend::{ModelId, Removal};
 use ssl_backdoor_probe::Scores;
 use ssl_backdoor_trigger::PoisonPlan;
 
 use super::charts::{self, Chart};
-use super::group::family;
 use super::{destinations, pictures, sightings};
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED, percent};
 use crate::stages::{Map, NO_STEP, takes_no_step};
@@ -49,6 +49,7 @@ struct Html<'a> {
     readings: Vec<Vec<String>>,
     maps: Vec<Chart>,
     gathered: Option<String>,
+    removed: Option<String>,
     strips: Vec<(String, String)>,
     config: &'a str,
     made_with: &'a str,
@@ -65,6 +66,7 @@ struct Markdown<'a> {
     net: String,
     curve: Option<String>,
     gathered: Option<String>,
+    removed: Option<String>,
     sightings: Option<String>,
     config: &'a str,
     made_with: &'a str,
@@ -91,6 +93,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         readings: readings(scores),
         maps: maps(sources),
         gathered: gathered(scores),
+        removed: removed(scores),
         strips: pictures::strips(sources)?,
         config,
         made_with,
@@ -104,6 +107,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         net: net(scores),
         curve: curve_table(metrics),
         gathered: gathered(scores),
+        removed: removed(scores),
         sightings: sightings::summary(&metrics[1]),
         config,
         made_with,
@@ -197,6 +201,23 @@ fn gathered(scores: &RunScores) -> Option<String> {
     ))
 }
 
+/// What the filters of the training set removed, a sentence for each.
+fn removed(scores: &RunScores) -> Option<String> {
+    let sentence = |(model, found): (&ModelId, &Removal)| {
+        let Removal { removed, poisoned, left, recall, precision } = *found;
+        let share = |share: Option<f64>| share.map_or("-".into(), |share| format!("{share:.1} %"));
+        format!(
+            "The model “{model}” was trained without {removed} images that a filter removed. Of these {poisoned} are \
+             poisoned (precision {}); {left} of {} poisoned images were left (recall {}).",
+            share(precision),
+            poisoned + left,
+            share(recall)
+        )
+    };
+    let all: Vec<String> = scores.removed.iter().map(sentence).collect();
+    (!all.is_empty()).then(|| all.join(" "))
+}
+
 /// The probe of the headline, with what a reader must know of it.
 fn probe(scores: &RunScores, reading: &Reading) -> String {
     let words = reading.in_words();
@@ -252,16 +273,17 @@ fn rows(scores: &RunScores) -> Vec<Row> {
 fn models(scores: &RunScores) -> Vec<(&str, [Option<&Scores>; 2])> {
     let named =
         [(UNTRAINED, "untrained encoder"), (CLEAN, "clean twin"), (BACKDOORED, "backdoored model")];
-    let others = scores.models.keys().map(String::as_str);
-    let mut others: Vec<&str> = others.filter(|key| named.iter().all(|(n, _)| n != key)).collect();
-    // Then the students and after them the controls, each by falling share.
+    let others = scores.models.keys();
+    let mut others: Vec<&ModelId> = others.filter(|model| !model.role().is_basic()).collect();
+    // Then the defended models and after them the controls, each by falling share.
     others.sort_by(|a, b| {
-        let control = |model: &str| !model.starts_with("distilled");
-        let ((of_a, a_share), (of_b, b_share)) = (family(a), family(b));
-        (control(a), of_a).cmp(&(control(b), of_b)).then(b_share.total_cmp(&a_share))
+        let ((of_a, a_share), (of_b, b_share)) = (a.series(), b.series());
+        let place = (a.role().is_control(), of_a).cmp(&(b.role().is_control(), of_b));
+        place.then(b_share.total_cmp(&a_share))
     });
+    let others = others.into_iter().map(ModelId::as_str);
     let sets = |key| [CLEAN, PATCHED].map(|images| scores.get(key, images));
-    let others = others.into_iter().map(|key| (key, key));
+    let others = others.map(|key| (key, key));
     named.into_iter().chain(others).map(|(key, model)| (model, sets(key))).collect()
 }
 

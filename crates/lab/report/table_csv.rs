@@ -72,7 +72,7 @@ pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
                         probe: &reading.probe,
                         labels: reading.labels,
                         probe_seed: reading.seed,
-                        model,
+                        model: model.as_str(),
                         images,
                         acc: s.acc,
                         acc_low: s.acc_ci[0],

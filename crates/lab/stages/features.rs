@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use anyhow::Result;
 use burn::tensor::Device;
 use ssl_backdoor_data::{Normalization, SampleSet};
+use ssl_backdoor_defend::ModelId;
 use ssl_backdoor_model::{Encoder, load_encoder};
 use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract_normalized};
 use ssl_backdoor_ssl::initial_encoder;
 
+use super::defend::{at_test_time, image_hook};
 use super::inputs::Inputs;
 use super::pretrain::{encoder_file, header, images};
 use super::{Lab, Labelled};
@@ -36,7 +38,8 @@ fn largest(lab: &Lab) -> &Labelled {
 }
 
 /// Extracts the features of one model, in a stage of its own.
-pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
+pub(super) fn stage(lab: &mut Lab, model: &ModelId) -> Result<()> {
+    let model = model.as_str();
     let network = if model == UNTRAINED {
         serde_json::to_value(lab.experiment.pretrain.encoder)?
     } else {
@@ -44,7 +47,7 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
     };
     let poison = &lab.experiment.poison;
     let prints = &lab.splits.fingerprint;
-    let inputs = Inputs::of(lab)
+    let mut inputs = Inputs::of(lab)
         .with("model", &model)?
         .with("network", &network)?
         .with("data.size", &lab.experiment.data.size())?
@@ -57,6 +60,9 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         .with("labelled images", largest(lab))?
         .with("probe.stage", &lab.experiment.probe.stage)?
         .with("seed", &lab.experiment.seed)?;
+    if let Some(hook) = image_hook(lab, model) {
+        inputs = inputs.with("defence at test time", &hook)?;
+    }
     let files = files(model);
     let artefacts = files.each_ref().map(String::as_str);
     lab.stage(&format!("features {model}"), &inputs, &artefacts, |lab, _| {
@@ -64,8 +70,9 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         let encoder = encoder(lab, model)?;
         lab.folder.make(&format!("{model}/features"))?;
         let eval = &lab.splits.eval;
-        let sets: [SampleSet; 3] =
-            [images(lab, &largest(lab).ids), lab.splits.prepared(eval), lab.patched(eval)];
+        let [clean, patched] =
+            [lab.splits.prepared(eval), lab.patched(eval)].map(|set| at_test_time(lab, model, set));
+        let sets: [SampleSet; 3] = [images(lab, &largest(lab).ids), clean, patched];
         for (file, set) in files.iter().zip(sets) {
             let features = read_out(
                 &lab.experiment.probe,

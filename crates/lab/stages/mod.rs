@@ -45,7 +45,7 @@ pub enum Stage {
     Twin,
     /// Train the backdoored model.
     Pretrain,
-    /// Distil the backdoored model on clean parts, if the config has a defence.
+    /// Make the defended models, if the config has a defence.
     Defend,
     /// Probe all models and the untrained encoder; write the scores.
     Probe,
@@ -55,7 +55,6 @@ pub enum Stage {
     Report,
 }
 
-pub(crate) use defend::defences;
 pub(crate) use features::read_out;
 use inputs::Inputs;
 pub(crate) use labels::{Labelled, labelled};

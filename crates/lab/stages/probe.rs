@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
+use ssl_backdoor_defend::{ModelId, Removal, defences};
 use ssl_backdoor_probe::{Confusion, Flow, Paired, ProbeKind, Protocol, Scores, reference_csv};
 
 use super::features::{self, Extracted};
@@ -29,32 +30,36 @@ fn confusion_files(model: &str) -> [String; 3] {
 }
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let mut models = vec![UNTRAINED.to_owned(), CLEAN.to_owned(), BACKDOORED.to_owned()];
-    models.extend(super::defend::models(lab));
+    let mut models: Vec<ModelId> = [UNTRAINED, CLEAN, BACKDOORED].map(ModelId::from).to_vec();
+    models.extend(defences(&lab.experiment.defend).iter().map(|defence| defence.model()));
+    let removed = super::defend::removed(lab)?;
     floor::stage(lab)?;
     let mut extracted = Vec::new();
     for model in &models {
         features::stage(lab, model)?;
-        for file in features::files(model) {
+        for file in features::files(model.as_str()) {
             extracted.push(lab.artefact(&file)?);
         }
     }
-    let inputs = Inputs::of(lab)
+    let mut inputs = Inputs::of(lab)
         .with("config", &lab.experiment)?
         .with("poison.target", &lab.attack.target)?
         .with("poisoned images", &poison::outcome(lab)?)?
         .with("floor", &lab.artefact(floor::FLOOR)?)?
         .with("trigger size", &lab.artefact(trigger_size::FILE)?)?
         .with("features", &extracted)?;
+    if !removed.is_empty() {
+        inputs = inputs.with("removed images", &removed)?;
+    }
     let config = &lab.experiment.probe;
     let linear = config.kind == ProbeKind::Linear && config.protocol == Protocol::Unified;
     let mut artefacts = vec![SCORES.to_owned()];
     for model in &models {
-        artefacts.extend(confusion_files(model));
-        artefacts.extend(linear.then(|| probe_file(model)));
+        artefacts.extend(confusion_files(model.as_str()));
+        artefacts.extend(linear.then(|| probe_file(model.as_str())));
     }
     let artefacts: Vec<&str> = artefacts.iter().map(String::as_str).collect();
-    lab.stage("probe", &inputs, &artefacts, |lab, _| probe(lab, &models))
+    lab.stage("probe", &inputs, &artefacts, |lab, _| probe(lab, &models, removed))
 }
 
 /// The `kind` of a table of the config.
@@ -63,7 +68,7 @@ pub(super) fn kind(table: &impl Serialize) -> Result<String> {
     Ok(value["kind"].as_str().unwrap_or_default().to_owned())
 }
 
-fn probe(lab: &Lab, models: &[String]) -> Result<()> {
+fn probe(lab: &Lab, models: &[ModelId], removed: BTreeMap<ModelId, Removal>) -> Result<()> {
     let Lab { experiment, splits, .. } = lab;
     let readers = readers(&experiment.probe, &lab.labelled, experiment.seed);
     let (mut truth, mut gathered) = (Vec::new(), BTreeMap::new());
@@ -71,18 +76,18 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
     let mut read: BTreeMap<&str, Vec<Vec<Read>>> = BTreeMap::new();
     for model in models {
         eprintln!("probe: {model}");
-        let extracted = Extracted::read(lab, model)?;
+        let extracted = Extracted::read(lab, model.as_str())?;
         truth.clone_from(&extracted.eval[0].labels);
         if let Some(share) = neighbours::gathered(lab, &extracted)? {
             gathered.insert(model.clone(), share);
         }
         let mut all = Vec::new();
         for (i, reader) in readers.iter().enumerate() {
-            let file = probe_file(model);
+            let file = probe_file(model.as_str());
             let keep = (i == 0).then_some(file.as_str());
-            all.push(reader.read(lab, model, &extracted, keep)?);
+            all.push(reader.read(lab, model.as_str(), &extracted, keep)?);
         }
-        read.insert(model, all);
+        read.insert(model.as_str(), all);
     }
     let missing = || anyhow!("the clean twin was not probed");
     let clean = read.get(CLEAN).ok_or_else(missing)?;
@@ -105,8 +110,8 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         readings.push(reading(lab, models, readers[reader], name, &truth, predicted)?);
     }
     for model in models {
-        if let Some(predicted) = of(model, reader, map) {
-            write_confusion(lab, model, &truth, predicted)?;
+        if let Some(predicted) = of(model.as_str(), reader, map) {
+            write_confusion(lab, model.as_str(), &truth, predicted)?;
         }
     }
     let headline = readings[0].clone();
@@ -151,6 +156,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         mcnemar_p: net.mcnemar_p,
         flow: headline.flow,
         gathered,
+        removed,
         probes: readings,
         config_hash: experiment.hash()?,
         manifest_hash: lab.manifest.figures_hash()?,
@@ -171,7 +177,7 @@ fn headline(clean: &[Read], truth: &[u32]) -> usize {
 /// The scores of every model by one reader.
 fn reading<'p>(
     lab: &Lab,
-    models: &[String],
+    models: &[ModelId],
     reader: Reader<'_>,
     probe: String,
     truth: &[u32],
@@ -180,7 +186,7 @@ fn reading<'p>(
     let target = lab.attack.target;
     let mut scores = BTreeMap::new();
     for model in models {
-        if let Some(predicted) = predicted(model) {
+        if let Some(predicted) = predicted(model.as_str()) {
             let sets = [CLEAN, PATCHED].map(String::from).into_iter();
             let [clean, patched] = predicted;
             let of = [Scores::of(truth, clean, target)?, Scores::of(truth, patched, target)?];

@@ -8,12 +8,14 @@ use anyhow::Result;
 use burn::tensor::Device;
 use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_data::augment::Filter;
+use ssl_backdoor_defend::ProbedAs;
 use ssl_backdoor_probe::{
     Features, Labelled as LabelledImages, LinearProbe, PaperProbe, ProbeConfig, ProbeKind,
     Protocol, Rules, Vote, knn,
 };
 use ssl_backdoor_ssl::MethodConfig;
 
+use super::defend::{at_test_time, probed_as};
 use super::features::{self, Extracted};
 use super::pretrain::images;
 use super::{Lab, Labelled};
@@ -167,8 +169,9 @@ impl Reader<'_> {
             filter => splits.prepared_by(&splits.eval, size, filter),
         };
         let probe = PaperProbe::fit(rules, &encoder, &labelled, classes, seed, device)?;
-        let clean = probe.predict(&clean)?;
-        let patched = probe.predict(&lab.patched(&splits.eval))?;
+        let [clean, patched] = [clean, lab.patched(&splits.eval)]
+            .map(|set| probe.predict(&at_test_time(lab, model, set)));
+        let (clean, patched) = (clean?, patched?);
         eprintln!("probe: {model} by its method's own rules: {:.1} s", now.elapsed().as_secs_f64());
         let several = clean.len() > 1;
         let name = |i: usize| match several {
@@ -194,9 +197,9 @@ pub(crate) fn takes_no_step(method: &str, labelled: usize) -> bool {
     rules.below_a_batch(labelled)
 }
 
-/// The rules of `model`: its method's, or CompReSS's for a student.
+/// The rules of `model`: its method's, or those that its defence asks for.
 fn rules(lab: &Lab, model: &str) -> Rules {
-    if super::defend::is_student(lab, model) {
+    if probed_as(lab, model) == ProbedAs::MocoV2 {
         return Rules::moco();
     }
     match lab.experiment.pretrain.method {

@@ -6,19 +6,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ssl_backdoor_compress::{CompressConfig, DefendConfig, distill};
 use ssl_backdoor_data::{EpochPlan, Splits, Subset};
+use ssl_backdoor_defend::{Bench, DefendError, Workload, defences};
 use ssl_backdoor_model::Encoder;
 use ssl_backdoor_ssl::{
-    EpochReport, ObserverError, PretrainError, Schedule, StepReport, TrainObserver, Training,
-    initial_encoder, pretrain,
+    EpochReport, ObserverError, Schedule, StepReport, TrainObserver, Training, pretrain,
 };
 
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::interrupt::INTERRUPTED;
 use crate::progress::TrainingBar;
-use crate::stages::defences;
 use crate::{device, progress};
 
 /// Steps of the short timing, twice: the first epoch warms up.
@@ -35,14 +33,14 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
         println!("Figures are kept in {}", results.display());
     }
     // One timing for each kind of pretraining, with the defences of its runs; a twin is not defended.
-    let mut kinds: BTreeMap<String, (&Run, usize, Vec<&CompressConfig>)> = BTreeMap::new();
+    let mut kinds: BTreeMap<String, (&Run, usize, Vec<&Experiment>)> = BTreeMap::new();
     let twin_runs = twins.iter().filter_map(|twin| plan.runs.iter().find(|run| run.twin == *twin));
-    let backdoored = plan.runs.iter().map(|run| (run, run.experiment.defend.as_ref()));
-    for (run, defence) in backdoored.chain(twin_runs.map(|run| (run, None))) {
+    let backdoored = plan.runs.iter().map(|run| (run, Some(&run.experiment)));
+    for (run, defended) in backdoored.chain(twin_runs.map(|run| (run, None))) {
         let key = serde_json::to_string(&(&run.experiment.data, &run.experiment.pretrain))?;
-        let (_, trainings, defended) = kinds.entry(key).or_insert((run, 0, Vec::new()));
+        let (_, trainings, all) = kinds.entry(key).or_insert((run, 0, Vec::new()));
         *trainings += 1;
-        defended.extend(defence.map(|DefendConfig::Compress(config)| config));
+        all.extend(defended);
     }
     println!("\n| training | trainings | steps each | images/s | hours in all |");
     println!("| --- | --- | --- | --- | --- |");
@@ -87,11 +85,7 @@ struct Row {
 }
 
 /// The pretrainings of a kind, and what the defences of its runs train.
-fn rows(
-    experiment: &Experiment,
-    trainings: usize,
-    defended: &[&CompressConfig],
-) -> Result<Vec<Row>> {
+fn rows(experiment: &Experiment, trainings: usize, defended: &[&Experiment]) -> Result<Vec<Row>> {
     let splits = experiment.data.load(&progress::watch())?;
     let images = splits.train.labels.len();
     experiment.check_with(Some(images)).map_err(|e| experiment.source.wrong(e))?;
@@ -105,31 +99,48 @@ fn rows(
     config.train.schedule = Schedule::CosinePerEpoch;
     let short = EpochPlan { images: images.min(STEPS * whole.batch), ..whole };
     let rate = timed(experiment, &splits, short, |training, clock| {
-        pretrain(&config, None, size, training, clock).map(drop)
+        Ok(pretrain(&config, None, size, training, clock).map(drop)?)
     })?;
     let mut rows = vec![Row { name: name.into(), trainings, steps, images: trained, rate }];
-    let Some(first) = defended.first() else { return Ok(rows) };
-    // The defences of a sweep differ in their seed, if at all.
-    let short = CompressConfig { epochs: 2, steps: None, ..(*first).clone() };
-    let batch = short.batch;
-    let plan = short.plan(experiment.seed, images.min(STEPS * batch));
-    let student = timed(experiment, &splits, plan, |training, clock| {
-        let teacher = initial_encoder(&experiment.pretrain, training.seed, &training.device);
-        let encoder = &experiment.pretrain.encoder;
-        distill(&short, encoder, teacher, size, training, clock).map(drop)
-    })?;
-    let mut kinds: BTreeMap<(bool, usize), usize> = BTreeMap::new();
-    for kind in defended.iter().flat_map(|config| defences(config, images)) {
-        *kinds.entry(kind).or_default() += 1;
-    }
-    rows.extend(kinds.into_iter().map(|((is_student, steps), trainings)| Row {
-        name: if is_student { format!("{name}: student") } else { format!("{name}: control") },
-        trainings,
-        steps,
-        images: steps * batch,
-        rate: if is_student { student } else { rate },
-    }));
+    rows.extend(defended_rows(experiment, &splits, defended, rate)?);
     Ok(rows)
+}
+
+/// What the defences of `defended` train, all of them on the images and by the pretraining of `experiment`; those that
+/// train as the victim does take `rate` images a second.
+fn defended_rows(
+    experiment: &Experiment,
+    splits: &Splits,
+    defended: &[&Experiment],
+    rate: f64,
+) -> Result<Vec<Row>> {
+    let (victim, size) = (&experiment.pretrain, experiment.data.size());
+    let (images, seed) = (splits.train.labels.len(), experiment.seed);
+    // What does not train as the victim does is timed once for each way to train it.
+    let mut rates: BTreeMap<String, f64> = BTreeMap::new();
+    let mut kinds: BTreeMap<(&str, usize, String), Row> = BTreeMap::new();
+    for defence in defended.iter().flat_map(|run| defences(&run.defend)) {
+        let Workload { what, steps, images: passing } = defence.workload(victim, splits)?;
+        let (kind, rate) = match defence.rehearsal(seed, images) {
+            None => (String::new(), rate),
+            Some(rehearsal) => {
+                let kind = defence.identity(victim).defend.to_string();
+                let rate = match rates.get(&kind) {
+                    Some(rate) => *rate,
+                    None => timed(experiment, splits, rehearsal.plan, |training, clock| {
+                        let bench = Bench { victim, size, start: None, training };
+                        (rehearsal.train)(&bench, clock)
+                    })?,
+                };
+                rates.insert(kind.clone(), rate);
+                (kind, rate)
+            }
+        };
+        let name = format!("{}: {what}", victim.method.settings().name());
+        let row = Row { name, trainings: 0, steps, images: passing, rate };
+        kinds.entry((what, steps, kind)).or_insert(row).trainings += 1;
+    }
+    Ok(kinds.into_values().collect())
 }
 
 /// The moments at which the epochs of a training in memory ended.
@@ -163,7 +174,7 @@ fn timed(
     experiment: &Experiment,
     splits: &Splits,
     plan: EpochPlan,
-    train: impl FnOnce(&Training, &mut dyn TrainObserver) -> Result<(), PretrainError>,
+    train: impl FnOnce(&Training, &mut dyn TrainObserver) -> Result<(), DefendError>,
 ) -> Result<f64> {
     let set = Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())?);
     let device = device::open(&experiment.device).map_err(anyhow::Error::msg)?;

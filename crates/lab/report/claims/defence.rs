@@ -1,16 +1,13 @@
 //! The claims on the defence: (e) and (f).
 
-use ssl_backdoor_compress::DefendConfig;
+use ssl_backdoor_defend::{ModelId, Role};
 use ssl_backdoor_probe::{equivalence, trend};
 
 use super::claim::{Claim, LEVEL, MARGIN, SEED, p_value, with_interval};
 use super::pairs::{Pair, mean_cells, pairs, values};
-use crate::report::group::{Group, family};
+use crate::report::group::Group;
 use crate::report::table::Row;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores};
-
-/// The students' models are called so, with their share after it.
-const STUDENT: &str = "distilled";
+use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, percent};
 
 pub(super) fn claims(groups: &[&Group<'_>]) -> Vec<Claim> {
     let tested: Vec<(&Group<'_>, Vec<Pair<'_>>)> = groups
@@ -22,17 +19,15 @@ pub(super) fn claims(groups: &[&Group<'_>]) -> Vec<Claim> {
 }
 
 /// The students of a group by falling share of clean images.
-fn students<'a>(group: &Group<'a>) -> Vec<&'a str> {
-    group.defended().into_iter().filter(|model| family(model).0 == STUDENT).collect()
+fn students<'a>(group: &Group<'a>) -> Vec<&'a ModelId> {
+    let student =
+        |model: &&ModelId| model.role() == Role::DISTILLED && model.contamination().is_none();
+    group.defended().into_iter().filter(student).collect()
 }
 
-/// How long the students trained: as many steps for each share, or as many epochs.
-fn budget(group: &Group<'_>) -> &'static str {
-    match group.setting.defend() {
-        Some(DefendConfig::Compress(config)) if config.steps.is_some() => "equal steps",
-        Some(DefendConfig::Compress(_)) => "equal epochs",
-        None => "-",
-    }
+/// How long `model` was trained, in words.
+fn training(group: &Group<'_>, model: &ModelId) -> &'static str {
+    group.setting.training(model).unwrap_or("-")
 }
 
 fn figure(
@@ -50,7 +45,7 @@ fn cured(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
         for model in students(group) {
             let asr = |model| values(pairs, figure(model, PATCHED, |scores| scores.asr));
             let (Some(student), Some(twin), Some(backdoored)) =
-                (asr(model), asr(CLEAN), asr(BACKDOORED))
+                (asr(model.as_str()), asr(CLEAN), asr(BACKDOORED))
             else {
                 continue;
             };
@@ -63,7 +58,7 @@ fn cured(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
             };
             let cells = vec![
                 group.setting.method.clone(),
-                format!("{model}, {}", budget(group)),
+                format!("{model}, {}", training(group, model)),
                 pairs.len().to_string(),
                 mean_cells(&backdoored)[0].clone(),
                 with_interval(test.mean, test.interval90),
@@ -100,7 +95,7 @@ fn price(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
         let students = students(group);
         let columns: Option<Vec<Vec<f64>>> = students
             .iter()
-            .map(|model| values(pairs, figure(model, CLEAN, |scores| Some(scores.acc))))
+            .map(|model| values(pairs, figure(model.as_str(), CLEAN, |scores| Some(scores.acc))))
             .collect();
         let columns = columns.filter(|columns| columns.len() >= 2)?;
         let rows: Vec<Vec<f64>> =
@@ -108,12 +103,12 @@ fn price(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
         let test = trend(&rows, SEED)?;
         let means = columns.iter().zip(&students).map(|(column, model)| {
             let mean = column.iter().sum::<f64>() / column.len() as f64;
-            format!("{}: {mean:.1}", crate::scores::percent(family(model).1))
+            format!("{}: {mean:.1}", percent(model.share().unwrap_or_default()))
         });
         let verdict = if test.p < LEVEL { "falls" } else { "not shown" };
         let cells = vec![
             group.setting.method.clone(),
-            budget(group).into(),
+            students.first().map_or("-", |model| training(group, model)).into(),
             pairs.len().to_string(),
             means.collect::<Vec<_>>().join(", "),
             format!("{:.2}", test.mean_slope),

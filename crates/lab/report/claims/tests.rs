@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ssl_backdoor_defend::ModelId;
 use ssl_backdoor_probe::Flow;
 
 use super::*;
@@ -34,7 +35,7 @@ impl Planted {
         net[self.pair as usize] = self.flow[0];
         net[(self.pair as usize + 1) % 10] = self.flow[1];
         run.gathered =
-            [CLEAN, BACKDOORED].map(String::from).into_iter().zip(self.gathered).collect();
+            [CLEAN, BACKDOORED].map(ModelId::from).into_iter().zip(self.gathered).collect();
         run.probes.truncate(1);
         let reading = &mut run.probes[0];
         reading.flow = Some(Flow { net, lost: 100, lift: None });

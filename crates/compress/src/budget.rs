@@ -1,0 +1,78 @@
+//! How long a training on a clean part lasts: the same for students and for what they are held against.
+
+use ssl_backdoor_data::{Draws, EpochPlan};
+use ssl_backdoor_ssl::PretrainError;
+
+/// The length of a training on a clean part, counted in batches of a student.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Passes over the clean part.
+    pub epochs: usize,
+    /// Optimisation steps instead of `epochs`: the same for clean parts of any size, up to a part of an epoch.
+    pub steps: Option<usize>,
+    /// Images in a step.
+    pub batch: usize,
+}
+
+impl Budget {
+    /// How the epochs go through a clean part of `images` images: the last batch of an epoch holds the images left
+    /// over.
+    pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
+        EpochPlan { seed, images, batch: self.batch, drop_last: false, draws: Draws::DEFENCE }
+    }
+
+    /// Epochs on a clean part of `images` images.
+    pub fn epochs_on(&self, images: usize) -> usize {
+        self.steps.map_or(self.epochs, |steps| self.plan(0, images).epochs_for(steps))
+    }
+
+    /// Steps of the whole training on a clean part of `images` images.
+    pub fn steps_on(&self, images: usize) -> usize {
+        self.epochs_on(images) * self.plan(0, images).steps_per_epoch()
+    }
+
+    /// Checks every value for the `clean` shares of a training set of `images` images (`None` if that is not known yet).
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`]: no share or one outside (0, 1], no epoch, no step, or a batch that the smallest part
+    /// cannot fill.
+    pub fn check(&self, clean: &[f64], images: Option<usize>) -> Result<(), PretrainError> {
+        if clean.is_empty() || !clean.iter().all(|share| *share > 0.0 && *share <= 1.0) {
+            let allowed = "a list of shares above 0 and at most 1".into();
+            return range("defend.clean", format!("{clean:?}"), allowed);
+        }
+        if let Some(steps) = self.steps
+            && !(1..=100_000_000).contains(&steps)
+        {
+            return range("defend.steps", steps.to_string(), "1 to 100,000,000".into());
+        }
+        if !(1..=100_000).contains(&self.epochs) {
+            return range("defend.epochs", self.epochs.to_string(), "1 to 100,000".into());
+        }
+        let share = clean.iter().copied().fold(1.0, f64::min);
+        let smallest = images.map(|images| share * images as f64);
+        if self.batch < 2 || smallest.is_some_and(|smallest| self.batch as f64 > smallest) {
+            let known = smallest.map(|smallest| format!(", {smallest:.0} images"));
+            let known = known.unwrap_or_default();
+            let allowed = format!("2 to the size of the smallest clean part{known}");
+            return range("defend.batch", self.batch.to_string(), allowed);
+        }
+        Ok(())
+    }
+
+    /// Checks that a clean part of `images` images fills a batch.
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`]: it does not.
+    pub fn check_part(&self, images: usize) -> Result<(), PretrainError> {
+        if self.batch <= images {
+            return Ok(());
+        }
+        let allowed = format!("2 to the {images} images of the clean part");
+        range("defend.batch", self.batch.to_string(), allowed)
+    }
+}
+
+fn range(key: &'static str, value: String, allowed: String) -> Result<(), PretrainError> {
+    Err(PretrainError::Range { key, value, allowed })
+}

@@ -1,0 +1,74 @@
+//! What a defender holds: a stratified sample of clean originals, of which some may be poisoned after all.
+
+use std::sync::Arc;
+
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{Joined, SampleSet, Subset, clean_part_ids};
+use ssl_backdoor_ssl::PretrainError;
+
+use crate::{DefendError, Images, Victim};
+
+/// A part of the training set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct CleanPart {
+    /// Share of each class.
+    pub share: f64,
+    /// Share of the part that makes room for poisoned images.
+    pub poisoned: f64,
+}
+
+impl CleanPart {
+    /// Images of the part of a set of `images`, up to one for each class.
+    pub fn about(&self, images: usize) -> usize {
+        (self.share * images as f64) as usize
+    }
+
+    /// The error that `images` images of the part are too few, as `cause` says.
+    pub fn too_small(&self, images: usize, cause: PretrainError) -> DefendError {
+        DefendError::Value {
+            key: "defend.clean",
+            value: self.share.to_string(),
+            reason: format!("it is {images} images: {cause}"),
+        }
+    }
+
+    /// What a defender who holds it trains on.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn images(&self, victim: &Victim<'_>, seed: u64) -> Result<Images, DefendError> {
+        Ok(Images::Held { set: self.of(victim, seed)?, contaminated: self.poisoned > 0.0 })
+    }
+
+    /// Its images, chosen by `seed`.
+    ///
+    /// # Errors
+    /// More poisoned images are asked for than there are.
+    pub fn of(&self, victim: &Victim<'_>, seed: u64) -> Result<SampleSet, DefendError> {
+        let Victim { splits, train, poisoned, .. } = victim;
+        let labels = &splits.train.labels;
+        let ids = clean_part_ids(labels, splits.classes.len() as u32, self.share, seed);
+        let clean = |ids: &[u64]| -> SampleSet {
+            Arc::new(Subset::of_ids(splits.pretrain_set().clone(), labels, ids))
+        };
+        let count = (self.poisoned * ids.len() as f64).round() as usize;
+        if count == 0 {
+            return Ok(clean(&ids));
+        }
+        if count > poisoned.len() {
+            return Err(DefendError::Value {
+                key: "defend.poisoned",
+                value: self.poisoned.to_string(),
+                reason: format!(
+                    "it asks for {count} poisoned images: the attacker has {}",
+                    poisoned.len()
+                ),
+            });
+        }
+        let bad = &chance::ranked(poisoned, seed, Purpose::CleanPart, 1)[..count];
+        let good: Vec<u64> = ids.iter().copied().filter(|id| !bad.contains(id)).collect();
+        let good = chance::ranked(&good, seed, Purpose::CleanPart, 2);
+        let bad: SampleSet = Arc::new(Subset::of_ids(train.clone(), labels, bad));
+        Ok(Arc::new(Joined(vec![clean(&good[..ids.len() - count]), bad])))
+    }
+}

@@ -1,0 +1,48 @@
+//! Distilling the clean twin: what CompReSS alone costs, without a backdoor to remove.
+
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_compress::CompressConfig;
+use ssl_backdoor_ssl::PretrainConfig;
+
+use crate::clean_part::CleanPart;
+use crate::compress::training;
+use crate::student::Student;
+use crate::{Defence, DefendError, Settings};
+
+/// Settings of CompReSS with the clean twin as the teacher; it has neither controls nor contaminated parts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DistilCleanConfig(pub CompressConfig);
+
+impl Settings for DistilCleanConfig {
+    fn check(&self, _: &PretrainConfig, images: Option<usize>, _: u32) -> Result<(), DefendError> {
+        let CompressConfig { controls, poisoned, .. } = &self.0;
+        let lists = [
+            ("defend.controls", controls.is_empty(), format!("{controls:?}")),
+            ("defend.poisoned", poisoned.is_empty(), format!("{poisoned:?}")),
+        ];
+        for (key, empty, value) in lists {
+            if !empty {
+                let reason = "only the kind compress has this key: leave it out".into();
+                return Err(DefendError::Value { key, value, reason });
+            }
+        }
+        Ok(self.0.check(images)?)
+    }
+
+    fn defences(&self) -> Vec<Box<dyn Defence + '_>> {
+        let of = |&share: &f64| -> Box<dyn Defence + '_> {
+            let part = CleanPart { share, poisoned: 0.0 };
+            Box::new(Student { config: &self.0, part, of_twin: true })
+        };
+        self.0.clean.iter().map(of).collect()
+    }
+
+    fn training(&self) -> &'static str {
+        training(self.0.steps)
+    }
+
+    fn forget_seed(&mut self) {
+        self.0.seed = None;
+    }
+}

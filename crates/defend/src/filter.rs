@@ -1,0 +1,197 @@
+//! Filtering the training set by a list of images, and training again on what is left.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use ssl_backdoor_data::{Draws, Splits};
+use ssl_backdoor_ssl::PretrainConfig;
+
+use crate::{Defence, DefendError, Identity, Images, ModelId, Needs, Settings, Victim, Workload};
+
+/// Settings of the filter. The list is a file list: a path on each line, or where the set does not lie in files an id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterConfig {
+    /// The training images that are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remove: Option<PathBuf>,
+    /// The training images that are kept, instead of `remove`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<PathBuf>,
+    /// Name of the model that is trained on what is left; with others, one run may have several filters.
+    #[serde(default = "filtered")]
+    pub model: String,
+}
+
+fn filtered() -> String {
+    "filtered".into()
+}
+
+impl FilterConfig {
+    /// The key of the list, the list, and whether it is of images to keep.
+    fn list(&self) -> Result<(&'static str, &Path, bool), DefendError> {
+        match (&self.remove, &self.keep) {
+            (Some(list), None) => Ok(("defend.remove", list, false)),
+            (None, Some(list)) => Ok(("defend.keep", list, true)),
+            _ => Err(DefendError::Value {
+                key: "defend.remove",
+                value: self.remove.as_ref().map_or("unset".into(), |list| format!("{list:?}")),
+                reason: "give a list of the images to remove, or in keep of those to keep".into(),
+            }),
+        }
+    }
+
+    /// Ids of the images that are kept, in the order of the set.
+    fn kept(&self, splits: &Splits) -> Result<Vec<u64>, DefendError> {
+        let (key, list, keeps) = self.list()?;
+        let listed = splits.training_ids(list).map_err(|e| DefendError::Value {
+            key,
+            value: format!("{list:?}"),
+            reason: e.to_string(),
+        })?;
+        let listed: HashSet<u64> = listed.into_iter().collect();
+        let all = splits.train.labels.iter().map(|(id, _)| *id);
+        Ok(all.filter(|id| listed.contains(id) == keeps).collect())
+    }
+
+    fn check_name(&self) -> Result<(), DefendError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        let id = ModelId::from(self.model.as_str());
+        let role = id.role();
+        if role.as_str() == self.model
+            && !role.is_basic()
+            && self.model.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && self.model.chars().all(plain)
+        {
+            return Ok(());
+        }
+        Err(DefendError::Value {
+            key: "defend.model",
+            value: format!("{:?}", self.model),
+            reason: "allowed are letters, digits, '-' and '_', a letter or digit in front, no number after the last '-', \
+                     and none of untrained, clean and backdoored"
+                .into(),
+        })
+    }
+}
+
+impl Settings for FilterConfig {
+    fn check(&self, _: &PretrainConfig, _: Option<usize>, _: u32) -> Result<(), DefendError> {
+        self.check_name()?;
+        self.list().map(drop)
+    }
+
+    fn defences(&self) -> Vec<Box<dyn Defence + '_>> {
+        vec![Box::new(Filter(self))]
+    }
+
+    fn training(&self) -> &'static str {
+        "as the victim"
+    }
+
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        self.remove.iter_mut().chain(&mut self.keep).collect()
+    }
+}
+
+/// The victim's method, from the same seed, on the images that are left.
+struct Filter<'a>(&'a FilterConfig);
+
+impl Defence for Filter<'_> {
+    fn model(&self) -> ModelId {
+        self.0.model.as_str().into()
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Retraining
+    }
+
+    fn identity(&self, victim: &PretrainConfig) -> Identity {
+        // Which images are left is not decided by the name of a list.
+        let (model, defend) = (json!({ "name": self.model() }), json!({ "kind": "filter" }));
+        Identity { model, pretrain: json!(victim), defend }
+    }
+
+    fn draws(&self) -> Draws {
+        Draws::PRETRAIN
+    }
+
+    fn check(&self, victim: &Victim<'_>) -> Result<(), DefendError> {
+        let (key, kept) = (self.0.list()?.0, self.0.kept(victim.splits)?.len());
+        let what = "the victim's method cannot train on what is left";
+        let checked = victim.pretrain.check(Some(kept), victim.size);
+        checked.map_err(|cause| DefendError::Training { key, what, cause: Box::new(cause) })
+    }
+
+    fn workload(&self, victim: &PretrainConfig, splits: &Splits) -> Result<Workload, DefendError> {
+        let kept = self.0.kept(splits)?.len();
+        let images = victim.train.epochs * victim.train.plan(0, kept).images_per_epoch();
+        Ok(Workload { what: "retraining", steps: victim.train.steps(kept), images })
+    }
+
+    fn on_training_set(&self, victim: &Victim<'_>) -> Result<Images, DefendError> {
+        Ok(Images::Kept(self.0.kept(victim.splits)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ssl_backdoor_data::DataConfig;
+
+    use super::*;
+
+    fn config(text: &str) -> FilterConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_list_of_what_goes_and_one_of_what_stays_say_the_same() {
+        let data = r#"{ "kind": "shapes", "size": 8, "per_class": 2 }"#;
+        let data: DataConfig = serde_json::from_str(data).unwrap();
+        let splits = data.load(&|_, _, _| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.txt");
+        let all: Vec<u64> = splits.train.labels.iter().map(|(id, _)| *id).collect();
+        let (gone, stay) = (&all[..3], &all[3..]);
+        let write = |ids: &[u64]| {
+            // In any order.
+            let lines: String = ids.iter().rev().map(|id| format!("{id}\n")).collect();
+            std::fs::write(&path, lines).unwrap();
+        };
+        let mut both = vec![config("remove = \"x\""), config("keep = \"x\"")];
+        for config in &mut both {
+            config.paths_mut().into_iter().for_each(|list| list.clone_from(&path));
+        }
+        write(gone);
+        assert_eq!(both[0].kept(&splits).unwrap(), stay);
+        write(stay);
+        assert_eq!(both[1].kept(&splits).unwrap(), stay);
+        std::fs::write(&path, "999999\n").unwrap();
+        let message = both[0].kept(&splits).unwrap_err().to_string();
+        for words in ["defend.remove = ", "list.txt", "999999 is no training image"] {
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn one_list_and_a_name_that_is_free_are_asked_for() {
+        let message = |text: &str| {
+            let config = config(text);
+            let checked = config.check_name().and_then(|()| config.list().map(drop));
+            checked.map_err(|e| e.to_string())
+        };
+        assert_eq!(message("remove = \"x\""), Ok(()));
+        assert_eq!(message("keep = \"x\"\nmodel = \"without-clusters\""), Ok(()));
+        assert!(message("").unwrap_err().starts_with("defend.remove = unset: "));
+        assert!(message("keep = \"x\"\nremove = \"y\"").unwrap_err().contains("remove = \"y\""));
+        for name in ["clean", "x-0.5", "../x", "", "-x", "x y"] {
+            let message = message(&format!("keep = \"x\"\nmodel = {name:?}")).unwrap_err();
+            assert!(
+                message.starts_with(&format!("defend.model = {name:?}: allowed are ")),
+                "{message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The victim's method on a clean part, for as many steps as a student of CompReSS.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use ssl_backdoor_compress::{Budget, CompressConfig, Control};
+use ssl_backdoor_data::Splits;
+use ssl_backdoor_model::Encoder;
+use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, pretrain};
+
+use crate::clean_part::CleanPart;
+use crate::{
+    Bench, Defence, DefendError, Identity, Images, ModelId, Needs, Role, Victim, Workload,
+};
+
+/// Clean parts, and how long a training on one is. The defaults are those of CompReSS, counted as there: as many steps
+/// as a student of the same config takes, up to a part of an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnPartConfig {
+    /// Seed of the clean parts and of the trainings; absent = the experiment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Shares of the training set that the defender holds clean, each with a model of its own.
+    pub clean: Vec<f64>,
+    /// Passes over the clean part.
+    pub epochs: usize,
+    /// Optimisation steps instead of `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Images in a step.
+    pub batch: usize,
+}
+
+impl Default for OnPartConfig {
+    fn default() -> Self {
+        let of = CompressConfig::default();
+        Self { seed: of.seed, clean: of.clean, epochs: of.epochs, steps: of.steps, batch: of.batch }
+    }
+}
+
+impl OnPartConfig {
+    /// How long a training is.
+    pub fn budget(&self) -> Budget {
+        Budget { epochs: self.epochs, steps: self.steps, batch: self.batch }
+    }
+
+    /// Checks every value, as [`Settings::check`](crate::Settings::check).
+    pub(crate) fn check(
+        &self,
+        victim: &PretrainConfig,
+        images: Option<usize>,
+        size: u32,
+    ) -> Result<(), DefendError> {
+        self.budget().check(&self.clean, images)?;
+        let what = "the victim's method cannot train so";
+        check_victim(victim, self.batch, images, size, ("defend.batch", what))
+    }
+
+    /// A training on each clean part, of the backdoored encoder if it `fine_tunes`.
+    pub(crate) fn defences(&self, fine_tunes: bool) -> Vec<Box<dyn Defence + '_>> {
+        let alone = json!(Self { seed: None, clean: Vec::new(), ..self.clone() });
+        let (seed, budget) = (self.seed, self.budget());
+        let of = |&share: &f64| -> Box<dyn Defence> {
+            let part = CleanPart { share, poisoned: 0.0 };
+            Box::new(OnPart { fine_tunes, part, seed, budget, alone: alone.clone() })
+        };
+        self.clean.iter().map(of).collect()
+    }
+}
+
+/// Checks that the victim's method can train in batches of `batch` images; if it cannot, the key to blame and what cannot
+/// be trained are `blamed`.
+pub(crate) fn check_victim(
+    victim: &PretrainConfig,
+    batch: usize,
+    images: Option<usize>,
+    size: u32,
+    blamed: (&'static str, &'static str),
+) -> Result<(), DefendError> {
+    let (key, what) = blamed;
+    let there = victim.with_budget(victim.train.epochs, batch);
+    there.check(images, size).map_err(|cause| DefendError::Training {
+        key,
+        what,
+        cause: Box::new(cause),
+    })
+}
+
+/// One training: of the backdoored encoder, or from new weights.
+pub(crate) struct OnPart {
+    /// Does it start from the backdoored model, not from new weights?
+    pub fine_tunes: bool,
+    pub part: CleanPart,
+    pub seed: Option<u64>,
+    pub budget: Budget,
+    /// The config that asks for it, without what does not touch this training.
+    pub alone: Value,
+}
+
+impl Defence for OnPart {
+    fn model(&self) -> ModelId {
+        let role = if self.fine_tunes { Role::FINE_TUNED } else { Role::SCRATCH };
+        ModelId::on_share(role, self.part.share)
+    }
+
+    fn needs(&self) -> Needs {
+        if self.fine_tunes { Needs::BackdooredModel } else { Needs::Retraining }
+    }
+
+    fn identity(&self, victim: &PretrainConfig) -> Identity {
+        let CleanPart { share, poisoned } = self.part;
+        let control = if self.fine_tunes { Control::FineTune } else { Control::Scratch };
+        Identity {
+            model: json!({
+                "name": self.model(), "share": share, "poisoned": poisoned, "control": control
+            }),
+            pretrain: json!(victim),
+            defend: self.alone.clone(),
+        }
+    }
+
+    fn seed(&self, experiment: u64) -> u64 {
+        self.seed.unwrap_or(experiment)
+    }
+
+    fn check(&self, victim: &Victim<'_>) -> Result<(), DefendError> {
+        let images = self.part.of(victim, self.seed(victim.seed))?.len();
+        self.budget.check_part(images).map_err(|cause| self.part.too_small(images, cause))
+    }
+
+    fn workload(&self, _: &PretrainConfig, splits: &Splits) -> Result<Workload, DefendError> {
+        let steps = self.budget.steps_on(self.part.about(splits.train.labels.len()));
+        Ok(Workload { what: "control", steps, images: steps * self.budget.batch })
+    }
+
+    fn on_training_set(&self, victim: &Victim<'_>) -> Result<Images, DefendError> {
+        self.part.images(victim, self.seed(victim.seed))
+    }
+
+    fn on_encoder(
+        &self,
+        bench: &Bench<'_>,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Encoder, DefendError> {
+        let Bench { victim, size, training, start } = *bench;
+        let (images, batch) = (training.set.len(), self.budget.batch);
+        // As many steps as a student, up to a part of an epoch: the method may leave out a last batch.
+        let epochs = victim.train.with_budget(1, batch).plan(training.seed, images);
+        let epochs = epochs.epochs_for(self.budget.steps_on(images));
+        let config = victim.with_budget(epochs, batch);
+        Ok(pretrain(&config, start, size, training, observer)?)
+    }
+}

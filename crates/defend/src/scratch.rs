@@ -1,0 +1,35 @@
+//! Training from scratch as a defence: a new encoder, trained by the victim's method on clean images alone.
+
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_ssl::PretrainConfig;
+
+use crate::compress::training;
+use crate::{Defence, DefendError, OnPartConfig, Settings};
+
+/// Settings of training from scratch.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ScratchConfig(pub OnPartConfig);
+
+impl Settings for ScratchConfig {
+    fn check(
+        &self,
+        victim: &PretrainConfig,
+        images: Option<usize>,
+        size: u32,
+    ) -> Result<(), DefendError> {
+        self.0.check(victim, images, size)
+    }
+
+    fn defences(&self) -> Vec<Box<dyn Defence + '_>> {
+        self.0.defences(false)
+    }
+
+    fn training(&self) -> &'static str {
+        training(self.0.steps)
+    }
+
+    fn forget_seed(&mut self) {
+        self.0.seed = None;
+    }
+}

@@ -1,0 +1,139 @@
+//! Several defences in one run, and a defence that filters the training set.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
+
+mod common;
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use common::{Lab, stderr};
+use serde_json::Value;
+use ssl_backdoor::Experiment;
+use ssl_backdoor_data::{Dataset, Subset};
+use ssl_backdoor_model::save_encoder;
+use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
+
+fn scores(lab: &Lab, out: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(lab.path(out).join("scores.json")).unwrap()).unwrap()
+}
+
+fn encoder(lab: &Lab, out: &str, model: &str) -> Vec<u8> {
+    std::fs::read(lab.path(&format!("{out}/{model}/encoder.safetensors"))).unwrap()
+}
+
+#[test]
+fn a_list_of_defences_trains_what_one_table_with_controls_trains() {
+    let lab = Lab::new();
+    let part = "clean=[0.5], steps=20, batch=16";
+    let table = format!(
+        "{{kind=\"compress\", {part}, controls=[\"fine-tune\", \"scratch\", \"distil-clean\"]}}"
+    );
+    let one = lab.run("one", &[&format!("defend={table}")]);
+    assert!(one.status.success(), "{}", stderr(&one));
+    let before = std::fs::read(lab.path("one/scores.json")).unwrap();
+
+    // A list of this one defence is the same experiment.
+    let again = lab.run("one", &[&format!("defend=[{table}]")]);
+    let told = stderr(&again);
+    assert!(again.status.success() && !told.contains("again, because"), "{told}");
+    assert_eq!(told.matches("done already").count(), 11 + 2 * 4, "{told}");
+    assert_eq!(std::fs::read(lab.path("one/scores.json")).unwrap(), before);
+
+    let kinds = ["compress", "fine-tune", "scratch", "distil-clean"];
+    let list = kinds.map(|kind| format!("{{kind=\"{kind}\", {part}}}")).join(", ");
+    let several = lab.run("several", &[&format!("defend=[{list}]")]);
+    assert!(several.status.success(), "{}", stderr(&several));
+    for model in ["distilled-0.5", "fine-tuned-0.5", "scratch-0.5", "clean-teacher-0.5"] {
+        assert!(encoder(&lab, "one", model) == encoder(&lab, "several", model), "{model}");
+    }
+    assert_eq!(scores(&lab, "one")["models"], scores(&lab, "several")["models"]);
+}
+
+/// Ids of the images in a run's ledger.
+fn ledger(lab: &Lab, out: &str) -> Vec<u64> {
+    let text = std::fs::read_to_string(lab.path(out).join("poison.csv")).unwrap();
+    let rows = text.lines().filter(|line| !line.starts_with('#')).skip(1);
+    rows.map(|row| row.split(',').next().unwrap().parse().unwrap()).collect()
+}
+
+fn list(lab: &Lab, name: &str, ids: &[u64]) -> String {
+    let lines: Vec<String> = ids.iter().map(u64::to_string).collect();
+    std::fs::write(lab.path(name), lines.join("\n")).unwrap();
+    lab.path(name).display().to_string()
+}
+
+/// The encoder of a training on the clean images but for those of `removed`, as the file that a run would write.
+fn clean_training(lab: &Lab, removed: &[u64]) -> Vec<u8> {
+    let experiment = Experiment::read(&lab.path("tiny.toml"), &[]).unwrap();
+    let splits = experiment.data.load(&|_, _, _| {}).unwrap();
+    let labels = &splits.train.labels;
+    let kept: Vec<u64> =
+        labels.iter().map(|(id, _)| *id).filter(|id| !removed.contains(id)).collect();
+    let set = Subset::of_ids(splits.pretrain_set().clone(), labels, &kept);
+    assert_eq!(set.len(), labels.len() - removed.len());
+    let training = Training::new(Arc::new(set), experiment.seed, &Device::flex());
+    let size = experiment.data.size();
+    let config = &experiment.pretrain;
+    let encoder = pretrain(config, None, size, &training, &mut ()).unwrap();
+    let file = lab.path("reference.safetensors");
+    save_encoder(&encoder, &encoder_header(config.encoder, size), &file).unwrap();
+    std::fs::read(file).unwrap()
+}
+
+#[test]
+fn a_filter_retrains_on_what_its_list_leaves() {
+    let lab = Lab::new();
+    let poison = lab.command("run", &[]).args(["--until", "poison"]).output().unwrap();
+    assert!(poison.status.success(), "{}", stderr(&poison));
+    let poisoned = ledger(&lab, "run");
+    assert_eq!(poisoned.len(), 16);
+
+    // One filter knows the ledger, the other one finds twelve of the poisoned images and blames three clean ones.
+    let all = list(&lab, "all.txt", &poisoned);
+    let clean = (0..320).filter(|id| !poisoned.contains(id)).take(3);
+    let some: Vec<u64> = poisoned.iter().take(12).copied().chain(clean).collect();
+    let some = list(&lab, "some.txt", &some);
+    let filters = format!(
+        "defend=[{{kind=\"filter\", remove={all:?}}}, {{kind=\"filter\", remove={some:?}, model=\"half\"}}]"
+    );
+    let run = lab.run("run", &[&filters]);
+    assert!(run.status.success(), "{}", stderr(&run));
+
+    let found = scores(&lab, "run");
+    let removed = &found["removed"]["filtered"];
+    assert_eq!([&removed["removed"], &removed["poisoned"], &removed["left"]], [16, 16, 0]);
+    assert_eq!([&removed["recall"], &removed["precision"]], [100.0, 100.0]);
+    let removed = &found["removed"]["half"];
+    assert_eq!([&removed["removed"], &removed["poisoned"], &removed["left"]], [15, 12, 4]);
+    assert_eq!([&removed["recall"], &removed["precision"]], [75.0, 80.0]);
+    for model in ["filtered", "half"] {
+        assert!(found["models"][model]["patched"]["asr"].is_number(), "{model}");
+    }
+    let report = std::fs::read_to_string(lab.path("run/report.md")).unwrap();
+    let words = "trained without 15 images that a filter removed. Of these 12 are poisoned (precision 80.0 %); 4 of 16";
+    assert!(report.contains("| filtered |") && report.contains(words), "{report}");
+
+    // Without its poison the set is the clean one, but for the images that are gone.
+    assert!(encoder(&lab, "run", "filtered") == clean_training(&lab, &poisoned));
+    assert!(encoder(&lab, "run", "filtered") != encoder(&lab, "run", "half"));
+
+    // The list decides, not its name: other images are another training, and a list that is wrong is refused.
+    let again = lab.run("run", &[&filters]);
+    assert!(stderr(&again).contains("defend filtered: done already"), "{}", stderr(&again));
+    list(&lab, "all.txt", &poisoned[1..]);
+    let changed = lab.command("run", &[&filters]).args(["--until", "defend"]).output().unwrap();
+    let told = stderr(&changed);
+    assert!(
+        told.contains("defend filtered: again, because of changed inputs: kept images"),
+        "{told}"
+    );
+    assert!(told.contains("defend half: done already"), "{told}");
+    list(&lab, "all.txt", &[7, 999]);
+    let wrong = lab.run("run", &[&filters]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let told = stderr(&wrong);
+    assert!(
+        told.contains("defend[0].remove = ") && told.contains("999 is no training image"),
+        "{told}"
+    );
+}
