@@ -296,38 +296,3 @@ impl Encoder {
         self.network_mut().apply_from(store)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::SeedableRng;
-
-    #[test]
-    fn the_last_stage_is_the_output() {
-        let device = Device::flex();
-        let images = Tensor::random([2, 3, 16, 16], burn::tensor::Distribution::Default, &device);
-        for (config, stages) in [
-            (EncoderConfig::Resnet18 { width: 2, stem: Stem::Small }, 5),
-            (
-                EncoderConfig::Vit {
-                    dim: 8,
-                    depth: 3,
-                    heads: 2,
-                    patch: 4,
-                    positions: Positions::Fixed,
-                },
-                3,
-            ),
-        ] {
-            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-            let encoder = config.init(&mut rng, &device).valid();
-            let all = encoder.stages(images.clone());
-            assert_eq!(all.len(), stages);
-            let (last, output) = (all[stages - 1].clone(), encoder.forward(images.clone()));
-            assert_eq!(last.into_data(), output.into_data());
-            let first: Vec<f32> = all[0].clone().into_data().iter().collect();
-            let second: Vec<f32> = all[1].clone().into_data().iter().collect();
-            assert_ne!(first, second);
-        }
-    }
-}

@@ -6,6 +6,8 @@ mod ema;
 mod encoder;
 mod encoder_file;
 mod error;
+#[cfg(test)]
+mod families;
 mod family;
 mod found;
 mod head;
