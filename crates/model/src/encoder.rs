@@ -9,7 +9,6 @@ use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::conv4::{Conv4, Conv4Config};
 use crate::family::{Architecture, Arrays, Computed, Detected, Family, Network};
 use crate::found::{Found, Naming, Place};
 use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
@@ -47,8 +46,6 @@ pub enum EncoderConfig {
         #[serde(default, skip_serializing_if = "Positions::is_fixed")]
         positions: Positions,
     },
-    /// Four convolutions, as few-shot learning has them.
-    Conv4(Conv4Config),
 }
 
 /// `NETWORK from SIZES` for each family: what its networks are, and what they are built from.
@@ -144,8 +141,6 @@ families! {
     ResNet from ResNetSizes;
     /// A vision transformer; its feature is the class token.
     Vit from VitSizes;
-    /// Four convolutions; its feature is the average of the last map.
-    Conv4 from Conv4Config;
 }
 
 impl From<EncoderConfig> for Sizes {
@@ -161,7 +156,6 @@ impl From<EncoderConfig> for Sizes {
             Vit { dim, depth, heads, patch, positions } => {
                 Self::Vit(VitSizes { dim, depth, heads, patch, positions })
             }
-            EncoderConfig::Conv4(sizes) => Self::Conv4(sizes),
         }
     }
 }
@@ -179,7 +173,6 @@ impl From<Sizes> for EncoderConfig {
             Sizes::Vit(VitSizes { dim, depth, heads, patch, positions }) => {
                 Self::Vit { dim, depth, heads, patch, positions }
             }
-            Sizes::Conv4(sizes) => Self::Conv4(sizes),
         }
     }
 }
