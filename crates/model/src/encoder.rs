@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::conv4::{Conv4, Conv4Config};
 use crate::family::{Architecture, Arrays, Computed, Detected, Family, Network};
 use crate::found::{Found, Naming, Place};
 use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
@@ -46,6 +47,8 @@ pub enum EncoderConfig {
         #[serde(default, skip_serializing_if = "Positions::is_fixed")]
         positions: Positions,
     },
+    /// Four convolutions, as few-shot learning has them.
+    Conv4(Conv4Config),
 }
 
 /// `NETWORK from SIZES` for each family: what its networks are, and what they are built from.
@@ -141,6 +144,8 @@ families! {
     ResNet from ResNetSizes;
     /// A vision transformer; its feature is the class token.
     Vit from VitSizes;
+    /// Four convolutions; its feature is the average of the last map.
+    Conv4 from Conv4Config;
 }
 
 impl From<EncoderConfig> for Sizes {
@@ -156,6 +161,7 @@ impl From<EncoderConfig> for Sizes {
             Vit { dim, depth, heads, patch, positions } => {
                 Self::Vit(VitSizes { dim, depth, heads, patch, positions })
             }
+            EncoderConfig::Conv4(sizes) => Self::Conv4(sizes),
         }
     }
 }
@@ -173,6 +179,7 @@ impl From<Sizes> for EncoderConfig {
             Sizes::Vit(VitSizes { dim, depth, heads, patch, positions }) => {
                 Self::Vit { dim, depth, heads, patch, positions }
             }
+            Sizes::Conv4(sizes) => Self::Conv4(sizes),
         }
     }
 }

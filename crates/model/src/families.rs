@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 
 use crate::{
-    Encoder, EncoderConfig, EncoderHeader, ImportOptions, Imported, Interpolation, Positions,
-    Preprocessing, Stem, StemShape, load_encoder, save_encoder,
+    Conv4Config, Encoder, EncoderConfig, EncoderHeader, ImportOptions, Imported, Interpolation,
+    Positions, Preprocessing, Stem, StemShape, load_encoder, save_encoder,
 };
 
 /// Side of the images in pixels.
@@ -29,6 +29,7 @@ fn networks() -> Vec<EncoderConfig> {
         EncoderConfig::Resnet152 { width: 1, stem: Stem::Small },
         vit(Positions::Fixed),
         vit(Positions::Learned(4)),
+        EncoderConfig::Conv4(Conv4Config { width: 3 }),
     ]
 }
 

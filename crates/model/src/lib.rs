@@ -2,6 +2,7 @@
 
 mod batch_norm;
 mod checkpoint;
+mod conv4;
 mod ema;
 mod encoder;
 mod encoder_file;
@@ -25,6 +26,7 @@ mod tools;
 mod vit;
 
 pub use batch_norm::BatchNorm;
+pub use conv4::{Conv4, Conv4Config};
 pub use ema::update_ema;
 pub use encoder::{Encoder, EncoderConfig};
 pub use encoder_file::{EncoderHeader, load_encoder, load_trainable, save_encoder};
