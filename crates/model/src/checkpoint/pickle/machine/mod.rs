@@ -1,42 +1,17 @@
 //! The instructions.
 
 mod objects;
-mod parts;
+mod state;
 mod values;
 
-use std::collections::HashMap;
+pub(super) use self::state::Machine;
+use self::state::{Done, integer};
+use super::items::{Item, PickleError, Result};
 
-use self::parts::integer;
-use super::{Item, Node, OPCODES, PickleError, Result};
+/// Opcodes in one pickle: what a hostile file can make this reader do is proportional to this.
+const OPCODES: usize = 1 << 23;
 
-pub(super) struct Machine<'a> {
-    bytes: &'a [u8],
-    pub at: usize,
-    opcode_at: usize,
-    stack: Vec<Item>,
-    /// Heights of the stack at the marks.
-    marks: Vec<usize>,
-    memo: HashMap<u32, Item>,
-    pub nodes: Vec<Node>,
-}
-
-/// What an instruction did.
-enum Done {
-    /// It gave a value.
-    Value(Item),
-    /// It changed what was there.
-    Nothing,
-    /// It is of another kind.
-    Other,
-}
-
-impl<'a> Machine<'a> {
-    /// Begins at `at`.
-    pub fn new(bytes: &'a [u8], at: usize) -> Self {
-        let (stack, marks, nodes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { bytes, at, opcode_at: at, stack, marks, memo: HashMap::new(), nodes }
-    }
-
+impl Machine<'_> {
     /// Runs to the end of the pickle: what it leaves.
     pub fn run(&mut self) -> Result<Item> {
         for _ in 0..OPCODES {

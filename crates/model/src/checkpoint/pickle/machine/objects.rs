@@ -1,7 +1,7 @@
 //! Instructions that make containers and objects.
 
-use super::super::{Item, Node, Result};
-use super::{Done, Machine};
+use super::super::items::{Item, Node, Result};
+use super::state::{Done, Machine};
 
 impl Machine<'_> {
     /// Containers.

@@ -1,8 +1,7 @@
 //! Instructions that give numbers, texts and bytes.
 
-use super::super::{Item, Result};
-use super::parts::{integer, unquoted};
-use super::{Done, Machine};
+use super::super::items::{Item, Result};
+use super::state::{Done, Machine, integer, unquoted};
 
 impl Machine<'_> {
     /// Scalars.
