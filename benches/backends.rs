@@ -86,7 +86,7 @@ impl WithMethod for Steps<'_, '_> {
 
     fn on<M: Method>(self, method: M) -> Result<(), PretrainError> {
         let Self { bencher, config, device } = self;
-        let views = config.method.settings().views(config, SIDE);
+        let views = config.views(SIDE)?;
         let plan = EpochPlan {
             seed: 0,
             images: BATCH,
@@ -101,7 +101,8 @@ impl WithMethod for Steps<'_, '_> {
             .into_iter()
             .map(|pixels| Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device))
             .collect();
-        let mut optimizer = config.optimizer.build(config.weight_decay, config.decayed, &method);
+        let mut optimizer =
+            config.train.optimizer.build(config.train.weight_decay, config.train.decayed, &method);
         let mut method = Some(method);
         let mut steps = 0;
         bencher.iter(|| {
@@ -110,12 +111,12 @@ impl WithMethod for Steps<'_, '_> {
             let (ids, hidden) = (batch.ids.clone(), batch.hidden.clone());
             let views = Batch { views: tensors.clone(), ids, hidden };
             let old = method.take().expect("each step gives the method back");
-            let mut old = old.before_step(&progress);
-            let out = old.forward(views, &progress);
+            let mut old = old.before_step(&progress).expect("the method is sound");
+            let out = old.forward(views, &progress).expect("the views are the method's");
             let loss: f32 = out.loss.clone().into_scalar();
             let grads = GradientsParams::from_grads(out.loss.backward(), &old);
             let new = optimizer.step(1e-3, old, grads);
-            method = Some(new.after_step(out.keys, &progress));
+            method = Some(new.after_step(out.keys, &progress).expect("the keys are its own"));
             steps += 1;
             loss
         });

@@ -29,7 +29,7 @@ struct Args {
 fn main() -> Result<()> {
     let Args { sweep, out, epochs } = Args::parse();
     for (i, mut experiment) in read_sweep(&sweep)?.into_iter().enumerate() {
-        experiment.pretrain.epochs = epochs.unwrap_or(experiment.pretrain.epochs);
+        experiment.pretrain.train.epochs = epochs.unwrap_or(experiment.pretrain.train.epochs);
         let folder = out.join(format!("{i:02}-{}", experiment.pretrain.method.settings().name()));
         run(experiment, &folder, None, Stage::Probe)?;
     }

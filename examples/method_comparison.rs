@@ -11,17 +11,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use clap::Parser;
-use serde_json::{Map, json};
+use serde_json::{Value, json};
 use ssl_backdoor::Experiment;
-use ssl_backdoor_data::{Draws, SampleSet, Splits, Subset, labelled_ids};
+use ssl_backdoor_data::{SampleSet, Splits, Subset, labelled_ids};
 use ssl_backdoor_model::Encoder;
 use ssl_backdoor_probe::{Features, Labels, LinearProbe, ProbeError, Scores, extract_by};
-use ssl_backdoor_ssl::{Training, initial_encoder, pretrain};
+use ssl_backdoor_ssl::{Training, after_each_epoch, initial_encoder, pretrain};
 
 #[derive(Parser)]
 #[command(about = "Probe accuracy of each method, against steps, beside untrained and raw pixels")]
@@ -125,42 +124,35 @@ fn one(experiment: &Experiment, points: usize) -> anyhow::Result<String> {
     let set = splits.pretrain_set().clone();
     let (config, seed, size) = (&experiment.pretrain, experiment.seed, experiment.data.size());
     config.check(Some(set.len()), size)?;
-    let plan = config.plan(seed, set.len());
+    let plan = config.train.plan(seed, set.len());
     let (name, steps_per_epoch) = (config.method.settings().name(), plan.steps_per_epoch());
     let pixels = probe.pixels()?;
     let untrained = probe.stages(&initial_encoder(config, seed, &probe.device))?;
     println!("{}", json!({ "method": name, "seed": seed, "step": 0, "acc": untrained }));
-    let folder = tempfile::tempdir()?;
-    let training = Training {
-        set,
-        seed,
-        draws: Draws::PRETRAIN,
-        device: &probe.device,
-        workers: experiment.workers,
-        folder: folder.path(),
-        identity: "comparison",
-        label: name,
-        interrupt: &AtomicBool::new(false),
-    };
-    let every = (config.epochs / points.max(1)).max(1);
-    let mut trained = Vec::new();
+    let training = Training::new(set, seed, &probe.device);
+    let training = Training { workers: experiment.workers, ..training };
+    let epochs = config.train.epochs;
+    let every = (epochs / points.max(1)).max(1);
+    let (mut trained, mut figures) = (Vec::new(), Value::Null);
     let (start, mut probing) = (Instant::now(), 0.0);
-    pretrain(config, None, size, &training, &mut |encoder, epoch| {
-        let done = epoch + 1;
-        if done == config.epochs || done.is_multiple_of(every) {
+    let mut points = after_each_epoch(|epoch, encoder| {
+        let done = epoch.epoch + 1;
+        figures = epoch.figures().into();
+        if done == epochs || done.is_multiple_of(every) {
             let now = Instant::now();
             trained = probe.stages(encoder)?;
             probing += now.elapsed().as_secs_f64();
             let step = done * steps_per_epoch;
             println!("{}", json!({ "method": name, "seed": seed, "step": step, "acc": trained }));
         }
-        Ok(Map::new())
-    })?;
-    let steps = config.epochs * steps_per_epoch;
-    let rate = (config.epochs * plan.images_per_epoch()) as f64
-        / (start.elapsed().as_secs_f64() - probing);
-    let log = std::fs::read_to_string(folder.path().join("metrics.jsonl"))?;
-    println!("{}", log.lines().last().unwrap_or_default());
+        Ok(())
+    });
+    pretrain(config, None, size, &training, &mut points)?;
+    drop(points);
+    let steps = epochs * steps_per_epoch;
+    let rate =
+        (epochs * plan.images_per_epoch()) as f64 / (start.elapsed().as_secs_f64() - probing);
+    println!("{figures}");
     Ok(format!(
         "| {name} | {seed} | {steps} | {rate:.0} | {pixels:.1} | {:.1} ({:.1}) | {:.1} ({:.1}) |",
         last(&untrained),

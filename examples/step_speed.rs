@@ -11,7 +11,6 @@
 //! loss is the mean of each of two epochs, the parameters are those of the encoder.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -22,10 +21,10 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::Parser;
 use rand::RngExt;
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_data::{Draws, InMemory, Sample};
+use ssl_backdoor_data::{InMemory, Sample};
 use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
-use ssl_backdoor_ssl::{PretrainConfig, Sgd, Training, pretrain};
+use ssl_backdoor_ssl::{PretrainConfig, Sgd, Training, after_each_epoch, pretrain};
 
 /// Forces plain Burn operations when it is `off`.
 const KERNELS: &str = "SSL_BACKDOOR_KERNELS";
@@ -253,31 +252,18 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
     });
     let set = Arc::new(InMemory::new(samples.collect()));
     config.check(Some(batch * steps), *size)?;
-    let folder = tempfile::tempdir()?;
-    let device = Device::flex();
-    let training = Training {
-        set,
-        seed: 0,
-        draws: Draws::PRETRAIN,
-        device: &device,
-        workers: args.workers,
-        folder: folder.path(),
-        identity: "speed",
-        label: kind,
-        interrupt: &AtomicBool::new(false),
-    };
-    let encoder =
-        pretrain(&config, None, *size, &training, &mut |_, _| Ok(serde_json::Map::new()))?;
-    let figures = |file: &str, key: &str| -> anyhow::Result<Vec<f64>> {
-        let text = std::fs::read_to_string(folder.path().join(file))?;
-        let value = |line| Ok(serde_json::from_str::<serde_json::Value>(line)?[key].as_f64());
-        text.lines().filter_map(|line| value(line).transpose()).collect()
-    };
-    let loss = figures("metrics.jsonl", "loss")?;
-    let rates = figures("timing.jsonl", "images_per_s")?;
+    let training = Training { workers: args.workers, ..Training::new(set, 0, &Device::flex()) };
+    let (mut loss, mut rate) = (Vec::new(), 0.0);
+    let mut measure = after_each_epoch(|epoch, _| {
+        loss.push(epoch.loss as f32);
+        rate = epoch.timing.images as f64 / epoch.timing.elapsed.as_secs_f64();
+        Ok(())
+    });
+    let encoder = pretrain(&config, None, *size, &training, &mut measure)?;
+    drop(measure);
     Ok(Measured {
         parameters: if kind == "mae" { encoder.num_params() } else { parameters(&encoder, *width) },
-        loss: loss.into_iter().map(|loss| loss as f32).collect(),
-        rate: rates.last().copied().unwrap_or_default(),
+        loss,
+        rate,
     })
 }

@@ -30,19 +30,17 @@ fn a_device_that_is_not_there_is_named() {
 
 #[cfg(feature = "wgpu")]
 mod wgpu {
-    use std::path::Path;
     use std::process::Command;
-    use std::sync::atomic::AtomicBool;
 
     use burn::tensor::module::conv2d;
     use burn::tensor::ops::ConvOptions;
     use burn::tensor::{Device, Tensor, TensorData};
-    use serde_json::{Map, Value};
     use ssl_backdoor::Experiment;
     use ssl_backdoor_compress::{CompressConfig, distill};
-    use ssl_backdoor_data::Draws;
     use ssl_backdoor_probe::{LinearProbe, ProbeConfig, extract, knn};
-    use ssl_backdoor_ssl::{Training, initial_encoder, pretrain};
+    use ssl_backdoor_ssl::{
+        PretrainError, TrainObserver, Training, after_each_epoch, initial_encoder, pretrain,
+    };
 
     use super::Lab;
 
@@ -62,38 +60,21 @@ mod wgpu {
     /// The losses of two steps.
     fn losses(experiment: &Experiment, device: &Device) -> Vec<f64> {
         let splits = experiment.data.load(&|_, _, _| {}).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let training = training(&splits, device, folder.path());
+        let training = Training::new(splits.pretrain_set().clone(), 1, device);
         let size = experiment.data.size();
-        pretrain(&experiment.pretrain, None, size, &training, &mut |_, _| Ok(Map::new())).unwrap();
-        logged(folder.path())
+        watched(|observer| pretrain(&experiment.pretrain, None, size, &training, observer)).1
     }
 
-    static NEVER: AtomicBool = AtomicBool::new(false);
-
-    fn training<'a>(
-        splits: &ssl_backdoor_data::Splits,
-        device: &'a Device,
-        folder: &'a Path,
-    ) -> Training<'a> {
-        Training {
-            set: splits.pretrain_set().clone(),
-            seed: 1,
-            draws: Draws::PRETRAIN,
-            device,
-            workers: 1,
-            folder,
-            identity: "test",
-            label: "test",
-            interrupt: &NEVER,
-        }
-    }
-
-    fn logged(folder: &Path) -> Vec<f64> {
-        let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-        let line =
-            |line: &str| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap();
-        text.lines().map(line).collect()
+    /// What `train` gives, and the loss of each epoch.
+    fn watched<T>(
+        train: impl FnOnce(&mut dyn TrainObserver) -> Result<T, PretrainError>,
+    ) -> (T, Vec<f64>) {
+        let mut losses = Vec::new();
+        let out = train(&mut after_each_epoch(|epoch, _| {
+            losses.push(epoch.loss);
+            Ok(())
+        }));
+        (out.unwrap(), losses)
     }
 
     fn tiny(sets: &[&str]) -> Experiment {
@@ -180,21 +161,20 @@ mod wgpu {
         let splits = experiment.data.load(&|_, _, _| {}).unwrap();
         let eval = splits.prepared(&splits.eval);
         let run = |device: &Device| {
-            let folder = tempfile::tempdir().unwrap();
             let teacher = initial_encoder(&experiment.pretrain, 1, device);
             // All ten images in one batch: batch norm over a last batch of two would enlarge every rounding.
             let config = CompressConfig { epochs: 2, batch: 10, ..CompressConfig::default() };
             let (encoder, size) = (&experiment.pretrain.encoder, experiment.data.size());
-            let training = training(&splits, device, folder.path());
-            let student =
-                distill(&config, encoder, teacher, size, &training, &mut |_, _| Ok(Map::new()));
-            let features = extract(&student.unwrap(), &eval, device).unwrap();
+            let training = Training::new(splits.pretrain_set().clone(), 1, device);
+            let (student, losses) =
+                watched(|observer| distill(&config, encoder, teacher, size, &training, observer));
+            let features = extract(&student, &eval, device).unwrap();
             let config = ProbeConfig { epochs: 2, ..ProbeConfig::default() };
             let probe = LinearProbe::fit(&config, &features, 10, 1, device).unwrap();
             let probe = probe.predict(&features).unwrap();
             let nearest =
                 knn(&features, &features, 10, &[3], config.vote(), device).unwrap().concat();
-            (logged(folder.path()), features.values, probe, nearest)
+            (losses, features.values, probe, nearest)
         };
         let (flex, wgpu) =
             (run(&Device::flex()), run(&ssl_backdoor::device::open("wgpu").unwrap()));

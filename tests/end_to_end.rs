@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use common::{Lab, assert_same, stderr};
 use serde_json::Value;
 use ssl_backdoor::{Experiment, read_sweep};
-use ssl_backdoor_ssl::{ByolConfig, MethodConfig, MocoConfig, MsfConfig, PretrainConfig};
+use ssl_backdoor_ssl::{
+    ByolConfig, MethodConfig, MocoConfig, MsfConfig, PretrainConfig, TrainConfig,
+};
 
 #[test]
 fn a_run_writes_everything_that_the_design_promises() {
@@ -178,10 +180,10 @@ fn what_the_paper_used_is_the_default() {
         let silent = silent.pretrain;
         let name = path.display();
         let rest = |config: &PretrainConfig| {
-            let groups = config.method.settings().bn_groups(config.batch);
-            let PretrainConfig { batch, lr, weight_decay, decayed, optimizer, schedule, .. } =
-                config.clone();
-            let PretrainConfig { crop, drop_last, .. } = *config;
+            let groups = config.method.settings().bn_groups(config.train.batch);
+            let TrainConfig { batch, lr, weight_decay, decayed, optimizer, schedule, .. } =
+                config.train.clone();
+            let TrainConfig { crop, drop_last, .. } = config.train;
             (batch, lr, weight_decay, decayed, optimizer, schedule, crop, drop_last, groups)
         };
         assert_eq!(rest(&spelt), rest(&silent), "{name}");

@@ -1,9 +1,10 @@
 //! Progress of long work on a terminal: what, a bar, the rate and the time left; nothing elsewhere.
 
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use ssl_backdoor_data::LeftOut;
+use ssl_backdoor_ssl::StepReport;
 
 /// A watcher for work that tells its name, how much is done, and of how much.
 pub(crate) fn watch() -> impl Fn(&str, usize, usize) + Sync {
@@ -31,6 +32,59 @@ fn start(what: &str, total: usize) -> ProgressBar {
     }
     bar.set_prefix(what.to_owned());
     bar
+}
+
+/// The bars of all trainings in progress: two at once share the terminal.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// The bar of a training. When dropped it vanishes if all steps are done, and stays where it is otherwise.
+pub(crate) struct TrainingBar {
+    label: String,
+    bar: Option<ProgressBar>,
+}
+
+impl TrainingBar {
+    /// A bar that is not shown yet and says `label`.
+    pub fn new(label: &str) -> Self {
+        Self { label: label.to_owned(), bar: None }
+    }
+
+    /// Shows the bar, at `done` of `steps` steps.
+    pub fn start(&mut self, done: usize, steps: usize) {
+        let bar = BARS.add(ProgressBar::new(steps as u64).with_position(done as u64));
+        let template = "{prefix:>12} {wide_bar} {pos}/{len} steps  {per_sec}  ETA {eta}  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(self.label.clone());
+        bar.reset_eta();
+        self.bar = Some(bar);
+    }
+
+    /// Moves the bar to a step that is done.
+    pub fn step(&self, step: &StepReport) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("loss {:.3}", step.loss));
+            bar.set_position(step.done as u64);
+        }
+    }
+}
+
+impl Drop for TrainingBar {
+    fn drop(&mut self) {
+        let Some(bar) = self.bar.take() else { return };
+        if Some(bar.position()) == bar.length() {
+            bar.finish_and_clear();
+            BARS.remove(&bar);
+        } else {
+            bar.abandon();
+        }
+    }
+}
+
+/// Prints `message` without tearing the bars of trainings.
+pub(crate) fn say_beside_bars(message: &str) {
+    BARS.suspend(|| eprintln!("{message}"));
 }
 
 /// Says what was left out of a data set: a line for each kind, and one for each file that should have been an image.

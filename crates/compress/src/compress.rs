@@ -97,10 +97,8 @@ impl Compress {
 impl Method for Compress {
     /// Teacher, student and EMA copy see the same single view. `keys` are the teacher's and the copy's
     /// features.
-    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
-        let Some(view) = batch.views.into_iter().next() else {
-            unreachable!("ChainViews::weak makes one view")
-        };
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
+        let [view] = batch.views()?;
         let teacher = l2_normalize(self.teacher.forward(view.clone().inner()));
         let teacher = Tensor::from_inner(teacher);
         let copy = self.target.as_ref().map(|target| target.forward(view.clone()));
@@ -118,19 +116,22 @@ impl Method for Compress {
             let own = copy.map_or(student.clone(), l2_normalize);
             keys.push(own.detach());
         }
-        Step { keys, negatives: Some(negatives), ..Step::new(loss, student) }
+        Ok(Step { keys, negatives: Some(negatives), ..Step::new(loss, student) })
     }
 
-    fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
+    fn after_step(
+        mut self,
+        keys: Vec<Tensor<2>>,
+        progress: &Progress,
+    ) -> Result<Self, PretrainError> {
         let banks = [Some(&mut self.teacher_bank), self.student_bank.as_mut()];
         let banks = banks.into_iter().flatten();
         for (bank, keys) in banks.zip(keys) {
-            bank.enqueue(keys, progress.seen)
-                .unwrap_or_else(|e| unreachable!("the bank is made for these keys: {e}"));
+            bank.enqueue(keys, progress.seen)?;
         }
         let (student, momentum) = (&self.student, self.momentum);
         let target = self.target.map(|target| update_ema(target, student, momentum));
-        Self { target, ..self }
+        Ok(Self { target, ..self })
     }
 
     fn encoder(&self) -> Encoder {
@@ -270,12 +271,12 @@ mod tests {
             &device,
         );
         let batch = Batch { views: vec![view], ids: vec![0, 1, 2, 3], hidden: Vec::new() };
-        let step = method.forward(batch, &progress);
+        let step = method.forward(batch, &progress).unwrap();
         let keys = step.keys.clone();
         let grads = burn::optim::GradientsParams::from_grads(step.loss.backward(), &method);
         // Twenty convolutions, twenty scales and twenty shifts of the student; nothing else learns.
         assert_eq!(grads.len(), 60);
-        method = method.after_step(keys.clone(), &progress);
+        method = method.after_step(keys.clone(), &progress).unwrap();
         let row = |queue: &KeyQueue| queue.rows().slice(s![4..8, ..]).into_data();
         assert_eq!(row(&method.teacher_bank), keys[0].clone().into_data());
         let own = method.student_bank.as_ref().unwrap();
@@ -304,7 +305,7 @@ mod tests {
             });
             assert_eq!(method.queues().len(), banks, "{variant:?}");
             let batch = Batch { views: vec![view.clone()], ids: vec![0, 1, 2, 3], hidden: vec![] };
-            let step = method.forward(batch, &progress);
+            let step = method.forward(batch, &progress).unwrap();
             assert_eq!(step.keys.len(), banks, "{variant:?}");
             let same =
                 |keys: &Tensor<2>| keys.clone().into_data() == step.embeddings.clone().into_data();

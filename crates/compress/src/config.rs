@@ -7,8 +7,7 @@ use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_model::{Encoder, EncoderConfig};
 use ssl_backdoor_ssl::{
-    CanaryMode, Decayed, OnEpoch, OptimizerConfig, Precision, PretrainError, Recipe, Schedule,
-    Training, at_shares, train,
+    CanaryMode, PretrainError, Schedule, TrainConfig, TrainObserver, Training, at_shares, train,
 };
 
 use crate::{Compress, Variant};
@@ -90,7 +89,6 @@ impl Default for CompressConfig {
 
 /// Share of an image's area that a crop takes, low and high.
 const CROP: (f64, f64) = (0.08, 1.0);
-const WEIGHT_DECAY: f64 = 1e-4;
 /// Shares of the epochs after which the learning rate falls, and by how much.
 const DROPS: [f64; 2] = [90.0 / 130.0, 120.0 / 130.0];
 const DROP: f64 = 0.2;
@@ -177,6 +175,22 @@ impl CompressConfig {
         self.epochs_on(images) * self.plan(0, images).steps_per_epoch()
     }
 
+    /// How a student is trained on a clean part of `images` images: as the reference does, with SGD that decays all
+    /// parameters by 1e-4.
+    pub fn training(&self, images: usize) -> TrainConfig {
+        let epochs = self.epochs_on(images);
+        let drops = at_shares(epochs, &DROPS);
+        TrainConfig {
+            schedule: Schedule::Steps { drops, factor: DROP, warmup_steps: 0 },
+            crop: CROP,
+            drop_last: Some(self.plan(0, images).drop_last),
+            // Some twenty in all: epochs on a small part are short.
+            checkpoint_every: (epochs / 20).max(1),
+            canaries: self.canaries,
+            ..TrainConfig::sgd(epochs, self.batch, self.lr)
+        }
+    }
+
     /// Rows of a bank for `images` clean images: a multiple of the batch, at most all of them.
     fn bank_rows(&self, images: usize) -> usize {
         let batch = self.batch.max(1);
@@ -185,7 +199,7 @@ impl CompressConfig {
 }
 
 /// Distils `teacher` (in evaluation mode) into a student of the same architecture on the clean
-/// images of `training`, with views of `size` pixels, or goes on from the last checkpoint.
+/// images of `training`, with views of `size` pixels, or goes on from the checkpoint that `observer` gives.
 ///
 /// # Errors
 /// As [`CompressConfig::check_part`], [`Compress::new`] and [`train`].
@@ -194,35 +208,16 @@ pub fn distill(
     encoder: &EncoderConfig,
     teacher: Encoder,
     size: u32,
-    training: &Training<'_>,
-    on_epoch: &mut OnEpoch<'_>,
+    training: &Training,
+    observer: &mut dyn TrainObserver,
 ) -> Result<Encoder, PretrainError> {
     let images = training.set.len();
     config.check_part(images)?;
-    let plan = config.plan(training.seed, images);
-    let steps_per_epoch = plan.steps_per_epoch();
-    let epochs = config.epochs_on(images);
-    let drops = at_shares(epochs, &DROPS);
-    let schedule = Schedule::Steps { drops, factor: DROP, warmup_steps: 0 };
-    let recipe = Recipe {
-        views: Arc::new(ChainViews::weak(size, CROP)),
-        batch: config.batch,
-        drop_last: plan.drop_last,
-        lr: schedule.rates(config.lr, epochs, steps_per_epoch),
-        optimizer: OptimizerConfig::sgd(),
-        weight_decay: WEIGHT_DECAY,
-        decayed: Decayed::All,
-        epochs,
-        // Some twenty in all: epochs on a small part are short.
-        checkpoint_every: (epochs / 20).max(1),
-        keep: 1,
-        canaries: config.canaries,
-        precision: Precision::F32,
-    };
-    let device = training.device.clone().autodiff();
-    let bank = config.bank_rows(images);
+    let how = config.training(images);
+    let views = Arc::new(ChainViews::weak(size, how.crop));
+    let (bank, device) = (config.bank_rows(images), training.autodiff_device());
     let method = Compress::new(config, teacher, encoder, bank, training.seed, &device)?;
-    train(training, &recipe, method, on_epoch)
+    train(training, &how, views, method, observer)
 }
 
 #[cfg(test)]

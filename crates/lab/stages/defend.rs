@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::Map;
 use ssl_backdoor_compress::{CompressConfig, Control, DefendConfig, distill};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{Draws, Joined, SampleSet, Subset, clean_part_ids};
-use ssl_backdoor_model::{Encoder, load_encoder};
+use ssl_backdoor_model::load_encoder;
 use ssl_backdoor_ssl::{Training, pretrain};
 
 use super::Lab;
 use super::inputs::Inputs;
 use super::pretrain::{encoder_file, header, save};
-use crate::interrupt::INTERRUPTED;
 use crate::scores::{BACKDOORED, CLEAN};
+use crate::watched::Watched;
 
 /// One training of the defence.
 #[derive(Debug, Clone, Serialize)]
@@ -160,31 +159,26 @@ fn train(lab: &Lab, config: &CompressConfig, defended: &Defended, identity: &str
     let set = part(lab, defended)?;
     let images = set.len();
     let training = Training {
-        set,
-        seed: seed(lab),
         draws: Draws::DEFENCE,
-        device: &lab.device,
         workers: experiment.workers,
-        folder: &folder,
-        identity,
-        label: name,
-        interrupt: &INTERRUPTED,
+        ..Training::new(set, seed(lab), &lab.device)
     };
+    let mut watched = Watched::new(&folder, identity, name);
     let size = experiment.data.size();
     let source = defended.source().map(|model| lab.path(&encoder_file(model)));
-    let nothing = &mut |_: &Encoder, _| Ok(Map::new());
     let trained = match source {
         Some(teacher) if defended.is_student() => {
             let encoder = &experiment.pretrain.encoder;
             let teacher = load_encoder(&header(lab), &teacher, &lab.device)?;
-            distill(config, encoder, teacher, size, &training, nothing)?
+            distill(config, encoder, teacher, size, &training, &mut watched)?
         }
         start => {
             // As many steps as a student, up to a part of an epoch: their methods may leave out a last batch.
-            let epochs = experiment.pretrain.with_budget(1, config.batch).plan(seed(lab), images);
+            let epochs =
+                experiment.pretrain.train.with_budget(1, config.batch).plan(seed(lab), images);
             let epochs = epochs.epochs_for(config.steps_on(images));
             let config = experiment.pretrain.with_budget(epochs, config.batch);
-            pretrain(&config, start.as_deref(), size, &training, nothing)?
+            pretrain(&config, start.as_deref(), size, &training, &mut watched)?
         }
     };
     save(lab, name, &trained)

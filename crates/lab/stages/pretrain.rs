@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
-use ssl_backdoor_data::{Draws, SampleSet, Subset};
+use ssl_backdoor_data::{SampleSet, Subset};
 use ssl_backdoor_kernels::side_by_side;
 use ssl_backdoor_model::{Encoder, EncoderHeader, save_encoder};
 use ssl_backdoor_probe::{LinearProbe, ProbeError, Scores, extract};
@@ -16,9 +16,9 @@ use super::inputs::{Inputs, difference};
 use super::{Lab, MANIFEST, Stage, poison, timed};
 use crate::Experiment;
 use crate::device;
-use crate::interrupt::INTERRUPTED;
 use crate::manifest::Manifest;
 use crate::scores::{BACKDOORED, CLEAN};
+use crate::watched::Watched;
 
 /// The encoder file of `model`, relative to the run folder.
 pub(super) fn encoder_file(model: &str) -> String {
@@ -129,25 +129,18 @@ fn train(lab: &Lab, job: &Job) -> Result<()> {
     let (experiment, model) = (&lab.experiment, job.model);
     let folder = lab.folder.make(model)?;
     let size = experiment.data.size();
-    let training = Training {
-        set: job.set.clone(),
-        seed: experiment.seed,
-        draws: Draws::PRETRAIN,
-        device: &lab.device,
-        workers: experiment.workers,
-        folder: &folder,
-        identity: &job.inputs.hash(),
-        label: model,
-        interrupt: &INTERRUPTED,
-    };
+    let training = Training::new(job.set.clone(), experiment.seed, &lab.device);
+    let training = Training { workers: experiment.workers, ..training };
     let every = experiment.probe.curve_every;
     let curve = Curve::new(lab);
-    let encoder = pretrain(&experiment.pretrain, None, size, &training, &mut |encoder, epoch| {
+    let watched = Watched::new(&folder, &job.inputs.hash(), model);
+    let mut watched = watched.with_figures(|encoder, epoch| {
         if every == 0 || !(epoch + 1).is_multiple_of(every) {
             return Ok(Map::new());
         }
         Ok(curve.point(lab, encoder, &lab.device)?)
-    })?;
+    });
+    let encoder = pretrain(&experiment.pretrain, None, size, &training, &mut watched)?;
     save(lab, model, &encoder)
 }
 

@@ -135,7 +135,7 @@ fn probe(lab: &Lab, models: &[String]) -> Result<()> {
         seed: experiment.seed,
         eval: experiment.data.eval(),
         images: truth.len(),
-        steps: config.steps(train_images),
+        steps: config.train.steps(train_images),
         train_images,
         labels: headline.labels,
         poison: lab.attack.plan.rates(),

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde_json::Map;
 use ssl_backdoor_compress::{CompressConfig, DefendConfig, distill};
-use ssl_backdoor_data::{Draws, EpochPlan, Splits, Subset};
-use ssl_backdoor_ssl::{OnEpoch, PretrainError, Schedule, Training, initial_encoder, pretrain};
+use ssl_backdoor_data::{EpochPlan, Splits, Subset};
+use ssl_backdoor_model::Encoder;
+use ssl_backdoor_ssl::{
+    EpochReport, ObserverError, PretrainError, Schedule, StepReport, TrainObserver, Training,
+    initial_encoder, pretrain,
+};
 
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::interrupt::INTERRUPTED;
+use crate::progress::TrainingBar;
 use crate::stages::defences;
 use crate::{device, progress};
 
@@ -54,7 +59,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
             Err(error) => {
                 let config = &run.experiment.pretrain;
                 let method = config.method.settings().name();
-                println!("| {method} | {trainings} | {} epochs | - | - |", config.epochs);
+                println!("| {method} | {trainings} | {} epochs | - | - |", config.train.epochs);
                 eprintln!("{}: not timed: {error:#}", run.name);
                 total = None;
             }
@@ -93,14 +98,14 @@ fn rows(
     let size = experiment.data.size();
     let mut config = experiment.pretrain.clone();
     let name = config.method.settings().name();
-    let steps = config.steps(images);
-    let whole = config.plan(experiment.seed, images);
-    let trained = config.epochs * whole.images_per_epoch();
-    config.epochs = 2;
-    config.schedule = Schedule::CosinePerEpoch;
+    let steps = config.train.steps(images);
+    let whole = config.train.plan(experiment.seed, images);
+    let trained = config.train.epochs * whole.images_per_epoch();
+    config.train.epochs = 2;
+    config.train.schedule = Schedule::CosinePerEpoch;
     let short = EpochPlan { images: images.min(STEPS * whole.batch), ..whole };
-    let rate = timed(experiment, &splits, short, |training, on_epoch| {
-        pretrain(&config, None, size, training, on_epoch).map(drop)
+    let rate = timed(experiment, &splits, short, |training, clock| {
+        pretrain(&config, None, size, training, clock).map(drop)
     })?;
     let mut rows = vec![Row { name: name.into(), trainings, steps, images: trained, rate }];
     let Some(first) = defended.first() else { return Ok(rows) };
@@ -108,10 +113,10 @@ fn rows(
     let short = CompressConfig { epochs: 2, steps: None, ..(*first).clone() };
     let batch = short.batch;
     let plan = short.plan(experiment.seed, images.min(STEPS * batch));
-    let student = timed(experiment, &splits, plan, |training, on_epoch| {
-        let teacher = initial_encoder(&experiment.pretrain, training.seed, training.device);
+    let student = timed(experiment, &splits, plan, |training, clock| {
+        let teacher = initial_encoder(&experiment.pretrain, training.seed, &training.device);
         let encoder = &experiment.pretrain.encoder;
-        distill(&short, encoder, teacher, size, training, on_epoch).map(drop)
+        distill(&short, encoder, teacher, size, training, clock).map(drop)
     })?;
     let mut kinds: BTreeMap<(bool, usize), usize> = BTreeMap::new();
     for kind in defended.iter().flat_map(|config| defences(config, images)) {
@@ -127,30 +132,45 @@ fn rows(
     Ok(rows)
 }
 
+/// The moments at which the epochs of a training in memory ended.
+struct Clock {
+    bar: TrainingBar,
+    epochs: Vec<Instant>,
+}
+
+impl TrainObserver for Clock {
+    fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
+        self.bar.start(done, steps);
+        Ok(())
+    }
+
+    fn on_step(&mut self, step: &StepReport) {
+        self.bar.step(step);
+    }
+
+    fn on_epoch(&mut self, _: &mut EpochReport, _: &Encoder) -> Result<(), ObserverError> {
+        self.epochs.push(Instant::now());
+        Ok(())
+    }
+
+    fn interrupted(&mut self) -> bool {
+        INTERRUPTED.load(Ordering::Relaxed)
+    }
+}
+
 /// Images a second of a training of two epochs of a few steps as in `plan`, by the second one.
 fn timed(
     experiment: &Experiment,
     splits: &Splits,
     plan: EpochPlan,
-    train: impl FnOnce(&Training<'_>, &mut OnEpoch<'_>) -> Result<(), PretrainError>,
+    train: impl FnOnce(&Training, &mut dyn TrainObserver) -> Result<(), PretrainError>,
 ) -> Result<f64> {
-    let folder = tempfile::tempdir()?;
-    let training = Training {
-        set: Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())?),
-        seed: experiment.seed,
-        draws: Draws::PRETRAIN,
-        device: &device::open(&experiment.device).map_err(anyhow::Error::msg)?,
-        workers: experiment.workers,
-        folder: folder.path(),
-        identity: "timing",
-        label: "timing",
-        interrupt: &INTERRUPTED,
-    };
-    let mut times = Vec::new();
-    train(&training, &mut |_, _| {
-        times.push(Instant::now());
-        Ok(Map::new())
-    })?;
-    let seconds = times.windows(2).map(|t| t[1] - t[0]).sum::<Duration>().as_secs_f64();
+    let set = Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())?);
+    let device = device::open(&experiment.device).map_err(anyhow::Error::msg)?;
+    let training = Training::new(set, experiment.seed, &device);
+    let training = Training { workers: experiment.workers, ..training };
+    let mut clock = Clock { bar: TrainingBar::new("timing"), epochs: Vec::new() };
+    train(&training, &mut clock)?;
+    let seconds = clock.epochs.windows(2).map(|t| t[1] - t[0]).sum::<Duration>().as_secs_f64();
     Ok(plan.images_per_epoch() as f64 / seconds.max(1e-9))
 }

@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Value;
 
-use crate::config::{self, Experiment};
-use crate::config_table::{ConfigError, Document};
-use crate::config_tree::{Node, Origin};
-use crate::home::expanded;
+use crate::config::{self, ConfigError, Document, Experiment, Node, Origin, expanded};
 use crate::{device, manifest};
 
 /// The file. Unknown keys are errors.
@@ -306,7 +303,7 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
         assert_eq!(names[..3], ["a_rate-0.25_t", "a_rate-0.25_u", "a_rate-1.0_t"]);
         let poison = &plan.runs[1].experiment.poison;
         assert_eq!((poison.rate, poison.count, &poison.target), (None, Some(7), &None));
-        let pretrain = &plan.runs[11].experiment.pretrain;
+        let pretrain = &plan.runs[11].experiment.pretrain.train;
         assert_eq!((pretrain.epochs, pretrain.learning_rate()), (3, 0.5));
         // Target, rate and trigger do not touch the clean twin; the seed does.
         assert_eq!(plan.twins().len(), 2);

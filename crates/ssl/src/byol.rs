@@ -11,15 +11,14 @@ use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, l2_normalize, update_ema};
 
-use crate::canary::{Ema, Hook};
-use crate::method::{
-    Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
-    groups,
-};
+use crate::config::TrainConfig;
+use crate::ema::{Ema, Hook};
+use crate::error::PretrainError;
+use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
 use crate::schedule::{Schedule, at_shares};
-use crate::{PretrainConfig, PretrainError};
+use crate::settings::{Settings, check_dim, check_groups, check_momentum, groups};
 
 /// `pretrain.method` of BYOL; the defaults are the protocol's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,29 +50,34 @@ impl Settings for ByolConfig {
         "byol"
     }
 
-    fn defaults(&self, epochs: usize) -> Defaults {
+    fn defaults(&self, epochs: usize) -> TrainConfig {
         let drops = at_shares(epochs, &[150.0 / 200.0, 175.0 / 200.0]);
-        Defaults {
+        TrainConfig {
             optimizer: OptimizerConfig::Adam { betas: [0.9, 0.999] },
             weight_decay: 1e-6,
             schedule: Schedule::Steps { drops, factor: 0.2, warmup_steps: 500 },
-            ..Defaults::sgd(512, 2e-3)
+            ..TrainConfig::sgd(epochs, 512, 2e-3)
         }
     }
 
-    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+    fn check(&self, train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         check_momentum(self.momentum)?;
         check_dim("pretrain.method.hidden", self.hidden)?;
         check_dim("pretrain.method.dim", self.dim)?;
-        check_groups(self.bn_groups, pretrain.batch)
+        check_groups(self.bn_groups, train.batch)
     }
 
     fn bn_groups(&self, batch: usize) -> usize {
         groups(self.bn_groups, GPUS, batch)
     }
 
-    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
-        Arc::new(ChainViews::byol(size, pretrain.crop, pretrain.blurs(size)))
+    fn views(
+        &self,
+        train: &TrainConfig,
+        _encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        Ok(Arc::new(ChainViews::byol(size, train.crop, train.blurs(size))))
     }
 }
 
@@ -116,8 +120,8 @@ impl Byol {
 
 impl Method for Byol {
     /// Views go one after the other, so that each has its own batch-norm statistics.
-    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
-        let views: [Tensor<4>; 2] = batch.views();
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
+        let views: [Tensor<4>; 2] = batch.views()?;
         let [first, second] = views.each_ref().map(|view| {
             let projected = self.online.forward(view.clone(), self.bn_groups);
             l2_normalize(self.predictor.forward(projected))
@@ -125,13 +129,13 @@ impl Method for Byol {
         let [of_first, of_second] =
             views.map(|view| l2_normalize(self.target.forward(view, self.bn_groups)).detach());
         let loss = distance(first.clone(), of_second) + distance(second, of_first);
-        Step::new(loss, first)
+        Ok(Step::new(loss, first))
     }
 
-    fn after_step(self, _keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
+    fn after_step(self, _keys: Vec<Tensor<2>>, progress: &Progress) -> Result<Self, PretrainError> {
         let momentum = self.momentum_at(progress);
         let target = update_ema(self.target, &self.online, momentum);
-        Self { target, ..self }
+        Ok(Self { target, ..self })
     }
 
     fn encoder(&self) -> Encoder {

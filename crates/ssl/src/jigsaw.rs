@@ -10,12 +10,14 @@ use ssl_backdoor_data::augment::{JigsawViews, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
 
-use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, accuracy, require};
+use crate::config::TrainConfig;
+use crate::error::{PretrainError, require};
+use crate::loss::{accuracy, cross_entropy, indices};
+use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::Decayed;
 use crate::permutations::{Permutation, TILES, permutations};
-use crate::projector::indices;
 use crate::schedule::{Schedule, at_shares};
-use crate::{PretrainConfig, PretrainError, cross_entropy};
+use crate::settings::Settings;
 
 /// `pretrain.method` of Jigsaw; the defaults are the protocol's, for images of 224 px and more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,18 +43,18 @@ impl Settings for JigsawConfig {
         "jigsaw"
     }
 
-    fn defaults(&self, epochs: usize) -> Defaults {
+    fn defaults(&self, epochs: usize) -> TrainConfig {
         let drops = at_shares(epochs, &[30.0, 60.0, 90.0, 100.0].map(|epoch| epoch / 105.0));
         let schedule = Schedule::Steps { drops, factor: 0.1, warmup_steps: 0 };
-        Defaults {
+        TrainConfig {
             schedule,
-            drop_last: false,
+            drop_last: Some(false),
             decayed: Decayed::NoBiasNoBn,
-            ..Defaults::sgd(256, 0.01)
+            ..TrainConfig::sgd(epochs, 256, 0.01)
         }
     }
 
-    fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+    fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         let fits = (2..=100_000).contains(&self.permutations);
         require(fits, "pretrain.method.permutations", self.permutations, "2 to 100,000")?;
         let fits = (4..=4096).contains(&self.resize);
@@ -62,8 +64,13 @@ impl Settings for JigsawConfig {
         require((1..=cell).contains(&self.tile), "pretrain.method.tile", self.tile, allowed)
     }
 
-    fn views(&self, _pretrain: &PretrainConfig, _size: u32) -> Arc<dyn Views> {
-        Arc::new(JigsawViews { resize: self.resize, tile: self.tile })
+    fn views(
+        &self,
+        _train: &TrainConfig,
+        _encoder: &EncoderConfig,
+        _size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        Ok(Arc::new(JigsawViews { resize: self.resize, tile: self.tile }))
     }
 }
 
@@ -92,7 +99,7 @@ impl Jigsaw {
 impl Method for Jigsaw {
     /// Tile k of an image goes to slot `permutation[k]`; each slot is one pass through the encoder,
     /// with batch-norm statistics of its own.
-    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError> {
         let orders: Vec<usize> = batch
             .ids
             .iter()
@@ -102,7 +109,7 @@ impl Method for Jigsaw {
                 rng.random_range(0..self.permutations.len())
             })
             .collect();
-        let tiles: [Tensor<4>; TILES] = batch.views();
+        let tiles: [Tensor<4>; TILES] = batch.views()?;
         let (images, device) = (tiles[0].dims()[0], tiles[0].device());
         let tiles = Tensor::cat(tiles.to_vec(), 0);
         let slot = |slot: u8| {
@@ -117,7 +124,7 @@ impl Method for Jigsaw {
         let logits = self.head.forward(features.clone());
         let labels = indices(orders.iter().map(|&order| order as i64).collect(), &device);
         let loss = cross_entropy(logits.clone(), labels.clone());
-        Step { accuracy: Some(accuracy(logits, labels)), ..Step::new(loss, features) }
+        Ok(Step { accuracy: Some(accuracy(logits, labels)), ..Step::new(loss, features) })
     }
 
     fn encoder(&self) -> Encoder {

@@ -1,14 +1,18 @@
 //! Trainings whose epochs end with a smaller batch: their steps, their log, and that they can be interrupted anywhere.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
-use serde_json::{Map, Value};
-use ssl_backdoor_data::{DataConfig, Draws, SampleSet, Shapes, Splits, Subset};
+use serde_json::Value;
+use ssl_backdoor_data::{DataConfig, SampleSet, Shapes, Splits, Subset};
 use ssl_backdoor_model::Encoder;
 
-use crate::{PretrainConfig, PretrainError, Training, pretrain};
+use crate::config::TrainConfig;
+use crate::error::{ObserverError, PretrainError};
+use crate::folder::TrainingFolder;
+use crate::observer::{Checkpoint, EpochReport, TrainObserver, TrainState};
+use crate::pretrain::{PretrainConfig, pretrain};
+use crate::train::Training;
 
 /// Side of the images.
 const SIZE: u32 = 12;
@@ -37,24 +41,47 @@ fn config(method: &str, more: &str) -> PretrainConfig {
 const ROTNET: &str = r#""kind": "rotnet""#;
 const JIGSAW: &str = r#""kind": "jigsaw", "permutations": 10, "resize": 13, "tile": 4"#;
 
+/// A training in a folder, interrupted after each step if that is asked for.
+struct Watch {
+    folder: TrainingFolder,
+    interrupt: bool,
+}
+
+impl TrainObserver for Watch {
+    fn resume_from(&mut self) -> Result<Option<Checkpoint>, ObserverError> {
+        self.folder.resume_from()
+    }
+
+    fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
+        self.folder.on_start(done, steps)
+    }
+
+    fn on_epoch(
+        &mut self,
+        epoch: &mut EpochReport,
+        encoder: &Encoder,
+    ) -> Result<(), ObserverError> {
+        self.folder.on_epoch(epoch, encoder)
+    }
+
+    fn on_checkpoint(&mut self, state: &TrainState<'_>) -> Result<(), ObserverError> {
+        self.folder.on_checkpoint(state)
+    }
+
+    fn interrupted(&mut self) -> bool {
+        self.interrupt
+    }
+}
+
 fn train(
     config: &PretrainConfig,
     images: usize,
     folder: &Path,
     interrupt: bool,
 ) -> Result<Encoder, PretrainError> {
-    let training = Training {
-        set: set(images),
-        seed: 1,
-        device: &Device::flex(),
-        workers: 1,
-        folder,
-        draws: Draws::PRETRAIN,
-        identity: "last batch",
-        label: "last batch",
-        interrupt: &AtomicBool::new(interrupt),
-    };
-    pretrain(config, None, SIZE, &training, &mut |_, _| Ok(Map::new()))
+    let training = Training::new(set(images), 1, &Device::flex());
+    let mut watch = Watch { folder: TrainingFolder::new(folder, "last batch"), interrupt };
+    pretrain(config, None, SIZE, &training, &mut watch)
 }
 
 fn log(folder: &Path) -> Vec<Value> {
@@ -80,13 +107,14 @@ fn review_1_09_jigsaw_and_rotnet_train_on_the_images_left_over() {
         assert_eq!(steps(&keeps, 18), [3, 6], "{method}");
         assert_eq!(steps(&keeps, 17), [2, 4], "{method}");
         assert_eq!(steps(&keeps, 16), [2, 4], "{method}");
-        assert_eq!((keeps.steps(20), keeps.steps(17)), (6, 4));
+        assert_eq!((keeps.train.steps(20), keeps.train.steps(17)), (6, 4));
         assert_eq!(steps(&config(method, r#", "drop_last": true"#), 20), [2, 4], "{method}");
     }
     // The reference of MoCo v2 drops them.
     let moco = config(r#""kind": "moco-v2", "queue": 16"#, "");
     assert_eq!(steps(&moco, 20), [2, 4]);
-    let keeps = PretrainConfig { drop_last: Some(false), ..moco };
+    let keeps =
+        PretrainConfig { train: TrainConfig { drop_last: Some(false), ..moco.train }, ..moco };
     let message = keeps.check(None, SIZE).unwrap_err().to_string();
     assert!(
         message.contains("pretrain.drop_last = false") && message.contains("rotnet"),

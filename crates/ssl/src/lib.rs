@@ -3,55 +3,61 @@
 mod byol;
 mod canary;
 mod checkpoint;
+mod config;
+mod ema;
 mod error;
+mod folder;
 mod jigsaw;
+mod json_lines;
 mod learning_rate;
+mod loss;
 mod mae;
+mod meter;
 mod method;
-mod metrics;
 mod moco;
 mod msf;
+mod observer;
 mod optimizer;
 mod permutations;
+mod precision;
 mod pretrain;
 mod projector;
+mod registry;
 mod rotnet;
 mod schedule;
+mod settings;
 mod sgd;
 mod simclr;
 mod train;
 mod whole;
 
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor};
-
 pub use byol::{Byol, ByolConfig};
-pub use canary::{CanaryMode, Ema, Hook};
-pub use error::PretrainError;
+pub use canary::{CanaryMode, Spread};
+pub use config::TrainConfig;
+pub use ema::{Ema, Hook};
+pub use error::{ObserverError, PretrainError};
+pub use folder::TrainingFolder;
 pub use jigsaw::{Jigsaw, JigsawConfig};
 pub use learning_rate::LearningRate;
+pub use loss::{accuracy, cross_entropy};
 pub use mae::{Mae, MaeConfig};
-pub use method::{Batch, Defaults, Method, MethodConfig, Progress, Settings, Step, WithMethod};
+pub use method::{Batch, Method, Progress, Step};
 pub use moco::{Moco, MocoConfig, info_nce};
 pub use msf::{Msf, MsfConfig, TargetView};
+pub use observer::{
+    Checkpoint, EpochReport, EpochTiming, StepReport, TrainObserver, TrainState, after_each_epoch,
+};
 pub use optimizer::{Decayed, OptimizerConfig};
-pub use pretrain::{Precision, PretrainConfig, encoder_header, initial_encoder, pretrain};
+pub use precision::Precision;
+pub use pretrain::{PretrainConfig, encoder_header, initial_encoder, pretrain};
+pub use registry::{MethodConfig, WithMethod};
 pub use rotnet::{RotNet, RotNetConfig};
 pub use schedule::{Schedule, at_shares};
+pub use settings::Settings;
 pub use sgd::{Sgd, SgdState};
 pub use simclr::{Simclr, SimclrConfig, nt_xent};
-pub use train::{OnEpoch, Recipe, Training, train};
+pub use train::{Training, train};
 pub use whole::save_whole;
-
-/// Mean cross entropy.
-///
-/// # Shapes
-/// - `logits`: `[rows, classes]`
-/// - `labels`: `[rows]`
-/// - output: `[1]`
-pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-    log_softmax(logits, 1).gather(1, labels.unsqueeze_dim(1)).mean().neg()
-}
 
 // The fixtures' reader is shared with the tests of another crate.
 #[cfg(test)]
@@ -60,3 +66,5 @@ extern crate self as ssl_backdoor_ssl;
 mod golden;
 #[cfg(test)]
 mod last_batch;
+#[cfg(test)]
+mod planted;

@@ -10,12 +10,14 @@ use ssl_backdoor_data::augment::{MaeViews, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, MaeDecoder, Vit, patches};
 
+use crate::config::TrainConfig;
+use crate::error::{PretrainError, require};
 use crate::learning_rate::LearningRate;
-use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, require};
+use crate::loss::indices;
+use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::{Decayed, OptimizerConfig};
-use crate::projector::indices;
 use crate::schedule::{Schedule, at_shares};
-use crate::{PretrainConfig, PretrainError};
+use crate::settings::Settings;
 
 /// `pretrain.method` of MAE; the defaults are the official repository's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,27 +52,24 @@ impl Settings for MaeConfig {
         "mae"
     }
 
-    fn defaults(&self, epochs: usize) -> Defaults {
-        Defaults {
-            batch: 4096,
+    fn defaults(&self, epochs: usize) -> TrainConfig {
+        let base = 1.5e-4;
+        TrainConfig {
             optimizer: OptimizerConfig::AdamW { betas: [0.9, 0.95] },
-            lr: LearningRate::Base(1.5e-4),
+            lr: LearningRate::Base(base),
             weight_decay: 0.05,
             decayed: Decayed::Matrices,
             schedule: Schedule::Cosine {
                 warmup_epochs: at_shares(epochs, &[40.0 / 800.0]).into_iter().sum(),
             },
-            crop: (0.2, 1.0),
-            drop_last: true,
+            ..TrainConfig::sgd(epochs, 4096, base)
         }
     }
 
-    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+    fn check(&self, _train: &TrainConfig, encoder: &EncoderConfig) -> Result<(), PretrainError> {
         let fits = self.mask_ratio > 0.0 && self.mask_ratio < 1.0;
         require(fits, "pretrain.method.mask_ratio", self.mask_ratio, "above 0 and below 1")?;
-        let (kind, patch) = (pretrain.encoder.kind(), pretrain.encoder.patch());
-        let allowed = "MAE hides patches: \"vit\"";
-        require(patch.is_some(), "pretrain.encoder.kind", kind, allowed)?;
+        patch(encoder)?;
         let (dim, heads) = (self.decoder_dim, self.decoder_heads);
         let fits = (4..=8192).contains(&dim) && dim.is_multiple_of(4);
         require(fits, "pretrain.method.decoder_dim", dim, "multiples of 4 from 4 to 8,192")?;
@@ -81,11 +80,24 @@ impl Settings for MaeConfig {
         require(fits, "pretrain.method.decoder_heads", heads, allowed)
     }
 
-    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
-        // The check asks for patches.
-        let patch = pretrain.encoder.patch().unwrap_or(1);
-        Arc::new(MaeViews::new(size, pretrain.crop, patch as u32, self.mask_ratio))
+    fn views(
+        &self,
+        train: &TrainConfig,
+        encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        Ok(Arc::new(MaeViews::new(size, train.crop, patch(encoder)?, self.mask_ratio)))
     }
+}
+
+/// Side of the patches of `encoder`, which must be a transformer.
+fn patch(encoder: &EncoderConfig) -> Result<u32, PretrainError> {
+    encoder.patch().map(|patch| patch as u32).ok_or_else(|| no_transformer(encoder))
+}
+
+fn no_transformer(encoder: &EncoderConfig) -> PretrainError {
+    let (value, allowed) = (encoder.kind().to_string(), "MAE hides patches: \"vit\"".into());
+    PretrainError::Range { key: "pretrain.encoder.kind", value, allowed }
 }
 
 /// Encoder and decoder of MAE.
@@ -117,8 +129,8 @@ impl Mae {
 }
 
 impl Method for Mae {
-    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
-        let [images] = batch.views();
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
+        let [images] = batch.views()?;
         let ([count, _, height, width], device) = (images.dims(), images.device());
         let patch = self.encoder.patch();
         let grid = [height / patch, width / patch];
@@ -130,7 +142,7 @@ impl Method for Mae {
         let painted = self.decoder.forward(tokens, indices(places.of_all, &device), grid);
         let wanted = patches(images, patch);
         let loss = painting_loss(painted, wanted, indices(places.hidden, &device), self.norm_pix);
-        Step::new(loss, mean)
+        Ok(Step::new(loss, mean))
     }
 
     fn encoder(&self) -> Encoder {

@@ -11,13 +11,14 @@ use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, l2_normalize, update_ema};
 
-use crate::canary::{Ema, Hook};
-use crate::method::{
-    Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
-    check_queue, groups, require,
-};
+use crate::config::TrainConfig;
+use crate::ema::{Ema, Hook};
+use crate::error::PretrainError;
+use crate::method::{Batch, Method, Progress, Step};
 use crate::projector::{Projected, shuffled};
-use crate::{PretrainConfig, PretrainError};
+use crate::settings::{
+    Settings, check_dim, check_groups, check_momentum, check_queue, check_temperature, groups,
+};
 
 /// `pretrain.method` of MoCo v2; the defaults are the protocol's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,30 +52,30 @@ impl Settings for MocoConfig {
         "moco-v2"
     }
 
-    fn defaults(&self, _epochs: usize) -> Defaults {
-        Defaults::sgd(256, 0.06)
+    fn defaults(&self, epochs: usize) -> TrainConfig {
+        TrainConfig::sgd(epochs, 256, 0.06)
     }
 
-    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
-        check_queue(self.queue, pretrain.batch)?;
+    fn check(&self, train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
+        check_queue(self.queue, train.batch)?;
         check_momentum(self.momentum)?;
         check_temperature(self.temperature)?;
         check_dim("pretrain.method.dim", self.dim)?;
-        check_groups(self.bn_groups, pretrain.batch)
+        check_groups(self.bn_groups, train.batch)
     }
 
     fn bn_groups(&self, batch: usize) -> usize {
         groups(self.bn_groups, GPUS, batch)
     }
 
-    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
-        Arc::new(ChainViews::moco(size, pretrain.crop, pretrain.blurs(size)))
+    fn views(
+        &self,
+        train: &TrainConfig,
+        _encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        Ok(Arc::new(ChainViews::moco(size, train.crop, train.blurs(size))))
     }
-}
-
-pub(crate) fn check_temperature(temperature: f64) -> Result<(), PretrainError> {
-    let fits = temperature > 0.0 && temperature <= 100.0;
-    require(fits, "pretrain.method.temperature", temperature, "above 0, at most 100")
 }
 
 /// The networks and the queue of MoCo v2.
@@ -115,29 +116,31 @@ impl Moco {
 }
 
 impl Method for Moco {
-    fn before_step(self, _progress: &Progress) -> Self {
+    fn before_step(self, _progress: &Progress) -> Result<Self, PretrainError> {
         let key = update_ema(self.key, &self.query, self.momentum);
-        Self { key, ..self }
+        Ok(Self { key, ..self })
     }
 
-    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
-        let [first, second] = batch.views();
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError> {
+        let [first, second] = batch.views()?;
         let query = l2_normalize(self.query.forward(first, self.bn_groups));
         // The head has no batch norm: it may see all groups at once.
         let keys = shuffled(second, progress, |images| self.key.forward(images, self.bn_groups));
         let keys = l2_normalize(keys).detach();
         let queue = self.queue.rows();
         let loss = info_nce(query.clone(), keys.clone(), queue.clone(), self.temperature);
-        Step { keys: vec![keys], negatives: Some(queue), ..Step::new(loss, query) }
+        Ok(Step { keys: vec![keys], negatives: Some(queue), ..Step::new(loss, query) })
     }
 
-    fn after_step(mut self, keys: Vec<Tensor<2>>, progress: &Progress) -> Self {
+    fn after_step(
+        mut self,
+        keys: Vec<Tensor<2>>,
+        progress: &Progress,
+    ) -> Result<Self, PretrainError> {
         for keys in keys {
-            self.queue
-                .enqueue(keys, progress.seen)
-                .unwrap_or_else(|e| unreachable!("the queue is made for these keys: {e}"));
+            self.queue.enqueue(keys, progress.seen)?;
         }
-        self
+        Ok(self)
     }
 
     fn encoder(&self) -> Encoder {
@@ -236,7 +239,7 @@ mod tests {
         let mut moco = moco(1);
         let two = views(4);
         let query = l2_normalize(moco.query.forward(two.views[0].clone(), 1));
-        let step = moco.forward(two, &progress(0));
+        let step = moco.forward(two, &progress(0)).unwrap();
         query.into_data().assert_approx_eq::<f32>(
             &step.keys[0].clone().into_data(),
             burn::tensor::Tolerance::absolute(1e-5),
@@ -245,19 +248,19 @@ mod tests {
 
     #[test]
     fn keys_enter_the_queue_after_the_loss_and_only_the_query_gets_gradients() {
-        let mut moco = moco(2).before_step(&progress(0));
+        let mut moco = moco(2).before_step(&progress(0)).unwrap();
         let before = moco.queue.rows().into_data();
-        let step = moco.forward(views(4), &progress(0));
+        let step = moco.forward(views(4), &progress(0)).unwrap();
         assert_eq!(moco.queue.rows().into_data(), before);
         let keys = step.keys[0].clone().into_data();
         let grads = step.loss.backward();
         let grads = burn::optim::GradientsParams::from_grads(grads, &moco);
         let of_query = {
-            let step = moco.forward(views(4), &progress(0));
+            let step = moco.forward(views(4), &progress(0)).unwrap();
             burn::optim::GradientsParams::from_grads(step.loss.backward(), &moco.query).len()
         };
         assert_eq!(grads.len(), of_query);
-        let moco = moco.after_step(step.keys, &progress(1));
+        let moco = moco.after_step(step.keys, &progress(1)).unwrap();
         assert_eq!(moco.queue.rows().slice(s![4..8, ..]).into_data(), keys);
     }
 }

@@ -11,13 +11,12 @@ use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, l2_normalize, update_ema};
 
 use crate::byol::distance;
-use crate::canary::{Ema, Hook};
-use crate::method::{
-    Batch, Defaults, Method, Progress, Settings, Step, check_dim, check_groups, check_momentum,
-    check_queue, groups, require,
-};
+use crate::config::TrainConfig;
+use crate::ema::{Ema, Hook};
+use crate::error::{PretrainError, require};
+use crate::method::{Batch, Method, Progress, Step};
 use crate::projector::{Projected, by_group, shuffled};
-use crate::{PretrainConfig, PretrainError};
+use crate::settings::{Settings, check_dim, check_groups, check_momentum, check_queue, groups};
 
 /// How an image is changed for the target encoder; the query's views are always strong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,32 +82,37 @@ impl Settings for MsfConfig {
         "msf"
     }
 
-    fn defaults(&self, _epochs: usize) -> Defaults {
-        Defaults::sgd(256, 0.05)
+    fn defaults(&self, epochs: usize) -> TrainConfig {
+        TrainConfig::sgd(epochs, 256, 0.05)
     }
 
-    fn check(&self, pretrain: &PretrainConfig) -> Result<(), PretrainError> {
-        check_queue(self.queue, pretrain.batch)?;
+    fn check(&self, train: &TrainConfig, encoder: &EncoderConfig) -> Result<(), PretrainError> {
+        check_queue(self.queue, train.batch)?;
         let allowed = format!("1 to pretrain.method.queue = {}", self.queue);
         let fits = (1..=self.queue).contains(&self.top_k);
         require(fits, "pretrain.method.top_k", self.top_k, allowed)?;
         check_momentum(self.momentum)?;
-        let [hidden, dim] = self.widths(pretrain.encoder.dim());
+        let [hidden, dim] = self.widths(encoder.dim());
         check_dim("pretrain.method.hidden", hidden)?;
         check_dim("pretrain.method.dim", dim)?;
-        check_groups(self.bn_groups, pretrain.batch)
+        check_groups(self.bn_groups, train.batch)
     }
 
     fn bn_groups(&self, batch: usize) -> usize {
         groups(self.bn_groups, GPUS, batch)
     }
 
-    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
-        let blur = pretrain.blurs(size);
-        Arc::new(match self.target_view {
-            TargetView::Weak => ChainViews::msf(size, pretrain.crop, blur),
-            TargetView::Strong => ChainViews::moco(size, pretrain.crop, blur),
-        })
+    fn views(
+        &self,
+        train: &TrainConfig,
+        _encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        let (crop, blur) = (train.crop, train.blurs(size));
+        Ok(Arc::new(match self.target_view {
+            TargetView::Weak => ChainViews::msf(size, crop, blur),
+            TargetView::Strong => ChainViews::moco(size, crop, blur),
+        }))
     }
 }
 
@@ -150,15 +154,15 @@ impl Msf {
 }
 
 impl Method for Msf {
-    fn before_step(self, _progress: &Progress) -> Self {
+    fn before_step(self, _progress: &Progress) -> Result<Self, PretrainError> {
         let target = update_ema(self.target, &self.query, self.momentum);
-        Self { target, ..self }
+        Ok(Self { target, ..self })
     }
 
     /// The targets enter the bank before the search, so each is its own nearest neighbour. Encoder, projector and
     /// predictor all run under `DataParallel` in the reference: a GPU sees its own part of the batch in all three.
-    fn forward(&mut self, batch: Batch, progress: &Progress) -> Step {
-        let [strong, weak] = batch.views();
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError> {
+        let [strong, weak] = batch.views()?;
         let query = by_group(strong, self.bn_groups, |part| {
             self.predictor.forward(self.query.forward(part, 1))
         });
@@ -167,11 +171,9 @@ impl Method for Msf {
             by_group(images, self.bn_groups, |part| self.target.forward(part, 1))
         });
         let target = l2_normalize(target).detach();
-        self.bank
-            .enqueue(target.clone(), progress.seen)
-            .unwrap_or_else(|e| unreachable!("the bank is made for these targets: {e}"));
+        self.bank.enqueue(target.clone(), progress.seen)?;
         let loss = mean_shift(query.clone(), target, self.bank.rows(), self.top_k);
-        Step::new(loss, query)
+        Ok(Step::new(loss, query))
     }
 
     fn encoder(&self) -> Encoder {

@@ -7,8 +7,8 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
-use crate::method::require;
-use crate::{PretrainError, Sgd};
+use crate::error::{PretrainError, require};
+use crate::sgd::Sgd;
 
 /// The `pretrain.optimizer` table.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

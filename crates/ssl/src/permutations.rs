@@ -59,43 +59,54 @@ impl Search {
             let cheapest = self.uses[place].iter().min().copied().unwrap_or_default();
             least[place] = least[place + 1] + cheapest;
         }
-        let mut best = Best { sum: u32::MAX, ties: 0, permutation: [0; TILES] };
-        self.extend(&mut [0; TILES], 0, 0, 0, &least, &mut best, rng);
-        best.permutation
+        let best = Best { sum: u32::MAX, ties: 0, permutation: [0; TILES] };
+        let mut descent = Descent { search: self, least, prefix: [0; TILES], best, rng };
+        descent.extend(0, 0, 0);
+        descent.best.permutation
     }
+}
 
-    #[allow(clippy::too_many_arguments, reason = "the state of a recursion")]
-    fn extend(
-        &self,
-        prefix: &mut Permutation,
-        place: usize,
-        taken: u16,
-        sum: u32,
-        least: &[u32; TILES + 1],
-        best: &mut Best,
-        rng: &mut impl Rng,
-    ) {
-        if sum + least[place] > best.sum {
+/// The depth-first search for the best permutations, place by place.
+struct Descent<'a, R> {
+    search: &'a Search,
+    /// The least that the places from each on can add to a sum.
+    least: [u32; TILES + 1],
+    /// The places filled so far.
+    prefix: Permutation,
+    best: Best,
+    rng: &'a mut R,
+}
+
+impl<R: Rng> Descent<'_, R> {
+    /// Tries every value that is not `taken` at `place`; the places before it have `sum`.
+    fn extend(&mut self, place: usize, taken: u16, sum: u32) {
+        if sum + self.least[place] > self.best.sum {
             return;
         }
         if place == TILES {
-            if self.chosen.contains(prefix) {
-                return;
-            }
-            best.ties = if sum < best.sum { 1 } else { best.ties + 1 };
-            best.sum = sum;
-            // Each of the ties is kept with the same probability.
-            if rng.random_range(0..best.ties) == 0 {
-                best.permutation = *prefix;
-            }
+            self.end(sum);
             return;
         }
         for value in 0..TILES as u8 {
             if taken & (1 << value) == 0 {
-                prefix[place] = value;
-                let sum = sum + self.uses[place][value as usize];
-                self.extend(prefix, place + 1, taken | (1 << value), sum, least, best, rng);
+                self.prefix[place] = value;
+                let sum = sum + self.search.uses[place][value as usize];
+                self.extend(place + 1, taken | (1 << value), sum);
             }
+        }
+    }
+
+    /// A whole permutation, no worse than the best so far.
+    fn end(&mut self, sum: u32) {
+        if self.search.chosen.contains(&self.prefix) {
+            return;
+        }
+        let best = &mut self.best;
+        best.ties = if sum < best.sum { 1 } else { best.ties + 1 };
+        best.sum = sum;
+        // Each of the ties is kept with the same probability.
+        if self.rng.random_range(0..best.ties) == 0 {
+            best.permutation = self.prefix;
         }
     }
 }

@@ -1,12 +1,13 @@
 //! An encoder with its projection head, and shuffling batch norm: what MoCo v2, BYOL and MSF share.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
 
+use crate::loss::indices;
 use crate::method::Progress;
 
 /// An encoder with its projection head.
@@ -75,10 +76,4 @@ fn permutation(
         restore[from as usize] = to;
     }
     (indices(shuffle, device), indices(restore, device))
-}
-
-/// Indices as a tensor.
-pub(crate) fn indices(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
-    let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), device)
 }

@@ -9,10 +9,12 @@ use ssl_backdoor_data::augment::{Chain, RotNetViews, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
 
-use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, accuracy};
-use crate::projector::indices;
+use crate::config::TrainConfig;
+use crate::error::PretrainError;
+use crate::loss::{accuracy, cross_entropy, indices};
+use crate::method::{Batch, Method, Progress, Step};
 use crate::schedule::{Schedule, at_shares};
-use crate::{PretrainConfig, PretrainError, cross_entropy};
+use crate::settings::Settings;
 
 /// Quarter turns of a whole one.
 const TURNS: usize = 4;
@@ -27,18 +29,24 @@ impl Settings for RotNetConfig {
         "rotnet"
     }
 
-    fn defaults(&self, epochs: usize) -> Defaults {
+    fn defaults(&self, epochs: usize) -> TrainConfig {
         let drops = at_shares(epochs, &[30.0, 60.0, 90.0].map(|epoch| epoch / 105.0));
         let schedule = Schedule::Steps { drops, factor: 0.1, warmup_steps: 0 };
-        Defaults { schedule, drop_last: false, crop: (0.08, 1.0), ..Defaults::sgd(128, 0.05) }
+        let (drop_last, crop) = (Some(false), (0.08, 1.0));
+        TrainConfig { schedule, drop_last, crop, ..TrainConfig::sgd(epochs, 128, 0.05) }
     }
 
-    fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+    fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         Ok(())
     }
 
-    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
-        Arc::new(RotNetViews { chain: Chain::weak(size, pretrain.crop) })
+    fn views(
+        &self,
+        train: &TrainConfig,
+        _encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        Ok(Arc::new(RotNetViews { chain: Chain::weak(size, train.crop) }))
     }
 }
 
@@ -60,15 +68,15 @@ impl RotNet {
 
 impl Method for RotNet {
     /// All four copies of all images are one batch.
-    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
-        let views: [Tensor<4>; TURNS] = batch.views();
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
+        let views: [Tensor<4>; TURNS] = batch.views()?;
         let (images, device) = (views[0].dims()[0], views[0].device());
         let features = self.encoder.forward(Tensor::cat(views.to_vec(), 0));
         let logits = self.head.forward(features.clone());
         let labels = (0..TURNS as i64).flat_map(|turn| vec![turn; images]).collect();
         let labels = indices(labels, &device);
         let loss = cross_entropy(logits.clone(), labels.clone());
-        Step { accuracy: Some(accuracy(logits, labels)), ..Step::new(loss, features) }
+        Ok(Step { accuracy: Some(accuracy(logits, labels)), ..Step::new(loss, features) })
     }
 
     fn encoder(&self) -> Encoder {

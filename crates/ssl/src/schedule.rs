@@ -4,8 +4,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use crate::PretrainError;
-use crate::method::require;
+use crate::error::{PretrainError, require};
 
 /// The `pretrain.schedule` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

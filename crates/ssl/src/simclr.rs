@@ -10,10 +10,12 @@ use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, l2_normalize};
 
-use crate::method::{Batch, Defaults, Method, Progress, Settings, Step, check_dim};
-use crate::moco::check_temperature;
-use crate::projector::{Projected, indices};
-use crate::{PretrainConfig, PretrainError, cross_entropy};
+use crate::config::TrainConfig;
+use crate::error::PretrainError;
+use crate::loss::{cross_entropy, indices};
+use crate::method::{Batch, Method, Progress, Step};
+use crate::projector::Projected;
+use crate::settings::{Settings, check_dim, check_temperature};
 
 /// `pretrain.method` of SimCLR.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,17 +38,22 @@ impl Settings for SimclrConfig {
         "simclr"
     }
 
-    fn defaults(&self, _epochs: usize) -> Defaults {
-        Defaults { weight_decay: 5e-4, ..Defaults::sgd(512, 0.06) }
+    fn defaults(&self, epochs: usize) -> TrainConfig {
+        TrainConfig { weight_decay: 5e-4, ..TrainConfig::sgd(epochs, 512, 0.06) }
     }
 
-    fn check(&self, _pretrain: &PretrainConfig) -> Result<(), PretrainError> {
+    fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         check_temperature(self.temperature)?;
         check_dim("pretrain.method.dim", self.dim)
     }
 
-    fn views(&self, pretrain: &PretrainConfig, size: u32) -> Arc<dyn Views> {
-        Arc::new(ChainViews::moco(size, pretrain.crop, pretrain.blurs(size)))
+    fn views(
+        &self,
+        train: &TrainConfig,
+        _encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        Ok(Arc::new(ChainViews::moco(size, train.crop, train.blurs(size))))
     }
 }
 
@@ -77,10 +84,10 @@ impl Simclr {
 }
 
 impl Method for Simclr {
-    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Step {
-        let views: [Tensor<4>; 2] = batch.views();
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
+        let views: [Tensor<4>; 2] = batch.views()?;
         let embeddings = l2_normalize(self.network.forward(Tensor::cat(views.to_vec(), 0), 1));
-        Step::new(nt_xent(embeddings.clone(), self.temperature), embeddings)
+        Ok(Step::new(nt_xent(embeddings.clone(), self.temperature), embeddings))
     }
 
     fn encoder(&self) -> Encoder {

@@ -5,9 +5,11 @@ use std::path::Path;
 use burn::store::{BurnToPyTorchAdapter, ModuleRecord, ModuleStore, SafetensorsStore};
 use burn::tensor::Device;
 
-use crate::checkpoint::newest;
-use crate::method::{Method, WithMethod};
-use crate::{PretrainConfig, PretrainError};
+use crate::error::PretrainError;
+use crate::folder::newest_method;
+use crate::method::Method;
+use crate::pretrain::PretrainConfig;
+use crate::registry::WithMethod;
 
 /// Writes every array of the method that `config` trained in `folder` (which holds `checkpoint/`) to the safetensors
 /// file `path`, by the names of its fields: `query.encoder.conv1.weight`, `query.head.…`, `queue.…`.
@@ -34,10 +36,7 @@ impl WithMethod for Saving<'_> {
 
     fn on<M: Method>(self, method: M) -> Result<(), PretrainError> {
         let Self { folder, path } = self;
-        let checkpoint = folder.join("checkpoint");
-        let record = newest(&checkpoint)?;
-        let record =
-            record.ok_or_else(|| PretrainError::file(&checkpoint, "it holds no checkpoint"))?;
+        let record = newest_method(folder)?;
         let wrong = |e: &dyn std::fmt::Display| PretrainError::file(&record, e);
         let state = ModuleRecord::load(&record).map_err(|e| wrong(&e))?;
         let method = method.try_load_record(state).map_err(|e| wrong(&e))?;

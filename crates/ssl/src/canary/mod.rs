@@ -11,7 +11,6 @@
 //! | `collapse` | embeddings of different images differ |
 //! | `chance` | past half of the training, the loss is below that of guessing |
 
-mod ema;
 mod gradient;
 mod spread;
 mod update;
@@ -23,11 +22,11 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, s};
 use serde::{Deserialize, Serialize};
 
-pub use ema::{Ema, Hook};
-pub(crate) use spread::Spread;
+pub use spread::Spread;
 pub(crate) use update::Shadow;
 
-use crate::PretrainError;
+use crate::ema::Hook;
+use crate::error::PretrainError;
 use crate::method::{Method, Progress};
 
 /// What a breach does; `pretrain.canaries`.
@@ -37,7 +36,7 @@ pub enum CanaryMode {
     /// Stops the run.
     #[default]
     Stop,
-    /// Says so once and goes on.
+    /// Tells the observer of the training once and goes on.
     Warn,
     /// Nothing is checked.
     Off,
@@ -51,9 +50,9 @@ const NORM_ERROR: f32 = 1e-3;
 /// Embeddings spread less than this share of what directions at random would: collapsed.
 const COLLAPSED: f32 = 0.01;
 /// No collapse is called before so many steps.
-const COLLAPSE_FROM: usize = 100;
+pub(crate) const COLLAPSE_FROM: usize = 100;
 /// No loss at chance is called before so many steps, nor before half of the training.
-const CHANCE_FROM: usize = 500;
+pub(crate) const CHANCE_FROM: usize = 500;
 /// Share of the chance level that a loss has to be below.
 const BELOW_CHANCE: f64 = 0.99;
 
@@ -64,13 +63,28 @@ const OWN_KEYS: usize = 8;
 pub(crate) struct Canaries {
     mode: CanaryMode,
     steps: usize,
+    /// Follows the optimiser.
+    shadow: Shadow,
+    /// Canaries that have fallen in the mode that warns.
     warned: BTreeSet<&'static str>,
+    /// What has not been handed on of that.
+    warnings: Vec<PretrainError>,
 }
 
 impl Canaries {
-    /// For a training of `steps` steps.
-    pub fn new(mode: CanaryMode, steps: usize) -> Self {
-        Self { mode, steps, warned: BTreeSet::new() }
+    /// For a training of `steps` steps, whose optimiser `shadow` follows.
+    pub fn new(mode: CanaryMode, steps: usize, shadow: Shadow) -> Self {
+        Self { mode, steps, shadow, warned: BTreeSet::new(), warnings: Vec::new() }
+    }
+
+    /// The shadow of the optimiser: a part of a checkpoint.
+    pub fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// What canaries that do not stop have said since this was asked last; each says it once.
+    pub fn take_warnings(&mut self) -> Vec<PretrainError> {
+        std::mem::take(&mut self.warnings)
     }
 
     fn breach(
@@ -83,7 +97,7 @@ impl Canaries {
         let breach = PretrainError::Canary { canary, step, epoch, diagnosis };
         match self.mode {
             CanaryMode::Stop => return Err(breach),
-            CanaryMode::Warn if self.warned.insert(canary) => eprintln!("warning: {breach}"),
+            CanaryMode::Warn if self.warned.insert(canary) => self.warnings.push(breach),
             CanaryMode::Warn | CanaryMode::Off => {}
         }
         Ok(())
@@ -100,10 +114,10 @@ impl Canaries {
         hook: Hook,
         method: M,
         progress: &Progress,
-        step: impl FnOnce(M) -> M,
+        step: impl FnOnce(M) -> Result<M, PretrainError>,
     ) -> Result<M, PretrainError> {
         let before = self.looks(progress).then(|| method.ema(progress)).flatten();
-        let method = step(method);
+        let method = step(method)?;
         if let Some(before) = before.filter(|ema| ema.hook == hook)
             && let Some(after) = method.ema(progress)
             && let Some(diagnosis) = before.wrong(&after)
@@ -155,10 +169,9 @@ impl Canaries {
         Ok(Some(norm))
     }
 
-    /// Compares the optimiser's step with what `shadow` expects of it.
+    /// Compares the optimiser's step with what its shadow expects of it.
     pub fn update<M: Module>(
         &mut self,
-        shadow: &mut Shadow,
         lr: f64,
         method: M,
         grads: GradientsParams,
@@ -168,9 +181,9 @@ impl Canaries {
         if self.mode == CanaryMode::Off {
             return Ok(step(method, grads));
         }
-        shadow.before(lr, &method, &grads);
+        self.shadow.before(lr, &method, &grads);
         let method = step(method, grads);
-        if let Some(diagnosis) = shadow.after(&method) {
+        if let Some(diagnosis) = self.shadow.after(&method) {
             let diagnosis = format!("{diagnosis} (learning rate {lr:.3e})");
             self.breach("learning-rate", progress, diagnosis)?;
         }
@@ -240,7 +253,3 @@ impl Canaries {
         Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "planted.rs"]
-mod planted;

@@ -6,7 +6,7 @@ use ssl_backdoor_model::l2_normalize;
 
 /// The spread of a batch of embeddings, each divided by its norm.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Spread {
+pub struct Spread {
     /// Standard deviation over the batch, averaged over the dimensions and times √dim: 1 for
     /// directions at random, 0 if all are the same.
     pub std: f32,
@@ -17,7 +17,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// Of `[batch, dim]`.
-    pub fn of(embeddings: Tensor<2>) -> Self {
+    pub(crate) fn of(embeddings: Tensor<2>) -> Self {
         let [batch, dim] = embeddings.dims();
         let rows = l2_normalize(embeddings.inner());
         let centred = rows.clone() - rows.mean_dim(0);

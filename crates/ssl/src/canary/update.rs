@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
-use super::ema::sample;
+use crate::ema::sample;
 use crate::optimizer::{Decayed, EPSILON, OptimizerConfig};
 
 /// The shadow: part of a checkpoint, as the optimiser's own state is.

@@ -95,8 +95,8 @@ impl Fixture {
             let batch = batch(step);
             let seen = step * batch.ids.len();
             let progress = Progress { seed: 1, step, epoch, epochs, seen };
-            method = method.before_step(&progress);
-            let out = method.forward(batch, &progress);
+            method = method.before_step(&progress).unwrap();
+            let out = method.forward(batch, &progress).unwrap();
             let loss: f32 = out.loss.clone().into_scalar();
             near("loss", &[loss], &self.get("loss").1[step..=step], CLOSE);
             let grads = GradientsParams::from_grads(out.loss.backward(), &method);
@@ -104,7 +104,7 @@ impl Fixture {
                 self.compare_gradients(&method, &grads);
             }
             method = optimizer.step(lr, method, grads);
-            method = method.after_step(out.keys, &progress);
+            method = method.after_step(out.keys, &progress).unwrap();
         }
         self.compare_state(&method);
     }

@@ -4,11 +4,13 @@ use burn::tensor::Device;
 use ssl_backdoor_model::{EncoderConfig, KeyQueue, Positions, Stem};
 
 use super::fixture::Fixture;
+use crate::byol::{Byol, ByolConfig};
+use crate::jigsaw::{Jigsaw, JigsawConfig};
+use crate::mae::{Mae, MaeConfig};
+use crate::moco::{Moco, MocoConfig};
+use crate::msf::{Msf, MsfConfig};
 use crate::optimizer::{Decayed, OptimizerConfig};
-use crate::{
-    Byol, ByolConfig, Jigsaw, JigsawConfig, Mae, MaeConfig, Moco, MocoConfig, Msf, MsfConfig,
-    RotNet,
-};
+use crate::rotnet::RotNet;
 
 const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
 

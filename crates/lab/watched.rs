@@ -1,0 +1,79 @@
+//! What a run does beside a training: logs and checkpoints in the model's folder, a bar on the terminal, warnings, and
+//! the end when somebody asks for it.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Map, Value};
+use ssl_backdoor_model::Encoder;
+use ssl_backdoor_ssl::{
+    Checkpoint, EpochReport, ObserverError, PretrainError, StepReport, TrainObserver, TrainState,
+    TrainingFolder,
+};
+
+use crate::interrupt::INTERRUPTED;
+use crate::progress::{TrainingBar, say_beside_bars};
+
+/// Figures of an encoder after an epoch, counted from 0, for the training's log.
+type Figures<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, ObserverError> + 'a;
+
+/// The observer of a training in a run folder.
+pub(crate) struct Watched<'a> {
+    folder: TrainingFolder,
+    bar: TrainingBar,
+    figures: Option<Box<Figures<'a>>>,
+}
+
+impl<'a> Watched<'a> {
+    /// A training whose files go to `folder`, of this `identity` (a hash of all that decides it); the bar says `label`.
+    pub fn new(folder: &Path, identity: &str, label: &str) -> Self {
+        let folder = TrainingFolder::new(folder, identity);
+        Self { folder, bar: TrainingBar::new(label), figures: None }
+    }
+
+    /// The same with more figures in each epoch's line.
+    pub fn with_figures(
+        self,
+        figures: impl FnMut(&Encoder, usize) -> Result<Map<String, Value>, ObserverError> + 'a,
+    ) -> Self {
+        Self { figures: Some(Box::new(figures)), ..self }
+    }
+}
+
+impl TrainObserver for Watched<'_> {
+    fn resume_from(&mut self) -> Result<Option<Checkpoint>, ObserverError> {
+        self.folder.resume_from()
+    }
+
+    fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
+        self.bar.start(done, steps);
+        self.folder.on_start(done, steps)
+    }
+
+    fn on_step(&mut self, step: &StepReport) {
+        self.bar.step(step);
+    }
+
+    fn on_epoch(
+        &mut self,
+        epoch: &mut EpochReport,
+        encoder: &Encoder,
+    ) -> Result<(), ObserverError> {
+        if let Some(figures) = &mut self.figures {
+            epoch.extra.extend(figures(encoder, epoch.epoch)?);
+        }
+        self.folder.on_epoch(epoch, encoder)
+    }
+
+    fn on_checkpoint(&mut self, state: &TrainState<'_>) -> Result<(), ObserverError> {
+        self.folder.on_checkpoint(state)
+    }
+
+    fn interrupted(&mut self) -> bool {
+        INTERRUPTED.load(Ordering::Relaxed)
+    }
+
+    fn on_warning(&mut self, warning: &PretrainError) {
+        say_beside_bars(&format!("warning: {warning}"));
+    }
+}

@@ -1,0 +1,190 @@
+//! How a network is trained, whatever the method: the one place where a setting of the training loop is named.
+
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::{Draws, EpochPlan};
+use ssl_backdoor_model::EncoderConfig;
+
+use crate::canary::CanaryMode;
+use crate::error::{PretrainError, require};
+use crate::learning_rate::LearningRate;
+use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::precision::Precision;
+use crate::schedule::Schedule;
+
+/// Declares [`TrainConfig`] and, beside it, the table of a config file, in which each of these settings may be absent.
+/// A new setting is a line in the list below and a default in [`TrainConfig::sgd`].
+macro_rules! train_config {
+    ($($(#[$meta:meta])* $name:ident: $type:ty,)*) => {
+        /// How a network is trained, whatever the method: the optimiser and its schedule, the batches, the views' crops,
+        /// and what is kept and watched on the way.
+        ///
+        /// [`TrainConfig::sgd`] gives a config to change with struct update syntax.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        pub struct TrainConfig {
+            /// Passes over the training images.
+            pub epochs: usize,
+            /// Images in a step.
+            pub batch: usize,
+            /// Learning rate before the schedule, as `lr` or as `base_lr`.
+            #[serde(flatten)]
+            pub lr: LearningRate,
+            $($(#[$meta])* pub $name: $type,)*
+        }
+
+        /// The `[pretrain]` table as it is written, `M` being the table of the method.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct Table<M> {
+            pub method: M,
+            pub encoder: EncoderConfig,
+            pub epochs: usize,
+            batch: Option<usize>,
+            lr: Option<f64>,
+            base_lr: Option<f64>,
+            $($name: Option<$type>,)*
+        }
+
+        impl<M> Table<M> {
+            /// What the table says of the training, and what `defaults` says where the table is silent; the method and
+            /// the encoder as they are.
+            pub fn resolve(
+                self,
+                defaults: TrainConfig,
+            ) -> Result<(M, EncoderConfig, TrainConfig), PretrainError> {
+                let lr = match (self.lr, self.base_lr) {
+                    (None, None) => defaults.lr,
+                    (Some(lr), None) => LearningRate::Fixed(lr),
+                    (None, Some(lr)) => LearningRate::Base(lr),
+                    (Some(lr), Some(base)) => return Err(PretrainError::TwoRates { lr, base }),
+                };
+                let train = TrainConfig {
+                    epochs: self.epochs,
+                    batch: self.batch.unwrap_or(defaults.batch),
+                    lr,
+                    $($name: self.$name.unwrap_or(defaults.$name),)*
+                };
+                Ok((self.method, self.encoder, train))
+            }
+        }
+    };
+}
+
+train_config! {
+    /// Weight decay.
+    weight_decay: f64,
+    /// Which parameters decay.
+    decayed: Decayed,
+    /// The optimiser.
+    optimizer: OptimizerConfig,
+    /// How the learning rate goes.
+    schedule: Schedule,
+    /// Share of the area that a crop takes, low and high (of no effect on Jigsaw).
+    crop: (f64, f64),
+    /// Gaussian blur in the views of MoCo v2, BYOL, MSF and SimCLR; absent = on above 64 px.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blur: Option<bool>,
+    /// Leave out the images at the end of an epoch that fill no whole batch; absent = yes. Otherwise they are a smaller
+    /// batch, unless it would be a single image. Of the methods here Jigsaw and RotNet alone train on such a batch, and
+    /// do so by default, as their references; a config says so, of the others it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drop_last: Option<bool>,
+    /// Epochs between two checkpoints.
+    checkpoint_every: usize,
+    /// How many checkpoints are kept.
+    keep: usize,
+    /// What a breach of a canary does.
+    canaries: CanaryMode,
+    /// Number format of the encoder's products.
+    #[serde(skip_serializing_if = "Precision::is_full")]
+    precision: Precision,
+}
+
+/// Above this side the views are blurred unless the config says otherwise.
+const BLUR_ABOVE: u32 = 64;
+
+impl TrainConfig {
+    /// What most references share: SGD with momentum 0.9, decay 1e-4 on all parameters, a cosine per epoch, crops of 0.2
+    /// to 1, whole batches. A checkpoint is due after each epoch, one is kept, and a breach of a canary stops.
+    pub fn sgd(epochs: usize, batch: usize, lr: f64) -> Self {
+        Self {
+            epochs,
+            batch,
+            lr: LearningRate::Fixed(lr),
+            weight_decay: 1e-4,
+            decayed: Decayed::All,
+            optimizer: OptimizerConfig::sgd(),
+            schedule: Schedule::CosinePerEpoch,
+            crop: (0.2, 1.0),
+            blur: None,
+            drop_last: None,
+            checkpoint_every: 1,
+            keep: 1,
+            canaries: CanaryMode::Stop,
+            precision: Precision::F32,
+        }
+    }
+
+    /// The same training over `epochs` epochs in batches of `batch`. A schedule that counts epochs scales with them,
+    /// a base learning rate with the batch.
+    pub fn with_budget(&self, epochs: usize, batch: usize) -> Self {
+        let schedule = self.schedule.scaled(self.epochs, epochs);
+        let checkpoint_every = (epochs / 20).max(1);
+        Self { epochs, batch, schedule, checkpoint_every, ..self.clone() }
+    }
+
+    /// The learning rate before the schedule, for this batch.
+    pub fn learning_rate(&self) -> f64 {
+        self.lr.of(self.batch)
+    }
+
+    /// The learning rate of each step, for epochs of `steps_per_epoch` steps.
+    pub fn rates(&self, steps_per_epoch: usize) -> Vec<f64> {
+        self.schedule.rates(self.learning_rate(), self.epochs, steps_per_epoch)
+    }
+
+    /// Are the images left out that fill no whole batch at the end of an epoch?
+    pub fn drops_last(&self) -> bool {
+        self.drop_last.unwrap_or(true)
+    }
+
+    /// How the epochs go through a training set of `images` images.
+    pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
+        let (batch, drop_last) = (self.batch, self.drops_last());
+        EpochPlan { seed, images, batch, drop_last, draws: Draws::PRETRAIN }
+    }
+
+    /// Steps of the whole training on `images` images.
+    pub fn steps(&self, images: usize) -> usize {
+        self.epochs * self.plan(0, images).steps_per_epoch()
+    }
+
+    /// Are views of `size` pixels blurred, where the method blurs at all?
+    pub fn blurs(&self, size: u32) -> bool {
+        self.blur.unwrap_or(size > BLUR_ABOVE)
+    }
+
+    /// Checks every value; `images` is the size of the training set (`None` if it is not known yet).
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`] that names the key.
+    pub fn check(&self, images: Option<usize>) -> Result<(), PretrainError> {
+        require(self.epochs > 0, "pretrain.epochs", self.epochs, "1 or more")?;
+        let fits = (2..=65_536).contains(&self.batch) && images.is_none_or(|n| self.batch <= n);
+        let most = images.map(|n| format!(" and at most the {n} training images"));
+        let allowed = format!("2 to 65,536{}", most.unwrap_or_default());
+        require(fits, "pretrain.batch", self.batch, allowed)?;
+        let (key, lr) = self.lr.key();
+        require(lr.is_finite() && lr > 0.0, key, lr, "above 0")?;
+        let decay = self.weight_decay;
+        require((0.0..=1.0).contains(&decay), "pretrain.weight_decay", decay, "0 to 1")?;
+        self.optimizer.check()?;
+        self.schedule.check(self.epochs)?;
+        let (low, high) = self.crop;
+        let fits = low > 0.0 && low <= high && high <= 1.0;
+        let allowed = "0 < low <= high <= 1 (shares of the area)";
+        require(fits, "pretrain.crop", format!("[{low}, {high}]"), allowed)?;
+        let every = self.checkpoint_every;
+        require(every > 0, "pretrain.checkpoint_every", every, "1 or more epochs")?;
+        require(self.keep > 0, "pretrain.keep", self.keep, "1 or more checkpoints")
+    }
+}

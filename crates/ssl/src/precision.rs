@@ -1,0 +1,39 @@
+//! The number format that an encoder computes in.
+
+use burn::tensor::{DType, Device};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{PretrainError, require};
+
+/// The number format that an encoder multiplies in while it trains. Weights, their gradients, the optimiser, statistics
+/// of batch norm, heads and losses are in 32 bits always, and so is every network that is evaluated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the exponents of 32, for devices that have it.
+    Bf16,
+}
+
+impl Precision {
+    pub(crate) fn is_full(&self) -> bool {
+        *self == Self::F32
+    }
+
+    /// Burn's name of it.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
+    /// Checks that `device` computes in this format.
+    pub(crate) fn check(self, device: &Device) -> Result<(), PretrainError> {
+        let fits = device.supports_dtype(self.dtype());
+        let value = format!("{self:?}").to_lowercase();
+        require(fits, "pretrain.precision", value, "this device computes in f32 alone")
+    }
+}

@@ -1,0 +1,87 @@
+//! The table of methods: their names in configs, and how each is built.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_model::EncoderConfig;
+
+use crate::byol::{Byol, ByolConfig};
+use crate::error::PretrainError;
+use crate::jigsaw::{Jigsaw, JigsawConfig};
+use crate::mae::{Mae, MaeConfig};
+use crate::method::Method;
+use crate::moco::{Moco, MocoConfig};
+use crate::msf::{Msf, MsfConfig};
+use crate::rotnet::{RotNet, RotNetConfig};
+use crate::settings::Settings;
+use crate::simclr::{Simclr, SimclrConfig};
+
+/// The `pretrain.method` table: the model and its views together. One arm per method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum MethodConfig {
+    /// MoCo v2 (protocol 2.1).
+    MocoV2(MocoConfig),
+    /// BYOL (protocol 2.2).
+    Byol(ByolConfig),
+    /// MSF, mean shift (protocol 2.3).
+    Msf(MsfConfig),
+    /// Jigsaw puzzles (protocol 2.4).
+    Jigsaw(JigsawConfig),
+    /// RotNet, predicting rotations (protocol 2.5).
+    Rotnet(RotNetConfig),
+    /// Masked autoencoder (protocol 2.6).
+    Mae(MaeConfig),
+    /// SimCLR (protocol 8.5).
+    Simclr(SimclrConfig),
+}
+
+/// Work on a method, whichever it is: each is a type of its own.
+pub trait WithMethod {
+    /// What comes of it.
+    type Output;
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// What goes wrong in it.
+    fn on<M: Method>(self, method: M) -> Result<Self::Output, PretrainError>;
+}
+
+impl MethodConfig {
+    /// The method's settings.
+    pub fn settings(&self) -> &dyn Settings {
+        match self {
+            Self::MocoV2(config) => config,
+            Self::Byol(config) => config,
+            Self::Msf(config) => config,
+            Self::Jigsaw(config) => config,
+            Self::Rotnet(config) => config,
+            Self::Mae(config) => config,
+            Self::Simclr(config) => config,
+        }
+    }
+
+    /// Does `work` on the method over a new `net`, for batches of `batch` images. Its weights are drawn from `seed`;
+    /// `device` is an autodiff device.
+    ///
+    /// # Errors
+    /// The method does not train such an encoder; or as `work`.
+    pub fn build<W: WithMethod>(
+        &self,
+        net: &EncoderConfig,
+        batch: usize,
+        seed: u64,
+        device: &Device,
+        work: W,
+    ) -> Result<W::Output, PretrainError> {
+        match self {
+            Self::MocoV2(own) => work.on(Moco::new(own, net, batch, seed, device)),
+            Self::Byol(own) => work.on(Byol::new(own, net, batch, seed, device)),
+            Self::Msf(own) => work.on(Msf::new(own, net, batch, seed, device)),
+            Self::Jigsaw(own) => work.on(Jigsaw::new(own, net, seed, device)),
+            Self::Rotnet(_) => work.on(RotNet::new(net, seed, device)),
+            Self::Mae(own) => work.on(Mae::new(own, net, seed, device)?),
+            Self::Simclr(own) => work.on(Simclr::new(own, net, batch, seed, device)),
+        }
+    }
+}
