@@ -163,3 +163,39 @@ fn every_command_teaches_by_an_example_and_shells_are_told() {
             && folder.path().join("ssl-backdoor-run.1").exists()
     );
 }
+
+#[test]
+fn a_conv4_is_trained_probed_at_a_stage_and_converted() {
+    let lab = Lab::new();
+    let small =
+        ["pretrain.encoder={kind=\"conv4\", width=8}", "pretrain.epochs=1", "data.per_class=4"];
+    let sets = [&small[..], &["probe.stage=3", "probe.curve_every=0", "probe.labels=[1.0]"]];
+    let run = lab.run("run", &sets.concat());
+    assert!(run.status.success(), "{}", stderr(&run));
+    let config = std::fs::read_to_string(lab.path("run/config.toml")).unwrap();
+    assert!(config.contains("kind = \"conv4\"\nwidth = 8"), "{config}");
+    let scores = std::fs::read_to_string(lab.path("run/scores.json")).unwrap();
+    assert!(scores.contains("stage 3"), "{scores}");
+    for input in ["run/clean/encoder.safetensors", "run/clean"] {
+        let (input, out) = (text(lab.path(input)), text(lab.path("out.safetensors")));
+        let convert = binary(&["convert", &input, &out, "--backbone"]);
+        assert!(convert.status.success(), "{}", stderr(&convert));
+        let said = String::from_utf8(convert.stdout).unwrap();
+        assert!(said.contains("{\"kind\":\"conv4\",\"width\":8}"), "{said}");
+        assert_eq!(
+            std::fs::read(out).unwrap(),
+            std::fs::read(lab.path("run/clean/encoder.safetensors")).unwrap()
+        );
+    }
+    for (set, words) in [
+        ("pretrain.encoder.width=0", "pretrain.encoder.width = 0 is out of range: allowed are 1"),
+        ("pretrain.encoder.widht=8", "unknown key, did you mean width?"),
+        ("data.size=12", "pretrain.encoder.kind = conv4 is out of range"),
+        ("probe.stage=5", "allowed are 1 to 4"),
+        ("pretrain.method={kind=\"mae\"}", "MAE hides patches"),
+    ] {
+        let refused = lab.run("refused", &[&small[..], &[set]].concat());
+        let said = stderr(&refused);
+        assert!(refused.status.code() == Some(2) && said.contains(words), "{set}: {said}");
+    }
+}

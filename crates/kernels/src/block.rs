@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::conv::{self, Branch, Packed};
+use crate::conv::{self, Back, Branch, Packed};
 use crate::fill::{Filling, fill};
-use crate::norm::{self, Affine};
+use crate::norm::{self, Affine, Backward};
 use crate::path::Path;
 use crate::scratch::scratch;
 use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
@@ -53,19 +53,17 @@ pub(crate) fn block(
     let chunk = second.geometry.result();
     let images = y2.par_chunks(chunk).zip(shortcut.par_chunks(chunk));
     let (out, _) = fill(y2.len(), chunk, images, |(y2, shortcut), out| {
-        end(path, second.row(), y2, &a2, shortcut, ad.as_ref(), out);
+        end(path, second.row(), (y2, &a2), (shortcut, ad.as_ref()), out);
     });
     Block { out, y1, y2, yd, stats: [s1, s2, sd] }
 }
 
-/// The end of a block, row by row: batch norm, shortcut, ReLU.
+/// The end of a block, row by row: batch norm, shortcut (which may have a batch norm), ReLU.
 fn end(
     path: Path,
     row: usize,
-    y2: &[f32],
-    a2: &Affine,
-    shortcut: &[f32],
-    ad: Option<&Affine>,
+    (y2, a2): (&[f32], &Affine),
+    (shortcut, ad): (&[f32], Option<&Affine>),
     out: &mut Filling<'_>,
 ) {
     for (y2, shortcut) in y2.chunks_exact(row).zip(shortcut.chunks_exact(row)) {
@@ -110,12 +108,12 @@ pub(crate) fn block_fixed(
         match &shortcut {
             None => {
                 let x = &x[i * group * result..][..images * result];
-                end(path, second.row(), &y1, &a2, x, None, out);
+                end(path, second.row(), (&y1, &a2), (x, None), out);
             }
             Some((conv, affine)) => {
                 let mut yd = scratch(images * result);
                 conv.run(path, &padded, &mut yd, images, false);
-                end(path, second.row(), &y1, &a2, &yd, Some(affine), out);
+                end(path, second.row(), (&y1, &a2), (&yd, Some(affine)), out);
             }
         }
     });
@@ -153,7 +151,6 @@ pub(crate) fn block_backward(
 ) -> BlockGradients {
     let BlockUnits { first, second, down } = units;
     let BlockSaved { out, y1, y2, yd, stats, of_batch } = *saved;
-    let a1 = first.affine(stats[0]);
     let sums = second.masked_sums(path, gradient, out, y2, stats[1]);
     let b2 = second.backward(stats[1], &sums, of_batch);
     let bd = down.map(|down| {
@@ -161,31 +158,7 @@ pub(crate) fn block_backward(
         down.backward(stats[2], &sums, of_batch)
     });
 
-    // Through the second convolution and the first ReLU.
-    let branch = Branch {
-        geometry: second.geometry,
-        weight: second.weight,
-        gradient: &|image, row, to| {
-            let way = ThroughRelu { g: gradient, out, y: y2, back: &b2 };
-            second.through_relu(path, &way, image, row, to);
-        },
-    };
-    let channels = first.geometry.out;
-    let mean = norm::repeat(&stats[0][..channels], first.row());
-    let mut back = conv::backward(
-        path,
-        &[branch],
-        |image, y, row| norm::affine_relu(path, &y1[second.input(image, y)], &a1, row),
-        true,
-        |image, dz1| {
-            let y1 = &y1[image * second.geometry.image()..];
-            let mut sums = Sums::new(first.row());
-            for (g, y) in dz1.chunks_exact_mut(first.row()).zip(y1.chunks_exact(first.row())) {
-                norm::cut_relu(path, g, y, &a1, &mean, &mut sums.first, &mut sums.second);
-            }
-            sums.by_channel(channels)
-        },
-    );
+    let mut back = through_second(path, units, saved, gradient, &b2);
     let b1 = first.backward(stats[0], &total(&back.found), of_batch);
     let (dz1, second) = (back.images, UnitGradients::of(&mut back.weights, b2));
 
@@ -225,4 +198,42 @@ pub(crate) fn block_backward(
     let down = bd.map(|norm| UnitGradients::of(&mut back.weights, norm));
     let first = UnitGradients::of(&mut back.weights, b1);
     BlockGradients { first, second, down, images: back.images }
+}
+
+/// The way back through the second convolution and the first ReLU; with the sums by channel of each group of the
+/// gradient.
+fn through_second(
+    path: Path,
+    units: &BlockUnits,
+    saved: &BlockSaved,
+    gradient: &[f32],
+    b2: &Backward,
+) -> Back<Vec<f64>> {
+    let BlockUnits { first, second, .. } = units;
+    let BlockSaved { out, y1, y2, stats, .. } = *saved;
+    let a1 = first.affine(stats[0]);
+    let branch = Branch {
+        geometry: second.geometry,
+        weight: second.weight,
+        gradient: &|image, row, to| {
+            let way = ThroughRelu { g: gradient, out, y: y2, back: b2 };
+            second.through_relu(path, &way, image, row, to);
+        },
+    };
+    let channels = first.geometry.out;
+    let mean = norm::repeat(&stats[0][..channels], first.row());
+    conv::backward(
+        path,
+        &[branch],
+        |image, y, row| norm::affine_relu(path, &y1[second.input(image, y)], &a1, row),
+        true,
+        |image, dz1| {
+            let y1 = &y1[image * second.geometry.image()..];
+            let mut sums = Sums::new(first.row());
+            for (g, y) in dz1.chunks_exact_mut(first.row()).zip(y1.chunks_exact(first.row())) {
+                norm::cut_relu(path, g, y, &a1, &mean, &mut sums.first, &mut sums.second);
+            }
+            sums.by_channel(channels)
+        },
+    )
 }

@@ -12,6 +12,7 @@ mod fill;
 mod gather;
 #[cfg(feature = "flex")]
 mod geometry;
+mod layer;
 #[cfg(feature = "flex")]
 mod norm;
 #[cfg(feature = "flex")]
@@ -37,6 +38,7 @@ mod update;
 mod winograd;
 
 use burn::tensor::Tensor;
+pub use layer::Unit;
 #[cfg(feature = "flex")]
 pub use path::instruction_path;
 pub use process::{keep_freed_memory, on_pool, side_by_side};
@@ -47,55 +49,6 @@ pub use update::{Sgd, ema, sgd};
 fn fused<const D: usize>(x: &Tensor<D>) -> bool {
     let in_32_bits = x.dtype() == burn::tensor::DType::F32;
     in_32_bits && x.dims().iter().all(|&len| len > 0) && extension::takes(&x.device())
-}
-
-/// A convolution without bias, padded by half its kernel, and the batch norm behind it.
-#[derive(Debug, Clone)]
-pub struct Unit {
-    /// `[out, in, kernel, kernel]`, kernel odd.
-    pub weight: Tensor<4>,
-    /// Learnt scale of the batch norm, `[out]`.
-    pub scale: Tensor<1>,
-    /// Learnt shift of the batch norm, `[out]`.
-    pub shift: Tensor<1>,
-    /// Mean and variance to normalise with, `[2, out]`, as constants. Without them: mean and biased
-    /// variance of the batch itself (training), and gradients flow through them.
-    pub running: Option<Tensor<2>>,
-    /// Added to the variance.
-    pub epsilon: f64,
-    /// Stride of the convolution.
-    pub stride: usize,
-}
-
-impl Unit {
-    /// # Panics
-    /// If the unit cannot take images of so many channels.
-    fn check(&self, channels: usize) {
-        let [out, from, kernel, kernel_width] = self.weight.dims();
-        assert_eq!(channels, from, "the weight [{out}, {from}, ..] does not fit the images");
-        assert!(
-            kernel == kernel_width && kernel % 2 == 1,
-            "the kernel is {kernel} x {kernel_width}: it must be square and odd"
-        );
-        assert!(self.stride >= 1, "the stride is 0: it must be at least 1");
-        let [scale, shift] = [&self.scale, &self.shift].map(|vector| vector.dims()[0]);
-        assert!(
-            (scale, shift) == (out, out),
-            "scale and shift have lengths {scale} and {shift}: both must be {out}"
-        );
-        if let Some(running) = &self.running {
-            let dims = running.dims();
-            assert!(dims == [2, out], "running statistics are {dims:?}: they must be [2, {out}]");
-        }
-    }
-
-    /// Are all its parameters in 32 bits?
-    #[cfg(feature = "flex")]
-    fn in_32_bits(&self) -> bool {
-        let vectors = [Some(self.scale.dtype()), Some(self.shift.dtype())];
-        let others = [Some(self.weight.dtype()), self.running.as_ref().map(Tensor::dtype)];
-        vectors.iter().chain(&others).flatten().all(|dtype| *dtype == burn::tensor::DType::F32)
-    }
 }
 
 /// # Panics

@@ -7,7 +7,7 @@
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Tensor, activation, module, s};
 
-use crate::Unit;
+use crate::layer::Unit;
 
 fn conv2d(images: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     let [out, from, kernel, _] = weight.dims();

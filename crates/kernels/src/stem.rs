@@ -148,7 +148,7 @@ pub(crate) fn stem_backward(
     let StemSaved { out, y, winners, stats, of_batch } = *saved;
     let pool = !winners.is_empty();
     let unpooled = |image: usize, row: usize, to: &mut [f32]| {
-        unpool(path, unit, image, row, gradient, winners, to);
+        unpool(path, unit, [image, row], gradient, winners, to);
     };
     let sums = if pool {
         pooled_sums(path, unit, y, stats, &unpooled)
@@ -172,12 +172,11 @@ pub(crate) fn stem_backward(
     (UnitGradients::of(&mut found.weights, back), found.images)
 }
 
-/// The gradient of row `row` before the pooling.
+/// The gradient of a row of an image before the pooling.
 fn unpool(
     path: Path,
     unit: &Unit,
-    image: usize,
-    row: usize,
+    [image, row]: [usize; 2],
     gradient: &[f32],
     winners: &[u8],
     to: &mut [f32],

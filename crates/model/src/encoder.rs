@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::conv4::{Conv4, Conv4Config};
 use crate::family::{Architecture, Arrays, Computed, Detected, Family, Network};
 use crate::found::{Found, Naming, Place};
 use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
@@ -46,6 +47,8 @@ pub enum EncoderConfig {
         #[serde(default, skip_serializing_if = "Positions::is_fixed")]
         positions: Positions,
     },
+    /// Four convolutions, as few-shot learning has them.
+    Conv4(Conv4Config),
 }
 
 /// `NETWORK from SIZES` for each family: what its networks are, and what they are built from.
@@ -141,6 +144,8 @@ families! {
     ResNet from ResNetSizes;
     /// A vision transformer; its feature is the class token.
     Vit from VitSizes;
+    /// Four convolutions; its feature is the average of the last map.
+    Conv4 from Conv4Config;
 }
 
 impl From<EncoderConfig> for Sizes {
@@ -156,6 +161,7 @@ impl From<EncoderConfig> for Sizes {
             Vit { dim, depth, heads, patch, positions } => {
                 Self::Vit(VitSizes { dim, depth, heads, patch, positions })
             }
+            EncoderConfig::Conv4(sizes) => Self::Conv4(sizes),
         }
     }
 }
@@ -173,6 +179,7 @@ impl From<Sizes> for EncoderConfig {
             Sizes::Vit(VitSizes { dim, depth, heads, patch, positions }) => {
                 Self::Vit { dim, depth, heads, patch, positions }
             }
+            Sizes::Conv4(sizes) => Self::Conv4(sizes),
         }
     }
 }
@@ -294,40 +301,5 @@ impl Encoder {
         store: SafetensorsStore,
     ) -> Result<(), SafetensorsStoreError> {
         self.network_mut().apply_from(store)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::SeedableRng;
-
-    #[test]
-    fn the_last_stage_is_the_output() {
-        let device = Device::flex();
-        let images = Tensor::random([2, 3, 16, 16], burn::tensor::Distribution::Default, &device);
-        for (config, stages) in [
-            (EncoderConfig::Resnet18 { width: 2, stem: Stem::Small }, 5),
-            (
-                EncoderConfig::Vit {
-                    dim: 8,
-                    depth: 3,
-                    heads: 2,
-                    patch: 4,
-                    positions: Positions::Fixed,
-                },
-                3,
-            ),
-        ] {
-            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-            let encoder = config.init(&mut rng, &device).valid();
-            let all = encoder.stages(images.clone());
-            assert_eq!(all.len(), stages);
-            let (last, output) = (all[stages - 1].clone(), encoder.forward(images.clone()));
-            assert_eq!(last.into_data(), output.into_data());
-            let first: Vec<f32> = all[0].clone().into_data().iter().collect();
-            let second: Vec<f32> = all[1].clone().into_data().iter().collect();
-            assert_ne!(first, second);
-        }
     }
 }

@@ -2,10 +2,13 @@
 
 mod batch_norm;
 mod checkpoint;
+mod conv4;
 mod ema;
 mod encoder;
 mod encoder_file;
 mod error;
+#[cfg(test)]
+mod families;
 mod family;
 mod found;
 mod head;
@@ -23,6 +26,7 @@ mod tools;
 mod vit;
 
 pub use batch_norm::BatchNorm;
+pub use conv4::{Conv4, Conv4Config};
 pub use ema::update_ema;
 pub use encoder::{Encoder, EncoderConfig};
 pub use encoder_file::{EncoderHeader, load_encoder, load_trainable, save_encoder};

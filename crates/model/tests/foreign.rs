@@ -182,9 +182,11 @@ fn field_f06_the_stems_of_configs_and_files_stay_as_they_were() {
     }
 }
 
-#[test]
-fn field_f11_the_network_that_its_tool_evaluates_is_taken() {
-    for (file, prefix, left, images, name) in [
+/// Checkpoint, prefix of the encoder that is taken, prefixes of the others, PyTorch's images and features.
+type Taken = (&'static str, &'static str, Vec<&'static str>, &'static str, &'static str);
+
+fn taken() -> [Taken; 11] {
+    [
         (
             "solo.ckpt",
             "state_dict.backbone.",
@@ -226,7 +228,12 @@ fn field_f11_the_network_that_its_tool_evaluates_is_taken() {
         ("module.pt", "", vec![], "images", "module"),
         ("objects2.pth", "model.", vec![], "images", "objects"),
         ("objects4.pth", "model.", vec![], "images", "objects"),
-    ] {
+    ]
+}
+
+#[test]
+fn field_f11_the_network_that_its_tool_evaluates_is_taken() {
+    for (file, prefix, left, images, name) in taken() {
         let options = if images == "images" { sized() } else { ImportOptions::default() };
         let imported = import(file, &options).unwrap();
         assert_eq!(

@@ -86,7 +86,7 @@ pub(crate) fn backward<T: Send>(
                     chunks.for_each(|(c, sums)| way.outer.run(path, &x, &dy, images, c, sums));
                 }
                 if let Some(dx) = &mut dx {
-                    way.images(path, &dy, dx, images, images * g.image(), b > 0);
+                    way.images(path, &dy, dx, images, b > 0);
                 }
                 if large {
                     gradients.push(dy);
@@ -110,8 +110,23 @@ pub(crate) fn backward<T: Send>(
         kept.extend(buffers);
     }
 
+    let weights = weights(path, &g, &ways, &mut parts, &kept);
+    Back { weights, images, found }
+}
+
+/// The padded images of a group, and the padded output gradients of each branch.
+type Buffers = (Scratch, Vec<Scratch>);
+
+/// The gradient of each weight: from the sums of the parts, or where the weights are many from the buffers of the groups.
+fn weights(
+    path: Path,
+    g: &Geometry,
+    ways: &[Way],
+    parts: &mut [Vec<Vec<f32>>],
+    kept: &[Buffers],
+) -> Vec<Vec<f32>> {
     let weight = |(b, way): (usize, &Way)| {
-        if !large {
+        if g.weights() <= LARGE {
             let of_branch = |sums: &mut Vec<Vec<f32>>| std::mem::take(&mut sums[b]);
             let mut parts: Vec<Vec<f32>> = parts.iter_mut().map(of_branch).collect();
             return way.outer.reduce(&mut parts);
@@ -119,13 +134,13 @@ pub(crate) fn backward<T: Send>(
         let mut sums = vec![0.0; way.outer.chunks() * way.outer.chunk()];
         sums.par_chunks_exact_mut(way.outer.chunk()).enumerate().for_each(|(c, sums)| {
             for (i, (x, gradients)) in kept.iter().enumerate() {
-                let images = group.min(g.batch - i * group);
+                let images = g.group().min(g.batch - i * g.group());
                 way.outer.run(path, x, &gradients[b], images, c, sums);
             }
         });
         way.outer.reduce(&mut [sums])
     };
-    Back { weights: ways.iter().enumerate().map(weight).collect(), images, found }
+    ways.iter().enumerate().map(weight).collect()
 }
 
 /// How one convolution goes back.
@@ -133,6 +148,8 @@ struct Way {
     /// The padded output gradient.
     shape: Padded,
     outer: Outer,
+    /// Floats in an image.
+    image: usize,
     /// The gathers of the input gradient, if that is wanted.
     inputs: Vec<Packed>,
 }
@@ -144,19 +161,12 @@ impl Way {
         let outer = outer(g, padded, shape, group);
         let inputs =
             if wanted { Packed::backward(path, g, shape, branch.weight) } else { Vec::new() };
-        Self { shape, outer, inputs }
+        Self { shape, outer, image: g.image(), inputs }
     }
 
-    /// The gradient of the next images of `dx`, `len` floats; with `add`, added to that of the images before.
-    fn images(
-        &self,
-        path: Path,
-        dy: &[f32],
-        dx: &mut Filling<'_>,
-        images: usize,
-        len: usize,
-        add: bool,
-    ) {
+    /// The gradient of the next `images` images of `dx`; with `add`, added to that of the images before.
+    fn images(&self, path: Path, dy: &[f32], dx: &mut Filling<'_>, images: usize, add: bool) {
+        let len = images * self.image;
         if let ([whole], false) = (&self.inputs[..], add) {
             dx.next(len, |slots| whole.begin(path, dy, slots, images));
             return;

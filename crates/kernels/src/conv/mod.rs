@@ -9,7 +9,7 @@ use crate::winograd::{self, Winograd};
 
 mod backward;
 
-pub(crate) use backward::{Branch, backward};
+pub(crate) use backward::{Back, Branch, backward};
 
 /// A way to convolve groups of padded images, with the weights as it reads them.
 pub(crate) enum Packed {

@@ -4,6 +4,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
 use burn::tensor::{Device, Tensor, s};
 
+use crate::layer::Unit;
 use crate::path::{Path, path};
 
 mod autodiff;
@@ -60,7 +61,7 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
-pub(crate) fn stem(images: Tensor<4>, unit: crate::Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
+pub(crate) fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
     let channels = unit.scale.dims()[0];
     let settings = Settings {
         stride: unit.stride,
@@ -84,9 +85,9 @@ pub(crate) fn stem(images: Tensor<4>, unit: crate::Unit, pool: bool) -> (Tensor<
 
 pub(crate) fn basic_block(
     images: Tensor<4>,
-    first: crate::Unit,
-    second: crate::Unit,
-    down: Option<crate::Unit>,
+    first: Unit,
+    second: Unit,
+    down: Option<Unit>,
 ) -> (Tensor<4>, Vec<Tensor<2>>) {
     let settings = Settings {
         stride: first.stride,

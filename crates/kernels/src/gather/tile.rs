@@ -1,6 +1,6 @@
 //! Tiles of a gather: output pixels × output channels that stay in registers over a slab of weights.
 
-use super::{Gather, Segment, Weights, lanes};
+use super::plan::{Gather, Segment, Weights, lanes};
 use crate::fill::Slot;
 use crate::path::Path;
 use crate::simd::{Four, Simd};

@@ -6,8 +6,10 @@
 //! the 16 products of a tile are transformed to its outputs. With this small tile the transforms only
 //! add, subtract and halve, so results are about as exact as those of the direct sum.
 
+mod tiles;
 mod transform;
 
+use self::tiles::{PLACES, Tiles};
 use self::transform::{back, patches, transform_weights};
 use crate::fill::{Slot, places};
 use crate::gather::{Axis, Gather, Padded, Weights, lanes};
@@ -15,8 +17,6 @@ use crate::geometry::Geometry;
 use crate::path::Path;
 use crate::scratch::{Aligned, Scratch, scratch};
 
-/// Places of a transformed tile.
-const PLACES: usize = 16;
 /// Below this many channels, the transforms cost more than the products saved.
 const LEAST: usize = if cfg!(miri) { 16 } else { 64 };
 /// Above this many weights by place, reading them for every group of images may cost more than the
@@ -46,32 +46,6 @@ pub(crate) struct Winograd {
     weights: Aligned,
     channels: usize,
     out: usize,
-}
-
-/// Where the tiles of an image lie.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tiles {
-    padded: Padded,
-    /// Offset of the first patch.
-    origin: usize,
-    /// Rows and columns of tiles.
-    rows: usize,
-    columns: usize,
-}
-
-impl Tiles {
-    /// Of images whose first output reads from one pixel before them.
-    pub fn new(padded: Padded) -> Self {
-        let [height, width, channels] = padded.inner;
-        let [(top, _), (left, _)] = padded.pad;
-        let origin = (top - 1) * padded.row() + (left - 1) * channels;
-        Self { padded, origin, rows: height / 2, columns: width / 2 }
-    }
-
-    /// Tiles of an image.
-    pub fn count(&self) -> usize {
-        self.rows * self.columns
-    }
 }
 
 impl Winograd {

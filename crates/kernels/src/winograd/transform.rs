@@ -1,6 +1,6 @@
 //! The transforms of weights, patches and products, for each instruction path.
 
-use super::{PLACES, Tiles};
+use super::tiles::{PLACES, Tiles};
 use crate::fill::Slot;
 use crate::path::{Path, kernel};
 use crate::simd::{Four, Simd};

@@ -4,7 +4,7 @@ use super::Positions;
 use super::positions::fixed_positions;
 use crate::checkpoint::Array;
 use crate::family::{Architecture, Arrays, Computed};
-use crate::{ImportOptions, ModelError};
+use crate::{ImportOptions, ModelError, parts};
 
 /// The sizes of a transformer, as its config has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +95,11 @@ impl Architecture for VitSizes {
         }
         layer("norm".into(), &[dim]);
         all
+    }
+
+    /// Stored positions are a part of it unless it computes its own.
+    fn inside(&self, name: &str) -> bool {
+        parts::of_backbones(name) || (name == "pos_embed" && !self.positions.is_fixed())
     }
 
     /// Fixed positions, which other tools store.

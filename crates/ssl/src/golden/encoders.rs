@@ -1,11 +1,11 @@
-//! Both ResNets and the ViT: outputs and gradients in training mode, two steps, outputs in evaluation
+//! Both ResNets, the ViT and Conv-4: outputs and gradients in training mode, two steps, outputs in evaluation
 //! mode.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::chance::{self, Purpose};
-use ssl_backdoor_model::{Encoder, EncoderConfig, Positions, Stem};
+use ssl_backdoor_model::{Conv4Config, Encoder, EncoderConfig, Positions, Stem};
 
 use super::fixture::{Fixture, near};
 use crate::optimizer::{Decayed, OptimizerConfig};
@@ -62,4 +62,10 @@ fn golden_vit() {
     let config =
         EncoderConfig::Vit { dim: 16, depth: 3, heads: 4, patch: 4, positions: Positions::Fixed };
     check("vit", config, OptimizerConfig::AdamW { betas: [0.9, 0.95] }, 0.5, 1e-3);
+}
+
+#[test]
+fn golden_conv4() {
+    let config = EncoderConfig::Conv4(Conv4Config { width: 4 });
+    check("conv4", config, OptimizerConfig::sgd(), 5e-4, 0.02);
 }

@@ -1,7 +1,38 @@
-//! What the instructions have in common: they take bytes of the file, values of the stack, and make nodes.
+//! The state of the machine, and what the instructions have in common: they take bytes of the file, values of the stack,
+//! and make nodes.
 
-use super::super::{Call, Item, NODES, Node, PickleError, Result, Span};
-use super::Machine;
+use std::collections::HashMap;
+
+use super::super::items::{Call, Item, NODES, Node, PickleError, Result, Span};
+
+pub(crate) struct Machine<'a> {
+    pub(super) bytes: &'a [u8],
+    pub at: usize,
+    pub(super) opcode_at: usize,
+    pub(super) stack: Vec<Item>,
+    /// Heights of the stack at the marks.
+    pub(super) marks: Vec<usize>,
+    pub(super) memo: HashMap<u32, Item>,
+    pub nodes: Vec<Node>,
+}
+
+/// What an instruction did.
+pub(super) enum Done {
+    /// It gave a value.
+    Value(Item),
+    /// It changed what was there.
+    Nothing,
+    /// It is of another kind.
+    Other,
+}
+
+impl<'a> Machine<'a> {
+    /// Begins at `at`.
+    pub fn new(bytes: &'a [u8], at: usize) -> Self {
+        let (stack, marks, nodes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { bytes, at, opcode_at: at, stack, marks, memo: HashMap::new(), nodes }
+    }
+}
 
 impl Machine<'_> {
     pub(super) fn damaged(&self, reason: &'static str) -> PickleError {

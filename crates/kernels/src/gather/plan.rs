@@ -1,0 +1,150 @@
+//! What a gather reads and where it writes, worked out once for all groups of images.
+
+use super::axis::{Axis, Padded};
+use crate::fill::zeros;
+use crate::scratch::Aligned;
+
+/// Floats of weights in a slab: 36 kB.
+const SLAB: usize = if cfg!(miri) { 1024 } else { 9216 };
+
+/// A part of a kernel row: where its inputs start, relative to a base, and how many they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment {
+    pub offset: usize,
+    pub len: usize,
+}
+
+/// A gather over groups of `group` images.
+pub(crate) struct Gather {
+    /// Offset of each output's base in the padded group, in floats.
+    pub(super) bases: Vec<usize>,
+    /// Offset of each output pixel in the group's output, in floats.
+    pub(super) outs: Vec<usize>,
+    /// Rows of the kernel with the columns in each, in the order of the weights.
+    kernel: (Vec<usize>, Vec<usize>),
+    /// The segments, slab by slab.
+    pub(super) slabs: Vec<Vec<Segment>>,
+    /// Pixels of one image that this gather makes.
+    pub(super) pixels: usize,
+    channels: usize,
+    pub(super) out_channels: usize,
+    /// Largest offset plus length: how far from a base a tile reads.
+    reach: usize,
+    /// Inputs of all slabs.
+    inputs: usize,
+    /// Whether it makes every pixel of its images, one after the other.
+    pub(super) whole: bool,
+}
+
+/// Output channels that lie side by side in packed weights.
+pub(crate) fn lanes(out_channels: usize) -> usize {
+    if out_channels <= 16 { 16 } else { 32 }
+}
+
+impl Gather {
+    /// `out` is the output's width in pixels, its pixels per image and its channels.
+    pub fn new(input: Padded, rows: &Axis, columns: &Axis, out: [usize; 3], group: usize) -> Self {
+        let channels = input.inner[2];
+        let [out_width, out_pixels, out_channels] = out;
+        let (mut bases, mut outs) = (Vec::new(), Vec::new());
+        for image in 0..group {
+            for (&base_y, &y) in rows.bases.iter().zip(&rows.outs) {
+                for (&base_x, &x) in columns.bases.iter().zip(&columns.outs) {
+                    bases.push(image * input.len() + base_y * input.row() + base_x * channels);
+                    outs.push((image * out_pixels + y * out_width + x) * out_channels);
+                }
+            }
+        }
+        let run = columns.kernel.len() * channels;
+        let most = SLAB / lanes(out_channels);
+        let mut slabs: Vec<Vec<Segment>> = Vec::new();
+        let mut room = 0;
+        for row in 0..rows.kernel.len() {
+            for start in (0..run).step_by(most) {
+                let segment =
+                    Segment { offset: row * input.row() + start, len: most.min(run - start) };
+                if room < segment.len {
+                    slabs.push(Vec::new());
+                    room = most;
+                }
+                room -= segment.len;
+                if let Some(slab) = slabs.last_mut() {
+                    slab.push(segment);
+                }
+            }
+        }
+        let whole = outs.len() == group * out_pixels
+            && outs.iter().enumerate().all(|(i, &at)| at == i * out_channels);
+        let reach = slabs.iter().flatten().map(|s| s.offset + s.len).max().unwrap_or(0);
+        Self {
+            reach,
+            inputs: rows.kernel.len() * run,
+            pixels: rows.outs.len() * columns.outs.len(),
+            bases,
+            outs,
+            kernel: (rows.kernel.clone(), columns.kernel.clone()),
+            slabs,
+            channels,
+            out_channels,
+            whole,
+        }
+    }
+
+    /// Weights in the order they are read, `[block of lanes][row][column][input channel][lane]`, zero
+    /// where there is no such output channel. The weight of kernel position (y, x) from input channel
+    /// i to output channel o is `weight[i · from + o · to + y · kernel + x]`.
+    pub fn pack(&self, weight: &[f32], kernel: usize, from: usize, to: usize) -> Aligned {
+        let lanes = lanes(self.out_channels);
+        let (rows, columns) = &self.kernel;
+        let block = self.inputs * lanes;
+        let len = self.out_channels.div_ceil(lanes) * block;
+        if block == 0 {
+            return Aligned::zeros(0);
+        }
+        let taps: Vec<usize> =
+            rows.iter().flat_map(|&ky| columns.iter().map(move |&kx| ky * kernel + kx)).collect();
+        /// Input channels at a time, so that what is read stays in the first-level cache.
+        const CHANNELS: usize = 16;
+        Aligned::filled(len, block, |b, packed| {
+            let outs = lanes.min(self.out_channels - b * lanes);
+            let weight = &weight[b * lanes * to..];
+            let packed = packed.rest(zeros);
+            for start in (0..self.channels).step_by(CHANNELS) {
+                let end = self.channels.min(start + CHANNELS);
+                for (t, &tap) in taps.iter().enumerate() {
+                    let places = &mut packed[(t * self.channels + start) * lanes..];
+                    for (i, place) in (start..end).zip(places.chunks_exact_mut(lanes)) {
+                        let from = &weight[i * from + tap..][..(outs - 1) * to + 1];
+                        for (place, &w) in place.iter_mut().zip(from.iter().step_by(to)) {
+                            *place = w;
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// Floats of weights in a block of lanes.
+    pub fn block(&self) -> usize {
+        self.inputs * lanes(self.out_channels)
+    }
+
+    /// # Panics
+    /// If the tiles of the first `count` pixels would read past `padded` or `weights`.
+    pub(super) fn check(&self, padded: &[f32], weights: Weights, count: usize) {
+        let last = self.bases[..count].iter().max().copied().unwrap_or(0);
+        assert!(last + self.reach <= padded.len(), "a tile reads past its images");
+        let blocks = self.out_channels.div_ceil(lanes(self.out_channels));
+        let furthest = (blocks - 1) * weights.stride + self.block();
+        let fits = weights.stride >= self.block() && furthest <= weights.packed.len();
+        assert!(fits, "weights of another gather");
+    }
+}
+
+/// Packed weights, block by block.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    pub packed: &'a [f32],
+    /// Floats from block to block.
+    pub stride: usize,
+}
