@@ -15,7 +15,7 @@ use rand::RngExt;
 use ssl_backdoor_data::augment::{Geometry, Scratch, ViewKey, Views};
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_ssl::PretrainConfig;
-use ssl_backdoor_trigger::{Place, Poison, TriggerConfig};
+use ssl_backdoor_trigger::{Key, Patch, Perturbation, Phase, Place, TriggerConfig};
 
 fn photo(width: u32, height: u32) -> RgbImage {
     let mut rng = chance::rng(0, Purpose::Draw, 0, 0, 0);
@@ -72,13 +72,13 @@ fn poisoning(c: &mut Criterion) {
         let clean = photo(side, side);
         for (name, place) in [("random", Place::VAL), ("grid", Place::Grid)] {
             let trigger = trigger.clone();
-            let poison =
-                Poison { trigger, place, alpha: 0.0, seed: 0, purpose: Purpose::TrainSpot };
+            let patch = Patch { trigger, place, alpha: 0.0 };
             let (mut image, mut id) = (clean.clone(), 0);
             group.bench_function(BenchmarkId::new(name, side), |b| {
                 b.iter(|| {
                     id += 1;
-                    black_box(poison.apply(id, &mut image));
+                    let key = Key { seed: 0, phase: Phase::Training, id };
+                    let _ = black_box(patch.apply(&key, &mut image));
                 });
             });
         }

@@ -12,8 +12,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use image::{GenericImage, Rgb, RgbImage};
-use ssl_backdoor_trigger::chance::Purpose;
-use ssl_backdoor_trigger::{Corner, Place, Poison, TriggerConfig};
+use ssl_backdoor_trigger::{Corner, Key, Patch, Perturbation, Phase, Place, TriggerConfig};
 
 #[derive(Parser)]
 #[command(about = "Stamps a trigger on a photo in every way there is")]
@@ -49,11 +48,11 @@ fn main() -> Result<()> {
     let (width, height) = photo.dimensions();
     let mut strip = RgbImage::new(width * ways.len() as u32, height);
     for (i, (place, alpha)) in ways.into_iter().enumerate() {
-        let poison =
-            Poison { trigger: trigger.clone(), place, alpha, seed: 1, purpose: Purpose::TrainSpot };
+        let patch = Patch { trigger: trigger.clone(), place, alpha };
         let mut copy = photo.clone();
         // Chance is keyed by the image's id: the same id, the same place.
-        let spots = poison.apply(7, &mut copy);
+        let key = Key { seed: 1, phase: Phase::Training, id: 7 };
+        let spots = patch.apply(&key, &mut copy)?.boxes((width, height));
         println!("{place:?}, alpha {alpha}: {} copies, the first at {:?}", spots.len(), spots[0]);
         strip.copy_from(&copy, width * i as u32, 0)?;
     }

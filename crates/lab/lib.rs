@@ -3,24 +3,14 @@
 //!
 //! The binary `ssl-backdoor` is a thin shell around this library.
 
-mod attack_config;
-pub mod config;
-mod config_error;
-mod config_read;
-mod config_table;
-mod config_tree;
-mod convert;
+mod commands;
+mod config;
 pub mod device;
-mod doctor;
-mod export;
-mod foreign;
-mod home;
 mod interrupt;
 mod made_by;
 mod manifest;
 mod progress;
 mod published;
-mod reference_config;
 mod report;
 mod run_folder;
 mod scores;
@@ -30,16 +20,12 @@ mod trigger_size;
 mod versioned;
 mod watched;
 
-pub use attack_config::AttackConfig;
-pub use config::Experiment;
-pub use config_table::ConfigError;
-pub use convert::{ConvertOptions, convert};
-pub use doctor::doctor;
-pub use export::{PoisonOptions, print_clean_list, print_verified, run_export};
-pub use foreign::{ForeignOptions, probe_foreign};
-pub use home::expand_home;
+pub use commands::{
+    Cli, ConvertOptions, ForeignOptions, PoisonOptions, convert, parse_reference_config,
+    print_clean_list, probe_foreign, run_export,
+};
+pub use config::{AttackConfig, ConfigError, Experiment};
 pub use interrupt::end_on_ctrl_c;
-pub use reference_config::parse_reference_config;
 pub use report::{ReportOptions, report};
 pub use run_folder::RunFolder;
 pub use scores::RunScores;

@@ -13,10 +13,15 @@ const COVERED: f64 = 0.005;
 /// What a sample of poisoned training images showed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TriggerSize {
-    /// Mean width on poisoned training images, as a share of their shorter side.
-    pub train_width: f64,
+    /// Mean width on poisoned training images, as a share of their shorter side; none for a trigger without a width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_width: Option<f64>,
     /// Width on evaluation images, as a share of their side.
-    pub eval_width: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_width: Option<f64>,
+    /// For a trigger without a width: mean PSNR in dB of training and of evaluation images, with against without trigger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psnr: Option<[f64; 2]>,
     /// Mean share of a view that it covers.
     pub covered: f64,
     /// Share of the poisoned images by the number of views in which the trigger survives, from none on.
@@ -28,9 +33,11 @@ pub struct TriggerSize {
 impl TriggerSize {
     /// Finds what is doubtful about it.
     pub(crate) fn judge(&mut self) {
-        let Self { train_width, eval_width, covered, .. } = *self;
-        let factor = (train_width / eval_width).max(eval_width / train_width);
-        if factor > FACTOR {
+        let covered = self.covered;
+        let widths = self.train_width.zip(self.eval_width);
+        let factor = |(train, eval): &(f64, f64)| (train / eval).max(eval / train);
+        if let Some(widths @ (train_width, eval_width)) = widths.filter(|w| factor(w) > FACTOR) {
+            let factor = factor(&widths);
             self.warnings.push(format!(
                 "the trigger is {:.1} % of the shorter side wide on training images and {:.1} % on evaluation images, a \
                  factor of {factor:.1}: training and evaluation see different triggers. Give its width relative to the \
@@ -51,11 +58,20 @@ impl TriggerSize {
 
     /// One sentence.
     pub(crate) fn summary(&self) -> String {
-        let mut text = format!(
-            "trigger: {:.1} % of the shorter side on training images, {:.1} % on evaluation images; it covers {:.2} % of \
-             a view; at least {:.0} % of it visible",
-            100.0 * self.train_width,
-            100.0 * self.eval_width,
+        let mut text = match (self.train_width.zip(self.eval_width), self.psnr) {
+            (Some((train, eval)), _) => format!(
+                "trigger: {:.1} % of the shorter side on training images, {:.1} % on evaluation images; ",
+                100.0 * train,
+                100.0 * eval,
+            ),
+            (None, Some([train, eval])) => format!(
+                "trigger: PSNR {train:.1} dB on training images, {eval:.1} dB on evaluation images; "
+            ),
+            (None, None) => "trigger: ".to_owned(),
+        };
+        let _ = write!(
+            text,
+            "it covers {:.2} % of a view; at least {:.0} % of it visible",
             100.0 * self.covered,
             100.0 * SURVIVES,
         );
@@ -78,8 +94,12 @@ mod tests {
     #[test]
     fn field_f07_a_trigger_of_two_sizes_or_too_small_is_doubtful() {
         let warnings = |train_width, eval_width, covered| {
-            let mut size =
-                TriggerSize { train_width, eval_width, covered, ..TriggerSize::default() };
+            let mut size = TriggerSize {
+                train_width: Some(train_width),
+                eval_width: Some(eval_width),
+                covered,
+                ..TriggerSize::default()
+            };
             size.judge();
             size.warnings.len()
         };
@@ -90,5 +110,25 @@ mod tests {
         assert_eq!(warnings(0.2, 0.2, 0.0049), 1);
         // 8 of 375 and 8 of 32 pixels.
         assert_eq!(warnings(8.0 / 375.0, 0.25, 0.0005), 2);
+    }
+
+    #[test]
+    fn a_trigger_without_a_width_is_described_by_its_strength() {
+        let mut size =
+            TriggerSize { psnr: Some([37.96, 31.9]), covered: 1.0, ..TriggerSize::default() };
+        size.judge();
+        assert!(size.warnings.is_empty());
+        let text = size.summary();
+        assert!(text.starts_with(
+            "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view; at"
+        ), "{text}");
+        let read = |text: &str| serde_json::from_str::<TriggerSize>(text).unwrap();
+        let json = serde_json::to_string(&size).unwrap();
+        assert!(!json.contains("width"), "{json}");
+        assert_eq!(read(&json), size);
+        // As a patch is written, now and by version 0.2.
+        let patch =
+            r#"{"train_width":0.125,"eval_width":0.25,"covered":0.1,"by_views":[],"warnings":[]}"#;
+        assert_eq!(serde_json::to_string(&read(patch)).unwrap(), patch);
     }
 }

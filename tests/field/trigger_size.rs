@@ -103,11 +103,19 @@ fn a_patch_in_native_pixels_covers_what_its_geometry_says() {
     assert_eq!(ledger.rows.len(), 4);
     for row in &ledger.rows {
         assert_eq!(row.source, format!("shapes(size=28,native=64,seed=7)#{}", row.image_id));
-        assert!((16..=40).contains(&row.x) && (16..=40).contains(&row.y), "{row:?}");
-        assert_eq!(row.width, 8);
+        let [x, y, width] = ["x", "y", "width"].map(|column| row.record.whole(column).unwrap());
+        assert!((16..=40).contains(&x) && (16..=40).contains(&y), "{row:?}");
+        assert_eq!(width, 8);
     }
     // The run is probed: encoders read evaluation images of 28 pixels.
-    assert_eq!(site.json("r/scores.json")["images"], 20);
+    let scores = site.json("r/scores.json");
+    assert_eq!(scores["images"], 40);
+    // An encoder file gives the same figures: its images are prepared in the same way.
+    let probe =
+        "probe --encoder r/backdoored/encoder.safetensors t.toml --out f --set poison.target=flag";
+    site.run(&format!("{probe} --set poison.rate=1.0 --set poison.val_width=4")).good();
+    let probed = site.json("f/foreign.json");
+    assert_eq!(probed["probes"][0]["models"]["encoder"], scores["models"]["backdoored"]);
 
     // The same patch on evaluation images, 8 of 28 pixels, is more than twice as large there.
     let said =

@@ -23,12 +23,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, PoisonConfig, Rates};
+use ssl_backdoor_trigger::{
+    Attack, Ledger, LedgerHead, LedgerRow, Phase, PoisonConfig, Rates, Setup,
+};
 
 use crate::absolute::make_absolute;
 use crate::jpeg::{Format, encode};
 use crate::layout::Names;
 use crate::lock::{FolderLock, Held, LOCK};
+use crate::wrappers::keeps_size;
 use crate::{DataConfig, DataError, Eval, LeftOut, Split, Splits, Watch};
 
 /// What is exported; `export.toml` in the export's folder.
@@ -47,10 +50,12 @@ pub struct Export {
     /// Seed of the choice and of the places.
     pub seed: u64,
     /// PNG for every file. Otherwise a file named .jpg, .jpeg, .jpe or .jfif keeps its name and is written as JPEG of
-    /// quality 75 with 4:2:0 chroma, as the reference does; all others are PNG.
+    /// quality 75 with 4:2:0 chroma, as the reference does; all others are PNG. An attack that JPEG erases is always
+    /// exported without loss.
     #[serde(default)]
     pub lossless: bool,
-    /// Whether the lines of poisoned training images end with the patch: x, y, width, height.
+    /// Whether the lines of poisoned training images end with the patch: x, y, width, height. Lines of images with a
+    /// trigger that is not pasted end with nothing.
     #[serde(default)]
     pub patch_params: bool,
     /// Folder that the paths in the lists start with; absent = where it is exported.
@@ -72,10 +77,13 @@ fn first_format() -> u32 {
 
 /// Name of the file with the settings.
 pub(crate) const SETTINGS: &str = "export.toml";
-/// Ledger of the training images.
-pub(crate) const TRAIN_LEDGER: &str = "poison.csv";
-/// Ledger of the evaluation images.
-pub(crate) const VAL_LEDGER: &str = "val_poisoned.csv";
+/// Name of the ledger of the images of `phase`.
+pub(crate) fn ledger_file(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Training => "poison.csv",
+        Phase::Evaluation => "val_poisoned.csv",
+    }
+}
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +98,8 @@ pub struct Exported {
     pub val_list: PathBuf,
     /// A path holds a blank: the reference cannot read the lists.
     pub blanks: bool,
+    /// JPEG would erase the trigger: files that keep the names of JPEGs would have been written so, and are PNG.
+    pub saved_from_jpeg: bool,
     /// What was left out of the data set, by kind.
     pub left_out: Vec<LeftOut>,
     /// Files among them that should have been images, with what is wrong.
@@ -101,6 +111,8 @@ pub(crate) struct Job {
     pub export: Export,
     pub splits: Splits,
     pub attack: Attack,
+    pub setup: Setup,
+    pub saved_from_jpeg: bool,
     /// Positions by image id, of the training and of the evaluation images.
     pub positions: [HashMap<u64, usize>; 2],
     /// What the files of both are called.
@@ -115,11 +127,15 @@ impl Job {
         // Every evaluation image is patched, whatever part a run would score.
         let splits = export.data.load_part(Eval::All, watch)?;
         let attack = splits.attack(&export.poison, export.seed)?;
+        let setup = splits.setup(&export.poison)?;
+        let lossless = export.lossless || !attack.survives_jpeg();
+        let saved_from_jpeg = lossless && !export.lossless && splits.exports_jpegs();
+        export.lossless = lossless;
         let positions = [&splits.train, &splits.eval]
             .map(|split| split.labels.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect());
         let names = [&splits.train, &splits.eval]
             .map(|split| Names::new(split, &splits.classes, export.lossless));
-        Ok(Self { export, splits, attack, positions, names })
+        Ok(Self { export, splits, attack, setup, saved_from_jpeg, positions, names })
     }
 
     /// How its files are written.
@@ -127,25 +143,45 @@ impl Job {
         if self.export.format == 1 { Format::First } else { Format::Present }
     }
 
-    pub fn split(&self, val: bool) -> &Split {
-        if val { &self.splits.eval } else { &self.splits.train }
+    pub fn split(&self, phase: Phase) -> &Split {
+        match phase {
+            Phase::Training => &self.splits.train,
+            Phase::Evaluation => &self.splits.eval,
+        }
     }
 
     /// Image `index` as it is before it is poisoned: evaluation images prepared for the network.
-    pub fn image(&self, val: bool, index: usize) -> Result<RgbImage, DataError> {
-        let image = self.split(val).set.get(index)?.image;
-        Ok(if val { self.splits.preparation.image(image) } else { image })
+    pub fn image(&self, phase: Phase, index: usize) -> Result<RgbImage, DataError> {
+        let image = self.split(phase).set.get(index)?.image;
+        Ok(match phase {
+            Phase::Training => image,
+            Phase::Evaluation => self.splits.preparation.image(image),
+        })
     }
 
-    fn ledger(&self, val: bool, folder: &Path, watch: &Watch<'_>) -> Result<Ledger, DataError> {
-        let split = self.split(val);
-        let poison = if val { &self.attack.val } else { &self.attack.train };
+    /// Poisons image `index`; its row lacks the exported file.
+    fn poisoned(&self, phase: Phase, index: usize) -> Result<(RgbImage, LedgerRow), DataError> {
+        let split = self.split(phase);
+        let id = split.labels[index].0;
+        let mut image = self.image(phase, index)?;
+        let before = image.dimensions();
+        let source = crate::splits::source(&self.splits.name, split, index);
+        let row = LedgerRow::poison(self.attack.poison(phase), id, source, &mut image)?;
+        if phase == Phase::Evaluation {
+            keeps_size(id, &image, before)?;
+        }
+        Ok((image, row))
+    }
+
+    fn ledger(&self, phase: Phase, folder: &Path, watch: &Watch<'_>) -> Result<Ledger, DataError> {
+        let split = self.split(phase);
+        let all = phase == Phase::Evaluation;
         let chosen: Vec<usize> = (0..split.labels.len())
-            .filter(|&i| val || self.attack.plan.contains(split.labels[i].0))
+            .filter(|&i| all || self.attack.plan.contains(split.labels[i].0))
             .collect();
         let mut made = HashSet::new();
         for &index in &chosen {
-            if let Some(inside) = folder.join(self.file(val, index)).parent()
+            if let Some(inside) = folder.join(self.file(phase, index)).parent()
                 && made.insert(inside.to_owned())
             {
                 make(inside)?;
@@ -153,30 +189,28 @@ impl Job {
         }
         let done = AtomicUsize::new(0);
         let work = |&index: &usize| -> Result<LedgerRow, DataError> {
-            let id = split.labels[index].0;
-            let mut image = self.image(val, index)?;
-            let source = crate::splits::source(&self.splits.name, split, index);
-            let mut row = LedgerRow::poison(poison, id, source, &mut image);
-            row.file = self.file(val, index);
+            let (image, mut row) = self.poisoned(phase, index)?;
+            row.file = self.file(phase, index);
             let path = folder.join(&row.file);
             let bytes = encode(&image, &row.file, self.format())
                 .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
             row.file_hash = blake3::hash(&bytes).to_hex().to_string();
             write_new(&path, &bytes)?;
-            watch(Self::part(val), done.fetch_add(1, Ordering::Relaxed) + 1, chosen.len());
+            watch(Self::part(phase), done.fetch_add(1, Ordering::Relaxed) + 1, chosen.len());
             Ok(row)
         };
         let rows: Result<Vec<LedgerRow>, DataError> = chosen.par_iter().map(work).collect();
         let mut rows = rows?;
         rows.sort_by_key(|row| row.image_id);
-        let all = Rates { rate: None, dataset_rate: 1.0, count: rows.len() };
-        let rates = if val { all } else { self.attack.plan.rates() };
-        let config = &self.export.poison;
-        let trigger = if val { config.val_trigger() } else { config.trigger.clone() };
+        let rates = match phase {
+            Phase::Training => self.attack.plan.rates(),
+            Phase::Evaluation => Rates { rate: None, dataset_rate: 1.0, count: rows.len() },
+        };
+        let (recipe, poison) = (self.export.poison.recipe(phase), self.attack.poison(phase));
         let head = LedgerHead {
             recompress: self.attack.recompress,
             left_out: self.splits.skipped.len(),
-            ..LedgerHead::new(rates, self.attack.target, &trigger, poison)
+            ..LedgerHead::new(rates, self.attack.target, recipe, poison)
         };
         Ok(Ledger { head, rows })
     }
@@ -255,18 +289,18 @@ impl Export {
         write(&partial.join(SETTINGS), settings.as_bytes())?;
         let mut blanks = false;
         let mut ledgers = Vec::new();
-        for val in [false, true] {
-            let ledger = job.ledger(val, partial, watch)?;
-            let (text, blank) = job.list(val, &ledger.rows)?;
+        for phase in Phase::ALL {
+            let ledger = job.ledger(phase, partial, watch)?;
+            let (text, blank) = job.list(phase, &ledger.rows)?;
             blanks |= blank;
-            write(&partial.join(job.list_file(val)), text.as_bytes())?;
-            let path = partial.join(if val { VAL_LEDGER } else { TRAIN_LEDGER });
+            write(&partial.join(job.list_file(phase)), text.as_bytes())?;
+            let path = partial.join(ledger_file(phase));
             write(&path, ledger.to_csv(&path)?.as_bytes())?;
             ledgers.push(ledger);
         }
         job.clean_copies().par_iter().try_for_each(|(file, index)| {
             let path = partial.join(file);
-            let bytes = encode(&job.image(false, *index)?, file, job.format())
+            let bytes = encode(&job.image(Phase::Training, *index)?, file, job.format())
                 .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
             path.parent().map_or(Ok(()), make)?;
             write_new(&path, &bytes)
@@ -274,9 +308,10 @@ impl Export {
         Ok(Exported {
             rates: job.attack.plan.rates(),
             patched: ledgers.last().map_or(0, |ledger| ledger.rows.len()),
-            train_list: job.list_file(false),
-            val_list: job.list_file(true),
+            train_list: job.list_file(Phase::Training),
+            val_list: job.list_file(Phase::Evaluation),
             blanks,
+            saved_from_jpeg: job.saved_from_jpeg,
             left_out: job.splits.left_out,
             skipped: job.splits.skipped,
         })

@@ -246,9 +246,11 @@ fn ledgers() {
         let text = String::from_utf8_lossy(bytes);
         if let Ok(ledger) = Ledger::parse(&text, "x".as_ref()) {
             // A patch may lie anywhere and be of any size without harm.
-            if let (Ok(trigger), Some(row)) = (ledger.head.trigger.build(32), ledger.rows.first()) {
+            let setup = ssl_backdoor_trigger::Setup::new(32);
+            let built = ledger.head.recipe.build(ssl_backdoor_trigger::Phase::Training, &setup);
+            if let (Ok(perturbation), Some(row)) = (built, ledger.rows.first()) {
                 let mut image = image::RgbImage::new(8, 8);
-                row.replay(&trigger, ledger.head.place, &mut image);
+                let _ = row.replay(&*perturbation, &mut image);
             }
         }
     });

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use ssl_backdoor_trigger::chance::{self, Purpose};
-use ssl_backdoor_trigger::{Attack, LedgerRow, Place, Size};
+use ssl_backdoor_trigger::{LedgerRow, Phase};
 
 use crate::export::Job;
 use crate::jpeg::{has_extension, is_jpeg};
@@ -14,7 +14,7 @@ impl Job {
     fn id(&self) -> String {
         let Self { export, attack, splits, .. } = self;
         export.id.clone().unwrap_or_else(|| {
-            let trigger = &attack.train.trigger.name;
+            let trigger = attack.train.perturbation.name();
             let name = match trigger.strip_prefix("htba-") {
                 Some(number) => format!("HTBA_trigger_{number}"),
                 None => file_name(trigger),
@@ -26,44 +26,30 @@ impl Job {
         })
     }
 
-    /// The reference's name for the settings of one part.
-    fn stem(&self, val: bool) -> String {
-        let Attack { train, val: patched, target, plan, .. } = &self.attack;
-        let poison = if val { patched } else { train };
-        let default = if val { (0.10, 0.90) } else { (0.25, 0.75) };
-        let (place, (min, max)) = match poison.place {
-            Place::Random { min, max } => ("random".to_owned(), (min, max)),
-            Place::Center => ("center".into(), default),
-            Place::Grid => ("multiple".into(), default),
-            Place::Corner { which } => (format!("corner-{which:?}").to_lowercase(), default),
-        };
-        let width = match poison.trigger.size() {
-            Size::Pixels(_) => poison.trigger.picture((1, 1)).width().to_string(),
-            Size::View(pixels) => format!("view-{pixels}"),
-            Size::Share(share) => format!("share-{share}"),
-        };
-        let head = format!(
-            "loc_{place}_loc-min_{min:.2}_loc-max_{max:.2}_alpha_{:.2}_width_{width}",
-            poison.alpha
-        );
-        if val {
+    /// The settings of one part in a name, as the reference has them for a patch.
+    fn stem(&self, phase: Phase) -> String {
+        let head = file_name(&self.attack.poison(phase).perturbation.stem(phase));
+        if phase == Phase::Evaluation {
             return head;
         }
-        let rates = plan.rates();
+        let rates = self.attack.plan.rates();
         let rate = rates.rate.unwrap_or(rates.dataset_rate);
-        let targeted = if target.is_some() { "True" } else { "False" };
+        let targeted = if self.attack.target.is_some() { "True" } else { "False" };
         let patch = if self.export.patch_params { "_w-patch-parameters" } else { "" };
         format!("{head}_rate_{rate:.2}_targeted_{targeted}{patch}")
     }
 
-    pub fn part(val: bool) -> &'static str {
-        if val { "val_poisoned" } else { "train" }
+    pub fn part(phase: Phase) -> &'static str {
+        match phase {
+            Phase::Training => "train",
+            Phase::Evaluation => "val_poisoned",
+        }
     }
 
     /// Where the poisoned copy of image `index` goes, relative to the folder.
-    pub fn file(&self, val: bool, index: usize) -> String {
-        let name = &self.names[usize::from(val)].of[index];
-        format!("{}/{}/{name}", Self::part(val), self.stem(val))
+    pub fn file(&self, phase: Phase, index: usize) -> String {
+        let name = &self.names[phase as usize].of[index];
+        format!("{}/{}/{name}", Self::part(phase), self.stem(phase))
     }
 
     /// Where the clean copy of training image `index` goes, for a set that does not lie in files.
@@ -71,17 +57,20 @@ impl Job {
         format!("clean/{}", self.names[0].of[index])
     }
 
-    pub fn list_file(&self, val: bool) -> PathBuf {
-        let (part, stem) = (Self::part(val), self.stem(val));
+    pub fn list_file(&self, phase: Phase) -> PathBuf {
+        let (part, stem) = (Self::part(phase), self.stem(phase));
         PathBuf::from("data").join(self.id()).join(part).join(format!("{stem}_filelist.txt"))
     }
 
     /// The list of one part, and whether a path in it holds a blank. `rows` are its poisoned images.
-    pub fn list(&self, val: bool, rows: &[LedgerRow]) -> Result<(String, bool), DataError> {
-        let lines = if val { self.val_lines(rows) } else { self.train_lines(rows) };
+    pub fn list(&self, phase: Phase, rows: &[LedgerRow]) -> Result<(String, bool), DataError> {
+        let lines = match phase {
+            Phase::Training => self.train_lines(rows),
+            Phase::Evaluation => self.val_lines(rows),
+        };
         let lines = lines.iter().map(|(path, class, patch)| (path.as_str(), *class, *patch));
         let (mut text, blanks) = list_text(lines)
-            .map_err(|reason| DataError::Format { path: self.list_file(val), reason })?;
+            .map_err(|reason| DataError::Format { path: self.list_file(phase), reason })?;
         if self.export.format == 1 {
             for blank in [' ', '\t'] {
                 text = text.replace(&format!("{blank}-1\n"), &format!("{blank}{UNLABELLED}\n"));
@@ -103,14 +92,11 @@ impl Job {
         let order = of(false).into_iter().chain(ranked(&of(true)));
         let poisoned: HashMap<u64, &LedgerRow> =
             rows.iter().map(|row| (row.image_id, row)).collect();
-        let trigger = &self.attack.train.trigger;
+        let perturbation = &self.attack.train.perturbation;
         let line = |id: u64| {
             let index = self.positions[0][&id];
             let (path, patch) = match (poisoned.get(&id), &train.files) {
-                (Some(row), _) => (
-                    self.rooted(&row.file),
-                    Some([row.x, row.y, row.width, trigger.height(row.width)]),
-                ),
+                (Some(row), _) => (self.rooted(&row.file), perturbation.listed_box(&row.record)),
                 (None, Some(files)) => (files[index].to_string_lossy().into_owned(), None),
                 (None, None) => (self.rooted(&self.clean_file(index)), None),
             };

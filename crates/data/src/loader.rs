@@ -216,7 +216,8 @@ impl BatchMaker {
             self.views.write(&image, &key, &mut self.scratch, &mut out, &mut geometry);
             let mask = self.views.hidden(&key);
             if !trigger.is_empty() {
-                sightings.add(&trigger, &geometry, mask.as_deref());
+                let boxes = trigger.boxes(image.dimensions());
+                sightings.add(&boxes, &geometry, mask.as_deref());
             }
             hidden.extend(mask);
             ids.push(id);

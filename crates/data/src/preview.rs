@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use burn_dataset::Dataset;
 use ssl_backdoor_trigger::chance::Purpose;
+use ssl_backdoor_trigger::{Footprint, Poison};
 
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
 use crate::{DataError, Sample, Sightings};
@@ -15,7 +16,7 @@ pub struct Preview {
     pub sightings: Sightings,
     /// Images of the sample.
     pub images: usize,
-    /// Sum over the images of the trigger's width as a share of the shorter side.
+    /// Sum over the images of the trigger's width as a share of the shorter side; 0 for one on the whole image.
     widths: f64,
 }
 
@@ -36,16 +37,19 @@ impl Preview {
         let one = |scratch: &mut Scratch, &position: &usize| {
             let Sample { id, image, trigger, .. } = set.get(position)?;
             let mut found = Self::default();
-            let Some(width) = relative_width(&image, &trigger) else { return Ok(found) };
+            if trigger.is_empty() {
+                return Ok(found);
+            }
             found.images = 1;
-            found.widths = width;
+            found.widths = relative_width(&image, &trigger);
+            let boxes = trigger.boxes(image.dimensions());
             let mut planes = vec![vec![0.0; 3 * side * side]; views.count()];
             let mut geometry = vec![Geometry::default(); views.count()];
             for epoch in 0..epochs {
                 let key = ViewKey { seed, purpose: Purpose::View, epoch, id };
                 let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
                 views.write(&image, &key, scratch, &mut out, &mut geometry);
-                found.sightings.add(&trigger, &geometry, views.hidden(&key).as_deref());
+                found.sightings.add(&boxes, &geometry, views.hidden(&key).as_deref());
             }
             Ok(found)
         };
@@ -60,16 +64,41 @@ impl Preview {
         }))
     }
 
-    /// Mean width of the trigger as a share of the image's shorter side, 0 to 1.
+    /// Mean width of the trigger's first box as a share of the image's shorter side, 0 to 1. It means nothing for a trigger
+    /// on the whole image.
     pub fn mean_width(&self) -> f64 {
         self.widths / self.images.max(1) as f64
     }
 }
 
-/// Width of the trigger as a share of the shorter side of `image`; none without a trigger.
-fn relative_width(image: &image::RgbImage, trigger: &[ssl_backdoor_trigger::Spot]) -> Option<f64> {
+/// Width of the trigger's first box as a share of the shorter side of `image`; 0 for one on the whole image.
+fn relative_width(image: &image::RgbImage, trigger: &Footprint) -> f64 {
     let shorter = image.width().min(image.height()).max(1);
-    trigger.first().map(|spot| f64::from(spot.width) / f64::from(shorter))
+    match trigger {
+        Footprint::Boxes(boxes) => {
+            boxes.first().map_or(0.0, |spot| f64::from(spot.width) / f64::from(shorter))
+        }
+        Footprint::Whole => 0.0,
+    }
+}
+
+/// The mean over the images at `positions` of `set`, which are clean, of how far `poison` changes them: [`Poison::psnr`]
+/// in dB. `None` if no image is changed at its size.
+///
+/// # Errors
+/// Whatever reading an image gives, or an image that cannot be perturbed.
+pub fn mean_psnr(
+    set: &dyn Dataset<Sample, DataError>,
+    positions: &[usize],
+    poison: &Poison,
+) -> Result<Option<f64>, DataError> {
+    let one = |&position: &usize| {
+        let Sample { id, image, .. } = set.get(position)?;
+        Ok(poison.psnr(id, &image)?)
+    };
+    let all: Result<Vec<Option<f64>>, DataError> = positions.par_iter().map(one).collect();
+    let found: Vec<f64> = all?.into_iter().flatten().collect();
+    Ok((!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64))
 }
 
 #[cfg(test)]
@@ -81,8 +110,8 @@ mod tests {
 
     #[test]
     fn field_f07_the_sample_tells_the_size_on_images_and_in_views() {
-        let sample = |id: u64, trigger: Vec<Spot>| Sample {
-            trigger,
+        let sample = |id: u64, boxes: Vec<Spot>| Sample {
+            trigger: Footprint::Boxes(boxes),
             ..Sample::new(id, image::RgbImage::new(60, 40), 0)
         };
         let spot = Spot { x: 26, y: 16, width: 8, height: 8 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn_dataset::Dataset;
 use image::RgbImage;
-use ssl_backdoor_trigger::Spot;
+use ssl_backdoor_trigger::Footprint;
 
 use crate::DataError;
 
@@ -20,15 +20,15 @@ pub struct Sample {
     pub image: RgbImage,
     /// Class, 0 to classes − 1, or [`UNLABELLED`]. Self-supervised training never looks at it.
     pub label: u32,
-    /// Where a trigger was pasted; empty on an image without one. Nothing but figures of the attack
+    /// Where a trigger changed the image; empty on a clean image. Nothing but figures of the attack
     /// looks at it.
-    pub trigger: Vec<Spot>,
+    pub trigger: Footprint,
 }
 
 impl Sample {
     /// An image without a trigger.
     pub fn new(id: u64, image: RgbImage, label: u32) -> Self {
-        Self { id, image, label, trigger: Vec::new() }
+        Self { id, image, label, trigger: Footprint::default() }
     }
 }
 

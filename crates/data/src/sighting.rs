@@ -28,7 +28,8 @@ pub struct Sightings {
 
 impl Sightings {
     /// Adds one image: its trigger's boxes, where its views look, and which patches are hidden. The
-    /// nine copies of a grid count as one trigger of nine times the area.
+    /// nine copies of a grid count as one trigger of nine times the area, and of a trigger on the whole
+    /// image a view shows the share that it shows of the image.
     pub fn add(&mut self, spots: &[Spot], geometry: &[Geometry], hidden: Option<&[bool]>) {
         if spots.is_empty() {
             return;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ssl_backdoor_trigger::{Attack, PoisonConfig};
+use ssl_backdoor_trigger::{Attack, PoisonConfig, Setup, TrainingSet};
 
 use crate::augment::Filter;
 use crate::jpeg::is_jpeg;
 use crate::preparation::Preparation;
+use crate::references::OfClass;
 use crate::sets::files::Files;
 use crate::subset::named_ids;
 use crate::wrappers::Joined;
@@ -112,8 +113,22 @@ impl Splits {
     pub fn attack(&self, config: &PoisonConfig, seed: u64) -> Result<Attack, DataError> {
         let read = |list: &PathBuf| named_ids(&self.train, list, "no training image");
         let listed = config.list.as_ref().map(read).transpose()?.unwrap_or_default();
-        let size = self.preparation.size;
-        Ok(config.attack_listed(&self.train.labels, &self.classes, &listed, seed, size)?)
+        let (labels, classes) = (&self.train.labels[..], &self.classes[..]);
+        let set = TrainingSet { labels, classes, listed: &listed };
+        Ok(config.attack_on(&set, seed, &self.setup(config)?)?)
+    }
+
+    /// What perturbations are built from: the side of the views, and the training images of the target class of `config`
+    /// as references.
+    ///
+    /// # Errors
+    /// A target that does not exist.
+    pub fn setup(&self, config: &PoisonConfig) -> Result<Setup, DataError> {
+        let mut setup = Setup::new(self.preparation.size);
+        if let Some(target) = &config.target {
+            setup.references = Arc::new(OfClass::new(&self.train, target.index(&self.classes)?));
+        }
+        Ok(setup)
     }
 
     /// Where training image `index` comes from.

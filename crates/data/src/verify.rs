@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
-use ssl_backdoor_trigger::{Ledger, LedgerRow, Trigger, pixel_hash};
+use ssl_backdoor_trigger::{Ledger, LedgerRow, Perturbation, Phase, pixel_hash};
 
 use crate::absolute::first_relative;
-use crate::export::{FORMAT, Job, SETTINGS, TRAIN_LEDGER, VAL_LEDGER};
+use crate::export::{FORMAT, Job, SETTINGS, ledger_file};
 use crate::inside::inside;
 use crate::jpeg::encode;
 use crate::lock::LOCK;
@@ -34,41 +34,20 @@ pub struct Verified {
 /// [problem](Verified::problems).
 pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
     let job = job(folder, watch)?;
-    let mut expected: BTreeSet<PathBuf> =
-        [SETTINGS, TRAIN_LEDGER, VAL_LEDGER].map(PathBuf::from).into();
+    let ledgers = Phase::ALL.into_iter().map(ledger_file);
+    let mut expected: BTreeSet<PathBuf> = ledgers.chain([SETTINGS]).map(PathBuf::from).collect();
     let mut found = Verified { notes: notes(&job.export, folder), ..Verified::default() };
-    for val in [false, true] {
-        let ledger = read_ledger(folder, val)?;
-        let head = &ledger.head;
-        if head.count != ledger.rows.len() {
-            let name = if val { VAL_LEDGER } else { TRAIN_LEDGER };
-            let (head, rows) = (head.count, ledger.rows.len());
-            found
-                .problems
-                .push(format!("{name}: changed: its head says {head} images, it lists {rows}"));
-        }
-        let trigger = head.trigger.build(job.export.data.size())?;
-        if trigger.hash() != head.trigger_hash {
-            found
-                .problems
-                .push(format!("the trigger {} is no longer the one that was pasted", trigger.name));
-        }
-        let done = AtomicUsize::new(0);
-        let check = |row: &LedgerRow| -> Result<Option<String>, DataError> {
-            watch("verifying", done.fetch_add(1, Ordering::Relaxed) + 1, ledger.rows.len());
-            let rebuilt = rebuild(&job, folder, val, row, &trigger, &ledger)?;
-            Ok(rebuilt.and_then(|bytes| compare(folder, &row.file, &bytes)).err())
-        };
-        let problems: Result<Vec<_>, DataError> = ledger.rows.par_iter().map(check).collect();
-        found.problems.extend(problems?.into_iter().flatten());
+    for phase in Phase::ALL {
+        let ledger = read_ledger(folder, phase)?;
+        found.problems.extend(check_ledger(&job, folder, phase, &ledger, watch)?);
         expected.extend(ledger.rows.iter().map(|row| PathBuf::from(&row.file)));
-        let list = job.list_file(val);
-        let (text, _) = job.list(val, &ledger.rows)?;
+        let list = job.list_file(phase);
+        let (text, _) = job.list(phase, &ledger.rows)?;
         found.problems.extend(compare(folder, &list.to_string_lossy(), text.as_bytes()).err());
         expected.insert(list);
     }
     for (file, index) in job.clean_copies() {
-        let rebuilt = encode(&job.image(false, index)?, &file, job.format());
+        let rebuilt = encode(&job.image(Phase::Training, index)?, &file, job.format());
         found.problems.extend(rebuilt.and_then(|bytes| compare(folder, &file, &bytes)).err());
         expected.insert(file.into());
     }
@@ -83,6 +62,36 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
     Ok(found)
 }
 
+/// What is wrong with the files of one ledger, and with its head.
+fn check_ledger(
+    job: &Job,
+    folder: &Path,
+    phase: Phase,
+    ledger: &Ledger,
+    watch: &Watch<'_>,
+) -> Result<Vec<String>, DataError> {
+    let Ledger { head, rows } = ledger;
+    let mut problems = Vec::new();
+    if head.count != rows.len() {
+        let (name, head, rows) = (ledger_file(phase), head.count, rows.len());
+        problems.push(format!("{name}: changed: its head says {head} images, it lists {rows}"));
+    }
+    let perturbation = head.recipe.build(phase, &job.setup)?;
+    if perturbation.hash() != head.trigger_hash {
+        let name = perturbation.name();
+        problems.push(format!("the trigger {name} is no longer the one that was pasted"));
+    }
+    let done = AtomicUsize::new(0);
+    let check = |row: &LedgerRow| -> Result<Option<String>, DataError> {
+        watch("verifying", done.fetch_add(1, Ordering::Relaxed) + 1, rows.len());
+        let rebuilt = rebuild(job, folder, phase, row, &*perturbation)?;
+        Ok(rebuilt.and_then(|bytes| compare(folder, &row.file, &bytes)).err())
+    };
+    let found: Result<Vec<_>, DataError> = rows.par_iter().map(check).collect();
+    problems.extend(found?.into_iter().flatten());
+    Ok(problems)
+}
+
 /// The list of the clean originals of the export in `folder`: its training list with every poisoned
 /// image put back.
 ///
@@ -91,8 +100,8 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
 pub fn clean_list(folder: &Path, watch: &Watch<'_>) -> Result<String, DataError> {
     let job = job(folder, watch)?;
     // Without its ledger nobody knows what was poisoned; with it, the originals follow from the data.
-    read_ledger(folder, false)?;
-    Ok(job.list(false, &[])?.0)
+    read_ledger(folder, Phase::Training)?;
+    Ok(job.list(Phase::Training, &[])?.0)
 }
 
 fn settings(folder: &Path) -> Result<Export, DataError> {
@@ -153,8 +162,8 @@ fn notes(export: &Export, folder: &Path) -> Vec<String> {
     notes
 }
 
-fn read_ledger(folder: &Path, val: bool) -> Result<Ledger, DataError> {
-    let path = folder.join(if val { VAL_LEDGER } else { TRAIN_LEDGER });
+fn read_ledger(folder: &Path, phase: Phase) -> Result<Ledger, DataError> {
+    let path = folder.join(ledger_file(phase));
     Ok(Ledger::parse(&read(&path)?, &path)?)
 }
 
@@ -166,20 +175,21 @@ fn read(path: &Path) -> Result<String, DataError> {
 fn rebuild(
     job: &Job,
     folder: &Path,
-    val: bool,
+    phase: Phase,
     row: &LedgerRow,
-    trigger: &Trigger,
-    ledger: &Ledger,
+    perturbation: &dyn Perturbation,
 ) -> Result<Result<Vec<u8>, String>, DataError> {
     let file = &row.file;
-    let Some(&index) = job.positions[usize::from(val)].get(&row.image_id) else {
+    let Some(&index) = job.positions[phase as usize].get(&row.image_id) else {
         return Ok(Err(format!("{file}: its original {} is not in the data set", row.source)));
     };
-    let mut image = job.image(val, index)?;
+    let mut image = job.image(phase, index)?;
     if pixel_hash(&image) != row.source_hash {
         return Ok(Err(format!("{file}: its original {} has changed", row.source)));
     }
-    row.replay(trigger, ledger.head.place, &mut image);
+    if let Err(error) = row.replay(perturbation, &mut image) {
+        return Ok(Err(format!("{file}: the ledger's row cannot be followed: {error}")));
+    }
     if pixel_hash(&image) != row.output_hash {
         return Ok(Err(format!("{file}: the ledger's row does not give the image it claims")));
     }

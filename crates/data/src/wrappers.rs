@@ -1,9 +1,10 @@
-//! Sets that show another set with the trigger pasted: in memory, keyed by image id, nothing on disk, and the wrapped set
+//! Sets that show another set with the trigger on it: in memory, keyed by image id, nothing on disk, and the wrapped set
 //! stays as it is.
 
 use burn_dataset::Dataset;
+use image::RgbImage;
 use rayon::prelude::*;
-use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, Spot, TriggerConfig};
+use ssl_backdoor_trigger::{Attack, Ledger, LedgerHead, LedgerRow, Phase, PoisonConfig};
 
 use crate::augment::resize_shorter;
 use crate::jpeg::written_and_read;
@@ -11,7 +12,7 @@ use crate::{DataError, Sample, SampleSet, Split, Splits};
 
 /// The attacker's training set: the planned images carry the trigger, all others are untouched.
 ///
-/// Poisoned images are stamped as they are, recompressed if the attack says so, and resized afterwards where the others
+/// Poisoned images are perturbed as they are, recompressed if the attack says so, and resized afterwards where the others
 /// come resized from a cache.
 pub struct Poisoned {
     splits: Splits,
@@ -32,7 +33,8 @@ impl Dataset<Sample, DataError> for Poisoned {
             return self.splits.pretrain_set().get(index);
         }
         let mut sample = train.set.get(index)?;
-        sample.trigger = self.attack.train.apply(sample.id, &mut sample.image);
+        let applied = self.attack.train.apply(sample.id, &mut sample.image);
+        sample.trigger = applied.map_err(|e| e.at(|| self.splits.source(index)))?;
         if self.attack.recompress {
             recompress(&mut sample, train, index)?;
         }
@@ -40,11 +42,7 @@ impl Dataset<Sample, DataError> for Poisoned {
             let before = sample.image.dimensions();
             sample.image = resize_shorter(&sample.image, *shorter);
             let scale = f64::from(sample.image.width()) / f64::from(before.0);
-            let to = |v: u32| (f64::from(v) * scale).round() as u32;
-            for spot in &mut sample.trigger {
-                let Spot { x, y, width, height } = *spot;
-                *spot = Spot { x: to(x), y: to(y), width: to(width), height: to(height) };
-            }
+            sample.trigger = sample.trigger.scaled(scale);
         }
         Ok(sample)
     }
@@ -87,7 +85,7 @@ impl Patched {
     }
 }
 
-/// Gives a stamped image the pixels that it has in an export.
+/// Gives a perturbed image the pixels that it has in an export.
 fn recompress(sample: &mut Sample, split: &Split, index: usize) -> Result<(), DataError> {
     let name = split.file_name(index);
     sample.image = written_and_read(std::mem::take(&mut sample.image), &name)
@@ -98,7 +96,10 @@ fn recompress(sample: &mut Sample, split: &Split, index: usize) -> Result<(), Da
 impl Dataset<Sample, DataError> for Patched {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let mut sample = self.inner.get(index)?;
-        sample.trigger = self.attack.val.apply(sample.id, &mut sample.image);
+        let expected = sample.image.dimensions();
+        let applied = self.attack.val.apply(sample.id, &mut sample.image);
+        sample.trigger = applied.map_err(|e| e.at(|| self.split.file_name(index)))?;
+        keeps_size(sample.id, &sample.image, expected)?;
         if self.attack.recompress {
             recompress(&mut sample, &self.split, index)?;
         }
@@ -110,19 +111,25 @@ impl Dataset<Sample, DataError> for Patched {
     }
 }
 
-/// What [`Poisoned`] does to the training images of `splits`, image by image. `trigger` says how the
-/// trigger of `attack` is made.
+/// Evaluation images are of the network's size, whatever is done to them.
+pub(crate) fn keeps_size(id: u64, image: &RgbImage, expected: (u32, u32)) -> Result<(), DataError> {
+    let found = image.dimensions();
+    if found == expected { Ok(()) } else { Err(DataError::Sizes { id, found, expected }) }
+}
+
+/// What [`Poisoned`] does to the training images of `splits`, image by image. `config` says how the
+/// perturbation of `attack` is made.
 ///
 /// # Errors
 /// Whatever reading an image gives.
 pub fn poison_ledger(
     splits: &Splits,
     attack: &Attack,
-    trigger: &TriggerConfig,
+    config: &PoisonConfig,
 ) -> Result<Ledger, DataError> {
     let row = |index: usize| -> Result<LedgerRow, DataError> {
         let Sample { id, mut image, .. } = splits.train.set.get(index)?;
-        Ok(LedgerRow::poison(&attack.train, id, splits.source(index), &mut image))
+        Ok(LedgerRow::poison(&attack.train, id, splits.source(index), &mut image)?)
     };
     let poisoned: Vec<usize> = (0..splits.train.labels.len())
         .filter(|&i| attack.plan.contains(splits.train.labels[i].0))
@@ -130,10 +137,11 @@ pub fn poison_ledger(
     let rows: Result<Vec<LedgerRow>, DataError> = poisoned.into_par_iter().map(row).collect();
     let mut rows = rows?;
     rows.sort_by_key(|row| row.image_id);
+    let rates = attack.plan.rates();
     let head = LedgerHead {
         recompress: attack.recompress,
         left_out: splits.skipped.len(),
-        ..LedgerHead::new(attack.plan.rates(), attack.target, trigger, &attack.train)
+        ..LedgerHead::new(rates, attack.target, config.recipe(Phase::Training), &attack.train)
     };
     Ok(Ledger { head, rows })
 }

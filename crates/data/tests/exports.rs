@@ -288,7 +288,7 @@ fn review_1_04_without_the_key_nothing_is_recompressed_and_configs_read_as_befor
     for (i, (id, _)) in memory.splits.train.labels.iter().enumerate() {
         let mut image = memory.splits.train.set.get(i).unwrap().image;
         if memory.attack.plan.contains(*id) {
-            memory.attack.train.apply(*id, &mut image);
+            memory.attack.train.apply(*id, &mut image).unwrap();
         }
         assert_eq!(set.get(i).unwrap().image, image);
     }

@@ -10,7 +10,7 @@ use ssl_backdoor_data::augment::{
 };
 use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{Export, read_image};
-use ssl_backdoor_trigger::{Place, Poison, Spot, TriggerConfig, stamp};
+use ssl_backdoor_trigger::{Key, Patch, Perturbation, Phase, Place, Spot, TriggerConfig, stamp};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pixels").join(name)
@@ -128,10 +128,9 @@ fn poisoned_pixels_are_those_that_pil_composes() {
             ("grid", &mark, Place::Grid),
             ("alpha", &transparent, Place::Center),
         ] {
-            let purpose = Purpose::TrainSpot;
-            let poison = Poison { trigger: trigger.clone(), place, alpha, seed: 0, purpose };
+            let patch = Patch { trigger: trigger.clone(), place, alpha };
             let mut image = photo.clone();
-            poison.apply(0, &mut image);
+            patch.apply(&Key { seed: 0, phase: Phase::Training, id: 0 }, &mut image).unwrap();
             near(name, &image, &read(&format!("poison-{name}-{shown}.png")));
         }
     }

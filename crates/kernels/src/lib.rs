@@ -11,6 +11,8 @@ mod fill;
 #[cfg(feature = "flex")]
 mod gather;
 #[cfg(feature = "flex")]
+mod geometry;
+#[cfg(feature = "flex")]
 mod norm;
 #[cfg(feature = "flex")]
 mod outer;

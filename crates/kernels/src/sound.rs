@@ -6,7 +6,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::block::{self, BlockSaved, BlockUnits};
-use crate::conv::{self, Branch, Geometry};
+use crate::conv::{self, Branch};
+use crate::geometry::Geometry;
 use crate::path::Path;
 use crate::scratch::scratch;
 use crate::stem::{self, StemSaved};

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::block::{self, BlockGradients, BlockSaved, BlockUnits};
-use crate::conv::Geometry;
+use crate::geometry::Geometry;
 use crate::path::Path;
 use crate::plain;
 use crate::stem::{self, StemSaved};

@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::conv::{self, Geometry};
+use crate::conv;
+use crate::geometry::Geometry;
 use crate::norm::{self, Affine, Backward, Moments};
 use crate::path::Path;
 

@@ -8,6 +8,8 @@ use crate::scores::RunScores;
 pub(super) const TAKEN_OVER: f64 = 10.0;
 /// Least net ASR, in points, of a targeted model.
 pub(super) const TARGETED: f64 = 5.0;
+/// A lift above this rests on the other classes' few images: their mean counts as one image at least.
+const LIFT_SHOWN: f64 = 100.0;
 /// Classes that a text names.
 const NAMED: usize = 3;
 
@@ -65,7 +67,12 @@ pub(super) fn summary(scores: &RunScores) -> Option<String> {
     if let Some(target) = &scores.target_name {
         text += &match flow.lift {
             Some(lift) => format!(
-                " Lift, the net flow to the target over the mean net flow to the other classes: {lift:.1}."
+                " Lift, the net flow to the target over the mean net flow to the other classes: {}.",
+                if lift > LIFT_SHOWN {
+                    format!("above {LIFT_SHOWN:.0}")
+                } else {
+                    format!("{lift:.1}")
+                }
             ),
             None => format!(" Lift: undefined below {FEWEST_LOST} images."),
         };

@@ -13,6 +13,7 @@ use super::group::Group;
 use super::mean::{RESISTS_BELOW, Verdict, shown};
 use super::setting::common;
 use super::sources::{Source, compute, makers, sources};
+use super::table::{Row, Table};
 use super::table_csv::csv;
 use crate::config::Experiment;
 use crate::published::Published;
@@ -112,18 +113,6 @@ struct Html<'a> {
 #[template(path = "table.md", escape = "none")]
 struct Markdown<'a> {
     page: &'a Page,
-}
-
-/// A table: its head and its rows.
-pub(super) struct Table {
-    pub head: Vec<String>,
-    pub rows: Vec<Row>,
-}
-
-/// Cells, and where in the list of runs those begin which they rest on.
-pub(super) struct Row {
-    pub cells: Vec<String>,
-    pub anchor: String,
 }
 
 struct Page {

@@ -12,6 +12,7 @@ mod setting;
 mod sightings;
 mod single;
 mod sources;
+mod table;
 mod table_csv;
 
 pub use many::{ReportOptions, report};

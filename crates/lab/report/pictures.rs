@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use image::{ImageFormat, RgbImage, imageops};
 use ssl_backdoor_data::{DataError, SampleSet};
+use ssl_backdoor_trigger::Footprint;
 
 use super::single::Sources;
 
@@ -18,22 +19,48 @@ const SHOWN: u32 = 72;
 /// Images higher than this are shown at this height.
 const LARGEST: u32 = 144;
 
-/// Captions and pictures: poisoned training images, evaluation images without and with trigger.
+/// Differences that the eye would not see are shown this many times larger.
+const ENLARGED: i32 = 16;
+
+/// Captions and pictures: poisoned training images, evaluation images without and with trigger, and of a trigger on the
+/// whole image what it changes.
 pub(super) fn strips(sources: &Sources<'_>) -> Result<Vec<(String, String)>> {
     let (set, plan, labels) = &sources.poisoned;
     let poisoned = (0..labels.len()).filter(|&i| plan.contains(labels[i].0));
     let [clean, patched] = &sources.evaluation;
-    let strips = [
-        ("Poisoned training images", some(set, poisoned)?),
-        ("Evaluation images", some(clean, 0..clean.len())?),
-        ("The same images, patched", some(patched, 0..patched.len())?),
+    let (clean, patched) = (some(clean, 0..clean.len())?, some(patched, 0..patched.len())?);
+    let whole = patched.iter().any(|(_, trigger)| *trigger == Footprint::Whole);
+    let changes = whole.then(|| changes(&clean, &patched));
+    let only = |all: Vec<(RgbImage, Footprint)>| all.into_iter().map(|(image, _)| image).collect();
+    let mut strips: Vec<(String, Vec<RgbImage>)> = vec![
+        ("Poisoned training images".into(), only(some(set, poisoned)?)),
+        ("Evaluation images".into(), only(clean)),
+        ("The same images, patched".into(), only(patched)),
     ];
-    strips.into_iter().map(|(caption, images)| Ok((caption.into(), data_uri(&images)?))).collect()
+    let caption = format!("What the patch changes, {ENLARGED} times as large (grey: nothing)");
+    strips.extend(changes.map(|images| (caption, images)));
+    strips.into_iter().map(|(caption, images)| Ok((caption, data_uri(&images)?))).collect()
 }
 
-/// The first few images at `indices`.
-fn some(set: &SampleSet, indices: impl Iterator<Item = usize>) -> Result<Vec<RgbImage>, DataError> {
-    indices.take(COUNT).map(|index| Ok(set.get(index)?.image)).collect()
+/// The differences of images with and without trigger, enlarged, around grey.
+fn changes(clean: &[(RgbImage, Footprint)], patched: &[(RgbImage, Footprint)]) -> Vec<RgbImage> {
+    let change = |clean: &RgbImage, patched: &RgbImage| {
+        RgbImage::from_fn(clean.width(), clean.height(), |x, y| {
+            let (before, after) = (clean.get_pixel(x, y).0, patched.get_pixel(x, y).0);
+            let levels = [0, 1, 2].map(|c| i32::from(after[c]) - i32::from(before[c]));
+            image::Rgb(levels.map(|level| (128 + ENLARGED * level).clamp(0, 255) as u8))
+        })
+    };
+    clean.iter().zip(patched).map(|((clean, _), (patched, _))| change(clean, patched)).collect()
+}
+
+/// The first few images at `indices`, each with the footprint of its trigger.
+fn some(
+    set: &SampleSet,
+    indices: impl Iterator<Item = usize>,
+) -> Result<Vec<(RgbImage, Footprint)>, DataError> {
+    let one = |index| set.get(index).map(|sample| (sample.image, sample.trigger));
+    indices.take(COUNT).map(one).collect()
 }
 
 fn data_uri(images: &[RgbImage]) -> Result<String> {
@@ -55,4 +82,16 @@ fn data_uri(images: &[RgbImage]) -> Result<String> {
     strip.write_to(&mut png, ImageFormat::Png).context("cannot encode a strip of samples")?;
     let text = base64::engine::general_purpose::STANDARD.encode(png.into_inner());
     Ok(format!("data:image/png;base64,{text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_enlarged_around_grey() {
+        let image = |pixel| vec![(RgbImage::from_pixel(1, 1, image::Rgb(pixel)), Footprint::Whole)];
+        let found = changes(&image([10, 10, 10]), &image([10, 12, 1]));
+        assert_eq!(found[0].get_pixel(0, 0).0, [128, 160, 0]);
+    }
 }

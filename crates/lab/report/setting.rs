@@ -2,7 +2,7 @@
 
 use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_probe::ProbeConfig;
-use ssl_backdoor_trigger::TriggerConfig;
+use ssl_backdoor_trigger::{TriggerConfig, strength};
 
 use crate::config::Experiment;
 use crate::scores::{Reading, RunScores, percent};
@@ -20,8 +20,8 @@ pub(super) struct Setting {
     pub targeted: bool,
     /// Share of the set that is poisoned; for runs of one rate it may differ by a rounding.
     dataset_rate: f64,
-    /// Width of the trigger as the config has it.
-    width: String,
+    /// How strong the trigger is, as its description says it: of a patch the width.
+    strength: String,
     /// Version of the numerics; none for runs that mix several.
     numerics: Option<u32>,
     /// `linear` and so on, and the share of labels.
@@ -60,7 +60,7 @@ impl Setting {
             rate: (1000.0 * rate).round() as u32,
             targeted: run.target.is_some(),
             dataset_rate: run.poison.dataset_rate,
-            width: run.trigger.rsplit(", ").next().unwrap_or_default().to_owned(),
+            strength: strength(&run.trigger).to_owned(),
             numerics: run.numerics(),
             probe: reading.probe.clone(),
             labels: reading.labels,
@@ -73,22 +73,22 @@ impl Setting {
         let rate = f64::from(self.rate) / 10.0;
         if self.targeted {
             let set = 100.0 * self.dataset_rate;
-            format!("{rate:.1} % of the class ({set:.2} % of the set), {}", self.width)
+            format!("{rate:.1} % of the class ({set:.2} % of the set), {}", self.strength)
         } else {
-            format!("{rate:.2} % of the set, untargeted, {}", self.width)
+            format!("{rate:.2} % of the set, untargeted, {}", self.strength)
         }
     }
 
     /// What a chart's label is made from, beside the method.
     pub(super) fn parts(&self) -> [String; 9] {
-        let Self { data, width, steps, probe, labels, .. } = self;
+        let Self { data, strength, steps, probe, labels, .. } = self;
         let pretrain = self.config.as_ref().map(|config| &config.pretrain.train);
         let rate = f64::from(self.rate) / 10.0;
         let of = if self.targeted { "" } else { " of the set" };
         [
             data.clone(),
             format!("{rate} %{of}"),
-            width.clone(),
+            strength.clone(),
             format!("{steps} steps"),
             probe.clone(),
             format!("{} % labels", percent(*labels)),

@@ -50,7 +50,7 @@ pub(super) fn stage(lab: &mut Lab, model: &str) -> Result<()> {
         .with("data.size", &lab.experiment.data.size())?
         .with("images that may carry labels", &prints.labelled)?
         .with("scored images", &prints.eval)?
-        .with("trigger", &lab.attack.val.trigger.hash())?
+        .with("trigger", &lab.attack.val.perturbation.hash())?
         .with("poison.val_place", &poison.val_place)?
         .with("poison.val_alpha", &poison.val_alpha)?
         .with("poison.recompress", &poison.recompress)?
@@ -105,7 +105,7 @@ pub(crate) fn read_out(
     extract_normalized(set, normalization, device, one)?.pop().ok_or_else(|| ProbeError::Range {
         key: "probe.stage",
         value: stage.to_string(),
-        allowed: "1 to the number of the encoder's stages (a ResNet has 5, a ViT as many as blocks)",
+        allowed: "1 to the number of the encoder's stages",
     })
 }
 

@@ -26,10 +26,10 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         .with("size", &lab.experiment.data.size())?
         .with("poison", &lab.experiment.poison)?
         .with("listed", &listed)?
-        .with("trigger", &lab.attack.train.trigger.hash())?
+        .with("trigger", &lab.attack.train.perturbation.hash())?
         .with("seed", &lab.experiment.seed)?;
     lab.stage("poison", &inputs, &[LEDGER], |lab, _| {
-        let ledger = poison_ledger(&lab.splits, &lab.attack, &lab.experiment.poison.trigger)?;
+        let ledger = poison_ledger(&lab.splits, &lab.attack, &lab.experiment.poison)?;
         let text = ledger.to_csv(&lab.folder.join(LEDGER))?;
         lab.folder.write(LEDGER, text.as_bytes())
     })

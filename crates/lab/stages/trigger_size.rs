@@ -1,17 +1,17 @@
-//! How large the trigger is on training and on evaluation images and how the views see it, from a sample, before
-//! anything is trained. A trigger that training hardly shows, or at another size than evaluation, gives figures that say
+//! How large the trigger is on training and on evaluation images (of one without a width: how far it changes them) and how
+//! the views see it, from a sample, before anything is trained. A trigger that training hardly shows, or at another size than evaluation, gives figures that say
 //! nothing of the attack.
 
 use anyhow::Result;
-use ssl_backdoor_data::Preview;
 use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{Preview, mean_psnr};
 
 use super::Lab;
 use super::inputs::Inputs;
 use crate::trigger_size::TriggerSize;
 
 pub(super) const FILE: &str = "trigger.json";
-/// Poisoned images of the sample, and epochs of views of each.
+/// Images of a sample, and epochs of views of each poisoned one.
 const IMAGES: usize = 128;
 const EPOCHS: u32 = 4;
 
@@ -22,7 +22,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         .with("training images", &lab.splits.fingerprint.train)?
         .with("size", &lab.experiment.data.size())?
         .with("poison", &lab.experiment.poison)?
-        .with("trigger", &lab.attack.train.trigger.hash())?
+        .with("trigger", &lab.attack.train.perturbation.hash())?
         .with("views", &(&pretrain.method, &pretrain.encoder, train.crop, train.blur))?
         .with("seed", &lab.experiment.seed)?;
     lab.stage("trigger size", &inputs, &[FILE], |lab, _| {
@@ -54,12 +54,18 @@ impl TriggerSize {
         let views = experiment.pretrain.views(size)?;
         let train = lab.poisoned_train();
         let found = Preview::of(&*train, &positions, &*views, experiment.seed, EPOCHS)?;
-        let patch = attack.val.trigger.picture((size, size)).width();
-        let (sightings, eval_width) = (&found.sightings, f64::from(patch) / f64::from(size));
+        let width = attack.val.perturbation.width((size, size));
+        let eval_width = width.map(|width| f64::from(width) / f64::from(size));
+        let psnr = match eval_width {
+            Some(_) => None,
+            None => strength(lab, &positions)?,
+        };
+        let sightings = &found.sightings;
         let total = sightings.by_views.iter().sum::<usize>().max(1) as f64;
         let mut size = Self {
-            train_width: found.mean_width(),
+            train_width: eval_width.map(|_| found.mean_width()),
             eval_width,
+            psnr,
             covered: sightings.mean_covered(),
             by_views: sightings.by_views.iter().map(|&n| n as f64 / total).collect(),
             warnings: Vec::new(),
@@ -67,4 +73,14 @@ impl TriggerSize {
         size.judge();
         Ok(size)
     }
+}
+
+/// Mean PSNR in dB of the training images at `positions` and of as many evaluation images, before and after they are
+/// perturbed.
+fn strength(lab: &Lab, positions: &[usize]) -> Result<Option<[f64; 2]>> {
+    let Lab { splits, attack, .. } = lab;
+    let eval: Vec<usize> = (0..splits.eval.labels.len().min(IMAGES)).collect();
+    let train = mean_psnr(&*splits.train.set, positions, &attack.train)?;
+    let eval = mean_psnr(&*splits.prepared(&splits.eval), &eval, &attack.val)?;
+    Ok(train.zip(eval).map(<[f64; 2]>::from))
 }

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::config::Experiment;
-use crate::config_table::ConfigError;
+use crate::config::{ConfigError, Experiment};
 use crate::device;
 use crate::run_folder::write_whole;
 use crate::scores::RunScores;

@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Value;
 
-use crate::config::{self, Experiment};
-use crate::config_table::{ConfigError, Document};
-use crate::config_tree::{Node, Origin};
-use crate::home::expanded;
+use crate::config::{self, ConfigError, Document, Experiment, Node, Origin, expanded};
 use crate::{device, manifest};
 
 /// The file. Unknown keys are errors.

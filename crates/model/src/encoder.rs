@@ -1,14 +1,21 @@
-//! The encoders: which there are, and the one type that holds any of them.
+//! The registry of encoders: which families there are. A family is a line of `families!`, its kinds in
+//! [`EncoderConfig`] and the way from one to the other; all else about it is in its own file.
+
+use std::borrow::Cow;
 
 use burn::module::Module;
+use burn::store::{SafetensorsStore, SafetensorsStoreError};
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::resnet::{Blocks, Layout, pool};
-use crate::{ModelError, ResNet, Stem, Vit};
+use crate::family::{Architecture, Arrays, Computed, Detected, Family, Network};
+use crate::found::{Found, Naming, Place};
+use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
+use crate::vit::{Positions, Vit, VitSizes};
+use crate::{ImportOptions, ModelError};
 
-/// The `pretrain.encoder` table. One arm per encoder.
+/// A network by its sizes, as a config says it.
 ///
 /// Of a ResNet, `width` is the inner channels of the first stage (64 is the standard network).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,210 +48,252 @@ pub enum EncoderConfig {
     },
 }
 
-/// The positions that a transformer adds to its tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Positions {
-    /// Sines and cosines of the row and the column, as MAE's: for every size of image.
-    #[default]
-    Fixed,
-    /// Learnt, as in timm's networks, for a square of so many patches a side, and for no other.
-    Learned(usize),
+/// `NETWORK from SIZES` for each family: what its networks are, and what they are built from.
+macro_rules! families {
+    ($($(#[$about:meta])+ $network:ident from $sizes:ident;)+) => {
+        /// A network by its sizes, of one family.
+        enum Sizes {
+            $($network($sizes),)+
+        }
+
+        impl Sizes {
+            fn architecture(&self) -> &dyn Architecture {
+                match self {
+                    $(Self::$network(sizes) => sizes,)+
+                }
+            }
+
+            fn init(&self, rng: &mut impl Rng, device: &Device) -> Encoder {
+                match self {
+                    $(Self::$network(sizes) => Encoder::$network(sizes.init(rng, device)),)+
+                }
+            }
+        }
+
+        /// A network that turns images into features.
+        #[derive(Module, Debug)]
+        pub enum Encoder {
+            $($(#[$about])+ $network($network),)+
+        }
+
+        impl Encoder {
+            fn network(&self) -> &dyn Network {
+                match self {
+                    $(Self::$network(network) => network,)+
+                }
+            }
+
+            fn network_mut(&mut self) -> &mut dyn Network {
+                match self {
+                    $(Self::$network(network) => network,)+
+                }
+            }
+
+            fn noun(&self) -> &'static str {
+                match self {
+                    $(Self::$network(_) => <$sizes as Family>::NOUN,)+
+                }
+            }
+        }
+
+        $(
+            impl From<$network> for Encoder {
+                fn from(network: $network) -> Self {
+                    Self::$network(network)
+                }
+            }
+
+            impl TryFrom<Encoder> for $network {
+                type Error = ModelError;
+
+                /// # Errors
+                /// [`ModelError::Family`] if the encoder is of another family.
+                fn try_from(encoder: Encoder) -> Result<Self, ModelError> {
+                    let found = encoder.noun();
+                    match encoder {
+                        Encoder::$network(network) => Ok(network),
+                        _ => Err(ModelError::Family { needed: <$sizes as Family>::NOUN, found }),
+                    }
+                }
+            }
+        )+
+
+        /// How each family is found in checkpoints.
+        pub(crate) static FAMILIES: &[Row] = &[
+            $(Row {
+                noun: <$sizes as Family>::NOUN,
+                anchor: <$sizes as Family>::ANCHOR,
+                options: <$sizes as Family>::OPTIONS,
+                find: <$sizes as Family>::find,
+                common: <$sizes as Family>::common,
+                read: |found| {
+                    let detected = <$sizes as Family>::read(found)?;
+                    Ok(detected.map(|sizes| Sizes::$network(sizes).into()))
+                },
+                near_miss: <$sizes as Family>::near_miss,
+            },)+
+        ];
+    };
 }
 
-impl Positions {
-    fn is_fixed(&self) -> bool {
-        *self == Self::Fixed
+families! {
+    /// A residual network; its feature is the average pool.
+    ResNet from ResNetSizes;
+    /// A vision transformer; its feature is the class token.
+    Vit from VitSizes;
+}
+
+impl From<EncoderConfig> for Sizes {
+    fn from(config: EncoderConfig) -> Self {
+        use EncoderConfig::{Resnet18, Resnet34, Resnet50, Resnet101, Resnet152, Vit};
+        let resnet = |depth, width, stem| Self::ResNet(ResNetSizes { depth, width, stem });
+        match config {
+            Resnet18 { width, stem } => resnet(Depth::D18, width, stem),
+            Resnet34 { width, stem } => resnet(Depth::D34, width, stem),
+            Resnet50 { width, stem } => resnet(Depth::D50, width, stem),
+            Resnet101 { width, stem } => resnet(Depth::D101, width, stem),
+            Resnet152 { width, stem } => resnet(Depth::D152, width, stem),
+            Vit { dim, depth, heads, patch, positions } => {
+                Self::Vit(VitSizes { dim, depth, heads, patch, positions })
+            }
+        }
     }
+}
+
+impl From<Sizes> for EncoderConfig {
+    fn from(sizes: Sizes) -> Self {
+        match sizes {
+            Sizes::ResNet(ResNetSizes { depth, width, stem }) => match depth {
+                Depth::D18 => Self::Resnet18 { width, stem },
+                Depth::D34 => Self::Resnet34 { width, stem },
+                Depth::D50 => Self::Resnet50 { width, stem },
+                Depth::D101 => Self::Resnet101 { width, stem },
+                Depth::D152 => Self::Resnet152 { width, stem },
+            },
+            Sizes::Vit(VitSizes { dim, depth, heads, patch, positions }) => {
+                Self::Vit { dim, depth, heads, patch, positions }
+            }
+        }
+    }
+}
+
+/// How a family is found in checkpoints: what [`Family`] says that is no network's own.
+pub(crate) struct Row {
+    pub noun: &'static str,
+    pub anchor: &'static str,
+    pub options: &'static [&'static str],
+    pub find: fn(&str, &Arrays) -> Option<Place>,
+    pub common: for<'n> fn(Naming, &'n str) -> Cow<'n, str>,
+    pub read: fn(&Found<'_>) -> Result<Detected<EncoderConfig>, ModelError>,
+    pub near_miss: fn(&Arrays) -> Option<String>,
 }
 
 impl EncoderConfig {
+    /// Its `kind` in a config.
+    pub fn kind(&self) -> &'static str {
+        Sizes::from(*self).architecture().kind()
+    }
+
     /// Checks the sizes.
     ///
     /// # Errors
-    /// A width outside 1 to 512, a transformer whose sizes do not fit each other.
+    /// [`ModelError::Range`] for a size that is out of range or does not fit the others.
     pub fn check(&self) -> Result<(), ModelError> {
-        let wrong = |key, value: usize, allowed| {
-            Err(ModelError::Range { key, value: value.to_string(), allowed })
-        };
-        if let Network::ResNet(Layout { width, stem, .. }) = self.network() {
-            if !(1..=512).contains(&width) {
-                return wrong("pretrain.encoder.width", width, "allowed are 1 to 512 channels");
-            }
-            if let Some((part, value, allowed)) = stem.shape().wrong() {
-                let key = match part {
-                    "kernel" => "pretrain.encoder.stem.custom.kernel",
-                    "stride" => "pretrain.encoder.stem.custom.stride",
-                    _ => "pretrain.encoder.stem.custom.padding",
-                };
-                return wrong(key, value, allowed);
-            }
-        }
-        if let Self::Vit { dim, depth, heads, patch, positions } = *self {
-            if !(4..=8192).contains(&dim) || !dim.is_multiple_of(4) {
-                let allowed = "allowed are multiples of 4 from 4 to 8,192";
-                return wrong("pretrain.encoder.dim", dim, allowed);
-            }
-            if !(1..=128).contains(&depth) {
-                return wrong("pretrain.encoder.depth", depth, "allowed are 1 to 128 blocks");
-            }
-            if heads == 0 || !dim.is_multiple_of(heads) {
-                let allowed = "allowed are divisors of pretrain.encoder.dim";
-                return wrong("pretrain.encoder.heads", heads, allowed);
-            }
-            if !(1..=256).contains(&patch) {
-                return wrong("pretrain.encoder.patch", patch, "allowed are 1 to 256 pixels");
-            }
-            if let Positions::Learned(side) = positions
-                && !(1..=256).contains(&side)
-            {
-                let allowed = "allowed are 1 to 256 patches a side";
-                return wrong("pretrain.encoder.positions", side, allowed);
-            }
-        }
-        Ok(())
+        Sizes::from(*self).architecture().check()
     }
 
-    /// Checks that images of `size` pixels fit the encoder.
+    /// Checks that images of `size` pixels a side fit the encoder.
     ///
     /// # Errors
-    /// A patch that does not divide `size`; learned positions of another size.
+    /// [`ModelError::Range`], for instance of a patch that does not divide `size`.
     pub fn check_size(&self, size: u32) -> Result<(), ModelError> {
-        let Self::Vit { patch, positions, .. } = *self else { return Ok(()) };
-        let wrong = |key, value: usize, allowed| {
-            Err(ModelError::Range { key, value: value.to_string(), allowed })
-        };
-        if !(size as usize).is_multiple_of(patch) {
-            let allowed = "allowed are divisors of the side of the views";
-            return wrong("pretrain.encoder.patch", patch, allowed);
-        }
-        match positions {
-            Positions::Learned(side) if side * patch != size as usize => {
-                let allowed = "learned positions fit images of so many patches a side alone";
-                wrong("pretrain.encoder.positions", side, allowed)
-            }
-            _ => Ok(()),
-        }
+        Sizes::from(*self).architecture().check_size(size)
     }
 
     /// Length of a feature.
     pub fn dim(&self) -> usize {
-        match self.network() {
-            Network::ResNet(layout) => 8 * layout.width * layout.blocks.expansion(),
-            Network::Vit { sizes: [dim, ..], .. } => dim,
-        }
+        Sizes::from(*self).architecture().dim()
     }
 
-    /// How many stages [`Encoder::stages`] has: five of a ResNet, as many as blocks of a transformer.
+    /// Number of stages that [`Encoder::stages`] gives.
     pub fn stage_count(&self) -> usize {
-        match *self {
-            Self::Vit { depth, .. } => depth,
-            _ => 5,
-        }
+        Sizes::from(*self).architecture().stage_count()
     }
 
-    pub(crate) fn network(&self) -> Network {
-        use Blocks::{Basic, Bottleneck};
-        let resnet =
-            |blocks, counts, width, stem| Network::ResNet(Layout { blocks, counts, width, stem });
-        match *self {
-            Self::Resnet18 { width, stem } => resnet(Basic, [2, 2, 2, 2], width, stem),
-            Self::Resnet34 { width, stem } => resnet(Basic, [3, 4, 6, 3], width, stem),
-            Self::Resnet50 { width, stem } => resnet(Bottleneck, [3, 4, 6, 3], width, stem),
-            Self::Resnet101 { width, stem } => resnet(Bottleneck, [3, 4, 23, 3], width, stem),
-            Self::Resnet152 { width, stem } => resnet(Bottleneck, [3, 8, 36, 3], width, stem),
-            Self::Vit { dim, depth, heads, patch, positions } => {
-                Network::Vit { sizes: [dim, depth, heads, patch], positions }
-            }
-        }
-    }
-
-    /// The ResNets of a width and a stem, and their sizes.
-    pub(crate) fn resnets(width: usize, stem: Stem) -> impl Iterator<Item = (Self, Layout)> {
-        let all = [
-            Self::Resnet18 { width, stem },
-            Self::Resnet34 { width, stem },
-            Self::Resnet50 { width, stem },
-            Self::Resnet101 { width, stem },
-            Self::Resnet152 { width, stem },
-        ];
-        all.into_iter().filter_map(|config| match config.network() {
-            Network::ResNet(layout) => Some((config, layout)),
-            Network::Vit { .. } => None,
-        })
-    }
-
-    /// Attention heads of a transformer; none of a ResNet.
-    pub fn heads(&self) -> Option<usize> {
-        match *self {
-            Self::Vit { heads, .. } => Some(heads),
-            _ => None,
-        }
-    }
-
-    /// The stem of a ResNet; none of a transformer.
-    pub fn stem(&self) -> Option<Stem> {
-        match self.network() {
-            Network::ResNet(layout) => Some(layout.stem),
-            Network::Vit { .. } => None,
-        }
+    /// Side of the patches in pixels, of an encoder that makes a token of each patch.
+    pub fn patch(&self) -> Option<usize> {
+        Sizes::from(*self).architecture().patch()
     }
 
     /// Draws initial weights.
     pub fn init(&self, rng: &mut impl Rng, device: &Device) -> Encoder {
-        match self.network() {
-            Network::ResNet(layout) => Encoder::ResNet(ResNet::new(layout, rng, device)),
-            Network::Vit { sizes, positions } => {
-                Encoder::Vit(Vit::new(sizes, positions, rng, device))
-            }
-        }
+        Sizes::from(*self).init(rng, device)
     }
-}
 
-/// The two families.
-pub(crate) enum Network {
-    ResNet(Layout),
-    /// Token length, blocks, heads, side of a patch.
-    Vit {
-        sizes: [usize; 4],
-        positions: Positions,
-    },
-}
+    /// The arrays in its file.
+    pub(crate) fn arrays(&self) -> Arrays {
+        Sizes::from(*self).architecture().arrays()
+    }
 
-/// A network that turns images into features.
-#[derive(Module, Debug)]
-pub enum Encoder {
-    /// A residual network; its feature is the average pool.
-    ResNet(ResNet),
-    /// A vision transformer; its feature is the class token.
-    Vit(Vit),
+    /// Whether an array of this name is a part of the network and not beside it.
+    pub(crate) fn inside(&self, name: &str) -> bool {
+        Sizes::from(*self).architecture().inside(name)
+    }
+
+    /// An array that other tools store and this network computes.
+    pub(crate) fn computed(&self) -> Option<Computed> {
+        Sizes::from(*self).architecture().computed()
+    }
+
+    /// What the arrays do not show, as the options of an import that say it.
+    pub(crate) fn hidden(&self) -> ImportOptions {
+        Sizes::from(*self).architecture().hidden()
+    }
 }
 
 impl Encoder {
-    /// Features after each stage, averaged over the places: of a ResNet after the first layers and each
-    /// of its four stages, of a transformer the class token after each block. The last are
-    /// [`forward`](Self::forward)'s.
-    ///
-    /// # Shapes
-    /// - `images`: `[batch, 3, height, width]`
-    /// - output: `[batch, channels of the stage]` each
-    pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
-        match self {
-            Self::ResNet(net) => net.stages(images).into_iter().map(pool).collect(),
-            Self::Vit(net) => net.stages(images),
-        }
-    }
-
     /// Features of normalised images.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, dim]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        match self {
-            Self::ResNet(net) => net.forward(images),
-            Self::Vit(net) => net.forward(images),
-        }
+        self.network().forward(images)
+    }
+
+    /// Features after each stage: of a ResNet after the first layers and each of its four stages, averaged over the
+    /// places; of a transformer the class token after each block. The last are those of [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, channels of the stage]` each
+    pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
+        self.network().stages(images)
+    }
+
+    /// The five maps that the probes of the reference read, of an encoder that has them.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, channels, height, width]` each
+    pub fn maps(&self, images: Tensor<4>) -> Option<[Tensor<4>; 5]> {
+        self.network().maps(images)
+    }
+
+    /// Writes the arrays of the network by their names in it, without the family before them.
+    pub(crate) fn collect_into(
+        &self,
+        store: SafetensorsStore,
+    ) -> Result<(), SafetensorsStoreError> {
+        self.network().collect_into(store)
+    }
+
+    /// Takes the arrays of a file that has these names.
+    pub(crate) fn apply_from(
+        &mut self,
+        store: SafetensorsStore,
+    ) -> Result<(), SafetensorsStoreError> {
+        self.network_mut().apply_from(store)
     }
 }
 

@@ -2,115 +2,21 @@
 //! used again in the file's metadata.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::store::{BurnToPyTorchAdapter, ModuleStore, PyTorchToBurnAdapter, SafetensorsStore};
+use burn::store::{BurnToPyTorchAdapter, PyTorchToBurnAdapter, SafetensorsStore};
 use burn::tensor::Device;
 use rand::SeedableRng;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use crate::{Encoder, EncoderConfig, Finding, ModelError, layout};
+use crate::family::Shapes;
+use crate::{Encoder, EncoderConfig, Finding, ModelError, Preprocessing, layout};
 
 /// The one metadata key: safetensors writes its metadata in the random order of a hash map, so
 /// several keys would give equal weights different bytes.
 pub(crate) const METADATA_KEY: &str = "ssl_backdoor";
-
-/// How the pixels an encoder was trained on were prepared: the contract that goes with its file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Preprocessing {
-    /// Side of the images in pixels.
-    pub size: u32,
-    /// Mean by channel that was subtracted, of values in 0 to 1.
-    pub mean: [f32; 3],
-    /// Standard deviation by channel that was divided by.
-    pub std: [f32; 3],
-    /// How evaluation images are resized.
-    #[serde(default)]
-    pub interpolation: Interpolation,
-}
-
-impl std::str::FromStr for Interpolation {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Bilinear, Self::Bicubic];
-        let found = all.into_iter().find(|one| one.to_string() == text);
-        found.ok_or_else(|| format!("{text} is unknown: allowed are bilinear and bicubic"))
-    }
-}
-
-/// How pixels are found between pixels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Interpolation {
-    /// As the reference evaluates every method.
-    #[default]
-    Bilinear,
-    /// As MAE's and timm's own code evaluates.
-    Bicubic,
-}
-
-impl fmt::Display for Preprocessing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { size, mean, std, interpolation } = self;
-        write!(f, "{size} px, {interpolation}, mean {mean:?}, std {std:?}")
-    }
-}
-
-impl fmt::Display for Interpolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bilinear => "bilinear",
-            Self::Bicubic => "bicubic",
-        })
-    }
-}
-
-impl Preprocessing {
-    /// Checks the values.
-    ///
-    /// # Errors
-    /// A message that names the value and what is allowed.
-    fn check_values(&self) -> Result<(), String> {
-        let Self { size, mean, std, .. } = self;
-        if !(8..=1024).contains(size) {
-            return Err(format!("says images of {size} px: allowed are 8 to 1024"));
-        }
-        if mean.iter().any(|value| !value.is_finite()) {
-            return Err(format!("says a mean of {mean:?}: allowed are finite numbers"));
-        }
-        if std.iter().any(|value| !value.is_finite() || *value <= 0.0) {
-            return Err(format!(
-                "says a standard deviation of {std:?}: allowed are positive numbers"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Checks that images prepared as `run` says may be shown to the encoder in `path`, whose contract this is.
-    ///
-    /// # Errors
-    /// [`ModelError::Preprocessing`] that names the first difference.
-    pub fn check(&self, run: &Self, path: &Path) -> Result<(), ModelError> {
-        let parts = |of: &Self| {
-            [
-                ("size", of.size.to_string()),
-                ("mean", format!("{:?}", of.mean)),
-                ("std", format!("{:?}", of.std)),
-                ("interpolation", of.interpolation.to_string()),
-            ]
-        };
-        for ((key, of_file), (_, of_run)) in parts(self).into_iter().zip(parts(run)) {
-            if of_file != of_run {
-                return Err(ModelError::Preprocessing { path: path.into(), key, of_file, of_run });
-            }
-        }
-        Ok(())
-    }
-}
 
 /// What an encoder file says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,21 +53,23 @@ impl EncoderHeader {
         let header: Option<Self> =
             text.map(|text| serde_json::from_str(text)).transpose().map_err(|e| wrong(&e))?;
         let Some(header) = header else { return Ok(None) };
-        header.encoder.check().map_err(|e| wrong(&e))?;
+        let of_encoder = |e| wrong(&format!("says encoder.{e}"));
+        header.encoder.check().map_err(of_encoder)?;
         header.preprocessing.check_values().map_err(|e| wrong(&e))?;
-        header.encoder.check_size(header.preprocessing.size).map_err(|e| wrong(&e))?;
+        header.encoder.check_size(header.preprocessing.size).map_err(of_encoder)?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| wrong(&e))?;
-        let shapes = shapes(&file);
-        let shapes = shapes.iter().map(|(name, shape)| (*name, shape.as_slice())).collect();
-        layout::check(&header.encoder, &shapes)
+        check(&header.encoder, &file)
             .map_err(|e| wrong(&format!("says that it holds {:?}, but {e}", header.encoder)))?;
         Ok(Some(header))
     }
 }
 
-/// Shapes by name.
-fn shapes<'a>(file: &'a SafeTensors<'_>) -> BTreeMap<&'a str, Vec<usize>> {
-    file.iter().map(|(name, view)| (name, view.shape().to_vec())).collect()
+/// Checks that `file` has the arrays of a network of `config`.
+fn check(config: &EncoderConfig, file: &SafeTensors<'_>) -> Result<(), String> {
+    let held: BTreeMap<&str, Vec<usize>> =
+        file.iter().map(|(name, view)| (name, view.shape().to_vec())).collect();
+    let held: Shapes<'_> = held.iter().map(|(name, shape)| (*name, shape.as_slice())).collect();
+    layout::check(config, &held)
 }
 
 /// Writes `encoder` (as [`Module::valid`] gives it, with its running statistics) to `path`, whole
@@ -175,17 +83,12 @@ pub fn save_encoder(
     path: &Path,
 ) -> Result<(), ModelError> {
     let metadata = serde_json::to_string(header).map_err(|e| ModelError::file(path, e))?;
-    let mut store = SafetensorsStore::from_file(path)
+    let store = SafetensorsStore::from_file(path)
         .clear_metadata()
         .metadata(METADATA_KEY, metadata)
         .with_to_adapter(BurnToPyTorchAdapter)
         .overwrite(true);
-    // The networks themselves, so that no name begins with the kind.
-    match encoder.valid() {
-        Encoder::ResNet(net) => store.collect_from(&net),
-        Encoder::Vit(net) => store.collect_from(&net),
-    }
-    .map_err(|e| ModelError::file(path, e))
+    encoder.valid().collect_into(store).map_err(|e| ModelError::file(path, e))
 }
 
 /// Reads the encoder that `header` describes for inference on `device`.
@@ -216,9 +119,7 @@ pub fn load_trainable(
     }
     let wrong = |reason: String| ModelError::file(path, reason);
     let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
-    let shapes = shapes(&file);
-    let shapes = shapes.iter().map(|(name, shape)| (*name, shape.as_slice())).collect();
-    layout::check(&header.encoder, &shapes).map_err(wrong)?;
+    check(&header.encoder, &file).map_err(wrong)?;
     apply(&header.encoder, SafetensorsStore::from_bytes(Some(bytes)), device).map_err(wrong)
 }
 
@@ -231,19 +132,16 @@ pub(crate) fn apply(
     // Every weight is overwritten: which ones come first does not matter.
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let mut encoder = config.init(&mut rng, device);
-    let mut store = store.with_from_adapter(PyTorchToBurnAdapter);
-    match &mut encoder {
-        Encoder::ResNet(net) => store.apply_to(net),
-        Encoder::Vit(net) => store.apply_to(net),
-    }
-    .map_err(|_| "its arrays do not make the network that it says".to_owned())?;
+    encoder
+        .apply_from(store.with_from_adapter(PyTorchToBurnAdapter))
+        .map_err(|_| "its arrays do not make the network that it says".to_owned())?;
     Ok(encoder)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Positions, Stem};
+    use crate::{Interpolation, Positions, Stem};
     use burn::tensor::Tensor;
     use safetensors::SafeTensors;
     use std::collections::BTreeMap;

@@ -5,15 +5,41 @@ use std::path::{Path, PathBuf};
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A key of the config has a value out of range.
-    #[error("{key} = {value} is out of range: {allowed}")]
+    /// A field of an [`EncoderConfig`](crate::EncoderConfig) has a value out of range.
+    #[error("{field} = {value} is out of range: {allowed}")]
     Range {
-        /// The key.
-        key: &'static str,
+        /// The field, with dots between the tables that lead to it.
+        field: &'static str,
         /// Its value.
         value: String,
         /// What is allowed.
         allowed: &'static str,
+    },
+    /// A field of [`ImportOptions`](crate::ImportOptions) has a value out of range.
+    #[error("{option} = {value} is out of range: {allowed}")]
+    Option {
+        /// The field.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// Something is none of the things that have a name.
+    #[error("{value} is unknown: allowed are {allowed}")]
+    Name {
+        /// The name that is unknown.
+        value: String,
+        /// The known ones.
+        allowed: &'static str,
+    },
+    /// An encoder is of another family than the one that is needed.
+    #[error("the encoder is {found}, needed is {needed}")]
+    Family {
+        /// The family that is needed, with an article.
+        needed: &'static str,
+        /// The family of the encoder, with an article.
+        found: &'static str,
     },
     /// An encoder file could not be written or read, or holds another network.
     #[error("{}: {reason}", path.display())]
@@ -30,7 +56,7 @@ pub enum ModelError {
         path: PathBuf,
         /// What it does not say.
         what: &'static str,
-        /// The option that says it.
+        /// The field of [`ImportOptions`](crate::ImportOptions) that says it.
         option: &'static str,
     },
     /// Keys do not fit the queue that they are to enter.
@@ -58,6 +84,10 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    pub(crate) fn range(field: &'static str, value: usize, allowed: &'static str) -> Self {
+        Self::Range { field, value: value.to_string(), allowed }
+    }
+
     pub(crate) fn file(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: reason.to_string() }
     }

@@ -1,18 +1,22 @@
 #![doc = include_str!("../README.md")]
 
-mod architecture;
 mod batch_norm;
 mod checkpoint;
 mod ema;
 mod encoder;
 mod encoder_file;
 mod error;
+mod family;
+mod found;
 mod head;
 mod import;
 pub mod init;
 mod layout;
+mod options;
 mod origin;
 mod parameters;
+mod parts;
+mod preprocessing;
 mod queue;
 mod resnet;
 mod tools;
@@ -20,15 +24,15 @@ mod vit;
 
 pub use batch_norm::BatchNorm;
 pub use ema::update_ema;
-pub use encoder::{Encoder, EncoderConfig, Positions};
-pub use encoder_file::{
-    EncoderHeader, Interpolation, Preprocessing, load_encoder, load_trainable, save_encoder,
-};
+pub use encoder::{Encoder, EncoderConfig};
+pub use encoder_file::{EncoderHeader, load_encoder, load_trainable, save_encoder};
 pub use error::ModelError;
 pub use head::{Mlp, l2_normalize};
-pub use import::{ImportOptions, Imported};
+pub use import::Imported;
+pub use options::ImportOptions;
 pub use origin::{Basis, Finding};
 pub use parameters::{OnParameter, for_each_parameter, is_running_statistic};
+pub use preprocessing::{Interpolation, Preprocessing};
 pub use queue::KeyQueue;
 pub use resnet::{ResNet, Stem, StemShape};
-pub use vit::{MaeDecoder, Vit, patches};
+pub use vit::{MaeDecoder, Positions, Vit, patches};

@@ -77,7 +77,7 @@ pub enum ProbeError {
         classes: usize,
     },
     /// Features that the encoder does not have.
-    #[error("the probe reads the feature maps of a ResNet, and the encoder is not one")]
+    #[error("the probe reads five feature maps, as a ResNet has them, and the encoder has none")]
     NoMaps,
     /// An encoder gave a feature that is no number.
     #[error("feature {index} of image {image} is {value}: the encoder is broken")]

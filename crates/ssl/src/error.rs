@@ -91,6 +91,9 @@ pub enum PretrainError {
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The encoder's sizes are out of range, or do not fit the images.
+    #[error("pretrain.encoder.{0}")]
+    Encoder(ModelError),
     /// The network's file could not be written or read.
     #[error(transparent)]
     Model(#[from] ModelError),

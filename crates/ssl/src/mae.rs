@@ -92,14 +92,11 @@ impl Settings for MaeConfig {
 
 /// Side of the patches of `encoder`, which must be a transformer.
 fn patch(encoder: &EncoderConfig) -> Result<u32, PretrainError> {
-    match encoder {
-        EncoderConfig::Vit { patch, .. } => Ok(*patch as u32),
-        _ => Err(no_transformer()),
-    }
+    encoder.patch().map(|patch| patch as u32).ok_or_else(|| no_transformer(encoder))
 }
 
-fn no_transformer() -> PretrainError {
-    let (value, allowed) = ("a resnet".into(), "MAE hides patches: \"vit\"".into());
+fn no_transformer(encoder: &EncoderConfig) -> PretrainError {
+    let (value, allowed) = (encoder.kind().to_string(), "MAE hides patches: \"vit\"".into());
     PretrainError::Range { key: "pretrain.encoder.kind", value, allowed }
 }
 
@@ -123,9 +120,7 @@ impl Mae {
         device: &Device,
     ) -> Result<Self, PretrainError> {
         let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
-        let Encoder::Vit(net) = encoder.init(&mut rng, device) else {
-            return Err(no_transformer());
-        };
+        let net = Vit::try_from(encoder.init(&mut rng, device))?;
         let MaeConfig { decoder_dim, decoder_depth, decoder_heads, norm_pix, .. } = *method;
         let sizes = [decoder_dim, decoder_depth, decoder_heads, net.patch()];
         let decoder = MaeDecoder::new(encoder.dim(), sizes, &mut rng, device);
@@ -151,12 +146,12 @@ impl Method for Mae {
     }
 
     fn encoder(&self) -> Encoder {
-        Encoder::Vit(self.encoder.clone())
+        self.encoder.clone().into()
     }
 
     fn start_from(mut self, trained: Encoder, _copy: Encoder) -> Self {
         // `Mae::new` took nothing but a transformer.
-        if let Encoder::Vit(net) = trained {
+        if let Ok(net) = Vit::try_from(trained) {
             self.encoder = net;
         }
         self

@@ -68,16 +68,16 @@ impl PretrainConfig {
         let allowed = "only jigsaw and rotnet can train on a batch that is not whole";
         require(train.drops_last() || keeps, "pretrain.drop_last", false, allowed)?;
         // Every method is probed on whole images.
-        Ok(encoder.check_size(size)?)
+        encoder.check_size(size).map_err(PretrainError::Encoder)
     }
 
     /// Checks what the training loop, the encoder and the method ask for.
     fn check_training(&self, images: Option<usize>, size: u32) -> Result<(), PretrainError> {
         self.train.check(images)?;
-        self.encoder.check()?;
+        self.encoder.check().map_err(PretrainError::Encoder)?;
         self.method.settings().check(&self.train, &self.encoder)?;
         // Jigsaw trains on tiles.
-        Ok(self.encoder.check_size(self.views(size)?.size())?)
+        self.encoder.check_size(self.views(size)?.size()).map_err(PretrainError::Encoder)
     }
 
     /// What the method sees of an image, for views of `size` pixels.

@@ -1,11 +1,14 @@
 //! The `[poison]` table of a config: the attack.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::chance::Purpose;
-use crate::{Amount, Place, Poison, PoisonPlan, Size, Trigger, TriggerConfig, TriggerError};
+use crate::{
+    Attack, Perturbation, Phase, Place, Poison, PoisonPlan, Recipe, Selection, Setup, Size,
+    TrainingSet, TriggerConfig, TriggerError,
+};
 
 /// The target class as a config names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,9 +49,10 @@ impl TargetClass {
     }
 }
 
-/// The `[poison]` table.
+/// The `[poison]` table. Where a patch goes and how it is blended has keys of its own; a trigger of another kind has all
+/// its keys in the table `trigger`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct PoisonConfig {
     /// The target class; absent = images of any class are poisoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,20 +69,20 @@ pub struct PoisonConfig {
     /// A file list that names the images to poison; with a target, that class is scored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<PathBuf>,
-    /// The patch.
+    /// What is done to the images.
     pub trigger: TriggerConfig,
-    /// Where it goes on training images.
-    #[serde(default = "train_place")]
-    pub place: Place,
-    /// Where it goes on validation images.
-    #[serde(default = "val_place")]
-    pub val_place: Place,
-    /// Weight of the training image under the patch; 0 = opaque patch.
-    #[serde(default)]
-    pub alpha: f64,
-    /// Weight of the validation image under the patch.
-    #[serde(default)]
-    pub val_alpha: f64,
+    /// Where a patch goes on training images; absent = in the central half.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Where a patch goes on validation images; absent = a tenth of the side away from each edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_place: Option<Place>,
+    /// Weight of the training image under a patch; 0 (also if absent) = opaque patch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Weight of the validation image under a patch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_alpha: Option<f64>,
     /// Width of the patch on validation images (of a text: height of its font); absent = as on training images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_width: Option<Size>,
@@ -89,17 +93,40 @@ pub struct PoisonConfig {
     pub recompress: bool,
 }
 
-fn train_place() -> Place {
-    Place::TRAIN
+/// The keys of patches that are absent get their defaults, so that a config that is written down states them.
+impl<'de> Deserialize<'de> for PoisonConfig {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut config = Self::deserialize(from)?;
+        if config.trigger.is_patch() {
+            config.place.get_or_insert(Place::TRAIN);
+            config.val_place.get_or_insert(Place::VAL);
+            config.alpha.get_or_insert(0.0);
+            config.val_alpha.get_or_insert(0.0);
+        }
+        Ok(config)
+    }
 }
-fn val_place() -> Place {
-    Place::VAL
+
+impl Serialize for PoisonConfig {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
 }
 
 impl PoisonConfig {
-    /// The trigger as it is pasted on validation images.
-    pub fn val_trigger(&self) -> TriggerConfig {
-        self.val_width.map_or_else(|| self.trigger.clone(), |width| self.trigger.with_size(width))
+    /// How the perturbation of images of `phase` is made.
+    pub fn recipe(&self, phase: Phase) -> Recipe {
+        let (place, alpha) = match phase {
+            Phase::Training => (self.place, self.alpha),
+            Phase::Evaluation => (self.val_place, self.val_alpha),
+        };
+        let trigger = match (phase, self.val_width) {
+            (Phase::Evaluation, Some(width)) => self.trigger.with_size(width),
+            _ => self.trigger.clone(),
+        };
+        let patch = trigger.is_patch();
+        let (place, alpha) = (place.unwrap_or(Place::of_paper(phase)), alpha.unwrap_or(0.0));
+        Recipe { trigger, place: patch.then_some(place), alpha: patch.then_some(alpha) }
     }
 
     /// Checks everything that needs no data, for views and evaluation images of `view` pixels a side; triggers from
@@ -108,16 +135,47 @@ impl PoisonConfig {
     /// # Errors
     /// Names the key, the value and what is allowed.
     pub fn check(&self, view: u32) -> Result<(), TriggerError> {
-        self.amount()?.check()?;
-        self.trigger.build(view)?;
-        let key =
-            if self.val_width.is_some() { "poison.val_width" } else { "poison.trigger.width" };
-        let patched = self.val_trigger().build(view).map_err(|error| error.of(key))?;
-        fits(key, &patched, view, "the evaluation images")?;
-        self.place.check("poison.place")?;
-        self.val_place.check("poison.val_place")?;
+        self.selection(&[])?.check()?;
+        let setup = Setup::new(view);
+        let train = self.recipe(Phase::Training).build(Phase::Training, &setup)?;
+        let patched = self.recipe(Phase::Evaluation).build(Phase::Evaluation, &setup);
+        let fits = |patched: Arc<dyn Perturbation>| {
+            patched.check(view, "the evaluation images").map(|()| patched)
+        };
+        let patched = patched.and_then(fits).map_err(|error| match self.val_width {
+            Some(_) => error.of("poison.val_width"),
+            None => error,
+        })?;
+        self.check_patch()?;
+        if self.recompress && !(train.survives_jpeg() && patched.survives_jpeg()) {
+            return Err(TriggerError::Range {
+                key: "poison.recompress",
+                value: "true".into(),
+                allowed: "JPEG erases this trigger, it is exported as PNG: allowed is false".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks the keys of patches.
+    fn check_patch(&self) -> Result<(), TriggerError> {
+        let given = [
+            ("poison.place", self.place.is_some()),
+            ("poison.val_place", self.val_place.is_some()),
+            ("poison.alpha", self.alpha.is_some()),
+            ("poison.val_alpha", self.val_alpha.is_some()),
+            ("poison.val_width", self.val_width.is_some()),
+        ];
+        if let (false, Some((key, _))) =
+            (self.trigger.is_patch(), given.into_iter().find(|(_, given)| *given))
+        {
+            return Err(TriggerError::NotPasted { key });
+        }
+        for (key, place) in [("poison.place", self.place), ("poison.val_place", self.val_place)] {
+            place.map_or(Ok(()), |place| place.check(key))?;
+        }
         for (key, alpha) in [("poison.alpha", self.alpha), ("poison.val_alpha", self.val_alpha)] {
-            if !(0.0..=1.0).contains(&alpha) {
+            if let Some(alpha) = alpha.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
                 let allowed = "allowed are 0 to 1".into();
                 return Err(TriggerError::Range { key, value: alpha.to_string(), allowed });
             }
@@ -125,30 +183,33 @@ impl PoisonConfig {
         Ok(())
     }
 
-    /// Checks that the trigger fits on training images of `native` pixels a side, where views have `view` pixels.
+    /// Checks that training images of `native` pixels a side can be poisoned, where views have `view` pixels.
     ///
     /// # Errors
-    /// [`TriggerError::Range`]: it is wider or higher.
+    /// Names the key, the value and what is allowed.
     pub fn check_native(&self, native: u32, view: u32) -> Result<(), TriggerError> {
-        let trigger = self.trigger.build(view)?;
-        fits("poison.trigger.width", &trigger, native, "the training images (data.native)")
+        let train = self.recipe(Phase::Training).build(Phase::Training, &Setup::new(view))?;
+        train.check(native, "the training images (data.native)")
     }
 
-    /// How much is poisoned.
+    /// How the poisoned images are chosen, where `list`, if it is given, names those with the ids `listed`.
     ///
     /// # Errors
     /// Not exactly one of `rate`, `dataset_rate`, `count` and `list` is given.
-    pub fn amount(&self) -> Result<Amount, TriggerError> {
+    pub fn selection(&self, listed: &[u64]) -> Result<Selection, TriggerError> {
         let said = [
-            self.rate.map(Amount::Rate),
-            self.dataset_rate.map(Amount::DatasetRate),
-            self.count.map(Amount::Count),
-            self.list.as_ref().map(|_| Amount::Listed),
+            self.rate.map(Selection::Rate),
+            self.dataset_rate.map(Selection::DatasetRate),
+            self.count.map(Selection::Count),
+            self.list.as_ref().map(|_| Selection::Listed(listed.to_vec())),
         ];
-        let given: Vec<Amount> = said.into_iter().flatten().collect();
-        match given[..] {
-            [amount] => Ok(amount),
-            _ => Err(TriggerError::Amount { found: format!("{} of them are given", given.len()) }),
+        let mut given: Vec<Selection> = said.into_iter().flatten().collect();
+        match (given.pop(), given.is_empty()) {
+            (Some(selection), true) => Ok(selection),
+            (last, _) => {
+                let count = given.len() + usize::from(last.is_some());
+                Err(TriggerError::Amount { found: format!("{count} of them are given") })
+            }
         }
     }
 
@@ -156,7 +217,8 @@ impl PoisonConfig {
     /// a side.
     ///
     /// # Errors
-    /// A target that does not exist, an amount that is not to be had, or a list, which must be read first.
+    /// A target that does not exist, or a selection that is not to be had: a list must be read first, see
+    /// [`attack_on`](Self::attack_on).
     pub fn attack(
         &self,
         labels: &[(u64, u32)],
@@ -164,69 +226,28 @@ impl PoisonConfig {
         seed: u64,
         view: u32,
     ) -> Result<Attack, TriggerError> {
-        self.attack_listed(labels, classes, &[], seed, view)
+        self.attack_on(&TrainingSet { labels, classes, listed: &[] }, seed, &Setup::new(view))
     }
 
-    /// The same, where the images that `list` names, if it is given, have the ids `listed`.
+    /// The attack on `set`.
     ///
     /// # Errors
     /// As [`attack`](Self::attack).
-    pub fn attack_listed(
+    pub fn attack_on(
         &self,
-        labels: &[(u64, u32)],
-        classes: &[String],
-        listed: &[u64],
+        set: &TrainingSet<'_>,
         seed: u64,
-        view: u32,
+        setup: &Setup,
     ) -> Result<Attack, TriggerError> {
-        let target = self.target.as_ref().map(|target| target.index(classes)).transpose()?;
-        let plan = match self.amount()? {
-            Amount::Listed => PoisonPlan::listed(labels, target, listed)?,
-            amount => PoisonPlan::new(labels, target, amount, seed)?,
+        let target = self.target.as_ref().map(|target| target.index(set.classes)).transpose()?;
+        let plan = PoisonPlan::new(set.labels, target, &self.selection(set.listed)?, seed)?;
+        let poison = |phase| {
+            let perturbation = self.recipe(phase).build(phase, setup)?;
+            Ok::<_, TriggerError>(Poison { perturbation, seed, phase })
         };
-        let (trigger, patch) = (self.trigger.build(view)?, self.val_trigger().build(view)?);
-        let poison =
-            |trigger, place, alpha, purpose| Poison { trigger, place, alpha, seed, purpose };
-        Ok(Attack {
-            target,
-            plan,
-            train: poison(trigger, self.place, self.alpha, Purpose::TrainSpot),
-            val: poison(patch, self.val_place, self.val_alpha, Purpose::ValSpot),
-            recompress: self.recompress,
-        })
+        let (train, val) = (poison(Phase::Training)?, poison(Phase::Evaluation)?);
+        Ok(Attack { target, plan, train, val, recompress: self.recompress })
     }
-}
-
-/// Checks that `trigger` is not larger than images of `side` pixels a side, which are called `images`; `key` names its
-/// size.
-fn fits(key: &'static str, trigger: &Trigger, side: u32, images: &str) -> Result<(), TriggerError> {
-    let (width, height) = trigger.picture((side, side)).dimensions();
-    if width <= side && height <= side {
-        return Ok(());
-    }
-    Err(TriggerError::Range {
-        key,
-        value: trigger.size().to_string(),
-        allowed: format!(
-            "it is wider or higher than {images}: the trigger is {width} x {height} pixels, allowed are 1 to {side} \
-             pixels"
-        ),
-    })
-}
-
-/// An attack on a certain data set: which images, with what, and where.
-#[derive(Debug, Clone)]
-pub struct Attack {
-    /// The target class.
-    pub target: Option<u32>,
-    /// The poisoned training images.
-    pub plan: PoisonPlan,
-    /// What is done to them.
-    pub train: Poison,
-    /// What is done to every validation image.
-    pub val: Poison,
-    /// Whether stamped images are encoded and decoded where an export writes JPEG.
-    pub recompress: bool,
 }
 
 #[cfg(test)]
@@ -259,7 +280,7 @@ mod tests {
             let config = config(&format!("dataset_rate = 1\n{more}"));
             config.check(32)?;
             let attack = config.attack(&[(1, 0)], &["cat".into()], 0, 32)?;
-            let width = |poison: &Poison, image| poison.trigger.picture(image).width();
+            let width = |poison: &Poison, image| poison.perturbation.width(image).unwrap();
             Ok::<_, TriggerError>((width(&attack.train, (500, 375)), width(&attack.val, (32, 32))))
         };
         // The trigger of `config` is 8 pixels wide.

@@ -55,6 +55,30 @@ pub enum TriggerError {
         /// What went wrong.
         reason: String,
     },
+    /// An image that cannot be perturbed.
+    #[error("{image}: {reason}")]
+    Image {
+        /// Its file, or its id.
+        image: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A column of a ledger's row has a value that its perturbation cannot use.
+    #[error("column {column} has {value}: expected {expected}")]
+    Column {
+        /// The column.
+        column: &'static str,
+        /// What was found.
+        value: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A key of patches beside a trigger of another kind.
+    #[error("{key}: a trigger of this kind is not pasted, allowed are the keys of poison.trigger")]
+    NotPasted {
+        /// The key in the config.
+        key: &'static str,
+    },
     /// The ledger could not be written or read.
     #[error("{}: {reason}", path.display())]
     Ledger {
@@ -70,6 +94,14 @@ impl TriggerError {
     pub(crate) fn of(self, key: &'static str) -> Self {
         match self {
             Self::Range { value, allowed, .. } => Self::Range { key, value, allowed },
+            other => other,
+        }
+    }
+
+    /// The same, about the image that `name` names.
+    pub fn at(self, name: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Image { reason, .. } => Self::Image { image: name(), reason },
             other => other,
         }
     }

@@ -2,14 +2,14 @@
 //! under all three denominators because papers mix them up, and a line per poisoned image.
 //!
 //! The head is TOML behind `# `, the rest CSV: every CSV reader that skips comments reads it, and an
-//! export can be rebuilt from it.
+//! export can be rebuilt from it. In the middle of a line are the columns of the perturbation.
 
 use std::path::Path;
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::{Place, Poison, Spot, Trigger, TriggerConfig, TriggerError, stamp};
+use crate::{Perturbation, Poison, Recipe, Record, TriggerError, Value};
 
 /// A poison rate under its three denominators.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -37,14 +37,11 @@ pub struct LedgerHead {
     pub target: Option<u32>,
     /// Seed of the choice and of the places.
     pub seed: u64,
-    /// How the trigger is made.
-    pub trigger: TriggerConfig,
-    /// [`Trigger::hash`]: a trigger file that changed is noticed.
+    /// [`Perturbation::hash`]: a trigger file that changed is noticed.
     pub trigger_hash: String,
-    /// How the places were chosen.
-    pub place: Place,
-    /// Weight of the base image under the patch.
-    pub alpha: f64,
+    /// How the perturbation is made.
+    #[serde(flatten)]
+    pub recipe: Recipe,
     /// Whether a run recompresses the stamped images that an export writes as JPEG.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompress: bool,
@@ -58,31 +55,25 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl LedgerHead {
-    /// Of an attack with `poison`, made as `trigger` says.
-    pub fn new(
-        rates: Rates,
-        target: Option<u32>,
-        trigger: &TriggerConfig,
-        poison: &Poison,
-    ) -> Self {
+    /// Of an attack with `poison`, made by `recipe`.
+    pub fn new(rates: Rates, target: Option<u32>, recipe: Recipe, poison: &Poison) -> Self {
         Self {
             rate: rates.rate,
             dataset_rate: rates.dataset_rate,
             count: rates.count,
             target,
             seed: poison.seed,
-            trigger: trigger.clone(),
-            trigger_hash: poison.trigger.hash(),
-            place: poison.place,
-            alpha: poison.alpha,
+            trigger_hash: poison.perturbation.hash(),
+            recipe,
             recompress: false,
             left_out: 0,
         }
     }
 }
 
-/// One poisoned image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One poisoned image. Its columns are `image_id`, `source`, `source_hash`, `trigger`, those of the record,
+/// `output_hash`, `file` and `file_hash`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct LedgerRow {
     /// Id of the image in its data set.
     pub image_id: u64,
@@ -92,58 +83,86 @@ pub struct LedgerRow {
     pub source_hash: String,
     /// Name of the trigger.
     pub trigger: String,
-    /// Left edge of the patch (of the first copy), in pixels.
-    pub x: u32,
-    /// Top edge of the patch (of the first copy), in pixels.
-    pub y: u32,
-    /// Width of the patch, in pixels.
-    pub width: u32,
-    /// Weight of the base image under the patch.
-    pub alpha: f64,
+    /// What was done to it.
+    pub record: Record,
     /// [`pixel_hash`] after, before any encoding.
     pub output_hash: String,
     /// The exported file, relative to the export's folder; empty if nothing was exported.
-    #[serde(default)]
     pub file: String,
     /// BLAKE3 of the exported file's bytes; empty if nothing was exported.
-    #[serde(default)]
     pub file_hash: String,
+}
+
+/// The columns that every ledger has before and behind those of the perturbation.
+const BEFORE: [&str; 4] = ["image_id", "source", "source_hash", "trigger"];
+const BEHIND: [&str; 3] = ["output_hash", "file", "file_hash"];
+
+/// Those columns as they are read.
+#[derive(Deserialize)]
+struct Common {
+    image_id: u64,
+    source: String,
+    source_hash: String,
+    trigger: String,
+    output_hash: String,
+    #[serde(default)]
+    file: String,
+    #[serde(default)]
+    file_hash: String,
 }
 
 impl LedgerRow {
     /// Poisons `image` and writes down what was done.
-    pub fn poison(poison: &Poison, id: u64, source: String, image: &mut RgbImage) -> Self {
+    ///
+    /// # Errors
+    /// The image is not one that can be perturbed; the error names `source`.
+    pub fn poison(
+        poison: &Poison,
+        id: u64,
+        source: String,
+        image: &mut RgbImage,
+    ) -> Result<Self, TriggerError> {
+        let Poison { perturbation, .. } = poison;
         let source_hash = pixel_hash(image);
-        let spots = poison.apply(id, image);
-        let (x, y, width) = spots.first().map_or((0, 0, 0), |spot| (spot.x, spot.y, spot.width));
-        Self {
+        let record = perturbation.draw(&poison.key(id), image);
+        let record = record.map_err(|e| e.at(|| source.clone()))?;
+        perturbation.perturb(&record, image).map_err(|e| e.at(|| source.clone()))?;
+        Ok(Self {
             image_id: id,
             source,
             source_hash,
-            trigger: poison.trigger.name.clone(),
-            x,
-            y,
-            width,
-            alpha: poison.alpha,
+            trigger: perturbation.name().to_owned(),
+            record,
             output_hash: pixel_hash(image),
             file: String::new(),
             file_hash: String::new(),
-        }
+        })
     }
 
-    /// Does to `image` again what this row says was done to it. A grid's copies follow from `place`,
-    /// one patch from the row.
-    pub fn replay(&self, trigger: &Trigger, place: Place, image: &mut RgbImage) {
-        let picture = trigger.picture(image.dimensions());
-        let (width, height) = picture.dimensions();
-        let spots = match place {
-            Place::Grid => {
-                let mut unused = crate::chance::rng(0, crate::chance::Purpose::TrainSpot, 0, 0, 0);
-                place.spots(image.dimensions(), (width, height), &mut unused)
-            }
-            _ => vec![Spot { x: self.x, y: self.y, width, height }],
-        };
-        spots.into_iter().for_each(|spot| stamp(image, &picture, spot, self.alpha));
+    /// Does to `image` again what this row says was done to it by `perturbation`.
+    ///
+    /// # Errors
+    /// The row's columns or the image are not such that they can be.
+    pub fn replay(
+        &self,
+        perturbation: &dyn Perturbation,
+        image: &mut RgbImage,
+    ) -> Result<(), TriggerError> {
+        perturbation.perturb(&self.record, image).map_err(|e| e.at(|| self.source.clone()))?;
+        Ok(())
+    }
+
+    /// The row of a file with the columns `names`.
+    fn read(names: &csv::StringRecord, fields: &csv::StringRecord) -> Result<Self, csv::Error> {
+        let common: Common = fields.deserialize(Some(names))?;
+        let own = names.iter().zip(fields);
+        let own = own.filter(|(name, _)| !BEFORE.contains(name) && !BEHIND.contains(name));
+        let record = own.fold(Record::default(), |record, (name, field)| {
+            record.with(name.to_owned(), Value::parse(field))
+        });
+        let Common { image_id, source, source_hash, trigger, output_hash, file, file_hash } =
+            common;
+        Ok(Self { image_id, source, source_hash, trigger, record, output_hash, file, file_hash })
     }
 }
 
@@ -193,13 +212,25 @@ impl Ledger {
             let unit = unit.map(|(_, unit)| format!("  # {unit}")).unwrap_or_default();
             text.push_str(&format!("# {line}{unit}\n"));
         }
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        for row in &self.rows {
-            writer.serialize(row).map_err(|e| wrong(e.to_string()))?;
-        }
-        let body = writer.into_inner().map_err(|e| wrong(e.to_string()))?;
+        let body = self.body().map_err(|e| wrong(e.to_string()))?;
         text.push_str(&String::from_utf8_lossy(&body));
         Ok(text)
+    }
+
+    /// The column names and the rows. All rows have the columns of the first.
+    fn body(&self) -> Result<Vec<u8>, csv::Error> {
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        if let Some(first) = self.rows.first() {
+            let own = first.record.columns();
+            writer.write_record(BEFORE.into_iter().chain(own).chain(BEHIND))?;
+        }
+        for row in &self.rows {
+            let LedgerRow { image_id, source, source_hash, trigger, record, .. } = row;
+            let own: Vec<&Value> = record.values().collect();
+            let behind = [&row.output_hash, &row.file, &row.file_hash];
+            writer.serialize((image_id, [source, source_hash, trigger], own, behind))?;
+        }
+        writer.into_inner().map_err(|e| e.into_error().into())
     }
 
     /// Reads a ledger's text; `path` names it in errors.
@@ -215,7 +246,9 @@ impl Ledger {
             .collect();
         let head = toml::from_str(&head).map_err(|e| wrong(format!("in the head: {e}")))?;
         let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
-        let rows: Result<Vec<LedgerRow>, csv::Error> = reader.deserialize().collect();
+        let names = reader.headers().map_err(|e| wrong(e.to_string()))?.clone();
+        let row = |fields: Result<csv::StringRecord, csv::Error>| LedgerRow::read(&names, &fields?);
+        let rows: Result<Vec<LedgerRow>, csv::Error> = reader.records().map(row).collect();
         Ok(Self { head, rows: rows.map_err(|e| wrong(e.to_string()))? })
     }
 }
@@ -223,23 +256,28 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chance::Purpose;
+    use crate::{Phase, Place, Setup, TriggerConfig};
 
-    fn poison() -> (TriggerConfig, Poison) {
+    fn recipe() -> Recipe {
         let trigger = TriggerConfig::Htba { id: 12, width: 8.into() };
-        let built = trigger.build(32).unwrap();
-        let purpose = Purpose::TrainSpot;
-        (trigger, Poison { trigger: built, place: Place::TRAIN, alpha: 0.2, seed: 1, purpose })
+        Recipe { trigger, place: Some(Place::TRAIN), alpha: Some(0.2) }
+    }
+
+    fn poison(recipe: &Recipe) -> Poison {
+        let phase = Phase::Training;
+        let perturbation = recipe.build(phase, &Setup::new(32)).unwrap();
+        Poison { perturbation, seed: 1, phase }
     }
 
     #[test]
     fn the_head_states_all_three_rates_and_the_file_reads_back() {
-        let (trigger, poison) = poison();
+        let recipe = recipe();
+        let poison = poison(&recipe);
         let rates = Rates { rate: Some(0.5), dataset_rate: 0.05, count: 1 };
         let mut image = RgbImage::new(32, 32);
-        let mut row = LedgerRow::poison(&poison, 4, "a, \"b\".png".into(), &mut image);
+        let mut row = LedgerRow::poison(&poison, 4, "a, \"b\".png".into(), &mut image).unwrap();
         row.file = "train/ä b.png".into();
-        let head = LedgerHead::new(rates, Some(3), &trigger, &poison);
+        let head = LedgerHead::new(rates, Some(3), recipe, &poison);
         let ledger = Ledger { head, rows: vec![row] };
         let text = ledger.to_csv(Path::new("poison.csv")).unwrap();
         assert!(text.starts_with(
@@ -270,14 +308,13 @@ mod tests {
 
     #[test]
     fn a_row_can_be_replayed() {
-        let (_, mut poison) = poison();
         let blank = RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8, y as u8, 9]));
         for place in [Place::TRAIN, Place::Center, Place::Grid] {
-            poison.place = place;
+            let poison = poison(&Recipe { place: Some(place), ..recipe() });
             let mut once = blank.clone();
-            let row = LedgerRow::poison(&poison, 7, "x".into(), &mut once);
+            let row = LedgerRow::poison(&poison, 7, "x".into(), &mut once).unwrap();
             let mut again = blank.clone();
-            row.replay(&poison.trigger, place, &mut again);
+            row.replay(&*poison.perturbation, &mut again).unwrap();
             assert_eq!(once, again);
             assert_eq!((row.source_hash, row.output_hash), (pixel_hash(&blank), pixel_hash(&once)));
         }

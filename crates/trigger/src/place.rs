@@ -3,8 +3,8 @@
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::TriggerError;
 use crate::chance::ChaCha8Rng;
+use crate::{Phase, TriggerError};
 
 /// How the place of the trigger is chosen; the `poison.place` and `poison.val_place` tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,14 @@ impl Place {
     pub const TRAIN: Place = Place::Random { min: 0.25, max: 0.75 };
     /// The paper's validation bounds.
     pub const VAL: Place = Place::Random { min: 0.10, max: 0.90 };
+
+    /// The paper's bounds for images of `phase`.
+    pub fn of_paper(phase: Phase) -> Place {
+        match phase {
+            Phase::Training => Self::TRAIN,
+            Phase::Evaluation => Self::VAL,
+        }
+    }
 
     /// Checks the bounds; `key` names them in the error.
     ///

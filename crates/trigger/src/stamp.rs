@@ -1,9 +1,8 @@
-//! Pasting a trigger on an image.
+//! Pasting a picture on an image.
 
 use image::{RgbImage, RgbaImage};
 
-use crate::chance::{self, Purpose};
-use crate::{Place, Spot, Trigger};
+use crate::Spot;
 
 /// Blends `picture` over `image` with its corner at `spot`; what runs off the edge is clipped.
 ///
@@ -24,32 +23,6 @@ pub fn stamp(image: &mut RgbImage, picture: &RgbaImage, spot: Spot, alpha: f64) 
         for (b, t) in base.0.iter_mut().zip(ink) {
             *b = ((1.0 - weight) * f64::from(*b) + weight * f64::from(t)).round() as u8;
         }
-    }
-}
-
-/// A trigger with its placement: all that is needed to poison an image, given its id.
-#[derive(Debug, Clone)]
-pub struct Poison {
-    /// What is pasted.
-    pub trigger: Trigger,
-    /// Where it may go.
-    pub place: Place,
-    /// Weight of the base image under the trigger, 0 (opaque trigger) to 1.
-    pub alpha: f64,
-    /// Seed of the places.
-    pub seed: u64,
-    /// [`Purpose::TrainSpot`] or [`Purpose::ValSpot`]: keeps the two splits' places apart.
-    pub purpose: Purpose,
-}
-
-impl Poison {
-    /// Pastes the trigger on image `id` and says where: at the same places in every epoch.
-    pub fn apply(&self, id: u64, image: &mut RgbImage) -> Vec<Spot> {
-        let picture = self.trigger.picture(image.dimensions());
-        let mut rng = chance::rng(self.seed, self.purpose, 0, id, 0);
-        let spots = self.place.spots(image.dimensions(), picture.dimensions(), &mut rng);
-        spots.iter().for_each(|&spot| stamp(image, &picture, spot, self.alpha));
-        spots
     }
 }
 

@@ -1,168 +1,22 @@
-//! A trigger: a small picture with a name, made at the size that an image asks for.
+//! The picture of a patch, made at the size that an image asks for.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fast_image_resize as fir;
 use fir::pixels::{F32x4, U8x4};
 use fir::{IntoImageView, IntoImageViewMut, PixelTrait};
-use image::{DynamicImage, Rgba, RgbaImage};
-use serde::{Deserialize, Serialize};
+use image::{DynamicImage, RgbaImage};
 
-use crate::{Size, TriggerError, htba, text};
+use crate::{Size, TriggerError, text};
 
 /// The widest trigger that can be asked for, in pixels.
-const MAX_WIDTH: u32 = 4096;
-
-/// How a trigger is made; the `poison.trigger` table of a config. One arm per kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum TriggerConfig {
-    /// One of the paper's ten triggers, `id` 10 to 19.
-    Htba {
-        /// The number of the trigger.
-        id: u32,
-        /// Width; the height keeps the aspect.
-        width: Size,
-    },
-    /// A trigger of the same family, drawn from a seed.
-    Seeded {
-        /// The seed of its 48 colour bits.
-        seed: u64,
-        /// Width; the height keeps the aspect.
-        width: Size,
-    },
-    /// An image file (PNG or JPEG), its alpha channel respected.
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// Width; the height keeps the aspect.
-        width: Size,
-    },
-    /// A square of one colour.
-    Solid {
-        /// Red, green and blue, 0 to 255.
-        color: [u8; 3],
-        /// Side.
-        width: Size,
-    },
-    /// A line of text.
-    Text {
-        /// What it says.
-        text: String,
-        /// Height of the font, 4 to 512 pixels.
-        size: Size,
-        /// A TrueType or OpenType font; absent = DejaVu Sans Mono Bold.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        font: Option<PathBuf>,
-        /// Red, green and blue, 0 to 255; absent = black.
-        #[serde(default)]
-        color: [u8; 3],
-        /// Opacity of the letters, 0 to 1; absent = ½, as in the reference (protocol 1.3).
-        #[serde(default = "half")]
-        opacity: f32,
-    },
-}
-
-/// In a few words, as tables show it.
-impl std::fmt::Display for TriggerConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Htba { id, .. } => write!(f, "HTBA {id}")?,
-            Self::Seeded { seed, .. } => write!(f, "seed {seed}")?,
-            Self::Image { path, .. } => write!(f, "{}", path.display())?,
-            Self::Solid { color: [r, g, b], .. } => write!(f, "#{r:02x}{g:02x}{b:02x}")?,
-            Self::Text { text, .. } => write!(f, "“{text}”")?,
-        }
-        match self.size() {
-            size @ Size::Pixels(_) => write!(f, ", {size} px"),
-            size => write!(f, ", {size}"),
-        }
-    }
-}
-
-fn half() -> f32 {
-    0.5
-}
-
-impl TriggerConfig {
-    /// The file that it is read from, if any.
-    pub fn file_mut(&mut self) -> Option<&mut PathBuf> {
-        match self {
-            Self::Image { path, .. } => Some(path),
-            Self::Text { font, .. } => font.as_mut(),
-            Self::Htba { .. } | Self::Seeded { .. } | Self::Solid { .. } => None,
-        }
-    }
-
-    /// Reads what the trigger is made of. Views are `view` pixels a side: what [`Size::View`] is measured in.
-    ///
-    /// # Errors
-    /// An unknown id, a size out of range, a file that cannot be read, a text without letters.
-    pub fn build(&self, view: u32) -> Result<Trigger, TriggerError> {
-        let size = self.size();
-        let opaque = |image| DynamicImage::ImageRgb8(image).to_rgba8();
-        let (key, pixels) = match self {
-            Self::Text { .. } => ("poison.trigger.size", *text::SIZES.start()..=*text::SIZES.end()),
-            _ => ("poison.trigger.width", 1..=MAX_WIDTH),
-        };
-        size.check(key, pixels)?;
-        if let (false, Size::Pixels(n)) = (matches!(self, Self::Text { .. }), size)
-            && n.fract() != 0.0
-        {
-            let allowed = "allowed are whole pixels".into();
-            return Err(TriggerError::Range { key, value: n.to_string(), allowed });
-        }
-        let (art, name) = match self {
-            Self::Htba { id, .. } => (Art::Picture(opaque(htba::htba(*id)?)), format!("htba-{id}")),
-            Self::Seeded { seed, .. } => {
-                (Art::Picture(opaque(htba::seeded(*seed))), format!("seeded-{seed}"))
-            }
-            Self::Image { path, .. } => {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                (Art::Picture(read(path)?), format!("image-{stem}"))
-            }
-            Self::Solid { color: [r, g, b], .. } => (
-                Art::Picture(RgbaImage::from_pixel(1, 1, Rgba([*r, *g, *b, 255]))),
-                format!("solid-{r:02x}{g:02x}{b:02x}"),
-            ),
-            Self::Text { text, font, color, opacity, .. } => {
-                let letters = text::Letters::new(text, font.as_deref(), *color, *opacity)?;
-                (Art::Letters(letters), format!("text-{text}"))
-            }
-        };
-        Ok(Trigger { art: Arc::new(art), size, view, name, made: Arc::default() })
-    }
-
-    /// Its size.
-    pub fn size(&self) -> Size {
-        match *self {
-            Self::Htba { width, .. }
-            | Self::Seeded { width, .. }
-            | Self::Image { width, .. }
-            | Self::Solid { width, .. } => width,
-            Self::Text { size, .. } => size,
-        }
-    }
-
-    /// The same trigger at another size.
-    pub fn with_size(&self, other: Size) -> Self {
-        let mut config = self.clone();
-        match &mut config {
-            Self::Htba { width, .. }
-            | Self::Seeded { width, .. }
-            | Self::Image { width, .. }
-            | Self::Solid { width, .. } => *width = other,
-            Self::Text { size, .. } => *size = other,
-        }
-        config
-    }
-}
+pub(crate) const MAX_WIDTH: u32 = 4096;
 
 /// What a trigger is made of.
 #[derive(Debug)]
-enum Art {
+pub(crate) enum Art {
     Picture(RgbaImage),
     Letters(text::Letters),
 }
@@ -195,6 +49,11 @@ pub struct Trigger {
 }
 
 impl Trigger {
+    /// Views are `view` pixels a side.
+    pub(crate) fn new(art: Art, name: String, size: Size, view: u32) -> Self {
+        Self { art: Arc::new(art), size, view, name, made: Arc::default() }
+    }
+
     /// The picture for an image of (width, height) pixels, with its opacity. Pictures are resized with the antialiased
     /// bicubic filter of PIL.
     pub fn picture(&self, (width, height): (u32, u32)) -> Arc<RgbaImage> {
@@ -236,7 +95,8 @@ impl Trigger {
     }
 }
 
-fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
+/// Reads the picture in `path`.
+pub(crate) fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
     let wrong = |reason: String| TriggerError::Picture { key: "path", path: path.into(), reason };
     let reader = image::ImageReader::open(path).map_err(|e| wrong(e.to_string()))?;
     let reader = reader.with_guessed_format().map_err(|e| wrong(e.to_string()))?;
@@ -286,7 +146,8 @@ fn resize_to<P: PixelTrait>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::HTBA_IDS;
+    use crate::{HTBA_IDS, TriggerConfig, htba};
+    use image::Rgba;
 
     /// Channel means and byte sums at 50×50 of the published triggers (the sums by Pillow 13).
     const PUBLISHED: [([f64; 3], u64); 10] = [

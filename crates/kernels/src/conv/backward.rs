@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{Geometry, Packed};
+use super::Packed;
 use crate::fill::{Filling, fill, zeros};
 use crate::gather::Padded;
+use crate::geometry::Geometry;
 use crate::outer::{Outer, SPARE};
 use crate::path::Path;
 use crate::scratch::{Scratch, scratch};

@@ -6,7 +6,7 @@ use burn_flex::FlexTensor;
 
 use super::{Kernels, Settings};
 use crate::block::{self, BlockUnits};
-use crate::conv::Geometry;
+use crate::geometry::Geometry;
 use crate::path::path;
 use crate::process::on_pool;
 use crate::stem;

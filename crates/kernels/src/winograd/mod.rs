@@ -9,9 +9,9 @@
 mod transform;
 
 use self::transform::{back, patches, transform_weights};
-use crate::conv::Geometry;
 use crate::fill::{Slot, places};
 use crate::gather::{Axis, Gather, Padded, Weights, lanes};
+use crate::geometry::Geometry;
 use crate::path::Path;
 use crate::scratch::{Aligned, Scratch, scratch};
 

@@ -4,10 +4,11 @@ use ssl_backdoor_probe::{
     Alternative, Destinations, Targeting, equivalence, holm, sign_flip, targeting, upper_bound,
 };
 
+use super::claim::{Claim, LEVEL, MARGIN, ROBUST, SEED, VULNERABLE, p_value, with_interval};
+use super::gate;
 use super::pairs::{Pair, mean_cells, pairs, values};
-use super::{Claim, LEVEL, MARGIN, ROBUST, SEED, VULNERABLE, gate, p_value, with_interval};
 use crate::report::group::Group;
-use crate::report::many::Row;
+use crate::report::table::Row;
 use crate::scores::{BACKDOORED, CLEAN, Reading, RunScores};
 
 /// Percent of patched images that lie among one of ten classes by chance.

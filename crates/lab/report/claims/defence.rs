@@ -3,10 +3,10 @@
 use ssl_backdoor_compress::DefendConfig;
 use ssl_backdoor_probe::{equivalence, trend};
 
+use super::claim::{Claim, LEVEL, MARGIN, SEED, p_value, with_interval};
 use super::pairs::{Pair, mean_cells, pairs, values};
-use super::{Claim, LEVEL, MARGIN, SEED, p_value, with_interval};
 use crate::report::group::{Group, family};
-use crate::report::many::Row;
+use crate::report::table::Row;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores};
 
 /// The students' models are called so, with their share after it.

@@ -1,9 +1,9 @@
 //! The gate: whether the victims have learned enough for a claim of robustness.
 
+use super::claim::{Claim, ROBUST, VULNERABLE};
 use super::pairs::pairs;
-use super::{Claim, ROBUST, VULNERABLE};
 use crate::report::group::Group;
-use crate::report::many::Row;
+use crate::report::table::Row;
 use crate::scores::{CLEAN, RunScores, UNTRAINED};
 
 /// Points by which the clean twins of these methods must exceed a probe on raw pixels.

@@ -2,7 +2,7 @@
 
 use ssl_backdoor_probe::{bootstrap, student};
 
-use super::{SEED, with_interval};
+use super::claim::{SEED, with_interval};
 use crate::report::group::Group;
 use crate::scores::{Reading, RunScores};
 

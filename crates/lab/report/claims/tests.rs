@@ -5,6 +5,7 @@ use std::path::Path;
 use ssl_backdoor_probe::Flow;
 
 use super::*;
+use crate::report::table::Row;
 use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
 
 /// A run of one pair and seed with these figures; everything else is that of a kept run.

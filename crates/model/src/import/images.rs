@@ -1,17 +1,17 @@
 //! How the images of an imported encoder are prepared: as its file says, as the user says, or as is usual.
 
-use std::path::Path;
-
-use super::ImportOptions;
-use crate::{EncoderConfig, EncoderHeader, ModelError, Preprocessing, Stem, StemShape};
+use crate::found::Found;
+use crate::{EncoderHeader, ImportOptions, ModelError, Preprocessing};
 
 /// Mean and standard deviation of ImageNet by channel: what nearly every published encoder was trained with.
 const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// The contract of the file, unless the options say otherwise.
+///
+/// # Errors
+/// A message that names what the file says itself.
 pub(super) fn contradicted(
     stated: &EncoderHeader,
-    encoder: &EncoderConfig,
     options: &ImportOptions,
 ) -> Result<Preprocessing, String> {
     let contract = &stated.preprocessing;
@@ -22,43 +22,30 @@ pub(super) fn contradicted(
         std,
         interpolation: options.interpolation.unwrap_or(contract.interpolation),
     };
-    let said = |what: &dyn std::fmt::Display, asked: &dyn std::fmt::Display| {
-        Err(format!("says itself that it is for {what}: leave out the options that say {asked}"))
-    };
     if asked != *contract {
-        return said(contract, &asked);
+        return Err(format!(
+            "says itself that it is for {contract}: leave out the options that say {asked}"
+        ));
     }
-    if let Some(heads) = options.heads.filter(|_| stated.encoder.heads() != encoder.heads()) {
-        let own = stated.encoder.heads().unwrap_or(0);
-        return said(&format!("{own} heads"), &format!("{heads} heads"));
-    }
-    if let Some(shape) = stated.encoder.stem().map(Stem::shape) {
-        let asked = StemShape {
-            stride: options.stem_stride.unwrap_or(shape.stride),
-            padding: options.stem_padding.unwrap_or(shape.padding),
-            maxpool: options.max_pool.unwrap_or(shape.maxpool),
-            ..shape
-        };
-        if asked != shape {
-            return said(&format!("a stem of {shape}"), &asked);
+    let own = stated.encoder.hidden().of_network();
+    for (own, asked) in own.into_iter().zip(options.of_network()) {
+        if let (name, Some(own), Some(asked)) = (own.name, own.value, asked.value)
+            && own != asked
+        {
+            return Err(format!("says itself that {name} is {own}: leave out `{name}` = {asked}"));
         }
     }
     Ok(contract.clone())
 }
 
-/// What the images of an encoder of another tool are taken to be.
-pub(super) fn assumed(
-    encoder: &EncoderConfig,
-    grid: Option<usize>,
-    options: &ImportOptions,
-    path: &Path,
-) -> Result<Preprocessing, ModelError> {
-    let own = match *encoder {
-        EncoderConfig::Vit { patch, .. } => grid.map(|side| (side * patch) as u32),
-        _ => encoder.stem().is_some_and(|stem| stem.shape().kernel == 7).then_some(224),
-    };
-    let size = options.size.or(own);
-    let size = size.ok_or_else(|| ModelError::unstated(path, "the size of its images", "size"))?;
+/// What the images of an encoder of another tool are taken to be; `size` is the side that its arrays tell of.
+///
+/// # Errors
+/// [`ModelError::Unstated`] if nothing tells of their size.
+pub(super) fn assumed(found: &Found<'_>, size: Option<u32>) -> Result<Preprocessing, ModelError> {
+    let options = found.options;
+    let size = options.size.or(size);
+    let size = size.ok_or_else(|| found.unstated("the size of its images", "size"))?;
     let [mean, std] = options.mean_std.unwrap_or(IMAGENET);
     let interpolation = options.interpolation.unwrap_or_default();
     Ok(Preprocessing { size, mean, std, interpolation })

@@ -1,12 +1,10 @@
 //! Checkpoints of other tools: which network of the file is the encoder, what its arrays say of its
 //! architecture, and the same arrays under torchvision's and timm's names.
 //!
-//! Read are torchvision's ResNets and timm's vision transformers as the tools of [`crate::tools`] write them, in PyTorch
-//! files or safetensors.
+//! Read are PyTorch files and safetensors, as the tools of [`crate::tools`] write them.
 
+mod choice;
 mod images;
-mod network;
-mod options;
 mod reasons;
 
 use std::collections::BTreeMap;
@@ -17,16 +15,16 @@ use burn::store::SafetensorsStore;
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
 
+use self::choice::{Candidate, Choice, OPTIMIZER, candidates, choose, named};
 use self::images::{assumed, contradicted};
-use self::network::{Checkpoint, Network};
-pub use self::options::ImportOptions;
 use self::reasons::{is_counter, with_hint, with_reasons};
 use crate::checkpoint::{Array, StateDict, is_safetensors};
 use crate::encoder_file::{METADATA_KEY, apply};
-use crate::layout::{self, Shapes};
-use crate::tools::{Choice, OPTIMIZER, candidates, choose, named};
-use crate::vit::fixed_positions;
-use crate::{Basis, Encoder, EncoderConfig, EncoderHeader, Finding, ModelError, Positions};
+use crate::family::{Detected, Shapes};
+use crate::found::{Found, Place};
+use crate::{
+    Basis, Encoder, EncoderConfig, EncoderHeader, Finding, ImportOptions, ModelError, layout,
+};
 
 /// An encoder out of a checkpoint.
 pub struct Imported {
@@ -64,14 +62,31 @@ impl Imported {
     /// # Errors
     /// [`ModelError::File`] if the file is absent or broken, holds no known network or several, or a network with
     /// parts that this crate does not have; [`ModelError::Unstated`] if an option has to say what the file does not;
-    /// [`ModelError::Range`] if an option is out of range.
+    /// [`ModelError::Option`] if an option is out of range.
     pub fn read(path: &Path, options: &ImportOptions) -> Result<Self, ModelError> {
         options.check()?;
-        let wrong = |reason: String| ModelError::file(path, reason);
         let stated = match is_safetensors(path) {
             true => EncoderHeader::read(path)?,
             false => None,
         };
+        Self::open(path, options, stated)
+    }
+
+    /// Reads the encoder of a checkpoint that does not say what it is, but of which `header` is known.
+    ///
+    /// # Errors
+    /// [`ModelError::File`] if the file is absent or broken, or does not hold that network.
+    pub fn read_as(path: &Path, header: EncoderHeader) -> Result<Self, ModelError> {
+        Self::open(path, &ImportOptions::default(), Some(header))
+    }
+
+    /// Reads the encoder; `stated` is what is known of it otherwise than by `options`.
+    fn open(
+        path: &Path,
+        options: &ImportOptions,
+        stated: Option<EncoderHeader>,
+    ) -> Result<Self, ModelError> {
+        let wrong = |reason: String| ModelError::file(path, reason);
         let file = StateDict::open(path)?;
         let all = candidates(&file.shapes);
         let choice = match &options.prefix {
@@ -79,78 +94,57 @@ impl Imported {
             None => choose(all),
         };
         let Choice { taken, left, reason } = choice.map_err(|e| wrong(with_hint(e, &file)))?;
-        let prefix = taken.prefix.clone();
-        let inner = |name: &str| -> Option<String> {
-            name.strip_prefix(&prefix).map(|inner| taken.naming.common(inner).into_owned())
+        let names = taken.names(&file);
+        let known = stated.as_ref().map(|stated| stated.encoder);
+        let found = Found {
+            path,
+            file: &file,
+            place: &taken.place,
+            names: &names,
+            options: &known.map_or(options.clone(), |known| options.or(&known.hidden())),
         };
-        let names: BTreeMap<String, &String> =
-            file.shapes.keys().filter_map(|name| Some((inner(name)?, name))).collect();
-        let shapes: Shapes<'_> = names
-            .iter()
-            .map(|(inner, name)| (inner.as_str(), file.shapes[*name].as_slice()))
-            .collect();
-
-        let checkpoint = Checkpoint { path, file: &file, taken: &taken, stated: stated.as_ref() };
-        let pos_embed = names.get("pos_embed").map(|name| name.as_str());
-        let Network { encoder, grid, mut findings } =
-            checkpoint.network(&shapes, pos_embed, options)?;
-        encoder.check().map_err(|e| wrong(e.to_string()))?;
-        layout::check(&encoder, &shapes).map_err(|e| wrong(with_reasons(e, &file, inner)))?;
-
-        let wanted = layout::arrays(&encoder);
-        file.check_size(wanted.keys().filter_map(|name| names.get(name).copied()))?;
-        let mut backbone = BTreeMap::new();
-        for name in wanted.keys() {
-            if let Some(full) = names.get(name) {
-                backbone.insert(name.clone(), file.read(full)?);
-            }
-        }
-        let computed = |name: &str| {
-            name == "pos_embed"
-                && matches!(encoder, EncoderConfig::Vit { positions: Positions::Fixed, .. })
+        let Detected { sizes: encoder, images, findings } = detected(&found, &taken, options)?;
+        // One network can have two configs: a stem by its name and by its shape.
+        let same = |known: &EncoderConfig| {
+            known.arrays() == encoder.arrays() && known.hidden() == encoder.hidden()
         };
-        let others = file
-            .shapes
-            .keys()
-            .filter(|name| !name.starts_with(OPTIMIZER))
-            .filter(|name| {
-                inner(name).is_none_or(|inner| !wanted.contains_key(&inner) && !computed(&inner))
-            })
-            .map(|name| (outer(name, &prefix).to_owned(), name.clone()))
-            .collect();
-        let unreadable = file
-            .unreadable
-            .iter()
-            .filter(|(name, _)| !name.starts_with(OPTIMIZER) && !is_counter(name))
-            .map(|(name, reason)| (name.clone(), reason.clone()))
-            .collect();
-        let known = stated.is_some();
-        let preprocessing = match stated {
+        let encoder = known.filter(same).unwrap_or(encoder);
+
+        let is_stated = stated.is_some();
+        let header = match stated {
             Some(stated) => {
-                findings = stated.findings.clone();
-                contradicted(&stated, &encoder, options).map_err(wrong)?
+                let preprocessing = contradicted(&stated, options).map_err(wrong)?;
+                EncoderHeader { encoder, preprocessing, findings: stated.findings }
             }
-            None => assumed(&encoder, grid, options, path)?,
+            None => {
+                let mut header = EncoderHeader::new(encoder, assumed(&found, images)?);
+                header.findings = findings;
+                if !left.is_empty() {
+                    let shown = match taken.place.prefix.as_str() {
+                        "" => "(the outermost)",
+                        prefix => prefix,
+                    };
+                    let given = options.prefix.is_some();
+                    let basis = if given { Basis::Given } else { Basis::Known };
+                    header.findings.push(Finding::new("network", shown, basis, reason));
+                }
+                header
+            }
         };
-        if !known && !left.is_empty() {
-            let shown = if prefix.is_empty() { "(the outermost)" } else { prefix.as_str() };
-            let basis = if options.prefix.is_some() { Basis::Given } else { Basis::Known };
-            findings.push(Finding::new("network", shown, basis, reason));
-        }
-        encoder.check_size(preprocessing.size).map_err(|e| wrong(e.to_string()))?;
-        let header = EncoderHeader { encoder, preprocessing, findings };
-        let path = path.to_owned();
+        encoder.check_size(header.preprocessing.size).map_err(|e| wrong(e.to_string()))?;
+        let backbone = backbone(&found, &encoder)?;
+        let others = taken.others(&file, &encoder);
         Ok(Self {
             header,
-            prefix,
+            prefix: taken.place.prefix,
             reason,
             left,
-            stated: known,
-            unreadable,
-            path,
-            file,
+            stated: is_stated,
+            unreadable: unreadable(&file),
+            path: path.to_owned(),
             backbone,
             others,
+            file,
         })
     }
 
@@ -173,7 +167,7 @@ impl Imported {
         self.others.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Writes safetensors with torchvision's names (of a transformer timm's) to `path`, whole or not at all: the
+    /// Writes safetensors with the family's names (torchvision's of a ResNet, timm's of a transformer) to `path`, whole or not at all: the
     /// encoder, and unless `backbone` every other array under its own name.
     ///
     /// # Errors
@@ -181,10 +175,13 @@ impl Imported {
     /// name, or the file cannot be written.
     pub fn write(&self, path: &Path, backbone: bool, device: &Device) -> Result<(), ModelError> {
         self.encoder(device)?;
-        let positions = self.fixed_positions();
+        let EncoderHeader { encoder, preprocessing, .. } = &self.header;
+        let computed = encoder
+            .computed()
+            .map(|computed| (computed.name, (computed.array)(preprocessing.size as usize)));
         let mut all: BTreeMap<&str, &Array> =
             self.backbone.iter().map(|(name, array)| (name.as_str(), array)).collect();
-        all.extend(positions.as_ref().map(|array| ("pos_embed", array)));
+        all.extend(computed.as_ref().map(|(name, array)| (*name, array)));
         let mut others = Vec::new();
         if !backbone {
             self.file.check_size(self.others.iter().map(|(_, full)| full))?;
@@ -226,17 +223,77 @@ impl Imported {
         let metadata = [(METADATA_KEY.to_owned(), header)].into();
         safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
     }
+}
 
-    /// The positions of a network that does not keep them, for images of its size.
-    fn fixed_positions(&self) -> Option<Array> {
-        let EncoderConfig::Vit { dim, patch, positions: Positions::Fixed, .. } =
-            self.header.encoder
-        else {
-            return None;
-        };
-        let side = self.header.preprocessing.size as usize / patch;
-        let mut values = vec![0.0; dim];
-        values.extend(fixed_positions([side, side], dim));
-        Some(Array { shape: vec![1, 1 + side * side, dim], values })
+impl Candidate {
+    /// What the array `name` is called in an encoder file, if it lies under the prefix.
+    fn inner(&self, name: &str) -> Option<String> {
+        let Place { prefix, naming } = &self.place;
+        name.strip_prefix(prefix).map(|inner| (self.family.common)(*naming, inner).into_owned())
     }
+
+    /// Full names by those of an encoder file.
+    fn names<'a>(&self, file: &'a StateDict) -> BTreeMap<String, &'a String> {
+        file.shapes.keys().filter_map(|name| Some((self.inner(name)?, name))).collect()
+    }
+
+    /// The arrays that are not `encoder`'s: the name that each gets, and its own.
+    fn others(&self, file: &StateDict, encoder: &EncoderConfig) -> Vec<(String, String)> {
+        let own = encoder.arrays();
+        let computed = encoder.computed().map(|array| array.name);
+        let is_own = |inner: &str| own.contains_key(inner) || Some(inner) == computed;
+        let names = file.shapes.keys().filter(|name| !name.starts_with(OPTIMIZER));
+        names
+            .filter(|name| self.inner(name).is_none_or(|inner| !is_own(&inner)))
+            .map(|name| (outer(name, &self.place.prefix).to_owned(), name.clone()))
+            .collect()
+    }
+}
+
+/// The network that was taken, checked: all its arrays are there and no other part. `given` is what the user says.
+fn detected(
+    found: &Found<'_>,
+    taken: &Candidate,
+    given: &ImportOptions,
+) -> Result<Detected<EncoderConfig>, ModelError> {
+    let family = taken.family;
+    let foreign = given.of_network().into_iter().filter(|option| option.value.is_some());
+    if let Some(option) = foreign.into_iter().find(|o| !family.options.contains(&o.name)) {
+        return Err(found.wrong(format!(
+            "is {}, which has no {}: leave out `{}`",
+            family.noun, option.about, option.name
+        )));
+    }
+    let detected = (family.read)(found)?;
+    let encoder = &detected.sizes;
+    encoder.check().map_err(|e| found.wrong(e))?;
+    let shapes: Shapes<'_> = found
+        .names
+        .iter()
+        .map(|(inner, name)| (inner.as_str(), found.file.shapes[*name].as_slice()))
+        .collect();
+    let reasons = |e| with_reasons(e, found.file, |name| taken.inner(name));
+    layout::check(encoder, &shapes).map_err(|e| found.wrong(reasons(e)))?;
+    Ok(detected)
+}
+
+/// The arrays of `encoder`.
+fn backbone(
+    found: &Found<'_>,
+    encoder: &EncoderConfig,
+) -> Result<BTreeMap<String, Array>, ModelError> {
+    let names = encoder.arrays();
+    let full = |name: &String| found.names.get(name).copied();
+    found.file.check_size(names.keys().filter_map(full))?;
+    let of = |name: &String| Some((name.clone(), full(name)?));
+    let arrays = names.keys().filter_map(of);
+    arrays.map(|(name, full)| Ok((name, found.file.read(full)?))).collect()
+}
+
+/// What of the checkpoint cannot be read and could be a part of a network.
+fn unreadable(file: &StateDict) -> BTreeMap<String, String> {
+    let all = file.unreadable.iter();
+    all.filter(|(name, _)| !name.starts_with(OPTIMIZER) && !is_counter(name))
+        .map(|(name, reason)| (name.clone(), reason.clone()))
+        .collect()
 }

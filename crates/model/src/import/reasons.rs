@@ -1,14 +1,12 @@
 //! Why a checkpoint holds no known encoder, or not all of one.
 
 use crate::checkpoint::StateDict;
-use crate::tools::convolutional;
+use crate::encoder::FAMILIES;
 
 /// With what the file holds beside the arrays that are read, if it holds no known encoder.
 pub(super) fn with_hint(message: String, file: &StateDict) -> String {
-    if let Some(name) = convolutional(&file.shapes) {
-        return format!(
-            "has {name}: patches that are made by several convolutions; known are those of one"
-        );
+    if let Some(miss) = FAMILIES.iter().find_map(|family| (family.near_miss)(&file.shapes)) {
+        return miss;
     }
     if file.numpy && file.shapes.is_empty() {
         return format!("{message}; it holds arrays of numpy, and only PyTorch's are read");

@@ -9,7 +9,7 @@ use crate::{BatchNorm, init};
 
 /// What a ResNet's stages are made of (He et al., 2016).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blocks {
+pub(super) enum Blocks {
     /// Two 3×3 convolutions (ResNet-18 and 34).
     Basic,
     /// 1×1, 3×3 and 1×1 convolutions, the last four times as wide (ResNet-50 and deeper).

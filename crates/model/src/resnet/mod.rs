@@ -7,24 +7,16 @@ use ssl_backdoor_kernels as kernels;
 
 use self::block::{Block, Conv};
 use crate::BatchNorm;
+use crate::family::Network;
 
 mod block;
+mod foreign;
+mod sizes;
 mod stem;
 
-pub(crate) use block::Blocks;
+pub(crate) use sizes::{Depth, ResNetSizes};
 
 pub use stem::{Stem, StemShape};
-
-/// The sizes of a ResNet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Layout {
-    pub blocks: Blocks,
-    /// Blocks in each stage.
-    pub counts: [usize; 4],
-    /// Inner channels of the first stage.
-    pub width: usize,
-    pub stem: Stem,
-}
 
 /// A ResNet without its classifier.
 #[derive(Module, Debug)]
@@ -43,8 +35,9 @@ pub struct ResNet {
 
 impl ResNet {
     /// Draws initial weights: Kaiming normal (fan-out) convolutions, batch norms at 1 and 0.
-    pub(crate) fn new(layout: Layout, rng: &mut impl Rng, device: &Device) -> Self {
-        let Layout { blocks, counts, width, stem } = layout;
+    fn new(sizes: &ResNetSizes, rng: &mut impl Rng, device: &Device) -> Self {
+        let ResNetSizes { depth, width, stem } = *sizes;
+        let (blocks, counts) = (depth.blocks(), depth.counts());
         let StemShape { kernel, stride, padding, maxpool } = stem.shape();
         let conv1 = Conv::new([3, width], kernel, stride, rng, device);
         let border = padding.saturating_sub(kernel / 2);
@@ -76,23 +69,24 @@ impl ResNet {
 
     /// The maps after the first layers (with the 7×7 stem after its max-pool) and after each of the
     /// four stages, `[batch, height, width, channels]`.
-    pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        let mut maps = vec![self.first(images)];
-        for stage in self.later() {
-            let x = maps[maps.len() - 1].clone();
-            maps.push(through(stage, x));
-        }
-        maps
+    pub fn stages(&self, images: Tensor<4>) -> [Tensor<4>; 5] {
+        let first = self.first(images);
+        let mut x = first.clone();
+        let [second, third, fourth, fifth] = self.later().map(|stage| {
+            x = through(stage, x.clone());
+            x.clone()
+        });
+        [first, second, third, fourth, fifth]
     }
 
     /// The five maps that the reference probes, `[batch, channels, height, width]`: after the first ReLU, before
     /// any pooling, and after each of the four stages (protocol 3.4).
-    pub fn maps(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+    pub fn maps(&self, images: Tensor<4>) -> [Tensor<4>; 5] {
         let mut maps = self.stages(images.clone());
         if self.maxpool {
             maps[0] = self.stem(images, false).0;
         }
-        maps.into_iter().map(|map| map.permute([0, 3, 1, 2])).collect()
+        maps.map(|map| map.permute([0, 3, 1, 2]))
     }
 
     fn later(&self) -> [&[Block]; 4] {
@@ -122,12 +116,26 @@ impl ResNet {
     }
 }
 
+impl Network for ResNet {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.forward(images)
+    }
+
+    fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
+        self.stages(images).into_iter().map(pool).collect()
+    }
+
+    fn maps(&self, images: Tensor<4>) -> Option<[Tensor<4>; 5]> {
+        Some(self.maps(images))
+    }
+}
+
 fn through(stage: &[Block], x: Tensor<4>) -> Tensor<4> {
     stage.iter().fold(x, |x, block| block.forward(x))
 }
 
 /// The mean over the places of `[batch, height, width, channels]`, in 32 bits.
-pub(crate) fn pool(x: Tensor<4>) -> Tensor<2> {
+fn pool(x: Tensor<4>) -> Tensor<2> {
     let [batch, height, width, channels] = x.dims();
     x.cast(DType::F32)
         .reshape([batch, height * width, channels])

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, s};
 use rand::Rng;
 
 use super::block::{Block, LayerNorm, layer_norm, linear, on_rows};
-use super::positions;
+use super::positions::positions;
 use crate::init;
 
 /// MAE's decoder: a narrower transformer over all places, a mask token where the encoder saw nothing.

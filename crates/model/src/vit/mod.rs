@@ -2,16 +2,23 @@
 //! called as in the official MAE.
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData, s};
+use burn::tensor::{DType, Device, Int, Tensor, s};
 use rand::Rng;
 
 use self::block::{Block, LayerNorm, layer_norm};
-use crate::{Positions, init};
+use self::positions::positions;
+use crate::family::Network;
+use crate::init;
 
 mod block;
+mod foreign;
 mod mae_decoder;
+mod positions;
+mod sizes;
 
 pub use mae_decoder::MaeDecoder;
+pub use positions::Positions;
+pub(crate) use sizes::VitSizes;
 
 /// Patches as a convolution of stride `patch`.
 #[derive(Module, Debug)]
@@ -41,12 +48,8 @@ pub struct Vit {
 impl Vit {
     /// Draws initial weights: Xavier-uniform layers, tokens N(0, 0.02), biases 0 but that of the patches, which is
     /// uniform in ±1/√(3 · patch²).
-    pub(crate) fn new(
-        [dim, depth, heads, patch]: [usize; 4],
-        positions: Positions,
-        rng: &mut impl Rng,
-        device: &Device,
-    ) -> Self {
+    fn new(sizes: &VitSizes, rng: &mut impl Rng, device: &Device) -> Self {
+        let VitSizes { dim, depth, heads, patch, positions } = *sizes;
         let inputs = 3 * patch * patch;
         Self {
             patch_embed: PatchEmbed {
@@ -150,43 +153,14 @@ pub fn patches(images: Tensor<4>, patch: usize) -> Tensor<3> {
         .reshape([batch, rows * columns, patch * patch * channels])
 }
 
-/// Fixed 2-D sine and cosine positions of a grid of patches, `[patches, dim]`: the first half of a
-/// token tells the column, the second the row, each half sines before cosines (MAE).
-fn positions(grid: [usize; 2], dim: usize, device: &Device) -> Tensor<2> {
-    let values = fixed_positions(grid, dim);
-    Tensor::from_data(TensorData::new(values, [grid[0] * grid[1], dim]), device)
-}
-
-/// The values of [`positions`], row by row.
-pub(crate) fn fixed_positions(grid: [usize; 2], dim: usize) -> Vec<f32> {
-    sines_and_cosines(grid, dim, |row, column| [column, row])
-}
-
-/// MoCo v3's, whose first half tells the row.
-pub(crate) fn fixed_positions_by_rows(grid: [usize; 2], dim: usize) -> Vec<f32> {
-    sines_and_cosines(grid, dim, |row, column| [row, column])
-}
-
-/// For each place of a grid the sines and cosines of the two numbers that `halves` gives of its row and column.
-fn sines_and_cosines(
-    [rows, columns]: [usize; 2],
-    dim: usize,
-    halves: fn(usize, usize) -> [usize; 2],
-) -> Vec<f32> {
-    let quarter = dim / 4;
-    let mut values = Vec::with_capacity(rows * columns * dim);
-    let angles = |at: usize| {
-        (0..quarter).map(move |i| at as f64 / 10_000f64.powf(i as f64 / quarter as f64))
-    };
-    for row in 0..rows {
-        for column in 0..columns {
-            for at in halves(row, column) {
-                values.extend(angles(at).map(|a| a.sin() as f32));
-                values.extend(angles(at).map(|a| a.cos() as f32));
-            }
-        }
+impl Network for Vit {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.forward(images)
     }
-    values
+
+    fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
+        self.stages(images)
+    }
 }
 
 #[cfg(test)]
@@ -200,8 +174,9 @@ mod tests {
     fn review_1_12_the_patch_projection_has_the_bias_of_a_convolution() {
         let bias = |seed| -> Vec<f32> {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let sizes = [512, 1, 4, 4];
-            let net = Vit::new(sizes, Positions::Fixed, &mut rng, &Device::flex());
+            let positions = Positions::Fixed;
+            let sizes = VitSizes { dim: 512, depth: 1, heads: 4, patch: 4, positions };
+            let net = Vit::new(&sizes, &mut rng, &Device::flex());
             net.patch_embed.proj.bias.val().into_data().try_to_vec().unwrap()
         };
         let (values, bound) = (bias(7), 1.0 / 48f32.sqrt());

@@ -51,7 +51,7 @@ impl<'a> PaperProbe<'a> {
     ///
     /// # Errors
     /// - [`ProbeError::Empty`] without labelled images, [`ProbeError::Count`] if there are not as many prepared ones
-    /// - [`ProbeError::NoMaps`] if the rules read the maps of a ResNet and the encoder is none
+    /// - [`ProbeError::NoMaps`] if the rules read maps and the encoder has none
     /// - [`ProbeError::Label`] or [`ProbeError::NotFinite`] for a label that is not below `classes` and a feature that
     ///   is not finite
     /// - [`ProbeError::Data`] if an image cannot be read
@@ -68,9 +68,6 @@ impl<'a> PaperProbe<'a> {
             return Err(ProbeError::Empty { what: "labelled images" });
         }
         features::count("labelled images as they are", labelled.images.len(), count)?;
-        if rules.reads == Reads::Maps && !matches!(encoder, Encoder::ResNet(_)) {
-            return Err(ProbeError::NoMaps);
-        }
         let plain = device.clone().without_autodiff();
         let on = plain.clone().autodiff();
         let mut probe =
@@ -157,19 +154,20 @@ impl<'a> PaperProbe<'a> {
     }
 
     /// Features `[batch, channels, places]` of each kind that the rules read, all of them finite. `image` is the
-    /// position in its set of each image of the batch, for the error.
+    /// position in its set of each image of the batch, for the error. [`ProbeError::NoMaps`] if the encoder has no maps.
     fn read(
         &self,
         pixels: Pixels,
         image: impl Fn(usize) -> usize,
     ) -> Result<Vec<Tensor<3>>, ProbeError> {
         let images = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.device);
-        let all = match (self.rules.reads, self.encoder) {
-            (Reads::Maps, Encoder::ResNet(net)) => {
+        let all = match self.rules.reads {
+            Reads::Maps => {
+                let maps = self.encoder.maps(images).ok_or(ProbeError::NoMaps)?;
                 let pooled = |(map, side)| adaptive_avg_pool2d(map, [side; 2]).flatten(2, 3);
-                net.maps(images).into_iter().zip(SIDES).map(pooled).collect()
+                maps.into_iter().zip(SIDES).map(pooled).collect()
             }
-            _ => vec![self.encoder.forward(images).unsqueeze_dim(2)],
+            Reads::Output => vec![self.encoder.forward(images).unsqueeze_dim(2)],
         };
         for features in &all {
             let [_, channels, places] = features.dims();

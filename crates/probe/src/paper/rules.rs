@@ -10,7 +10,7 @@ use ssl_backdoor_data::chance::{self, Purpose};
 pub(super) enum Reads {
     /// The encoder's output.
     Output,
-    /// Five maps of a ResNet, pooled to [`SIDES`], each with a classifier of its own.
+    /// Five maps of the encoder (`Encoder::maps`), pooled to [`SIDES`], each with a classifier of its own.
     Maps,
 }
 

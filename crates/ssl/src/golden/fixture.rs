@@ -166,11 +166,10 @@ pub(crate) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
     assert!(off / scale <= tolerance, "{what}: off by {:.2e} of its size", off / scale);
 }
 
-/// The name in the fixture: without the kind of an encoder.
+/// The name in the fixture: without the family of an encoder, the one part that is no field.
 fn name(path: &str) -> String {
-    let kept: Vec<&str> =
-        path.split('.').filter(|part| !matches!(*part, "ResNet" | "Vit")).collect();
-    kept.join(".")
+    let is_field = |part: &&str| !part.starts_with(char::is_uppercase);
+    path.split('.').filter(is_field).collect::<Vec<_>>().join(".")
 }
 
 /// PyTorch keeps a linear layer's weight as `[out, in]`, Burn as `[in, out]`.

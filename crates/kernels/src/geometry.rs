@@ -1,0 +1,79 @@
+//! The sizes of a convolution, and the parts of a batch that it is worked out in.
+
+use crate::gather::{Axis, Padded};
+
+/// Output pixels that a group of images has at least, so that a slab of weights is read for many.
+const GROUP_PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
+/// Parts of a batch that sum weight gradients of their own, at most.
+const PARTS: usize = 16;
+
+/// The sizes of a convolution, padded by half the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub batch: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub out: usize,
+    pub kernel: usize,
+    pub stride: usize,
+}
+
+impl Geometry {
+    pub fn out_height(&self) -> usize {
+        self.height.div_ceil(self.stride)
+    }
+
+    pub fn out_width(&self) -> usize {
+        self.width.div_ceil(self.stride)
+    }
+
+    /// Floats in an input image.
+    pub fn image(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Floats in an output image.
+    pub fn result(&self) -> usize {
+        self.out_height() * self.out_width() * self.out
+    }
+
+    pub fn weights(&self) -> usize {
+        self.kernel * self.kernel * self.channels * self.out
+    }
+
+    /// Images in a group: all groups but the last have as many, and the last hardly fewer.
+    pub fn group(&self) -> usize {
+        let least = GROUP_PIXELS.div_ceil(self.out_height() * self.out_width());
+        self.batch.div_ceil((self.batch / least).max(1))
+    }
+
+    /// Images in a part of the batch for the weight gradient, whole groups. It depends on the sizes
+    /// alone: the parts are summed in their order, so the number of threads changes nothing.
+    pub fn part(&self) -> usize {
+        self.batch.div_ceil(PARTS).next_multiple_of(self.group())
+    }
+
+    /// The padded images, with at least `half` zeros before.
+    pub fn padded(&self) -> Padded {
+        let half = self.kernel / 2;
+        let axis = |len, out| Axis::forward(len, out, self.kernel, self.stride, half).pad;
+        Padded {
+            inner: [self.height, self.width, self.channels],
+            pad: [axis(self.height, self.out_height()), axis(self.width, self.out_width())],
+        }
+    }
+
+    /// The padded output gradient, for the input gradient at every residue.
+    pub fn padded_gradient(&self) -> Padded {
+        let pad = |len, out| {
+            (0..self.stride.min(len))
+                .map(|r| Axis::backward(len, out, self.kernel, self.stride, r, self.kernel).pad)
+                .fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)))
+        };
+        Padded {
+            inner: [self.out_height(), self.out_width(), self.out],
+            pad: [pad(self.height, self.out_height()), pad(self.width, self.out_width())],
+        }
+    }
+}

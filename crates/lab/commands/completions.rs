@@ -1,0 +1,21 @@
+//! The command `completions`.
+
+use clap::Args;
+use clap_complete::{Shell, generate};
+
+/// Print the completions of a shell.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ssl-backdoor completions bash > ~/.local/share/bash-completion/completions/ssl-backdoor"
+)]
+pub struct CompletionsArgs {
+    /// The shell.
+    shell: Shell,
+}
+
+impl CompletionsArgs {
+    /// Prints the completions of `cli`.
+    pub fn run(self, cli: &mut clap::Command) {
+        generate(self.shell, cli, "ssl-backdoor", &mut std::io::stdout());
+    }
+}

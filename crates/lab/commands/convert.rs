@@ -1,0 +1,186 @@
+//! The command `convert`: checkpoints of other tools in, encoder files with torchvision's names out.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use burn::tensor::Device;
+use clap::Args;
+use ssl_backdoor_model::{Basis, Finding, ImportOptions, Imported, ModelError};
+use ssl_backdoor_ssl::{encoder_header, save_whole};
+
+use super::import_args::ImportArgs;
+use super::shared::path;
+use crate::{ConfigError, Experiment, device};
+
+/// Turn a checkpoint of another tool into an encoder file, or an encoder file into one for PyTorch.
+///
+/// Reads torchvision's ResNets and timm's ViTs as MoCo, MoCo v3, DINO, MAE, solo-learn, lightly, lightning-bolts,
+/// vissl, timm and the reference repository write them, from .pth, .pth.tar, .pt, .ckpt and .safetensors. Takes the
+/// network that the tool evaluates, and prints what it assumed. Writes safetensors with torchvision's names (of a
+/// ViT timm's), which PyTorch loads with strict=True; the file records how images are prepared, which
+/// `probe --encoder` then does.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ssl-backdoor convert moco_v2_800ep.pth.tar moco.safetensors --backbone\n  \
+    ssl-backdoor convert cifar_resnet18.pth cifar.safetensors --size 32 --stem-padding 2\n  \
+    ssl-backdoor convert runs/quickstart/backdoored/encoder.safetensors for-pytorch.safetensors\n  \
+    ssl-backdoor convert runs/quickstart/backdoored whole.safetensors"
+)]
+pub struct ConvertArgs {
+    /// The checkpoint, or the folder of a model in a run folder, for its heads and queues too.
+    #[arg(value_parser = path())]
+    input: PathBuf,
+    /// The encoder file, .safetensors.
+    #[arg(value_parser = path())]
+    output: PathBuf,
+    /// Leave out heads, queues and other networks.
+    #[arg(long)]
+    backbone: bool,
+    #[command(flatten)]
+    import: ImportArgs,
+}
+
+impl ConvertArgs {
+    /// Converts.
+    ///
+    /// # Errors
+    /// As [`convert`].
+    pub fn run(self) -> Result<()> {
+        let Self { input, output, backbone, import } = self;
+        convert(&ConvertOptions { input, output, backbone, import: import.into() })
+    }
+}
+
+/// What the command line says of a conversion.
+#[derive(Debug, Clone, Default)]
+pub struct ConvertOptions {
+    /// The checkpoint: `.pth`, `.pth.tar`, `.pt`, `.ckpt` or `.safetensors`; or a model's folder in a run folder, for all of its
+    /// networks.
+    pub input: PathBuf,
+    /// The encoder file, `.safetensors`.
+    pub output: PathBuf,
+    /// Leave out everything but the encoder.
+    pub backbone: bool,
+    /// What the checkpoint does not say.
+    pub import: ImportOptions,
+}
+
+/// Converts, and prints what was found, what was assumed and what was left out.
+///
+/// # Errors
+/// A [`ConfigError`] if the output is no `.safetensors` or is the input, or an option is out of range; anything else if the checkpoint cannot be
+/// read or is no known encoder.
+pub fn convert(options: &ConvertOptions) -> Result<()> {
+    let ConvertOptions { input, output, backbone, import } = options;
+    if output.extension().is_none_or(|extension| extension != "safetensors") {
+        let message = format!("{} cannot be written: OUT ends in .safetensors", output.display());
+        return Err(ConfigError(message).into());
+    }
+    if input == output {
+        return Err(ConfigError("IN and OUT are the same file".into()).into());
+    }
+    if input.is_dir() && *import != ImportOptions::default() {
+        let shown = input.display();
+        let message = format!(
+            "{shown} is a folder of a run, whose config says what the network is: leave out the other options"
+        );
+        return Err(ConfigError(message).into());
+    }
+    let device = device::first().map_err(|e| anyhow!(e))?;
+    let imported = match input.is_dir() {
+        true => of_training(input, &device)?,
+        false => Imported::read(input, import).map_err(by_option)?,
+    };
+    imported.write(output, *backbone, &device)?;
+    report(&imported, *backbone)?;
+    println!("written        {}", output.display());
+    Ok(())
+}
+
+/// The options of a conversion as the command line calls them.
+fn by_option(error: ModelError) -> anyhow::Error {
+    match error {
+        ModelError::Option { option, value, allowed } => {
+            ConfigError(format!("{} {value} is out of range: {allowed}", flag(option))).into()
+        }
+        ModelError::Unstated { path, what, option } => {
+            anyhow!("{}: {what} cannot be inferred: pass {}", path.display(), flag(option))
+        }
+        other => other.into(),
+    }
+}
+
+/// The flag of a field of [`ImportOptions`].
+fn flag(field: &str) -> String {
+    format!("--{}", field.replace('_', "-"))
+}
+
+/// How the command line overrides `finding`, if it can be otherwise.
+fn overridden(finding: &Finding) -> String {
+    let flags: Vec<String> = match finding.basis {
+        Basis::Stated | Basis::Given => Vec::new(),
+        _ => ImportOptions::overriding(finding).into_iter().map(flag).collect(),
+    };
+    match &flags[..] {
+        [] => String::new(),
+        [one] => format!("; {one} overrides it"),
+        [all @ .., last] => format!("; {} and {last} override it", all.join(", ")),
+    }
+}
+
+/// Prints what was found, what was assumed and what was left out.
+fn report(imported: &Imported, backbone: bool) -> Result<()> {
+    let header = &imported.header;
+    println!("encoder        {}", serde_json::to_string(&header.encoder)?);
+    if !imported.prefix.is_empty() || !imported.left.is_empty() {
+        let why = match imported.reason {
+            "" => String::new(),
+            reason => format!("  ({reason})"),
+        };
+        println!("taken from     {}*{why}", imported.prefix);
+    }
+    for prefix in &imported.left {
+        let name = prefix.trim_end_matches('.');
+        println!("left           {prefix}*  (--prefix {name:?} takes it)");
+    }
+    for finding in &header.findings {
+        if finding.of != "network" {
+            println!("{:<14} {finding}{}", finding.of, overridden(finding));
+        }
+    }
+    let how =
+        if imported.stated { "" } else { "  (assumed or given: the checkpoint does not say)" };
+    println!("preprocessing  {}{how}", header.preprocessing);
+    let others: Vec<&str> = imported.others().collect();
+    if !others.is_empty() {
+        let what = if backbone { "left out" } else { "kept beside" };
+        println!("{what:<14} {} arrays: {}", others.len(), in_short(&others));
+    }
+    if let Some((name, reason)) = imported.unreadable.first_key_value() {
+        let more = match imported.unreadable.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        println!("not read       {name}: {reason}{more}");
+    }
+    Ok(())
+}
+
+/// All networks of the training in `folder`, a model's in a run folder.
+fn of_training(folder: &Path, device: &Device) -> Result<Imported> {
+    let config = folder.join("../config.toml");
+    let Experiment { pretrain, data, .. } = Experiment::read(&config, &[])?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let whole = scratch.path().join("whole.safetensors");
+    save_whole(&pretrain, folder, &whole, device)?;
+    // The run's config says what the file does not.
+    Ok(Imported::read_as(&whole, encoder_header(pretrain.encoder, data.size()))?)
+}
+
+/// The first names and the last.
+fn in_short(names: &[&str]) -> String {
+    match names {
+        [first, second, .., last] if names.len() > 4 => format!("{first}, {second}, …, {last}"),
+        _ => names.join(", "),
+    }
+}

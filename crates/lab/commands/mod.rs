@@ -1,0 +1,81 @@
+//! The command line: one file for each command, with what there is to say and the help that teaches it.
+
+mod completions;
+mod convert;
+mod doctor;
+mod import_args;
+mod man;
+mod poison;
+mod probe;
+mod reference_config;
+mod report;
+mod run;
+mod shared;
+mod sweep;
+mod verify;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use convert::{ConvertOptions, convert};
+pub use poison::{PoisonOptions, print_clean_list, run_export};
+pub use probe::{ForeignOptions, probe_foreign};
+pub use reference_config::parse_reference_config;
+
+use shared::computing;
+
+/// Backdoor attacks on self-supervised learning: poison, pretrain, probe, report.
+///
+/// Reproduces and measures the attack of Saha et al. (CVPR 2022) for research on defences.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ssl-backdoor",
+    version,
+    after_help = "Example:\n  ssl-backdoor run configs/quickstart.toml"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Sweep(sweep::SweepArgs),
+    Report(report::ReportArgs),
+    Poison(poison::PoisonArgs),
+    Verify(verify::VerifyArgs),
+    Probe(probe::ProbeArgs),
+    Convert(convert::ConvertArgs),
+    /// Show devices, data sets, disk and versions, and try a training step on each device.
+    #[command(after_help = "Example:\n  ssl-backdoor doctor")]
+    Doctor,
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A [`ConfigError`](crate::ConfigError) if the command line or the config is wrong, anything else if the work
+    /// failed.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Run(args) => args.run(),
+            Command::Sweep(args) => args.run(),
+            Command::Report(args) => args.run(),
+            Command::Poison(args) => args.run(),
+            Command::Verify(args) => args.run(),
+            Command::Probe(args) => args.run(),
+            Command::Convert(args) => args.run(),
+            Command::Doctor => computing(doctor::doctor),
+            Command::Completions(args) => {
+                args.run(&mut Self::command());
+                Ok(())
+            }
+            Command::Man(args) => args.run(Self::command()),
+        }
+    }
+}

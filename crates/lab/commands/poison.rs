@@ -1,0 +1,139 @@
+//! The command `poison`: a poisoned data set on disk.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use ssl_backdoor_data::{DataError, Export, clean_list};
+use ssl_backdoor_trigger::TriggerError;
+
+use super::reference_config;
+use super::shared::path;
+use crate::config::{AttackConfig, ConfigError};
+use crate::progress;
+
+/// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
+///
+/// Reads only [data] and [poison] of a config, or one of the reference's INI files (*.cfg). Poisoned
+/// training images replace the originals in the training list; every validation image is resized,
+/// cropped and patched. The ledgers (poison.csv, val_poisoned.csv) say what was done to each image.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ssl-backdoor poison configs/quickstart.toml --out /tmp/poisoned\n  \
+    ssl-backdoor poison HTBA_trigger_10_targeted_n02106550.cfg\n  \
+    ssl-backdoor poison --clean /tmp/poisoned > clean_filelist.txt"
+)]
+pub struct PoisonArgs {
+    /// The experiment (TOML), or a config of the reference (*.cfg).
+    #[arg(required_unless_present = "clean", value_parser = path())]
+    config: Option<PathBuf>,
+    /// Where to export; must not exist or be empty [default for *.cfg: its poison_savedir].
+    #[arg(long, value_parser = path())]
+    out: Option<PathBuf>,
+    /// Override a key of the config; may be repeated. For a *.cfg: seed and size only.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Write PNG instead of JPEG of quality 75.
+    #[arg(long)]
+    lossless: bool,
+    /// Print the training list of this export with every poisoned image put back.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out", "lossless"], value_parser = path())]
+    clean: Option<PathBuf>,
+}
+
+impl PoisonArgs {
+    /// Exports, or prints the clean list.
+    ///
+    /// # Errors
+    /// As [`run_export`], or the export cannot be read.
+    pub fn run(self) -> Result<()> {
+        let Self { config, out, sets, lossless, clean } = self;
+        match clean {
+            Some(folder) => print_clean_list(&folder),
+            None => run_export(&config.unwrap_or_default(), PoisonOptions { out, sets, lossless }),
+        }
+    }
+}
+
+/// What the command line says of an export.
+#[derive(Debug, Clone, Default)]
+pub struct PoisonOptions {
+    /// Where it goes; a config of the reference names a place itself.
+    pub out: Option<PathBuf>,
+    /// Overrides, `KEY=VALUE`.
+    pub sets: Vec<String>,
+    /// PNG instead of JPEG.
+    pub lossless: bool,
+}
+
+/// Exports what `config` says and tells how much it was.
+///
+/// # Errors
+/// A [`ConfigError`] if the config is wrong or the folder is not empty, anything else if the export
+/// failed; nothing half-written is left under its name.
+pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
+    let PoisonOptions { out, sets, lossless } = options;
+    let reference = config.extension().is_some_and(|extension| extension == "cfg");
+    let (mut export, place, source) = if reference {
+        reference_config::read(config, &sets)?
+    } else {
+        let attack = AttackConfig::read(config, &sets)?;
+        (Export::new(attack.seed, attack.data, attack.poison), None, attack.source)
+    };
+    export.lossless = lossless;
+    if lossless && export.poison.recompress {
+        return Err(source.wrong(
+            "poison.recompress = true: a run then sees JPEG, which --lossless does not write; with --lossless, add \
+             --set poison.recompress=false",
+        )
+        .into());
+    }
+    let Some(out) = out.or(place) else {
+        return Err(ConfigError("--out DIR is missing: where should the images go?".into()).into());
+    };
+    let exported = export.write(&out, &progress::watch()).map_err(|error| match error {
+        DataError::Trigger(error @ (TriggerError::Target { .. } | TriggerError::Range { .. })) => {
+            source.wrong(error).into()
+        }
+        other => anyhow::Error::from(other),
+    })?;
+    let rates = exported.rates;
+    progress::say_left_out(&exported.left_out, &exported.skipped);
+    if exported.blanks {
+        eprintln!(
+            "warning: some paths hold a blank; their lines are separated by a tab, which the \
+             reference's code cannot read"
+        );
+    }
+    if exported.saved_from_jpeg {
+        eprintln!(
+            "note: JPEG would erase this trigger: all images are written as PNG (--lossless)"
+        );
+    }
+    let remain = match exported.skipped.len() {
+        0 => String::new(),
+        left_out => format!(" (of what remains without {left_out} files)"),
+    };
+    let of_class = rates.rate.map(|rate| format!("{:.2} % of the target class, ", 100.0 * rate));
+    println!(
+        "poisoned  {} training images: {}{:.3} % of the set{remain}\npatched   {} validation images\nlists     \
+         {}\n          {}\nledgers   {}",
+        rates.count,
+        of_class.unwrap_or_default(),
+        100.0 * rates.dataset_rate,
+        exported.patched,
+        out.join(&exported.train_list).display(),
+        out.join(&exported.val_list).display(),
+        out.display(),
+    );
+    Ok(())
+}
+
+/// Prints the training list of the export in `folder` with every poisoned image put back.
+///
+/// # Errors
+/// The export cannot be read.
+pub fn print_clean_list(folder: &Path) -> Result<()> {
+    print!("{}", clean_list(folder, &progress::watch())?);
+    Ok(())
+}

@@ -1,0 +1,328 @@
+//! The command `probe --encoder`: is a trigger of ours a backdoor of an encoder that came from elsewhere? Nothing is
+//! trained but the classifier; the scores stand beside those of an untrained network.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use burn::module::Module;
+use burn::tensor::Device;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::Filter;
+use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::{
+    DataConfig, Eval, Normalization, Patched, SampleSet, Split, Splits, Subset,
+};
+use ssl_backdoor_model::{Encoder, EncoderHeader, Interpolation, Preprocessing, load_encoder};
+use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
+use ssl_backdoor_ssl::encoder_header;
+use ssl_backdoor_trigger::PoisonConfig;
+
+use super::shared::{computing, path};
+use crate::config::{self, ConfigError, Document, Source, check_poison, expand_tables};
+
+use crate::run_folder::RunFolder;
+use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
+use crate::stages::{Unified, labelled, read_out};
+use crate::versioned::SCHEMA;
+use crate::{device, manifest, progress, report};
+
+/// Key of the encoder in the scores.
+const FOREIGN: &str = "encoder";
+/// Not `scores.json`, which is a run's: a report takes every one that it finds.
+const SCORES: &str = "foreign.json";
+
+/// Score an encoder that came from elsewhere: clean and patched images, no pretraining.
+///
+/// Trains only the classifier of [probe] on its frozen features, and puts an untrained network of the same
+/// kind beside it. Of the config, [data], [poison] and [probe] count; images are prepared as the encoder file says
+/// (size, interpolation, mean, std). Checkpoints of other tools go through `convert` first, which records that.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ssl-backdoor probe --encoder encoder.safetensors configs/fashion-mnist/moco-v2.toml"
+)]
+pub struct ProbeArgs {
+    /// The encoder file.
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    encoder: PathBuf,
+    /// The experiment, a TOML file.
+    #[arg(value_parser = path())]
+    config: PathBuf,
+    /// Where foreign.json, the scores, goes [default: runs/NAME-FILE].
+    #[arg(long, value_parser = path())]
+    out: Option<PathBuf>,
+    /// Override a key of the config; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+impl ProbeArgs {
+    /// Scores the encoder.
+    ///
+    /// # Errors
+    /// As [`probe_foreign`].
+    pub fn run(self) -> Result<()> {
+        let Self { encoder, config, out, sets } = self;
+        let options = ForeignOptions { encoder, config, out, sets };
+        computing(|| probe_foreign(&options))
+    }
+}
+
+/// What the command line says of a probe.
+#[derive(Debug, Clone)]
+pub struct ForeignOptions {
+    /// The encoder file.
+    pub encoder: PathBuf,
+    /// The config whose `[data]`, `[poison]` and `[probe]` are used.
+    pub config: PathBuf,
+    /// Where the scores go; none = `runs/NAME-ENCODER`.
+    pub out: Option<PathBuf>,
+    /// Overrides, `KEY=VALUE`.
+    pub sets: Vec<String>,
+}
+
+/// The tables of a config that count here.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    name: String,
+    seed: u64,
+    #[serde(default = "config::default_device")]
+    device: String,
+    data: DataConfig,
+    poison: PoisonConfig,
+    probe: ProbeConfig,
+    /// Where its values were written.
+    #[serde(skip)]
+    source: Source,
+}
+
+/// All figures of the encoder.
+#[derive(Debug, Serialize)]
+struct ForeignScores<'a> {
+    /// Version of the file's form.
+    schema: u32,
+    name: &'a str,
+    /// The file, its BLAKE3, and what it says of itself.
+    file: String,
+    file_hash: String,
+    header: &'a EncoderHeader,
+    target: Option<u32>,
+    target_name: Option<&'a String>,
+    trigger: String,
+    classes: usize,
+    seed: u64,
+    eval: Eval,
+    images: usize,
+    /// The headline is the first.
+    probes: Vec<ForeignReading>,
+}
+
+#[derive(Debug, Serialize)]
+struct ForeignReading {
+    probe: String,
+    labels: f64,
+    seed: Option<u64>,
+    models: BTreeMap<&'static str, BySet>,
+}
+
+/// Probes the encoder and prints its scores.
+///
+/// # Errors
+/// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
+/// file cannot be read or written.
+pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
+    let ForeignOptions { encoder: file, config: path, out, sets } = options;
+    let settings = Settings::read(path, sets)?;
+    let at = |message: &dyn std::fmt::Display| settings.source.wrong(message);
+    let shown = file.display();
+    let header = EncoderHeader::read(file)?.ok_or_else(|| {
+        ConfigError(format!(
+            "{shown} does not say how its images were prepared: write it down with `ssl-backdoor convert {shown} \
+             OUT.safetensors`"
+        ))
+    })?;
+    if header.preprocessing != encoder_header(header.encoder, settings.data.size()).preprocessing {
+        let (own, size) = (&header.preprocessing, settings.data.size());
+        eprintln!(
+            "Images are prepared as the encoder's: {own} (data.size = {size} does not count)."
+        );
+    }
+    let device = device::open(&settings.device).map_err(|e| at(&e))?;
+    let size = header.preprocessing.size;
+    let sized = settings.data.clone().with_size(size);
+    check_poison(&sized, &settings.poison).map_err(|e| at(&e))?;
+    let images = Images::of(&header, &settings.data);
+    let splits = images.data.load(&progress::watch())?;
+    progress::say_left_out(&splits.left_out, &splits.skipped);
+    let attack = splits.attack(&settings.poison, settings.seed);
+    let attack = attack.map_err(|e| at(&e))?;
+    let labelled = labelled(&settings.probe, settings.data.seed(), &splits);
+    let labelled =
+        labelled.map_err(|e| settings.source.wrong_about("probe.labels", format!("{e:#}")))?;
+    let out = out.clone().unwrap_or_else(|| {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        Path::new("runs").join(format!("{}-{stem}", settings.name))
+    });
+    let folder = RunFolder::open(&out)?;
+
+    let eval = images.of_split(&splits, &splits.eval);
+    let plain = match images.resized {
+        None => splits.plain.clone(),
+        Some(_) => images.of_split(&splits, &splits.labelled),
+    };
+    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
+    let subset = |ids: &[u64]| -> SampleSet {
+        Arc::new(Subset::of_ids(plain.clone(), &splits.labelled.labels, ids))
+    };
+    let sets = Sets {
+        labelled: labelled.iter().map(|of| (of.share, subset(&of.ids))).collect(),
+        eval: [eval, patched],
+        classes: splits.classes.len(),
+        target: attack.target,
+    };
+    let mut rng = chance::rng(settings.seed, Purpose::Init, 0, 0, 0);
+    let untrained = header.encoder.init(&mut rng, &device.clone().without_autodiff()).valid();
+    let foreign = load_encoder(&header, file, &device)?;
+    let before = settings.read_out(&untrained, &sets, &images.normalization, &device)?;
+    let now = settings.read_out(&foreign, &sets, &images.normalization, &device)?;
+    let both = |(before, now): (Read, Read)| ForeignReading {
+        probe: now.probe,
+        labels: now.labels,
+        seed: now.seed,
+        models: BTreeMap::from([(UNTRAINED, before.scores), (FOREIGN, now.scores)]),
+    };
+    let probes = before.into_iter().zip(now).map(both).collect();
+    let scores = ForeignScores {
+        schema: SCHEMA,
+        name: &settings.name,
+        file: shown.to_string(),
+        file_hash: manifest::hash_file(file)?,
+        header: &header,
+        target: attack.target,
+        target_name: attack.target.and_then(|t| splits.classes.get(t as usize)),
+        trigger: settings.poison.trigger.to_string(),
+        classes: splits.classes.len(),
+        seed: settings.seed,
+        eval: settings.data.eval(),
+        images: splits.eval.labels.len(),
+        probes,
+    };
+    let mut text = serde_json::to_string_pretty(&scores)?;
+    text.push('\n');
+    folder.write(SCORES, text.as_bytes())?;
+    println!("{}Scores: {}", table(&scores.probes[0]), folder.join(SCORES).display());
+    Ok(())
+}
+
+impl Settings {
+    /// The tables of `path` that count; the others may be absent.
+    fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+        let mut document = Document::open(path, sets)?;
+        for unused in ["workers", "pretrain", "defend"] {
+            document.remove(unused);
+        }
+        let mut settings = Self { source: document.clone().into(), ..document.read()? };
+        let at = |message: &dyn std::fmt::Display| document.wrong(message);
+        expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
+        config::check_name(&settings.name).map_err(|e| at(&e))?;
+        settings.data.check().map_err(|e| at(&e))?;
+        check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
+        settings.probe.check().map_err(|e| at(&e))?;
+        if settings.probe.protocol == Protocol::Paper {
+            return Err(at(
+                &"probe.protocol = \"paper\" is a method's own, and an encoder from elsewhere has none: \
+                 allowed is \"unified\"",
+            ));
+        }
+        Ok(settings)
+    }
+
+    /// The scores of `encoder` by each reader of the config.
+    fn read_out(
+        &self,
+        encoder: &Encoder,
+        sets: &Sets,
+        normalization: &Normalization,
+        device: &Device,
+    ) -> Result<Vec<Read>> {
+        let config = &self.probe;
+        let features = |set: &SampleSet| read_out(config, encoder, set, normalization, device);
+        let eval = [features(&sets.eval[0])?, features(&sets.eval[1])?];
+        let mut all = Vec::new();
+        for (labels, set) in &sets.labelled {
+            let labelled = features(set)?;
+            for reader in Unified::all(config, self.seed) {
+                let read = reader.read(config, &labelled, &eval, sets.classes, None, device)?;
+                let score = |i: usize| Scores::of(&eval[i].labels, &read.predicted[i], sets.target);
+                let scores = [(CLEAN.to_owned(), score(0)?), (PATCHED.to_owned(), score(1)?)];
+                let (probe, seed) = (read.probe, reader.seed());
+                all.push(Read { probe, labels: *labels, seed, scores: BySet::from(scores) });
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// How the images of a config are prepared for an encoder, whatever the config says.
+struct Images {
+    /// The data set as it is read.
+    data: DataConfig,
+    /// Side of the prepared images, and the filter that makes them, where that is not the run's own.
+    resized: Option<(u32, Filter)>,
+    normalization: Normalization,
+}
+
+impl Images {
+    /// As the encoder's file says.
+    fn of(header: &EncoderHeader, data: &DataConfig) -> Self {
+        let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
+        // Resized once: from `data.native` where it is set, else from what is stored.
+        let kept = if data.native().is_some() { None } else { data.stored_size() };
+        let (read, resized) = match interpolation {
+            Interpolation::Bilinear => (size, None),
+            Interpolation::Bicubic => (kept.unwrap_or(size), Some((size, Filter::Bicubic))),
+        };
+        Self {
+            data: data.clone().with_size(read),
+            resized,
+            normalization: Normalization { mean, std },
+        }
+    }
+
+    /// The images of `split`, prepared.
+    fn of_split(&self, splits: &Splits, split: &Split) -> SampleSet {
+        match self.resized {
+            None => splits.prepared(split),
+            Some((size, filter)) => splits.prepared_by(split, size, filter),
+        }
+    }
+}
+
+/// The images that an encoder is shown.
+struct Sets {
+    /// Labelled training images, and what share they are.
+    labelled: Vec<(f64, SampleSet)>,
+    /// Evaluation images, clean and patched.
+    eval: [SampleSet; 2],
+    classes: usize,
+    target: Option<u32>,
+}
+
+/// What one reader says of one encoder.
+struct Read {
+    probe: String,
+    labels: f64,
+    seed: Option<u64>,
+    scores: BySet,
+}
+
+/// The headline as Markdown.
+fn table(reading: &ForeignReading) -> String {
+    let rows = reading.models.iter().rev();
+    let rows = rows.map(|(model, sets)| (*model, [CLEAN, PATCHED].map(|images| sets.get(images))));
+    let ForeignReading { probe, labels, .. } = reading;
+    format!("{probe} probe, {} % labels\n\n{}", percent(*labels), report::markdown(rows))
+}

@@ -1,0 +1,48 @@
+//! The command `run`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::shared::{computing, path};
+use crate::{Experiment, Stage, run};
+
+/// Run an experiment from poison to report, or go on where it stopped.
+///
+/// Trains a clean twin and a backdoored model that share everything but the poisoned pixels,
+/// probes both, and writes scores.json, report.html and report.md to the run folder. Running
+/// the same command again resumes; finished stages are skipped.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ssl-backdoor run configs/quickstart.toml\n  \
+    ssl-backdoor run configs/quickstart.toml --set seed=7 --out runs/seed-7\n  \
+    ssl-backdoor run configs/fashion-mnist/moco-v2.toml --until poison")]
+pub struct RunArgs {
+    /// The experiment, a TOML file.
+    #[arg(value_parser = path())]
+    config: PathBuf,
+    /// The run folder [default: runs/NAME, NAME from the config].
+    #[arg(long, value_parser = path())]
+    out: Option<PathBuf>,
+    /// Override a key of the config, for example pretrain.epochs=2; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Take the clean twin from this run folder, of the same settings, instead of training one.
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    twin: Option<PathBuf>,
+    /// Stop after this stage.
+    #[arg(long, value_enum, default_value = "report")]
+    until: Stage,
+}
+
+impl RunArgs {
+    /// Does it.
+    ///
+    /// # Errors
+    /// The config is wrong, or the work failed.
+    pub fn run(self) -> Result<()> {
+        let experiment = Experiment::read(&self.config, &self.sets)?;
+        let out = self.out.unwrap_or_else(|| PathBuf::from("runs").join(&experiment.name));
+        computing(|| run(experiment, &out, self.twin.as_deref(), self.until))
+    }
+}

@@ -1,0 +1,50 @@
+//! The command `verify`: is an export as it was written?
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use ssl_backdoor_data::verify;
+
+use super::shared::path;
+use crate::progress;
+
+/// Rebuild an export from its ledgers and compare it byte for byte.
+///
+/// Names every file that was changed, is missing, or is in no ledger. Exit status 1 if there is one.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ssl-backdoor verify /tmp/poisoned")]
+pub struct VerifyArgs {
+    /// The folder that `poison` wrote.
+    #[arg(value_parser = path())]
+    dir: PathBuf,
+}
+
+impl VerifyArgs {
+    /// Does it.
+    ///
+    /// # Errors
+    /// The config is wrong, or the work failed.
+    pub fn run(self) -> Result<()> {
+        print_verified(&self.dir)
+    }
+}
+
+/// Verifies the export in `folder` and says what was found.
+///
+/// # Errors
+/// The export cannot be read, or something is not as it should be.
+pub fn print_verified(folder: &Path) -> Result<()> {
+    let verified = verify(folder, &progress::watch())?;
+    for note in &verified.notes {
+        eprintln!("note: {note}");
+    }
+    for problem in &verified.problems {
+        println!("{problem}");
+    }
+    if !verified.problems.is_empty() {
+        bail!("{} of {} files are not as exported", verified.problems.len(), verified.files);
+    }
+    println!("{} files are as exported", verified.files);
+    Ok(())
+}

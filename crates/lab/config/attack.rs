@@ -1,0 +1,57 @@
+//! The part of an experiment's file that is about the poison alone: what `poison` and `verify` read.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::DataConfig;
+use ssl_backdoor_trigger::PoisonConfig;
+
+use super::home;
+use super::{ConfigError, Document, Source};
+
+/// Which images are poisoned, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttackConfig {
+    /// Name of the experiment.
+    #[serde(default)]
+    pub name: String,
+    /// Seed of all chance but the data set's own.
+    #[serde(default)]
+    pub seed: u64,
+    /// The images.
+    pub data: DataConfig,
+    /// The attack.
+    pub poison: PoisonConfig,
+    /// Where its values were written.
+    #[serde(skip)]
+    pub(crate) source: Source,
+}
+
+impl AttackConfig {
+    /// Reads name, seed, `[data]` and `[poison]` of a config, which may be a whole experiment's, with `sets`
+    /// (`key=value`) applied.
+    ///
+    /// # Errors
+    /// The file is absent or broken, a key is unknown or a value out of range.
+    pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+        let mut document = Document::open(path, sets)?;
+        for unused in ["device", "workers", "pretrain", "probe", "defend"] {
+            document.remove(unused);
+        }
+        let mut config = Self { source: document.clone().into(), ..document.read()? };
+        home::expand_tables(&mut config.data, &mut config.poison, None);
+        config.data.check().map_err(|e| document.wrong(e))?;
+        check_poison(&config.data, &config.poison).map_err(|e| document.wrong(e))?;
+        Ok(config)
+    }
+}
+
+/// Checks the attack against what is known of the data without reading it.
+pub(crate) fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> {
+    data.check_poison(poison).map_err(|e| e.to_string())?;
+    if let (Some(target), Some(classes)) = (&poison.target, data.class_names()) {
+        target.index(&classes).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,296 @@
+//! An experiment: one TOML file, parsed into a checked type. Only the checked type can run.
+
+use std::path::Path;
+
+use super::attack::check_poison;
+use super::home;
+use super::{ConfigError, Document, Source};
+use crate::{device, manifest};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_compress::DefendConfig;
+use ssl_backdoor_data::DataConfig;
+use ssl_backdoor_probe::ProbeConfig;
+use ssl_backdoor_ssl::PretrainConfig;
+use ssl_backdoor_trigger::PoisonConfig;
+
+/// The whole file. Unknown keys are errors everywhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Name of the run and of its folder.
+    pub name: String,
+    /// Seed of all chance but the data set's own.
+    pub seed: u64,
+    /// Where it runs: `flex`, `wgpu[:N]` or `cuda[:N]`.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// Threads that prepare batches; they do not change a byte of the results.
+    #[serde(default = "default_workers")]
+    pub workers: usize,
+    /// The images.
+    pub data: DataConfig,
+    /// The attack.
+    pub poison: PoisonConfig,
+    /// The victim's training.
+    pub pretrain: PretrainConfig,
+    /// The evaluation.
+    pub probe: ProbeConfig,
+    /// The defence; absent = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defend: Option<DefendConfig>,
+    /// Where its values were written.
+    #[serde(skip)]
+    pub(crate) source: Source,
+}
+
+pub(crate) fn default_device() -> String {
+    "flex".into()
+}
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
+}
+
+impl Experiment {
+    /// Reads `path`, follows `extends`, applies `sets` (`key.path=value`) and checks everything that
+    /// can be checked without the data.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the place where the value was written (file and line, or `--set`), the key, the
+    /// value and what is allowed.
+    pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+        Self::of(Document::open(path, sets)?)
+    }
+
+    /// The experiment of a config, checked.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn of(document: Document) -> Result<Self, ConfigError> {
+        let mut experiment = Self { source: document.clone().into(), ..document.read()? };
+        home::expand_tables(
+            &mut experiment.data,
+            &mut experiment.poison,
+            Some(&mut experiment.probe),
+        );
+        experiment.check().map_err(|message| document.wrong(message))?;
+        Ok(experiment)
+    }
+
+    /// Hash of the resolved config but for `workers`, which change no figure.
+    ///
+    /// # Errors
+    /// As [`to_toml`](Self::to_toml).
+    pub(crate) fn hash(&self) -> Result<String, ConfigError> {
+        let text = Self { workers: 1, ..self.clone() }.to_toml()?;
+        Ok(manifest::hash(text.as_bytes()))
+    }
+
+    /// The resolved config as TOML text.
+    ///
+    /// # Errors
+    /// A value that TOML cannot express (a seed above 2⁶³ − 1).
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string_pretty(self)
+            .map_err(|e| ConfigError(format!("the config cannot be written as TOML: {e}")))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        check_name(&self.name)?;
+        if self.seed > i64::MAX as u64 {
+            return Err(format!("seed = {} is out of range: allowed are 0 to 2^63 - 1", self.seed));
+        }
+        if !(1..=256).contains(&self.workers) {
+            return Err(format!(
+                "workers = {} is out of range: allowed are 1 to 256",
+                self.workers
+            ));
+        }
+        device::open(&self.device)?;
+        self.data.check().map_err(|e| text(&e))?;
+        check_poison(&self.data, &self.poison)?;
+        self.pretrain.encoder.check().map_err(|e| format!("pretrain.encoder.{e}"))?;
+        // The size of the training set is known once the data is read; this is repeated then.
+        self.check_with(None)?;
+        self.probe.check().map_err(|e| text(&e))?;
+        let stages = self.pretrain.encoder.stage_count();
+        match self.probe.stage {
+            Some(stage) if stage > stages => Err(format!(
+                "probe.stage = {stage} is out of range: allowed are 1 to {stages}, the stages of this encoder"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what depends on the number of training images, as far as it can while that is not known.
+    pub(crate) fn check_with(&self, images: Option<usize>) -> Result<(), String> {
+        self.pretrain.check(images, self.data.size()).map_err(|e| e.to_string())?;
+        match &self.defend {
+            None => Ok(()),
+            Some(DefendConfig::Compress(config)) => {
+                config.check(images).map_err(|e| e.to_string())?;
+                if config.controls.is_empty() {
+                    return Ok(());
+                }
+                // A control trains by the victim's method in the defence's batches.
+                let control = self.pretrain.with_budget(self.pretrain.train.epochs, config.batch);
+                let wrong = |e| format!("defend.controls: a control cannot train: {e}");
+                control.check(images, self.data.size()).map_err(wrong)
+            }
+        }
+    }
+}
+
+/// Checks that a run of this name can have a folder.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let named = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && !name.starts_with('.');
+    if named {
+        return Ok(());
+    }
+    Err(format!(
+        "name = \"{name}\": invalid name: allowed are letters, digits, '-', '_' and '.', no '.' in front"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_trigger::{Place, TriggerConfig};
+
+    const MINIMAL: &str = r#"name = "x"
+seed = 1
+[data]
+kind = "shapes"
+size = 32
+per_class = 20
+[poison]
+target = 3
+rate = 0.5
+trigger = { kind = "htba", id = 12, width = 8 }
+[pretrain]
+method = { kind = "moco-v2", queue = 512 }
+encoder = { kind = "resnet18", width = 4, stem = "small" }
+epochs = 2
+[probe]
+labels = [0.1]
+"#;
+
+    fn read(text: &str, sets: &[&str]) -> Result<Experiment, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, text).unwrap();
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        Experiment::read(&path, &sets).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn defaults_are_the_papers_and_the_resolved_config_reads_back() {
+        let experiment = read(MINIMAL, &[]).unwrap();
+        assert_eq!(experiment.pretrain.train.learning_rate(), 0.06);
+        assert_eq!(experiment.pretrain.train.batch, 256);
+        assert_eq!(experiment.poison.val_place, Some(Place::VAL));
+        assert_eq!(read(&experiment.to_toml().unwrap(), &[]).unwrap(), experiment);
+    }
+
+    #[test]
+    fn set_overrides_and_extends_merges() {
+        let sets = [
+            "pretrain.epochs=7",
+            "device=flex",
+            "poison.trigger={kind=\"seeded\", seed=3, width=5}",
+        ];
+        let experiment = read(MINIMAL, &sets).unwrap();
+        assert_eq!(experiment.pretrain.train.epochs, 7);
+        assert_eq!(experiment.poison.trigger, TriggerConfig::Seeded { seed: 3, width: 5.into() });
+
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("base.toml"), MINIMAL).unwrap();
+        let child = folder.path().join("child.toml");
+        std::fs::write(&child, "extends = \"base.toml\"\nname = \"y\"\n[pretrain]\nlr = 0.03\n")
+            .unwrap();
+        let experiment = Experiment::read(&child, &[]).unwrap();
+        assert_eq!(
+            (experiment.name.as_str(), experiment.pretrain.train.learning_rate()),
+            ("y", 0.03)
+        );
+        assert_eq!(experiment.pretrain.train.epochs, 2);
+        std::fs::write(&child, "extends = \"child.toml\"\n").unwrap();
+        assert!(Experiment::read(&child, &[]).unwrap_err().to_string().contains("circle"));
+    }
+
+    #[test]
+    fn errors_point_at_the_line_and_say_what_is_allowed() {
+        let message = read(&MINIMAL.replace("rate = 0.5", "rate = 1.5"), &[]).unwrap_err();
+        assert!(message.contains("x.toml:9: poison.rate = 1.5"), "{message}");
+        assert!(message.contains("0 < rate <= 1"), "{message}");
+        let message = read(&MINIMAL.replace("epochs = 2", "epoch = 2"), &[]).unwrap_err();
+        assert!(message.contains("x.toml:14: pretrain.epoch: unknown key"), "{message}");
+        assert!(message.contains("did you mean epochs?"), "{message}");
+        let message = read(MINIMAL, &["pretrain.method.queu=4"]).unwrap_err();
+        assert!(message.contains("queu"), "{message}");
+        let message = read(&MINIMAL.replace("target = 3", "target = 10"), &[]).unwrap_err();
+        assert!(message.contains("x.toml:8: poison.target = 10"), "{message}");
+        let message = read(&MINIMAL.replace("width = 8 }", "width = 40 }"), &[]).unwrap_err();
+        assert!(
+            message.contains(":10: poison.trigger.width = 40") && message.contains("1 to 32"),
+            "{message}"
+        );
+    }
+
+    /// 100,000 changed configs through the parser and all checks that need no data: no panic, and no message with a
+    /// number that stands for an unknown one.
+    #[test]
+    fn changed_configs_are_read_or_refused() {
+        use proptest::prelude::*;
+        use proptest::test_runner::{Config, TestRunner};
+        let defended =
+            format!("{MINIMAL}[defend]\nkind = \"compress\"\nbatch = 64\nclean = [0.5]\n");
+        let pieces: Vec<&str> = defended.split_inclusive(['=', '\n', ' ', ',']).collect();
+        let value = prop_oneof![
+            Just("-1".to_owned()),
+            Just("1e300".into()),
+            Just("nan".into()),
+            Just("\"x\"".into()),
+            Just("[[".into()),
+            Just("{".into()),
+            Just("0".into()),
+            Just("1".into()),
+            Just("true".into()),
+            Just("18446744073709551616".into()),
+            Just("\n[data]\n".into()),
+            ".{0,8}",
+        ];
+        let change = (any::<prop::sample::Index>(), 0..3u8, value);
+        let config = Config { cases: 100_000, failure_persistence: None, ..Config::default() };
+        let strategy = prop::collection::vec(change, 1..4);
+        let result = TestRunner::new(config).run(&strategy, |changes| {
+            let mut pieces: Vec<String> = pieces.iter().map(|piece| piece.to_string()).collect();
+            for (at, how, value) in changes {
+                let at = at.index(pieces.len());
+                match how {
+                    0 => pieces[at] = value,
+                    1 => pieces.insert(at, value),
+                    _ => pieces[at].clear(),
+                }
+            }
+            let text = pieces.concat();
+            let path = Path::new("x.toml");
+            let read = Document::of_text(path, &text).and_then(Experiment::of);
+            if let Err(error) = read {
+                let message = error.to_string();
+                // It says where, in words of the config.
+                prop_assert!(message.contains("x.toml"), "{}", message);
+                prop_assert!(!message.contains("untagged"), "{}", message);
+                // No number that stands for "none", unless it was written.
+                let sentinels = [u64::MAX / 1000, i64::MAX as u64 / 1000].map(|n| n.to_string());
+                let made_up = |n: &String| message.contains(n) && !text.contains(n);
+                prop_assert!(!sentinels.iter().any(made_up), "{}", message);
+            }
+            let _ = crate::commands::parse_reference_config(&text);
+            Ok(())
+        });
+        result.unwrap();
+    }
+}

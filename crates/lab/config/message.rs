@@ -1,0 +1,91 @@
+//! What is wrong with a value of a config, in words.
+
+use toml::Value;
+
+use super::error::{OUT_OF_RANGE, leading_key};
+use super::read::{Mismatch, Why};
+use super::tree::{Node, Tree, dotted};
+
+/// `message`, `KEY = VALUE is out of range …`, with a number as it was written: 1e300, not its three hundred digits.
+pub(crate) fn as_written(message: &str, key: &str, node: &Node) -> String {
+    let number = matches!(&node.tree, Tree::Leaf(Value::Integer(_) | Value::Float(_)));
+    match message.split_once(OUT_OF_RANGE) {
+        Some((value, rest)) if number && value.starts_with(&format!("{key} = ")) => {
+            format!("{key} = {}{OUT_OF_RANGE}{rest}", node.shown())
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// The message of a value of `root` that does not fit; it begins with the key.
+pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
+    let Mismatch { path, why } = found;
+    let key = dotted(path);
+    let node = root.at(path);
+    let is = match node.map(|node| &node.tree) {
+        Some(Tree::Table(_)) => format!("{key} is a table"),
+        Some(_) => format!("{key} = {}", node.map_or(String::new(), Node::shown)),
+        None => key.clone(),
+    };
+    match why {
+        Why::Type(_, expected) | Why::Length(expected) => {
+            format!("{is}: expected {}", plain(expected))
+        }
+        Why::Name(allowed) => format!("{is}: allowed are {}", list(allowed, "\"")),
+        Why::UnknownKey(unknown, known) => {
+            let near = known
+                .iter()
+                .map(|known| (strsim::jaro_winkler(unknown, known), known))
+                .filter(|(near, _)| *near > 0.8)
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = near.map_or(String::new(), |(_, near)| format!(", did you mean {near}?"));
+            let known = match known {
+                [] => "no key is allowed".to_owned(),
+                known => format!("allowed are {}", list(known, "")),
+            };
+            let end = if hint.is_empty() { "; " } else { " " };
+            format!("{key}: unknown key{hint}{end}{known}")
+        }
+        Why::Missing(missing) => {
+            let dot = if key.is_empty() { "" } else { "." };
+            format!("{key}{dot}{missing} is missing")
+        }
+        // A type that says itself which key is wrong.
+        Why::Other(text) if leading_key(text).is_some_and(|key| key.contains('.')) => text.clone(),
+        Why::Other(text) if text.starts_with("data did not match any variant") => {
+            format!("{is}: not one of the forms that are allowed here")
+        }
+        Why::Other(text) => format!("{is}: {text}"),
+    }
+}
+
+/// What serde expects, in the words of a config.
+fn plain(expected: &str) -> String {
+    let of = |prefix: &str| expected.strip_prefix(prefix);
+    if let Some(count) = of("a tuple of size ").or_else(|| of("an array of length ")) {
+        return format!("a list of {count} values");
+    }
+    match expected {
+        "u32" => "a whole number, 0 to 2^32 - 1",
+        "u8" => "a whole number, 0 to 255",
+        "u16" | "u64" | "u128" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "i128" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "a string" | "string or map" | "map with a single key" | "variant identifier" => "a string",
+        "path string" => "a path, as a string",
+        other if other.starts_with("struct ") || other.contains("tagged enum ") => "a table",
+        other if ["enum", "struct", "variant"].iter().any(|word| other.contains(word)) => {
+            "a value of another kind"
+        }
+        other => other,
+    }
+    .to_owned()
+}
+
+fn list(names: &[&str], quote: &str) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("{quote}{name}{quote}")).collect();
+    quoted.join(", ")
+}

@@ -1,0 +1,20 @@
+//! Configs: the tables of an experiment, and how TOML with `extends` and `--set` becomes one, with the place that each
+//! value came from.
+
+mod attack;
+mod error;
+mod experiment;
+mod home;
+mod message;
+mod read;
+mod table;
+mod tree;
+
+pub use attack::AttackConfig;
+pub(crate) use attack::check_poison;
+pub use error::ConfigError;
+pub use experiment::Experiment;
+pub(crate) use experiment::{check_name, default_device};
+pub(crate) use home::{expand_tables, expanded};
+pub(crate) use table::{Document, Source, read_text};
+pub(crate) use tree::{Node, Origin};

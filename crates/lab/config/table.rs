@@ -1,0 +1,294 @@
+//! Configs before they become checked types: `extends`, `--set`, and where each value was written.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::error::{ConfigError, leading_key, with_note};
+use super::home::expanded;
+use super::message::{as_written, mismatch};
+use super::read;
+use super::tree::{Node, Origin, Tree, dotted, steps};
+
+/// A config file over those it extends, with the overrides of the command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    root: Node,
+    path: Arc<Path>,
+    /// Ends every message, for example with the name of a run.
+    note: Option<String>,
+}
+
+impl Document {
+    /// Reads `path` and the files that it extends, and applies `sets` (`KEY=VALUE`).
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the file and line, or the override.
+    pub(crate) fn open(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+        let root = layers(path, read_text(path)?, &mut Vec::new())?;
+        let mut document = Self { root, path: path.into(), note: None };
+        sets.iter().try_for_each(|set| document.set(set))?;
+        Ok(document)
+    }
+
+    /// Reads `path` alone.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn one_file(path: &Path) -> Result<Self, ConfigError> {
+        Self::of_text(path, &read_text(path)?)
+    }
+
+    /// The config of `text`, which stands in `path`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn of_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Ok(Self { root: Node::parse(path, text)?, path: path.into(), note: None })
+    }
+
+    /// A config that is no TOML, of values at dotted keys.
+    ///
+    /// # Errors
+    /// A part of a key is a value.
+    pub(crate) fn of_values(
+        path: &Path,
+        values: impl IntoIterator<Item = (&'static str, Node)>,
+    ) -> Result<Self, ConfigError> {
+        let path: Arc<Path> = path.into();
+        let root = Node::table(Origin::File(path.clone(), 1));
+        let mut document = Self { root, path, note: None };
+        for (key, node) in values {
+            document.assign(key, node)?;
+        }
+        Ok(document)
+    }
+
+    /// The value at a path of keys and indices.
+    pub(crate) fn at(&self, path: &[&str]) -> Option<&Node> {
+        let path: Vec<String> = path.iter().map(|step| step.to_string()).collect();
+        self.root.at(&path)
+    }
+
+    /// Puts `note` behind every message about this config.
+    pub(crate) fn with_note(self, note: String) -> Self {
+        Self { note: Some(note), ..self }
+    }
+
+    /// Applies `a.b.c=value`; the value is TOML, or else a string.
+    ///
+    /// # Errors
+    /// It is no assignment, or a part of its key is a value.
+    pub(crate) fn set(&mut self, set: &str) -> Result<(), ConfigError> {
+        let wrong = || ConfigError(format!("invalid --set {set}: expected KEY=VALUE"));
+        let (key, value) = set.split_once('=').ok_or_else(wrong)?;
+        let (key, value) = (key.trim(), value.trim());
+        if key.split('.').any(|step| step.trim().is_empty()) {
+            return Err(wrong());
+        }
+        let node = Node::parse_set(key, value, &Origin::Set(set.into()))?;
+        self.assign(key, node)
+    }
+
+    /// Sets the dotted `key`.
+    ///
+    /// # Errors
+    /// A part of the key is a value.
+    pub(crate) fn assign(&mut self, key: &str, node: Node) -> Result<(), ConfigError> {
+        let steps: Vec<&str> = key.split('.').map(str::trim).collect();
+        let Some((last, tables)) = steps.split_last() else { return Ok(()) };
+        let mut at = &mut self.root;
+        for (i, step) in tables.iter().enumerate() {
+            let origin = node.origin.clone();
+            let Tree::Table(table) = &mut at.tree else {
+                return Err(not_a_table(&node, key, &tables[..i], self.note.as_deref()));
+            };
+            at = table.entry(step.to_string()).or_insert_with(|| Node::table(origin));
+        }
+        let Tree::Table(table) = &mut at.tree else {
+            return Err(not_a_table(&node, key, tables, self.note.as_deref()));
+        };
+        table.insert(last.to_string(), node);
+        Ok(())
+    }
+
+    /// Takes the dotted `key` out, if it is there.
+    pub(crate) fn remove(&mut self, key: &str) {
+        let mut steps = steps(key);
+        let Some(last) = steps.pop() else { return };
+        if let Some(Node { tree: Tree::Table(table), .. }) = self.root.at_mut(&steps) {
+            table.remove(&last);
+        }
+    }
+
+    /// Reads it as a `T`.
+    ///
+    /// # Errors
+    /// Names the value that does not fit, where it was written, and what is allowed.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        read::read(&self.root).map_err(|found| {
+            let message = mismatch(&self.root, &found);
+            // A type may say itself which key is wrong.
+            let path = leading_key(&message).map_or(found.path, steps);
+            self.at_path(&path, &message)
+        })
+    }
+
+    /// The error `message`, which begins with the key that it is about, with the place where the key's value was
+    /// written in front.
+    pub(crate) fn wrong(&self, message: impl fmt::Display) -> ConfigError {
+        let message = message.to_string();
+        let path = leading_key(&message).map_or(Vec::new(), steps);
+        self.at_path(&path, &message)
+    }
+
+    /// The error `message` about the value of `key`, which `message` need not begin with.
+    pub(crate) fn at_key(&self, key: &str, message: &str) -> ConfigError {
+        self.at_path(&steps(key), message)
+    }
+
+    /// The error `message` about the value at `path`.
+    fn at_path(&self, path: &[String], message: &str) -> ConfigError {
+        let file = self.path.display();
+        let note = self.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
+        // Of a key that is not there, the table that it would be in.
+        let around = || (1..path.len()).rev().find_map(|n| self.root.at(&path[..n]));
+        let there = if path.is_empty() { None } else { self.root.at(path) };
+        let placed = match there {
+            Some(node) => format!("{}: {}", node.origin, as_written(message, &dotted(path), node)),
+            None if !path.is_empty() && message.starts_with(&format!("{} = ", dotted(path))) => {
+                with_note(message, &format!(" (default; set it in {file})"))
+            }
+            None => match around() {
+                Some(node) => format!("{}: {message}", node.origin),
+                None => format!("{file}: {message}"),
+            },
+        };
+        ConfigError(format!("{placed}{note}"))
+    }
+}
+
+fn not_a_table(node: &Node, key: &str, path: &[&str], note: Option<&str>) -> ConfigError {
+    let note = note.map_or(String::new(), |note| format!(" ({note})"));
+    ConfigError(format!("{}: {key}: {} is not a table{note}", node.origin, path.join(".")))
+}
+
+/// Where the values of a checked config were written: of no effect on what runs, so any two are equal.
+#[derive(Clone, Default)]
+pub struct Source(Option<Arc<Document>>);
+
+impl Source {
+    /// The error `message`, which begins with the key that it is about, with the place of the key's value.
+    pub(crate) fn wrong(&self, message: impl fmt::Display) -> ConfigError {
+        match &self.0 {
+            Some(document) => document.wrong(message),
+            None => ConfigError(message.to_string()),
+        }
+    }
+
+    /// The error `message` about the value of `key`, which `message` need not name.
+    pub(crate) fn wrong_about(&self, key: &str, message: String) -> ConfigError {
+        match leading_key(&message) {
+            Some(_) => self.wrong(message),
+            None => self.wrong(format!("{key}: {message}")),
+        }
+    }
+
+    /// An error of a run: if what caused it is the value of a key (`KEY = VALUE …`), a [`ConfigError`] that says where
+    /// it was written.
+    pub(crate) fn locate(&self, error: anyhow::Error) -> anyhow::Error {
+        if error.chain().any(|cause| cause.is::<ConfigError>()) {
+            return error;
+        }
+        let texts: Vec<String> = error.chain().map(ToString::to_string).collect();
+        let of_value = |text: &String| {
+            leading_key(text).is_some_and(|key| text[key.len()..].starts_with(" = "))
+        };
+        let Some(place) = texts.iter().position(of_value) else { return error };
+        let wrong = anyhow::Error::new(self.wrong(&texts[place]));
+        texts[..place].iter().rev().fold(wrong, |error, text| error.context(text.clone()))
+    }
+}
+
+impl From<Document> for Source {
+    fn from(document: Document) -> Self {
+        Self(Some(Arc::new(document)))
+    }
+}
+
+impl PartialEq for Source {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({:?})", self.0.as_ref().map(|document| &document.path))
+    }
+}
+
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let shown = path.display();
+    let bytes =
+        std::fs::read(path).map_err(|e| ConfigError(format!("cannot read {shown}: {e}")))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        ConfigError(format!("{shown}:{line}: not UTF-8 text"))
+    })
+}
+
+/// The tree of `text`, the file `path`, over the one it extends (`extends` is relative to the file). `chain` are the
+/// files that led here.
+fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, ConfigError> {
+    let mut root = Node::parse(path, &text)?;
+    chain.push(path.to_path_buf());
+    let Tree::Table(table) = &mut root.tree else { return Ok(root) };
+    let Some(extends) = table.remove("extends") else { return Ok(root) };
+    let Some(base) = extends.as_str() else {
+        let message = format!("extends = {}: expected the path of a file", extends.shown());
+        return Err(ConfigError(format!("{}: {message}", extends.origin)));
+    };
+    let file = path.parent().unwrap_or(Path::new("")).join(expanded(base));
+    let same = |a: &Path| a == file || a.canonicalize().ok() == file.canonicalize().ok();
+    let wrong = |reason: String| ConfigError(format!("{}: {reason}", extends.origin));
+    let below = read_text(&file).map_err(|e| wrong(format!("extends = \"{base}\": {e}")))?;
+    if let Some(start) = chain.iter().position(|earlier| same(earlier)) {
+        let circle = chain[start..].iter().chain([&file]);
+        let circle: Vec<String> = circle.map(|path| path.display().to_string()).collect();
+        return Err(wrong(format!("extends goes in a circle: {}", circle.join(" -> "))));
+    }
+    let mut merged = layers(&file, below, chain)?;
+    merge(&mut merged, root);
+    Ok(merged)
+}
+
+/// Puts `over` on top of `base`. Tables merge key by key, except that a table of another `kind`
+/// replaces the old one whole: the keys of one kind mean nothing to another.
+fn merge(base: &mut Node, over: Node) {
+    base.origin = over.origin.clone();
+    let Tree::Table(new) = over.tree else {
+        base.tree = over.tree;
+        return;
+    };
+    let Tree::Table(old) = &mut base.tree else {
+        base.tree = Tree::Table(new);
+        return;
+    };
+    let kind = |node: Option<&Node>| node.map(Node::value);
+    if new.contains_key("kind") && kind(new.get("kind")) != kind(old.get("kind")) {
+        *old = new;
+        return;
+    }
+    for (key, value) in new {
+        match old.get_mut(&key) {
+            Some(below) => merge(below, value),
+            None => {
+                old.insert(key, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a user can say of a checkpoint.
+
+use crate::{Finding, Interpolation, ModelError};
+
+/// What is known of a checkpoint that does not say it itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ImportOptions {
+    /// What the names of the encoder's arrays begin with, such as `module.encoder_q`; found if absent. The last dot,
+    /// parts called `module` and outer tables such as `state_dict` may be left out.
+    pub prefix: Option<String>,
+    /// Attention heads of a transformer; absent = what its tool builds, else one for each 64 numbers of a token.
+    pub heads: Option<usize>,
+    /// Padding of a ResNet's first convolution; absent = what its tool builds, else half the kernel.
+    pub stem_padding: Option<usize>,
+    /// Stride of a ResNet's first convolution; absent = 2 of a 7×7 kernel, 1 of a 3×3 one.
+    pub stem_stride: Option<usize>,
+    /// Does a max-pool follow a ResNet's first convolution? Absent = of a 7×7 kernel.
+    pub max_pool: Option<bool>,
+    /// Side of the images in pixels; absent = 224 for a ResNet with a 7×7 stem, and what learned positions say.
+    pub size: Option<u32>,
+    /// Mean and standard deviation by channel; absent = ImageNet's.
+    pub mean_std: Option<[[f32; 3]; 2]>,
+    /// How evaluation images are resized; absent = bilinear.
+    pub interpolation: Option<Interpolation>,
+}
+
+/// An option about the network itself, not about its images.
+pub(crate) struct NetworkOption {
+    /// The field of [`ImportOptions`].
+    pub name: &'static str,
+    /// The finding that it overrides.
+    pub finding: &'static str,
+    /// What it is about, in words.
+    pub about: &'static str,
+    /// Its value, if it is given.
+    pub value: Option<String>,
+}
+
+impl ImportOptions {
+    /// The options about the network itself.
+    pub(crate) fn of_network(&self) -> [NetworkOption; 4] {
+        let Self { heads, stem_padding, stem_stride, max_pool, .. } = self;
+        let stem = |name, value| NetworkOption { name, finding: "stem", about: "stem", value };
+        let number = |value: &Option<usize>| value.map(|value| value.to_string());
+        let about = "attention heads";
+        [
+            NetworkOption { name: "heads", finding: "heads", about, value: number(heads) },
+            stem("stem_padding", number(stem_padding)),
+            stem("stem_stride", number(stem_stride)),
+            stem("max_pool", max_pool.map(|value| value.to_string())),
+        ]
+    }
+
+    /// The fields that override `finding`.
+    pub fn overriding(finding: &Finding) -> Vec<&'static str> {
+        let all = Self::default().of_network();
+        let of = all.iter().filter(|option| option.finding == finding.of);
+        of.map(|option| option.name).collect()
+    }
+
+    /// These, and where they say nothing of the network, `others`.
+    pub(crate) fn or(&self, others: &Self) -> Self {
+        Self {
+            heads: self.heads.or(others.heads),
+            stem_padding: self.stem_padding.or(others.stem_padding),
+            stem_stride: self.stem_stride.or(others.stem_stride),
+            max_pool: self.max_pool.or(others.max_pool),
+            ..self.clone()
+        }
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// [`ModelError::Option`] that names the option.
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        let wrong = |option, value: &dyn ToString, allowed| {
+            Err(ModelError::Option { option, value: value.to_string(), allowed })
+        };
+        if let Some(size) = self.size
+            && !(8..=1024).contains(&size)
+        {
+            return wrong("size", &size, "allowed are 8 to 1024 pixels");
+        }
+        for value in self.mean_std.iter().flat_map(|[mean, _]| mean) {
+            if !(0.0..=1.0).contains(value) {
+                let allowed =
+                    "allowed are means of values in 0 to 1 (divide those of 0 to 255 by 255)";
+                return wrong("mean", value, allowed);
+            }
+        }
+        for value in self.mean_std.iter().flat_map(|[_, std]| std) {
+            if !(*value > 0.0 && *value <= 1.0) {
+                let allowed = "allowed are deviations of values in 0 to 1, above 0 (divide those of 0 to 255 by 255)";
+                return wrong("std", value, allowed);
+            }
+        }
+        Ok(())
+    }
+}

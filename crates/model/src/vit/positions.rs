@@ -1,0 +1,60 @@
+//! How the tokens of a transformer know their places.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+/// The positions that a transformer adds to its tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// Sines and cosines of the row and the column, as MAE's: for every size of image.
+    #[default]
+    Fixed,
+    /// Learnt, as in timm's networks, for a square of so many patches a side, and for no other.
+    Learned(usize),
+}
+
+impl Positions {
+    pub(crate) fn is_fixed(&self) -> bool {
+        *self == Self::Fixed
+    }
+}
+
+/// Fixed 2-D sine and cosine positions of a grid of patches, `[patches, dim]`: the first half of a
+/// token tells the column, the second the row, each half sines before cosines (MAE).
+pub(super) fn positions(grid: [usize; 2], dim: usize, device: &Device) -> Tensor<2> {
+    let values = fixed_positions(grid, dim);
+    Tensor::from_data(TensorData::new(values, [grid[0] * grid[1], dim]), device)
+}
+
+/// The values of [`positions`], row by row.
+pub(super) fn fixed_positions(grid: [usize; 2], dim: usize) -> Vec<f32> {
+    sines_and_cosines(grid, dim, |row, column| [column, row])
+}
+
+/// MoCo v3's, whose first half tells the row.
+pub(super) fn fixed_positions_by_rows(grid: [usize; 2], dim: usize) -> Vec<f32> {
+    sines_and_cosines(grid, dim, |row, column| [row, column])
+}
+
+/// For each place of a grid the sines and cosines of the two numbers that `halves` gives of its row and column.
+fn sines_and_cosines(
+    [rows, columns]: [usize; 2],
+    dim: usize,
+    halves: fn(usize, usize) -> [usize; 2],
+) -> Vec<f32> {
+    let quarter = dim / 4;
+    let mut values = Vec::with_capacity(rows * columns * dim);
+    let angles = |at: usize| {
+        (0..quarter).map(move |i| at as f64 / 10_000f64.powf(i as f64 / quarter as f64))
+    };
+    for row in 0..rows {
+        for column in 0..columns {
+            for at in halves(row, column) {
+                values.extend(angles(at).map(|a| a.sin() as f32));
+                values.extend(angles(at).map(|a| a.cos() as f32));
+            }
+        }
+    }
+    values
+}
