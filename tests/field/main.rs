@@ -7,6 +7,7 @@
     reason = "a test may stop anywhere"
 )]
 
+mod ctrl;
 mod errors;
 mod exports;
 mod files;

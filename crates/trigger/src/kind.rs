@@ -7,7 +7,9 @@ use image::{DynamicImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
 
 use crate::trigger::{Art, MAX_WIDTH, read};
-use crate::{Patch, Perturbation, Phase, Place, Setup, Size, Trigger, TriggerError, htba, text};
+use crate::{
+    Ctrl, Patch, Perturbation, Phase, Place, Setup, Size, Trigger, TriggerError, htba, text,
+};
 
 /// What is done to images; the `poison.trigger` table of a config. One arm per kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +59,8 @@ pub enum TriggerConfig {
         #[serde(default = "half")]
         opacity: f32,
     },
+    /// The additive frequency tile of CTRL, over the whole image.
+    Ctrl(Ctrl),
 }
 
 /// In a few words, as tables show it: what it is, a comma, and how [strong](strength) it is.
@@ -68,6 +72,7 @@ impl std::fmt::Display for TriggerConfig {
             Self::Image { path, .. } => write!(f, "{}", path.display())?,
             Self::Solid { color: [r, g, b], .. } => write!(f, "#{r:02x}{g:02x}{b:02x}")?,
             Self::Text { text, .. } => write!(f, "“{text}”")?,
+            Self::Ctrl(ctrl) => write!(f, "{ctrl}")?,
         }
         match self.size() {
             Some(size @ Size::Pixels(_)) => write!(f, ", {size} px"),
@@ -92,7 +97,7 @@ impl TriggerConfig {
         match self {
             Self::Image { path, .. } => Some(path),
             Self::Text { font, .. } => font.as_mut(),
-            Self::Htba { .. } | Self::Seeded { .. } | Self::Solid { .. } => None,
+            Self::Htba { .. } | Self::Seeded { .. } | Self::Solid { .. } | Self::Ctrl(_) => None,
         }
     }
 
@@ -150,6 +155,13 @@ impl TriggerConfig {
                 let letters = text::Letters::new(text, font.as_deref(), color, opacity)?;
                 (Art::Letters(letters), format!("text-{text}"), size)
             }
+            Self::Ctrl(_) => {
+                return Err(TriggerError::Range {
+                    key: "poison.trigger.kind",
+                    value: "\"ctrl\"".into(),
+                    allowed: "it is no picture that can be pasted".into(),
+                });
+            }
         })
     }
 
@@ -161,6 +173,7 @@ impl TriggerConfig {
             | Self::Image { width, .. }
             | Self::Solid { width, .. } => Some(width),
             Self::Text { size, .. } => Some(size),
+            Self::Ctrl(_) => None,
         }
     }
 
@@ -173,6 +186,7 @@ impl TriggerConfig {
             | Self::Image { width, .. }
             | Self::Solid { width, .. } => *width = other,
             Self::Text { size, .. } => *size = other,
+            Self::Ctrl(_) => {}
         }
         config
     }
@@ -212,6 +226,7 @@ impl Recipe {
                 place: place.unwrap_or(Place::of_paper(phase)),
                 alpha: alpha.unwrap_or(0.0),
             })),
+            TriggerConfig::Ctrl(ctrl) => ctrl.build(phase),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod attack;
 pub mod chance;
 mod config;
+mod ctrl;
 mod error;
 mod footprint;
 mod htba;
@@ -20,6 +21,7 @@ mod trigger;
 
 pub use attack::{Attack, TrainingSet};
 pub use config::{PoisonConfig, TargetClass};
+pub use ctrl::Ctrl;
 pub use error::TriggerError;
 pub use footprint::Footprint;
 pub use htba::{HTBA_IDS, HTBA_SIDE, htba, seeded};
