@@ -17,8 +17,9 @@ use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use image::RgbImage;
 use rand::RngExt;
 use ssl_backdoor::device::{self, Found};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{Draws, EpochPlan, InMemory, Sample, SampleSet, ViewLoader};
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{Batch, Method, PretrainConfig, PretrainError, Progress, WithMethod};
 
 const SIDE: u32 = 32;
@@ -39,7 +40,7 @@ const METHODS: [(&str, &str, &str); 7] = [
 
 fn images() -> SampleSet {
     let sample = |id| {
-        let mut rng = chance::rng(0, Purpose::Draw, 0, id, 0);
+        let mut rng = keyed(0, purpose::DRAW, 0, id, 0);
         Sample::new(id, RgbImage::from_fn(SIDE, SIDE, |_, _| image::Rgb(rng.random())), 0)
     };
     Arc::new(InMemory::new((0..BATCH as u64).map(sample).collect()))

@@ -13,12 +13,13 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use image::RgbImage;
 use rand::RngExt;
 use ssl_backdoor_data::augment::{Geometry, Scratch, ViewKey, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::purpose;
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::PretrainConfig;
 use ssl_backdoor_trigger::{Key, Patch, Perturbation, Phase, Place, TriggerConfig};
 
 fn photo(width: u32, height: u32) -> RgbImage {
-    let mut rng = chance::rng(0, Purpose::Draw, 0, 0, 0);
+    let mut rng = keyed(0, purpose::DRAW, 0, 0, 0);
     RgbImage::from_fn(width, height, |_, _| image::Rgb(rng.random()))
 }
 
@@ -39,7 +40,7 @@ fn augmentation(c: &mut Criterion) {
                     id += 1;
                     let mut out: Vec<&mut [f32]> =
                         planes.iter_mut().map(Vec::as_mut_slice).collect();
-                    let key = ViewKey { seed: 0, purpose: Purpose::View, epoch: 0, id };
+                    let key = ViewKey { seed: 0, purpose: purpose::VIEW, epoch: 0, id };
                     views.write(&image, &key, &mut scratch, &mut out, &mut geometry);
                 });
             });

@@ -13,9 +13,10 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_kernels::{self as kernels, Unit};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::Sgd;
 
 /// What the groups are called: by what computes.
@@ -165,7 +166,7 @@ fn steps(c: &mut Criterion) {
         [(16, 64, 32, Stem::Small), (64, 32, 32, Stem::Small), (64, 8, 224, Stem::Imagenet)]
     {
         let config = EncoderConfig::Resnet18 { width, stem };
-        let mut rng = chance::rng(0, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(0, purpose::INIT, 0, 0, 0);
         let head = LinearConfig::new(config.dim(), 100).init(&device);
         let mut net = Some(Classifier { encoder: config.init(&mut rng, &device), head });
         let mut optimizer = ModuleOptimizer::from(Sgd { momentum: 0.9, weight_decay: 1e-4 });

@@ -13,8 +13,9 @@ use clap::{Parser, ValueEnum};
 use image::RgbImage;
 use rand::RngExt;
 use ssl_backdoor_data::augment::{ChainViews, Geometry, Scratch, ViewKey, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
+use ssl_backdoor_rng::keyed;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -87,7 +88,7 @@ fn main() -> anyhow::Result<()> {
 
 /// Smooth with noise, so that a JPEG of it is about as large as one of a photograph.
 fn photo(width: u32, height: u32, seed: u64) -> RgbImage {
-    let mut rng = chance::rng(seed, Purpose::Draw, 0, 0, 0);
+    let mut rng = keyed(seed, purpose::DRAW, 0, 0, 0);
     RgbImage::from_fn(width, height, |x, y| {
         image::Rgb([0u8, 1, 2].map(|c| {
             let (a, b) = (9.0 + 7.0 * f64::from(c), 13.0 + 5.0 * f64::from(c));
@@ -106,7 +107,7 @@ fn views(size: u32, count: usize) -> f64 {
     let mut scratch = Scratch::default();
     let mut geometry = [Geometry::default(); 2];
     let mut make = |id| {
-        let key = ViewKey { seed: 0, purpose: Purpose::View, epoch: 0, id };
+        let key = ViewKey { seed: 0, purpose: purpose::VIEW, epoch: 0, id };
         views.write(&image, &key, &mut scratch, &mut [&mut first, &mut second], &mut geometry);
     };
     make(u64::MAX);

@@ -20,10 +20,12 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::Parser;
 use rand::RngExt;
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::purpose::DRAW;
 use ssl_backdoor_data::{InMemory, Sample};
 use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
+use ssl_backdoor_model::purpose::INIT;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{PretrainConfig, Sgd, Training, after_each_epoch, pretrain};
 
 /// Forces plain Burn operations when it is `off`.
@@ -135,7 +137,7 @@ fn encoder(args: &Args) -> EncoderConfig {
 /// Images of mean 0 and variance 1, `[batch, 3, size, size]`.
 fn images(args: &Args, device: &Device) -> Tensor<4> {
     let shape = [args.batch, 3, args.size as usize, args.size as usize];
-    let mut rng = chance::rng(0, Purpose::Draw, 0, 0, 0);
+    let mut rng = keyed(0, DRAW, 0, 0, 0);
     let bound = 3f32.sqrt();
     let values: Vec<f32> =
         (0..shape.iter().product()).map(|_| rng.random_range(-bound..bound)).collect();
@@ -169,7 +171,7 @@ const CLASSES: usize = 100;
 fn step(args: &Args) -> anyhow::Result<Measured> {
     let device = Device::flex().autodiff();
     let config = encoder(args);
-    let mut rng = chance::rng(0, Purpose::Init, 0, 0, 0);
+    let mut rng = keyed(0, INIT, 0, 0, 0);
     let mut net = Classifier {
         encoder: config.init(&mut rng, &device),
         head: LinearConfig::new(config.dim(), CLASSES).init(&device),
@@ -200,7 +202,7 @@ fn step(args: &Args) -> anyhow::Result<Measured> {
 fn infer(args: &Args) -> Measured {
     let device = Device::flex();
     let config = encoder(args);
-    let mut rng = chance::rng(0, Purpose::Init, 0, 0, 0);
+    let mut rng = keyed(0, INIT, 0, 0, 0);
     let net = config.init(&mut rng, &device).valid();
     let images = images(args, &device);
     let mut times = Vec::new();
@@ -246,7 +248,7 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
         args.canaries
     ))?;
     let samples = (0..(batch * steps) as u64).map(|id| {
-        let mut rng = chance::rng(0, Purpose::Draw, 0, id, 0);
+        let mut rng = keyed(0, DRAW, 0, id, 0);
         let image = image::RgbImage::from_fn(*size, *size, |_, _| image::Rgb(rng.random()));
         Sample::new(id, image, 0)
     });

@@ -11,6 +11,7 @@ mod made_by;
 mod manifest;
 mod progress;
 mod published;
+mod purpose;
 mod report;
 mod run_folder;
 mod scores;

@@ -5,8 +5,9 @@ use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, init, l2_normalize, update_ema};
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{Batch, Ema, Hook, Method, PretrainError, Progress, Step};
 
 use crate::CompressConfig;
@@ -65,7 +66,7 @@ impl Compress {
             return Err(PretrainError::Range { key, value: "0".into(), allowed });
         }
         let network = || {
-            let mut rng = chance::rng(seed, Purpose::Init, 0, 0, STUDENT);
+            let mut rng = keyed(seed, purpose::INIT, 0, 0, STUDENT);
             encoder.init(&mut rng, device)
         };
         let variant = config.variant;
@@ -73,12 +74,12 @@ impl Compress {
         let dim = encoder.dim();
         let bound = 1.0 / (dim as f32 / 3.0).sqrt();
         let rows = |which| {
-            let mut rng = chance::rng(seed, Purpose::Queue, 0, 0, which);
+            let mut rng = keyed(seed, purpose::QUEUE, 0, 0, which);
             let values = (0..bank * dim).map(|_| rng.random_range(-bound..=bound)).collect();
             KeyQueue::of(init::matrix(values, dim, device))
         };
         let to_teacher = |dim| {
-            let mut rng = chance::rng(seed, Purpose::Init, 0, 1, STUDENT);
+            let mut rng = keyed(seed, purpose::INIT, 0, 1, STUDENT);
             Mlp::new(&[dim, dim], &mut rng, device)
         };
         Ok(Self {
@@ -242,7 +243,7 @@ mod tests {
     fn golden_compress() {
         let (fixture, device) = (Fixture::open("compress"), Device::flex().autodiff());
         let encoder = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
-        let teacher = encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
+        let teacher = encoder.init(&mut keyed(9, purpose::INIT, 0, 0, 0), &Device::flex());
         let teacher = fixture.fill(teacher, "teacher").valid();
         let config = CompressConfig { momentum: 0.9, ..CompressConfig::default() };
         let mut method = Compress::new(&config, teacher, &encoder, 24, 1, &device).unwrap();
@@ -259,7 +260,7 @@ mod tests {
     fn banks_take_the_features_after_the_loss_and_the_copy_follows_the_student() {
         let device = Device::flex().autodiff();
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
-        let teacher = encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
+        let teacher = encoder.init(&mut keyed(9, purpose::INIT, 0, 0, 0), &Device::flex());
         let config = CompressConfig { momentum: 0.5, ..CompressConfig::default() };
         let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device).unwrap();
         let progress = Progress { seed: 1, step: 1, epoch: 0, epochs: 1, seen: 4 };
@@ -295,14 +296,13 @@ mod tests {
             (Variant::OneQueue, 1, 62, false),
             (Variant::TwoQueuesNoMomentum, 2, 60, true),
         ] {
-            let teacher =
-                encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &device).valid();
+            let teacher = encoder.init(&mut keyed(9, purpose::INIT, 0, 0, 0), &device).valid();
             let config = CompressConfig { variant, ..CompressConfig::default() };
             let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device).unwrap();
             // A copy that is no longer the student.
-            method.target = method.target.map(|_| {
-                encoder.init(&mut chance::rng(5, Purpose::Init, 0, 0, 0), &device).no_grad()
-            });
+            method.target = method
+                .target
+                .map(|_| encoder.init(&mut keyed(5, purpose::INIT, 0, 0, 0), &device).no_grad());
             assert_eq!(method.queues().len(), banks, "{variant:?}");
             let batch = Batch { views: vec![view.clone()], ids: vec![0, 1, 2, 3], hidden: vec![] };
             let step = method.forward(batch, &progress).unwrap();
@@ -339,7 +339,7 @@ mod tests {
         }
         let device = Device::flex().autodiff();
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
-        let teacher = || encoder.init(&mut chance::rng(9, Purpose::Init, 0, 0, 0), &Device::flex());
+        let teacher = || encoder.init(&mut keyed(9, purpose::INIT, 0, 0, 0), &Device::flex());
         let config = CompressConfig::default();
         assert!(Compress::new(&config, teacher(), &encoder, 0, 1, &device).is_err());
         let cold = CompressConfig { temperature: 0.0, ..config };

@@ -2,7 +2,7 @@
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;
-use ssl_backdoor_trigger::chance::Purpose;
+use ssl_backdoor_rng::Purpose;
 
 use crate::augment::{Geometry, Scratch, ViewKey, Views, normalize_by, to_planes};
 use crate::{DataError, Normalization, Sample};

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use ssl_backdoor_trigger::chance::{self, Purpose};
+use ssl_backdoor_rng::ranked;
 
 use crate::DataError;
 use crate::config::Eval;
+use crate::purpose;
 
 /// What is halved.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +33,7 @@ pub(crate) fn halves(labels: &[(u64, u32)], order: Order) -> [Vec<usize>; 2] {
             for class in 0..classes {
                 let of = labels.iter().filter(|(_, c)| *c == class).map(|(id, _)| *id);
                 let ids: Vec<u64> = of.collect();
-                let ranked = chance::ranked(&ids, seed, Purpose::Halves, 0);
+                let ranked = ranked(&ids, seed, purpose::HALVES, 0);
                 dev.extend(ranked.into_iter().take(half(ids.len())));
             }
         }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use ssl_backdoor_trigger::chance::{self, Purpose};
+use ssl_backdoor_rng::ranked;
+use ssl_backdoor_trigger::purpose;
 use ssl_backdoor_trigger::{LedgerRow, Phase};
 
 use crate::export::Job;
@@ -84,7 +85,7 @@ impl Job {
     fn train_lines(&self, rows: &[LedgerRow]) -> Vec<(String, u32, Option<[u32; 4]>)> {
         let Splits { train, .. } = &self.splits;
         let seed = self.export.seed;
-        let ranked = |ids: &[u64]| chance::ranked(ids, seed, Purpose::Plan, 0);
+        let ranked = |ids: &[u64]| ranked(ids, seed, purpose::PLAN, 0);
         let aimed = |class: u32| self.attack.target.is_none_or(|target| class == target);
         let of = |chosen: bool| -> Vec<u64> {
             train.labels.iter().filter(|(_, c)| aimed(*c) == chosen).map(|(id, _)| *id).collect()

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use ssl_backdoor_trigger::chance::{self, Purpose};
+use ssl_backdoor_rng::{Purpose, ranked};
 
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
+use crate::purpose;
 use crate::{DataError, Pixels, Sample, SampleSet, Sightings};
 
 /// What the draws of a training are for. A second training on the same images with the same seed must not repeat the
@@ -27,9 +28,9 @@ pub struct Draws {
 
 impl Draws {
     /// The victim's pretraining.
-    pub const PRETRAIN: Self = Self { order: Purpose::Order, views: Purpose::View };
+    pub const PRETRAIN: Self = Self { order: purpose::ORDER, views: purpose::VIEW };
     /// A training of the defender: a student, or a control beside it.
-    pub const DEFENCE: Self = Self { order: Purpose::StudentOrder, views: Purpose::StudentView };
+    pub const DEFENCE: Self = Self { order: purpose::STUDENT_ORDER, views: purpose::STUDENT_VIEW };
 }
 
 /// How steps map to images: each epoch takes batches of a fresh order.
@@ -91,7 +92,7 @@ impl EpochPlan {
     /// The order of the images in `epoch`: positions in the set.
     fn order(&self, epoch: u32) -> Vec<u64> {
         let all: Vec<u64> = (0..self.images as u64).collect();
-        chance::ranked(&all, self.seed, self.draws.order, epoch)
+        ranked(&all, self.seed, self.draws.order, epoch)
     }
 }
 
@@ -231,6 +232,7 @@ mod tests {
     use super::*;
     use crate::augment::ChainViews;
     use crate::{DataConfig, Poisoned, Shapes, Splits};
+    use ssl_backdoor_rng::keyed;
     use ssl_backdoor_trigger::PoisonConfig;
 
     fn splits() -> Splits {
@@ -365,9 +367,9 @@ mod tests {
         let plan =
             EpochPlan { seed: 5, images: 30, batch: 7, drop_last: true, draws: Draws::PRETRAIN };
         let all: Vec<u64> = (0..30).collect();
-        assert_eq!(plan.order(1), chance::ranked(&all, 5, Purpose::Order, 1));
+        assert_eq!(plan.order(1), ranked(&all, 5, purpose::ORDER, 1));
         let key = ViewKey { seed: 5, purpose: Draws::PRETRAIN.views, epoch: 1, id: 3 };
-        assert_eq!(key.rng(2), chance::rng(5, Purpose::View, 1, 3, 2));
+        assert_eq!(key.rng(2), keyed(5, purpose::VIEW, 1, 3, 2));
     }
 
     #[test]

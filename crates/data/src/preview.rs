@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use burn_dataset::Dataset;
-use ssl_backdoor_trigger::chance::Purpose;
 use ssl_backdoor_trigger::{Footprint, Poison};
 
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
+use crate::purpose;
 use crate::{DataError, Sample, Sightings};
 
 /// What a sample of images with a trigger shows.
@@ -46,7 +46,7 @@ impl Preview {
             let mut planes = vec![vec![0.0; 3 * side * side]; views.count()];
             let mut geometry = vec![Geometry::default(); views.count()];
             for epoch in 0..epochs {
-                let key = ViewKey { seed, purpose: Purpose::View, epoch, id };
+                let key = ViewKey { seed, purpose: purpose::VIEW, epoch, id };
                 let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
                 views.write(&image, &key, scratch, &mut out, &mut geometry);
                 found.sightings.add(&boxes, &geometry, views.hidden(&key).as_deref());

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use burn_dataset::Dataset;
-use ssl_backdoor_trigger::chance::{self, Purpose};
+use ssl_backdoor_rng::{Purpose, ranked};
 
 use crate::inside::whole;
+use crate::purpose;
 use crate::sets::file_list;
 use crate::{DataError, Sample, SampleSet, Split, Splits, UNLABELLED};
 
@@ -22,7 +23,7 @@ pub(crate) fn per_class(
     for class in 0..classes {
         let ids: Vec<u64> =
             labels.iter().filter(|(_, label)| *label == class).map(|(id, _)| *id).collect();
-        kept.extend(chance::ranked(&ids, seed, purpose, 0).into_iter().take(count(ids.len())));
+        kept.extend(ranked(&ids, seed, purpose, 0).into_iter().take(count(ids.len())));
     }
     kept
 }
@@ -30,7 +31,7 @@ pub(crate) fn per_class(
 /// The labelled subset of the probe: `floor(p · n)` images of each class. Subsets of growing `p`
 /// are nested, and the same for every run and method on a data set (protocol 3.1).
 pub fn labelled_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> Vec<u64> {
-    per_class(labels, classes, seed, Purpose::Labels, |n| (p * n as f64).floor() as usize)
+    per_class(labels, classes, seed, purpose::LABELS, |n| (p * n as f64).floor() as usize)
 }
 
 /// `ids` in the order of a set whose (id, class) in their order are `labels`: that of the samples of
@@ -97,10 +98,10 @@ pub(crate) fn named_ids(split: &Split, list: &Path, none: &str) -> Result<Vec<u6
 /// The images a defender holds clean: `floor(p · n)` of each class, and of those without a label, nested for growing `p`.
 pub fn clean_part_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> Vec<u64> {
     let count = |n: usize| (p * n as f64).floor() as usize;
-    let mut ids = per_class(labels, classes, seed, Purpose::CleanPart, count);
+    let mut ids = per_class(labels, classes, seed, purpose::CLEAN_PART, count);
     let unlabelled: Vec<u64> =
         labels.iter().filter(|(_, label)| *label == UNLABELLED).map(|(id, _)| *id).collect();
-    let ranked = chance::ranked(&unlabelled, seed, Purpose::CleanPart, 0);
+    let ranked = ranked(&unlabelled, seed, purpose::CLEAN_PART, 0);
     ids.extend(ranked.into_iter().take(count(unlabelled.len())));
     ids
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use image::{ImageFormat, RgbImage};
 use ssl_backdoor_data::augment::{ChainViews, Geometry, Scratch, ViewKey, Views};
-use ssl_backdoor_data::chance::Purpose;
+use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{DataConfig, DataError, Dataset, LeftOutKind, Splits, read_image};
 
 fn picture(width: u32, height: u32) -> RgbImage {
@@ -120,7 +120,7 @@ fn odd_files_are_images_and_every_view_of_them_can_be_made() {
             let sample = set.get(i).unwrap();
             let mut out = vec![f32::NAN; 2 * 768];
             let (a, b) = out.split_at_mut(768);
-            let key = ViewKey { seed: 0, purpose: Purpose::View, epoch: 0, id: sample.id };
+            let key = ViewKey { seed: 0, purpose: purpose::VIEW, epoch: 0, id: sample.id };
             let mut geometry = [Geometry::default(); 2];
             chain.write(&sample.image, &key, &mut Scratch::default(), &mut [a, b], &mut geometry);
             assert!(out.iter().all(|v| v.is_finite()));

@@ -8,8 +8,9 @@ use image::RgbImage;
 use ssl_backdoor_data::augment::{
     CropBox, Filter, normalize, random_resized_crop_box, resize_center_crop, resize_crop_box,
 };
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{Export, read_image};
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_trigger::{Key, Patch, Perturbation, Phase, Place, Spot, TriggerConfig, stamp};
 
 fn path(name: &str) -> PathBuf {
@@ -229,7 +230,7 @@ fn crop_boxes_are_distributed_as_torchvisions() {
         .collect();
     let ours: Vec<[u16; 4]> = (0..theirs.len() as u64)
         .map(|id| {
-            let mut rng = chance::rng(0, Purpose::View, 0, id, 0);
+            let mut rng = keyed(0, purpose::VIEW, 0, id, 0);
             let c = random_resized_crop_box((500, 375), (0.2, 1.0), &mut rng);
             [c.x, c.y, c.width, c.height].map(|v| v as u16)
         })
@@ -243,7 +244,7 @@ fn crop_boxes_are_distributed_as_torchvisions() {
     }
     // A wrong scale is noticed.
     let other = (0..10_000).map(|id| {
-        let mut rng = chance::rng(0, Purpose::View, 0, id, 0);
+        let mut rng = keyed(0, purpose::VIEW, 0, id, 0);
         random_resized_crop_box((500, 375), (0.25, 1.0), &mut rng).width as u16
     });
     let widths = theirs.iter().map(|b| b[2]).collect();

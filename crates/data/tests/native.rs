@@ -11,7 +11,7 @@ use ssl_backdoor_data::augment::{
     Chain, ChainViews, CropBox, CropViews, Filter, Geometry, JigsawViews, MEAN, MaeViews,
     RotNetViews, STD, Scratch, ViewKey, Views, resize_crop_box,
 };
-use ssl_backdoor_data::chance::Purpose;
+use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{
     DataConfig, Dataset, Eval, Export, Patched, Poisoned, Preview, Sample, SampleSet, Split,
     Splits, verify,
@@ -187,7 +187,7 @@ fn the_views_of_every_method_are_cut_from_the_native_image() {
                 let mut planes = vec![vec![0.0; 3 * view * view]; count];
                 let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
                 let mut geometry = vec![Geometry::default(); count];
-                let key = ViewKey { seed: 4, purpose: Purpose::View, epoch: 0, id };
+                let key = ViewKey { seed: 4, purpose: purpose::VIEW, epoch: 0, id };
                 views.write(&image, &key, &mut Scratch::default(), &mut out, &mut geometry);
                 for (pixels, part) in planes.iter().zip(&geometry) {
                     for axis in 0..2 {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{Joined, SampleSet, Subset, clean_part_ids};
+use ssl_backdoor_rng::ranked;
 use ssl_backdoor_ssl::PretrainError;
 
 use crate::{DefendError, Images, Victim};
@@ -65,9 +66,9 @@ impl CleanPart {
                 ),
             });
         }
-        let bad = &chance::ranked(poisoned, seed, Purpose::CleanPart, 1)[..count];
+        let bad = &ranked(poisoned, seed, purpose::CLEAN_PART, 1)[..count];
         let good: Vec<u64> = ids.iter().copied().filter(|id| !bad.contains(id)).collect();
-        let good = chance::ranked(&good, seed, Purpose::CleanPart, 2);
+        let good = ranked(&good, seed, purpose::CLEAN_PART, 2);
         let bad: SampleSet = Arc::new(Subset::of_ids(train.clone(), labels, bad));
         Ok(Arc::new(Joined(vec![clean(&good[..ids.len() - count]), bad])))
     }

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::data_sets_found;
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{EncoderConfig, Stem, init};
+use ssl_backdoor_rng::keyed;
 
 use crate::device::{self, Found};
 use crate::manifest::BURN;
@@ -83,7 +84,7 @@ fn free(folder: &Path) -> Option<u64> {
 /// The loss of a small network after one step of gradient descent: convolutions, batch norm and their gradients.
 fn one_step(device: &Device) -> f32 {
     let device = &device.clone().autodiff();
-    let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+    let mut rng = keyed(1, purpose::INIT, 0, 0, 0);
     let net = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small }.init(&mut rng, device);
     let pixels = init::normals(4 * 3 * 16 * 16, &mut rng);
     let images = Tensor::<4>::from_data(TensorData::new(pixels, [4, 3, 16, 16]), device);

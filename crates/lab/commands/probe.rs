@@ -11,12 +11,13 @@ use burn::tensor::Device;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Filter;
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{
     DataConfig, Eval, Normalization, Patched, SampleSet, Split, Splits, Subset,
 };
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderHeader, Interpolation, Preprocessing, load_encoder};
 use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
 
@@ -183,7 +184,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
         classes: splits.classes.len(),
         target: attack.target,
     };
-    let mut rng = chance::rng(settings.seed, Purpose::Init, 0, 0, 0);
+    let mut rng = keyed(settings.seed, purpose::INIT, 0, 0, 0);
     let untrained = header.encoder.init(&mut rng, &device.clone().without_autodiff()).valid();
     let foreign = load_encoder(&header, file, &device)?;
     let before = settings.read_out(&untrained, &sets, &images.normalization, &device)?;

@@ -2,8 +2,9 @@
 //! an encoder that it does not have, parts of a defence that cannot be made.
 
 use anyhow::{Result, bail};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{SampleSet, unreadable};
+use ssl_backdoor_rng::ranked;
 
 use super::inputs::Inputs;
 use super::pretrain::images;
@@ -46,7 +47,7 @@ fn readable(lab: &mut Lab) -> Result<()> {
 fn decode(lab: &Lab, what: &str, set: &SampleSet) -> Result<()> {
     let mut some: Vec<u64> = (0..set.len() as u64).collect();
     if some.len() > DECODED {
-        some = chance::ranked(&some, lab.experiment.seed, Purpose::Halves, 1);
+        some = ranked(&some, lab.experiment.seed, purpose::HALVES, 1);
         some.truncate(DECODED);
     }
     let positions: Vec<usize> = some.into_iter().map(|i| i as usize).collect();

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_probe::{Features, feature_map};
+use ssl_backdoor_rng::ranked;
 
 use super::Lab;
 use super::features::{self, Extracted};
 use super::inputs::Inputs;
+use crate::purpose;
 use crate::scores::{BACKDOORED, CLEAN};
 
 pub(super) const MAPS: &str = "maps.json";
@@ -63,17 +64,17 @@ fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
     // The target and as many others as make ten, by the seed.
     let others: Vec<u64> = (0..classes as u64).filter(|&c| Some(c as u32) != target).collect();
     let mut shown: Vec<u32> = target.into_iter().collect();
-    let others = chance::ranked(&others, seed, Purpose::FeatureMap, 0);
+    let others = ranked(&others, seed, purpose::FEATURE_MAP, 0);
     shown.extend(others.iter().map(|&class| class as u32).take(CLASSES - shown.len()));
     let of = |class: u32| -> Vec<u64> {
         let places = (0..clean.labels.len()).filter(|&i| clean.labels[i] == class);
         let places: Vec<u64> = places.map(|i| i as u64).collect();
-        chance::ranked(&places, seed, Purpose::FeatureMap, 1)
+        ranked(&places, seed, purpose::FEATURE_MAP, 1)
     };
     let all: Vec<Vec<u64>> = shown.iter().map(|&class| of(class)).collect();
     let dots: Vec<usize> =
         all.iter().flat_map(|places| places.iter().take(PER_CLASS)).map(|&i| i as usize).collect();
-    let some = chance::ranked(&all.concat(), seed, Purpose::FeatureMap, 2);
+    let some = ranked(&all.concat(), seed, purpose::FEATURE_MAP, 2);
     let triangles: Vec<usize> = some.iter().take(PATCHED).map(|&i| i as usize).collect();
 
     let (below, above) = (clean.rows(&dots)?, patched.rows(&triangles)?);

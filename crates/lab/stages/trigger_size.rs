@@ -3,8 +3,9 @@
 //! nothing of the attack.
 
 use anyhow::Result;
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{Preview, mean_psnr};
+use ssl_backdoor_rng::ranked;
+use ssl_backdoor_trigger::purpose;
 
 use super::Lab;
 use super::inputs::Inputs;
@@ -48,7 +49,7 @@ impl TriggerSize {
             .filter(|&i| attack.plan.contains(splits.train.labels[i].0))
             .map(|i| i as u64)
             .collect();
-        let some = chance::ranked(&poisoned, experiment.seed, Purpose::Plan, 1);
+        let some = ranked(&poisoned, experiment.seed, purpose::PLAN, 1);
         let positions: Vec<usize> = some.iter().take(IMAGES).map(|&i| i as usize).collect();
         let size = experiment.data.size();
         let views = experiment.pretrain.views(size)?;

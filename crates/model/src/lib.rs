@@ -20,6 +20,7 @@ mod origin;
 mod parameters;
 mod parts;
 mod preprocessing;
+pub mod purpose;
 mod queue;
 mod resnet;
 mod tools;

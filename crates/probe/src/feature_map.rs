@@ -131,11 +131,12 @@ fn principal_axes(rows: &[f32], dim: usize) -> Vec<[f32; 2]> {
 mod tests {
     use super::*;
     use rand::RngExt;
-    use ssl_backdoor_data::chance::{self, Purpose};
+    use ssl_backdoor_data::purpose;
+    use ssl_backdoor_rng::keyed;
 
     /// Three clouds, by class.
     fn clouds(per_class: usize) -> Features {
-        let mut rng = chance::rng(4, Purpose::Draw, 0, 0, 0);
+        let mut rng = keyed(4, purpose::DRAW, 0, 0, 0);
         let mut features = Features { values: Vec::new(), dim: 5, labels: Vec::new() };
         for i in 0..3 * per_class {
             for axis in 0..5 {

@@ -5,9 +5,10 @@ use std::cell::LazyCell;
 use burn::tensor::{Device, Tensor, s};
 use rand::Rng;
 use rayon::prelude::*;
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{init, l2_normalize};
+use ssl_backdoor_rng::keyed;
 
+use crate::purpose;
 use crate::{Features, ProbeError};
 
 /// How neighbours vote.
@@ -100,7 +101,7 @@ pub fn knn(
 /// The places of the `k` largest of `row`, the largest first; equals in an order that is drawn for `image`.
 fn nearest(row: &[f32], k: usize, image: u64) -> Vec<usize> {
     let draws = LazyCell::new(|| {
-        let mut rng = chance::rng(0, Purpose::Neighbours, 0, image, 0);
+        let mut rng = keyed(0, purpose::NEIGHBOURS, 0, image, 0);
         row.iter().map(|_| rng.next_u64()).collect::<Vec<u64>>()
     });
     let order =

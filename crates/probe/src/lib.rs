@@ -11,6 +11,7 @@ mod golden;
 mod knn;
 mod linear;
 mod paper;
+pub mod purpose;
 mod scores;
 mod statistics;
 

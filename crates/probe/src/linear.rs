@@ -12,9 +12,10 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::store::{ModuleStore, SafetensorsStore};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{init, l2_normalize};
+use ssl_backdoor_rng::{keyed, ranked};
 
+use crate::purpose::{PROBE_INIT, PROBE_ORDER};
 use crate::{Features, ProbeConfig, ProbeError};
 
 /// Epochs after which the learning rate falls to a tenth.
@@ -52,12 +53,12 @@ impl LinearProbe {
         labelled.check_labelled(classes)?;
         let device = device.clone().without_autodiff().autodiff();
         let [rows, dim] = [labelled.labels.len(), labelled.dim];
-        let mut rng = chance::rng(seed, Purpose::ProbeInit, 0, 0, 0);
+        let mut rng = keyed(seed, PROBE_INIT, 0, 0, 0);
         let mut linear = LinearConfig::new(dim, classes).init(&device);
         linear.weight = init::linear_uniform([dim, classes], dim, &mut rng, &device);
         linear.bias = Some(init::linear_uniform([classes], dim, &mut rng, &device));
         let all: Vec<u64> = (0..rows as u64).collect();
-        let order = |epoch| chance::ranked(&all, seed, Purpose::ProbeOrder, epoch);
+        let order = |epoch| ranked(&all, seed, PROBE_ORDER, epoch);
         Ok(Self::fit_from(config, labelled, linear, order, |_, _| ()))
     }
 
@@ -141,9 +142,10 @@ impl LinearProbe {
 mod tests {
     use super::*;
     use rand::RngExt;
+    use ssl_backdoor_data::purpose::DRAW;
 
     fn clouds(per_class: usize, noise: f32, seed: u64) -> Features {
-        let mut rng = chance::rng(seed, Purpose::Draw, 0, 0, 0);
+        let mut rng = keyed(seed, DRAW, 0, 0, 0);
         let mut features = Features { values: Vec::new(), dim: 6, labels: Vec::new() };
         for i in 0..3 * per_class {
             let class = i % 3;

@@ -8,8 +8,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, l2_normalize, update_ema};
+use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
 use crate::ema::{Ema, Hook};
@@ -102,11 +103,11 @@ impl Byol {
     ) -> Self {
         let ByolConfig { momentum, hidden, dim, .. } = *method;
         let bn_groups = method.bn_groups(batch);
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let widths = |width| vec![width, hidden, dim];
         let online = Projected::new(encoder, &mut rng, device, widths, true);
         let predictor = Mlp::normed(&[dim, hidden, dim], &mut rng, device);
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let target = Projected::new(encoder, &mut rng, device, widths, true).no_grad();
         Self { online, predictor, target, momentum, bn_groups }
     }

@@ -7,8 +7,9 @@ use burn::tensor::{Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{JigsawViews, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose::INIT;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
+use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
 use crate::error::{PretrainError, require};
@@ -16,6 +17,7 @@ use crate::loss::{accuracy, cross_entropy, indices};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::Decayed;
 use crate::permutations::{Permutation, TILES, permutations};
+use crate::purpose::PERMUTATION;
 use crate::schedule::{Schedule, at_shares};
 use crate::settings::Settings;
 
@@ -87,11 +89,11 @@ pub struct Jigsaw {
 impl Jigsaw {
     /// `device` is an autodiff device.
     pub fn new(method: &JigsawConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, INIT, 0, 0, 0);
         let net = encoder.init(&mut rng, device);
         let widths = [TILES * encoder.dim(), method.permutations];
         let head = Mlp::new(&widths, &mut rng, device);
-        let mut rng = chance::rng(seed, Purpose::Permutation, 0, 0, 0);
+        let mut rng = keyed(seed, PERMUTATION, 0, 0, 0);
         Self { encoder: net, head, permutations: permutations(method.permutations, &mut rng) }
     }
 }
@@ -105,7 +107,7 @@ impl Method for Jigsaw {
             .iter()
             .map(|&id| {
                 let epoch = progress.epoch as u32;
-                let mut rng = chance::rng(progress.seed, Purpose::Permutation, epoch, id, 1);
+                let mut rng = keyed(progress.seed, PERMUTATION, epoch, id, 1);
                 rng.random_range(0..self.permutations.len())
             })
             .collect();

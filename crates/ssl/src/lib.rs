@@ -22,6 +22,7 @@ mod permutations;
 mod precision;
 mod pretrain;
 mod projector;
+pub mod purpose;
 mod registry;
 mod rotnet;
 mod schedule;

@@ -7,8 +7,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, s};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{MaeViews, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, MaeDecoder, Vit, patches};
+use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
 use crate::error::{PretrainError, require};
@@ -119,7 +120,7 @@ impl Mae {
         seed: u64,
         device: &Device,
     ) -> Result<Self, PretrainError> {
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let net = Vit::try_from(encoder.init(&mut rng, device))?;
         let MaeConfig { decoder_dim, decoder_depth, decoder_heads, norm_pix, .. } = *method;
         let sizes = [decoder_dim, decoder_depth, decoder_heads, net.patch()];

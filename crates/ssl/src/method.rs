@@ -69,7 +69,7 @@ impl Step {
 /// A self-supervised method: the networks that it trains and what a step does.
 ///
 /// The whole state is in the module's parameters, so a checkpoint is the module's record. Chance is drawn from
-/// [`chance::rng`](ssl_backdoor_data::chance::rng), keyed by what [`Progress`] and [`Batch`] say, never from a stream
+/// [`keyed`](ssl_backdoor_rng::keyed), keyed by what [`Progress`] and [`Batch`] say, never from a stream
 /// that a resumed training would start anew.
 ///
 /// A step of the loop is `before_step`, `forward`, the backward pass, the optimiser and `after_step`. What the canaries

@@ -8,8 +8,9 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, s};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, l2_normalize, update_ema};
+use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
 use crate::ema::{Ema, Hook};
@@ -104,10 +105,10 @@ impl Moco {
         // Linear, ReLU, Linear on the pooled features, no batch norm. Two inits with the same key, not
         // a clone: a clone would share running statistics and parameter ids.
         let network = || {
-            let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+            let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
             Projected::new(encoder, &mut rng, device, |width| vec![width, width, dim], false)
         };
-        let mut rng = chance::rng(seed, Purpose::Queue, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::QUEUE, 0, 0, 0);
         let queue = KeyQueue::new(queue, dim, &mut rng, device);
         // Without gradients, the key encoder's batch norms still train.
         let (query, key) = (network(), network().no_grad());

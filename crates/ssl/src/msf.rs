@@ -7,8 +7,9 @@ use burn::module::Module;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, l2_normalize, update_ema};
+use ssl_backdoor_rng::keyed;
 
 use crate::byol::distance;
 use crate::config::TrainConfig;
@@ -141,13 +142,13 @@ impl Msf {
         let MsfConfig { queue, top_k, momentum, .. } = *method;
         let bn_groups = method.bn_groups(batch);
         let [hidden, dim] = method.widths(encoder.dim());
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let widths = |width| vec![width, hidden, dim];
         let query = Projected::new(encoder, &mut rng, device, widths, true);
         let predictor = Mlp::normed(&[dim, hidden, dim], &mut rng, device);
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let target = Projected::new(encoder, &mut rng, device, widths, true).no_grad();
-        let mut rng = chance::rng(seed, Purpose::Queue, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::QUEUE, 0, 0, 0);
         let bank = KeyQueue::new(queue, dim, &mut rng, device);
         Self { query, predictor, target, bank, top_k, momentum, bn_groups }
     }
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn the_nearest_are_those_of_a_sort() {
         let device = Device::flex();
-        let mut rng = chance::rng(3, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(3, purpose::INIT, 0, 0, 0);
         let similarity = init::unit_rows(7, 40, &mut rng, &device);
         let found: Vec<i64> = nearest(similarity.clone(), 5).into_data().iter::<i64>().collect();
         let values: Vec<f32> = similarity.into_data().try_to_vec().unwrap();

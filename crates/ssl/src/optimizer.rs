@@ -153,8 +153,9 @@ mod tests {
     use super::*;
     use burn::optim::GradientsParams;
     use burn::tensor::Device;
-    use ssl_backdoor_data::chance::{self, Purpose};
+    use ssl_backdoor_model::purpose;
     use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+    use ssl_backdoor_rng::keyed;
 
     /// A step with gradients of zero: what decays shrinks.
     #[test]
@@ -168,7 +169,7 @@ mod tests {
             }
         }
         let device = Device::flex().autodiff();
-        let rng = || chance::rng(1, Purpose::Init, 0, 0, 0);
+        let rng = || keyed(1, purpose::INIT, 0, 0, 0);
         let config = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         let values = |net: &Encoder| {
             let mut values = Values::default();

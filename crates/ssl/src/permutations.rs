@@ -114,10 +114,11 @@ impl<R: Rng> Descent<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ssl_backdoor_data::chance::{self, Purpose};
+    use crate::purpose;
+    use ssl_backdoor_rng::keyed;
 
     fn rng(seed: u64) -> impl Rng {
-        chance::rng(seed, Purpose::Permutation, 0, 0, 0)
+        keyed(seed, purpose::PERMUTATION, 0, 0, 0)
     }
 
     /// The reference's file has the same properties: the first nine are mutually at distance 9, every

@@ -195,8 +195,7 @@ fn update(
     lr: f64,
 ) -> Result<(), PretrainError> {
     let device = Device::flex().autodiff();
-    let mut rng =
-        ssl_backdoor_data::chance::rng(1, ssl_backdoor_data::chance::Purpose::Init, 0, 0, 0);
+    let mut rng = ssl_backdoor_rng::keyed(1, ssl_backdoor_model::purpose::INIT, 0, 0, 0);
     let mut net = Mlp::new(&[3, 4, 2], &mut rng, &device);
     let shadow = Shadow::new(claimed, 0.01, Decayed::All);
     let mut canaries = Canaries::new(CanaryMode::Stop, 10, shadow);
@@ -219,8 +218,7 @@ fn dampening_or_another_learning_rate_is_called() {
         OptimizerConfig::AdamW { betas: [0.9, 0.95] },
     ];
     let device = Device::flex().autodiff();
-    let mut rng =
-        ssl_backdoor_data::chance::rng(1, ssl_backdoor_data::chance::Purpose::Init, 0, 0, 0);
+    let mut rng = ssl_backdoor_rng::keyed(1, ssl_backdoor_model::purpose::INIT, 0, 0, 0);
     let like = Mlp::new(&[3, 4, 2], &mut rng, &device);
     for claimed in all {
         let actual = || claimed.build(0.01, Decayed::All, &like);

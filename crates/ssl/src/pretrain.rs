@@ -7,10 +7,11 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{MEAN, STD, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{
     Encoder, EncoderConfig, EncoderHeader, Interpolation, Preprocessing, load_trainable,
 };
+use ssl_backdoor_rng::keyed;
 
 use crate::config::{Table, TrainConfig};
 use crate::error::{PretrainError, require};
@@ -104,7 +105,7 @@ impl PretrainConfig {
 
 /// The encoder of a run before any training, in evaluation mode: both twins start from it.
 pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> Encoder {
-    let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+    let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
     config.encoder.init(&mut rng, device).valid()
 }
 

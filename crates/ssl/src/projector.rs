@@ -4,11 +4,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use rand::Rng;
 use rand::seq::SliceRandom;
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
+use ssl_backdoor_rng::keyed;
 
 use crate::loss::indices;
 use crate::method::Progress;
+use crate::purpose;
 
 /// An encoder with its projection head.
 #[derive(Module, Debug)]
@@ -68,7 +69,7 @@ fn permutation(
     device: &Device,
 ) -> (Tensor<1, Int>, Tensor<1, Int>) {
     let (epoch, step) = (progress.epoch as u32, progress.step as u64);
-    let mut rng = chance::rng(progress.seed, Purpose::Shuffle, epoch, step, 0);
+    let mut rng = keyed(progress.seed, purpose::SHUFFLE, epoch, step, 0);
     let mut shuffle: Vec<i64> = (0..batch as i64).collect();
     shuffle.shuffle(&mut rng);
     let mut restore = vec![0i64; batch];

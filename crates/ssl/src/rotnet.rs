@@ -6,8 +6,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{Chain, RotNetViews, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
+use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
 use crate::error::PretrainError;
@@ -60,7 +61,7 @@ pub struct RotNet {
 impl RotNet {
     /// `device` is an autodiff device.
     pub fn new(encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let net = encoder.init(&mut rng, device);
         Self { encoder: net, head: Mlp::new(&[encoder.dim(), TURNS], &mut rng, device) }
     }

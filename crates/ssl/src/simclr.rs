@@ -7,8 +7,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, l2_normalize};
+use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
 use crate::error::PretrainError;
@@ -76,7 +77,7 @@ impl Simclr {
         device: &Device,
     ) -> Self {
         let SimclrConfig { temperature, dim } = *method;
-        let mut rng = chance::rng(seed, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let widths = |width| vec![width, width, dim];
         let network = Projected::new(encoder, &mut rng, device, widths, true);
         Self { network, temperature, batch }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_data::chance::{self, Purpose};
 use ssl_backdoor_data::{DataConfig, SampleSet};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{
     Batch, EpochReport, Method, MethodConfig, ObserverError, PretrainConfig, PretrainError,
     Progress, SimclrConfig, Step, StepReport, TrainConfig, TrainObserver, Training, TrainingFolder,
@@ -125,7 +126,7 @@ impl Method for Three {
 #[test]
 fn a_method_and_views_that_do_not_fit_are_an_error() {
     let (training, config) = (training(), TrainConfig::sgd(1, 10, 0.1));
-    let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+    let mut rng = keyed(1, purpose::INIT, 0, 0, 0);
     let method = Three { encoder: ENCODER.init(&mut rng, &training.autodiff_device()) };
     let views = Arc::new(ChainViews::moco(SIZE, config.crop, false));
     let error = train(&training, &config, views, method, &mut ()).unwrap_err();

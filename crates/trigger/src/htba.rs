@@ -8,7 +8,8 @@ use image::{Rgb, RgbImage};
 use rand::Rng;
 
 use crate::TriggerError;
-use crate::chance::{self, Purpose};
+use crate::purpose;
+use ssl_backdoor_rng::keyed;
 
 /// Side of a trigger before it is resized to the width that is pasted, in pixels.
 pub const HTBA_SIDE: u32 = 80;
@@ -55,7 +56,7 @@ pub fn htba(id: u32) -> Result<RgbImage, TriggerError> {
 
 /// A trigger of the same family from 48 fair coin flips of `seed`, 80×80.
 pub fn seeded(seed: u64) -> RgbImage {
-    let bits = chance::rng(seed, Purpose::TriggerColors, 0, 0, 0).next_u64();
+    let bits = keyed(seed, purpose::TRIGGER_COLORS, 0, 0, 0).next_u64();
     let mut grid = Grid::default();
     for (i, cell) in grid.iter_mut().flatten().enumerate() {
         *cell = (bits >> (3 * i) & 7) as u8;

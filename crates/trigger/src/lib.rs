@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod attack;
-pub mod chance;
 mod config;
 mod ctrl;
 mod error;
@@ -13,6 +12,7 @@ mod patch;
 mod perturbation;
 mod place;
 mod plan;
+pub mod purpose;
 mod record;
 mod size;
 mod stamp;

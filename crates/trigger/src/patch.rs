@@ -2,10 +2,11 @@
 
 use image::RgbImage;
 
-use crate::chance::{self, Purpose};
+use crate::purpose;
 use crate::{
     Footprint, Key, Perturbation, Phase, Place, Record, Size, Spot, Trigger, TriggerError, stamp,
 };
+use ssl_backdoor_rng::keyed;
 
 /// A picture with its placement. Its columns of the ledger are `x`, `y` and `width`, the box of the patch (of the first
 /// copy) in pixels, and `alpha`.
@@ -39,7 +40,7 @@ impl Perturbation for Patch {
         let (x, y, alpha) = (record.whole("x")?, record.whole("y")?, record.real("alpha")?);
         let spots = match self.place {
             Place::Grid => {
-                let mut unused = chance::rng(0, Purpose::TrainSpot, 0, 0, 0);
+                let mut unused = keyed(0, purpose::TRAIN_SPOT, 0, 0, 0);
                 self.place.spots(image.dimensions(), (width, height), &mut unused)
             }
             _ => vec![Spot { x, y, width, height }],

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use image::RgbImage;
 
-use crate::chance::{self, ChaCha8Rng, Purpose};
+use crate::purpose;
 use crate::{Footprint, Record, TriggerError};
+use ssl_backdoor_rng::{ChaCha8Rng, keyed};
 
 /// When an image is perturbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +38,10 @@ impl Key {
     /// The chance of the perturbation of this image: the same in every epoch.
     pub fn rng(&self) -> ChaCha8Rng {
         let purpose = match self.phase {
-            Phase::Training => Purpose::TrainSpot,
-            Phase::Evaluation => Purpose::ValSpot,
+            Phase::Training => purpose::TRAIN_SPOT,
+            Phase::Evaluation => purpose::VAL_SPOT,
         };
-        chance::rng(self.seed, purpose, 0, self.id, 0)
+        keyed(self.seed, purpose, 0, self.id, 0)
     }
 }
 

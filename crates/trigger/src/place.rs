@@ -3,8 +3,8 @@
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::chance::ChaCha8Rng;
 use crate::{Phase, TriggerError};
+use ssl_backdoor_rng::ChaCha8Rng;
 
 /// How the place of the trigger is chosen; the `poison.place` and `poison.val_place` tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -136,10 +136,11 @@ pub struct Spot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chance::{self, Purpose};
+    use crate::purpose;
+    use ssl_backdoor_rng::keyed;
 
     fn spots(place: Place, size: (u32, u32), patch: (u32, u32), id: u64) -> Vec<(u32, u32)> {
-        let mut rng = chance::rng(1, Purpose::ValSpot, 0, id, 0);
+        let mut rng = keyed(1, purpose::VAL_SPOT, 0, id, 0);
         place.spots(size, patch, &mut rng).iter().map(|s| (s.x, s.y)).collect()
     }
 

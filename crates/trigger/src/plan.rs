@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::chance::{self, Purpose};
+use crate::purpose;
 use crate::{Rates, TriggerError};
+use ssl_backdoor_rng::ranked;
 
 /// How the poisoned images are chosen. A new way is an arm here: its key, its check, and in [`PoisonPlan::new`] the
 /// images that it takes.
@@ -129,7 +130,7 @@ impl PoisonPlan {
             let allowed = format!("it asks for {count} images, but there are {there} to poison");
             return Err(selection.error(allowed));
         }
-        let ids = chance::ranked(&candidates, seed, Purpose::Plan, 0).into_iter().take(count);
+        let ids = ranked(&candidates, seed, purpose::PLAN, 0).into_iter().take(count);
         let class_size = target.map(|_| candidates.len());
         Ok(Self { ids: ids.collect(), class_size, dataset_size: labels.len() })
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_data::{DataConfig, Splits, chance};
+use ssl_backdoor_data::{DataConfig, Splits};
+use ssl_backdoor_model::purpose::INIT;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, Stem};
 use ssl_backdoor_probe::{LinearProbe, ProbeConfig, Scores, extract};
+use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{
     Batch, Method, PretrainError, Progress, Step, TrainConfig, Training, train,
 };
@@ -25,7 +27,7 @@ struct BarlowTwins {
 
 impl BarlowTwins {
     fn new(dim: usize, seed: u64, device: &Device) -> Self {
-        let mut rng = chance::rng(seed, chance::Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(seed, INIT, 0, 0, 0);
         let encoder = ENCODER.init(&mut rng, device);
         Self { encoder, projector: Mlp::normed(&[ENCODER.dim(), dim, dim], &mut rng, device) }
     }

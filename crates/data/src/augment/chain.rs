@@ -3,7 +3,7 @@
 use image::RgbImage;
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use ssl_backdoor_trigger::chance::ChaCha8Rng;
+use ssl_backdoor_rng::ChaCha8Rng;
 
 use super::views::{normalize, to_planes};
 use super::{Filter, Geometry, Scratch, ViewKey, Views, blur, color, crop};
@@ -163,7 +163,7 @@ impl Views for ChainViews {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ssl_backdoor_trigger::chance::Purpose;
+    use crate::purpose;
 
     #[test]
     fn a_view_is_a_function_of_its_key() {
@@ -172,7 +172,7 @@ mod tests {
         let write = |id, scratch: &mut Scratch| {
             let mut out = vec![0.0; 2 * 3 * 16 * 16];
             let (a, b) = out.split_at_mut(3 * 16 * 16);
-            let key = ViewKey { seed: 1, purpose: Purpose::View, epoch: 0, id };
+            let key = ViewKey { seed: 1, purpose: purpose::VIEW, epoch: 0, id };
             let mut geometry = [Geometry::default(); 2];
             views.write(&image, &key, scratch, &mut [a, b], &mut geometry);
             (out, geometry)
@@ -199,7 +199,7 @@ mod tests {
         let chain = Chain::weak(32, (0.1, 1.0));
         let mut seen = 0;
         for id in 0..200 {
-            let mut rng = ViewKey { seed: 3, purpose: Purpose::View, epoch: 0, id }.rng(0);
+            let mut rng = ViewKey { seed: 3, purpose: purpose::VIEW, epoch: 0, id }.rng(0);
             let mut out = vec![0.0; 3 * 32 * 32];
             let g = chain.view(&image, &mut rng, &mut Scratch::default(), &mut out);
             let white = |v: f32| v * super::super::STD[0] + super::super::MEAN[0];

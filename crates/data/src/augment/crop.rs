@@ -6,7 +6,7 @@ use fir::pixels::U8x3;
 use fir::{IntoImageView, IntoImageViewMut};
 use image::RgbImage;
 use rand::RngExt;
-use ssl_backdoor_trigger::chance::ChaCha8Rng;
+use ssl_backdoor_rng::ChaCha8Rng;
 
 use super::Geometry;
 
@@ -247,12 +247,13 @@ pub(crate) fn central([width, height]: [u32; 2], size: u32) -> [u32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ssl_backdoor_trigger::chance::{self, Purpose};
+    use crate::purpose;
+    use ssl_backdoor_rng::keyed;
 
     #[test]
     fn boxes_lie_inside_and_keep_scale_and_ratio() {
         for id in 0..2000 {
-            let mut rng = chance::rng(1, Purpose::View, 0, id, 0);
+            let mut rng = keyed(1, purpose::VIEW, 0, id, 0);
             let size = (rng.random_range(1..50), rng.random_range(1..50));
             let c = random_resized_crop_box(size, (0.2, 1.0), &mut rng);
             assert!(c.width >= 1 && c.height >= 1, "{c:?}");
@@ -260,7 +261,7 @@ mod tests {
         }
         let mut areas: Vec<f64> = (0..4000)
             .map(|id| {
-                let mut rng = chance::rng(1, Purpose::View, 0, id, 0);
+                let mut rng = keyed(1, purpose::VIEW, 0, id, 0);
                 let c = random_resized_crop_box((224, 224), (0.2, 1.0), &mut rng);
                 let ratio = f64::from(c.width) / f64::from(c.height);
                 assert!((0.74..1.35).contains(&ratio), "{c:?}");
@@ -292,7 +293,7 @@ mod tests {
         type Draw = fn((u32, u32), (f64, f64), &mut ChaCha8Rng) -> CropBox;
         let full = |of: Draw| {
             let high = |id: &u64| {
-                let c = of((500, 100), (0.08, 1.0), &mut chance::rng(1, Purpose::View, 0, *id, 0));
+                let c = of((500, 100), (0.08, 1.0), &mut keyed(1, purpose::VIEW, 0, *id, 0));
                 assert!(c.x + c.width <= 500 && c.y + c.height <= 100, "{c:?}");
                 c.height == 100
             };

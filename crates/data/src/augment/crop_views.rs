@@ -53,8 +53,8 @@ impl Views for CropViews {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::purpose;
     use image::Rgb;
-    use ssl_backdoor_trigger::chance::Purpose;
 
     /// An image whose red tells the column, at the size the crop is taken from.
     #[test]
@@ -67,7 +67,7 @@ mod tests {
         for id in 0..200 {
             let mut out = vec![0.0; 3 * 28 * 28];
             let mut geometry = [Geometry::default()];
-            let key = ViewKey { seed: 1, purpose: Purpose::View, epoch: 0, id };
+            let key = ViewKey { seed: 1, purpose: purpose::VIEW, epoch: 0, id };
             views.write(&image, &key, &mut scratch, &mut [&mut out], &mut geometry);
             let column = |v: f32| ((v * 0.229 + 0.485) * 255.0 / 4.0).round() as i32;
             let (first, second) = (column(out[0]), column(out[1]));

@@ -88,7 +88,7 @@ impl Views for JigsawViews {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ssl_backdoor_trigger::chance::Purpose;
+    use crate::purpose;
 
     fn tiles(id: u64, views: JigsawViews) -> (Vec<Vec<f32>>, Vec<Geometry>) {
         let image =
@@ -97,7 +97,7 @@ mod tests {
         let mut out = vec![vec![0.0; len]; 9];
         let mut slices: Vec<&mut [f32]> = out.iter_mut().map(Vec::as_mut_slice).collect();
         let mut geometry = vec![Geometry::default(); 9];
-        let key = ViewKey { seed: 2, purpose: Purpose::View, epoch: 0, id };
+        let key = ViewKey { seed: 2, purpose: purpose::VIEW, epoch: 0, id };
         views.write(&image, &key, &mut Scratch::default(), &mut slices, &mut geometry);
         (out, geometry)
     }

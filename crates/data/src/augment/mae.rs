@@ -64,7 +64,7 @@ impl Views for MaeViews {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ssl_backdoor_trigger::chance::Purpose;
+    use crate::purpose;
 
     #[test]
     fn a_quarter_of_196_patches_stays_and_each_is_as_likely() {
@@ -72,7 +72,7 @@ mod tests {
         let mut kept = vec![0; 196];
         for id in 0..4000 {
             let hidden =
-                views.hidden(&ViewKey { seed: 1, purpose: Purpose::View, epoch: 0, id }).unwrap();
+                views.hidden(&ViewKey { seed: 1, purpose: purpose::VIEW, epoch: 0, id }).unwrap();
             assert_eq!(hidden.iter().filter(|&&h| !h).count(), 49);
             kept.iter_mut().zip(&hidden).for_each(|(k, &h)| *k += usize::from(!h));
         }

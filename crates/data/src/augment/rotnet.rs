@@ -62,8 +62,8 @@ fn turn(from: &[f32], to: &mut [f32], side: usize, turns: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::purpose;
     use ssl_backdoor_trigger::Spot;
-    use ssl_backdoor_trigger::chance::Purpose;
 
     #[test]
     fn turns_are_counter_clockwise_quarters() {
@@ -87,7 +87,7 @@ mod tests {
         let mut out = vec![vec![0.0; 3 * 24 * 24]; 4];
         let mut slices: Vec<&mut [f32]> = out.iter_mut().map(Vec::as_mut_slice).collect();
         let mut geometry = [Geometry::default(); 4];
-        let key = ViewKey { seed: 1, purpose: Purpose::View, epoch: 0, id: 5 };
+        let key = ViewKey { seed: 1, purpose: purpose::VIEW, epoch: 0, id: 5 };
         views.write(&image, &key, &mut Scratch::default(), &mut slices, &mut geometry);
         for (view, g) in out.iter().zip(geometry) {
             let place = g.place(&spot).unwrap();

@@ -3,7 +3,7 @@
 use fast_image_resize as fir;
 use image::RgbImage;
 use pulp::Arch;
-use ssl_backdoor_trigger::chance::{self, ChaCha8Rng, Purpose};
+use ssl_backdoor_rng::{ChaCha8Rng, Purpose, keyed};
 
 use super::Geometry;
 
@@ -35,8 +35,8 @@ impl Scratch {
 pub struct ViewKey {
     /// Seed of the run.
     pub seed: u64,
-    /// What the views are for: [`Purpose::View`] for pretraining, [`Purpose::ProbeView`] for a probe,
-    /// [`Purpose::StudentView`] for the defence. Views for different purposes are independent.
+    /// What the views are for (see [`purpose`](crate::purpose)): `VIEW` for pretraining, `PROBE_VIEW` for a probe,
+    /// `STUDENT_VIEW` for the defence. Views for different purposes are independent.
     pub purpose: Purpose,
     /// Epoch, from 0.
     pub epoch: u32,
@@ -47,7 +47,7 @@ pub struct ViewKey {
 impl ViewKey {
     /// The generator of view number `view`.
     pub fn rng(&self, view: u64) -> ChaCha8Rng {
-        chance::rng(self.seed, self.purpose, self.epoch, self.id, view)
+        keyed(self.seed, self.purpose, self.epoch, self.id, view)
     }
 }
 

@@ -11,9 +11,10 @@ use std::ops::Range;
 
 use rand::RngExt;
 use rayon::prelude::*;
-use ssl_backdoor_trigger::chance::{self, ChaCha8Rng, Purpose};
+use ssl_backdoor_rng::{ChaCha8Rng, keyed};
 
 use crate::Sample;
+use crate::purpose;
 
 /// Class names by label.
 pub(crate) const CLASSES: [&str; 10] =
@@ -53,7 +54,7 @@ pub(crate) fn draw_set(size: u32, per_class: u32, seed: u64, split: Split) -> Ve
         .map(|index| {
             let id = (split as u64) << 32 | index;
             let label = (index % classes) as u32;
-            let mut rng = chance::rng(seed, Purpose::Draw, 0, id, 0);
+            let mut rng = keyed(seed, purpose::DRAW, 0, id, 0);
             Sample::new(id, draw(label, size, &mut rng), label)
         })
         .collect()

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use burn_dataset::Dataset;
 use image::RgbImage;
 use rayon::prelude::*;
-use ssl_backdoor_trigger::chance::Purpose;
 
 use crate::augment::resize_square;
 use crate::halves::{Order, halves};
+use crate::purpose;
 use crate::{DataError, InMemory, Sample, SampleSet, Split, subset};
 
 /// Ids of test images start here, so that no id names two images.
@@ -78,7 +78,7 @@ pub(crate) fn splits(
         None => (0..train.labels.len()).collect(),
         Some(n) => {
             let count = |of: usize| (n as usize).min(of);
-            let ids = subset::per_class(&labels(&train), classes, seed, Purpose::PerClass, count);
+            let ids = subset::per_class(&labels(&train), classes, seed, purpose::PER_CLASS, count);
             ids.into_iter().map(|id| id as usize).collect()
         }
     };

@@ -12,10 +12,12 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_data::purpose::PROBE_VIEW;
 use ssl_backdoor_data::{Pixels, SampleSet, plain_batch, view_batch};
 use ssl_backdoor_model::Encoder;
+use ssl_backdoor_rng::keyed;
 
+use crate::purpose::PROBE_INIT;
 use crate::{ProbeError, features};
 use head::{Classifier, Normed};
 use lars::Lars;
@@ -80,7 +82,7 @@ impl<'a> PaperProbe<'a> {
         features::check_labels(&labels, classes)?;
         for (i, features) in kept.iter().enumerate() {
             let [_, channels, places] = features.dims();
-            let mut rng = chance::rng(seed, Purpose::ProbeInit, 0, i as u64, 0);
+            let mut rng = keyed(seed, PROBE_INIT, 0, i as u64, 0);
             let dim = channels * places;
             probe.heads.push(Classifier::new(&probe.rules, dim, classes, &mut rng, &on));
             let mut norm = Normed::new(probe.rules.norm);
@@ -98,7 +100,7 @@ impl<'a> PaperProbe<'a> {
             for (step, part) in parts.iter().enumerate() {
                 let (features, targets) = match &views {
                     Some(views) => {
-                        let key = (seed, Purpose::ProbeView, epoch as u32);
+                        let key = (seed, PROBE_VIEW, epoch as u32);
                         let (pixels, labels) =
                             view_batch(labelled.images.as_ref(), views.as_ref(), part, key)?;
                         features::check_labels(&labels, classes)?;
@@ -241,7 +243,9 @@ impl Trained {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ssl_backdoor_data::purpose::{STUDENT_VIEW, VIEW};
     use ssl_backdoor_data::{DataConfig, Shapes};
+    use ssl_backdoor_model::purpose::INIT;
     use ssl_backdoor_model::{EncoderConfig, Stem};
 
     /// Every method's probe on a random encoder and sixty drawn images: far better than chance on what it was trained
@@ -260,7 +264,7 @@ mod tests {
         let device = Device::flex();
         let labelled = Labelled { images: &splits.train.set, prepared: &splits.plain, size: 16 };
         let truth: Vec<u32> = splits.train.labels.iter().map(|(_, label)| *label).collect();
-        let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(1, INIT, 0, 0, 0);
         let encoder = EncoderConfig::Resnet18 { width: 8, stem: Stem::Small };
         let encoder = encoder.init(&mut rng, &device).valid();
         let fast = |lr| rules::Rate::Steps(vec![(0, lr)]);
@@ -297,7 +301,7 @@ mod tests {
             eval: Default::default(),
         };
         let splits = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap();
-        let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(1, INIT, 0, 0, 0);
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         (splits, encoder.init(&mut rng, &Device::flex()).valid())
     }
@@ -325,7 +329,7 @@ mod tests {
             PaperProbe::fit(rules.clone(), encoder, &labelled, classes, 1, &device)
                 .and_then(|probe| probe.predict(&splits.plain))
         };
-        let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(1, INIT, 0, 0, 0);
         let vit = EncoderConfig::Vit {
             dim: 8,
             depth: 1,
@@ -375,8 +379,8 @@ mod tests {
             let set = splits.train.set.as_ref();
             view_batch(set, views.as_ref(), &[0, 1, 2], (3, purpose, 0)).unwrap().0.values
         };
-        assert_eq!(of(Purpose::ProbeView), of(Purpose::ProbeView));
-        assert_ne!(of(Purpose::ProbeView), of(Purpose::View));
-        assert_ne!(of(Purpose::ProbeView), of(Purpose::StudentView));
+        assert_eq!(of(PROBE_VIEW), of(PROBE_VIEW));
+        assert_ne!(of(PROBE_VIEW), of(VIEW));
+        assert_ne!(of(PROBE_VIEW), of(STUDENT_VIEW));
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ssl_backdoor_data::augment::{Chain, ChainViews, CropViews, Filter, Views};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_rng::ranked;
+
+use crate::purpose;
 
 /// What a probe reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,13 +205,13 @@ impl Rules {
         let whole = count / self.batch.min(count).max(1) * self.batch.min(count);
         let used = match self.rest {
             Rest::DroppedOnce => {
-                let mut sample = chance::ranked(&all, seed, Purpose::ProbeSample, 0);
+                let mut sample = ranked(&all, seed, purpose::PROBE_SAMPLE, 0);
                 sample.truncate(whole);
                 sample
             }
             Rest::Kept | Rest::DroppedByEpoch => all,
         };
-        let mut order = chance::ranked(&used, seed, Purpose::ProbeOrder, epoch);
+        let mut order = ranked(&used, seed, purpose::PROBE_ORDER, epoch);
         if self.rest == Rest::DroppedByEpoch {
             order.truncate(whole);
         }

@@ -1,6 +1,8 @@
 //! What the resampling methods share: keyed chance, ties and p-values.
 
-use ssl_backdoor_data::chance::{ChaCha8Rng, Purpose, rng};
+use ssl_backdoor_rng::{ChaCha8Rng, keyed};
+
+use crate::purpose;
 
 /// Statistics that differ by less than this share of their scale count as equal. They are sums of rounded differences
 /// such as 96.4 − 95.9, so arrangements that are equal on paper differ in their last digits.
@@ -20,7 +22,7 @@ pub(super) enum Draw {
 
 /// The generator of a method's draws.
 pub(super) fn draws(seed: u64, draw: Draw) -> ChaCha8Rng {
-    rng(seed, Purpose::Resampling, 0, draw as u64, 0)
+    keyed(seed, purpose::RESAMPLING, 0, draw as u64, 0)
 }
 
 /// How many of all or of some resamples are at least as extreme as what was observed.

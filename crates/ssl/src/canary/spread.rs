@@ -35,13 +35,14 @@ impl Spread {
 mod tests {
     use super::*;
     use burn::tensor::Device;
-    use ssl_backdoor_data::chance::{self, Purpose};
     use ssl_backdoor_model::init;
+    use ssl_backdoor_model::purpose;
+    use ssl_backdoor_rng::keyed;
 
     #[test]
     fn random_directions_spread_and_equal_ones_do_not() {
         let device = Device::flex();
-        let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+        let mut rng = keyed(1, purpose::INIT, 0, 0, 0);
         let Spread { std, rank } = Spread::of(init::unit_rows(512, 16, &mut rng, &device));
         assert!((std - 1.0).abs() < 0.05 && (14.5..=16.0).contains(&rank), "{std} {rank}");
         let line = Tensor::cat(

@@ -4,8 +4,9 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use ssl_backdoor_data::chance::{self, Purpose};
+use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Conv4Config, Encoder, EncoderConfig, Positions, Stem};
+use ssl_backdoor_rng::keyed;
 
 use super::fixture::{Fixture, near};
 use crate::optimizer::{Decayed, OptimizerConfig};
@@ -22,7 +23,7 @@ fn values(out: Tensor<2>) -> Vec<f32> {
 
 fn check(name: &str, config: EncoderConfig, optimizer: OptimizerConfig, decay: f64, lr: f64) {
     let (fixture, device) = (Fixture::open(name), Device::flex().autodiff());
-    let mut rng = chance::rng(1, Purpose::Init, 0, 0, 0);
+    let mut rng = keyed(1, purpose::INIT, 0, 0, 0);
     let mut net = Net { encoder: fixture.fill(config.init(&mut rng, &device), "encoder") };
     let weights: Tensor<2> = fixture.tensor("given.weights", &device);
     let mut optimizer = optimizer.build(decay, Decayed::All, &net);

@@ -1,0 +1,6 @@
+//! What this crate draws by keyed chance. The numbers are part of every result: they never change.
+
+use ssl_backdoor_rng::Purpose;
+
+/// Which images a feature map shows.
+pub const FEATURE_MAP: Purpose = Purpose::new(18);

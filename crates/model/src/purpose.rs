@@ -1,0 +1,9 @@
+//! What this crate draws by keyed chance. The numbers are part of every result: they never change.
+
+use ssl_backdoor_rng::Purpose;
+
+/// Initial weights of a network.
+pub const INIT: Purpose = Purpose::new(10);
+
+/// Initial rows of the key queue.
+pub const QUEUE: Purpose = Purpose::new(11);

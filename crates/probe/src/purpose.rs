@@ -1,0 +1,18 @@
+//! What this crate draws by keyed chance. The numbers are part of every result: they never change.
+
+use ssl_backdoor_rng::Purpose;
+
+/// Initial weights of the probe.
+pub const PROBE_INIT: Purpose = Purpose::new(13);
+
+/// Batch order of the probe.
+pub const PROBE_ORDER: Purpose = Purpose::new(14);
+
+/// Which labelled images a probe uses that needs whole batches (BYOL's).
+pub const PROBE_SAMPLE: Purpose = Purpose::new(22);
+
+/// The order of labelled images that are equally near to an evaluation image.
+pub const NEIGHBOURS: Purpose = Purpose::new(23);
+
+/// The resamples of a test or an interval over runs: signs, bootstrap samples, permutations.
+pub const RESAMPLING: Purpose = Purpose::new(24);

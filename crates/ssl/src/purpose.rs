@@ -1,0 +1,9 @@
+//! What this crate draws by keyed chance. The numbers are part of every result: they never change.
+
+use ssl_backdoor_rng::Purpose;
+
+/// The permutation of a key batch (shuffling BN).
+pub const SHUFFLE: Purpose = Purpose::new(12);
+
+/// Which of Jigsaw's permutations there are (the search), and which one an image gets.
+pub const PERMUTATION: Purpose = Purpose::new(17);
