@@ -13,8 +13,10 @@ use ssl_backdoor_trigger::PoisonPlan;
 
 use super::charts::{self, Chart};
 use super::{destinations, pictures, sightings};
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED, percent};
-use crate::stages::{Map, NO_STEP, takes_no_step};
+use crate::record::{
+    BACKDOORED, CLEAN, FeatureMap, Images, NO_STEP, ProbeHow, ProbeId, ProbePart, ProbeResult,
+    RunScores, UNTRAINED, percent, takes_no_step,
+};
 
 /// What a report is made from.
 pub(crate) struct Sources<'a> {
@@ -26,7 +28,7 @@ pub(crate) struct Sources<'a> {
     /// Lines of `metrics.jsonl` of the clean twin and of the backdoored model.
     pub metrics: [Vec<Value>; 2],
     /// Feature maps by model.
-    pub maps: BTreeMap<String, Map>,
+    pub maps: BTreeMap<String, FeatureMap>,
     /// The poisoned training set with its plan and labels, and the evaluation images without and with
     /// trigger.
     pub poisoned: (SampleSet, &'a PoisonPlan, &'a [(u64, u32)]),
@@ -92,7 +94,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         readings_head: READINGS_HEAD,
         readings: readings(scores),
         maps: maps(sources),
-        gathered: gathered(scores),
+        gathered: target_neighbours(scores),
         removed: removed(scores),
         strips: pictures::strips(sources)?,
         config,
@@ -106,7 +108,7 @@ pub(crate) fn write(sources: &Sources<'_>) -> Result<(String, String)> {
         readings: readings_table(scores),
         net: net(scores),
         curve: curve_table(metrics),
-        gathered: gathered(scores),
+        gathered: target_neighbours(scores),
         removed: removed(scores),
         sightings: sightings::summary(&metrics[1]),
         config,
@@ -151,18 +153,18 @@ fn readings(scores: &RunScores) -> Vec<Vec<String>> {
         return Vec::new();
     }
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
-    let row = |reading: &Reading| {
-        let get = |model, images| reading.models.get(model).and_then(|sets| sets.get(images));
-        let asr = |model| number(get(model, PATCHED).and_then(|s| s.asr));
+    let row = |reading: &ProbeResult| {
+        let get = |model, images| reading.models.get(model).and_then(|sets| sets.get(&images));
+        let asr = |model| number(get(model, Images::Patched).and_then(|s| s.asr));
         let net = reading.net;
         let (value, [low, high]) =
             net.net_asr.zip(net.net_asr_ci).unwrap_or((net.patched_drop, net.patched_drop_ci));
         vec![
-            reading.probe.clone(),
+            reading.probe.to_string(),
             format!("{} %", percent(reading.labels)),
             reading.seed.map_or("-".into(), |seed| seed.to_string()),
-            number(get(CLEAN, CLEAN).map(|s| s.acc)),
-            number(get(BACKDOORED, CLEAN).map(|s| s.acc)),
+            number(get(CLEAN, Images::Clean).map(|s| s.acc)),
+            number(get(BACKDOORED, Images::Clean).map(|s| s.acc)),
             asr(CLEAN),
             asr(BACKDOORED),
             format!("{value:.1} [{low:.1}, {high:.1}]"),
@@ -191,8 +193,8 @@ fn maps(sources: &Sources<'_>) -> Vec<Chart> {
 }
 
 /// What the eye sees in the maps, as a number.
-fn gathered(scores: &RunScores) -> Option<String> {
-    let share = |model| scores.gathered.get(model);
+fn target_neighbours(scores: &RunScores) -> Option<String> {
+    let share = |model| scores.target_neighbour_share.get(model);
     Some(format!(
         "Of the patched images of other classes, {:.1} % lie among clean images of the target in the clean twin's \
          features, {:.1} % in the backdoored model's (most of the ten nearest).",
@@ -219,10 +221,11 @@ fn removed(scores: &RunScores) -> Option<String> {
 }
 
 /// The probe of the headline, with what a reader must know of it.
-fn probe(scores: &RunScores, reading: &Reading) -> String {
+fn probe(scores: &RunScores, reading: &ProbeResult) -> String {
     let words = reading.in_words();
     let labelled = (reading.labels * scores.train_images as f64).round() as usize;
-    if reading.probe == "paper" && takes_no_step(&scores.method, labelled) {
+    let own = ProbeId { how: ProbeHow::Own, part: ProbePart::Output };
+    if reading.probe == own && takes_no_step(&scores.method, labelled) {
         return format!("{words} ({NO_STEP})");
     }
     words
@@ -282,7 +285,7 @@ fn models(scores: &RunScores) -> Vec<(&str, [Option<&Scores>; 2])> {
         place.then(b_share.total_cmp(&a_share))
     });
     let others = others.into_iter().map(ModelId::as_str);
-    let sets = |key| [CLEAN, PATCHED].map(|images| scores.get(key, images));
+    let sets = |key| Images::ALL.map(|images| scores.get(key, images));
     let others = others.map(|key| (key, key));
     named.into_iter().chain(others).map(|(key, model)| (model, sets(key))).collect()
 }
@@ -417,7 +420,8 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(kept);
         let scores = RunScores::read(&path).unwrap();
         let words = |method: &str, name: &str, labels, train_images| {
-            let reading = Reading { probe: name.into(), labels, ..scores.probes[0].clone() };
+            let reading =
+                ProbeResult { probe: name.to_owned().into(), labels, ..scores.probes[0].clone() };
             let scores = RunScores { method: method.into(), train_images, ..scores.clone() };
             probe(&scores, &reading)
         };
