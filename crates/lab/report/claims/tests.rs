@@ -61,8 +61,8 @@ fn is(claims: &[Claim], title: &str, expected: &[(&str, &str)]) {
     assert_eq!(found, expected, "{title}");
 }
 
-#[test]
-fn planted_attacks_get_their_verdicts() {
+/// Two seeds of ten pairs of six methods: what each does stands beside it.
+fn planted_runs() -> Vec<RunScores> {
     let mut runs = Vec::new();
     for pair in 0..10u32 {
         for seed in [1, 2] {
@@ -98,6 +98,12 @@ fn planted_attacks_get_their_verdicts() {
             push("mae", [3.0 + 0.3 * noise, 0.0], [40.0, 45.0, 45.0], [3.0, 3.0]);
         }
     }
+    runs
+}
+
+#[test]
+fn planted_attacks_get_their_verdicts() {
+    let runs = planted_runs();
     let groups = Group::all(&runs, &[], false);
     let claims = claims(&groups);
     is(

@@ -5,7 +5,7 @@ use serde_json::Value;
 use ssl_backdoor_defend::{ModelId, Role};
 
 use crate::record::{Artefact, BURN, MadeBy, RunScores, StageId};
-use crate::report::{self, Sources};
+use crate::report::{self, Material};
 use crate::run::lab::Lab;
 
 const FILES: [Artefact; 2] = [Artefact::ReportHtml, Artefact::ReportMarkdown];
@@ -28,7 +28,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
 fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
     let splits = &lab.splits;
     let config = lab.experiment.to_toml()?;
-    let sources = Sources {
+    let material = Material {
         scores: &RunScores::read(&lab.path(&Artefact::Scores))?,
         config: config.trim_end(),
         classes: &splits.classes,
@@ -43,7 +43,7 @@ fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
             MadeBy::this(&lab.experiment.device)
         ),
     };
-    let (html, markdown) = report::write(&sources)?;
+    let (html, markdown) = report::write(&material)?;
     lab.folder.write(Artefact::ReportHtml, html.as_bytes())?;
     lab.folder.write(Artefact::ReportMarkdown, markdown.as_bytes())
 }
