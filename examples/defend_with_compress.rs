@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use ssl_backdoor::{Experiment, RunScores, Stage};
+use ssl_backdoor::{Experiment, Images, RunScores, Stage};
 use ssl_backdoor_defend::DefendConfig;
 
 #[derive(Parser)]
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let scores = RunScores::read(&out.join("scores.json"))?;
     for model in scores.models.keys() {
         let of = |images| scores.get(model.as_str(), images).context("the model was not scored");
-        let (clean, patched) = (of("clean")?, of("patched")?);
+        let (clean, patched) = (of(Images::Clean)?, of(Images::Patched)?);
         println!(
             "{model:>16}: Acc {:.1} %, ASR {:.1} %",
             clean.acc,

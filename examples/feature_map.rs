@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
     let scores = RunScores::read(&out.join("scores.json"))?;
     for model in ["clean", "backdoored"] {
-        let share = scores.gathered.get(model).context("the attack has no target")?;
+        let share = scores.target_neighbour_share.get(model).context("the attack has no target")?;
         println!("{model}: {share:.1} % of the patched images lie among the target's");
     }
     Ok(())

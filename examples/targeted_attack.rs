@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use ssl_backdoor::{Experiment, RunScores, Stage};
+use ssl_backdoor::{Experiment, Images, RunScores, Stage};
 
 #[derive(Parser)]
 #[command(about = "Trains a clean twin and a backdoored model and compares them")]
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     ssl_backdoor::run(experiment, &out, None, Stage::Report)?;
 
     let scores = RunScores::read(&out.join("scores.json"))?;
-    let patched = |model| scores.get(model, "patched").context("the model was not scored");
+    let patched = |model| scores.get(model, Images::Patched).context("the model was not scored");
     let [twin, backdoored] = [patched("clean")?, patched("backdoored")?];
     println!(
         "With the trigger, {} of {} images of other classes are called {:?} by the backdoored model, {} by its twin.",

@@ -82,10 +82,10 @@ fn main_table() {
 }
 
 #[test]
-fn probe_foreign_encoder() {
+fn probe_external_encoder() {
     let fixture =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/fixtures/moco.pth.tar");
     let arguments = [fixture.to_str().unwrap(), "tiny.toml", "--size", "16"];
-    let said = example(&Lab::new(), "probe_foreign_encoder", &arguments);
+    let said = example(&Lab::new(), "probe_external_encoder", &arguments);
     assert!(said.contains("taken from") && said.contains("| encoder |"), "{said}");
 }

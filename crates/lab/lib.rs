@@ -6,29 +6,18 @@
 mod commands;
 mod config;
 pub mod device;
-mod interrupt;
-mod made_by;
-mod manifest;
-mod progress;
-mod published;
 mod purpose;
+mod record;
 mod report;
-mod run_folder;
-mod scores;
-mod stages;
+mod run;
 mod sweep;
-mod trigger_size;
-mod versioned;
-mod watched;
 
 pub use commands::{
-    Cli, ConvertOptions, ForeignOptions, PoisonOptions, convert, parse_reference_config,
-    print_clean_list, probe_foreign, run_export,
+    Cli, ConvertOptions, ExternalOptions, PoisonOptions, convert, print_clean_list, probe_external,
+    run_export,
 };
 pub use config::{AttackConfig, ConfigError, Experiment};
-pub use interrupt::end_on_ctrl_c;
+pub use record::{Images, ProbeId, RunScores};
 pub use report::{ReportOptions, report};
-pub use run_folder::RunFolder;
-pub use scores::RunScores;
-pub use stages::{Stage, run};
+pub use run::{RunFolder, Stage, end_on_ctrl_c, run};
 pub use sweep::{SweepOptions, read_sweep, sweep};

@@ -43,6 +43,23 @@ pub enum DataConfig {
 }
 
 impl DataConfig {
+    /// Which data set it is, as `kind` in a config says it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Shapes(_) => "shapes",
+            Self::Mnist(_) => "mnist",
+            Self::FashionMnist(_) => "fashion-mnist",
+            Self::Kmnist(_) => "kmnist",
+            Self::Cifar10(_) => "cifar10",
+            Self::Cifar100(_) => "cifar100",
+            Self::Stl10(_) => "stl10",
+            Self::Folder(_) => "folder",
+            Self::FileList(_) => "file-list",
+            Self::Imagenet100(_) => "imagenet100",
+            Self::TinyImagenet(_) => "tiny-imagenet",
+        }
+    }
+
     /// Checks sizes, without reading anything.
     ///
     /// # Errors
@@ -201,4 +218,25 @@ impl DataConfig {
 
 fn range(key: &'static str, value: impl ToString, allowed: &str) -> DataError {
     DataError::Range { key, value: value.to_string(), allowed: allowed.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_is_the_word_of_the_config() {
+        let small = ["mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "stl10"];
+        let folders = ["folder", "imagenet100", "tiny-imagenet"];
+        let set = |kind: &&str| format!(r#"{{ "kind": "{kind}", "size": 32 }}"#);
+        let folder = |kind: &&str| format!(r#"{{ "kind": "{kind}", "size": 32, "path": "a" }}"#);
+        let list = r#"{ "kind": "file-list", "size": 32, "train": "a", "val": "b", "root": "c" }"#;
+        let shapes = r#"{ "kind": "shapes", "size": 32, "per_class": 1 }"#;
+        let all = small.iter().map(set).chain(folders.iter().map(folder));
+        for text in all.chain([list.to_owned(), shapes.to_owned()]) {
+            let config: DataConfig = serde_json::from_str(&text).unwrap();
+            let value = serde_json::to_value(&config).unwrap();
+            assert_eq!(Some(config.kind()), value["kind"].as_str());
+        }
+    }
 }

@@ -130,6 +130,12 @@ fn split(name: &str) -> (&str, Option<f64>) {
     }
 }
 
+impl From<Role<'_>> for ModelId {
+    fn from(role: Role<'_>) -> Self {
+        Self::new(role)
+    }
+}
+
 impl From<&str> for ModelId {
     fn from(name: &str) -> Self {
         name.to_owned().into()

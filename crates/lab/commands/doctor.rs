@@ -11,7 +11,7 @@ use ssl_backdoor_model::{EncoderConfig, Stem, init};
 use ssl_backdoor_rng::keyed;
 
 use crate::device::{self, Found};
-use crate::manifest::BURN;
+use crate::record::BURN;
 
 /// Losses of a self-test that differ more than this from the CPU's are wrong.
 const TOLERANCE: f32 = 1e-3;

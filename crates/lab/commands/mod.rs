@@ -8,6 +8,7 @@ mod man;
 mod poison;
 mod probe;
 mod reference_config;
+mod reference_keys;
 mod report;
 mod run;
 mod shared;
@@ -19,8 +20,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub use convert::{ConvertOptions, convert};
 pub use poison::{PoisonOptions, print_clean_list, run_export};
-pub use probe::{ForeignOptions, probe_foreign};
-pub use reference_config::parse_reference_config;
+pub use probe::{ExternalOptions, probe_external};
+#[cfg(test)]
+pub(crate) use reference_config::parse_reference_config;
 
 use shared::computing;
 

@@ -10,7 +10,7 @@ use ssl_backdoor_trigger::TriggerError;
 use super::reference_config;
 use super::shared::path;
 use crate::config::{AttackConfig, ConfigError};
-use crate::progress;
+use crate::run::progress;
 
 /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
 ///

@@ -19,19 +19,17 @@ use ssl_backdoor_model::{Encoder, EncoderHeader, Interpolation, Preprocessing, l
 use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::encoder_header;
-use ssl_backdoor_trigger::PoisonConfig;
+use ssl_backdoor_trigger::{Attack, PoisonConfig};
 
 use super::shared::{computing, path};
 use crate::config::{self, ConfigError, Document, Source, check_poison, expand_tables};
 
-use crate::run_folder::RunFolder;
-use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
-use crate::stages::{Unified, labelled, read_out};
-use crate::versioned::SCHEMA;
-use crate::{device, manifest, progress, report};
+use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, percent};
+use crate::run::{RunFolder, Task, UnifiedProbe, labelled, progress, read_out};
+use crate::{device, report};
 
 /// Key of the encoder in the scores.
-const FOREIGN: &str = "encoder";
+const EXTERNAL: &str = "encoder";
 /// Not `scores.json`, which is a run's: a report takes every one that it finds.
 const SCORES: &str = "foreign.json";
 
@@ -63,17 +61,17 @@ impl ProbeArgs {
     /// Scores the encoder.
     ///
     /// # Errors
-    /// As [`probe_foreign`].
+    /// As [`probe_external`].
     pub fn run(self) -> Result<()> {
         let Self { encoder, config, out, sets } = self;
-        let options = ForeignOptions { encoder, config, out, sets };
-        computing(|| probe_foreign(&options))
+        let options = ExternalOptions { encoder, config, out, sets };
+        computing(|| probe_external(&options))
     }
 }
 
 /// What the command line says of a probe.
 #[derive(Debug, Clone)]
-pub struct ForeignOptions {
+pub struct ExternalOptions {
     /// The encoder file.
     pub encoder: PathBuf,
     /// The config whose `[data]`, `[poison]` and `[probe]` are used.
@@ -102,7 +100,7 @@ struct Settings {
 
 /// All figures of the encoder.
 #[derive(Debug, Serialize)]
-struct ForeignScores<'a> {
+struct ExternalScores<'a> {
     /// Version of the file's form.
     schema: u32,
     name: &'a str,
@@ -118,12 +116,13 @@ struct ForeignScores<'a> {
     eval: Eval,
     images: usize,
     /// The headline is the first.
-    probes: Vec<ForeignReading>,
+    probes: Vec<ExternalResult>,
 }
 
+/// What one probe says of the encoder and of an untrained one.
 #[derive(Debug, Serialize)]
-struct ForeignReading {
-    probe: String,
+struct ExternalResult {
+    probe: ProbeId,
     labels: f64,
     seed: Option<u64>,
     models: BTreeMap<&'static str, BySet>,
@@ -134,73 +133,39 @@ struct ForeignReading {
 /// # Errors
 /// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
 /// file cannot be read or written.
-pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
-    let ForeignOptions { encoder: file, config: path, out, sets } = options;
+pub fn probe_external(options: &ExternalOptions) -> Result<()> {
+    let ExternalOptions { encoder: file, config: path, out, sets } = options;
     let settings = Settings::read(path, sets)?;
-    let at = |message: &dyn std::fmt::Display| settings.source.wrong(message);
-    let shown = file.display();
-    let header = EncoderHeader::read(file)?.ok_or_else(|| {
-        ConfigError(format!(
-            "{shown} does not say how its images were prepared: write it down with `ssl-backdoor convert {shown} \
-             OUT.safetensors`"
-        ))
-    })?;
-    if header.preprocessing != encoder_header(header.encoder, settings.data.size()).preprocessing {
-        let (own, size) = (&header.preprocessing, settings.data.size());
-        eprintln!(
-            "Images are prepared as the encoder's: {own} (data.size = {size} does not count)."
-        );
-    }
-    let device = device::open(&settings.device).map_err(|e| at(&e))?;
-    let size = header.preprocessing.size;
-    let sized = settings.data.clone().with_size(size);
-    check_poison(&sized, &settings.poison).map_err(|e| at(&e))?;
-    let images = Images::of(&header, &settings.data);
+    let header = settings.header(file)?;
+    let device = device::open(&settings.device).map_err(|e| settings.source.wrong(e))?;
+    let images = PreparedFor::encoder(&header, &settings.data);
     let splits = images.data.load(&progress::watch())?;
     progress::say_left_out(&splits.left_out, &splits.skipped);
     let attack = splits.attack(&settings.poison, settings.seed);
-    let attack = attack.map_err(|e| at(&e))?;
-    let labelled = labelled(&settings.probe, settings.data.seed(), &splits);
-    let labelled =
-        labelled.map_err(|e| settings.source.wrong_about("probe.labels", format!("{e:#}")))?;
+    let attack = attack.map_err(|e| settings.source.wrong(e))?;
+    let shown = settings.shown(&images, &splits, &attack)?;
     let out = out.clone().unwrap_or_else(|| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Path::new("runs").join(format!("{}-{stem}", settings.name))
     });
     let folder = RunFolder::open(&out)?;
 
-    let eval = images.of_split(&splits, &splits.eval);
-    let plain = match images.resized {
-        None => splits.plain.clone(),
-        Some(_) => images.of_split(&splits, &splits.labelled),
-    };
-    let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, &attack));
-    let subset = |ids: &[u64]| -> SampleSet {
-        Arc::new(Subset::of_ids(plain.clone(), &splits.labelled.labels, ids))
-    };
-    let sets = Sets {
-        labelled: labelled.iter().map(|of| (of.share, subset(&of.ids))).collect(),
-        eval: [eval, patched],
-        classes: splits.classes.len(),
-        target: attack.target,
-    };
     let mut rng = keyed(settings.seed, purpose::INIT, 0, 0, 0);
     let untrained = header.encoder.init(&mut rng, &device.clone().without_autodiff()).valid();
-    let foreign = load_encoder(&header, file, &device)?;
-    let before = settings.read_out(&untrained, &sets, &images.normalization, &device)?;
-    let now = settings.read_out(&foreign, &sets, &images.normalization, &device)?;
-    let both = |(before, now): (Read, Read)| ForeignReading {
+    let external = load_encoder(&header, file, &device)?;
+    let before = settings.probe_all(&untrained, &shown, &images.normalization, &device)?;
+    let now = settings.probe_all(&external, &shown, &images.normalization, &device)?;
+    let both = |(before, now): (Probed, Probed)| ExternalResult {
         probe: now.probe,
         labels: now.labels,
         seed: now.seed,
-        models: BTreeMap::from([(UNTRAINED, before.scores), (FOREIGN, now.scores)]),
+        models: BTreeMap::from([(UNTRAINED, before.scores), (EXTERNAL, now.scores)]),
     };
-    let probes = before.into_iter().zip(now).map(both).collect();
-    let scores = ForeignScores {
+    let scores = ExternalScores {
         schema: SCHEMA,
         name: &settings.name,
-        file: shown.to_string(),
-        file_hash: manifest::hash_file(file)?,
+        file: file.display().to_string(),
+        file_hash: hash_file(file)?,
         header: &header,
         target: attack.target,
         target_name: attack.target.and_then(|t| splits.classes.get(t as usize)),
@@ -209,7 +174,7 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
         seed: settings.seed,
         eval: settings.data.eval(),
         images: splits.eval.labels.len(),
-        probes,
+        probes: before.into_iter().zip(now).map(both).collect(),
     };
     let mut text = serde_json::to_string_pretty(&scores)?;
     text.push('\n');
@@ -241,26 +206,67 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The scores of `encoder` by each reader of the config.
-    fn read_out(
+    /// What the encoder file says of itself; the attack is checked against the images that it was made for.
+    fn header(&self, file: &Path) -> Result<EncoderHeader> {
+        let shown = file.display();
+        let header = EncoderHeader::read(file)?.ok_or_else(|| {
+            ConfigError(format!(
+                "{shown} does not say how its images were prepared: write it down with `ssl-backdoor convert {shown} \
+                 OUT.safetensors`"
+            ))
+        })?;
+        let (own, size) = (&header.preprocessing, self.data.size());
+        if *own != encoder_header(header.encoder, size).preprocessing {
+            eprintln!(
+                "Images are prepared as the encoder's: {own} (data.size = {size} does not count)."
+            );
+        }
+        let sized = self.data.clone().with_size(own.size);
+        check_poison(&sized, &self.poison).map_err(|e| self.source.wrong(e))?;
+        Ok(header)
+    }
+
+    /// The images that the encoder is shown.
+    fn shown(&self, images: &PreparedFor, splits: &Splits, attack: &Attack) -> Result<Shown> {
+        let labelled = labelled(&self.probe, self.data.seed(), splits)
+            .map_err(|e| self.source.wrong_about("probe.labels", format!("{e:#}")))?;
+        let plain = match images.resized {
+            None => splits.plain.clone(),
+            Some(_) => images.of_split(splits, &splits.labelled),
+        };
+        let subset = |ids: &[u64]| -> SampleSet {
+            Arc::new(Subset::of_ids(plain.clone(), &splits.labelled.labels, ids))
+        };
+        let eval = images.of_split(splits, &splits.eval);
+        let patched: SampleSet = Arc::new(Patched::new(eval.clone(), &splits.eval, attack));
+        Ok(Shown {
+            labelled: labelled.iter().map(|of| (of.share, subset(&of.ids))).collect(),
+            eval: [eval, patched],
+            classes: splits.classes.len(),
+            target: attack.target,
+        })
+    }
+
+    /// The scores of `encoder` by each probe of the config.
+    fn probe_all(
         &self,
         encoder: &Encoder,
-        sets: &Sets,
+        shown: &Shown,
         normalization: &Normalization,
         device: &Device,
-    ) -> Result<Vec<Read>> {
+    ) -> Result<Vec<Probed>> {
         let config = &self.probe;
         let features = |set: &SampleSet| read_out(config, encoder, set, normalization, device);
-        let eval = [features(&sets.eval[0])?, features(&sets.eval[1])?];
+        let eval = [features(&shown.eval[0])?, features(&shown.eval[1])?];
         let mut all = Vec::new();
-        for (labels, set) in &sets.labelled {
-            let labelled = features(set)?;
-            for reader in Unified::all(config, self.seed) {
-                let read = reader.read(config, &labelled, &eval, sets.classes, None, device)?;
-                let score = |i: usize| Scores::of(&eval[i].labels, &read.predicted[i], sets.target);
-                let scores = [(CLEAN.to_owned(), score(0)?), (PATCHED.to_owned(), score(1)?)];
-                let (probe, seed) = (read.probe, reader.seed());
-                all.push(Read { probe, labels: *labels, seed, scores: BySet::from(scores) });
+        for (labels, set) in &shown.labelled {
+            let task =
+                Task { labelled: &features(set)?, eval: &eval, classes: shown.classes, device };
+            for probe in UnifiedProbe::all(config, self.seed) {
+                let run = probe.run(config, task, None)?;
+                let score = |i: usize| Scores::of(&eval[i].labels, &run.predicted[i], shown.target);
+                let scores = Images::ALL.into_iter().zip([score(0)?, score(1)?]).collect();
+                all.push(Probed { probe: run.probe, labels: *labels, seed: probe.seed(), scores });
             }
         }
         Ok(all)
@@ -268,7 +274,7 @@ impl Settings {
 }
 
 /// How the images of a config are prepared for an encoder, whatever the config says.
-struct Images {
+struct PreparedFor {
     /// The data set as it is read.
     data: DataConfig,
     /// Side of the prepared images, and the filter that makes them, where that is not the run's own.
@@ -276,9 +282,9 @@ struct Images {
     normalization: Normalization,
 }
 
-impl Images {
+impl PreparedFor {
     /// As the encoder's file says.
-    fn of(header: &EncoderHeader, data: &DataConfig) -> Self {
+    fn encoder(header: &EncoderHeader, data: &DataConfig) -> Self {
         let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
         // Resized once: from `data.native` where it is set, else from what is stored.
         let kept = if data.native().is_some() { None } else { data.stored_size() };
@@ -303,7 +309,7 @@ impl Images {
 }
 
 /// The images that an encoder is shown.
-struct Sets {
+struct Shown {
     /// Labelled training images, and what share they are.
     labelled: Vec<(f64, SampleSet)>,
     /// Evaluation images, clean and patched.
@@ -312,18 +318,18 @@ struct Sets {
     target: Option<u32>,
 }
 
-/// What one reader says of one encoder.
-struct Read {
-    probe: String,
+/// What one probe says of one encoder.
+struct Probed {
+    probe: ProbeId,
     labels: f64,
     seed: Option<u64>,
     scores: BySet,
 }
 
 /// The headline as Markdown.
-fn table(reading: &ForeignReading) -> String {
-    let rows = reading.models.iter().rev();
-    let rows = rows.map(|(model, sets)| (*model, [CLEAN, PATCHED].map(|images| sets.get(images))));
-    let ForeignReading { probe, labels, .. } = reading;
+fn table(result: &ExternalResult) -> String {
+    let rows = result.models.iter().rev();
+    let rows = rows.map(|(model, sets)| (*model, Images::ALL.map(|images| sets.get(&images))));
+    let ExternalResult { probe, labels, .. } = result;
     format!("{probe} probe, {} % labels\n\n{}", percent(*labels), report::markdown(rows))
 }

@@ -1,11 +1,11 @@
 //! The INI configs of the paper's code (protocol 1.1): `ssl-backdoor poison FILE.cfg`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
 use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig};
 
+use super::reference_keys::Keys;
 use crate::config::{ConfigError, Document, Node, Origin, Source, expanded, read_text};
 
 /// The side of the reference's validation images, in pixels.
@@ -87,88 +87,12 @@ pub(crate) fn read(
 ///
 /// # Errors
 /// Names the line or key, the value and what is allowed.
-pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), String> {
-    let mut keys = sections(text)?;
-    UNUSED.iter().for_each(|key| {
-        keys.remove(*key);
-    });
-    let mut take = |key: &str| keys.remove(key).ok_or_else(|| format!("{key} is missing"));
-    let id = take("id")?;
-    let trigger = take("trigger")?;
-    if flag("text", &take("text")?)? {
-        return Err(
-            "text = true is not supported here (the reference's own is broken): use a TOML \
-                    config with trigger = { kind = \"text\", … }"
-                .into(),
-        );
-    }
-    if !flag("alpha_composite", &take("alpha_composite")?)? {
-        return Err(
-            "alpha_composite = false is not supported: it ignores bounds and alpha, and leaves \
-                    validation images at their own size"
-                .into(),
-        );
-    }
-    let width = number::<u32>("watermark_width", &take("watermark_width")?)?;
-    let mut place = |split: &str| -> Result<(Place, f64), String> {
-        let mut value = |name: &str| {
-            let key = format!("{split}_{name}");
-            take(&key).map(|value| (key, value))
-        };
-        let (location_key, location) = value("location")?;
-        let (min_key, min) = value("location_min")?;
-        let (max_key, max) = value("location_max")?;
-        let (alpha_key, alpha) = value("alpha")?;
-        let place = match location.as_str() {
-            "random" => {
-                Place::Random { min: number(&min_key, &min)?, max: number(&max_key, &max)? }
-            }
-            "center" => Place::Center,
-            "multiple" => Place::Grid,
-            other => {
-                return Err(format!(
-                    "{location_key} = {other}: allowed are center, multiple and random"
-                ));
-            }
-        };
-        place.check(&location_key).map_err(|e| e.to_string())?;
-        Ok((place, number(&alpha_key, &alpha)?))
-    };
-    let (train_place, alpha) = place("train")?;
-    let (val_place, val_alpha) = place("val")?;
-    let targeted = flag("targeted", &take("targeted")?)?;
-    let wnid = take("target_wnid")?;
-    let rate = number::<f64>("poison_injection_rate", &take("poison_injection_rate")?)?;
-    let root = take("data_root")?;
-    let savedir = take("poison_savedir")?.replace("{}", &id);
-    let splits = take("splits")?;
-    for split in splits.split(',').map(str::trim) {
-        if !["train", "val", "val_poisoned"].contains(&split) {
-            return Err(format!("splits = {split}: allowed are train and val_poisoned"));
-        }
-    }
-    let patch_params = flag("patch_params", &take("patch_params")?)?;
-    if let Some(key) = keys.keys().next() {
-        return Err(format!("{key} is no key of these configs"));
-    }
-    // The rate is of the candidates: the target class, or everything.
-    let (rate, dataset_rate) = if targeted { (Some(rate), None) } else { (None, Some(rate)) };
-    let poison = PoisonConfig {
-        target: targeted.then_some(TargetClass::Name(wnid)),
-        rate,
-        dataset_rate,
-        count: None,
-        list: None,
-        trigger: trigger_config(&trigger, width.into()),
-        place: Some(train_place),
-        val_place: Some(val_place),
-        alpha: Some(alpha),
-        val_alpha: Some(val_alpha),
-        val_width: None,
-        recompress: false,
-    };
+pub(crate) fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), String> {
+    let mut keys = Keys::read(text)?;
+    UNUSED.iter().for_each(|key| keys.skip(key));
+    let id = keys.take("id")?;
     let data = DataConfig::Folder(Folder {
-        path: expanded(root),
+        path: expanded(keys.take("data_root")?),
         size: SIZE,
         seed: 0,
         eval: Eval::All,
@@ -177,12 +101,78 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         labelled: None,
         cache: None,
     });
+    let poison = poison(&mut keys)?;
+    let folder = keys.take("poison_savedir")?.replace("{}", &id);
+    for split in keys.take("splits")?.split(',').map(str::trim) {
+        if !["train", "val", "val_poisoned"].contains(&split) {
+            return Err(format!("splits = {split}: allowed are train and val_poisoned"));
+        }
+    }
+    let patch_params = keys.flag("patch_params")?;
+    keys.end()?;
     let export = Export { id: Some(id), patch_params, ..Export::new(0, data, poison) };
-    Ok((export, Some(expanded(savedir))))
+    Ok((export, Some(expanded(folder))))
+}
+
+/// The attack.
+fn poison(keys: &mut Keys) -> Result<PoisonConfig, String> {
+    if keys.flag("text")? {
+        return Err(
+            "text = true is not supported here (the reference's own is broken): use a TOML \
+                    config with trigger = { kind = \"text\", … }"
+                .into(),
+        );
+    }
+    if !keys.flag("alpha_composite")? {
+        return Err(
+            "alpha_composite = false is not supported: it ignores bounds and alpha, and leaves \
+                    validation images at their own size"
+                .into(),
+        );
+    }
+    let (train_place, alpha) = place(keys, "train")?;
+    let (val_place, val_alpha) = place(keys, "val")?;
+    let targeted = keys.flag("targeted")?;
+    let wnid = keys.take("target_wnid")?;
+    // The rate is of the candidates: the target class, or everything.
+    let rate = keys.number::<f64>("poison_injection_rate")?;
+    let (rate, dataset_rate) = if targeted { (Some(rate), None) } else { (None, Some(rate)) };
+    Ok(PoisonConfig {
+        target: targeted.then_some(TargetClass::Name(wnid)),
+        rate,
+        dataset_rate,
+        count: None,
+        list: None,
+        trigger: trigger(&keys.take("trigger")?, keys.number::<u32>("watermark_width")?.into()),
+        place: Some(train_place),
+        val_place: Some(val_place),
+        alpha: Some(alpha),
+        val_alpha: Some(val_alpha),
+        val_width: None,
+        recompress: false,
+    })
+}
+
+/// Where the trigger goes on the images of `split`, and its transparency.
+fn place(keys: &mut Keys, split: &str) -> Result<(Place, f64), String> {
+    let key = |name: &str| format!("{split}_{name}");
+    let (location, min, max) = (key("location"), key("location_min"), key("location_max"));
+    let kind = keys.take(&location)?;
+    let (min, max) = (keys.number(&min), keys.number(&max));
+    let place = match kind.as_str() {
+        "random" => Place::Random { min: min?, max: max? },
+        "center" => Place::Center,
+        "multiple" => Place::Grid,
+        other => {
+            return Err(format!("{location} = {other}: allowed are center, multiple and random"));
+        }
+    };
+    place.check(&location).map_err(|e| e.to_string())?;
+    Ok((place, keys.number(&key("alpha"))?))
 }
 
 /// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
-fn trigger_config(path: &str, width: Size) -> TriggerConfig {
+fn trigger(path: &str, width: Size) -> TriggerConfig {
     let path = expanded(path);
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let id = stem.strip_prefix("trigger_").and_then(|id| id.parse().ok());
@@ -190,63 +180,6 @@ fn trigger_config(path: &str, width: Size) -> TriggerConfig {
         Some(id) if !path.exists() => TriggerConfig::Htba { id, width },
         _ => TriggerConfig::Image { path, width },
     }
-}
-
-/// All keys of both sections, in lower case as Python's configparser gives them.
-fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let mut keys = BTreeMap::new();
-    let mut section = None;
-    // Editors on Windows put a byte-order mark first.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            if !["experiment", "poison_generation"].contains(&name) {
-                return Err(format!(
-                    "line {number}: [{name}]: allowed are [experiment] and [poison_generation]"
-                ));
-            }
-            section = Some(name);
-            continue;
-        }
-        let Some((key, value)) = line.split_once(['=', ':']).filter(|_| section.is_some()) else {
-            return Err(format!(
-                "line {number} is neither a [section] nor KEY = VALUE in one: {line}"
-            ));
-        };
-        let (key, value) = (key.trim().to_lowercase(), value.trim());
-        if let Some(at) = value.find([' ', '\t']).filter(|_| comment(value)) {
-            return Err(format!(
-                "line {number}: {key} = {value}: Python's configparser takes what follows {:?} for a part of the value: \
-                 give the comment a line of its own",
-                &value[..at]
-            ));
-        }
-        if keys.insert(key.clone(), value.to_owned()).is_some() {
-            return Err(format!("line {number}: {key} is given twice"));
-        }
-    }
-    Ok(keys)
-}
-
-/// Does a value end with what looks like a comment?
-fn comment(value: &str) -> bool {
-    [" #", " ;", "\t#", "\t;"].iter().any(|mark| value.contains(mark))
-}
-
-fn flag(key: &str, value: &str) -> Result<bool, String> {
-    match value.to_lowercase().as_str() {
-        "1" | "yes" | "true" | "on" => Ok(true),
-        "0" | "no" | "false" | "off" => Ok(false),
-        _ => Err(format!("{key} = {value}: allowed are true and false")),
-    }
-}
-
-fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, String> {
-    value.parse().map_err(|_| format!("{key} = {value} is no number"))
 }
 
 #[cfg(test)]

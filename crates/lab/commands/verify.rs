@@ -7,7 +7,7 @@ use clap::Args;
 use ssl_backdoor_data::verify;
 
 use super::shared::path;
-use crate::progress;
+use crate::run::progress;
 
 /// Rebuild an export from its ledgers and compare it byte for byte.
 ///

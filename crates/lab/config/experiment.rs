@@ -5,7 +5,8 @@ use std::path::Path;
 use super::attack::check_poison;
 use super::home;
 use super::{ConfigError, Document, Source};
-use crate::{device, manifest};
+use crate::device;
+use crate::record::hash;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_defend::{DefendConfig, check_names, one_or_several};
@@ -83,7 +84,7 @@ impl Experiment {
     /// As [`to_toml`](Self::to_toml).
     pub(crate) fn hash(&self) -> Result<String, ConfigError> {
         let text = Self { workers: 1, ..self.clone() }.to_toml()?;
-        Ok(manifest::hash(text.as_bytes()))
+        Ok(hash(text.as_bytes()))
     }
 
     /// The resolved config as TOML text.

@@ -12,8 +12,9 @@ use serde_json::Value;
 use ssl_backdoor_defend::ModelId;
 
 use super::mean::Mean;
-use crate::scores::{BACKDOORED, BySet, CLEAN, PATCHED, RunScores, UNTRAINED, percent};
-use crate::stages::{Map, Point};
+use crate::record::{
+    BACKDOORED, BySet, CLEAN, FeatureMap, Images, Point, RunScores, UNTRAINED, percent,
+};
 
 /// The keys of a curve's point in `metrics.jsonl`: accuracy, ASR on clean and on patched images.
 pub(super) const CURVE: [&str; 3] = ["dev_acc", "dev_asr_clean", "dev_asr_patched"];
@@ -93,7 +94,7 @@ fn scalable(svg: &str) -> String {
 
 /// ASR of both models on clean and on patched images, with Wilson intervals.
 pub(super) fn asr_bars(scores: &RunScores) -> Chart {
-    let sides = [(CLEAN, "clean images"), (PATCHED, "patched images")];
+    let sides = [(Images::Clean, "clean images"), (Images::Patched, "patched images")];
     let mut bars = BarPlot::new();
     let mut errors = Vec::new();
     for (images, label) in sides {
@@ -203,7 +204,8 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
 pub(super) fn defence(models: &BTreeMap<ModelId, BySet>) -> Option<Chart> {
     let mut points = Vec::new();
     for (model, sets) in models.iter().filter(|(model, _)| model.as_str() != UNTRAINED) {
-        if let (Some(patched), Some(clean)) = (sets.get(PATCHED), sets.get(CLEAN)) {
+        if let (Some(patched), Some(clean)) = (sets.get(&Images::Patched), sets.get(&Images::Clean))
+        {
             points.extend(patched.asr.map(|asr| (model.as_str(), asr, clean.acc)));
         }
     }
@@ -216,7 +218,7 @@ const FAMILY_COLORS: [&str; 7] =
 
 /// Dots of clean images by class, the target's in red and larger; triangles of patched images.
 pub(super) fn feature_map(
-    map: &Map,
+    map: &FeatureMap,
     model: &str,
     classes: &[String],
     target: Option<u32>,

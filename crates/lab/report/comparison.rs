@@ -2,8 +2,7 @@
 
 use super::group::Group;
 use super::mean::{Mean, shown};
-use crate::published::{AccFp, Published};
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, percent};
+use crate::record::{AccFp, BACKDOORED, CLEAN, Images, Published, percent};
 
 /// A row: a name, and ours and the published figures of each column.
 pub(super) struct Beside {
@@ -57,11 +56,11 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
     for group in groups.iter().filter(|group| group.setting.targeted) {
         let Some(theirs) = main.rows.get(&group.setting.method) else { continue };
         let ours = [
-            group.cell(CLEAN, CLEAN)[0],
-            group.cell(CLEAN, PATCHED)[2],
-            group.cell(BACKDOORED, CLEAN)[0],
-            group.cell(BACKDOORED, PATCHED)[0],
-            group.cell(BACKDOORED, PATCHED)[2],
+            group.cell(CLEAN, Images::Clean)[0],
+            group.cell(CLEAN, Images::Patched)[2],
+            group.cell(BACKDOORED, Images::Clean)[0],
+            group.cell(BACKDOORED, Images::Patched)[0],
+            group.cell(BACKDOORED, Images::Patched)[2],
             group.net(),
         ];
         let net = theirs.backdoored[1][1] - theirs.clean[1][1];
@@ -90,7 +89,7 @@ pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Com
     let mut rows = Vec::new();
     for group in groups.iter().filter(|group| !group.defended().is_empty()) {
         for (model, theirs) in &defence.rows {
-            let ours = [CLEAN, PATCHED].map(|images| group.cell(model, images));
+            let ours = Images::ALL.map(|images| group.cell(model, images));
             if ours[0][0].is_none() {
                 continue;
             }
@@ -118,8 +117,8 @@ pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comp
     let mut rows = Vec::new();
     for group in groups.iter().filter(|group| group.setting.targeted) {
         let Some(theirs) = others.rows.get(&group.setting.method) else { continue };
-        let [patched_acc, _, patched_asr] = group.cell(BACKDOORED, PATCHED);
-        let ours = [group.cell(BACKDOORED, CLEAN)[0], patched_acc, patched_asr];
+        let [patched_acc, _, patched_asr] = group.cell(BACKDOORED, Images::Patched);
+        let ours = [group.cell(BACKDOORED, Images::Clean)[0], patched_acc, patched_asr];
         let theirs = theirs.map(|v| format!("{v:.1}"));
         rows.push(Beside::new(group.setting.method.clone(), group, &ours, theirs));
     }

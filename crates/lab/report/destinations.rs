@@ -2,7 +2,7 @@
 
 use ssl_backdoor_probe::{FEWEST_LOST, Flow};
 
-use crate::scores::RunScores;
+use crate::record::RunScores;
 
 /// Points of patched accuracy that the poison costs from which on a model counts as taken over.
 pub(super) const TAKEN_OVER: f64 = 10.0;

@@ -8,13 +8,13 @@ use super::destinations::Effect;
 use super::mean::{Mean, Verdict};
 use super::setting::Setting;
 use crate::config::Experiment;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, UNTRAINED};
+use crate::record::{BACKDOORED, CLEAN, Images, ProbeId, ProbeResult, RunScores, UNTRAINED};
 
 /// Runs of one setting, read one way.
 pub(super) struct Group<'a> {
     pub setting: Setting,
     /// The runs and their places among all.
-    pub runs: Vec<(usize, &'a RunScores, &'a Reading)>,
+    pub runs: Vec<(usize, &'a RunScores, &'a ProbeResult)>,
 }
 
 /// Where a run stands in the list of all, by its place among them.
@@ -33,10 +33,10 @@ impl<'a> Group<'a> {
         let mut groups: Vec<Self> = Vec::new();
         for (place, run) in runs.iter().enumerate() {
             // Of several seeds of a probe the first stands for all.
-            let mut seen: Vec<(&str, f64)> = Vec::new();
+            let mut seen: Vec<(&ProbeId, f64)> = Vec::new();
             for (i, reading) in run.probes.iter().enumerate() {
-                let new = !seen.contains(&(reading.probe.as_str(), reading.labels));
-                seen.push((reading.probe.as_str(), reading.labels));
+                let new = !seen.contains(&(&reading.probe, reading.labels));
+                seen.push((&reading.probe, reading.labels));
                 if new && (i > 0) == others {
                     let config = configs.get(place).and_then(Option::as_ref);
                     let setting = Setting::of(run, reading, config);
@@ -55,7 +55,7 @@ impl<'a> Group<'a> {
     fn mean<K: PartialEq>(
         &self,
         key: impl Fn(usize, &'a RunScores) -> K,
-        of: impl Fn(&Reading) -> Option<f64>,
+        of: impl Fn(&ProbeResult) -> Option<f64>,
     ) -> Option<Mean> {
         let (mut seen, mut values) = (Vec::new(), Vec::new());
         for &(place, run, reading) in &self.runs {
@@ -69,7 +69,7 @@ impl<'a> Group<'a> {
     }
 
     /// The mean of a figure of the backdoored models: several defences of one count once.
-    fn over_victims(&self, of: impl Fn(&Reading) -> Option<f64>) -> Option<Mean> {
+    fn over_victims(&self, of: impl Fn(&ProbeResult) -> Option<f64>) -> Option<Mean> {
         self.mean(|_, run| victim(run), of)
     }
 
@@ -100,20 +100,20 @@ impl<'a> Group<'a> {
     }
 
     /// Accuracy, FP and ASR of `model` on `images`, means over the runs.
-    pub(super) fn cell(&self, model: &str, images: &str) -> [Option<Mean>; 3] {
-        let scores = |r: &Reading| -> Option<_> { r.models.get(model)?.get(images).copied() };
-        let acc = |r: &Reading| scores(r).map(|s| s.acc);
-        let fp = |r: &Reading| scores(r)?.fp.map(|fp| fp as f64);
-        let asr = |r: &Reading| scores(r)?.asr;
+    pub(super) fn cell(&self, model: &str, images: Images) -> [Option<Mean>; 3] {
+        let scores = |r: &ProbeResult| -> Option<_> { r.models.get(model)?.get(&images).copied() };
+        let acc = |r: &ProbeResult| scores(r).map(|s| s.acc);
+        let fp = |r: &ProbeResult| scores(r)?.fp.map(|fp| fp as f64);
+        let asr = |r: &ProbeResult| scores(r)?.asr;
         match (model, images) {
             // Of a clean twin's predictions on clean images the accuracy is all that does not hang on the target.
-            (UNTRAINED | CLEAN, CLEAN) => {
+            (UNTRAINED | CLEAN, Images::Clean) => {
                 [self.mean(|_, run| run.seed, acc), self.over_victims(fp), self.over_victims(asr)]
             }
             (UNTRAINED | CLEAN | BACKDOORED, _) => {
                 [self.over_victims(acc), self.over_victims(fp), self.over_victims(asr)]
             }
-            _ => [&acc as &dyn Fn(&Reading) -> Option<f64>, &fp, &asr]
+            _ => [&acc as &dyn Fn(&ProbeResult) -> Option<f64>, &fp, &asr]
                 .map(|of| self.mean(|place, _| place, of)),
         }
     }
@@ -169,8 +169,8 @@ impl<'a> Group<'a> {
 
     /// (ASR on patched, accuracy on clean images) of `model`.
     pub(super) fn acc_against_asr(&self, model: &str) -> Option<(f64, f64)> {
-        let [acc, ..] = self.cell(model, CLEAN);
-        let [.., asr] = self.cell(model, PATCHED);
+        let [acc, ..] = self.cell(model, Images::Clean);
+        let [.., asr] = self.cell(model, Images::Patched);
         Some((asr?.value, acc?.value))
     }
 }
@@ -195,7 +195,7 @@ mod tests {
             let groups = Group::all(runs, &[], false);
             let [group] = groups.as_slice() else { panic!("{} groups", groups.len()) };
             let points = |mean: Option<Mean>| mean.is_some_and(|mean| mean.interval.is_some());
-            let twin = group.cell(CLEAN, CLEAN)[0];
+            let twin = group.cell(CLEAN, Images::Clean)[0];
             (group.runs.len(), group.victims(), points(group.net()), points(twin))
         };
         // Three defences of one victim; two attacks with one clean twin; two trainings of each.

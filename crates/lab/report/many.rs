@@ -17,9 +17,8 @@ use super::sources::{Source, compute, makers, sources};
 use super::table::{Row, Table};
 use super::table_csv::csv;
 use crate::config::Experiment;
-use crate::published::Published;
-use crate::run_folder::write_whole;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED, percent};
+use crate::record::{BACKDOORED, CLEAN, Images, Published, RunScores, UNTRAINED, percent};
+use crate::run::write_whole;
 
 /// What the command line says of a report.
 #[derive(Debug, Clone)]
@@ -239,12 +238,12 @@ fn main_table(groups: &[Group<'_>]) -> Table {
             format!("{}{under}", group.victims()),
         ];
         for model in [CLEAN, BACKDOORED] {
-            for images in [CLEAN, PATCHED] {
+            for images in Images::ALL {
                 let [acc, fp, _] = group.cell(model, images);
                 cells.extend([shown(acc), shown(fp)]);
             }
         }
-        cells.push(shown(group.cell(BACKDOORED, PATCHED)[2]));
+        cells.push(shown(group.cell(BACKDOORED, Images::Patched)[2]));
         let net = group.net();
         cells.push(match net.and_then(|net| net.interval) {
             Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(net)),
@@ -265,7 +264,7 @@ fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
     for group in groups.iter().filter(|group| !group.defended().is_empty()) {
         let defended = group.defended().into_iter().map(ModelId::as_str);
         for model in [UNTRAINED, CLEAN, BACKDOORED].into_iter().chain(defended) {
-            let cells = [CLEAN, PATCHED].map(|images| group.cell(model, images).map(shown));
+            let cells = Images::ALL.map(|images| group.cell(model, images).map(shown));
             let name = format!("{}, {model}", short(group, groups));
             let mut row = vec![name, group.measured(model).to_string()];
             row.extend(cells.concat());

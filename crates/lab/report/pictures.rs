@@ -8,7 +8,7 @@ use image::{ImageFormat, RgbImage, imageops};
 use ssl_backdoor_data::{DataError, SampleSet};
 use ssl_backdoor_trigger::Footprint;
 
-use super::single::Sources;
+use super::material::Material;
 
 /// Images in a strip.
 const COUNT: usize = 10;
@@ -24,10 +24,10 @@ const ENLARGED: i32 = 16;
 
 /// Captions and pictures: poisoned training images, evaluation images without and with trigger, and of a trigger on the
 /// whole image what it changes.
-pub(super) fn strips(sources: &Sources<'_>) -> Result<Vec<(String, String)>> {
-    let (set, plan, labels) = &sources.poisoned;
+pub(super) fn strips(material: &Material<'_>) -> Result<Vec<(String, String)>> {
+    let (set, plan, labels) = &material.poisoned;
     let poisoned = (0..labels.len()).filter(|&i| plan.contains(labels[i].0));
-    let [clean, patched] = &sources.evaluation;
+    let [clean, patched] = &material.evaluation;
     let (clean, patched) = (some(clean, 0..clean.len())?, some(patched, 0..patched.len())?);
     let whole = patched.iter().any(|(_, trigger)| *trigger == Footprint::Whole);
     let changes = whole.then(|| changes(&clean, &patched));

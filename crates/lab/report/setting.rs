@@ -5,7 +5,7 @@ use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_trigger::{TriggerConfig, strength};
 
 use crate::config::Experiment;
-use crate::scores::{Reading, RunScores, percent};
+use crate::record::{ProbeId, ProbeResult, RunScores, percent};
 
 /// What the runs of a group share.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub(super) struct Setting {
     /// Version of the numerics; none for runs that mix several.
     numerics: Option<u32>,
     /// `linear` and so on, and the share of labels.
-    pub probe: String,
+    pub probe: ProbeId,
     pub labels: f64,
     /// The rest of the config, where it lies beside the scores: without what the runs of a group may differ in, and
     /// without the probe, which the readings stand for.
@@ -47,7 +47,7 @@ pub(super) fn common(config: Experiment) -> Experiment {
 }
 
 impl Setting {
-    pub(super) fn of(run: &RunScores, reading: &Reading, config: Option<&Experiment>) -> Self {
+    pub(super) fn of(run: &RunScores, reading: &ProbeResult, config: Option<&Experiment>) -> Self {
         let rate = run.poison.rate.unwrap_or(run.poison.dataset_rate);
         Self {
             data: run.data.clone(),
@@ -88,7 +88,7 @@ impl Setting {
             format!("{rate} %{of}"),
             strength.clone(),
             format!("{steps} steps"),
-            probe.clone(),
+            probe.to_string(),
             format!("{} % labels", percent(*labels)),
             pretrain.map_or(String::new(), |p| format!("batch {}", p.batch)),
             pretrain.map_or(String::new(), |p| format!("crops {} to {}", p.crop.0, p.crop.1)),

@@ -7,10 +7,7 @@ use anyhow::Result;
 
 use super::destinations::{Effect, top};
 use super::group::{Group, anchor};
-use crate::made_by::MadeBy;
-use crate::manifest::Manifest;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores};
-use crate::stages::TWIN;
+use crate::record::{Artefact, BACKDOORED, CLEAN, Cost, Images, MadeBy, Manifest, RunScores};
 
 /// A run.
 pub(super) struct Source {
@@ -31,14 +28,14 @@ pub(super) fn sources(groups: &[Group<'_>], paths: &[PathBuf], out: &Path) -> Ve
 }
 
 fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
-    let asr = |model| run.get(model, PATCHED).and_then(|s| s.asr);
-    let acc = |model| run.get(model, CLEAN).map(|s| s.acc);
+    let asr = |model| run.get(model, Images::Patched).and_then(|s| s.asr);
+    let acc = |model| run.get(model, Images::Clean).map(|s| s.acc);
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
     let net = run.net_asr.zip(run.net_asr_ci).unwrap_or((run.patched_drop, run.patched_drop_ci));
     // A run that does not lie under the page is linked by its whole path.
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     let (path, out) = (whole(path), whole(out));
-    let link = path.strip_prefix(&out).unwrap_or(&path).join("manifest.json");
+    let link = path.strip_prefix(&out).unwrap_or(&path).join(Artefact::Manifest.to_string());
     Source {
         anchor: anchor(place),
         name: run.name.clone(),
@@ -86,15 +83,13 @@ pub(super) fn compute(paths: &[PathBuf]) -> Result<String> {
     let (mut training, mut rest) = (0.0, 0.0);
     let mut twins = BTreeMap::new();
     for path in paths {
-        for (stage, done) in Manifest::read(&path.join("manifest.json"))?.stages {
-            match stage.as_str() {
-                TWIN => {
+        for (stage, done) in Manifest::read(&path.join(Artefact::Manifest.to_string()))?.stages {
+            match stage.cost() {
+                Cost::Twin => {
                     twins.insert(done.inputs, done.seconds);
                 }
-                name if name.starts_with("pretrain") || name.starts_with("defend") => {
-                    training += done.seconds;
-                }
-                _ => rest += done.seconds,
+                Cost::Training => training += done.seconds,
+                Cost::Rest => rest += done.seconds,
             }
         }
     }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use ssl_backdoor_data::Eval;
 
-use crate::scores::RunScores;
+use crate::record::{Images, ProbeId, RunScores};
 
 /// One reading of one model on one kind of images; the net ASR is the reading's.
 #[derive(Serialize)]
@@ -20,11 +20,11 @@ struct Line<'a> {
     rate: Option<f64>,
     dataset_rate: f64,
     poisoned: usize,
-    probe: &'a str,
+    probe: &'a ProbeId,
     labels: f64,
     probe_seed: Option<u64>,
     model: &'a str,
-    images: &'a str,
+    images: Images,
     acc: f64,
     acc_low: f64,
     acc_high: f64,
@@ -73,7 +73,7 @@ pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
                         labels: reading.labels,
                         probe_seed: reading.seed,
                         model: model.as_str(),
-                        images,
+                        images: *images,
                         acc: s.acc,
                         acc_low: s.acc_ci[0],
                         acc_high: s.acc_ci[1],

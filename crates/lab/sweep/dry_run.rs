@@ -15,9 +15,9 @@ use ssl_backdoor_ssl::{
 
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
-use crate::interrupt::INTERRUPTED;
-use crate::progress::TrainingBar;
-use crate::{device, progress};
+use crate::device;
+use crate::run::INTERRUPTED;
+use crate::run::progress::{self, TrainingBar};
 
 /// Steps of the short timing, twice: the first epoch warms up.
 const STEPS: usize = 8;

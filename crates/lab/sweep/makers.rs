@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 
 use super::plan::{Plan, Run};
-use crate::made_by::MadeBy;
-use crate::manifest::Manifest;
-use crate::scores::RunScores;
+use crate::record::{MadeBy, Manifest, RunScores};
 
 /// Checks that what is there of the sweep was made as this program would make the rest.
 ///

@@ -12,8 +12,8 @@ use anyhow::{Result, bail};
 
 use crate::config::{ConfigError, Experiment};
 use crate::device;
-use crate::run_folder::write_whole;
-use crate::scores::RunScores;
+use crate::record::RunScores;
+use crate::run::write_whole;
 use plan::{Plan, Run};
 use workers::{Job, Outcome};
 

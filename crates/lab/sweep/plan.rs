@@ -7,7 +7,8 @@ use serde::Deserialize;
 use toml::Value;
 
 use crate::config::{self, ConfigError, Document, Experiment, Node, Origin, expanded};
-use crate::{device, manifest};
+use crate::device;
+use crate::record::hash;
 
 /// The file. Unknown keys are errors.
 #[derive(Debug, Deserialize)]
@@ -247,7 +248,7 @@ fn twin_folder(experiment: &Experiment) -> Result<String, ConfigError> {
     let text = serde_json::to_string(&(data, pretrain, seed, device))
         .map_err(|e| ConfigError(e.to_string()))?;
     let method = pretrain.method.settings().name();
-    let hash = manifest::hash(text.as_bytes());
+    let hash = hash(text.as_bytes());
     Ok(format!("twins/{method}_seed-{seed}_{}", &hash[..8]))
 }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::interrupt::{INTERRUPTED, end_with_this};
-use crate::run_folder::RunFolder;
+use crate::run::RunFolder;
+use crate::run::{INTERRUPTED, end_with_this};
 
 /// One process of this program.
 #[derive(Debug, Clone)]

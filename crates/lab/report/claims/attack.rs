@@ -7,9 +7,9 @@ use ssl_backdoor_probe::{
 use super::claim::{Claim, LEVEL, MARGIN, ROBUST, SEED, VULNERABLE, p_value, with_interval};
 use super::gate;
 use super::pairs::{Pair, mean_cells, pairs, values};
+use crate::record::{BACKDOORED, CLEAN, Images, ProbeResult, RunScores};
 use crate::report::group::Group;
 use crate::report::table::Row;
-use crate::scores::{BACKDOORED, CLEAN, Reading, RunScores};
 
 /// Percent of patched images that lie among one of ten classes by chance.
 const CHANCE: f64 = 10.0;
@@ -43,14 +43,14 @@ pub(super) fn claims(groups: &[&Group<'_>]) -> Vec<Claim> {
     claims.into_iter().flatten().collect()
 }
 
-fn net_asr(_: &RunScores, reading: &Reading) -> Option<f64> {
+fn net_asr(_: &RunScores, reading: &ProbeResult) -> Option<f64> {
     reading.net.net_asr
 }
 
 /// (a) The poison leaves clean accuracy as it was.
 fn clean_accuracy(methods: &[&Method<'_>]) -> Option<Claim> {
-    let difference = |_: &RunScores, reading: &Reading| {
-        let acc = |model: &str| Some(reading.models.get(model)?.get(CLEAN)?.acc);
+    let difference = |_: &RunScores, reading: &ProbeResult| {
+        let acc = |model: &str| Some(reading.models.get(model)?.get(&Images::Clean)?.acc);
         Some(acc(BACKDOORED)? - acc(CLEAN)?)
     };
     let row = |method: &&Method<'_>| {
@@ -186,8 +186,9 @@ fn neighbourhood(methods: &[Method<'_>]) -> Option<Claim> {
         more: Vec<f64>,
         p: f64,
     }
-    let among =
-        |model: &'static str| move |run: &RunScores, _: &Reading| run.gathered.get(model).copied();
+    let among = |model: &'static str| {
+        move |run: &RunScores, _: &ProbeResult| run.target_neighbour_share.get(model).copied()
+    };
     let tested = |method: &Method<'_>| {
         let [twin, backdoored] =
             [values(&method.pairs, among(CLEAN))?, values(&method.pairs, among(BACKDOORED))?];

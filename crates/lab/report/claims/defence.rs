@@ -5,9 +5,9 @@ use ssl_backdoor_probe::{equivalence, trend};
 
 use super::claim::{Claim, LEVEL, MARGIN, SEED, p_value, with_interval};
 use super::pairs::{Pair, mean_cells, pairs, values};
+use crate::record::{BACKDOORED, CLEAN, Images, ProbeResult, RunScores, percent};
 use crate::report::group::Group;
 use crate::report::table::Row;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, Reading, RunScores, percent};
 
 pub(super) fn claims(groups: &[&Group<'_>]) -> Vec<Claim> {
     let tested: Vec<(&Group<'_>, Vec<Pair<'_>>)> = groups
@@ -32,10 +32,10 @@ fn training(group: &Group<'_>, model: &ModelId) -> &'static str {
 
 fn figure(
     model: &str,
-    images: &str,
+    images: Images,
     of: impl Fn(&ssl_backdoor_probe::Scores) -> Option<f64>,
-) -> impl Fn(&RunScores, &Reading) -> Option<f64> {
-    move |_, reading| of(reading.models.get(model)?.get(images)?)
+) -> impl Fn(&RunScores, &ProbeResult) -> Option<f64> {
+    move |_, reading| of(reading.models.get(model)?.get(&images)?)
 }
 
 /// (e) CompReSS brings the target's false positives back to the twin's level.
@@ -43,7 +43,7 @@ fn cured(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
     let mut rows = Vec::new();
     for (group, pairs) in groups {
         for model in students(group) {
-            let asr = |model| values(pairs, figure(model, PATCHED, |scores| scores.asr));
+            let asr = |model| values(pairs, figure(model, Images::Patched, |scores| scores.asr));
             let (Some(student), Some(twin), Some(backdoored)) =
                 (asr(model.as_str()), asr(CLEAN), asr(BACKDOORED))
             else {
@@ -95,7 +95,9 @@ fn price(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
         let students = students(group);
         let columns: Option<Vec<Vec<f64>>> = students
             .iter()
-            .map(|model| values(pairs, figure(model.as_str(), CLEAN, |scores| Some(scores.acc))))
+            .map(|model| {
+                values(pairs, figure(model.as_str(), Images::Clean, |scores| Some(scores.acc)))
+            })
             .collect();
         let columns = columns.filter(|columns| columns.len() >= 2)?;
         let rows: Vec<Vec<f64>> =

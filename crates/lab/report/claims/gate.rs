@@ -2,9 +2,9 @@
 
 use super::claim::{Claim, ROBUST, VULNERABLE};
 use super::pairs::pairs;
+use crate::record::{CLEAN, Images, RunScores, UNTRAINED};
 use crate::report::group::Group;
 use crate::report::table::Row;
-use crate::scores::{CLEAN, RunScores, UNTRAINED};
 
 /// Points by which the clean twins of these methods must exceed a probe on raw pixels.
 const ABOVE_PIXELS: f64 = 10.0;
@@ -12,7 +12,7 @@ const STRONG: [&str; 4] = ["moco-v2", "byol", "msf", "rotnet"];
 
 /// Whether the clean twin of `run` is below its gate; none where the scores do not say.
 pub(super) fn below(run: &RunScores) -> Option<bool> {
-    let acc = |model| run.get(model, CLEAN).map(|scores| scores.acc);
+    let acc = |model| run.get(model, Images::Clean).map(|scores| scores.acc);
     let (twin, untrained) = (acc(CLEAN)?, acc(UNTRAINED)?);
     if !STRONG.contains(&run.method.as_str()) {
         return Some(twin <= untrained);
@@ -56,7 +56,7 @@ pub(super) fn claim(groups: &[&Group<'_>]) -> Option<Claim> {
     let row = |group: &&Group<'_>| {
         let twins = twins(group);
         let acc = |model| {
-            range(twins.iter().filter_map(|run| Some(run.get(model, CLEAN)?.acc)).collect())
+            range(twins.iter().filter_map(|run| Some(run.get(model, Images::Clean)?.acc)).collect())
         };
         let short = twins.iter().filter(|run| below(run) == Some(true)).count();
         let cells = vec![

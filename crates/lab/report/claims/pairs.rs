@@ -3,14 +3,14 @@
 use ssl_backdoor_probe::{bootstrap, student};
 
 use super::claim::{SEED, with_interval};
+use crate::record::{ProbeResult, RunScores};
 use crate::report::group::Group;
-use crate::scores::{Reading, RunScores};
 
 /// The runs of one pair: one for each training seed.
 pub(super) struct Pair<'a> {
     pub target: u32,
     trigger: &'a str,
-    runs: Vec<(&'a RunScores, &'a Reading)>,
+    runs: Vec<(&'a RunScores, &'a ProbeResult)>,
 }
 
 impl Pair<'_> {
@@ -20,7 +20,7 @@ impl Pair<'_> {
     }
 
     /// The mean of a figure over the runs; none if a run lacks it.
-    pub(super) fn mean(&self, of: impl Fn(&RunScores, &Reading) -> Option<f64>) -> Option<f64> {
+    pub(super) fn mean(&self, of: impl Fn(&RunScores, &ProbeResult) -> Option<f64>) -> Option<f64> {
         let values: Option<Vec<f64>> = self.runs.iter().map(|(run, read)| of(run, read)).collect();
         values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
     }
@@ -54,7 +54,7 @@ pub(super) fn pairs<'a>(group: &Group<'a>) -> Vec<Pair<'a>> {
 /// A figure of each pair; none if there are fewer than two pairs or one lacks it.
 pub(super) fn values(
     pairs: &[Pair<'_>],
-    of: impl Fn(&RunScores, &Reading) -> Option<f64>,
+    of: impl Fn(&RunScores, &ProbeResult) -> Option<f64>,
 ) -> Option<Vec<f64>> {
     let values: Option<Vec<f64>> = pairs.iter().map(|pair| pair.mean(&of)).collect();
     values.filter(|values| values.len() >= 2)

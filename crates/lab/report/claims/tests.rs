@@ -6,8 +6,8 @@ use ssl_backdoor_defend::ModelId;
 use ssl_backdoor_probe::Flow;
 
 use super::*;
+use crate::record::{BACKDOORED, CLEAN, Images, RunScores, UNTRAINED};
 use crate::report::table::Row;
-use crate::scores::{BACKDOORED, CLEAN, PATCHED, RunScores, UNTRAINED};
 
 /// A run of one pair and seed with these figures; everything else is that of a kept run.
 struct Planted {
@@ -34,14 +34,14 @@ impl Planted {
         let mut net = vec![0.0; 10];
         net[self.pair as usize] = self.flow[0];
         net[(self.pair as usize + 1) % 10] = self.flow[1];
-        run.gathered =
+        run.target_neighbour_share =
             [CLEAN, BACKDOORED].map(ModelId::from).into_iter().zip(self.gathered).collect();
         run.probes.truncate(1);
         let reading = &mut run.probes[0];
         reading.flow = Some(Flow { net, lost: 100, lift: None });
         reading.net.net_asr = Some(self.flow[0]);
         for (model, acc) in [UNTRAINED, CLEAN, BACKDOORED].into_iter().zip(self.acc) {
-            reading.models.get_mut(model).unwrap().get_mut(CLEAN).unwrap().acc = acc;
+            reading.models.get_mut(model).unwrap().get_mut(&Images::Clean).unwrap().acc = acc;
         }
         run.models = reading.models.clone();
         run
@@ -61,8 +61,8 @@ fn is(claims: &[Claim], title: &str, expected: &[(&str, &str)]) {
     assert_eq!(found, expected, "{title}");
 }
 
-#[test]
-fn planted_attacks_get_their_verdicts() {
+/// Two seeds of ten pairs of six methods: what each does stands beside it.
+fn planted_runs() -> Vec<RunScores> {
     let mut runs = Vec::new();
     for pair in 0..10u32 {
         for seed in [1, 2] {
@@ -98,6 +98,12 @@ fn planted_attacks_get_their_verdicts() {
             push("mae", [3.0 + 0.3 * noise, 0.0], [40.0, 45.0, 45.0], [3.0, 3.0]);
         }
     }
+    runs
+}
+
+#[test]
+fn planted_attacks_get_their_verdicts() {
+    let runs = planted_runs();
     let groups = Group::all(&runs, &[], false);
     let claims = claims(&groups);
     is(
@@ -160,15 +166,15 @@ fn planted_defences_get_their_verdicts() {
         let planted = Planted { method: "byol", pair, seed: 1, flow, acc, gathered: [3.0, 30.0] };
         let mut run = planted.scores();
         let models = &mut run.probes[0].models;
-        let twin = models[CLEAN][PATCHED].asr.unwrap();
+        let twin = models[CLEAN][&Images::Patched].asr.unwrap();
         for (model, asr, acc) in [
             ("distilled-0.25", twin + 0.5 + noise, 80.0),
             ("distilled-0.05", twin + 6.0 + noise, 74.0 + noise),
             ("fine-tuned-0.25", twin, 80.0),
         ] {
             let mut sets = models[CLEAN].clone();
-            sets.get_mut(PATCHED).unwrap().asr = Some(asr);
-            sets.get_mut(CLEAN).unwrap().acc = acc;
+            sets.get_mut(&Images::Patched).unwrap().asr = Some(asr);
+            sets.get_mut(&Images::Clean).unwrap().acc = acc;
             models.insert(model.into(), sets);
         }
         runs.push(run);

@@ -6,10 +6,10 @@ use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{SampleSet, unreadable};
 use ssl_backdoor_rng::ranked;
 
-use super::inputs::Inputs;
-use super::pretrain::images;
-use super::{Lab, defend};
-use crate::progress;
+use super::defend;
+use crate::record::StageId;
+use crate::run::lab::Lab;
+use crate::run::progress;
 
 /// Images of a set that are decoded; of larger ones a sample.
 const DECODED: usize = 20_000;
@@ -28,18 +28,19 @@ fn readable(lab: &mut Lab) -> Result<()> {
     }
     let prints = &lab.splits.fingerprint;
     let curve = lab.experiment.probe.curve_every > 0;
-    let inputs = Inputs::of(lab)
+    let inputs = lab
+        .inputs()
         .with("images that may carry labels", &prints.labelled)?
         .with("scored images", &(&prints.eval, curve.then_some(&prints.dev)))?
         .with("labelled images", &lab.labelled)?;
-    lab.stage("check images", &inputs, &[], |lab, _| {
+    lab.stage(&StageId::CheckImages, &inputs, &[], |lab, _| {
         let splits = &lab.splits;
         let ids: Vec<u64> = lab.labelled.iter().flat_map(|of| &of.ids).copied().collect();
         decode(lab, "scored", &splits.prepared(&splits.eval))?;
         if curve {
             decode(lab, "dev", &splits.prepared(&splits.dev))?;
         }
-        decode(lab, "labelled", &images(lab, &ids))
+        decode(lab, "labelled", &lab.images(&ids))
     })
 }
 

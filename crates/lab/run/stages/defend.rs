@@ -11,10 +11,11 @@ use ssl_backdoor_defend::{
 };
 use ssl_backdoor_ssl::Training;
 
-use super::Lab;
-use super::inputs::Inputs;
-use super::pretrain::{encoder_file, save};
-use crate::watched::Watched;
+use super::{encoders, poison};
+use crate::record::{Artefact, StageId};
+use crate::run::inputs::Inputs;
+use crate::run::lab::Lab;
+use crate::run::watched::Watched;
 
 impl Lab {
     /// What a defence finds.
@@ -31,19 +32,19 @@ impl Lab {
     }
 
     /// The defence that makes `model`, if one does.
-    fn defence(&self, model: &str) -> Option<Box<dyn Defence + '_>> {
+    fn defence(&self, model: &ModelId) -> Option<Box<dyn Defence + '_>> {
         let all = defences(&self.experiment.defend);
-        all.into_iter().find(|defence| defence.model().as_str() == model)
+        all.into_iter().find(|defence| defence.model() == *model)
     }
 }
 
 /// Whose own rules read `model`.
-pub(super) fn probed_as(lab: &Lab, model: &str) -> ProbedAs {
+pub(super) fn probed_as(lab: &Lab, model: &ModelId) -> ProbedAs {
     lab.defence(model).map_or(ProbedAs::Victim, |defence| defence.probed_as())
 }
 
 /// The evaluation images of `set` as `model` sees them.
-pub(super) fn at_test_time(lab: &Lab, model: &str, set: SampleSet) -> SampleSet {
+pub(super) fn at_test_time(lab: &Lab, model: &ModelId, set: SampleSet) -> SampleSet {
     match lab.defence(model).and_then(|defence| defence.on_image()) {
         Some(hook) => Arc::new(Hooked::new(set, hook)),
         None => set,
@@ -51,7 +52,7 @@ pub(super) fn at_test_time(lab: &Lab, model: &str, set: SampleSet) -> SampleSet 
 }
 
 /// What changes the evaluation images that `model` sees, if anything does.
-pub(super) fn image_hook(lab: &Lab, model: &str) -> Option<Value> {
+pub(super) fn image_hook(lab: &Lab, model: &ModelId) -> Option<Value> {
     let defence = lab.defence(model).filter(|defence| defence.on_image().is_some())?;
     Some(defence.identity(&lab.experiment.pretrain).defend)
 }
@@ -84,20 +85,26 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         let model = defence.model();
         let images = defence.on_training_set(&lab.victim())?;
         let inputs = inputs(lab, &*defence, &images)?;
-        let encoder = encoder_file(model.as_str());
-        lab.stage(&format!("defend {model}"), &inputs, &[&encoder], |lab, identity| {
+        let encoder = Artefact::Encoder(model.clone());
+        lab.stage(&StageId::Defend(model), &inputs, &[encoder], |lab, identity| {
             train(lab, &*defence, &images, identity)
         })?;
     }
     Ok(())
 }
 
+/// The encoder that a defence changes, if it needs one.
+fn starts_from(defence: &dyn Defence) -> Option<Artefact> {
+    defence.needs().model().map(|role| Artefact::Encoder(role.into()))
+}
+
 /// What decides a defended model.
 fn inputs(lab: &Lab, defence: &dyn Defence, images: &Images) -> Result<Inputs> {
-    let start = defence.needs().model().map(|role| lab.artefact(&encoder_file(role.as_str())));
-    let poison = images.may_be_poisoned().then(|| super::poison::outcome(lab));
+    let start = starts_from(defence).map(|encoder| lab.artefact(&encoder));
+    let poison = images.may_be_poisoned().then(|| poison::outcome(lab));
     let identity = defence.identity(&lab.experiment.pretrain);
-    let inputs = Inputs::of(lab)
+    let inputs = lab
+        .inputs()
         .with("training images", &lab.splits.fingerprint.train)?
         .with("data.size", &lab.experiment.data.size())?
         .with("model", &identity.model)?
@@ -114,14 +121,14 @@ fn inputs(lab: &Lab, defence: &dyn Defence, images: &Images) -> Result<Inputs> {
 
 fn train(lab: &Lab, defence: &dyn Defence, images: &Images, identity: &str) -> Result<()> {
     let (experiment, model) = (&lab.experiment, defence.model());
-    let folder = lab.folder.make(model.as_str())?;
+    let folder = lab.folder.make(&model)?;
     let training = Training {
         draws: defence.draws(),
         workers: experiment.workers,
         ..Training::new(images.set(&lab.victim()), defence.seed(experiment.seed), &lab.device)
     };
     let mut watched = Watched::new(&folder, identity, model.as_str());
-    let start = defence.needs().model().map(|role| lab.path(&encoder_file(role.as_str())));
+    let start = starts_from(defence).map(|encoder| lab.path(&encoder));
     let bench = Bench {
         victim: &experiment.pretrain,
         size: experiment.data.size(),
@@ -129,5 +136,5 @@ fn train(lab: &Lab, defence: &dyn Defence, images: &Images, identity: &str) -> R
         training: &training,
     };
     let encoder = defence.on_encoder(&bench, &mut watched)?;
-    save(lab, model.as_str(), &encoder)
+    encoders::save(lab, &model, &encoder)
 }

@@ -2,14 +2,14 @@
 //! patched images beside an untrained network (last column of the paper's tables: one row for one model).
 //!
 //! ```sh
-//! cargo run --release --example probe_foreign_encoder -- moco_v2.pth.tar configs/imagenet100/moco-v2.toml
+//! cargo run --release --example probe_external_encoder -- moco_v2.pth.tar configs/imagenet100/moco-v2.toml
 //! ```
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
-use ssl_backdoor::{ConvertOptions, ForeignOptions, convert, probe_foreign};
+use ssl_backdoor::{ConvertOptions, ExternalOptions, convert, probe_external};
 use ssl_backdoor_model::ImportOptions;
 
 #[derive(Parser)]
@@ -23,7 +23,7 @@ struct Args {
     #[arg(long)]
     size: Option<u32>,
     /// Where the encoder file and the scores go.
-    #[arg(long, default_value = "runs/foreign")]
+    #[arg(long, default_value = "runs/external")]
     out: PathBuf,
 }
 
@@ -38,5 +38,5 @@ fn main() -> Result<()> {
         backbone: true,
         import,
     })?;
-    probe_foreign(&ForeignOptions { encoder, config, out: Some(out), sets: Vec::new() })
+    probe_external(&ExternalOptions { encoder, config, out: Some(out), sets: Vec::new() })
 }

@@ -7,8 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::made_by::MadeBy;
-use crate::versioned;
+use super::hash::hash;
+use super::made_by::MadeBy;
+use super::stage_id::StageId;
+use super::versioned;
 
 /// The version of Burn that the workspace pins.
 pub(crate) const BURN: &str = "0.22.1";
@@ -42,7 +44,7 @@ pub(crate) struct Manifest {
     pub device: String,
     pub seed: u64,
     pub workers: usize,
-    pub stages: BTreeMap<String, Done>,
+    pub stages: BTreeMap<StageId, Done>,
 }
 
 impl Manifest {
@@ -53,9 +55,7 @@ impl Manifest {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         versioned::read(path)
     }
-}
 
-impl Manifest {
     /// Everything that did a stage.
     pub(crate) fn makers(&self) -> Vec<MadeBy> {
         let mut makers: Vec<MadeBy> = Vec::new();
@@ -73,27 +73,15 @@ impl Manifest {
     /// # Errors
     /// Never in practice: the stages are maps of strings.
     pub(crate) fn figures_hash(&self) -> Result<String> {
-        let before = |stage: &str| !matches!(stage, "probe" | "report" | "feature maps");
         let stages: Vec<_> = self
             .stages
             .iter()
-            .filter(|(stage, _)| before(stage))
+            .filter(|(stage, _)| stage.is_before_the_scores())
             .map(|(stage, done)| (stage, &done.inputs, &done.artefacts))
             .collect();
         let all = (&self.version, &self.burn, &self.device, self.seed, stages);
         Ok(hash(serde_json::to_string(&all).context("cannot hash the manifest")?.as_bytes()))
     }
-}
-
-/// BLAKE3 of `bytes`, in hexadecimal.
-pub(crate) fn hash(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
-}
-
-/// BLAKE3 of a file.
-pub(crate) fn hash_file(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(hash(&bytes))
 }
 
 #[cfg(test)]

@@ -40,8 +40,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RunScores;
-    use crate::manifest::Manifest;
+    use crate::record::{Manifest, RunScores};
 
     /// Every committed file of scores of a whole run, and what later versions may do to one.
     #[test]

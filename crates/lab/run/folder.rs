@@ -1,5 +1,6 @@
 //! The folder of a run: one process at a time, and files that are written whole or not at all.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -53,15 +54,15 @@ impl RunFolder {
     }
 
     /// The path of `name` in the folder.
-    pub fn join(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+    pub fn join(&self, name: impl fmt::Display) -> PathBuf {
+        self.path.join(name.to_string())
     }
 
     /// Makes a sub-folder.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn make(&self, name: &str) -> Result<PathBuf> {
+    pub fn make(&self, name: impl fmt::Display) -> Result<PathBuf> {
         let path = self.join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
@@ -71,7 +72,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// It cannot be written; an older file of that name is untouched then.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub fn write(&self, name: impl fmt::Display, bytes: &[u8]) -> Result<()> {
         write_whole(&self.join(name), bytes)
     }
 }

@@ -4,11 +4,8 @@ use anyhow::{Context, Result};
 use ssl_backdoor_data::poison_ledger;
 use ssl_backdoor_trigger::Ledger;
 
-use super::Lab;
-use super::inputs::Inputs;
-use crate::manifest;
-
-pub(super) const LEDGER: &str = "poison.csv";
+use crate::record::{Artefact, StageId, hash};
+use crate::run::lab::Lab;
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     if lab.attack.recompress && !lab.splits.exports_jpegs() {
@@ -20,7 +17,8 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     // A list may name others than it did.
     let listed =
         lab.experiment.poison.list.as_ref().map(|_| lab.attack.plan.ids().collect::<Vec<_>>());
-    let inputs = Inputs::of(lab)
+    let inputs = lab
+        .inputs()
         .with("training images", &lab.splits.fingerprint.train)?
         .with("source", &lab.splits.source(0))?
         .with("size", &lab.experiment.data.size())?
@@ -28,19 +26,19 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         .with("listed", &listed)?
         .with("trigger", &lab.attack.train.perturbation.hash())?
         .with("seed", &lab.experiment.seed)?;
-    lab.stage("poison", &inputs, &[LEDGER], |lab, _| {
+    lab.stage(&StageId::Poison, &inputs, &[Artefact::Ledger], |lab, _| {
         let ledger = poison_ledger(&lab.splits, &lab.attack, &lab.experiment.poison)?;
-        let text = ledger.to_csv(&lab.folder.join(LEDGER))?;
-        lab.folder.write(LEDGER, text.as_bytes())
+        let text = ledger.to_csv(&lab.folder.join(Artefact::Ledger))?;
+        lab.folder.write(Artefact::Ledger, text.as_bytes())
     })
 }
 
 /// Hash of the poisoned images and their pixels: what a training depends on, wherever the originals lie.
 pub(super) fn outcome(lab: &Lab) -> Result<String> {
-    let path = lab.path(LEDGER);
+    let path = lab.path(&Artefact::Ledger);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let Ledger { head, rows } = Ledger::parse(&text, &path)?;
     let pixels: Vec<_> = rows.iter().map(|row| (row.image_id, &row.output_hash)).collect();
-    Ok(manifest::hash(serde_json::to_string(&(head.recompress, pixels))?.as_bytes()))
+    Ok(hash(serde_json::to_string(&(head.recompress, pixels))?.as_bytes()))
 }

@@ -8,18 +8,15 @@ use ssl_backdoor_probe::{
     Features, ProbeConfig, ProbeError, ProbeKind, Protocol, Scores, extract_by,
 };
 
-use super::inputs::Inputs;
-use super::pretrain::images;
-use super::{Lab, Unified, probe};
-use crate::published::{Measured, Published};
-use crate::scores::Expected;
+use super::unified::{Task, UnifiedProbe};
+use crate::record::{Artefact, Expected, Measured, Published, StageId};
+use crate::run::lab::Lab;
 
-pub(super) const FLOOR: &str = "floor.json";
 /// Above this side a probe on raw pixels has more weights than it is worth.
 const LARGEST: u32 = 64;
 
 #[derive(Serialize, Deserialize)]
-struct Floor {
+struct Baseline {
     /// What the clean twin should reach, and where that comes from.
     low: f64,
     source: String,
@@ -27,11 +24,12 @@ struct Floor {
     raw_pixels: Option<f64>,
 }
 
-/// Finds the floor, once for a run.
+/// Finds the baseline, once for a run.
 pub(super) fn stage(lab: &mut Lab) -> Result<()> {
     let prints = &lab.splits.fingerprint;
-    let inputs = Inputs::of(lab)
-        .with("data", &probe::kind(&lab.experiment.data)?)?
+    let inputs = lab
+        .inputs()
+        .with("data", &lab.experiment.data.kind())?
         .with("data.size", &lab.experiment.data.size())?
         .with("images that may carry labels", &prints.labelled)?
         .with("scored images", &prints.eval)?
@@ -39,31 +37,31 @@ pub(super) fn stage(lab: &mut Lab) -> Result<()> {
         .with("method", &lab.experiment.pretrain.method.settings().name())?
         .with("labelled images", &lab.labelled[0])?
         .with("seed", &lab.experiment.seed)?;
-    lab.stage("floor", &inputs, &[FLOOR], |lab, _| {
-        let floor = find(lab)?;
-        lab.folder.write(FLOOR, &serde_json::to_vec_pretty(&floor)?)
+    lab.stage(&StageId::Baseline, &inputs, &[Artefact::Baseline], |lab, _| {
+        let baseline = find(lab)?;
+        lab.folder.write(Artefact::Baseline, &serde_json::to_vec_pretty(&baseline)?)
     })
 }
 
-fn find(lab: &Lab) -> Result<Option<Floor>> {
+fn find(lab: &Lab) -> Result<Option<Baseline>> {
     let (experiment, labelled) = (&lab.experiment, &lab.labelled[0]);
     let ProbeConfig { kind, protocol, stage, .. } = experiment.probe;
     let size = experiment.data.size();
     let raw_pixels = (size <= LARGEST).then(|| raw_pixels(lab)).transpose()?;
     if kind == ProbeKind::Linear && stage.is_none() {
-        let (data, labels) = (&probe::kind(&experiment.data)?, labelled.share);
+        let (data, labels) = (experiment.data.kind(), labelled.share);
         let method = experiment.pretrain.method.settings().name();
         let published = Published::read()?;
         let measured = Measured { data, size, labels, protocol };
         if let Some((low, source)) = published.least(method, &measured) {
-            return Ok(Some(Floor { low, source: source.into(), raw_pixels }));
+            return Ok(Some(Baseline { low, source: source.into(), raw_pixels }));
         }
     }
     let source = match (kind, protocol) {
         (ProbeKind::Linear, Protocol::Paper) => "the unified linear probe on raw pixels",
         _ => "the same probe on raw pixels",
     };
-    Ok(raw_pixels.map(|low| Floor { low, source: source.into(), raw_pixels: Some(low) }))
+    Ok(raw_pixels.map(|low| Baseline { low, source: source.into(), raw_pixels: Some(low) }))
 }
 
 /// Accuracy of the probe on raw pixels, in percent.
@@ -74,27 +72,28 @@ fn raw_pixels(lab: &Lab) -> Result<f64> {
         let all = extract_by(&set, &lab.device, flat)?;
         Ok(all.into_iter().next().ok_or(ProbeError::Empty { what: "images" })?)
     };
-    let train = pixels(images(lab, &labelled.ids))?;
+    let train = pixels(lab.images(&labelled.ids))?;
     let clean = pixels(lab.splits.prepared(&lab.splits.eval))?;
     let truth = clean.labels.clone();
     let classes = lab.splits.classes.len();
     // A method's own probe reads an encoder; pixels are read by the unified rules.
     let config = ProbeConfig { stage: None, ..experiment.probe.clone() };
-    let readers = Unified::all(&config, experiment.seed);
-    let reader = readers.first().ok_or(ProbeError::Empty { what: "probes" })?;
+    let probes = UnifiedProbe::all(&config, experiment.seed);
+    let probe = probes.first().ok_or(ProbeError::Empty { what: "probes" })?;
     // There is no trigger here: a single image stands for the patched ones.
     let one = clean.rows(&[0])?;
-    let eval = [clean, one];
-    let read = reader.read(&config, &train, &eval, classes, None, &lab.device)?;
-    Ok(Scores::of(&truth, &read.predicted[0], None)?.acc)
+    let task = Task { labelled: &train, eval: &[clean, one], classes, device: &lab.device };
+    let run = probe.run(&config, task, None)?;
+    Ok(Scores::of(&truth, &run.predicted[0], None)?.acc)
 }
 
-/// The floor of the run and whether the clean twin with the accuracy `acc` stays below it; and the accuracy of a probe on
+/// The baseline of the run and whether the clean twin with the accuracy `acc` stays below it; and the accuracy of a probe on
 /// raw pixels.
 pub(super) fn expected(lab: &Lab, acc: Option<f64>) -> Result<(Option<Expected>, Option<f64>)> {
-    let floor: Option<Floor> = serde_json::from_slice(&std::fs::read(lab.path(FLOOR))?)?;
-    let raw_pixels = floor.as_ref().and_then(|floor| floor.raw_pixels);
-    let expected = floor.zip(acc).map(|(Floor { low, source, .. }, acc)| Expected {
+    let baseline: Option<Baseline> =
+        serde_json::from_slice(&std::fs::read(lab.path(&Artefact::Baseline))?)?;
+    let raw_pixels = baseline.as_ref().and_then(|baseline| baseline.raw_pixels);
+    let expected = baseline.zip(acc).map(|(Baseline { low, source, .. }, acc)| Expected {
         low,
         source,
         under_trained: acc < low,

@@ -4,9 +4,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Lab;
-use crate::made_by::NUMERICS;
-use crate::{device, manifest};
+use crate::device;
+use crate::record::{NUMERICS, hash};
 
 /// Differences that are named; more are counted.
 const NAMED: usize = 6;
@@ -19,8 +18,8 @@ pub(crate) struct Inputs(Map<String, Value>);
 
 impl Inputs {
     /// What every stage depends on: the version of the numerics and the kind of device.
-    pub(super) fn of(lab: &Lab) -> Self {
-        let device: Value = device::backend(&lab.experiment.device).into();
+    pub(super) fn on(device: &str) -> Self {
+        let device: Value = device::backend(device).into();
         let parts = [("numerics", NUMERICS.into()), ("device", device)];
         Self(parts.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
     }
@@ -31,15 +30,12 @@ impl Inputs {
         // Long lists, such as of image ids, are not kept in full.
         let text = value.to_string();
         let short = text.len() <= LONGEST;
-        self.0.insert(
-            name.to_owned(),
-            if short { value } else { manifest::hash(text.as_bytes()).into() },
-        );
+        self.0.insert(name.to_owned(), if short { value } else { hash(text.as_bytes()).into() });
         Ok(self)
     }
 
     pub(crate) fn hash(&self) -> String {
-        manifest::hash(Value::Object(self.0.clone()).to_string().as_bytes())
+        hash(Value::Object(self.0.clone()).to_string().as_bytes())
     }
 
     pub(crate) fn parts(&self) -> &Map<String, Value> {

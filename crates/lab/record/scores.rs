@@ -10,21 +10,20 @@ use ssl_backdoor_defend::{ModelId, Removal, Role};
 use ssl_backdoor_probe::{Flow, Paired, Scores};
 use ssl_backdoor_trigger::Rates;
 
-use crate::made_by::{self, MadeBy};
-use crate::trigger_size::TriggerSize;
-use crate::versioned;
+use super::images::Images;
+use super::made_by::{self, MadeBy};
+use super::probe_id::ProbeId;
+use super::trigger_size::TriggerSize;
+use super::versioned;
 
-/// Key of the twin trained on clean images, and of images without the trigger.
+/// Key of the twin trained on clean images.
 pub(crate) const CLEAN: &str = Role::CLEAN.as_str();
 /// Key of the model trained on the poisoned set.
 pub(crate) const BACKDOORED: &str = Role::BACKDOORED.as_str();
 /// Key of the encoder before any training.
 pub(crate) const UNTRAINED: &str = Role::UNTRAINED.as_str();
-/// Key of the images with the trigger.
-pub(crate) const PATCHED: &str = "patched";
-
-/// Scores by images: `clean` and `patched`.
-pub(crate) type BySet = BTreeMap<String, Scores>;
+/// Scores by images.
+pub(crate) type BySet = BTreeMap<Images, Scores>;
 
 /// All figures of a run. Those at the top level are the headline's: the first entry of `probes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,13 +93,13 @@ pub struct RunScores {
     #[serde(default)]
     pub flow: Option<Flow>,
     /// Percent of the patched images of other classes whose ten nearest clean images are mostly the target's, by model.
-    #[serde(default)]
-    pub gathered: BTreeMap<ModelId, f64>,
+    #[serde(default, rename = "gathered")]
+    pub target_neighbour_share: BTreeMap<ModelId, f64>,
     /// What each filter of the training set removed, by the model that was trained on the rest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub removed: BTreeMap<ModelId, Removal>,
-    /// Every reading of the same features: other shares of labels, other seeds of the probe, neighbours.
-    pub probes: Vec<Reading>,
+    /// What every probe says of the same features: other shares of labels, other seeds of the probe, neighbours.
+    pub probes: Vec<ProbeResult>,
     /// BLAKE3 of the resolved config.
     pub config_hash: String,
     /// BLAKE3 of the inputs and artefacts of the stages before the scores, as `manifest.json` lists them.
@@ -124,16 +123,16 @@ pub(crate) fn percent(share: f64) -> f64 {
     (share * 1e8).round() / 1e6
 }
 
-/// One reading of the features of all models.
+/// What one probe says of all models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
-    /// `linear`, or `knn-20`, or `knn-20-weighted`; with the stage of the encoder where it is not the output.
-    pub probe: String,
+pub struct ProbeResult {
+    /// Which probe it is.
+    pub probe: ProbeId,
     /// Share of labels.
     pub labels: f64,
     /// Seed of its weights and order; none where there are none.
     pub seed: Option<u64>,
-    /// Why the figures of this reading are wrong, where a fault of the program was found later. Tables leave it out.
+    /// Why its figures are wrong, where a fault of the program was found later. Tables leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded: Option<String>,
     /// Scores by model and images.
@@ -146,33 +145,17 @@ pub struct Reading {
     pub net: Paired,
 }
 
-impl Reading {
+impl ProbeResult {
     /// What was read and how, as the start of a sentence: the name in words and the share of labels.
     pub(crate) fn in_words(&self) -> String {
-        let (name, of) = match self.probe.split_once(", ") {
-            Some((name, part)) => (name, format!(" of {part}")),
-            None => (self.probe.as_str(), String::new()),
-        };
-        let neighbours = |k: &str| match k {
-            "1" => "nearest neighbour".to_owned(),
-            k => format!("{k} nearest neighbours"),
-        };
-        let how = match name.strip_prefix("knn-") {
-            None if name == "paper" => "The method's own probe".to_owned(),
-            None => "Linear probe".to_owned(),
-            Some(k) => match k.strip_suffix("-weighted") {
-                Some(k) => format!("Weighted vote of the {}", neighbours(k)),
-                None => format!("Vote of the {}", neighbours(k)),
-            },
-        };
-        format!("{how}{of} on {} % labels", percent(self.labels))
+        format!("{} on {} % labels", self.probe.in_words(), percent(self.labels))
     }
 }
 
 impl RunScores {
     /// Scores of `model` on `images`.
-    pub fn get(&self, model: &str, images: &str) -> Option<&Scores> {
-        self.models.get(model)?.get(images)
+    pub fn get(&self, model: &str, images: Images) -> Option<&Scores> {
+        self.models.get(model)?.get(&images)
     }
 
     /// The version of the numerics that made the figures; none if there were several.
@@ -204,35 +187,9 @@ impl RunScores {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ssl_backdoor_probe::Paired;
 
     #[test]
-    fn review_2_02_a_reading_says_what_it_is() {
-        let net = Paired::of(&[0], &[0], &[0], None).unwrap();
-        let words = |probe: &str, labels| {
-            Reading {
-                probe: probe.into(),
-                labels,
-                seed: None,
-                superseded: None,
-                flow: None,
-                models: BTreeMap::new(),
-                net,
-            }
-            .in_words()
-        };
-        for (probe, expected) in [
-            ("linear", "Linear probe on 7 % labels"),
-            ("linear, stage 2", "Linear probe of stage 2 on 7 % labels"),
-            ("paper", "The method's own probe on 7 % labels"),
-            ("paper, map 3", "The method's own probe of map 3 on 7 % labels"),
-            ("knn-1", "Vote of the nearest neighbour on 7 % labels"),
-            ("knn-20", "Vote of the 20 nearest neighbours on 7 % labels"),
-            ("knn-5-weighted", "Weighted vote of the 5 nearest neighbours on 7 % labels"),
-            ("knn-5, stage 4", "Vote of the 5 nearest neighbours of stage 4 on 7 % labels"),
-        ] {
-            assert_eq!(words(probe, 0.07), expected);
-        }
+    fn review_2_02_shares_are_shown_without_the_digits_of_binary_fractions() {
         assert_eq!(
             [0.5, 0.01, 0.07, 0.29, 1.0 / 3.0].map(percent),
             [50.0, 1.0, 7.0, 29.0, 33.333_333]

@@ -4,60 +4,44 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use ssl_backdoor_defend::{ModelId, Role};
 use ssl_backdoor_probe::{Features, feature_map};
 use ssl_backdoor_rng::ranked;
 
-use super::Lab;
-use super::features::{self, Extracted};
-use super::inputs::Inputs;
+use super::features::Extracted;
 use crate::purpose;
-use crate::scores::{BACKDOORED, CLEAN};
+use crate::record::{Artefact, FeatureMap, Point, StageId};
+use crate::run::lab::Lab;
 
-pub(super) const MAPS: &str = "maps.json";
 /// Classes of a map, the target among them (protocol 4).
 const CLASSES: usize = 10;
 /// Clean images of a class, and patched images, at most.
 const PER_CLASS: usize = 50;
 const PATCHED: usize = 50;
 
-/// A point of a map.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Point {
-    pub x: f32,
-    pub y: f32,
-    pub class: u32,
-    pub patched: bool,
-}
-
-/// The map of one model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Map {
-    pub points: Vec<Point>,
-}
-
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let models = [CLEAN, BACKDOORED];
+    let models = [Role::CLEAN, Role::BACKDOORED].map(ModelId::new);
     let mut extracted = Vec::new();
-    for file in models.iter().flat_map(|model| features::files(model)) {
+    for file in models.iter().flat_map(Artefact::features) {
         extracted.push(lab.artefact(&file)?);
     }
-    let inputs = Inputs::of(lab)
+    let inputs = lab
+        .inputs()
         .with("features", &extracted)?
         .with("poison.target", &lab.attack.target)?
         .with("seed", &lab.experiment.seed)?;
-    lab.stage("feature maps", &inputs, &[MAPS], |lab, _| {
+    lab.stage(&StageId::FeatureMaps, &inputs, &[Artefact::FeatureMaps], |lab, _| {
         let mut maps = BTreeMap::new();
-        for model in models {
+        for model in &models {
             maps.insert(model, map(lab, &Extracted::read(lab, model)?)?);
         }
         let mut text = serde_json::to_vec(&maps)?;
         text.push(b'\n');
-        lab.folder.write(MAPS, &text)
+        lab.folder.write(Artefact::FeatureMaps, &text)
     })
 }
 
-fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
+fn map(lab: &Lab, extracted: &Extracted) -> Result<FeatureMap> {
     let (seed, target) = (lab.experiment.seed, lab.attack.target);
     let [clean, patched] = &extracted.eval;
     let classes = lab.splits.classes.len();
@@ -87,5 +71,5 @@ fn map(lab: &Lab, extracted: &Extracted) -> Result<Map> {
     let points = places
         .map(|(i, ([x, y], &class))| Point { x, y, class, patched: i >= dots.len() })
         .collect();
-    Ok(Map { points })
+    Ok(FeatureMap { points })
 }

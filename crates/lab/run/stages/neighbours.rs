@@ -1,20 +1,20 @@
 //! How many patched images lie among the target's clean ones in a model's features.
 
 use anyhow::Result;
-use ssl_backdoor_probe::gathered as among;
+use ssl_backdoor_probe::gathered;
 
-use super::Lab;
 use super::features::Extracted;
+use crate::run::lab::Lab;
 
 /// Neighbours that say where a patched image lies.
 const NEIGHBOURS: usize = 10;
 
 /// Percent of the patched images of other classes whose nearest clean evaluation images are mostly the target's; none
 /// without a target or with too few images.
-pub(super) fn gathered(lab: &Lab, extracted: &Extracted) -> Result<Option<f64>> {
+pub(super) fn target_share(lab: &Lab, extracted: &Extracted) -> Result<Option<f64>> {
     let Some(target) = lab.attack.target else { return Ok(None) };
     let [clean, patched] = &extracted.eval;
     let classes = lab.splits.classes.len();
-    let share = among(clean, patched, classes, target, NEIGHBOURS, &lab.device)?;
+    let share = gathered(clean, patched, classes, target, NEIGHBOURS, &lab.device)?;
     Ok(share.map(|share| 100.0 * share))
 }

@@ -6,30 +6,15 @@ use std::collections::HashMap;
 use anyhow::Result;
 use burn::tensor::Device;
 use ssl_backdoor_data::{Normalization, SampleSet};
-use ssl_backdoor_defend::ModelId;
-use ssl_backdoor_model::{Encoder, load_encoder};
+use ssl_backdoor_defend::{ModelId, Role};
+use ssl_backdoor_model::Encoder;
 use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract_normalized};
-use ssl_backdoor_ssl::initial_encoder;
 
 use super::defend::{at_test_time, image_hook};
-use super::inputs::Inputs;
-use super::pretrain::{encoder_file, header, images};
-use super::{Lab, Labelled};
-use crate::scores::{CLEAN, PATCHED, UNTRAINED};
-
-/// The features of the labelled training images; those of the evaluation images are named as their
-/// scores.
-const LABELLED: &str = "labelled";
-
-/// The features of `set` by `model`, relative to the run folder.
-fn features_file(model: &str, set: &str) -> String {
-    format!("{model}/features/{set}.safetensors")
-}
-
-/// The features files of `model`.
-pub(super) fn files(model: &str) -> [String; 3] {
-    [LABELLED, CLEAN, PATCHED].map(|set| features_file(model, set))
-}
+use super::encoders;
+use crate::record::{Artefact, FeaturesOf, Images, StageId};
+use crate::run::lab::Lab;
+use crate::run::labels::Labelled;
 
 /// The largest of the labelled subsets; by shares they are nested. Its features are those of all.
 fn largest(lab: &Lab) -> &Labelled {
@@ -39,16 +24,16 @@ fn largest(lab: &Lab) -> &Labelled {
 
 /// Extracts the features of one model, in a stage of its own.
 pub(super) fn stage(lab: &mut Lab, model: &ModelId) -> Result<()> {
-    let model = model.as_str();
-    let network = if model == UNTRAINED {
+    let network = if model.role() == Role::UNTRAINED {
         serde_json::to_value(lab.experiment.pretrain.encoder)?
     } else {
-        lab.artefact(&encoder_file(model))?.into()
+        lab.artefact(&Artefact::Encoder(model.clone()))?.into()
     };
     let poison = &lab.experiment.poison;
     let prints = &lab.splits.fingerprint;
-    let mut inputs = Inputs::of(lab)
-        .with("model", &model)?
+    let mut inputs = lab
+        .inputs()
+        .with("model", model)?
         .with("network", &network)?
         .with("data.size", &lab.experiment.data.size())?
         .with("images that may carry labels", &prints.labelled)?
@@ -63,16 +48,15 @@ pub(super) fn stage(lab: &mut Lab, model: &ModelId) -> Result<()> {
     if let Some(hook) = image_hook(lab, model) {
         inputs = inputs.with("defence at test time", &hook)?;
     }
-    let files = files(model);
-    let artefacts = files.each_ref().map(String::as_str);
-    lab.stage(&format!("features {model}"), &inputs, &artefacts, |lab, _| {
+    let files = Artefact::features(model);
+    lab.stage(&StageId::Features(model.clone()), &inputs, &files, |lab, _| {
         let lab = &*lab;
-        let encoder = encoder(lab, model)?;
-        lab.folder.make(&format!("{model}/features"))?;
+        let encoder = encoders::load(lab, model)?;
+        lab.folder.make(format!("{model}/features"))?;
         let eval = &lab.splits.eval;
         let [clean, patched] =
             [lab.splits.prepared(eval), lab.patched(eval)].map(|set| at_test_time(lab, model, set));
-        let sets: [SampleSet; 3] = [images(lab, &largest(lab).ids), clean, patched];
+        let sets: [SampleSet; 3] = [lab.images(&largest(lab).ids), clean, patched];
         for (file, set) in files.iter().zip(sets) {
             let features = read_out(
                 &lab.experiment.probe,
@@ -85,15 +69,6 @@ pub(super) fn stage(lab: &mut Lab, model: &ModelId) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// The network of `model`, in evaluation mode.
-pub(super) fn encoder(lab: &Lab, model: &str) -> Result<Encoder> {
-    let config = &lab.experiment.pretrain;
-    if model == UNTRAINED {
-        return Ok(initial_encoder(config, lab.experiment.seed, &lab.device));
-    }
-    Ok(load_encoder(&header(lab), &lab.path(&encoder_file(model)), &lab.device)?)
 }
 
 /// The features that `probe.stage` names.
@@ -126,10 +101,12 @@ pub(super) struct Extracted {
 }
 
 impl Extracted {
-    pub(super) fn read(lab: &Lab, model: &str) -> Result<Self, ProbeError> {
-        let read = |set| Features::read(&lab.folder.join(&features_file(model, set)));
+    pub(super) fn read(lab: &Lab, model: &ModelId) -> Result<Self, ProbeError> {
+        let read = |of| Features::read(&lab.folder.join(Artefact::Features(model.clone(), of)));
         let rows = largest(lab).ids.iter().enumerate().map(|(row, id)| (*id, row)).collect();
-        Ok(Self { labelled: read(LABELLED)?, rows, eval: [read(CLEAN)?, read(PATCHED)?] })
+        let eval = [Images::Clean, Images::Patched].map(|images| read(FeaturesOf::Eval(images)));
+        let [clean, patched] = eval;
+        Ok(Self { labelled: read(FeaturesOf::Labelled)?, rows, eval: [clean?, patched?] })
     }
 
     /// The features of one labelled subset.

@@ -11,8 +11,8 @@ use ssl_backdoor_ssl::{
     TrainingFolder,
 };
 
-use crate::interrupt::INTERRUPTED;
-use crate::progress::{TrainingBar, say_beside_bars};
+use super::interrupt::INTERRUPTED;
+use super::progress::{TrainingBar, say_beside_bars};
 
 /// Figures of an encoder after an epoch, counted from 0, for the training's log.
 type Figures<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, ObserverError> + 'a;

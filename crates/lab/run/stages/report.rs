@@ -2,40 +2,37 @@
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use ssl_backdoor_defend::{ModelId, Role};
 
-use super::inputs::Inputs;
-use super::pretrain::metrics_file;
-use super::{Lab, maps, probe};
-use crate::made_by::MadeBy;
-use crate::manifest::BURN;
-use crate::report::{self, Sources};
-use crate::scores::{BACKDOORED, CLEAN, RunScores};
+use crate::record::{Artefact, BURN, MadeBy, RunScores, StageId};
+use crate::report::{self, Material};
+use crate::run::lab::Lab;
 
-const HTML: &str = "report.html";
-const MARKDOWN: &str = "report.md";
+const FILES: [Artefact; 2] = [Artefact::ReportHtml, Artefact::ReportMarkdown];
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let metrics = [CLEAN, BACKDOORED].map(metrics_file);
-    let inputs = Inputs::of(lab)
+    let metrics = [Role::CLEAN, Role::BACKDOORED].map(|role| Artefact::Metrics(ModelId::new(role)));
+    let inputs = lab
+        .inputs()
         .with("config", &lab.experiment)?
-        .with("scores", &lab.artefact(probe::SCORES)?)?
+        .with("scores", &lab.artefact(&Artefact::Scores)?)?
         .with("metrics", &[lab.artefact(&metrics[0])?, lab.artefact(&metrics[1])?])?
-        .with("feature maps", &lab.artefact(maps::MAPS)?)?;
-    lab.stage("report", &inputs, &[HTML, MARKDOWN], |lab, _| write(lab, &metrics))?;
-    let scores = RunScores::read(&lab.path(probe::SCORES))?;
+        .with("feature maps", &lab.artefact(&Artefact::FeatureMaps)?)?;
+    lab.stage(&StageId::Report, &inputs, &FILES, |lab, _| write(lab, &metrics))?;
+    let scores = RunScores::read(&lab.path(&Artefact::Scores))?;
     println!("{}\n{}", report::table(&scores), report::net(&scores));
-    println!("Report: {}", lab.folder.join(HTML).display());
+    println!("Report: {}", lab.folder.join(Artefact::ReportHtml).display());
     Ok(())
 }
 
-fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
+fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
     let splits = &lab.splits;
     let config = lab.experiment.to_toml()?;
-    let sources = Sources {
-        scores: &RunScores::read(&lab.path(probe::SCORES))?,
+    let material = Material {
+        scores: &RunScores::read(&lab.path(&Artefact::Scores))?,
         config: config.trim_end(),
         classes: &splits.classes,
-        maps: serde_json::from_slice(&std::fs::read(lab.path(maps::MAPS))?)?,
+        maps: serde_json::from_slice(&std::fs::read(lab.path(&Artefact::FeatureMaps))?)?,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
         poisoned: (lab.poisoned_train(), &lab.attack.plan, &splits.train.labels),
         evaluation: [splits.prepared(&splits.eval), lab.patched(&splits.eval)],
@@ -46,13 +43,13 @@ fn write(lab: &Lab, metrics: &[String; 2]) -> Result<()> {
             MadeBy::this(&lab.experiment.device)
         ),
     };
-    let (html, markdown) = report::write(&sources)?;
-    lab.folder.write(HTML, html.as_bytes())?;
-    lab.folder.write(MARKDOWN, markdown.as_bytes())
+    let (html, markdown) = report::write(&material)?;
+    lab.folder.write(Artefact::ReportHtml, html.as_bytes())?;
+    lab.folder.write(Artefact::ReportMarkdown, markdown.as_bytes())
 }
 
-fn read_lines(lab: &Lab, name: &str) -> Result<Vec<Value>> {
-    let path = lab.path(name);
+fn read_lines(lab: &Lab, log: &Artefact) -> Result<Vec<Value>> {
+    let path = lab.path(log);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let lines = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();

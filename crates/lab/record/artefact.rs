@@ -1,0 +1,111 @@
+//! What the files of a run folder are called.
+
+use std::fmt;
+
+use ssl_backdoor_defend::ModelId;
+
+use super::images::Images;
+
+/// A file of a run; it is shown as its path in the run folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Artefact {
+    /// The resolved config.
+    Config,
+    /// What made the run.
+    Manifest,
+    /// The poisoned images.
+    Ledger,
+    /// How large the trigger is, and how views show it.
+    TriggerSize,
+    /// What the victim must reach to be worth attacking.
+    Baseline,
+    /// The figures.
+    Scores,
+    /// The features in the plane.
+    FeatureMaps,
+    /// The report.
+    ReportHtml,
+    /// The report for where HTML is not read.
+    ReportMarkdown,
+    /// The encoder of a model.
+    Encoder(ModelId),
+    /// The log of its training.
+    Metrics(ModelId),
+    /// Its features.
+    Features(ModelId, FeaturesOf),
+    /// Its linear probe.
+    Probe(ModelId),
+    /// One of its confusion matrices.
+    Confusion(ModelId, Confusion),
+}
+
+/// Images whose features are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FeaturesOf {
+    /// The labelled training images.
+    Labelled,
+    /// The evaluation images.
+    Eval(Images),
+}
+
+impl FeaturesOf {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] =
+        [Self::Labelled, Self::Eval(Images::Clean), Self::Eval(Images::Patched)];
+}
+
+/// The confusion matrices of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confusion {
+    /// On one kind of images.
+    Of(Images),
+    /// The reference's file, of both kinds.
+    Reference,
+}
+
+impl Confusion {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] =
+        [Self::Of(Images::Clean), Self::Of(Images::Patched), Self::Reference];
+}
+
+impl Artefact {
+    /// What a training leaves of `model`.
+    pub(crate) fn of_training(model: &ModelId) -> [Self; 2] {
+        [Self::Encoder(model.clone()), Self::Metrics(model.clone())]
+    }
+
+    /// The features of `model`.
+    pub(crate) fn features(model: &ModelId) -> [Self; 3] {
+        FeaturesOf::ALL.map(|of| Self::Features(model.clone(), of))
+    }
+}
+
+impl fmt::Display for Artefact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config => f.write_str("config.toml"),
+            Self::Manifest => f.write_str("manifest.json"),
+            Self::Ledger => f.write_str("poison.csv"),
+            Self::TriggerSize => f.write_str("trigger.json"),
+            Self::Baseline => f.write_str("floor.json"),
+            Self::Scores => f.write_str("scores.json"),
+            Self::FeatureMaps => f.write_str("maps.json"),
+            Self::ReportHtml => f.write_str("report.html"),
+            Self::ReportMarkdown => f.write_str("report.md"),
+            Self::Encoder(model) => write!(f, "{model}/encoder.safetensors"),
+            Self::Metrics(model) => write!(f, "{model}/metrics.jsonl"),
+            Self::Features(model, FeaturesOf::Labelled) => {
+                write!(f, "{model}/features/labelled.safetensors")
+            }
+            Self::Features(model, FeaturesOf::Eval(images)) => {
+                write!(f, "{model}/features/{images}.safetensors")
+            }
+            Self::Probe(model) => write!(f, "{model}/probe.safetensors"),
+            Self::Confusion(model, Confusion::Of(images)) => {
+                write!(f, "{model}/confusion_{images}.csv")
+            }
+            Self::Confusion(model, Confusion::Reference) => write!(f, "{model}/conf_matrix.csv"),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The record of a run: what its files are called and what stands in them. Reports and other tools read it; nothing here
+//! trains or draws anything.
+
+mod artefact;
+mod feature_map;
+mod hash;
+mod images;
+mod made_by;
+mod manifest;
+mod own_probe;
+mod probe_id;
+mod published;
+mod scores;
+mod stage_id;
+mod trigger_size;
+mod versioned;
+
+pub(crate) use artefact::{Artefact, Confusion, FeaturesOf};
+pub(crate) use feature_map::{FeatureMap, Point};
+pub(crate) use hash::{hash, hash_file};
+pub use images::Images;
+pub(crate) use made_by::{MadeBy, NUMERICS};
+pub(crate) use manifest::{BURN, Done, Manifest};
+pub(crate) use own_probe::{NO_STEP, takes_no_step};
+pub use probe_id::ProbeId;
+pub(crate) use probe_id::{ProbeHow, ProbePart};
+pub(crate) use published::{AccFp, Measured, Published};
+pub use scores::RunScores;
+pub(crate) use scores::{BACKDOORED, BySet, CLEAN, Expected, ProbeResult, UNTRAINED, percent};
+pub(crate) use stage_id::{Cost, StageId};
+pub(crate) use trigger_size::TriggerSize;
+pub(crate) use versioned::SCHEMA;

@@ -1,0 +1,29 @@
+//! What the report of a run is made from.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use ssl_backdoor_data::SampleSet;
+use ssl_backdoor_defend::ModelId;
+use ssl_backdoor_trigger::PoisonPlan;
+
+use crate::record::{FeatureMap, RunScores};
+
+/// What a report is made from.
+pub(crate) struct Material<'a> {
+    pub scores: &'a RunScores,
+    /// The resolved config as TOML.
+    pub config: &'a str,
+    /// Class names.
+    pub classes: &'a [String],
+    /// Lines of `metrics.jsonl` of the clean twin and of the backdoored model.
+    pub metrics: [Vec<Value>; 2],
+    /// Feature maps by model.
+    pub maps: BTreeMap<ModelId, FeatureMap>,
+    /// The poisoned training set with its plan and labels, and the evaluation images without and with
+    /// trigger.
+    pub poisoned: (SampleSet, &'a PoisonPlan, &'a [(u64, u32)]),
+    pub evaluation: [SampleSet; 2],
+    /// Versions and device, one line.
+    pub made_with: String,
+}

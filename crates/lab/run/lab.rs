@@ -1,0 +1,174 @@
+//! What all stages of a run share, and how one is skipped that was done.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, Subset};
+use ssl_backdoor_defend::Role;
+use ssl_backdoor_trigger::Attack;
+
+use super::folder::RunFolder;
+use super::inputs::{Inputs, difference};
+use super::labels::{Labelled, labelled};
+use super::progress;
+use super::until::Stage;
+use crate::config::Experiment;
+use crate::device;
+use crate::record::{Artefact, BURN, Done, MadeBy, Manifest, SCHEMA, StageId, hash_file};
+
+/// What all stages share.
+pub(super) struct Lab {
+    pub(super) experiment: Experiment,
+    pub(super) folder: RunFolder,
+    pub(super) manifest: Manifest,
+    pub(super) device: Device,
+    pub(super) splits: Splits,
+    pub(super) attack: Attack,
+    /// Which training images carry labels, for each share of the config: the headline's first.
+    pub(super) labelled: Vec<Labelled>,
+    /// The run folder that holds the clean twin, where it is not this one.
+    pub(super) twin: Option<PathBuf>,
+    /// The last stage that is wanted.
+    pub(super) until: Stage,
+}
+
+/// Does the work of `stage`; how many seconds it took.
+pub(super) fn timed(stage: &StageId, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let since = Instant::now();
+    work().with_context(|| format!("stage {stage} failed"))?;
+    Ok(since.elapsed().as_secs_f64())
+}
+
+impl Lab {
+    pub(super) fn open(
+        experiment: Experiment,
+        out: &Path,
+        twin: Option<&Path>,
+        until: Stage,
+    ) -> Result<Self> {
+        let wrong = |e: &dyn std::fmt::Display| experiment.source.wrong(e);
+        let device = device::open(&experiment.device).map_err(|e| wrong(&e))?;
+        let splits = experiment.data.load(&progress::watch())?;
+        progress::say_left_out(&splits.left_out, &splits.skipped);
+        let attack = splits.attack(&experiment.poison, experiment.seed).map_err(|e| wrong(&e))?;
+        experiment.check_with(Some(splits.train.labels.len())).map_err(|e| wrong(&e))?;
+        let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
+            .map_err(|e| experiment.source.wrong_about("probe.labels", format!("{e:#}")))?;
+        let folder = RunFolder::open(out)?;
+        folder.write(Artefact::Config, experiment.to_toml()?.as_bytes())?;
+        // An absent or broken manifest only means that nothing is skipped.
+        let stages =
+            Manifest::read(&folder.join(Artefact::Manifest)).map(|m| m.stages).unwrap_or_default();
+        let manifest = Manifest {
+            schema: SCHEMA,
+            name: experiment.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            burn: BURN.into(),
+            device: experiment.device.clone(),
+            seed: experiment.seed,
+            workers: experiment.workers,
+            stages,
+        };
+        let twin = twin.map(Path::to_path_buf);
+        Ok(Self { experiment, folder, manifest, device, splits, attack, labelled, twin, until })
+    }
+
+    /// Where `artefact` lies: the twin's encoder and log may be another run's.
+    pub(super) fn path(&self, artefact: &Artefact) -> PathBuf {
+        match &self.twin {
+            Some(twin) if Artefact::of_training(&Role::CLEAN.into()).contains(artefact) => {
+                twin.join(artefact.to_string())
+            }
+            _ => self.folder.join(artefact),
+        }
+    }
+
+    /// What every stage depends on.
+    pub(super) fn inputs(&self) -> Inputs {
+        Inputs::on(&self.experiment.device)
+    }
+
+    /// The images of `split`, prepared, with the trigger on every one.
+    pub(super) fn patched(&self, split: &Split) -> SampleSet {
+        Arc::new(Patched::new(self.splits.prepared(split), split, &self.attack))
+    }
+
+    /// The training images as the victim finds them.
+    pub(super) fn poisoned_train(&self) -> SampleSet {
+        Arc::new(Poisoned::new(self.splits.clone(), self.attack.clone()))
+    }
+
+    /// The labelled images `ids`: always clean originals.
+    pub(super) fn images(&self, ids: &[u64]) -> SampleSet {
+        let Splits { plain, labelled, .. } = &self.splits;
+        Arc::new(Subset::of_ids(plain.clone(), &labelled.labels, ids))
+    }
+
+    /// Runs `work` unless `stage` was done with the same inputs and its artefacts are still those.
+    pub(super) fn stage(
+        &mut self,
+        stage: &StageId,
+        inputs: &Inputs,
+        artefacts: &[Artefact],
+        work: impl FnOnce(&mut Self, &str) -> Result<()>,
+    ) -> Result<()> {
+        if self.done_already(stage, inputs, artefacts) {
+            return Ok(());
+        }
+        let seconds = timed(stage, || work(self, &inputs.hash()))?;
+        self.done(stage, inputs, artefacts, seconds)
+    }
+
+    /// Was `stage` done with the same inputs, and are its artefacts still those? Says so, and else why it is done again.
+    pub(super) fn done_already(
+        &self,
+        stage: &StageId,
+        inputs: &Inputs,
+        artefacts: &[Artefact],
+    ) -> bool {
+        let Some(done) = self.manifest.stages.get(stage) else { return false };
+        if done.inputs != inputs.hash() {
+            let what = difference(&done.from, inputs.parts());
+            eprintln!("{stage}: again, because of changed inputs: {what}");
+            return false;
+        }
+        let same = self.hashes(artefacts).is_ok_and(|now| now == done.artefacts);
+        let how =
+            if same { "done already" } else { "again, because its files are missing or changed" };
+        eprintln!("{stage}: {how}");
+        same
+    }
+
+    /// Puts on record that `stage` was done, and says so.
+    pub(super) fn done(
+        &mut self,
+        stage: &StageId,
+        inputs: &Inputs,
+        artefacts: &[Artefact],
+        seconds: f64,
+    ) -> Result<()> {
+        let artefacts = self.hashes(artefacts)?;
+        let (inputs, from) = (inputs.hash(), inputs.parts().clone());
+        let made_by = MadeBy::this(&self.experiment.device);
+        let done = Done { inputs, from, artefacts, seconds, made_by };
+        self.manifest.stages.insert(stage.clone(), done);
+        let text = serde_json::to_vec_pretty(&self.manifest)?;
+        self.folder.write(Artefact::Manifest, &text)?;
+        eprintln!("{stage}: {seconds:.1} s");
+        Ok(())
+    }
+
+    /// The hash of each of `artefacts`, by its path.
+    pub(super) fn hashes(&self, artefacts: &[Artefact]) -> Result<BTreeMap<String, String>> {
+        artefacts.iter().map(|one| Ok((one.to_string(), self.artefact(one)?))).collect()
+    }
+
+    /// Hash of an artefact of an earlier stage.
+    pub(super) fn artefact(&self, artefact: &Artefact) -> Result<String> {
+        hash_file(&self.path(artefact))
+    }
+}

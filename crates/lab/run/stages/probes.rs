@@ -1,0 +1,126 @@
+//! The probes of a run: the unified ones for each share of labels, or in their place the method's own.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use ssl_backdoor_data::augment::Filter;
+use ssl_backdoor_data::{SampleSet, Subset};
+use ssl_backdoor_defend::{ModelId, ProbedAs};
+use ssl_backdoor_probe::{Labelled as LabelledImages, PaperProbe, ProbeConfig, Protocol, Rules};
+use ssl_backdoor_ssl::MethodConfig;
+
+use super::defend::{at_test_time, probed_as};
+use super::encoders;
+use super::features::Extracted;
+use super::unified::{ProbeRun, Task, UnifiedProbe};
+use crate::record::{Artefact, NO_STEP, ProbeHow, ProbeId, ProbePart};
+use crate::run::lab::Lab;
+use crate::run::labels::Labelled;
+
+/// A probe and the labels that it learns from.
+#[derive(Clone, Copy)]
+pub(super) struct Probe<'a> {
+    how: How,
+    pub(super) labelled: &'a Labelled,
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    Unified(UnifiedProbe),
+    Paper { seed: u64 },
+}
+
+/// All probes of the config; the headline's comes first.
+pub(super) fn probes<'a>(
+    config: &ProbeConfig,
+    labelled: &'a [Labelled],
+    seed: u64,
+) -> Vec<Probe<'a>> {
+    let how = |unified| match (unified, config.protocol) {
+        (UnifiedProbe::Linear { seed }, Protocol::Paper) => How::Paper { seed },
+        (unified, _) => How::Unified(unified),
+    };
+    let hows: Vec<How> = UnifiedProbe::all(config, seed).into_iter().map(how).collect();
+    let of = |labelled| hows.iter().map(move |&how| Probe { how, labelled });
+    labelled.iter().flat_map(of).collect()
+}
+
+impl Probe<'_> {
+    /// The seed of its weights and order.
+    pub(super) fn seed(&self) -> Option<u64> {
+        match self.how {
+            How::Paper { seed } => Some(seed),
+            How::Unified(unified) => unified.seed(),
+        }
+    }
+
+    /// What it says of `model`; a unified linear probe is written to `keep`, if there is one.
+    pub(super) fn run(
+        &self,
+        lab: &Lab,
+        model: &ModelId,
+        extracted: &Extracted,
+        keep: Option<&Artefact>,
+    ) -> Result<Vec<ProbeRun>> {
+        let unified = match self.how {
+            How::Paper { seed } => return self.run_as_the_paper(lab, model, seed),
+            How::Unified(unified) => unified,
+        };
+        let task = Task {
+            labelled: &extracted.labelled(self.labelled)?,
+            eval: &extracted.eval,
+            classes: lab.splits.classes.len(),
+            device: &lab.device,
+        };
+        let keep = keep.map(|file| lab.folder.join(file));
+        Ok(vec![unified.run(&lab.experiment.probe, task, keep.as_deref())?])
+    }
+
+    fn run_as_the_paper(&self, lab: &Lab, model: &ModelId, seed: u64) -> Result<Vec<ProbeRun>> {
+        let now = Instant::now();
+        let Lab { splits, device, experiment, .. } = lab;
+        let encoder = encoders::load(lab, model)?;
+        let ids = &self.labelled.ids;
+        let raw = Subset::of_ids(splits.labelled.set.clone(), &splits.labelled.labels, ids);
+        let raw: SampleSet = Arc::new(raw);
+        let prepared = lab.images(ids);
+        let size = experiment.data.size();
+        let labelled = LabelledImages { images: &raw, prepared: &prepared, size };
+        let classes = splits.classes.len();
+        let rules = rules(lab, model);
+        if rules.below_a_batch(ids.len()) {
+            eprintln!("probe: {NO_STEP}");
+        }
+        let clean = match rules.eval_filter() {
+            Filter::Bilinear => splits.prepared(&splits.eval),
+            filter => splits.prepared_by(&splits.eval, size, filter),
+        };
+        let probe = PaperProbe::fit(rules, &encoder, &labelled, classes, seed, device)?;
+        let [clean, patched] = [clean, lab.patched(&splits.eval)]
+            .map(|set| probe.predict(&at_test_time(lab, model, set)));
+        let (clean, patched) = (clean?, patched?);
+        eprintln!("probe: {model} by its method's own rules: {:.1} s", now.elapsed().as_secs_f64());
+        let several = clean.len() > 1;
+        let part = |i: usize| if several { ProbePart::Map(i + 1) } else { ProbePart::Output };
+        let run = |(i, (clean, patched))| ProbeRun {
+            probe: ProbeId { how: ProbeHow::Own, part: part(i) },
+            predicted: [clean, patched],
+        };
+        Ok(clean.into_iter().zip(patched).enumerate().map(run).collect())
+    }
+}
+
+/// The rules of `model`: its method's, or those that its defence asks for.
+fn rules(lab: &Lab, model: &ModelId) -> Rules {
+    if probed_as(lab, model) == ProbedAs::MocoV2 {
+        return Rules::moco();
+    }
+    match lab.experiment.pretrain.method {
+        MethodConfig::MocoV2(_) | MethodConfig::Msf(_) | MethodConfig::Simclr(_) => Rules::moco(),
+        MethodConfig::Byol(_) => Rules::byol(),
+        MethodConfig::Jigsaw(_) => Rules::jigsaw(),
+        MethodConfig::Rotnet(_) => Rules::rotnet(),
+        MethodConfig::Mae(_) => Rules::mae(),
+    }
+}

@@ -1,0 +1,22 @@
+//! How far a run goes.
+
+use clap::ValueEnum;
+
+/// What a run may end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Stage {
+    /// Choose the poisoned images, write the ledger.
+    Poison,
+    /// Train the clean twin, or check the one of `--twin`.
+    Twin,
+    /// Train the backdoored model.
+    Pretrain,
+    /// Make the defended models, if the config has a defence.
+    Defend,
+    /// Probe all models and the untrained encoder; write the scores.
+    Probe,
+    /// Draw the feature maps of both models.
+    Maps,
+    /// Write the report.
+    Report,
+}
