@@ -12,6 +12,14 @@ use ssl_backdoor_ssl::{
     ByolConfig, MethodConfig, MocoConfig, MsfConfig, PretrainConfig, TrainConfig,
 };
 
+fn read(lab: &Lab, file: &str) -> String {
+    std::fs::read_to_string(lab.path("run").join(file)).unwrap()
+}
+
+fn json(lab: &Lab, file: &str) -> Value {
+    serde_json::from_str(&read(lab, file)).unwrap()
+}
+
 #[test]
 fn a_run_writes_everything_that_the_design_promises() {
     let lab = Lab::new();
@@ -21,9 +29,14 @@ fn a_run_writes_everything_that_the_design_promises() {
     for word in ["untrained encoder", "clean twin", "backdoored model", "Net ASR", "report.html"] {
         assert!(table.contains(word), "{table}");
     }
+    assert_scores(&json(&lab, "scores.json"));
+    assert_files(&lab);
+    assert_report(&read(&lab, "report.html"));
+    // 50 clean images and as many patched ones; 45 of them are of other classes.
+    assert_eq!(json(&lab, "maps.json")["clean"]["points"].as_array().unwrap().len(), 100);
+}
 
-    let read = |name: &str| std::fs::read_to_string(lab.path("run").join(name)).unwrap();
-    let scores: Value = serde_json::from_str(&read("scores.json")).unwrap();
+fn assert_scores(scores: &Value) {
     for model in ["untrained", "clean", "backdoored"] {
         for images in ["clean", "patched"] {
             let cell = &scores["models"][model][images];
@@ -46,14 +59,17 @@ fn a_run_writes_everything_that_the_design_promises() {
     let shares = scores["trigger_size"]["by_views"].as_array().unwrap();
     assert!((shares.iter().map(|v| v.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-9);
     assert!(scores["net_asr_ci"][1].as_f64().unwrap() >= scores["net_asr"].as_f64().unwrap());
+}
 
-    let ledger = read("poison.csv");
+/// The ledger, the manifest, the features and the config of the run.
+fn assert_files(lab: &Lab) {
+    let ledger = read(lab, "poison.csv");
     assert!(
         ledger.starts_with("# rate = 0.5  # share of the target class\n# dataset_rate = 0.05  #")
     );
     assert_eq!(ledger.lines().filter(|line| !line.starts_with('#')).count(), 1 + 16);
 
-    let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
+    let manifest = json(lab, "manifest.json");
     // poison, trigger size, two pretrainings, floor, features of three models, probe, maps, report
     assert_eq!(manifest["stages"].as_object().unwrap().len(), 11);
     for model in ["untrained", "clean", "backdoored"] {
@@ -65,16 +81,14 @@ fn a_run_writes_everything_that_the_design_promises() {
     }
     let resolved = Experiment::read(&lab.path("run/config.toml"), &[]).unwrap();
     assert_eq!(resolved, Experiment::read(&lab.path("tiny.toml"), &[]).unwrap());
+}
 
-    let html = read("report.html");
+fn assert_report(html: &str) {
     assert!(html.matches("<svg").count() == 5 && html.matches("data:image/png").count() == 3);
     assert!(
         html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
     );
     assert!(html.contains("Patched images flow to") && html.contains("of a view"));
-    let maps: Value = serde_json::from_str(&read("maps.json")).unwrap();
-    // 50 clean images and as many patched ones; 45 of them are of other classes.
-    assert_eq!(maps["clean"]["points"].as_array().unwrap().len(), 100);
     assert!(html.contains("lie among clean images"));
     for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
         assert!(!html.contains(link), "the report wants something from elsewhere: {link}");
@@ -205,11 +219,8 @@ fn what_the_paper_used_is_the_default() {
     }
 }
 
-/// A folder of photographs with a corrupt one, a packed cache, an untargeted attack and listed labels:
-/// the scores of an untargeted run, the trigger's sightings, and the same bytes for 1 worker and 8.
-#[test]
-fn a_folder_of_photographs_runs_too() {
-    let lab = Lab::new();
+/// 48 photographs to train on, 12 to evaluate on and a corrupt one, and a list of labelled ones.
+fn write_photographs(lab: &Lab) {
     let photo = |seed: u32| {
         image::RgbImage::from_fn(40, 30, |x, y| {
             image::Rgb([0, 1, 2].map(|c| (x * (seed % 7 + 1) + y * (c + 2) + seed * 31) as u8))
@@ -231,6 +242,10 @@ fn a_folder_of_photographs_runs_too() {
     }
     std::fs::write(lab.path("set/train/ant/bad.jpg"), "no image").unwrap();
     std::fs::write(lab.path("labels.txt"), list).unwrap();
+}
+
+/// Has the tiny config train on them.
+fn use_photographs(lab: &Lab) {
     let text = std::fs::read_to_string(lab.path("tiny.toml")).unwrap();
     let text: String = text
         .replace("target = 3\nrate = 0.5", "dataset_rate = 0.25")
@@ -243,6 +258,15 @@ fn a_folder_of_photographs_runs_too() {
         .replace("CACHE", lab.path("cache").to_str().unwrap())
         .replace("labels = [0.5]", &format!("labels = \"{}\"", lab.path("labels.txt").display()));
     std::fs::write(lab.path("tiny.toml"), text).unwrap();
+}
+
+/// A folder of photographs with a corrupt one, a packed cache, an untargeted attack and listed labels:
+/// the scores of an untargeted run, the trigger's sightings, and the same bytes for 1 worker and 8.
+#[test]
+fn a_folder_of_photographs_runs_too() {
+    let lab = Lab::new();
+    write_photographs(&lab);
+    use_photographs(&lab);
     for (out, workers) in [("one", "workers=1"), ("eight", "workers=8")] {
         let output = lab.command(out, &[workers]).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);

@@ -73,86 +73,83 @@ fn site() -> Site {
     site
 }
 
+/// What of the first lines of the base config is replaced by what, how the message begins and what it says.
+const OF_DATA_AND_POISON: &[(&str, &str, &str, &str)] = &[
+    ("rate = 0.5", "rate = 1.5", "base.toml:11: poison.rate = 1.5", "0 < rate <= 1"),
+    ("rate = 0.5", "'rate' = 1.5", "base.toml:11: poison.rate = 1.5", "rate"),
+    ("rate = 0.5", "rate = \"x\"", "base.toml:11: poison.rate = \"x\"", "expected a number"),
+    ("rate = 0.5", "rat = 0.5", "base.toml:11: poison.rat: unknown key", "did you mean rate?"),
+    ("width = 8", "width = \"8\"", "base.toml:12: poison.trigger.width = \"8\"", "expected"),
+    ("width = 8", "width = -8", "base.toml:12: poison.trigger.width = -8", "1 to 4096"),
+    ("width = 8", "width = 40", "base.toml:12: poison.trigger.width = 40", "1 to 32"),
+    (", width = 8", "", "base.toml:12: poison.trigger.width is missing", ""),
+    ("target = 3", "target = 10", "base.toml:10: poison.target = 10", "0 to 9"),
+    ("target = 3", "target = 1.5", "base.toml:10: poison.target = 1.5", "name"),
+    ("target = 3", "target = [3]", "base.toml:10: poison.target = [3]", "name"),
+    ("kind = \"shapes\"", "kind = \"shape\"", "base.toml:5: data.kind = \"shape\"", "\"shapes\""),
+    ("kind = \"shapes\"\n", "", "base.toml:4: data.kind is missing", ""),
+    ("size = 32", "size = 32.5", "base.toml:6: data.size = 32.5", "a whole number"),
+    ("size = 32", "size = 4", "base.toml:6: data.size = 4", "8 to 1024"),
+    ("seed = 1", "seed = \"1\"", "base.toml:2: seed = \"1\"", "a whole number"),
+    ("seed = 1", "seed = -1", "base.toml:2: seed = -1", "0 or more"),
+    ("seed = 1", "seed = 9223372036854775808", "base.toml:2: seed = 9223372036854775808", "2^63"),
+    ("seed = 1\n", "", "base.toml: seed is missing", ""),
+    ("name = \"x\"", "name = \"x y\"", "base.toml:1: name = \"x y\": invalid name", "letters"),
+    ("name = \"x\"", "name = 2026-01-01", "base.toml:1: name = 2026-01-01", "date"),
+];
+
+/// The same of the lines below.
+const OF_TRAINING: &[(&str, &str, &str, &str)] = &[
+    ("epochs = 2", "epochs = 0", "base.toml:17: pretrain.epochs = 0", "1 to 100,000"),
+    ("epochs = 2", "lr = nan\nepochs = 2", "base.toml:17: pretrain.lr = nan", "finite"),
+    ("epochs = 2", "crop = [0.1]\nepochs = 2", "base.toml:17: pretrain.crop", "a list of 2"),
+    ("epochs = 2", "canaries = \"loud\"\nepochs = 2", "base.toml:17: pretrain.canaries", "stop"),
+    ("queue = 512", "queue = 500", "base.toml:15: pretrain.method.queue = 500", "multiple"),
+    ("queue = 512", "queu = 512", "base.toml:15: pretrain.method.queu", "did you mean queue?"),
+    ("    0.5,", "    1.5,", "base.toml:21: probe.labels", "above 0 and at most 1"),
+    ("    0.5,", "    \"x\",", "base.toml:21: probe.labels", "shares"),
+    ("[probe]", "defend = 3\n[probe]", "base.toml:20: pretrain.defend: unknown key", ""),
+    ("seed = 1", "seed = 1\ndefend = 3", "base.toml:3: defend = 3", "a list of tables"),
+    (
+        "[probe]",
+        "[[defend]]\nkind = \"compress\"\nclean = [0.5]\nbatch = 1\n[probe]",
+        "base.toml:23: defend[0].batch = 1",
+        "the smallest clean part",
+    ),
+    (
+        "[probe]",
+        "[[defend]]\nkind = \"compress\"\nclean = [0.5]\nbatch = 8\n[[defend]]\nkind = \"scratch\"\nbatc = 8\n[probe]",
+        "base.toml:26: defend[1].batc: unknown key",
+        "did you mean batch?",
+    ),
+    (
+        "[probe]",
+        "[[defend]]\nkind = \"scratch\"\nbatch = 8\n[[defend]]\nkind = \"scratch\"\nbatch = 8\n[probe]",
+        "base.toml:20: defend: two defences make the model scratch-0.25",
+        "one model of each name",
+    ),
+    ("[probe]", "[probes]\nk = [1]\n[probe]", "base.toml:20: probes: unknown key", "probe"),
+    ("[poison]", "device = \"tpu\"\n[poison]", "base.toml:9: data.device: unknown key", ""),
+    ("seed = 1", "seed = 1\ndevice = \"tpu\"", "base.toml:3: device = \"tpu\"", "flex"),
+    ("seed = 1", "seed = 1\nworkers = 0", "base.toml:3: workers = 0", "1 to 256"),
+];
+
 #[test]
 fn review_2_04_an_error_names_the_line_of_its_value() {
     let site = site();
     let mut bad = Vec::new();
-    for (from, to, begin, words) in [
-        ("rate = 0.5", "rate = 1.5", "base.toml:11: poison.rate = 1.5", "0 < rate <= 1"),
-        ("rate = 0.5", "'rate' = 1.5", "base.toml:11: poison.rate = 1.5", "rate"),
-        ("rate = 0.5", "rate = \"x\"", "base.toml:11: poison.rate = \"x\"", "expected a number"),
-        ("rate = 0.5", "rat = 0.5", "base.toml:11: poison.rat: unknown key", "did you mean rate?"),
-        ("width = 8", "width = \"8\"", "base.toml:12: poison.trigger.width = \"8\"", "expected"),
-        ("width = 8", "width = -8", "base.toml:12: poison.trigger.width = -8", "1 to 4096"),
-        ("width = 8", "width = 40", "base.toml:12: poison.trigger.width = 40", "1 to 32"),
-        (", width = 8", "", "base.toml:12: poison.trigger.width is missing", ""),
-        ("target = 3", "target = 10", "base.toml:10: poison.target = 10", "0 to 9"),
-        ("target = 3", "target = 1.5", "base.toml:10: poison.target = 1.5", "name"),
-        ("target = 3", "target = [3]", "base.toml:10: poison.target = [3]", "name"),
-        (
-            "kind = \"shapes\"",
-            "kind = \"shape\"",
-            "base.toml:5: data.kind = \"shape\"",
-            "\"shapes\"",
-        ),
-        ("kind = \"shapes\"\n", "", "base.toml:4: data.kind is missing", ""),
-        ("size = 32", "size = 32.5", "base.toml:6: data.size = 32.5", "a whole number"),
-        ("size = 32", "size = 4", "base.toml:6: data.size = 4", "8 to 1024"),
-        ("seed = 1", "seed = \"1\"", "base.toml:2: seed = \"1\"", "a whole number"),
-        ("seed = 1", "seed = -1", "base.toml:2: seed = -1", "0 or more"),
-        (
-            "seed = 1",
-            "seed = 9223372036854775808",
-            "base.toml:2: seed = 9223372036854775808",
-            "2^63",
-        ),
-        ("seed = 1\n", "", "base.toml: seed is missing", ""),
-        ("name = \"x\"", "name = \"x y\"", "base.toml:1: name = \"x y\": invalid name", "letters"),
-        ("name = \"x\"", "name = 2026-01-01", "base.toml:1: name = 2026-01-01", "date"),
-        ("epochs = 2", "epochs = 0", "base.toml:17: pretrain.epochs = 0", "1 to 100,000"),
-        ("epochs = 2", "lr = nan\nepochs = 2", "base.toml:17: pretrain.lr = nan", "finite"),
-        ("epochs = 2", "crop = [0.1]\nepochs = 2", "base.toml:17: pretrain.crop", "a list of 2"),
-        (
-            "epochs = 2",
-            "canaries = \"loud\"\nepochs = 2",
-            "base.toml:17: pretrain.canaries",
-            "stop",
-        ),
-        ("queue = 512", "queue = 500", "base.toml:15: pretrain.method.queue = 500", "multiple"),
-        ("queue = 512", "queu = 512", "base.toml:15: pretrain.method.queu", "did you mean queue?"),
-        ("    0.5,", "    1.5,", "base.toml:21: probe.labels", "above 0 and at most 1"),
-        ("    0.5,", "    \"x\",", "base.toml:21: probe.labels", "shares"),
-        ("[probe]", "defend = 3\n[probe]", "base.toml:20: pretrain.defend: unknown key", ""),
-        ("seed = 1", "seed = 1\ndefend = 3", "base.toml:3: defend = 3", "a list of tables"),
-        (
-            "[probe]",
-            "[[defend]]\nkind = \"compress\"\nclean = [0.5]\nbatch = 1\n[probe]",
-            "base.toml:23: defend[0].batch = 1",
-            "the smallest clean part",
-        ),
-        (
-            "[probe]",
-            "[[defend]]\nkind = \"compress\"\nclean = [0.5]\nbatch = 8\n[[defend]]\nkind = \"scratch\"\nbatc = 8\n[probe]",
-            "base.toml:26: defend[1].batc: unknown key",
-            "did you mean batch?",
-        ),
-        (
-            "[probe]",
-            "[[defend]]\nkind = \"scratch\"\nbatch = 8\n[[defend]]\nkind = \"scratch\"\nbatch = 8\n[probe]",
-            "base.toml:20: defend: two defences make the model scratch-0.25",
-            "one model of each name",
-        ),
-        ("[probe]", "[probes]\nk = [1]\n[probe]", "base.toml:20: probes: unknown key", "probe"),
-        ("[poison]", "device = \"tpu\"\n[poison]", "base.toml:9: data.device: unknown key", ""),
-        ("seed = 1", "seed = 1\ndevice = \"tpu\"", "base.toml:3: device = \"tpu\"", "flex"),
-        ("seed = 1", "seed = 1\nworkers = 0", "base.toml:3: workers = 0", "1 to 256"),
-    ] {
+    for (from, to, begin, words) in [OF_DATA_AND_POISON, OF_TRAINING].concat() {
         assert!(BASE.contains(from), "{from}");
         site.write("base.toml", BASE.replacen(from, to, 1));
         bad.extend(wrong(to, &message(&site, &[]), begin, words, ""));
     }
     assert_none(bad);
-    // One table in dotted keys; syntax errors have line and column.
+}
+
+#[test]
+fn review_2_04_syntax_errors_have_line_and_column() {
+    let site = site();
+    // One table in dotted keys.
     let dotted = BASE.replace("[poison]\n", "").replace("target = 3\nrate = 0.5\n", "");
     let dotted = dotted.replace("trigger = {", "[poison.trigger]\n#");
     let text = format!("poison.rate = 1.5\n{dotted}kind = \"x\"\n");
@@ -241,68 +238,64 @@ fn review_2_04_a_value_of_an_extended_file_is_named_there() {
     assert!(message(&site, &[]).starts_with("base.toml:12: poison.rate = 1.5"));
 }
 
+/// An axis of a sweep, and how its message begins and ends.
+const SWEEPS: &[(&str, &str, &str)] = &[
+    (
+        "name = \"rate\"\nkey = \"poison.rate\"\nvalues = [\n  0.5,\n  2.0,\n]",
+        "sweep.toml:9: poison.rate = 2.0 ",
+        "(run rate-2.0 of sweep.toml)",
+    ),
+    (
+        "name = \"p\"\npoints = [\n  { name = \"a\" },\n  { name = \"b\", set = { \"pretrain.batch\" = 1 } },\n]",
+        "sweep.toml:8: pretrain.batch = 1 ",
+        "(run b of sweep.toml)",
+    ),
+    (
+        "name = \"p\"\npoints = [{ name = \"a\", set = { \"poison.trigger.widht\" = 1 } }]",
+        "sweep.toml:6: poison.trigger.widht: unknown key, did you mean width?",
+        "(run a of sweep.toml)",
+    ),
+    (
+        "name = \"p\"\npoints = [{ name = \"a\", unset = [\"poison.rate\"] }]",
+        "base.toml:9: poison needs exactly one",
+        "(run a of sweep.toml)",
+    ),
+    ("name = \"p\"\npoints = [{ nam = \"a\" }]", "sweep.toml:6: axis[0].points[0].nam", ""),
+    ("name = \"p\"\npoints = 3", "sweep.toml:6: axis[0].points = 3: expected a list", ""),
+    ("name = \"p\"", "sweep.toml:5: axis p needs points", ""),
+    ("name = \"p\"\npoints = [{ name = \"a b\" }]", "sweep.toml:6: name = \"a b\": invalid", ""),
+    (
+        "name = \"p\"\npoints = [\n{ name = \"a\", config = \"none.toml\" }]",
+        "sweep.toml:7: cannot read none.toml: No such file",
+        "",
+    ),
+    (
+        "name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]",
+        "sweep.toml:7: probe.curve_every = 1",
+        "(run x-1 of sweep.toml)",
+    ),
+    ("name = \"p\"\npoints = [{ name = \"a\" }, { name = \"a\" }]", "sweep.toml:4: two runs", ""),
+];
+
+/// The message of a sweep over `base.toml` with this axis.
+fn of_sweep(site: &Site, axis: &str) -> String {
+    let head = "name = \"s\"\nbase = \"base.toml\"\nset = { \"pretrain.epochs\" = 3 }\n[[axis]]\n";
+    let path = site.write("sweep.toml", format!("{head}{axis}\n"));
+    let message = read_sweep(&path).unwrap_err().to_string();
+    without_folder(site, &message)
+}
+
 #[test]
 fn review_2_04_a_value_of_a_sweep_is_named_there() {
     let site = site();
     let mut bad = Vec::new();
-    let read = |axis: &str| {
-        let head =
-            "name = \"s\"\nbase = \"base.toml\"\nset = { \"pretrain.epochs\" = 3 }\n[[axis]]\n";
-        let path = site.write("sweep.toml", format!("{head}{axis}\n"));
-        let message = read_sweep(&path).unwrap_err().to_string();
-        without_folder(&site, &message)
-    };
-    for (axis, begin, end) in [
-        (
-            "name = \"rate\"\nkey = \"poison.rate\"\nvalues = [\n  0.5,\n  2.0,\n]",
-            "sweep.toml:9: poison.rate = 2.0 ",
-            "(run rate-2.0 of sweep.toml)",
-        ),
-        (
-            "name = \"p\"\npoints = [\n  { name = \"a\" },\n  { name = \"b\", set = { \"pretrain.batch\" = 1 } },\n]",
-            "sweep.toml:8: pretrain.batch = 1 ",
-            "(run b of sweep.toml)",
-        ),
-        (
-            "name = \"p\"\npoints = [{ name = \"a\", set = { \"poison.trigger.widht\" = 1 } }]",
-            "sweep.toml:6: poison.trigger.widht: unknown key, did you mean width?",
-            "(run a of sweep.toml)",
-        ),
-        (
-            "name = \"p\"\npoints = [{ name = \"a\", unset = [\"poison.rate\"] }]",
-            "base.toml:9: poison needs exactly one",
-            "(run a of sweep.toml)",
-        ),
-        ("name = \"p\"\npoints = [{ nam = \"a\" }]", "sweep.toml:6: axis[0].points[0].nam", ""),
-        ("name = \"p\"\npoints = 3", "sweep.toml:6: axis[0].points = 3: expected a list", ""),
-        ("name = \"p\"", "sweep.toml:5: axis p needs points", ""),
-        (
-            "name = \"p\"\npoints = [{ name = \"a b\" }]",
-            "sweep.toml:6: name = \"a b\": invalid",
-            "",
-        ),
-        (
-            "name = \"p\"\npoints = [\n{ name = \"a\", config = \"none.toml\" }]",
-            "sweep.toml:7: cannot read none.toml: No such file",
-            "",
-        ),
-        (
-            "name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]",
-            "sweep.toml:7: probe.curve_every = 1",
-            "(run x-1 of sweep.toml)",
-        ),
-        (
-            "name = \"p\"\npoints = [{ name = \"a\" }, { name = \"a\" }]",
-            "sweep.toml:4: two runs",
-            "",
-        ),
-    ] {
-        bad.extend(wrong(axis, &read(axis), begin, "", end));
+    for (axis, begin, end) in SWEEPS {
+        bad.extend(wrong(axis, &of_sweep(&site, axis), begin, "", end));
     }
     assert_none(bad);
     site.write("base.toml", format!("extends = \"more.toml\"\n{}", BASE.replace("seed = 1\n", "")));
     site.write("more.toml", "\nseed = -1\n");
-    let message = read("name = \"p\"\npoints = [{ name = \"a\" }]");
+    let message = of_sweep(&site, "name = \"p\"\npoints = [{ name = \"a\" }]");
     assert!(message.starts_with("more.toml:2: seed = -1"), "{message}");
 }
 
@@ -382,104 +375,114 @@ fn review_2_04_a_value_of_a_cfg_is_named_there() {
     assert_none(bad);
 }
 
+/// A config with each method.
+const METHODS: &[&str] = &[
+    "{kind=\"moco-v2\"}",
+    "{kind=\"simclr\"}",
+    "{kind=\"byol\"}",
+    "{kind=\"msf\", queue=512}",
+    "{kind=\"jigsaw\"}",
+    "{kind=\"rotnet\"}",
+    "{kind=\"mae\"}",
+];
+
+/// Configs with tables of other kinds.
+const OTHERS: &[&[&str]] = &[
+    &["pretrain.optimizer={kind=\"sgd\", momentum=0.9}", "pretrain.schedule={kind=\"cosine\"}"],
+    &["pretrain.optimizer={kind=\"adam\", betas=[0.9, 0.99]}"],
+    &["pretrain.schedule={kind=\"steps\", drops=[1], factor=0.1}", "defend={kind=\"compress\"}"],
+    &[
+        "data={kind=\"cifar10\", size=32, per_class=20}",
+        "defend={kind=\"compress\", controls=[\"scratch\"]}",
+    ],
+    &[
+        "data={kind=\"stl10\", path=\"x\", size=32}",
+        "pretrain.encoder={kind=\"resnet50\", width=4, stem=\"small\"}",
+    ],
+    &[
+        "data={kind=\"folder\", path=\"x\", size=32}",
+        "poison.place={kind=\"random\", min=0.1, max=0.9}",
+    ],
+    &["data={kind=\"file-list\", train=\"x\", val=\"y\", size=32}", "poison.target=\"a\""],
+    &["poison.trigger={kind=\"seeded\", seed=3, width=5}", "poison.count=3", "poison.rate=0.5"],
+    &["poison.trigger={kind=\"solid\", color=[1, 2, 3], width=5}"],
+    &["poison.trigger={kind=\"text\", text=\"x\", size=8}"],
+    &["pretrain.encoder={kind=\"vit\", dim=32, depth=1, heads=2, patch=8}"],
+];
+
+/// What a number may be replaced by.
+const VALUES: &[&str] = &[
+    "0",
+    "-1",
+    "1",
+    "2",
+    "99999999999",
+    "9223372036854775807",
+    "18446744073709551616",
+    "nan",
+    "inf",
+    "-inf",
+    "1e300",
+    "-1e300",
+    "1e-300",
+    "0.5",
+    "\"x\"",
+    "true",
+    "[]",
+    "[-1]",
+    "[nan]",
+    "{}",
+    "2026-01-01",
+];
+
+/// The `--set`s of each config.
+fn all_sets() -> impl Iterator<Item = Vec<String>> {
+    let methods = METHODS.iter().map(|method| vec![format!("pretrain.method={method}")]);
+    let others = OTHERS.iter().map(|sets| sets.iter().map(|set| set.to_string()).collect());
+    methods.chain(others)
+}
+
+/// What is wrong with the message that refuses `key = value`, set by `--set` over `file`.
+fn complaints(key: &str, value: &str, message: &str, file: &str) -> Vec<String> {
+    let set = format!("{key}={value}");
+    let here = message.contains(&format!("{key} = {value}")) && !message.contains("(default; ");
+    let begin = if here { format!("--set {set}: ") } else { String::new() };
+    let mut bad: Vec<String> = wrong(&set, message, &begin, "", "").into_iter().collect();
+    if !message.starts_with("--set ") && !message.contains(file) {
+        bad.push(format!("{set}: no place in: {message}"));
+    }
+    let said = message.replace(&set, "").replace(&format!("{key} = {value}"), "");
+    let words = |c: char| !c.is_ascii_alphanumeric();
+    let sentinels = ["18446744073709551615", "9223372036854775807", "4294967295", "NaN", "inf"];
+    if said.split(words).any(|word| sentinels.contains(&word)) {
+        bad.push(format!("{set}: a number that nobody wrote: {message}"));
+    }
+    bad
+}
+
 /// Every key that takes a number, with values that it should not take: read, or refused in one plain sentence that
 /// says where the value was written.
 #[test]
 fn review_2_03_no_number_makes_a_strange_message() {
     let site = site();
-    let methods = [
-        "{kind=\"moco-v2\"}",
-        "{kind=\"simclr\"}",
-        "{kind=\"byol\"}",
-        "{kind=\"msf\", queue=512}",
-        "{kind=\"jigsaw\"}",
-        "{kind=\"rotnet\"}",
-        "{kind=\"mae\"}",
-    ];
-    let others: [&[&str]; 11] = [
-        &["pretrain.optimizer={kind=\"sgd\", momentum=0.9}", "pretrain.schedule={kind=\"cosine\"}"],
-        &["pretrain.optimizer={kind=\"adam\", betas=[0.9, 0.99]}"],
-        &[
-            "pretrain.schedule={kind=\"steps\", drops=[1], factor=0.1}",
-            "defend={kind=\"compress\"}",
-        ],
-        &[
-            "data={kind=\"cifar10\", size=32, per_class=20}",
-            "defend={kind=\"compress\", controls=[\"scratch\"]}",
-        ],
-        &[
-            "data={kind=\"stl10\", path=\"x\", size=32}",
-            "pretrain.encoder={kind=\"resnet50\", width=4, stem=\"small\"}",
-        ],
-        &[
-            "data={kind=\"folder\", path=\"x\", size=32}",
-            "poison.place={kind=\"random\", min=0.1, max=0.9}",
-        ],
-        &["data={kind=\"file-list\", train=\"x\", val=\"y\", size=32}", "poison.target=\"a\""],
-        &["poison.trigger={kind=\"seeded\", seed=3, width=5}", "poison.count=3", "poison.rate=0.5"],
-        &["poison.trigger={kind=\"solid\", color=[1, 2, 3], width=5}"],
-        &["poison.trigger={kind=\"text\", text=\"x\", size=8}"],
-        &["pretrain.encoder={kind=\"vit\", dim=32, depth=1, heads=2, patch=8}"],
-    ];
-    let methods: Vec<Vec<String>> =
-        methods.iter().map(|method| vec![format!("pretrain.method={method}")]).collect();
-    let others = others.iter().map(|sets| sets.iter().map(|set| set.to_string()).collect());
-    let values = [
-        "0",
-        "-1",
-        "1",
-        "2",
-        "99999999999",
-        "9223372036854775807",
-        "18446744073709551616",
-        "nan",
-        "inf",
-        "-inf",
-        "1e300",
-        "-1e300",
-        "1e-300",
-        "0.5",
-        "\"x\"",
-        "true",
-        "[]",
-        "[-1]",
-        "[nan]",
-        "{}",
-        "2026-01-01",
-    ];
     let path = site.path("base.toml");
     let file = path.display().to_string();
     let mut bad = Vec::new();
     let (mut tried, mut refused) = (BTreeSet::new(), 0);
-    for (i, sets) in methods.into_iter().chain(others).enumerate() {
+    for (i, sets) in all_sets().enumerate() {
         // All keys of the first config, of the others those of the tables that differ.
         let own = |key: &String| {
             let table = |set: &String| set.split('=').next().unwrap().to_owned();
             i == 0 || sets.iter().any(|set| key.starts_with(&table(set)))
         };
         for key in keys(&path, &sets).into_iter().filter(own) {
-            for value in values {
+            for value in VALUES {
                 let mut sets = sets.clone();
-                let set = format!("{key}={value}");
-                sets.push(set.clone());
+                sets.push(format!("{key}={value}"));
                 tried.insert(key.clone());
                 let Err(error) = Experiment::read(&path, &sets) else { continue };
                 refused += 1;
-                let message = error.to_string();
-                let here = message.contains(&format!("{key} = {value}"))
-                    && !message.contains("(default; ");
-                let begin = if here { format!("--set {set}: ") } else { String::new() };
-                bad.extend(wrong(&set, &message, &begin, "", ""));
-                if !message.starts_with("--set ") && !message.contains(&file) {
-                    bad.push(format!("{set}: no place in: {message}"));
-                }
-                let said = message.replace(&set, "").replace(&format!("{key} = {value}"), "");
-                let words = |c: char| !c.is_ascii_alphanumeric();
-                let sentinels =
-                    ["18446744073709551615", "9223372036854775807", "4294967295", "NaN", "inf"];
-                if said.split(words).any(|word| sentinels.contains(&word)) {
-                    bad.push(format!("{set}: a number that nobody wrote: {message}"));
-                }
+                bad.extend(complaints(&key, value, &error.to_string(), &file));
             }
         }
     }
@@ -493,6 +496,45 @@ fn review_2_03_no_number_makes_a_strange_message() {
     }
 }
 
+/// Commands with the status that they end with, and what they say.
+const COMMANDS: &[(&str, i32, &str)] = &[
+    ("run absent.toml", 2, "cannot read absent.toml: No such file"),
+    ("run .", 2, "cannot read .: Is a directory"),
+    ("sweep absent.toml", 2, "cannot read absent.toml: No such file"),
+    ("poison absent.cfg", 2, "cannot read absent.cfg: No such file"),
+    ("poison base.toml --out file", 1, "file"),
+    ("run base.toml --out file", 1, "cannot create the run folder"),
+    ("run base.toml --out out --twin absent", 1, "absent"),
+    ("probe --encoder absent base.toml", 1, "absent: No such file"),
+    ("probe --encoder bad.safetensors base.toml", 1, "bad.safetensors"),
+    ("convert absent.pth out.safetensors", 1, "absent.pth: No such file"),
+    ("convert bad.safetensors out.safetensors", 1, "bad.safetensors"),
+    ("report absent", 1, "absent"),
+    ("report runs", 1, "scores.json is broken"),
+    ("verify absent", 1, "cannot read absent/"),
+    ("poison --clean absent", 1, "cannot read absent/"),
+    ("man absent", 1, "absent"),
+];
+
+/// What a run says of each `--set`.
+const SETS: &[(&str, i32, &str)] = &[
+    ("data={kind=\"folder\",path=\"absent\",size=32}", 1, "cannot read absent/"),
+    (
+        "data={kind=\"file-list\",train=\"absent\",val=\"absent\",size=32}",
+        1,
+        "cannot read absent: No such file",
+    ),
+    (
+        "data={kind=\"file-list\",train=\"train.txt\",val=\"train.txt\",size=32} --until poison",
+        1,
+        "absent-image.png",
+    ),
+    ("data={kind=\"mnist\",path=\"absent\",size=32}", 1, "absent"),
+    ("data={kind=\"cifar10\",path=\"absent\",size=32}", 1, "absent"),
+    ("probe.labels=absent", 2, "cannot read absent: No such file"),
+    ("poison.trigger={kind=\"image\",path=\"absent\",width=4}", 2, "absent: No such file"),
+];
+
 /// Files that are not there, or are something else: one sentence that names the file once and the reason once.
 #[test]
 fn review_reasons_are_printed_once() {
@@ -503,49 +545,10 @@ fn review_reasons_are_printed_once() {
     site.write("bad.safetensors", "{");
     site.write("runs/bad/scores.json", "{");
     let run = "run base.toml --out out --set pretrain.batch=8 --set";
-    for (arguments, status, words) in [
-        ("run absent.toml".to_owned(), 2, "cannot read absent.toml: No such file"),
-        ("run .".into(), 2, "cannot read .: Is a directory"),
-        ("sweep absent.toml".into(), 2, "cannot read absent.toml: No such file"),
-        ("poison absent.cfg".into(), 2, "cannot read absent.cfg: No such file"),
-        ("poison base.toml --out file".into(), 1, "file"),
-        ("run base.toml --out file".into(), 1, "cannot create the run folder"),
-        ("run base.toml --out out --twin absent".into(), 1, "absent"),
-        (
-            format!("{run} data={{kind=\"folder\",path=\"absent\",size=32}}"),
-            1,
-            "cannot read absent/",
-        ),
-        (
-            format!("{run} data={{kind=\"file-list\",train=\"absent\",val=\"absent\",size=32}}"),
-            1,
-            "cannot read absent: No such file",
-        ),
-        (
-            format!(
-                "{run} data={{kind=\"file-list\",train=\"train.txt\",val=\"train.txt\",size=32}} --until poison"
-            ),
-            1,
-            "absent-image.png",
-        ),
-        (format!("{run} data={{kind=\"mnist\",path=\"absent\",size=32}}"), 1, "absent"),
-        (format!("{run} data={{kind=\"cifar10\",path=\"absent\",size=32}}"), 1, "absent"),
-        (format!("{run} probe.labels=absent"), 2, "cannot read absent: No such file"),
-        (
-            format!("{run} poison.trigger={{kind=\"image\",path=\"absent\",width=4}}"),
-            2,
-            "absent: No such file",
-        ),
-        ("probe --encoder absent base.toml".into(), 1, "absent: No such file"),
-        ("probe --encoder bad.safetensors base.toml".into(), 1, "bad.safetensors"),
-        ("convert absent.pth out.safetensors".into(), 1, "absent.pth: No such file"),
-        ("convert bad.safetensors out.safetensors".into(), 1, "bad.safetensors"),
-        ("report absent".into(), 1, "absent"),
-        ("report runs".into(), 1, "scores.json is broken"),
-        ("verify absent".into(), 1, "cannot read absent/"),
-        ("poison --clean absent".into(), 1, "cannot read absent/"),
-        ("man absent".into(), 1, "absent"),
-    ] {
+    let commands =
+        COMMANDS.iter().map(|(command, status, words)| (command.to_string(), status, words));
+    let sets = SETS.iter().map(|(set, status, words)| (format!("{run} {set}"), status, words));
+    for (arguments, status, words) in commands.chain(sets) {
         let said = site.run(&arguments);
         let error: Vec<&str> =
             said.stderr.lines().filter(|line| line.starts_with("error:")).collect();
@@ -553,7 +556,7 @@ fn review_reasons_are_printed_once() {
         bad.extend(wrong(&arguments, &error.concat(), "error: ", words, ""));
         let reasons = ["No such file", "a directory", "os error"];
         let twice = reasons.iter().any(|reason| said.stderr.matches(reason).count() > 1);
-        if said.status != Some(status) || error.len() != 1 || twice {
+        if said.status != Some(*status) || error.len() != 1 || twice {
             bad.push(case);
         }
     }

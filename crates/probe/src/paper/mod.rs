@@ -80,17 +80,7 @@ impl<'a> PaperProbe<'a> {
         let once = views.is_none() || probe.rules.norm == Norm::L2Standard;
         let (kept, labels) = probe.features(labelled.prepared, if once { count } else { 1 })?;
         features::check_labels(&labels, classes)?;
-        for (i, features) in kept.iter().enumerate() {
-            let [_, channels, places] = features.dims();
-            let mut rng = keyed(seed, PROBE_INIT, 0, i as u64, 0);
-            let dim = channels * places;
-            probe.heads.push(Classifier::new(&probe.rules, dim, classes, &mut rng, &on));
-            let mut norm = Normed::new(probe.rules.norm);
-            if probe.rules.norm == Norm::L2Standard {
-                norm.standardise(features.clone());
-            }
-            probe.norms.push(norm);
-        }
+        probe.start(&kept, classes, seed, &on);
         let mut optimizer = Trained::new(probe.rules.optimizer);
         let loss = CrossEntropyLossConfig::new().init(&on);
         let batch = probe.rules.batch.min(count);
@@ -134,6 +124,21 @@ impl<'a> PaperProbe<'a> {
         }
         probe.heads = probe.heads.valid();
         Ok(probe)
+    }
+
+    /// A classifier with its initial weights for each kind of features, and what normalises them.
+    fn start(&mut self, kinds: &[Tensor<3>], classes: usize, seed: u64, on: &Device) {
+        for (i, features) in kinds.iter().enumerate() {
+            let [_, channels, places] = features.dims();
+            let mut rng = keyed(seed, PROBE_INIT, 0, i as u64, 0);
+            let dim = channels * places;
+            self.heads.push(Classifier::new(&self.rules, dim, classes, &mut rng, on));
+            let mut norm = Normed::new(self.rules.norm);
+            if self.rules.norm == Norm::L2Standard {
+                norm.standardise(features.clone());
+            }
+            self.norms.push(norm);
+        }
     }
 
     /// The classes of the images of `set` (prepared), by classifier.
