@@ -9,8 +9,9 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemUse, UseTree, Visibility};
 
 /// The crates in the order in which they may depend on each other, and where their files lie.
-const CRATES: [(&str, &str); 10] = [
+const CRATES: [(&str, &str); 11] = [
     ("rng", "crates/rng/src"),
+    ("files", "crates/files/src"),
     ("trigger", "crates/trigger/src"),
     ("data", "crates/data/src"),
     ("kernels", "crates/kernels/src"),

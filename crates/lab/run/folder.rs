@@ -82,14 +82,7 @@ impl RunFolder {
 /// # Errors
 /// It cannot be written; an older file of that name is untouched then.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut scratch = path.as_os_str().to_owned();
-    scratch.push(".tmp");
-    let written = File::create(&scratch).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written
-        .and_then(|()| fs::rename(&scratch, path))
+    ssl_backdoor_files::write(path, bytes)
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use ssl_backdoor_files::NewFolder;
 use ssl_backdoor_model::Encoder;
 
 use crate::checkpoint::METHOD;
@@ -59,16 +60,13 @@ impl TrainingFolder {
     fn save(&self, state: &TrainState<'_>) -> Result<(), PretrainError> {
         let (folder, step) = (self.folder.join(CHECKPOINTS), state.step());
         fs::create_dir_all(&folder).map_err(|e| PretrainError::file(&folder, e))?;
-        let torn = folder.join(format!("tmp-{step}"));
-        if torn.exists() {
-            remove(&torn)?;
-        }
-        fs::create_dir(&torn).map_err(|e| PretrainError::file(&torn, e))?;
-        state.save(&torn)?;
-        let identity = torn.join(IDENTITY);
+        let (torn, done) =
+            (folder.join(format!("tmp-{step}")), folder.join(format!("{PREFIX}{step}")));
+        let new = NewFolder::start(&torn, &done).map_err(|e| PretrainError::file(&torn, e))?;
+        state.save(new.path())?;
+        let identity = new.path().join(IDENTITY);
         fs::write(&identity, &self.identity).map_err(|e| PretrainError::file(identity, e))?;
-        let done = folder.join(format!("{PREFIX}{step}"));
-        fs::rename(&torn, &done).map_err(|e| PretrainError::file(&done, e))?;
+        new.finish().map_err(|e| PretrainError::file(&done, e))?;
         let all = complete(&folder)?;
         let old = all.len().saturating_sub(state.keep());
         all[..old].iter().try_for_each(|(_, path)| remove(path))

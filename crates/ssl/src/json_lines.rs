@@ -25,9 +25,7 @@ impl JsonLines {
         };
         let kept: String =
             old.split_inclusive('\n').take_while(|line| is_upto(line, upto)).collect();
-        let scratch = path.with_extension("jsonl.tmp");
-        fs::write(&scratch, kept).map_err(wrong)?;
-        fs::rename(&scratch, path).map_err(wrong)?;
+        ssl_backdoor_files::write(path, kept.as_bytes()).map_err(wrong)?;
         Ok(Self { path: path.into() })
     }
 

@@ -41,12 +41,6 @@ impl<'a> Inputs<'a> {
     pub fn lock_path(&self) -> PathBuf {
         self.path.with_extension("lock")
     }
-
-    /// What the names of scratch files begin and end with.
-    pub fn scratch_name(&self) -> (String, &'static str) {
-        let name = self.path.file_name().unwrap_or_default();
-        (format!("{}.", name.to_string_lossy()), ".tmp")
-    }
 }
 
 /// Hash of the absolute paths of images, symbolic links in their folders resolved: the identity of a set on this machine.
@@ -83,14 +77,6 @@ pub(super) fn lock(inputs: &Inputs<'_>, watch: &Watch<'_>) -> Option<File> {
             Err(TryLockError::Error(_)) => return None,
         }
     }
-    let (start, end) = inputs.scratch_name();
-    for entry in inputs.path.parent()?.read_dir().ok()?.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(&start) && name.ends_with(end) {
-            // At worst it stays where it is.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
+    ssl_backdoor_files::remove_left(&inputs.path).ok()?;
     Some(file)
 }

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::path::Path;
 
 use burn_dataset::Dataset;
 use image::RgbImage;
 use rayon::prelude::*;
-use tempfile::NamedTempFile;
+use ssl_backdoor_files::Shared;
 
 use super::index::{ENTRY, MAGIC, Place, read_index};
 use super::inputs::Inputs;
@@ -49,7 +48,7 @@ pub(super) fn build(
 ) -> Result<Packed, DataError> {
     let Inputs { files, shorter, path, hash } = inputs;
     let wrong = |source| DataError::Write { path: path.clone(), source };
-    let mut file = BufWriter::with_capacity(1 << 20, scratch(inputs).map_err(wrong)?);
+    let mut file = BufWriter::with_capacity(1 << 20, Shared::beside(path).map_err(wrong)?);
     let count = files.len();
     let start = MAGIC.len() + 32 + 8 + count * ENTRY;
     file.write_all(&vec![0; start]).map_err(wrong)?;
@@ -91,20 +90,8 @@ pub(super) fn build(
     file.seek(SeekFrom::Start(0)).map_err(needed)?;
     file.write_all(&head).map_err(needed)?;
     let file = file.into_inner().map_err(|e| needed(e.into_error()))?;
-    file.as_file().sync_all().map_err(needed)?;
-    // The very file that was written, whatever another process renames to this path next.
-    let file = file.persist(path).map_err(|e| wrong(e.error))?;
+    let file = file.finish(path).map_err(needed)?;
     Ok(Packed { file, places, bad })
-}
-
-/// A new file beside the cache, readable as the user's other files are.
-pub(super) fn scratch(inputs: &Inputs<'_>) -> std::io::Result<NamedTempFile> {
-    let (start, end) = inputs.scratch_name();
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&start).suffix(end);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(inputs.path.parent().unwrap_or(Path::new("")))
 }
 
 /// An error of writing with the size that the whole cache will have, estimated from its first `done` images of `count`.

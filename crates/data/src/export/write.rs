@@ -67,9 +67,7 @@ impl Export {
             // The export of the process before may have ended in between.
             must_be_empty(&target)?;
             let exported = self.write_in(&partial, watch)?;
-            // An empty folder gives way.
-            let _ = fs::remove_dir(&target);
-            fs::rename(&partial, &target).map_err(wrong)?;
+            ssl_backdoor_files::rename_folder(&partial, &target).map_err(wrong)?;
             Ok(exported)
         });
         // What cannot be removed does no harm: the lock is no file of the export, and the next one clears the folder.

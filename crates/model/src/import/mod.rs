@@ -198,12 +198,7 @@ impl Imported {
         }
         let wrong = |e: &dyn std::fmt::Display| ModelError::file(path, e);
         let bytes = self.bytes(&all).map_err(|e| wrong(&e))?;
-        let torn = path.with_extension("safetensors.tmp");
-        std::fs::write(&torn, bytes).and_then(|()| std::fs::rename(&torn, path)).map_err(|e| {
-            // What could not be written whole is not left behind; if that fails too, the first reason counts.
-            let _ = std::fs::remove_file(&torn);
-            wrong(&e)
-        })
+        ssl_backdoor_files::write(path, &bytes).map_err(|e| wrong(&e))
     }
 
     fn bytes(&self, arrays: &BTreeMap<&str, &Array>) -> Result<Vec<u8>, String> {
