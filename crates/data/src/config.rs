@@ -403,8 +403,8 @@ mod tests {
 
     #[test]
     fn the_kind_is_the_word_of_the_config() {
-        let small = ["mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "stl10"];
-        let folders = ["folder", "imagenet100", "tiny-imagenet"];
+        let small = ["mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100"];
+        let folders = ["stl10", "folder", "imagenet100", "tiny-imagenet"];
         let set = |kind: &&str| format!(r#"{{ "kind": "{kind}", "size": 32 }}"#);
         let folder = |kind: &&str| format!(r#"{{ "kind": "{kind}", "size": 32, "path": "a" }}"#);
         let list = r#"{ "kind": "file-list", "size": 32, "train": "a", "val": "b", "root": "c" }"#;

@@ -33,14 +33,6 @@ pub enum DefendError {
         /// The name.
         model: String,
     },
-    /// A defence acts at a point that its training does not reach.
-    #[error("the defence of {model} acts on {point}, which no training loop does yet")]
-    Point {
-        /// The model.
-        model: String,
-        /// Where it acts.
-        point: &'static str,
-    },
     /// A model is made from another one's encoder, and no file of that was given.
     #[error("{model} is made from a trained encoder, and there is no file of it")]
     Start {
