@@ -4,29 +4,15 @@ use burn::module::Module;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
-use serde::{Deserialize, Serialize};
 use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, init, l2_normalize, update_ema};
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{Batch, Ema, Hook, Method, PretrainError, Progress, Step};
 
-use crate::CompressConfig;
+use crate::{CompressConfig, Variant};
 
 /// Which draw of initial weights is the student's: not the one the teacher started from.
 const STUDENT: u64 = 1;
-
-/// What the student's similarities are taken to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Variant {
-    /// A bank of its own, filled by an EMA copy of it.
-    #[default]
-    TwoQueues,
-    /// The teacher's bank, through a linear layer to the teacher's space.
-    OneQueue,
-    /// A bank of its own, filled by itself.
-    TwoQueuesNoMomentum,
-}
 
 /// A frozen teacher, a student from scratch, and as the variant says its EMA copy, the linear layer to the
 /// teacher's space, and the student's bank beside the teacher's.

@@ -1,16 +1,10 @@
-//! The settings of CompReSS, and distillation as they say.
-
-use std::sync::Arc;
+//! The settings of CompReSS.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::EpochPlan;
-use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_model::{Encoder, EncoderConfig};
-use ssl_backdoor_ssl::{
-    CanaryMode, PretrainError, Schedule, TrainConfig, TrainObserver, Training, at_shares, train,
-};
+use ssl_backdoor_ssl::{CanaryMode, PretrainError, Schedule, TrainConfig, at_shares};
 
-use crate::{Budget, Compress, Variant};
+use crate::Budget;
 
 /// Settings of CompReSS; the defaults are the reference's (protocol 5).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +39,19 @@ pub struct CompressConfig {
     pub controls: Vec<Control>,
     /// Students of a clean part of which this share is poisoned after all, for the first clean share.
     pub poisoned: Vec<f64>,
+}
+
+/// What the student's similarities are taken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// A bank of its own, filled by an EMA copy of it.
+    #[default]
+    TwoQueues,
+    /// The teacher's bank, through a linear layer to the teacher's space.
+    OneQueue,
+    /// A bank of its own, filled by itself.
+    TwoQueuesNoMomentum,
 }
 
 /// What CompReSS is held against: the same clean part, the same number of steps.
@@ -162,32 +169,10 @@ impl CompressConfig {
     }
 
     /// Rows of a bank for `images` clean images: a multiple of the batch, at most all of them.
-    fn bank_rows(&self, images: usize) -> usize {
+    pub(crate) fn bank_rows(&self, images: usize) -> usize {
         let batch = self.batch.max(1);
         self.bank.min(images) / batch * batch
     }
-}
-
-/// Distils `teacher` (in evaluation mode) into a student of the same architecture on the clean
-/// images of `training`, with views of `size` pixels, or goes on from the checkpoint that `observer` gives.
-///
-/// # Errors
-/// As [`CompressConfig::check_part`], [`Compress::new`] and [`train`].
-pub fn distill(
-    config: &CompressConfig,
-    encoder: &EncoderConfig,
-    teacher: Encoder,
-    size: u32,
-    training: &Training,
-    observer: &mut dyn TrainObserver,
-) -> Result<Encoder, PretrainError> {
-    let images = training.set.len();
-    config.check_part(images)?;
-    let how = config.training(images);
-    let views = Arc::new(ChainViews::weak(size, how.crop));
-    let (bank, device) = (config.bank_rows(images), training.autodiff_device());
-    let method = Compress::new(config, teacher, encoder, bank, training.seed, &device)?;
-    train(training, &how, views, method, observer)
 }
 
 #[cfg(test)]

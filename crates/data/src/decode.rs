@@ -6,20 +6,16 @@
 
 mod gif;
 mod jpeg;
+mod reasons;
 
-use std::io::{Cursor, ErrorKind};
+use std::io::Cursor;
 use std::path::Path;
 
-use image::error::{ImageError, UnsupportedErrorKind};
+use image::error::ImageError;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::DataError;
-
-/// Bytes that decoding one image may take: a lying header allocates nothing huge.
-const MAX_BYTES: u64 = 1 << 30;
-/// The longest side, in pixels (that of JPEG).
-const MAX_SIDE: u32 = 65_535;
-const NO_PIXELS: &str = "the image has no pixels";
+use reasons::{MAX_BYTES, MAX_SIDE, NO_PIXELS, foreign, reason, too_large};
 
 /// The formats that are read.
 const FORMATS: [(ImageFormat, &str); 7] = [
@@ -84,68 +80,6 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
         DynamicImage::ImageRgb8(image) => image,
         other => other.to_rgb8(),
     })
-}
-
-/// What a file of another format is.
-fn foreign(bytes: &[u8]) -> String {
-    let brand = bytes.get(4..12).unwrap_or_default();
-    let head = bytes.trim_ascii_start();
-    let known = match brand {
-        b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1" | b"ftyphevc" => Some("HEIC"),
-        b"ftypavif" | b"ftypavis" => Some("AVIF"),
-        [b'f', b't', b'y', b'p', ..] => Some("video"),
-        _ if bytes.starts_with(b"\xff\x0a") || brand == b"JXL \r\n\x87\n" => Some("JPEG XL"),
-        _ if brand.starts_with(b"jP  ") => Some("JPEG 2000"),
-        _ if head.starts_with(b"<svg") || head.starts_with(b"<?xml") => Some("SVG or XML"),
-        _ if head.starts_with(b"<") => Some("HTML or XML"),
-        _ if bytes.starts_with(b"8BPS") => Some("PSD"),
-        _ if bytes.starts_with(b"%PDF") => Some("PDF"),
-        _ => None,
-    };
-    match (known, image::guess_format(bytes)) {
-        (Some(name), _) => format!("it holds {name}"),
-        (None, Ok(format)) => format!("it holds {format:?}"),
-        (None, Err(_)) => "it holds no image".into(),
-    }
-}
-
-/// Why an image of the format `name` cannot be decoded, in words that name no library.
-fn reason(name: &str, error: &ImageError) -> String {
-    match error {
-        ImageError::Limits(_) => too_large(name),
-        ImageError::Unsupported(error) => match error.kind() {
-            UnsupportedErrorKind::GenericFeature(what) if what.contains("Palette") => {
-                format!("{name} of a kind that is not read: it has a palette")
-            }
-            _ => format!("{name} of a kind that is not read"),
-        },
-        error => broken(name, error),
-    }
-}
-
-fn too_large(name: &str) -> String {
-    let most = MAX_BYTES >> 20;
-    format!(
-        "{name} that is too large: allowed are {MAX_SIDE} pixels a side and {most} MiB of pixels"
-    )
-}
-
-/// Truncated if the decoder ran out of bytes, whatever error it wraps that in; else damaged.
-fn broken(name: &str, error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        let text = error.to_string().to_lowercase();
-        let ended =
-            ["unexpected end", "unexpected eof", "failed to fill whole buffer", "no more bytes"];
-        if io.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof)
-            || ended.iter().any(|words| text.contains(words))
-        {
-            return format!("truncated {name}");
-        }
-        cause = error.source();
-    }
-    format!("damaged {name}")
 }
 
 /// Reads and decodes the image file `path`.

@@ -7,7 +7,8 @@ use crate::config::{FileList, Folder};
 use crate::left_out::{LeftOutKind, Tally};
 use crate::sets::files::{Files, present};
 use crate::sets::folder::{self, Entry};
-use crate::sets::{file_list, format, tiny_imagenet};
+use crate::sets::input::format;
+use crate::sets::{file_list, tiny_imagenet};
 use crate::{DataError, UNLABELLED};
 
 /// What was found; nothing is decoded yet.

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     /// Exports are rebuilt byte for byte. Where a new version of the encoder writes other bytes, exports of the version
-    /// before no longer verify: [`FORMAT`](crate::export::FORMAT) then rises.
+    /// before no longer verify: [`FORMAT`](crate::FORMAT) then rises.
     #[test]
     fn the_bytes_of_a_jpeg_are_those_of_its_format() {
         let image = RgbImage::from_fn(45, 31, |x, y| {

@@ -1,22 +1,19 @@
 //! Reading the data set that a `[data]` table names: one arm for each kind.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use crate::augment::shorter_side;
-use crate::cache::Cache;
+use crate::assemble::MemoryParts;
 use crate::config::{DataConfig, Eval};
 use crate::file_parts::FileParts;
-use crate::halves::{Order, halves};
-use crate::preparation::Preparation;
-use crate::sets::files::Files;
 use crate::sets::small::{self, Held, Part};
 use crate::sets::{cifar, imagenet100, mnist, shapes, stl10};
-use crate::splits::{Fingerprint, Split, Splits};
-use crate::{DataError, SampleSet};
+use crate::{DataError, Splits, Watch};
 
-/// Told of the progress of what may take long: what is done, how much of it, of how much.
-pub type Watch<'a> = dyn Fn(&str, usize, usize) + Sync + 'a;
+/// What was found of a set.
+enum Found {
+    InMemory(MemoryParts),
+    InFiles(FileParts),
+}
 
 impl DataConfig {
     /// Reads or draws the whole set; image files are listed, and decoded when they are asked for.
@@ -33,23 +30,30 @@ impl DataConfig {
     /// As [`DataConfig::load`].
     pub fn load_part(&self, part: Eval, watch: &Watch<'_>) -> Result<Splits, DataError> {
         self.check()?;
-        let (size, seed) = (self.size(), self.seed());
-        let native = self.native().unwrap_or(size);
-        // In the set's name: ledgers name the images of a set without files by it.
-        let sides = match native {
-            native if native == size => format!("size={size}"),
-            native => format!("size={size},native={native}"),
+        let splits = match self.read()? {
+            Found::InMemory(parts) => Splits::of_memory(parts, self.size(), part),
+            Found::InFiles(parts) => {
+                Splits::of_files(parts, self.size(), self.seed(), part, watch)?
+            }
         };
+        splits.check_parts(part)?;
+        Ok(splits)
+    }
+
+    /// Reads a set that fits in memory, lists the files of any other.
+    fn read(&self) -> Result<Found, DataError> {
+        let seed = self.seed();
+        let native = self.native().unwrap_or(self.size());
         let small = |parts: [Part; 2], per_class, name: &str| {
             let classes = self.class_names().unwrap_or_default().len() as u32;
             let sets = small::splits(parts, classes, native, per_class, seed);
-            self.in_memory(part, sets, format!("{name}({sides})"))
+            self.in_memory(sets, format!("{name}({})", self.sides()))
         };
         let needed = |path: &Option<PathBuf>| {
             let hint = "Set it to the folder with the unpacked binary or Python version.";
             path.clone().ok_or_else(|| DataError::Unset { key: "data.path", hint: hint.into() })
         };
-        let splits = match self {
+        Ok(match self {
             Self::Shapes(set) => {
                 let draw = |split, n| shapes::draw_set(native, n, seed, split);
                 let sets = [
@@ -58,7 +62,7 @@ impl DataConfig {
                     draw(shapes::Split::Test, set.eval_per_class),
                 ];
                 let sets = sets.map(|samples| Held::new(samples, native));
-                self.in_memory(part, sets, format!("shapes({sides},seed={seed})"))
+                self.in_memory(sets, format!("shapes({},seed={seed})", self.sides()))
             }
             Self::Mnist(set) => {
                 small(mnist::MNIST.read(set.path.as_deref())?, set.per_class, "mnist")
@@ -77,124 +81,42 @@ impl DataConfig {
                 small(cifar::CIFAR100.read(&needed(&set.path)?)?, set.per_class, "cifar100")
             }
             Self::Stl10(set) => small(stl10::load(&set.path, set.unlabelled)?, None, "stl10"),
-            Self::Folder(set) => self.file_splits(part, FileParts::of_folder(set, None)?, watch)?,
+            Self::Folder(set) => Found::InFiles(FileParts::of_folder(set, None)?),
             Self::Imagenet100(set) => {
                 let classes = imagenet100::WNIDS.map(str::to_owned).to_vec();
-                self.file_splits(part, FileParts::of_folder(set, Some(classes))?, watch)?
+                Found::InFiles(FileParts::of_folder(set, Some(classes))?)
             }
-            Self::TinyImagenet(set) => {
-                self.file_splits(part, FileParts::of_tiny_imagenet(set)?, watch)?
-            }
-            Self::FileList(set) => self.file_splits(part, FileParts::of_lists(set)?, watch)?,
-        };
-        splits.check_parts(part)?;
-        Ok(splits)
+            Self::TinyImagenet(set) => Found::InFiles(FileParts::of_tiny_imagenet(set)?),
+            Self::FileList(set) => Found::InFiles(FileParts::of_lists(set)?),
+        })
     }
 
-    fn in_memory(&self, part: Eval, [train, dev, test]: [Held; 3], name: String) -> Splits {
-        let fingerprint = Fingerprint {
-            labelled: train.hash.clone(),
-            train: train.hash,
-            eval: match part {
-                Eval::Dev => dev.hash.clone(),
-                Eval::Test => test.hash,
-                Eval::All => format!("{}+{}", dev.hash, test.hash),
-            },
-            dev: dev.hash,
-        };
-        let (train, dev, test) = (train.split, dev.split, test.split);
-        let preparation = Preparation { size: self.size(), whole: true };
-        Splits {
-            plain: preparation.of(train.set.clone()),
-            labelled: train.clone(),
-            train,
-            cached: None,
-            eval: match part {
-                Eval::Dev => dev.clone(),
-                Eval::Test => test,
-                Eval::All => dev.followed_by(&test),
-            },
-            dev,
-            classes: self.class_names().unwrap_or_default(),
-            name,
-            fingerprint,
-            left_out: Vec::new(),
-            skipped: Vec::new(),
-            preparation,
+    fn in_memory(&self, sets: [Held; 3], name: String) -> Found {
+        Found::InMemory(MemoryParts { sets, classes: self.class_names().unwrap_or_default(), name })
+    }
+
+    /// The sides of the images, in the set's name: ledgers name the images of a set without files by it.
+    fn sides(&self) -> String {
+        let size = self.size();
+        match self.native() {
+            Some(native) if native != size => format!("size={size},native={native}"),
+            _ => format!("size={size}"),
         }
     }
 
-    fn file_splits(
-        &self,
-        part: Eval,
-        parts: FileParts,
-        watch: &Watch<'_>,
-    ) -> Result<Splits, DataError> {
-        let (size, seed) = (self.size(), self.seed());
-        let FileParts { train, val, labelled, classes, cache, mut tally } = parts;
-        let skip = tally.skips();
-        let mut whole = |files: Files| match skip {
-            true => {
-                let bad = files.corrupt(watch);
-                files.without(bad, &mut tally)
-            }
-            false => Ok(files),
-        };
-        let val = whole(val)?;
-        let labelled = labelled.map(&mut whole).transpose()?;
-        let (train, cached) = match cache {
-            None => (whole(train)?, None),
-            Some(folder) => {
-                let (shorter, stamp) = (shorter_side(size), train.stamp()?);
-                let (cache, bad) = Cache::open(&folder, &train, &stamp, shorter, skip, watch)?;
-                let set: SampleSet = Arc::new(cache);
-                (train.without(bad, &mut tally)?, Some((set, shorter)))
-            }
-        };
-        let order = Order::Ranked { classes: classes.len() as u32, seed };
-        let halves = halves(&val.labels(), order);
-        let dev_hash = val.at(&halves[0]).fingerprint()?;
-        let train_hash = train.fingerprint()?;
-        let fingerprint = Fingerprint {
-            labelled: match &labelled {
-                Some(labelled) => labelled.fingerprint()?,
-                None => train_hash.clone(),
-            },
-            train: train_hash,
-            eval: match part {
-                Eval::Dev => dev_hash.clone(),
-                Eval::Test => val.at(&halves[1]).fingerprint()?,
-                Eval::All => val.fingerprint()?,
-            },
-            dev: dev_hash,
-        };
-        let (train, val) = (Split::of_files(train), Split::of_files(val));
-        let [dev, test] = halves.map(|at| val.at(at));
-        let plain = match (&labelled, &cached) {
-            (Some(_), _) => None,
-            (None, Some((set, _))) => Some(set.clone()),
-            (None, None) => Some(train.set.clone()),
-        };
-        let labelled = labelled.map_or_else(|| train.clone(), Split::of_files);
-        let (left_out, skipped) = tally.finish();
-        let preparation = Preparation { size, whole: false };
-        Ok(Splits {
-            train,
-            cached,
-            plain: preparation.of(plain.unwrap_or_else(|| labelled.set.clone())),
-            labelled,
-            eval: match part {
-                Eval::Dev => dev.clone(),
-                Eval::Test => test,
-                Eval::All => val,
-            },
-            dev,
-            classes,
-            name: "files".into(),
-            fingerprint,
-            left_out,
-            skipped,
-            preparation,
-        })
+    /// Class names, as far as they are known without reading anything.
+    pub fn class_names(&self) -> Option<Vec<String>> {
+        let names = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());
+        match self {
+            Self::Shapes(_) => names(&shapes::CLASSES),
+            Self::Mnist(_) => names(&mnist::MNIST.classes),
+            Self::FashionMnist(_) => names(&mnist::FASHION_MNIST.classes),
+            Self::Kmnist(_) => names(&mnist::KMNIST.classes),
+            Self::Cifar10(_) => names(&cifar::CIFAR10_CLASSES),
+            Self::Cifar100(_) => Some((0..100).map(|class| class.to_string()).collect()),
+            Self::Stl10(_) => names(&stl10::CLASSES),
+            Self::Imagenet100(_) => names(&imagenet100::WNIDS),
+            Self::Folder(_) | Self::FileList(_) | Self::TinyImagenet(_) => None,
+        }
     }
 }

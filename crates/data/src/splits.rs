@@ -1,5 +1,6 @@
 //! A data set, read: its training images and the parts it is scored on.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,59 +8,10 @@ use ssl_backdoor_trigger::{Attack, PoisonConfig, Setup, TrainingSet};
 
 use crate::augment::Filter;
 use crate::jpeg::is_jpeg;
+use crate::listed::named_ids;
 use crate::preparation::Preparation;
 use crate::references::OfClass;
-use crate::sets::files::Files;
-use crate::subset::named_ids;
-use crate::wrappers::Joined;
-use crate::{DataError, Eval, LeftOut, SampleSet, Subset, halves, resized_set};
-
-/// A set with its labels.
-#[derive(Clone)]
-pub struct Split {
-    /// The images.
-    pub set: SampleSet,
-    /// (image id, class) of every image, in order.
-    pub labels: Vec<(u64, u32)>,
-    /// The files of the images, in order, if they lie in files.
-    pub files: Option<Arc<Vec<PathBuf>>>,
-}
-
-impl Split {
-    /// Images that are read when they are asked for.
-    pub(crate) fn of_files(files: Files) -> Self {
-        let (labels, paths) = (files.labels(), files.paths());
-        Self { set: Arc::new(files), labels, files: Some(Arc::new(paths)) }
-    }
-
-    /// What an export calls image `index`: as its file is called, or its id if there is none.
-    pub(crate) fn file_name(&self, index: usize) -> String {
-        let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
-        let named = self.files.as_ref().and_then(|files| of_file(files));
-        named.unwrap_or_else(|| format!("{}.png", self.labels[index].0))
-    }
-
-    /// These images and then those of `other`; neither lies in files.
-    pub(crate) fn followed_by(&self, other: &Self) -> Self {
-        Self {
-            set: Arc::new(Joined(vec![self.set.clone(), other.set.clone()])),
-            labels: self.labels.iter().chain(&other.labels).copied().collect(),
-            files: None,
-        }
-    }
-
-    /// Those at `positions`.
-    pub(crate) fn at(&self, positions: Vec<usize>) -> Self {
-        Self {
-            labels: positions.iter().map(|&i| self.labels[i]).collect(),
-            files: self
-                .files
-                .as_ref()
-                .map(|files| Arc::new(positions.iter().map(|&i| files[i].clone()).collect())),
-            set: Arc::new(Subset::at(self.set.clone(), positions)),
-        }
-    }
-}
+use crate::{DataError, Eval, LeftOut, SampleSet, Split, UNLABELLED, halves, resized_set};
 
 /// Hashes of the images of a data set, in hexadecimal: of images in memory of the pixels, of files of their names below
 /// the set's root, sizes and times. Where the set lies makes no difference.
@@ -142,7 +94,7 @@ impl Splits {
 
     /// Where training image `index` comes from.
     pub fn source(&self, index: usize) -> String {
-        source(&self.name, &self.train, index)
+        self.train.source(&self.name, index)
     }
 
     /// Does an export write any of these images as JPEG? All others become PNG.
@@ -178,10 +130,49 @@ impl Splits {
     }
 }
 
-/// Where image `index` of `split` comes from.
-pub(crate) fn source(name: &str, split: &Split, index: usize) -> String {
-    match &split.files {
-        Some(files) => files[index].to_string_lossy().into_owned(),
-        None => format!("{name}#{}", split.labels[index].0),
+/// The labelled images of `splits` that the file list `list` names: by their paths, or where the set does not lie in files
+/// by their ids. A line need not repeat the label.
+///
+/// # Errors
+/// The list cannot be read, or a line names no labelled image, not its class, or an image that another line names.
+pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
+    let ids = named_ids(&splits.labelled, list, "none of the labelled images")?;
+    let unlabelled: HashSet<u64> = splits
+        .labelled
+        .labels
+        .iter()
+        .filter(|(_, label)| *label == UNLABELLED)
+        .map(|(id, _)| *id)
+        .collect();
+    if let Some(at) = ids.iter().position(|id| unlabelled.contains(id)) {
+        let reason = format!(
+            "image {} of the list has no label: set data.labelled to labelled images",
+            at + 1
+        );
+        return Err(DataError::Format { path: list.into(), reason });
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_ids_or_paths_and_must_be_right() {
+        let config = r#"{ "kind": "shapes", "size": 8, "per_class": 2 }"#;
+        let config: crate::DataConfig = serde_json::from_str(config).unwrap();
+        let splits = config.load(&|_, _, _| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("labels.txt");
+        let listed = |text: &str| {
+            std::fs::write(&list, text).unwrap();
+            listed_ids(&splits, &list).map_err(|e| e.to_string())
+        };
+        assert_eq!(listed("13 3\n4 4\n").unwrap(), [13, 4]);
+        assert!(listed("13 4\n").unwrap_err().contains("13 is of class 3"));
+        assert!(listed("13 3\n4 4\n13 3\n").unwrap_err().contains("13 is listed twice"));
+        assert_eq!(listed("13\n4\n").unwrap(), [13, 4]);
+        assert!(listed("999 0\n").unwrap_err().contains("999 is none of the labelled images"));
     }
 }

@@ -1,15 +1,12 @@
 //! Parts of a set: seeded, stratified, nested; and a view of a set through a list of positions.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
 
 use burn_dataset::Dataset;
 use ssl_backdoor_rng::{Purpose, ranked};
 
-use crate::inside::whole;
 use crate::purpose;
-use crate::sets::file_list;
-use crate::{DataError, Sample, SampleSet, Split, Splits, UNLABELLED};
+use crate::{DataError, Sample, SampleSet, UNLABELLED};
 
 /// Ids of `count(n)` images out of the n of each class, ascending by class then rank.
 pub(crate) fn per_class(
@@ -39,60 +36,6 @@ pub fn labelled_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> V
 pub fn in_set_order(labels: &[(u64, u32)], ids: &[u64]) -> Vec<u64> {
     let wanted: HashSet<u64> = ids.iter().copied().collect();
     labels.iter().map(|(id, _)| *id).filter(|id| wanted.contains(id)).collect()
-}
-
-/// The labelled images of `splits` that the file list `list` names: by their paths, or where the set does not lie in files
-/// by their ids. A line need not repeat the label.
-///
-/// # Errors
-/// The list cannot be read, or a line names no labelled image, not its class, or an image that another line names.
-pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
-    let ids = named_ids(&splits.labelled, list, "none of the labelled images")?;
-    let unlabelled: HashSet<u64> = splits
-        .labelled
-        .labels
-        .iter()
-        .filter(|(_, label)| *label == UNLABELLED)
-        .map(|(id, _)| *id)
-        .collect();
-    if let Some(at) = ids.iter().position(|id| unlabelled.contains(id)) {
-        let reason = format!(
-            "image {} of the list has no label: set data.labelled to labelled images",
-            at + 1
-        );
-        return Err(DataError::Format { path: list.into(), reason });
-    }
-    Ok(ids)
-}
-
-/// The ids of the images of `split` that the file list `list` names, in its order; `none` says what an unknown one is. A
-/// label in the list must be that of the image, if both have one.
-pub(crate) fn named_ids(split: &Split, list: &Path, none: &str) -> Result<Vec<u64>, DataError> {
-    let wrong = |reason| DataError::Format { path: list.into(), reason };
-    let Split { labels, files, .. } = split;
-    // Files are known by where they lie, however that is written; ids are no paths.
-    let place = |path: &Path| if files.is_some() { whole(path) } else { path.to_owned() };
-    let known: HashMap<PathBuf, (u64, u32)> = match files {
-        Some(files) => files.iter().map(|path| place(path)).zip(labels.iter().copied()).collect(),
-        None => labels.iter().map(|&(id, label)| (id.to_string().into(), (id, label))).collect(),
-    };
-    let root = files.is_none().then_some(Path::new(""));
-    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
-    for entry in file_list::load(list, root)? {
-        let shown = entry.path.display();
-        let Some(&(id, label)) = known.get(&place(&entry.path)) else {
-            return Err(wrong(format!("{shown} is {none}")));
-        };
-        if ![label, UNLABELLED].contains(&entry.label) && label != UNLABELLED {
-            let listed = entry.label;
-            return Err(wrong(format!("{shown} is of class {label}, it is listed as {listed}")));
-        }
-        if !seen.insert(id) {
-            return Err(wrong(format!("{shown} is listed twice")));
-        }
-        ids.push(id);
-    }
-    Ok(ids)
 }
 
 /// The images a defender holds clean: `floor(p · n)` of each class, and of those without a label, nested for growing `p`.
@@ -156,24 +99,6 @@ mod tests {
 
     fn labels() -> Vec<(u64, u32)> {
         (0..95).map(|id| (id * 3, (id % 4) as u32)).collect()
-    }
-
-    #[test]
-    fn a_list_names_ids_or_paths_and_must_be_right() {
-        let config = r#"{ "kind": "shapes", "size": 8, "per_class": 2 }"#;
-        let config: crate::DataConfig = serde_json::from_str(config).unwrap();
-        let splits = config.load(&|_, _, _| {}).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let list = folder.path().join("labels.txt");
-        let listed = |text: &str| {
-            std::fs::write(&list, text).unwrap();
-            listed_ids(&splits, &list).map_err(|e| e.to_string())
-        };
-        assert_eq!(listed("13 3\n4 4\n").unwrap(), [13, 4]);
-        assert!(listed("13 4\n").unwrap_err().contains("13 is of class 3"));
-        assert!(listed("13 3\n4 4\n13 3\n").unwrap_err().contains("13 is listed twice"));
-        assert_eq!(listed("13\n4\n").unwrap(), [13, 4]);
-        assert!(listed("999 0\n").unwrap_err().contains("999 is none of the labelled images"));
     }
 
     #[test]

@@ -52,25 +52,6 @@ impl Dataset<Sample, DataError> for Poisoned {
     }
 }
 
-/// Several sets one after the other.
-pub struct Joined(pub Vec<SampleSet>);
-
-impl Dataset<Sample, DataError> for Joined {
-    fn get(&self, mut index: usize) -> Result<Sample, DataError> {
-        for set in &self.0 {
-            if index < set.len() {
-                return set.get(index);
-            }
-            index -= set.len();
-        }
-        unreachable!("an index below the length of the whole")
-    }
-
-    fn len(&self) -> usize {
-        self.0.iter().map(|set| set.len()).sum()
-    }
-}
-
 /// The attacked evaluation set: every image of every class carries the trigger.
 pub struct Patched {
     inner: SampleSet,

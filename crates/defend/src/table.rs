@@ -1,12 +1,11 @@
-//! The table of defences, and what their configs have in common.
-
-use std::path::PathBuf;
+//! The table of defences.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::CompressConfig;
-use ssl_backdoor_ssl::PretrainConfig;
 
-use crate::{Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig, ScratchConfig};
+use crate::{
+    Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig, ScratchConfig, Settings,
+};
 
 /// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
 macro_rules! defences {
@@ -47,35 +46,6 @@ defences! {
     DistilClean(DistilCleanConfig),
     /// The victim's method, trained again without the images that a list names.
     Filter(FilterConfig),
-}
-
-/// The config of one kind of defence.
-pub trait Settings {
-    /// Checks every value, for a `victim` with images of `size` pixels; `images` is the size of its training set (`None`
-    /// if that is not known yet).
-    ///
-    /// # Errors
-    /// It names the key, its value and what is allowed.
-    fn check(
-        &self,
-        victim: &PretrainConfig,
-        images: Option<usize>,
-        size: u32,
-    ) -> Result<(), DefendError>;
-
-    /// The defences that it asks for, each of which makes one model, in the order in which they are trained.
-    fn defences(&self) -> Vec<Box<dyn Defence + '_>>;
-
-    /// How long its trainings are, in words for tables.
-    fn training(&self) -> &'static str;
-
-    /// Takes out what tells repetitions of one defence apart: its seed.
-    fn forget_seed(&mut self) {}
-
-    /// The paths in it.
-    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
-        Vec::new()
-    }
 }
 
 /// All defences of `configs`, in order.
@@ -156,6 +126,7 @@ pub mod one_or_several {
 mod tests {
     use super::*;
     use ssl_backdoor_compress::Control;
+    use ssl_backdoor_ssl::PretrainConfig;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct File {

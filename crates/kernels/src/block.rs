@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::conv::{self, Back, Branch, Packed};
 use crate::fill::{Filling, fill};
-use crate::norm::{self, Affine, Backward};
+use crate::norm::{self, Affine, Backward, Centred};
 use crate::path::Path;
 use crate::scratch::scratch;
 use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
@@ -231,7 +231,8 @@ fn through_second(
             let y1 = &y1[image * second.geometry.image()..];
             let mut sums = Sums::new(first.row());
             for (g, y) in dz1.chunks_exact_mut(first.row()).zip(y1.chunks_exact(first.row())) {
-                norm::cut_relu(path, g, y, &a1, &mean, &mut sums.first, &mut sums.second);
+                let y = Centred { y, mean: &mean };
+                norm::cut_relu(path, g, y, &a1, &mut sums.first, &mut sums.second);
             }
             sums.by_channel(channels)
         },

@@ -30,6 +30,16 @@ pub(crate) struct Outer {
     out: usize,
 }
 
+/// A group of images on the way back.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<'a> {
+    /// The padded images, and their padded output gradients.
+    pub padded: &'a [f32],
+    pub gradient: &'a [f32],
+    /// How many they are.
+    pub images: usize,
+}
+
 impl Outer {
     /// Inputs padded as `input` says, from `origin` on for the first output pixel, and gradients
     /// padded as `gradient` says, of groups of `group` images.
@@ -69,19 +79,12 @@ impl Outer {
         self.out.div_ceil(LANES)
     }
 
-    /// Adds the products of `images` images to the sums of block `block`.
+    /// Adds the products of a group to the sums of block `block`.
     ///
     /// # Panics
     /// If a buffer is too short.
-    pub fn run(
-        &self,
-        path: Path,
-        padded: &[f32],
-        gradient: &[f32],
-        images: usize,
-        block: usize,
-        sums: &mut [f32],
-    ) {
+    pub fn run(&self, path: Path, group: Group, block: usize, sums: &mut [f32]) {
+        let Group { padded, gradient, images } = group;
         let first = block * LANES;
         assert_eq!(sums.len(), self.chunk());
         assert!(first < self.out, "no such block");

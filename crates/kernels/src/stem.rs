@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::conv::{self, Branch, Packed};
 use crate::fill::{Filling, fill, zeros};
-use crate::norm::{self, Affine};
+use crate::norm::{self, Affine, Centred};
 use crate::path::Path;
 use crate::pool::{pool_rows, pooled, unpool_row, windows};
 use crate::scratch::scratch;
@@ -208,7 +208,8 @@ fn pooled_sums(
             let mut g = scratch(row);
             for (r, y) in y.chunks_exact(row).enumerate() {
                 unpooled(image, r, &mut g);
-                norm::add_products(path, &g, y, &mean, &mut sums.first, &mut sums.second);
+                let y = Centred { y, mean: &mean };
+                norm::add_products(path, &g, y, &mut sums.first, &mut sums.second);
             }
             sums.by_channel(channels)
         })

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::conv;
 use crate::geometry::Geometry;
-use crate::norm::{self, Affine, Backward, Moments};
+use crate::norm::{self, Affine, Backward, Centred, GradientSums, Moments};
 use crate::path::Path;
 
 /// A convolution and its batch norm.
@@ -67,7 +67,8 @@ impl Unit<'_> {
     pub fn backward(&self, stats: &[f32], sums: &[f64], of_batch: bool) -> Backward {
         let g = &self.geometry;
         let count = g.batch * g.out_height() * g.out_width();
-        Backward::new(self.scale, stats, self.epsilon, sums, count, of_batch, self.row())
+        let sums = GradientSums { values: sums, count };
+        Backward::new(self.scale, stats, self.epsilon, sums, of_batch, self.row())
     }
 
     /// Floats of row `y` of image `image` in the outputs.
@@ -117,7 +118,8 @@ impl Unit<'_> {
                     for ((g, out), y) in
                         g.chunks_exact(row).zip(out.chunks_exact(row)).zip(y.chunks_exact(row))
                     {
-                        norm::add_masked(path, g, out, y, &mean, &mut sums.first, &mut sums.second);
+                        let y = Centred { y, mean: &mean };
+                        norm::add_masked(path, g, out, y, &mut sums.first, &mut sums.second);
                     }
                     sums.by_channel(channels)
                 })

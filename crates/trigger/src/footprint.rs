@@ -1,6 +1,17 @@
 //! Where an image was changed.
 
-use crate::Spot;
+/// The box of a trigger on an image, in pixels from the top left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot {
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
 
 /// The part of an image that a perturbation changed, in pixels of the image as it is afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::{Phase, TriggerError};
+use crate::{Phase, Spot, TriggerError};
 use ssl_backdoor_rng::ChaCha8Rng;
 
 /// How the place of the trigger is chosen; the `poison.place` and `poison.val_place` tables.
@@ -118,19 +118,6 @@ impl Place {
             }
         }
     }
-}
-
-/// The box of a trigger on an image, in pixels from the top left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spot {
-    /// Left edge.
-    pub x: u32,
-    /// Top edge.
-    pub y: u32,
-    /// Width.
-    pub width: u32,
-    /// Height.
-    pub height: u32,
 }
 
 #[cfg(test)]

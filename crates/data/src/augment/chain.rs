@@ -5,6 +5,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use ssl_backdoor_rng::ChaCha8Rng;
 
+use super::crop_box::{one_draw_crop_box, random_resized_crop_box};
 use super::views::{normalize, to_planes};
 use super::{Filter, Geometry, Scratch, ViewKey, Views, blur, color, crop};
 
@@ -60,8 +61,7 @@ impl Chain {
         out: &mut [f32],
     ) -> Geometry {
         let side = self.size as usize;
-        let draw =
-            if self.one_draw { crop::one_draw_crop_box } else { crop::random_resized_crop_box };
+        let draw = if self.one_draw { one_draw_crop_box } else { random_resized_crop_box };
         let crop_box = draw(image.dimensions(), self.crop, rng);
         scratch.square(self.size);
         let Scratch { resizer, bytes, .. } = scratch;

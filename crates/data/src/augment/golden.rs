@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::blur::gaussian_blur;
 use super::color;
-use super::crop::{CropBox, Filter, crop_resize};
+use super::crop::{Filter, crop_resize};
+use super::crop_box::CropBox;
 use super::views::to_planes;
 
 #[derive(Deserialize)]

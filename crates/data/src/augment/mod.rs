@@ -8,6 +8,7 @@ mod blur;
 mod chain;
 mod color;
 mod crop;
+mod crop_box;
 mod crop_views;
 mod geometry;
 #[cfg(test)]
@@ -23,10 +24,10 @@ pub use color::{
     adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
 };
 pub use crop::{
-    CropBox, Filter, one_draw_crop_box, random_resized_crop_box, resize_center_crop,
-    resize_crop_box, resize_shorter, resized, shorter_side,
+    Filter, resize_center_crop, resize_crop_box, resize_shorter, resized, shorter_side,
 };
 pub(crate) use crop::{central, resize_square, resize_whole_by};
+pub use crop_box::{CropBox, one_draw_crop_box, random_resized_crop_box};
 pub use crop_views::CropViews;
 pub use geometry::Geometry;
 pub use jigsaw::JigsawViews;

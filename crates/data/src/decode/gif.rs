@@ -4,7 +4,7 @@
 use gif::{ColorOutput, DecodeOptions, DecodingError, Frame, MemoryLimit};
 use image::{Rgb, RgbImage};
 
-use super::{MAX_BYTES, NO_PIXELS, broken, too_large};
+use super::reasons::{MAX_BYTES, NO_PIXELS, broken, too_large};
 
 /// Decodes the first frame.
 ///

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use image::RgbImage;
 
+use super::input::{format, from_planes, read};
 use super::pickle::{self, Value};
 use super::places::{self, Packing, Source};
 use super::small::Part;
-use super::{format, from_planes, read};
 use crate::DataError;
 
 const SIDE: usize = 32;

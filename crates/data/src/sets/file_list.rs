@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use super::folder::Entry;
-use super::{format, read};
+use super::input::{format, read};
 use crate::inside::inside;
 use crate::{DataError, UNLABELLED};
 

@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;
 
 use super::folder::Entry;
-use super::format;
+use super::input::format;
 use crate::absolute::absolute;
 use crate::decode::read_image;
 use crate::left_out::{LeftOutKind, Tally};
-use crate::{DataError, Sample, Watch};
+use crate::{DataError, Sample, Split, Watch};
 
 /// Reads the samples at `positions` of `set` on all cores; the positions of those that cannot be read, in the order of
 /// `positions`, with what is wrong. `what` is told to `watch`.
@@ -101,6 +102,12 @@ impl Files {
 
     pub fn labels(&self) -> Vec<(u64, u32)> {
         self.ids.iter().zip(&self.entries).map(|(&id, entry)| (id, entry.label)).collect()
+    }
+
+    /// The set with its labels.
+    pub fn into_split(self) -> Split {
+        let (labels, paths) = (self.labels(), self.paths());
+        Split { set: Arc::new(self), labels, files: Some(Arc::new(paths)) }
     }
 
     pub fn paths(&self) -> Vec<PathBuf> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
-use super::format;
+use super::input::format;
 use crate::DataError;
 
 /// Images or labels of an IDX file.

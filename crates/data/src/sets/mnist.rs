@@ -5,9 +5,10 @@ use std::path::Path;
 
 use image::RgbImage;
 
+use super::idx;
+use super::input::format;
 use super::places::{Packing, Source};
 use super::small::Part;
-use super::{format, idx};
 use crate::DataError;
 
 /// A member of the family.

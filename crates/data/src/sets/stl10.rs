@@ -7,9 +7,9 @@ use std::path::Path;
 
 use image::RgbImage;
 
+use super::input::{format, from_planes, read};
 use super::places::{self, Packing, Source};
 use super::small::Part;
-use super::{format, from_planes, read};
 use crate::{DataError, UNLABELLED};
 
 const SIDE: usize = 96;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::folder::{self, Entry};
+use super::input::{format, read};
 use super::places::{self, Packing, Source};
-use super::{format, read};
 use crate::DataError;
 use crate::left_out::Tally;
 

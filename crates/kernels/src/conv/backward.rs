@@ -6,7 +6,7 @@ use super::Packed;
 use crate::fill::{Filling, fill, zeros};
 use crate::gather::Padded;
 use crate::geometry::Geometry;
-use crate::outer::{Outer, SPARE};
+use crate::outer::{Group, Outer, SPARE};
 use crate::path::Path;
 use crate::scratch::{Scratch, scratch};
 
@@ -83,7 +83,8 @@ pub(crate) fn backward<T: Send>(
                 way.shape.fill_group(filled, |j, y, row| (branch.gradient)(start + j, y, row));
                 if !large {
                     let chunks = sums[b].chunks_exact_mut(way.outer.chunk()).enumerate();
-                    chunks.for_each(|(c, sums)| way.outer.run(path, &x, &dy, images, c, sums));
+                    let group = Group { padded: &x, gradient: &dy, images };
+                    chunks.for_each(|(c, sums)| way.outer.run(path, group, c, sums));
                 }
                 if let Some(dx) = &mut dx {
                     way.images(path, &dy, dx, images, b > 0);
@@ -135,7 +136,8 @@ fn weights(
         sums.par_chunks_exact_mut(way.outer.chunk()).enumerate().for_each(|(c, sums)| {
             for (i, (x, gradients)) in kept.iter().enumerate() {
                 let images = g.group().min(g.batch - i * g.group());
-                way.outer.run(path, x, &gradients[b], images, c, sums);
+                let group = Group { padded: x, gradient: &gradients[b], images };
+                way.outer.run(path, group, c, sums);
             }
         });
         way.outer.reduce(&mut [sums])

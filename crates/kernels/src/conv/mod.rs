@@ -1,11 +1,11 @@
 //! One convolution over a batch: packed weights, and the pass over groups of images; the way back is in `backward`.
 
 use crate::fill::{Slot, fill};
-use crate::gather::{Axis, Gather, Padded, Weights};
+use crate::gather::{Axis, Gather, Inputs, Padded, Weights};
 use crate::geometry::Geometry;
 use crate::path::Path;
 use crate::scratch::{Aligned, scratch};
-use crate::winograd::{self, Winograd};
+use crate::winograd::{self, Kernels, Winograd};
 
 mod backward;
 
@@ -22,7 +22,7 @@ impl Packed {
         match self {
             Self::Direct { gather, weights } => {
                 let weights = Weights { packed: weights, stride: gather.block() };
-                gather.run(path, x, weights, y, images, add);
+                gather.run(path, Inputs { padded: x, weights }, y, images, add);
             }
             Self::Winograd(winograd) => winograd.run(path, x, y, images, add),
         }
@@ -39,7 +39,7 @@ impl Packed {
         match self {
             Self::Direct { gather, weights } => {
                 let weights = Weights { packed: weights, stride: gather.block() };
-                gather.begin(path, x, weights, y, images)
+                gather.begin(path, Inputs { padded: x, weights }, y, images)
             }
             Self::Winograd(winograd) => winograd.begin(path, x, y, images),
         }
@@ -50,9 +50,8 @@ impl Packed {
         let taps = g.kernel * g.kernel;
         let [from, to] = [taps, g.channels * taps];
         if winograd::takes(g) {
-            let group = g.group();
-            let way = Winograd::new(path, padded, g.out, group, weight, [from, to], false);
-            return Self::Winograd(way);
+            let kernels = Kernels { values: weight, from, to, flip: false };
+            return Self::Winograd(Winograd::new(path, padded, g.out, g.group(), kernels));
         }
         let [(top, _), (left, _)] = padded.pad;
         let rows = Axis::forward(g.height, g.out_height(), g.kernel, g.stride, top);
@@ -69,8 +68,8 @@ impl Packed {
         let taps = g.kernel * g.kernel;
         let [from, to] = [g.channels * taps, taps];
         if winograd::takes(g) {
-            let group = g.group();
-            let way = Winograd::new(path, padded, g.channels, group, weight, [from, to], true);
+            let kernels = Kernels { values: weight, from, to, flip: true };
+            let way = Winograd::new(path, padded, g.channels, g.group(), kernels);
             return vec![Self::Winograd(way)];
         }
         let [(top, _), (left, _)] = padded.pad;

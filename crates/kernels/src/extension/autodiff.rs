@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, Flex};
 use burn_flex::FlexTensor;
 
 use super::flex::{Parameters, dims, full_block, split, stem_outputs, tensor, units, vector};
-use super::{Kernels, Settings};
+use super::{Kernels, Settings, UnitTensors};
 use crate::block::{self, BlockSaved};
 use crate::path::path;
 use crate::process::on_pool;
@@ -158,50 +158,42 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
 
     fn basic_block(
         images: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        scale1: FloatTensor<Self>,
-        shift1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        scale2: FloatTensor<Self>,
-        shift2: FloatTensor<Self>,
-        weight_down: FloatTensor<Self>,
-        scale_down: FloatTensor<Self>,
-        shift_down: FloatTensor<Self>,
+        first: UnitTensors<Self>,
+        second: UnitTensors<Self>,
+        down: UnitTensors<Self>,
         running: FloatTensor<Self>,
         settings: Settings,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let tracked = [
             images,
-            weight1,
-            scale1,
-            shift1,
-            weight2,
-            scale2,
-            shift2,
-            weight_down,
-            scale_down,
-            shift_down,
+            first.weight,
+            first.scale,
+            first.shift,
+            second.weight,
+            second.scale,
+            second.shift,
+            down.weight,
+            down.scale,
+            down.shift,
         ];
         let nodes = tracked.each_ref().map(|t| t.node());
         let [images, w1, s1, h1, w2, s2, h2, wd, sd, hd] = tracked.map(|t| t.into_primitive());
+        let units = [[w1, s1, h1], [w2, s2, h2], [wd, sd, hd]];
+        let units = units.map(|[weight, scale, shift]| UnitTensors { weight, scale, shift });
         let running = running.into_primitive();
         match BlockBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let images = images.to_contiguous();
-                let all = [
-                    Parameters::new(w1, s1, h1),
-                    Parameters::new(w2, s2, h2),
-                    Parameters::new(wd, sd, hd),
-                ];
+                let all = units.map(Parameters::of);
                 let (results, stats) = full_block(&images, &all, &running, settings);
                 let (out, second) = (results[0].clone(), vector(stats.clone()));
                 let state = BlockState { images, all, results, stats, settings };
                 (prep.finish(state, out), FloatTensor::<Self>::new(second))
             }
             OpsKind::UnTracked(prep) => {
-                let (out, stats) = Flex::basic_block(
-                    images, w1, s1, h1, w2, s2, h2, wd, sd, hd, running, settings,
-                );
+                let [first, second, down] = units;
+                let (out, stats) =
+                    Flex::basic_block(images, first, second, down, running, settings);
                 (prep.finish(out), FloatTensor::<Self>::new(stats))
             }
         }

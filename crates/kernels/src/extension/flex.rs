@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 
-use super::{Kernels, Settings};
+use super::{Kernels, Settings, UnitTensors};
 use crate::block::{self, BlockUnits};
 use crate::geometry::Geometry;
 use crate::path::path;
@@ -33,6 +33,10 @@ pub(super) struct Parameters(pub [FlexTensor; 3]);
 impl Parameters {
     pub fn new(weight: FlexTensor, scale: FlexTensor, shift: FlexTensor) -> Self {
         Self([weight, scale, shift].map(|t| t.to_contiguous()))
+    }
+
+    pub fn of(UnitTensors { weight, scale, shift }: UnitTensors<Flex>) -> Self {
+        Self::new(weight, scale, shift)
     }
 
     pub fn unit(&self, input: [usize; 4], stride: usize, epsilon: f64) -> Unit<'_> {
@@ -122,24 +126,14 @@ impl Kernels for Flex {
 
     fn basic_block(
         images: FlexTensor,
-        weight1: FlexTensor,
-        scale1: FlexTensor,
-        shift1: FlexTensor,
-        weight2: FlexTensor,
-        scale2: FlexTensor,
-        shift2: FlexTensor,
-        weight_down: FlexTensor,
-        scale_down: FlexTensor,
-        shift_down: FlexTensor,
+        first: UnitTensors<Self>,
+        second: UnitTensors<Self>,
+        down: UnitTensors<Self>,
         running: FlexTensor,
         settings: Settings,
     ) -> (FlexTensor, FlexTensor) {
         let images = images.to_contiguous();
-        let all = [
-            Parameters::new(weight1, scale1, shift1),
-            Parameters::new(weight2, scale2, shift2),
-            Parameters::new(weight_down, scale_down, shift_down),
-        ];
+        let all = [first, second, down].map(Parameters::of);
         if settings.of_batch {
             let ([out, ..], stats) = full_block(&images, &all, &running, settings);
             return (out, vector(stats));

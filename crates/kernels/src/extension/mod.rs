@@ -1,7 +1,7 @@
 //! The backend extension: our kernels on burn-flex, with gradients.
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
+use burn::backend::{Backend, Dispatch, DispatchDevice, ExtensionType, backend_extension};
 use burn::tensor::{Device, Tensor, s};
 
 use crate::layer::Unit;
@@ -29,6 +29,14 @@ pub struct Settings {
     pool: bool,
 }
 
+/// The learnt tensors of a convolution and its batch norm.
+#[derive(ExtensionType)]
+pub struct UnitTensors<B: Backend> {
+    weight: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+}
+
 /// The operations. Where a tensor is not needed, another stands in for it. The second output is
 /// `[mean, variance]` of each unit, one unit after the other, `[2 · channels of all]`.
 #[backend_extension(Autodiff, Flex)]
@@ -44,21 +52,24 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// See [`crate::basic_block`].
-    #[allow(clippy::too_many_arguments, reason = "the parameters of three units")]
     fn basic_block(
         images: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        scale1: FloatTensor<Self>,
-        shift1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        scale2: FloatTensor<Self>,
-        shift2: FloatTensor<Self>,
-        weight_down: FloatTensor<Self>,
-        scale_down: FloatTensor<Self>,
-        shift_down: FloatTensor<Self>,
+        #[extension_type] first: UnitTensors<Self>,
+        #[extension_type] second: UnitTensors<Self>,
+        #[extension_type] down: UnitTensors<Self>,
         running: FloatTensor<Self>,
         settings: Settings,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl Unit {
+    fn into_tensors(self) -> UnitTensors<Dispatch> {
+        UnitTensors {
+            weight: self.weight.into_dispatch(),
+            scale: self.scale.into_dispatch(),
+            shift: self.shift.into_dispatch(),
+        }
+    }
 }
 
 pub(crate) fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>) {
@@ -107,15 +118,9 @@ pub(crate) fn basic_block(
     let down = down.unwrap_or_else(|| second.clone());
     let (out, stats) = <Dispatch as Kernels>::basic_block(
         images.into_dispatch(),
-        first.weight.into_dispatch(),
-        first.scale.into_dispatch(),
-        first.shift.into_dispatch(),
-        second.weight.into_dispatch(),
-        second.scale.into_dispatch(),
-        second.shift.into_dispatch(),
-        down.weight.into_dispatch(),
-        down.scale.into_dispatch(),
-        down.shift.into_dispatch(),
+        first.into_tensors(),
+        second.into_tensors(),
+        down.into_tensors(),
         running.into_dispatch(),
         settings,
     );

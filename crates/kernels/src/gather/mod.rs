@@ -11,7 +11,7 @@ mod plan;
 mod tile;
 
 pub(crate) use self::axis::{Axis, Padded};
-pub(crate) use self::plan::{Gather, Weights, lanes};
+pub(crate) use self::plan::{Gather, Inputs, Weights, lanes};
 pub(crate) use self::tile::{load, store};
 use crate::fill::{Slot, places, zeros};
 use crate::path::Path;
@@ -21,15 +21,7 @@ impl Gather {
     ///
     /// # Panics
     /// If a buffer is too short.
-    pub fn run(
-        &self,
-        path: Path,
-        padded: &[f32],
-        weights: Weights,
-        output: &mut [f32],
-        images: usize,
-        add: bool,
-    ) {
+    pub fn run(&self, path: Path, inputs: Inputs, output: &mut [f32], images: usize, add: bool) {
         let count = images * self.pixels;
         if self.slabs.is_empty() {
             // No kernel position reaches these pixels.
@@ -38,9 +30,9 @@ impl Gather {
             }
             return;
         }
-        self.check(padded, weights, count);
+        self.check(inputs, count);
         // SAFETY: `check` has seen what the tiles read; they store floats, and `output` holds floats already.
-        unsafe { tile::gather(path, self, padded, weights, places(output), count, add) };
+        unsafe { tile::gather(path, self, inputs, places(output), count, add) };
     }
 
     /// Gives `images` images, which are all of `output`, their values: those that this gather makes, zero elsewhere.
@@ -50,21 +42,20 @@ impl Gather {
     pub fn begin<'a>(
         &self,
         path: Path,
-        padded: &[f32],
-        weights: Weights,
+        inputs: Inputs,
         output: &'a mut [Slot],
         images: usize,
     ) -> &'a mut [f32] {
         if !self.whole || self.slabs.is_empty() {
             let output = zeros(output);
-            self.run(path, padded, weights, output, images, false);
+            self.run(path, inputs, output, images, false);
             return output;
         }
         let count = images * self.pixels;
         assert_eq!(output.len(), count * self.out_channels, "other images than the output's");
-        self.check(padded, weights, count);
+        self.check(inputs, count);
         // SAFETY: `check` has seen what the tiles read, and they add to nothing.
-        unsafe { tile::gather(path, self, padded, weights, output, count, false) };
+        unsafe { tile::gather(path, self, inputs, output, count, false) };
         // SAFETY: the tiles have stored all channels of each of the first `count` pixels, which lie one after the other
         // (`whole`): just as many floats as `output` has.
         unsafe { output.assume_init_mut() }

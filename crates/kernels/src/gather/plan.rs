@@ -131,7 +131,7 @@ impl Gather {
 
     /// # Panics
     /// If the tiles of the first `count` pixels would read past `padded` or `weights`.
-    pub(super) fn check(&self, padded: &[f32], weights: Weights, count: usize) {
+    pub(super) fn check(&self, Inputs { padded, weights }: Inputs, count: usize) {
         let last = self.bases[..count].iter().max().copied().unwrap_or(0);
         assert!(last + self.reach <= padded.len(), "a tile reads past its images");
         let blocks = self.out_channels.div_ceil(lanes(self.out_channels));
@@ -139,6 +139,14 @@ impl Gather {
         let fits = weights.stride >= self.block() && furthest <= weights.packed.len();
         assert!(fits, "weights of another gather");
     }
+}
+
+/// What a gather reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    /// A group of padded images.
+    pub padded: &'a [f32],
+    pub weights: Weights<'a>,
 }
 
 /// Packed weights, block by block.

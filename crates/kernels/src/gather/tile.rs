@@ -1,6 +1,6 @@
 //! Tiles of a gather: output pixels × output channels that stay in registers over a slab of weights.
 
-use super::plan::{Gather, Segment, Weights, lanes};
+use super::plan::{Gather, Inputs, Segment, lanes};
 use crate::fill::Slot;
 use crate::path::Path;
 use crate::simd::{Four, Simd};
@@ -12,13 +12,12 @@ use crate::simd::{Four, Simd};
 /// If a place lies beyond `output`.
 ///
 /// # Safety
-/// `padded` reaches to the base of each of the pixels + the gather's `reach`; `weights` holds a block of the gather's for
+/// The padded images reach to the base of each of the pixels + the gather's `reach`; the weights hold a block of the gather's for
 /// every block of lanes; and with `add`, `output` holds floats at the places of the pixels.
 pub(super) unsafe fn gather(
     path: Path,
     gather: &Gather,
-    padded: &[f32],
-    weights: Weights,
+    inputs: Inputs,
     output: &mut [Slot],
     count: usize,
     add: bool,
@@ -27,41 +26,34 @@ pub(super) unsafe fn gather(
     {
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        unsafe fn avx512(
-            g: &Gather,
-            x: &[f32],
-            w: Weights,
-            y: &mut [Slot],
-            count: usize,
-            add: bool,
-        ) {
+        unsafe fn avx512(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
             // SAFETY: the caller's; compiled for AVX-512.
             unsafe {
                 if g.out_channels <= 16 {
-                    tiles::<__m512, 1, 12>(g, x, w, y, count, add);
+                    tiles::<__m512, 1, 12>(g, x, y, count, add);
                 } else {
-                    tiles::<__m512, 2, 8>(g, x, w, y, count, add);
+                    tiles::<__m512, 2, 8>(g, x, y, count, add);
                 }
             }
         }
         #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2(g: &Gather, x: &[f32], w: Weights, y: &mut [Slot], count: usize, add: bool) {
+        unsafe fn avx2(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
             // SAFETY: the caller's; compiled for AVX2 and FMA.
-            unsafe { tiles::<__m256, 2, 6>(g, x, w, y, count, add) };
+            unsafe { tiles::<__m256, 2, 6>(g, x, y, count, add) };
         }
         match path {
             Path::Avx512(_) => {
                 // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
-                return unsafe { avx512(gather, padded, weights, output, count, add) };
+                return unsafe { avx512(gather, inputs, output, count, add) };
             }
             // SAFETY: as above.
-            Path::Avx2(_) => return unsafe { avx2(gather, padded, weights, output, count, add) },
+            Path::Avx2(_) => return unsafe { avx2(gather, inputs, output, count, add) },
             _ => {}
         }
     }
     let _ = path;
     // SAFETY: `Four` needs no instructions; the rest is the caller's.
-    unsafe { tiles::<Four, 2, 4>(gather, padded, weights, output, count, add) };
+    unsafe { tiles::<Four, 2, 4>(gather, inputs, output, count, add) };
 }
 
 /// Tiles of `P` output pixels × `V` vectors of output channels.
@@ -71,12 +63,12 @@ pub(super) unsafe fn gather(
 #[inline(always)]
 unsafe fn tiles<S: Simd, const V: usize, const P: usize>(
     gather: &Gather,
-    padded: &[f32],
-    weights: Weights,
+    inputs: Inputs,
     output: &mut [Slot],
     count: usize,
     add: bool,
 ) {
+    let Inputs { padded, weights } = inputs;
     let lanes = lanes(gather.out_channels);
     for b in 0..gather.out_channels.div_ceil(lanes) {
         let mut rest = &weights.packed[b * weights.stride..][..gather.block()];
@@ -89,6 +81,7 @@ unsafe fn tiles<S: Simd, const V: usize, const P: usize>(
                 if first >= gather.out_channels {
                     break;
                 }
+                let column = Column { weights, lanes, lane };
                 let width = (V * S::LANES).min(gather.out_channels - first);
                 for start in (0..count).step_by(P) {
                     let valid = P.min(count - start);
@@ -106,7 +99,7 @@ unsafe fn tiles<S: Simd, const V: usize, const P: usize>(
                     }
                     // SAFETY: the caller's `padded` holds the furthest input; `weights` holds `lanes` floats for
                     // each input of the slab, and `lane + V · S::LANES` is at most `lanes`, a multiple of both.
-                    unsafe { tile(padded, &bases, slab, weights, lanes, lane, &mut sums) };
+                    unsafe { tile(padded, &bases, slab, column, &mut sums) };
                     for (sums, &i) in sums.iter().zip(&at).take(valid) {
                         store(sums, &mut output[gather.outs[i] + first..][..width]);
                     }
@@ -116,7 +109,15 @@ unsafe fn tiles<S: Simd, const V: usize, const P: usize>(
     }
 }
 
-/// Adds to `sums` (`P` pixels × `V` vectors) the products of a slab, in registers.
+/// The weights of a slab that a tile reads: for each input the vectors from `lane` on, out of `lanes` floats.
+#[derive(Clone, Copy)]
+struct Column<'a> {
+    weights: &'a [f32],
+    lanes: usize,
+    lane: usize,
+}
+
+/// Adds to `into` (`P` pixels × `V` vectors) the products of a slab, in registers.
 ///
 /// # Safety
 /// `padded` reaches to the largest base + segment offset + length; `weights` holds `lanes` floats for
@@ -126,9 +127,7 @@ unsafe fn tile<S: Simd, const V: usize, const P: usize>(
     padded: &[f32],
     bases: &[usize; P],
     slab: &[Segment],
-    weights: &[f32],
-    lanes: usize,
-    lane: usize,
+    Column { weights, lanes, lane }: Column,
     into: &mut [[S; V]; P],
 ) {
     // SAFETY: see the function's own contract; every offset below stays within it.

@@ -6,9 +6,16 @@
 
 mod moments;
 
-pub(crate) use self::moments::{Affine, Backward, Moments, fold, repeat};
+pub(crate) use self::moments::{Affine, Backward, GradientSums, Moments, fold, repeat};
 use crate::fill::{Slot, write};
 use crate::path::{kernel, mul_add};
+
+/// A row of a convolution's outputs, with the mean of the channel that each float is of.
+#[derive(Clone, Copy)]
+pub(crate) struct Centred<'a> {
+    pub y: &'a [f32],
+    pub mean: &'a [f32],
+}
 
 /// NaN stays NaN, so that a training that has diverged shows it.
 #[inline(always)]
@@ -101,8 +108,7 @@ kernel!(
     add_masked(
         g: &[f32],
         out: &[f32],
-        y: &[f32],
-        mean: &[f32],
+        y: Centred,
         first: &mut [f32],
         second: &mut [f32],
     ) = add_masked_body
@@ -112,8 +118,7 @@ kernel!(
 fn add_masked_body<const FMA: bool>(
     g: &[f32],
     out: &[f32],
-    y: &[f32],
-    mean: &[f32],
+    Centred { y, mean }: Centred,
     first: &mut [f32],
     second: &mut [f32],
 ) {
@@ -130,8 +135,7 @@ kernel!(
     /// Adds to the sums of a gradient `g` that is already cut, and of its products with `y − mean`.
     add_products(
         g: &[f32],
-        y: &[f32],
-        mean: &[f32],
+        y: Centred,
         first: &mut [f32],
         second: &mut [f32],
     ) = add_products_body
@@ -140,8 +144,7 @@ kernel!(
 #[inline(always)]
 fn add_products_body<const FMA: bool>(
     g: &[f32],
-    y: &[f32],
-    mean: &[f32],
+    Centred { y, mean }: Centred,
     first: &mut [f32],
     second: &mut [f32],
 ) {
@@ -156,9 +159,8 @@ kernel!(
     /// Cuts `g` where the ReLU behind `y · scale + shift` did, and adds to its sums.
     cut_relu(
         g: &mut [f32],
-        y: &[f32],
+        y: Centred,
         affine: &Affine,
-        mean: &[f32],
         first: &mut [f32],
         second: &mut [f32],
     ) = cut_relu_body
@@ -167,9 +169,8 @@ kernel!(
 #[inline(always)]
 fn cut_relu_body<const FMA: bool>(
     g: &mut [f32],
-    y: &[f32],
+    Centred { y, mean }: Centred,
     affine: &Affine,
-    mean: &[f32],
     first: &mut [f32],
     second: &mut [f32],
 ) {

@@ -115,18 +115,25 @@ pub(crate) struct Backward {
     pub shift: Vec<f32>,
 }
 
+/// Σ g and then Σ g · (y − mean), by channel over `count` pixels.
+#[derive(Clone, Copy)]
+pub(crate) struct GradientSums<'a> {
+    pub values: &'a [f64],
+    pub count: usize,
+}
+
 impl Backward {
-    /// `sums` holds, by channel, Σ g and then Σ g · (y − mean) over `count` pixels. With fixed
+    /// From the learnt scale, `[mean, variance]` and the sums by channel, for rows of `len`. With fixed
     /// statistics (not `of_batch`) no gradient flows through them.
     pub fn new(
         scale: &[f32],
         stats: &[f32],
         epsilon: f64,
-        sums: &[f64],
-        count: usize,
+        sums: GradientSums,
         of_batch: bool,
         len: usize,
     ) -> Self {
+        let GradientSums { values: sums, count } = sums;
         let channels = scale.len();
         let inverse = inverse_std(&stats[channels..], epsilon);
         let (sum, deviation) = sums.split_at(channels);

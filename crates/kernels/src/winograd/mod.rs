@@ -10,9 +10,9 @@ mod tiles;
 mod transform;
 
 use self::tiles::{PLACES, Tiles};
-use self::transform::{back, patches, transform_weights};
+use self::transform::{Products, back, patches, transform_weights};
 use crate::fill::{Slot, places};
-use crate::gather::{Axis, Gather, Padded, Weights, lanes};
+use crate::gather::{Axis, Gather, Inputs, Padded, Weights, lanes};
 use crate::geometry::Geometry;
 use crate::path::Path;
 use crate::scratch::{Aligned, Scratch, scratch};
@@ -48,18 +48,20 @@ pub(crate) struct Winograd {
     out: usize,
 }
 
+/// The weights of 3×3 kernels: that of kernel position (y, x) from input channel i to output channel o is
+/// `values[i · from + o · to + 3 · y + x]`, with `flip` that of (2 − y, 2 − x).
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels<'a> {
+    pub values: &'a [f32],
+    pub from: usize,
+    pub to: usize,
+    pub flip: bool,
+}
+
 impl Winograd {
-    /// The weight of kernel position (y, x) from input channel i to output channel o is
-    /// `weight[i · from + o · to + 3 · y + x]`, with `flip` that of (2 − y, 2 − x).
-    pub fn new(
-        path: Path,
-        padded: Padded,
-        out: usize,
-        group: usize,
-        weight: &[f32],
-        [from, to]: [usize; 2],
-        flip: bool,
-    ) -> Self {
+    /// For groups of `group` images, padded as `padded` says, and `out` output channels.
+    pub fn new(path: Path, padded: Padded, out: usize, group: usize, kernels: Kernels) -> Self {
+        let Kernels { values, from, to, flip } = kernels;
         let tiles = Tiles::new(padded);
         let channels = padded.inner[2];
         let count = tiles.count();
@@ -75,7 +77,7 @@ impl Winograd {
                 for i in 0..channels {
                     let mut taps = [[0.0f32; 32]; 9];
                     for lane in 0..outs {
-                        let kernel = &weight[i * from + (b * lanes + lane) * to..][..9];
+                        let kernel = &values[i * from + (b * lanes + lane) * to..][..9];
                         for (t, &w) in kernel.iter().enumerate() {
                             taps[if flip { 8 - t } else { t }][lane] = w;
                         }
@@ -101,9 +103,10 @@ impl Winograd {
     /// If a buffer is too short.
     pub fn run(&self, path: Path, padded: &[f32], output: &mut [f32], images: usize, add: bool) {
         let output = &mut output[..images * self.image()];
-        let (products, step) = self.products(path, padded, images);
+        let (values, step) = self.products(path, padded, images);
+        let products = Products { values: &values, step };
         // SAFETY: floats are stored, and `output` holds floats already.
-        unsafe { back(path, &self.tiles, self.out, &products, step, places(output), add) };
+        unsafe { back(path, &self.tiles, self.out, products, places(output), add) };
     }
 
     /// Gives `images` images, which are all of `output`, their values.
@@ -118,9 +121,10 @@ impl Winograd {
         images: usize,
     ) -> &'a mut [f32] {
         assert_eq!(output.len(), images * self.image(), "other images than the output's");
-        let (products, step) = self.products(path, padded, images);
+        let (values, step) = self.products(path, padded, images);
+        let products = Products { values: &values, step };
         // SAFETY: nothing is added to.
-        unsafe { back(path, &self.tiles, self.out, &products, step, output, false) };
+        unsafe { back(path, &self.tiles, self.out, products, output, false) };
         // SAFETY: `back` has stored all 2 × 2 pixels of every tile of every image, and `output` is just these images.
         unsafe { output.assume_init_mut() }
     }
@@ -142,7 +146,7 @@ impl Winograd {
         for (place, (v, m)) in v.chunks(values).zip(m.chunks_mut(products)).enumerate() {
             let weights =
                 Weights { packed: &self.weights[place * block..], stride: PLACES * block };
-            self.product.run(path, v, weights, m, images, false);
+            self.product.run(path, Inputs { padded: v, weights }, m, images, false);
         }
         (m, products)
     }

@@ -135,11 +135,18 @@ unsafe fn four<S: Simd>(a: S, b: S, c: S, d: S) -> [S; 4] {
     unsafe { [a.sub(c), b.add(c), c.sub(b), b.sub(d)] }
 }
 
+/// The products of all tiles: those of place p of tile t from `values[p · step + t · out]` on.
+#[derive(Clone, Copy)]
+pub(super) struct Products<'a> {
+    pub values: &'a [f32],
+    pub step: usize,
+}
+
 /// Aᵀ m A of every tile: the outputs of the images that `output` is, `[tile row · 2, tile column · 2, out]` each, with
 /// `add` added to what is there.
 ///
 /// # Panics
-/// If `m` is too short, or `output` no whole number of images.
+/// If there are too few products, or `output` no whole number of images.
 ///
 /// # Safety
 /// With `add`, `output` holds floats.
@@ -147,8 +154,7 @@ pub(super) unsafe fn back(
     path: Path,
     tiles: &Tiles,
     out: usize,
-    m: &[f32],
-    step: usize,
+    m: Products,
     output: &mut [Slot],
     add: bool,
 ) {
@@ -156,32 +162,32 @@ pub(super) unsafe fn back(
     assert!(out.is_multiple_of(16), "whole vectors");
     assert!(image > 0 && output.len().is_multiple_of(image), "whole images");
     let count = output.len() / image * tiles.count();
-    assert!(count * out <= step && PLACES * step <= m.len(), "a product for each");
+    assert!(count * out <= m.step && PLACES * m.step <= m.values.len(), "a product for each");
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        unsafe fn avx512(t: &Tiles, out: usize, m: &[f32], step: usize, y: &mut [Slot], add: bool) {
+        unsafe fn avx512(t: &Tiles, out: usize, m: Products, y: &mut [Slot], add: bool) {
             // SAFETY: the caller's; compiled for AVX-512.
-            unsafe { back_body::<__m512>(t, out, m, step, y, add) }
+            unsafe { back_body::<__m512>(t, out, m, y, add) }
         }
         #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2(t: &Tiles, out: usize, m: &[f32], step: usize, y: &mut [Slot], add: bool) {
+        unsafe fn avx2(t: &Tiles, out: usize, m: Products, y: &mut [Slot], add: bool) {
             // SAFETY: the caller's; compiled for AVX2.
-            unsafe { back_body::<__m256>(t, out, m, step, y, add) }
+            unsafe { back_body::<__m256>(t, out, m, y, add) }
         }
         match path {
             // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above, and
             // what `output` holds is the caller's.
-            Path::Avx512(_) => return unsafe { avx512(tiles, out, m, step, output, add) },
+            Path::Avx512(_) => return unsafe { avx512(tiles, out, m, output, add) },
             // SAFETY: as above.
-            Path::Avx2(_) => return unsafe { avx2(tiles, out, m, step, output, add) },
+            Path::Avx2(_) => return unsafe { avx2(tiles, out, m, output, add) },
             _ => {}
         }
     }
     let _ = path;
     // SAFETY: `Four` needs no instructions; the sizes are checked above, and what `output` holds is the caller's.
-    unsafe { back_body::<Four>(tiles, out, m, step, output, add) }
+    unsafe { back_body::<Four>(tiles, out, m, output, add) }
 }
 
 /// # Safety
@@ -190,14 +196,14 @@ pub(super) unsafe fn back(
 unsafe fn back_body<S: Simd>(
     tiles: &Tiles,
     out: usize,
-    m: &[f32],
-    step: usize,
+    m: Products,
     output: &mut [Slot],
     add: bool,
 ) {
     let row = 2 * tiles.columns * out;
     let image = 2 * tiles.rows * row;
-    let mut from = m.as_ptr();
+    let Products { values, step } = m;
+    let mut from = values.as_ptr();
     // SAFETY: the function's own contract.
     unsafe {
         for output in output.chunks_exact_mut(image) {

@@ -1,4 +1,4 @@
-//! Names and file lists of an export, as the reference lays them out (protocol 1.5).
+//! Paths and file lists of an export, as the reference lays them out (protocol 1.5).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use ssl_backdoor_rng::ranked;
 use ssl_backdoor_trigger::purpose;
 use ssl_backdoor_trigger::{LedgerRow, Phase};
 
-use crate::export::Job;
-use crate::jpeg::{has_extension, is_jpeg};
+use super::job::Job;
+use super::names::file_name;
 use crate::{DataError, Split, Splits, UNLABELLED, list_text};
 
 impl Job {
@@ -55,7 +55,7 @@ impl Job {
 
     /// Where the clean copy of training image `index` goes, for a set that does not lie in files.
     fn clean_file(&self, index: usize) -> String {
-        format!("clean/{}", self.names[0].of[index])
+        format!("clean/{}", self.names[Phase::Training as usize].of[index])
     }
 
     pub fn list_file(&self, phase: Phase) -> PathBuf {
@@ -95,7 +95,7 @@ impl Job {
             rows.iter().map(|row| (row.image_id, row)).collect();
         let perturbation = &self.attack.train.perturbation;
         let line = |id: u64| {
-            let index = self.positions[0][&id];
+            let index = self.positions[Phase::Training as usize][&id];
             let (path, patch) = match (poisoned.get(&id), &train.files) {
                 (Some(row), _) => (self.rooted(&row.file), perturbation.listed_box(&row.record)),
                 (None, Some(files)) => (files[index].to_string_lossy().into_owned(), None),
@@ -127,69 +127,5 @@ impl Job {
             Some(_) => Vec::new(),
             None => (0..labels.len()).map(|i| (self.clean_file(i), i)).collect(),
         }
-    }
-}
-
-/// What the files of a split are called, `CLASS/NAME`: each image's own, in the order of the split.
-pub(crate) struct Names {
-    pub of: Vec<String>,
-}
-
-impl Names {
-    /// The names of the images of `split`, with `lossless` all of PNG. Names that two images share end with their ids.
-    pub fn new(split: &Split, classes: &[String], lossless: bool) -> Self {
-        let folders = class_folders(classes);
-        let name = |index: usize| {
-            let name = split.file_name(index);
-            let keeps = has_extension(&name, &["png"]) || (is_jpeg(&name) && !lossless);
-            if keeps { name } else { format!("{name}.png") }
-        };
-        let folder = |class: u32| folders.get(class as usize).unwrap_or(&folders[classes.len()]);
-        let labels = || split.labels.iter().enumerate();
-        let mut of: Vec<String> =
-            labels().map(|(i, (_, class))| format!("{}/{}", folder(*class), name(i))).collect();
-        let mut counts: HashMap<&str, u32> = HashMap::new();
-        of.iter().for_each(|name| *counts.entry(name).or_default() += 1);
-        let shared: Vec<usize> = (0..of.len()).filter(|&i| counts[of[i].as_str()] > 1).collect();
-        for i in shared {
-            let (stem, extension) = of[i].rsplit_once('.').unwrap_or((&of[i], "png"));
-            of[i] = format!("{stem}-{:016x}.{extension}", split.labels[i].0);
-        }
-        Self { of }
-    }
-}
-
-/// The folder of each class, and last that of images without one. What two of them would share ends with their numbers.
-fn class_folders(classes: &[String]) -> Vec<String> {
-    let mut folders: Vec<String> = classes.iter().map(|class| file_name(class)).collect();
-    folders.push("unlabelled".into());
-    let mut counts: HashMap<String, u32> = HashMap::new();
-    folders.iter().for_each(|folder| *counts.entry(folder.clone()).or_default() += 1);
-    for (class, folder) in folders.iter_mut().enumerate() {
-        if counts[folder.as_str()] > 1 {
-            *folder = format!("{folder}_{class}");
-        }
-    }
-    folders
-}
-
-/// `name` without what would lead out of its folder.
-fn file_name(name: &str) -> String {
-    let safe = name.replace(['/', '\\'], "_");
-    if safe.starts_with('.') { format!("_{safe}") } else { safe }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_of_classes_are_theirs_alone_and_lie_in_the_export() {
-        let of = |classes: &[&str]| {
-            class_folders(&classes.iter().map(|c| c.to_string()).collect::<Vec<_>>())
-        };
-        assert_eq!(of(&["ant", "a bee"]), ["ant", "a bee", "unlabelled"]);
-        assert_eq!(of(&["a/b", "a_b", "..", "c"]), ["a_b_0", "a_b_1", "_..", "c", "unlabelled"]);
-        assert_eq!(of(&["ant", "unlabelled"]), ["ant", "unlabelled_1", "unlabelled_2"]);
     }
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Ledger, LedgerRow, Perturbation, Phase, pixel_hash};
 
+use super::job::Job;
+use super::settings::{FORMAT, SETTINGS, ledger_file};
 use crate::absolute::first_relative;
-use crate::export::{FORMAT, Job, SETTINGS, ledger_file};
 use crate::inside::inside;
 use crate::jpeg::encode;
 use crate::lock::LOCK;

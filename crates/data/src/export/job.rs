@@ -1,0 +1,73 @@
+//! An export with its originals.
+
+use std::collections::HashMap;
+
+use image::RgbImage;
+use ssl_backdoor_trigger::{Attack, Phase, Setup};
+
+use super::Export;
+use super::names::Names;
+use crate::jpeg::Format;
+use crate::{DataConfig, DataError, Eval, Split, Splits, Watch};
+
+/// An export with everything read that it needs.
+pub(crate) struct Job {
+    pub export: Export,
+    pub splits: Splits,
+    pub attack: Attack,
+    pub setup: Setup,
+    pub saved_from_jpeg: bool,
+    /// Positions by image id, of the training and of the evaluation images.
+    pub positions: [HashMap<u64, usize>; 2],
+    /// What the files of both are called.
+    pub names: [Names; 2],
+}
+
+impl Job {
+    pub fn new(mut export: Export, watch: &Watch<'_>) -> Result<Self, DataError> {
+        export.data.check_poison(&export.poison)?;
+        // Images are exported from the originals: a cache of resized ones would be built for nothing.
+        leave_cache_out(&mut export.data);
+        // Every evaluation image is patched, whatever part a run would score.
+        let splits = export.data.load_part(Eval::All, watch)?;
+        let attack = splits.attack(&export.poison, export.seed)?;
+        let setup = splits.setup(&export.poison)?;
+        let lossless = export.lossless || !attack.survives_jpeg();
+        let saved_from_jpeg = lossless && !export.lossless && splits.exports_jpegs();
+        export.lossless = lossless;
+        let positions = [&splits.train, &splits.eval]
+            .map(|split| split.labels.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect());
+        let names = [&splits.train, &splits.eval]
+            .map(|split| Names::new(split, &splits.classes, export.lossless));
+        Ok(Self { export, splits, attack, setup, saved_from_jpeg, positions, names })
+    }
+
+    /// How its files are written.
+    pub fn format(&self) -> Format {
+        if self.export.format == 1 { Format::First } else { Format::Present }
+    }
+
+    pub fn split(&self, phase: Phase) -> &Split {
+        match phase {
+            Phase::Training => &self.splits.train,
+            Phase::Evaluation => &self.splits.eval,
+        }
+    }
+
+    /// Image `index` as it is before it is poisoned: evaluation images prepared for the network.
+    pub fn image(&self, phase: Phase, index: usize) -> Result<RgbImage, DataError> {
+        let image = self.split(phase).set.get(index)?.image;
+        Ok(match phase {
+            Phase::Training => image,
+            Phase::Evaluation => self.splits.preparation.image(image),
+        })
+    }
+}
+
+fn leave_cache_out(data: &mut DataConfig) {
+    match data {
+        DataConfig::Folder(set) | DataConfig::Imagenet100(set) => set.cache = None,
+        DataConfig::FileList(set) => set.cache = None,
+        _ => {}
+    }
+}

@@ -1,0 +1,123 @@
+//! Writing an export: whole or not at all.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use rayon::prelude::*;
+use ssl_backdoor_trigger::{Phase, Rates};
+
+use super::job::Job;
+use super::partial::{clear, make, must_be_empty, names, resolved, write, write_new};
+use super::settings::{Export, FORMAT, SETTINGS, ledger_file};
+use crate::absolute::make_absolute;
+use crate::jpeg::encode;
+use crate::lock::{FolderLock, Held, LOCK};
+use crate::{DataError, LeftOut, Watch};
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// Poisoned training images, under all three denominators.
+    pub rates: Rates,
+    /// Patched evaluation images.
+    pub patched: usize,
+    /// The training list, relative to the folder.
+    pub train_list: PathBuf,
+    /// The list of the patched evaluation images, relative to the folder.
+    pub val_list: PathBuf,
+    /// A path holds a blank: the reference cannot read the lists.
+    pub blanks: bool,
+    /// JPEG would erase the trigger: files that keep the names of JPEGs would have been written so, and are PNG.
+    pub saved_from_jpeg: bool,
+    /// What was left out of the data set, by kind.
+    pub left_out: Vec<LeftOut>,
+    /// Files among them that should have been images, with what is wrong.
+    pub skipped: Vec<String>,
+}
+
+impl Export {
+    /// Writes the export to `out`, which must not exist or be empty. It is made in `out.partial` beside it, which other
+    /// processes keep out of, and renamed: whole or not at all. What a killed export left there is replaced.
+    ///
+    /// # Errors
+    /// A folder that is not empty or that another process exports to, an attack that is not to be had, an image that
+    /// cannot be read, a file that cannot be written. Nothing is left then.
+    pub fn write(mut self, out: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
+        let wrong = |source| DataError::Write { path: out.into(), source };
+        (self.format, self.version) = (FORMAT, Some(env!("CARGO_PKG_VERSION").into()));
+        make_absolute(&mut self.data, &mut self.poison).map_err(wrong)?;
+        let target = resolved(out).map_err(wrong)?;
+        must_be_empty(&target)?;
+        let absolute = std::path::absolute(out).map_err(wrong)?;
+        let plain = absolute.components().all(|part| part != Component::ParentDir);
+        self.root.get_or_insert(if plain { absolute } else { target.clone() });
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let partial = target.with_file_name(name);
+        let _lock = FolderLock::take(&partial).map_err(|held| match held {
+            Held::Failed(source) => DataError::Write { path: partial.clone(), source },
+            Held::By(pid) => {
+                let reason = format!(
+                    "another process (pid {pid}) is exporting to this folder: wait for it, or choose another"
+                );
+                DataError::Format { path: out.into(), reason }
+            }
+        })?;
+        let exported = clear(&partial).and_then(|()| {
+            // The export of the process before may have ended in between.
+            must_be_empty(&target)?;
+            let exported = self.write_in(&partial, watch)?;
+            // An empty folder gives way.
+            let _ = fs::remove_dir(&target);
+            fs::rename(&partial, &target).map_err(wrong)?;
+            Ok(exported)
+        });
+        // What cannot be removed does no harm: the lock is no file of the export, and the next one clears the folder.
+        let _ = if exported.is_ok() {
+            fs::remove_file(target.join(LOCK))
+        } else if partial.join(SETTINGS).exists() || names(&partial).is_empty() {
+            fs::remove_dir_all(&partial)
+        } else {
+            fs::remove_file(partial.join(LOCK))
+        };
+        exported
+    }
+
+    fn write_in(self, partial: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
+        let job = Job::new(self, watch)?;
+        let settings = toml::to_string_pretty(&job.export).map_err(|e| DataError::Format {
+            path: partial.join(SETTINGS),
+            reason: e.to_string(),
+        })?;
+        // First, so that what an interrupted export left behind is known as such.
+        write(&partial.join(SETTINGS), settings.as_bytes())?;
+        let mut blanks = false;
+        let mut ledgers = Vec::new();
+        for phase in Phase::ALL {
+            let ledger = job.ledger(phase, partial, watch)?;
+            let (text, blank) = job.list(phase, &ledger.rows)?;
+            blanks |= blank;
+            write(&partial.join(job.list_file(phase)), text.as_bytes())?;
+            let path = partial.join(ledger_file(phase));
+            write(&path, ledger.to_csv(&path)?.as_bytes())?;
+            ledgers.push(ledger);
+        }
+        job.clean_copies().par_iter().try_for_each(|(file, index)| {
+            let path = partial.join(file);
+            let bytes = encode(&job.image(Phase::Training, *index)?, file, job.format())
+                .map_err(|reason| DataError::Format { path: path.clone(), reason })?;
+            path.parent().map_or(Ok(()), make)?;
+            write_new(&path, &bytes)
+        })?;
+        Ok(Exported {
+            rates: job.attack.plan.rates(),
+            patched: ledgers.last().map_or(0, |ledger| ledger.rows.len()),
+            train_list: job.list_file(Phase::Training),
+            val_list: job.list_file(Phase::Evaluation),
+            blanks,
+            saved_from_jpeg: job.saved_from_jpeg,
+            left_out: job.splits.left_out,
+            skipped: job.splits.skipped,
+        })
+    }
+}

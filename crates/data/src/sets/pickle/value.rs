@@ -1,0 +1,64 @@
+//! What a pickle of a data set holds.
+
+/// A value of a pickle. It borrows strings and arrays from the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value<'a> {
+    /// `None`, or a value that does not matter here.
+    None,
+    /// An integer or a boolean.
+    Int(i64),
+    /// A byte string or text: keys are either, depending on the writer.
+    Str(&'a [u8]),
+    /// A list or a tuple.
+    List(Vec<Value<'a>>),
+    /// A dictionary with strings for keys; the last of equal keys counts.
+    Dict(Vec<(&'a [u8], Value<'a>)>),
+    /// An array of bytes, row by row.
+    Array {
+        /// Its sizes from the outermost; their product is the length of `bytes`.
+        shape: Vec<usize>,
+        /// The elements.
+        bytes: &'a [u8],
+    },
+    /// A function or class, by its name alone.
+    Global(Global),
+    /// An array to which no elements came yet.
+    NewArray,
+    /// The type `uint8`.
+    ByteType,
+}
+
+/// What a pickle of arrays may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Global {
+    /// `numpy.core.multiarray._reconstruct`
+    Reconstruct,
+    /// `numpy.ndarray`
+    Array,
+    /// `numpy.dtype`
+    Type,
+}
+
+/// Lists and dictionaries may lie in each other so deep.
+const MAX_DEPTH: usize = 8;
+
+impl<'a> Value<'a> {
+    /// The value of a dictionary's key.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        let Self::Dict(entries) = self else { return None };
+        entries.iter().rev().find(|(name, _)| *name == key.as_bytes()).map(|(_, value)| value)
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::List(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Dict(entries) => 1 + entries.iter().map(|(_, v)| v.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
+/// May the value be put into another?
+pub(super) fn shallow(value: &Value<'_>) -> Result<(), String> {
+    if value.depth() < MAX_DEPTH { Ok(()) } else { Err("lists nested too deep".into()) }
+}

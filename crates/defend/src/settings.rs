@@ -1,0 +1,36 @@
+//! What the configs of all defences have in common.
+
+use std::path::PathBuf;
+
+use ssl_backdoor_ssl::PretrainConfig;
+
+use crate::{Defence, DefendError};
+
+/// The config of one kind of defence.
+pub trait Settings {
+    /// Checks every value, for a `victim` with images of `size` pixels; `images` is the size of its training set (`None`
+    /// if that is not known yet).
+    ///
+    /// # Errors
+    /// It names the key, its value and what is allowed.
+    fn check(
+        &self,
+        victim: &PretrainConfig,
+        images: Option<usize>,
+        size: u32,
+    ) -> Result<(), DefendError>;
+
+    /// The defences that it asks for, each of which makes one model, in the order in which they are trained.
+    fn defences(&self) -> Vec<Box<dyn Defence + '_>>;
+
+    /// How long its trainings are, in words for tables.
+    fn training(&self) -> &'static str;
+
+    /// Takes out what tells repetitions of one defence apart: its seed.
+    fn forget_seed(&mut self) {}
+
+    /// The paths in it.
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        Vec::new()
+    }
+}
