@@ -86,7 +86,7 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
         );
         return Err(ConfigError(message).into());
     }
-    let device = device::first().map_err(|e| anyhow!(e))?;
+    let device = device::first()?;
     let imported = match input.is_dir() {
         true => of_training(input, &device)?,
         false => Imported::read(input, import).map_err(by_option)?,

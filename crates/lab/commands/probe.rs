@@ -22,7 +22,7 @@ use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::PoisonConfig;
 
 use super::shared::{computing, path};
-use crate::config::{self, ConfigError, Document, Source, check_poison, expand_tables};
+use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
 
 use crate::run_folder::RunFolder;
 use crate::scores::{BySet, CLEAN, PATCHED, UNTRAINED, percent};
@@ -135,9 +135,12 @@ struct ForeignReading {
 /// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
 /// file cannot be read or written.
 pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
-    let ForeignOptions { encoder: file, config: path, out, sets } = options;
-    let settings = Settings::read(path, sets)?;
-    let at = |message: &dyn std::fmt::Display| settings.source.wrong(message);
+    let settings = Settings::read(&options.config, &options.sets)?;
+    score(options, &settings).map_err(|error| settings.source.locate(error))
+}
+
+fn score(options: &ForeignOptions, settings: &Settings) -> Result<()> {
+    let ForeignOptions { encoder: file, out, .. } = options;
     let shown = file.display();
     let header = EncoderHeader::read(file)?.ok_or_else(|| {
         ConfigError(format!(
@@ -151,18 +154,17 @@ pub fn probe_foreign(options: &ForeignOptions) -> Result<()> {
             "Images are prepared as the encoder's: {own} (data.size = {size} does not count)."
         );
     }
-    let device = device::open(&settings.device).map_err(|e| at(&e))?;
+    let device = device::open(&settings.device).map_err(|e| settings.source.wrong(e))?;
     let size = header.preprocessing.size;
     let sized = settings.data.clone().with_size(size);
-    check_poison(&sized, &settings.poison).map_err(|e| at(&e))?;
+    check_poison(&sized, &settings.poison).map_err(|e| settings.source.wrong(e))?;
     let images = Images::of(&header, &settings.data);
     let splits = images.data.load(&progress::watch())?;
     progress::say_left_out(&splits.left_out, &splits.skipped);
     let attack = splits.attack(&settings.poison, settings.seed);
-    let attack = attack.map_err(|e| at(&e))?;
+    let attack = attack.map_err(|e| settings.source.wrong(e))?;
     let labelled = labelled(&settings.probe, settings.data.seed(), &splits);
-    let labelled =
-        labelled.map_err(|e| settings.source.wrong_about("probe.labels", format!("{e:#}")))?;
+    let labelled = labelled.map_err(|e| settings.source.wrong_about("probe.labels", &e))?;
     let out = out.clone().unwrap_or_else(|| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Path::new("runs").join(format!("{}-{stem}", settings.name))
@@ -226,17 +228,15 @@ impl Settings {
             document.remove(unused);
         }
         let mut settings = Self { source: document.clone().into(), ..document.read()? };
-        let at = |message: &dyn std::fmt::Display| document.wrong(message);
         expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
-        config::check_name(&settings.name).map_err(|e| at(&e))?;
-        settings.data.check().map_err(|e| at(&e))?;
-        check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
-        settings.probe.check().map_err(|e| at(&e))?;
+        config::check_name(&settings.name).map_err(|e| document.wrong(e))?;
+        settings.data.check().map_err(|e| document.wrong(e))?;
+        check_poison(&settings.data, &settings.poison).map_err(|e| document.wrong(e))?;
+        settings.probe.check().map_err(|e| document.wrong(e))?;
         if settings.probe.protocol == Protocol::Paper {
-            return Err(at(
-                &"probe.protocol = \"paper\" is a method's own, and an encoder from elsewhere has none: \
-                 allowed is \"unified\"",
-            ));
+            let message = "probe.protocol = \"paper\" is a method's own, and an encoder from elsewhere has none: \
+                           allowed is \"unified\"";
+            return Err(document.wrong(Wrong::about("probe.protocol", message)));
         }
         Ok(settings)
     }
