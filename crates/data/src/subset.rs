@@ -56,10 +56,8 @@ pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
         .map(|(id, _)| *id)
         .collect();
     if let Some(at) = ids.iter().position(|id| unlabelled.contains(id)) {
-        let reason = format!(
-            "image {} of the list has no label: set data.labelled to labelled images",
-            at + 1
-        );
+        let reason =
+            format!("image {} of the list has no label: set `labelled` to labelled images", at + 1);
         return Err(DataError::Format { path: list.into(), reason });
     }
     Ok(ids)

@@ -11,7 +11,7 @@ use crate::{Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfi
 /// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
 macro_rules! defences {
     ($($(#[$doc:meta])* $arm:ident($config:ty),)*) => {
-        /// The `[defend]` table: one arm for each kind of defence, named in `kind`.
+        /// A defence: one arm for each kind of defence, named in `kind`.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind", rename_all = "kebab-case")]
         pub enum DefendConfig {
@@ -55,7 +55,7 @@ pub trait Settings {
     /// if that is not known yet).
     ///
     /// # Errors
-    /// It names the key, its value and what is allowed.
+    /// It names the field, its value and what is allowed.
     fn check(
         &self,
         victim: &PretrainConfig,

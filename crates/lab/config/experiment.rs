@@ -11,7 +11,7 @@ use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_defend::{DefendConfig, DefendError, check_names, one_or_several};
 use ssl_backdoor_fields::require;
 use ssl_backdoor_probe::ProbeConfig;
-use ssl_backdoor_ssl::PretrainConfig;
+use ssl_backdoor_ssl::{PretrainConfig, PretrainError};
 use ssl_backdoor_trigger::PoisonConfig;
 
 /// The whole file. Unknown keys are errors everywhere.
@@ -105,9 +105,7 @@ impl Experiment {
         self.data.check()?;
         check_poison(&self.data, &self.poison)?;
         let encoder = &self.pretrain.encoder;
-        encoder
-            .check()
-            .map_err(|e| Wrong::about("pretrain.encoder", format!("pretrain.encoder.{e}")))?;
+        encoder.check().map_err(PretrainError::of_encoder)?;
         // The size of the training set is known once the data is read; this is repeated then.
         self.check_with(None)?;
         self.probe.check()?;

@@ -93,7 +93,7 @@ impl OfConfig for DataError {
     fn wrong(&self) -> Wrong {
         match self {
             Self::Trigger(error) => error.wrong(),
-            _ => spoken(self),
+            _ => Wrong::in_table("data", self.field(), self),
         }
     }
 }
@@ -102,7 +102,7 @@ impl OfConfig for PretrainError {
     fn wrong(&self) -> Wrong {
         match self {
             Self::Data(error) => error.wrong(),
-            _ => spoken(self),
+            _ => Wrong::in_table("pretrain", self.field(), self),
         }
     }
 }
@@ -111,7 +111,7 @@ impl OfConfig for ProbeError {
     fn wrong(&self) -> Wrong {
         match self {
             Self::Data(error) => error.wrong(),
-            _ => spoken(self),
+            _ => Wrong::in_table("probe", self.field(), self),
         }
     }
 }
@@ -127,14 +127,13 @@ pub(crate) fn of_defence(table: &str, error: &DefendError) -> Wrong {
     match error {
         DefendError::Pretrain(error) => error.wrong(),
         DefendError::Data(error) => error.wrong(),
-        _ => {
-            let Wrong { key, message } = spoken(error);
-            let listed = |text: String| match text.strip_prefix("defend.") {
-                Some(rest) => format!("{table}.{rest}"),
-                None => text,
-            };
-            Wrong { key: key.map(listed), message: listed(message) }
+        // Two tables say together what is wrong.
+        DefendError::Training { field, what, cause } => {
+            let key = format!("{table}.{field}");
+            Wrong::about(&key, format!("{key}: {what}: {}", cause.wrong()))
         }
+        DefendError::Twice { .. } => Wrong::about("defend", format!("defend: {error}")),
+        _ => Wrong::in_table(table, error.field(), error),
     }
 }
 
@@ -150,8 +149,53 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<Wrong> {
         .or_else(|| of::<DefendError>(cause))
 }
 
-fn spoken(error: impl fmt::Display) -> Wrong {
-    let message = error.to_string();
-    let key = super::error::leading_key(&message).map(str::to_owned);
-    Wrong { key, message }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    fn range() -> OutOfRange {
+        OutOfRange::new("lr", 0, "above 0")
+    }
+
+    #[test]
+    fn the_type_of_an_error_says_the_table() {
+        for (wrong, key) in [
+            (PretrainError::Range(range()).wrong(), Some("pretrain.lr")),
+            (ProbeError::Range(range()).wrong(), Some("probe.lr")),
+            (DataError::Range(range()).wrong(), Some("data.lr")),
+            (DataError::Trigger(range().into()).wrong(), Some("poison.lr")),
+            (PretrainError::Data(DataError::Range(range())).wrong(), Some("data.lr")),
+            (DefendError::Range(range()).wrong(), Some("defend.lr")),
+            (DefendError::Pretrain(range().into()).wrong(), Some("pretrain.lr")),
+            (of_defence("defend[2]", &range().into()), Some("defend[2].lr")),
+            (of_defence("defend[2]", &DefendError::Data(range().into())), Some("data.lr")),
+            (range().wrong(), Some("lr")),
+            (ProbeError::NoMaps.wrong(), None),
+        ] {
+            assert_eq!(wrong.key.as_deref(), key, "{wrong}");
+            let begin = key.map(|key| format!("{key} = 0 is out of range"));
+            assert!(begin.is_none_or(|begin| wrong.message.starts_with(&begin)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn two_tables_are_both_named() {
+        let (field, what, cause) = ("controls", "a control cannot train", Box::new(range().into()));
+        let wrong = of_defence("defend[1]", &DefendError::Training { field, what, cause });
+        let message =
+            "defend[1].controls: a control cannot train: pretrain.lr = 0 is out of range: above 0";
+        assert_eq!(wrong, Wrong::about("defend[1].controls", message));
+        let whole = TriggerError::Amount { found: "none".into() }.wrong();
+        assert!(whole.message.starts_with("poison needs exactly one of rate, "), "{whole}");
+        assert_eq!(whole.key.as_deref(), Some("poison"));
+    }
+
+    #[test]
+    fn the_error_of_a_library_is_found_in_a_chain() {
+        let error = Err::<(), _>(PretrainError::Range(range())).context("twin").context("stage");
+        let (before, wrong) = Wrong::in_chain(&error.unwrap_err()).unwrap();
+        assert_eq!((before, wrong.key.as_deref()), (2, Some("pretrain.lr")));
+        assert!(Wrong::in_chain(&anyhow::anyhow!("pretrain.lr = 0 is text")).is_none());
+    }
 }

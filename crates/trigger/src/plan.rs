@@ -120,7 +120,7 @@ impl PoisonPlan {
             labels.iter().filter(|(_, class)| aimed(*class)).map(|(id, _)| *id).collect();
         if candidates.is_empty() && target.is_some() {
             return Err(selection.error(
-                "no training image is labelled as the target class: name the images to poison in list, or give \
+                "no training image is labelled as the target class: name the images to poison in `list`, or give \
                  no target"
                     .into(),
             ));
@@ -237,7 +237,7 @@ mod tests {
             assert!(listed(&unlabelled, ids).is_err());
         }
         let error = PoisonPlan::new(&unlabelled, Some(3), &Selection::Rate(0.5), 1).unwrap_err();
-        assert!(error.to_string().contains("to poison in list"), "{error}");
+        assert!(error.to_string().contains("to poison in `list`"), "{error}");
         let all = PoisonPlan::new(&unlabelled, None, &Selection::Count(9), 1).unwrap();
         assert_eq!(all.rates().count, 9);
     }
