@@ -47,9 +47,9 @@ pub enum ProbedAs {
 pub struct Identity {
     /// Which model it is.
     pub model: Value,
-    /// What it takes from `[pretrain]`.
+    /// What it takes from the config of the victim.
     pub pretrain: Value,
-    /// What it takes from `[defend]`.
+    /// What it takes from its own config.
     pub defend: Value,
 }
 
