@@ -47,6 +47,58 @@ impl Kind {
     }
 }
 
+/// Why a device cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// No device is called so.
+    #[error("device = \"{name}\" is unknown: allowed are flex, wgpu, wgpu:N, cuda, cuda:N")]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// Its backend is not in this binary.
+    #[error(
+        "device = \"{name}\" is not compiled into this binary: build it with --features {feature}"
+    )]
+    NotCompiled {
+        /// The name that was asked for.
+        name: String,
+        /// The feature of cargo that brings the backend.
+        feature: &'static str,
+    },
+    /// Its backend failed.
+    #[error("device = \"{name}\" cannot be opened: {reason}")]
+    Closed {
+        /// The name that was asked for.
+        name: String,
+        /// What the backend says.
+        reason: String,
+    },
+    /// This machine has fewer devices of the kind, or none.
+    #[error(
+        "device = \"{name}\" is not in this machine, which has {count} {kind} device{}",
+        if *count == 1 { "" } else { "s" }
+    )]
+    Absent {
+        /// The name that was asked for.
+        name: String,
+        /// The kind of device.
+        kind: &'static str,
+        /// How many of them there are.
+        count: usize,
+    },
+}
+
+/// A kind of device that is compiled in and not to be had on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}: {reason}")]
+pub struct NoDevice {
+    /// The kind.
+    pub kind: &'static str,
+    /// Why there is none.
+    pub reason: String,
+}
+
 /// A device of this machine.
 pub struct Found {
     /// Its name in a config.
@@ -60,23 +112,17 @@ pub struct Found {
 /// Opens the device called `name`.
 ///
 /// # Errors
-/// A message that names the value and what is allowed, if the name is unknown, its backend is
-/// not compiled in, or this machine has no such device.
-pub fn open(name: &str) -> Result<Device, String> {
+/// The name is unknown, its backend is not compiled in, or this machine has no such device.
+pub fn open(name: &str) -> Result<Device, DeviceError> {
     let (kind, index) = parse(name)?;
+    let name = || name.to_owned();
     if !Kind::compiled().contains(&kind) {
-        return Err(format!(
-            "device = \"{name}\" is not compiled into this binary: build it with --features {}",
-            kind.name()
-        ));
+        return Err(DeviceError::NotCompiled { name: name(), feature: kind.name() });
     }
-    let all = kind.devices().map_err(|e| format!("device = \"{name}\" cannot be opened: {e}"))?;
-    let count = all.len();
+    let all = kind.devices().map_err(|reason| DeviceError::Closed { name: name(), reason })?;
+    let (kind_name, count) = (kind.name(), all.len());
     let one = all.into_iter().nth(index.unwrap_or(0));
-    let one = one.ok_or_else(|| {
-        let (kind, s) = (kind.name(), if count == 1 { "" } else { "s" });
-        format!("device = \"{name}\" is not in this machine, which has {count} {kind} device{s}")
-    })?;
+    let one = one.ok_or_else(|| DeviceError::Absent { name: name(), kind: kind_name, count })?;
     // Of several, the one that the system thinks fastest.
     #[cfg(feature = "wgpu")]
     if (kind, index) == (Kind::Wgpu, None) {
@@ -89,17 +135,18 @@ pub fn open(name: &str) -> Result<Device, String> {
 ///
 /// # Errors
 /// This machine has none of the devices compiled in.
-pub fn first() -> Result<Device, String> {
+pub fn first() -> Result<Device, DeviceError> {
     let kind = Kind::compiled().first().map_or("flex", |kind| kind.name());
     open(kind)
 }
 
-/// Every device of this machine that is compiled in; in its place a message where a backend cannot be asked.
-pub fn found() -> Vec<Result<Found, String>> {
+/// Every device of this machine that is compiled in; in its place an error where there is none of its kind.
+pub fn found() -> Vec<Result<Found, NoDevice>> {
+    let none = |kind: Kind, reason| vec![Err(NoDevice { kind: kind.name(), reason })];
     let of = |kind: Kind| match kind.devices() {
-        Err(reason) => vec![Err(format!("{}: {reason}", kind.name()))],
+        Err(reason) => none(kind, reason),
         Ok(devices) if devices.is_empty() => {
-            vec![Err(format!("{}: compiled in, but this machine has none", kind.name()))]
+            none(kind, "compiled in, but this machine has none".into())
         }
         Ok(devices) => {
             let one = |(i, device): (usize, Device)| {
@@ -137,13 +184,12 @@ pub fn backend(name: &str) -> &str {
     name.split(':').next().unwrap_or(name)
 }
 
-fn parse(name: &str) -> Result<(Kind, Option<usize>), String> {
+fn parse(name: &str) -> Result<(Kind, Option<usize>), DeviceError> {
     let (kind, index) = match name.split_once(':') {
         None => (name, None),
         Some((kind, index)) => (kind, Some(index)),
     };
-    let unknown =
-        || format!("device = \"{name}\" is unknown: allowed are flex, wgpu, wgpu:N, cuda, cuda:N");
+    let unknown = || DeviceError::Unknown { name: name.into() };
     let index = index.map(|n| n.parse::<usize>().map_err(|_| unknown())).transpose()?;
     match (kind, index) {
         ("flex", None) => Ok((Kind::Flex, None)),
@@ -163,7 +209,7 @@ mod tests {
         assert_eq!(parse("wgpu"), Ok((Kind::Wgpu, None)));
         assert_eq!((backend("cuda:3"), backend("flex")), ("cuda", "flex"));
         for bad in ["", "tpu", "flex:1", "cuda:", "cuda:x", "cuda:-1"] {
-            assert!(parse(bad).unwrap_err().contains("allowed are"), "{bad}");
+            assert!(parse(bad).unwrap_err().to_string().contains("allowed are"), "{bad}");
         }
     }
 

@@ -88,7 +88,7 @@ fn archives_and_wrong_paths_are_answered_with_what_to_do() {
         ("stl10", "stl10_binary.tar.gz", "stl10_binary/train_X.bin", "tar xzf"),
         ("tiny-imagenet", "tiny-imagenet-200.zip", "tiny-imagenet-200/wnids.txt", "unzip"),
     ] {
-        said(kind, "d").bad(1, &[file, archive, "data.path"]);
+        said(kind, "d").bad(1, &[file, archive, "`path`"]);
         said(kind, "none").bad(1, &["none does not exist", file]);
         site.write(format!("d/{archive}"), "");
         let command = format!("{command} d/{archive} -");

@@ -166,7 +166,7 @@ fn a_native_side_that_cannot_be_is_refused() {
     bad("--set data.size=65", &["t.toml:4: data.native = 64", "65 (data.size)"]);
     bad("--set data.native=1.5", &["data.native = 1.5"]);
     let sets = "--set poison.trigger.width=65 --set poison.val_width=8";
-    bad(sets, &["poison.trigger.width = 65", "(data.native)", "1 to 64 pixels"]);
+    bad(sets, &["poison.trigger.width = 65", "in their native size", "1 to 64 pixels"]);
     bad("--set poison.trigger.width=29", &["poison.trigger.width = 29", "1 to 28 pixels"]);
     site.folder("d", &["ant", "bee"], [8, 2]);
     site.config("f.toml", r#"data = { kind = "folder", path = "d", size = 32, native = 64 }"#);

@@ -1,7 +1,7 @@
 //! How long a training on a clean part lasts: the same for students and for what they are held against.
 
 use ssl_backdoor_data::{Draws, EpochPlan};
-use ssl_backdoor_ssl::PretrainError;
+use ssl_backdoor_fields::{OutOfRange, require};
 
 /// The length of a training on a clean part, counted in batches of a student.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,45 +34,28 @@ impl Budget {
     /// Checks every value for the `clean` shares of a training set of `images` images (`None` if that is not known yet).
     ///
     /// # Errors
-    /// [`PretrainError::Range`]: no share or one outside (0, 1], no epoch, no step, or a batch that the smallest part
-    /// cannot fill.
-    pub fn check(&self, clean: &[f64], images: Option<usize>) -> Result<(), PretrainError> {
-        if clean.is_empty() || !clean.iter().all(|share| *share > 0.0 && *share <= 1.0) {
-            let allowed = "a list of shares above 0 and at most 1".into();
-            return range("defend.clean", format!("{clean:?}"), allowed);
+    /// No share or one outside (0, 1], no epoch, no step, or a batch that the smallest part cannot fill.
+    pub fn check(&self, clean: &[f64], images: Option<usize>) -> Result<(), OutOfRange> {
+        let fits = !clean.is_empty() && clean.iter().all(|share| *share > 0.0 && *share <= 1.0);
+        require(fits, "clean", format!("{clean:?}"), "a list of shares above 0 and at most 1")?;
+        if let Some(steps) = self.steps {
+            require((1..=100_000_000).contains(&steps), "steps", steps, "1 to 100,000,000")?;
         }
-        if let Some(steps) = self.steps
-            && !(1..=100_000_000).contains(&steps)
-        {
-            return range("defend.steps", steps.to_string(), "1 to 100,000,000".into());
-        }
-        if !(1..=100_000).contains(&self.epochs) {
-            return range("defend.epochs", self.epochs.to_string(), "1 to 100,000".into());
-        }
+        require((1..=100_000).contains(&self.epochs), "epochs", self.epochs, "1 to 100,000")?;
         let share = clean.iter().copied().fold(1.0, f64::min);
         let smallest = images.map(|images| share * images as f64);
-        if self.batch < 2 || smallest.is_some_and(|smallest| self.batch as f64 > smallest) {
-            let known = smallest.map(|smallest| format!(", {smallest:.0} images"));
-            let known = known.unwrap_or_default();
-            let allowed = format!("2 to the size of the smallest clean part{known}");
-            return range("defend.batch", self.batch.to_string(), allowed);
-        }
-        Ok(())
+        let fits = self.batch >= 2 && smallest.is_none_or(|smallest| self.batch as f64 <= smallest);
+        let known = smallest.map(|smallest| format!(", {smallest:.0} images")).unwrap_or_default();
+        let allowed = format!("2 to the size of the smallest clean part{known}");
+        require(fits, "batch", self.batch, allowed)
     }
 
     /// Checks that a clean part of `images` images fills a batch.
     ///
     /// # Errors
-    /// [`PretrainError::Range`]: it does not.
-    pub fn check_part(&self, images: usize) -> Result<(), PretrainError> {
-        if self.batch <= images {
-            return Ok(());
-        }
+    /// It does not.
+    pub fn check_part(&self, images: usize) -> Result<(), OutOfRange> {
         let allowed = format!("2 to the {images} images of the clean part");
-        range("defend.batch", self.batch.to_string(), allowed)
+        require(self.batch <= images, "batch", self.batch, allowed)
     }
-}
-
-fn range(key: &'static str, value: String, allowed: String) -> Result<(), PretrainError> {
-    Err(PretrainError::Range { key, value, allowed })
 }

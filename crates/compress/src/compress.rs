@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
+use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, init, l2_normalize, update_ema};
 use ssl_backdoor_rng::keyed;
@@ -46,11 +47,8 @@ impl Compress {
         device: &Device,
     ) -> Result<Self, PretrainError> {
         config.check(None)?;
-        encoder.check()?;
-        if bank == 0 {
-            let (key, allowed) = ("defend.bank", "1 row or more".into());
-            return Err(PretrainError::Range { key, value: "0".into(), allowed });
-        }
+        encoder.check().map_err(PretrainError::of_encoder)?;
+        require(bank > 0, "bank", bank, "1 row or more")?;
         let network = || {
             let mut rng = keyed(seed, purpose::INIT, 0, 0, STUDENT);
             encoder.init(&mut rng, device)
@@ -150,32 +148,26 @@ impl Method for Compress {
 /// - output: `[1]`
 ///
 /// # Errors
-/// [`PretrainError::Range`] for shapes that do not fit together or without rows, and a temperature that is not above 0.
+/// [`OutOfRange`] for shapes that do not fit together or without rows, and a temperature that is not above 0.
 pub fn similarity_loss(
     teacher: Tensor<2>,
     student: Tensor<2>,
     teacher_bank: Tensor<2>,
     student_bank: Tensor<2>,
     temperature: f64,
-) -> Result<Tensor<1>, PretrainError> {
+) -> Result<Tensor<1>, OutOfRange> {
     let [[images, dim], [of_student, student_dim]] = [teacher.dims(), student.dims()];
     let [[rows, bank_dim], [of_bank, student_bank_dim]] =
         [teacher_bank.dims(), student_bank.dims()];
     let found = (images, rows, dim, student_dim);
     if found != (of_student, of_bank, bank_dim, student_bank_dim) || images == 0 || rows == 0 {
         let shapes = [[images, dim], [of_student, student_dim], [rows, bank_dim]];
-        return Err(PretrainError::Range {
-            key: "shapes of teacher, student and banks",
-            value: format!("{shapes:?} and {:?}", [of_bank, student_bank_dim]),
-            allowed: "as many rows of each pair, 1 or more, each as long as those of its bank"
-                .into(),
-        });
+        let shapes = format!("{shapes:?} and {:?}", [of_bank, student_bank_dim]);
+        let allowed = "as many rows of each pair, 1 or more, each as long as those of its bank";
+        return Err(OutOfRange::new("shapes of teacher, student and banks", shapes, allowed));
     }
-    if !(temperature > 0.0 && temperature.is_finite()) {
-        let allowed = "above 0".into();
-        let (key, value) = ("temperature", temperature.to_string());
-        return Err(PretrainError::Range { key, value, allowed });
-    }
+    let fits = temperature > 0.0 && temperature.is_finite();
+    require(fits, "temperature", temperature, "above 0")?;
     Ok(divergence(teacher, student, teacher_bank, student_bank, temperature))
 }
 

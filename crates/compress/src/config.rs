@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::EpochPlan;
-use ssl_backdoor_ssl::{CanaryMode, PretrainError, Schedule, TrainConfig, at_shares};
+use ssl_backdoor_fields::{OutOfRange, require};
+use ssl_backdoor_ssl::{CanaryMode, Schedule, TrainConfig, at_shares};
 
 use crate::Budget;
 
@@ -96,37 +97,25 @@ impl CompressConfig {
     /// Checks every value; `images` is the size of the training set (`None` if it is not known yet).
     ///
     /// # Errors
-    /// [`PretrainError::Range`] that names the key.
-    pub fn check(&self, images: Option<usize>) -> Result<(), PretrainError> {
-        let range =
-            |key, value: String, allowed: String| Err(PretrainError::Range { key, value, allowed });
+    /// Names the field, its value and what is allowed.
+    pub fn check(&self, images: Option<usize>) -> Result<(), OutOfRange> {
         self.budget().check(&self.clean, images)?;
-        if !self.poisoned.iter().all(|share| *share > 0.0 && *share < 1.0) {
-            let allowed = "a list of shares above 0 and below 1".into();
-            return range("defend.poisoned", format!("{:?}", self.poisoned), allowed);
-        }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return range("defend.lr", self.lr.to_string(), "above 0".into());
-        }
-        if !(0.0..=1.0).contains(&self.momentum) {
-            return range("defend.momentum", self.momentum.to_string(), "0 to 1".into());
-        }
-        if !(self.temperature > 0.0 && self.temperature <= 100.0) {
-            let allowed = "above 0, at most 100".into();
-            return range("defend.temperature", self.temperature.to_string(), allowed);
-        }
-        if self.bank < self.batch {
-            let allowed = format!("defend.batch = {} or more", self.batch);
-            return range("defend.bank", self.bank.to_string(), allowed);
-        }
-        Ok(())
+        let fits = self.poisoned.iter().all(|share| *share > 0.0 && *share < 1.0);
+        let allowed = "a list of shares above 0 and below 1";
+        require(fits, "poisoned", format!("{:?}", self.poisoned), allowed)?;
+        require(self.lr.is_finite() && self.lr > 0.0, "lr", self.lr, "above 0")?;
+        require((0.0..=1.0).contains(&self.momentum), "momentum", self.momentum, "0 to 1")?;
+        let fits = self.temperature > 0.0 && self.temperature <= 100.0;
+        require(fits, "temperature", self.temperature, "above 0, at most 100")?;
+        let allowed = format!("batch = {} or more", self.batch);
+        require(self.bank >= self.batch, "bank", self.bank, allowed)
     }
 
     /// Checks that a student can learn from a clean part of `images` images: a batch or more of them.
     ///
     /// # Errors
-    /// [`PretrainError::Range`] that names the key, of this and of every other value.
-    pub fn check_part(&self, images: usize) -> Result<(), PretrainError> {
+    /// Names the field, of this and of every other value.
+    pub fn check_part(&self, images: usize) -> Result<(), OutOfRange> {
         self.check(None)?;
         self.budget().check_part(images)
     }
@@ -191,7 +180,7 @@ mod tests {
         assert_eq!([1500, 600, 300].map(|images| steps.epochs_on(images)), [35, 83, 166]);
         assert_eq!([1500, 600, 300].map(|images| steps.steps_on(images)), [840, 830, 830]);
         let message = config.check(Some(1_000)).unwrap_err().to_string();
-        assert!(message.contains("defend.batch = 100") && message.contains("50 images"));
+        assert!(message.contains("batch = 100") && message.contains("50 images"));
     }
 
     #[test]
@@ -209,10 +198,7 @@ mod tests {
         let config = CompressConfig { batch: 64, ..CompressConfig::default() };
         assert!(config.check_part(64).is_ok());
         let message = config.check_part(63).unwrap_err().to_string();
-        assert!(
-            message.contains("defend.batch = 64") && message.contains("63 images"),
-            "{message}"
-        );
+        assert!(message.contains("batch = 64") && message.contains("63 images"), "{message}");
         let none = CompressConfig { batch: 0, steps: Some(3), ..CompressConfig::default() };
         assert!(none.check_part(10).is_err());
         assert_eq!((none.bank_rows(10), none.steps_on(10)), (10, 0));

@@ -5,6 +5,7 @@ mod tables;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_trigger::{PoisonConfig, TriggerError};
 
 pub use tables::{Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet, Stl10};
@@ -63,40 +64,37 @@ impl DataConfig {
     /// Checks sizes, without reading anything.
     ///
     /// # Errors
-    /// [`DataError::Range`] that names the key.
+    /// [`DataError::Range`] that names the field.
     pub fn check(&self) -> Result<(), DataError> {
         let size = self.size();
         if !SIZES.contains(&size) {
-            return Err(range("data.size", size, "allowed are 8 to 1024 pixels"));
+            return Err(range("size", size, "allowed are 8 to 1024 pixels"));
         }
         if let Some(native) = self.native() {
             let (least, from) = match self {
                 // A view larger than the drawing would only blur what could have been drawn.
-                Self::Shapes(_) => (size, format!("{size} (data.size)")),
+                Self::Shapes(_) => (size, format!("{size} (size)")),
                 _ => (*SIZES.start(), SIZES.start().to_string()),
             };
             if !(least..=*SIZES.end()).contains(&native) {
                 let allowed = format!("allowed are {from} to 1024 pixels");
-                return Err(range("data.native", native, &allowed));
+                return Err(range("native", native, &allowed));
             }
         }
         let counts = match self {
-            Self::Shapes(set) => [
-                ("data.per_class", Some(set.per_class)),
-                ("data.eval_per_class", Some(set.eval_per_class)),
-            ],
+            Self::Shapes(set) => {
+                [("per_class", Some(set.per_class)), ("eval_per_class", Some(set.eval_per_class))]
+            }
             Self::Mnist(set)
             | Self::FashionMnist(set)
             | Self::Kmnist(set)
             | Self::Cifar10(set)
-            | Self::Cifar100(set) => {
-                [("data.per_class", set.per_class), ("data.eval_per_class", None)]
-            }
-            _ => [("data.per_class", None), ("data.eval_per_class", None)],
+            | Self::Cifar100(set) => [("per_class", set.per_class), ("eval_per_class", None)],
+            _ => [("per_class", None), ("eval_per_class", None)],
         };
-        for (key, count) in counts {
+        for (field, count) in counts {
             if count.is_some_and(|n| n == 0 || n > 1_000_000) {
-                return Err(range(key, count.unwrap_or(0), "allowed are 1 to 1,000,000 images"));
+                return Err(range(field, count.unwrap_or(0), "allowed are 1 to 1,000,000 images"));
             }
         }
         Ok(())
@@ -106,7 +104,7 @@ impl DataConfig {
     /// `native` side, that the trigger fits on them.
     ///
     /// # Errors
-    /// Names the key, the value and what is allowed.
+    /// Names the field, the value and what is allowed.
     pub fn check_poison(&self, poison: &PoisonConfig) -> Result<(), TriggerError> {
         poison.check(self.size())?;
         self.native().map_or(Ok(()), |native| poison.check_native(native, self.size()))
@@ -151,7 +149,7 @@ impl DataConfig {
         self.common().0
     }
 
-    /// `data.native`: the side of the images that triggers are pasted on and crops are cut from, where it is set.
+    /// The side of the images that triggers are pasted on and crops are cut from, where it is set.
     pub fn native(&self) -> Option<u32> {
         match self {
             Self::Shapes(set) => set.native,
@@ -216,8 +214,8 @@ impl DataConfig {
     }
 }
 
-fn range(key: &'static str, value: impl ToString, allowed: &str) -> DataError {
-    DataError::Range { key, value: value.to_string(), allowed: allowed.into() }
+fn range(field: &str, value: impl ToString, allowed: &str) -> DataError {
+    OutOfRange::new(field, value, allowed).into()
 }
 
 #[cfg(test)]
@@ -226,8 +224,8 @@ mod tests {
 
     #[test]
     fn the_kind_is_the_word_of_the_config() {
-        let small = ["mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "stl10"];
-        let folders = ["folder", "imagenet100", "tiny-imagenet"];
+        let small = ["mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100"];
+        let folders = ["stl10", "folder", "imagenet100", "tiny-imagenet"];
         let set = |kind: &&str| format!(r#"{{ "kind": "{kind}", "size": 32 }}"#);
         let folder = |kind: &&str| format!(r#"{{ "kind": "{kind}", "size": 32, "path": "a" }}"#);
         let list = r#"{ "kind": "file-list", "size": 32, "train": "a", "val": "b", "root": "c" }"#;

@@ -42,8 +42,13 @@ pub(crate) const FORMAT_NAMES: &str = "JPEG, PNG, WebP, BMP, GIF, TIFF and PNM";
 /// of a JPEG are not looked at.
 ///
 /// # Errors
-/// What is wrong with the bytes.
-pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
+/// [`DataError::Image`]: what is wrong with the bytes.
+pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, DataError> {
+    decoded(bytes, exif).map_err(|reason| DataError::Image { reason })
+}
+
+/// As [`decode`].
+pub(crate) fn decoded(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
@@ -89,5 +94,5 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
 pub fn read_image(path: &Path, exif: bool) -> Result<RgbImage, DataError> {
     let bytes =
         std::fs::read(path).map_err(|source| DataError::Read { path: path.into(), source })?;
-    decode(&bytes, exif).map_err(|reason| DataError::Format { path: path.into(), reason })
+    decoded(&bytes, exif).map_err(|reason| DataError::Format { path: path.into(), reason })
 }

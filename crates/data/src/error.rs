@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-/// An error of this crate: it names the file or key, the value, and what is allowed.
+use ssl_backdoor_fields::OutOfRange;
+
+/// An error of this crate: it names the file or field, the value, and what is allowed. Fields are those of
+/// [`DataConfig`](crate::DataConfig).
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file could not be read.
@@ -31,19 +34,19 @@ pub enum DataError {
         /// What the user can do.
         hint: String,
     },
-    /// A key that this data set needs is not set.
-    #[error("{key} is not set. {hint}")]
+    /// A field that this data set needs is not set.
+    #[error("{field} is not set. {hint}")]
     Unset {
-        /// The key.
-        key: &'static str,
+        /// The field.
+        field: &'static str,
         /// What the user can do.
         hint: String,
     },
     /// A part of a data set has no images.
-    #[error("{key} = {value:?}: {reason}")]
+    #[error("{field} = {value:?}: {reason}")]
     NoImages {
-        /// The key that decides the part.
-        key: &'static str,
+        /// The field that decides the part.
+        field: &'static str,
         /// Its value.
         value: String,
         /// How that comes, and what the user can do.
@@ -65,16 +68,15 @@ pub enum DataError {
         /// What is wrong with it, with the value and what is expected.
         reason: String,
     },
-    /// A key of the config has a value out of range.
-    #[error("{key} = {value} is out of range: {allowed}")]
-    Range {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        allowed: String,
+    /// Bytes are no image, or not a whole one.
+    #[error("{reason}")]
+    Image {
+        /// What is wrong with them.
+        reason: String,
     },
+    /// A field of the config has a value out of range.
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     /// Images of one batch have different sizes.
     #[error(
         "image {id} is {found:?} pixels, the others are {expected:?}: prepare them to one size"
@@ -96,6 +98,18 @@ pub enum DataError {
     /// A trigger or its ledger is wrong.
     #[error(transparent)]
     Trigger(#[from] ssl_backdoor_trigger::TriggerError),
+}
+
+impl DataError {
+    /// The field of [`DataConfig`](crate::DataConfig) that this is about, with which the message begins. None if it is
+    /// about something else, such as a field of the [trigger](Self::Trigger).
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Unset { field, .. } | Self::NoImages { field, .. } => Some(field),
+            Self::Range(range) => Some(&range.field),
+            _ => None,
+        }
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -15,7 +15,7 @@ use crate::{DataError, UNLABELLED};
 pub(crate) struct FileParts {
     pub train: Files,
     pub val: Files,
-    /// The images of `data.labelled`.
+    /// The images of the config's `labelled`.
     pub labelled: Option<Files>,
     pub classes: Vec<String>,
     pub cache: Option<PathBuf>,
@@ -157,7 +157,7 @@ fn named_alike(
     {
         let (shown, label) = (entry.path.display(), entry.label);
         let reason = format!(
-            "{shown} is of class {label}: data.labelled has {count} class folders, 0 to {}",
+            "{shown} is of class {label}: the labelled images lie in {count} class folders, 0 to {}",
             count - 1
         );
         return Err(format(list, reason));
@@ -165,7 +165,7 @@ fn named_alike(
     Ok(classes)
 }
 
-/// The images of `data.labelled`.
+/// The images of the config's `labelled`.
 struct Pool {
     path: PathBuf,
     root: PathBuf,
@@ -184,7 +184,7 @@ impl Pool {
     ) -> Result<Self, DataError> {
         if !path.is_dir() {
             let entries = file_list::load(path, root)?;
-            every_label(path, &entries, "data.labelled names labelled images")?;
+            every_label(path, &entries, "`labelled` names labelled images")?;
             let root = root.or(path.parent()).unwrap_or(Path::new("")).to_owned();
             return Ok(Self { path: path.into(), root, entries, classes: None });
         }

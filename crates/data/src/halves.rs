@@ -60,7 +60,7 @@ pub(crate) fn check_part(
     let count = dev.len();
     let each = count as f64 / classes.max(1) as f64;
     let (value, advice) = match part {
-        Eval::Test => ("test", "Set data.eval to \"all\" or \"dev\", or add evaluation images."),
+        Eval::Test => ("test", "Set `eval` to \"all\" or \"dev\", or add evaluation images."),
         Eval::Dev => ("dev", "Add evaluation images."),
         Eval::All => ("all", "Add evaluation images."),
     };
@@ -68,7 +68,7 @@ pub(crate) fn check_part(
         "no image belongs to this part. The set has {count} evaluation images in {classes} classes, {each:.1} per \
          class; of an odd number the dev part gets one more than the test part. {advice}"
     );
-    Err(DataError::NoImages { key: "data.eval", value: value.into(), reason })
+    Err(DataError::NoImages { field: "eval", value: value.into(), reason })
 }
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
     fn review_2_01_an_empty_part_names_the_key_the_count_and_what_to_do() {
         let all = [(1, 0), (2, 1), (3, 2)];
         let error = check_part(Eval::Test, &[], &all, 3).unwrap_err().to_string();
-        for words in ["data.eval = \"test\"", "3 classes, 1.0 per class", "Set data.eval to"] {
+        for words in ["eval = \"test\"", "3 classes, 1.0 per class", "Set `eval` to"] {
             assert!(error.contains(words), "{error}");
         }
         assert!(check_part(Eval::Test, &all[..1], &all, 3).is_ok());

@@ -7,7 +7,7 @@
 use image::RgbImage;
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 
-use crate::decode;
+use crate::decode::decoded;
 
 /// PIL's default.
 const QUALITY: u8 = 75;
@@ -75,7 +75,7 @@ pub(crate) fn written_and_read(image: RgbImage, name: &str) -> Result<RgbImage, 
     if !is_jpeg(name) {
         return Ok(image);
     }
-    decode(&encode(&image, name, Format::Present)?, false)
+    decoded(&encode(&image, name, Format::Present)?, false)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{DataError, OnCorrupt};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftOutKind {
-    /// An evaluation image, or one of `data.labelled`, of a class that has no training images.
+    /// An evaluation image, or one of `labelled`, of a class that has no training images.
     UntrainedClass,
     /// A class that has no evaluation images: it is trained on, but not scored.
     ClassNotInVal,

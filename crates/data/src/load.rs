@@ -51,7 +51,7 @@ impl DataConfig {
         };
         let needed = |path: &Option<PathBuf>| {
             let hint = "Set it to the folder with the unpacked binary or Python version.";
-            path.clone().ok_or_else(|| DataError::Unset { key: "data.path", hint: hint.into() })
+            path.clone().ok_or_else(|| DataError::Unset { field: "path", hint: hint.into() })
         };
         Ok(match self {
             Self::Shapes(set) => {

@@ -32,7 +32,7 @@ pub struct Fingerprint {
 pub struct Splits {
     /// Images for pretraining as they are: what an attacker poisons. They may be [unlabelled](crate::UNLABELLED).
     pub train: Split,
-    /// Images that carry labels for the probe, as they are: those of `data.labelled`, or else the training images.
+    /// Images that carry labels for the probe, as they are: those that the config names as `labelled`, or else the training images.
     pub labelled: Split,
     /// The training images from the packed cache, their shorter side resized to the second value, if there
     /// is one.
@@ -112,8 +112,8 @@ impl Splits {
     pub(crate) fn check_parts(&self, part: Eval) -> Result<(), DataError> {
         if self.train.labels.is_empty() {
             let reason = format!("all {} images are corrupt", self.skipped.len());
-            let (key, value) = ("data.on_corrupt", "skip".into());
-            return Err(DataError::NoImages { key, value, reason });
+            let (field, value) = ("on_corrupt", "skip".into());
+            return Err(DataError::NoImages { field, value, reason });
         }
         halves::check_part(part, &self.eval.labels, &self.dev.labels, self.classes.len())
     }
@@ -145,10 +145,8 @@ pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
         .map(|(id, _)| *id)
         .collect();
     if let Some(at) = ids.iter().position(|id| unlabelled.contains(id)) {
-        let reason = format!(
-            "image {} of the list has no label: set data.labelled to labelled images",
-            at + 1
-        );
+        let reason =
+            format!("image {} of the list has no label: set `labelled` to labelled images", at + 1);
         return Err(DataError::Format { path: list.into(), reason });
     }
     Ok(ids)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{Joined, SampleSet, Subset, clean_part_ids};
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::ranked;
-use ssl_backdoor_ssl::PretrainError;
 
 use crate::{DefendError, Images, Victim};
 
@@ -25,9 +25,9 @@ impl CleanPart {
     }
 
     /// The error that `images` images of the part are too few, as `cause` says.
-    pub fn too_small(&self, images: usize, cause: PretrainError) -> DefendError {
+    pub fn too_small(&self, images: usize, cause: OutOfRange) -> DefendError {
         DefendError::Value {
-            key: "defend.clean",
+            field: "clean",
             value: self.share.to_string(),
             reason: format!("it is {images} images: {cause}"),
         }
@@ -58,7 +58,7 @@ impl CleanPart {
         }
         if count > poisoned.len() {
             return Err(DefendError::Value {
-                key: "defend.poisoned",
+                field: "poisoned",
                 value: self.poisoned.to_string(),
                 reason: format!(
                     "it asks for {count} poisoned images: the attacker has {}",

@@ -21,7 +21,7 @@ impl Settings for CompressConfig {
             return Ok(());
         }
         // A control trains by the victim's method in the defence's batches.
-        let blamed = ("defend.controls", "a control cannot train");
+        let blamed = ("controls", "a control cannot train");
         check_victim(victim, self.batch, images, size, blamed)
     }
 

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 use ssl_backdoor_data::{Draws, EpochPlan, Splits};
 use ssl_backdoor_model::Encoder;
-use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, pretrain};
+use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, Training, TrainingHook, pretrain};
 
-use crate::{Bench, DefendError, ImageHook, Images, ModelId, Role, TrainingHook, Victim};
+use crate::{Bench, DefendError, ImageHook, Images, ModelId, Role, Victim};
 
 /// What a defended model is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +47,9 @@ pub enum ProbedAs {
 pub struct Identity {
     /// Which model it is.
     pub model: Value,
-    /// What it takes from `[pretrain]`.
+    /// What it takes from the config of the victim.
     pub pretrain: Value,
-    /// What it takes from `[defend]`.
+    /// What it takes from its own config.
     pub defend: Value,
 }
 
@@ -134,8 +134,8 @@ pub trait Defence {
         Ok(Images::All)
     }
 
-    /// Point 2, on views and loss during the training. No training loop calls the hook yet: the default of
-    /// [`on_encoder`](Self::on_encoder) refuses a defence that has one.
+    /// Point 2, on views and loss during the training. The default of [`on_encoder`](Self::on_encoder) trains with the hook;
+    /// a defence that trains in a way of its own hands it on as [`Training::hook`].
     fn on_training(&self) -> Option<Arc<dyn TrainingHook>> {
         None
     }
@@ -150,14 +150,11 @@ pub trait Defence {
         bench: &Bench<'_>,
         observer: &mut dyn TrainObserver,
     ) -> Result<Encoder, DefendError> {
-        if self.on_training().is_some() {
-            let model = self.model().into();
-            return Err(DefendError::Point { model, point: "views and loss during training" });
-        }
-        match bench.start {
-            Some(start) => Ok(bench.load(start)?),
-            None => Ok(pretrain(bench.victim, None, bench.size, bench.training, observer)?),
-        }
+        let Some(start) = bench.start else {
+            let training = Training { hook: self.on_training(), ..bench.training.clone() };
+            return Ok(pretrain(bench.victim, None, bench.size, &training, observer)?);
+        };
+        Ok(bench.load(start)?)
     }
 
     /// Point 4, on an image at test time.
@@ -168,34 +165,41 @@ pub trait Defence {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{Device, Tensor};
     use serde_json::json;
-    use ssl_backdoor_data::InMemory;
+    use ssl_backdoor_data::DataConfig;
     use ssl_backdoor_model::save_encoder;
-    use ssl_backdoor_ssl::{Training, encoder_header, initial_encoder};
+    use ssl_backdoor_ssl::{Progress, encoder_header, initial_encoder};
 
     use super::*;
 
-    /// Acts at test time at most, and with a hook during training.
-    struct Idle {
-        hook: bool,
+    /// Repairs no encoder; trains again if it has something to do during training.
+    struct Hooked(Option<Arc<dyn TrainingHook>>);
+
+    /// Nothing can be learned from a loss of 0.
+    struct NoLoss;
+
+    impl TrainingHook for NoLoss {
+        fn loss(&self, loss: Tensor<1>, _: &Progress) -> Tensor<1> {
+            loss.mul_scalar(0.0)
+        }
     }
 
     struct Nothing;
 
     impl TrainingHook for Nothing {}
 
-    impl Defence for Idle {
+    impl Defence for Hooked {
         fn model(&self) -> ModelId {
-            "idle".into()
+            "hooked".into()
         }
 
         fn needs(&self) -> Needs {
-            Needs::BackdooredModel
+            if self.0.is_some() { Needs::Retraining } else { Needs::BackdooredModel }
         }
 
         fn identity(&self, victim: &PretrainConfig) -> Identity {
-            Identity { model: json!("idle"), pretrain: json!(victim), defend: json!(null) }
+            Identity { model: json!("hooked"), pretrain: json!(victim), defend: json!(null) }
         }
 
         fn workload(&self, _: &PretrainConfig, _: &Splits) -> Result<Workload, DefendError> {
@@ -203,26 +207,51 @@ mod tests {
         }
 
         fn on_training(&self) -> Option<Arc<dyn TrainingHook>> {
-            self.hook.then(|| -> Arc<dyn TrainingHook> { Arc::new(Nothing) })
+            self.0.clone()
         }
     }
 
     #[test]
-    fn a_defence_that_does_nothing_leaves_the_encoder_as_it_is_and_a_training_hook_is_refused() {
+    fn by_default_an_encoder_stays_as_it_is_and_a_training_runs_with_the_hook() {
         let victim: PretrainConfig = toml::from_str(
-            "method = { kind = \"rotnet\" }\nencoder = { kind = \"resnet18\", width = 2, stem = \"small\" }\nepochs = 1\n",
+            "method = { kind = \"simclr\" }\nencoder = { kind = \"resnet18\", width = 2, stem = \"small\" }\nepochs = 1\n\
+             batch = 10\nweight_decay = 0\ncanaries = \"off\"\n",
         )
         .unwrap();
         let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
         let header = encoder_header(victim.encoder, 8);
-        let [start, after] = ["start", "after"].map(|name| folder.path().join(name));
-        save_encoder(&initial_encoder(&victim, 7, &device), &header, &start).unwrap();
-        let training = Training::new(Arc::new(InMemory::new(Vec::new())), 1, &device);
-        let bench = Bench { victim: &victim, size: 8, start: Some(&start), training: &training };
-        let encoder = Idle { hook: false }.on_encoder(&bench, &mut ()).unwrap();
-        save_encoder(&encoder, &header, &after).unwrap();
-        assert!(std::fs::read(start.clone()).unwrap() == std::fs::read(after).unwrap());
-        let refused = Idle { hook: true }.on_encoder(&bench, &mut ()).map(drop).unwrap_err();
-        assert!(refused.to_string().contains("idle acts on views and loss"), "{refused}");
+        let bytes = |encoder: &Encoder| {
+            let file = folder.path().join("encoder");
+            save_encoder(encoder, &header, &file).unwrap();
+            std::fs::read(file).unwrap()
+        };
+        let initial = initial_encoder(&victim, 1, &device);
+        let before = bytes(&initial);
+        let start = folder.path().join("start");
+        save_encoder(&initial, &header, &start).unwrap();
+        let data: DataConfig =
+            serde_json::from_value(json!({ "kind": "shapes", "size": 8, "per_class": 2 })).unwrap();
+        let set = data.load(&|_, _, _| {}).unwrap().pretrain_set().clone();
+        let training = Training::new(set, 1, &device);
+        let bench = Bench { victim: &victim, size: 8, start: None, training: &training };
+        let repaired = Bench { start: Some(&start), ..bench };
+        let encoder = Hooked(None).on_encoder(&repaired, &mut ()).unwrap();
+        assert!(bytes(&encoder) == before);
+
+        let train = |hook: Option<Arc<dyn TrainingHook>>| {
+            bytes(&Hooked(hook).on_encoder(&bench, &mut ()).unwrap())
+        };
+        let (plain, nothing) = (train(None), train(Some(Arc::new(Nothing))));
+        assert!(plain != before && plain == nothing);
+        // Running means of batch norm move, weights do not.
+        let weights = |bytes: &[u8]| -> Vec<Vec<u8>> {
+            let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+            let mut names: Vec<String> = file.names().iter().map(|name| name.to_string()).collect();
+            names.retain(|name| !name.contains("running_"));
+            names.sort();
+            names.iter().map(|name| file.tensor(name).unwrap().data().to_vec()).collect()
+        };
+        assert!(weights(&train(Some(Arc::new(NoLoss)))) == weights(&before));
+        assert!(weights(&plain) != weights(&before));
     }
 }

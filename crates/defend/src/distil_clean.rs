@@ -18,13 +18,13 @@ impl Settings for DistilCleanConfig {
     fn check(&self, _: &PretrainConfig, images: Option<usize>, _: u32) -> Result<(), DefendError> {
         let CompressConfig { controls, poisoned, .. } = &self.0;
         let lists = [
-            ("defend.controls", controls.is_empty(), format!("{controls:?}")),
-            ("defend.poisoned", poisoned.is_empty(), format!("{poisoned:?}")),
+            ("controls", controls.is_empty(), format!("{controls:?}")),
+            ("poisoned", poisoned.is_empty(), format!("{poisoned:?}")),
         ];
-        for (key, empty, value) in lists {
+        for (field, empty, value) in lists {
             if !empty {
-                let reason = "only the kind compress has this key: leave it out".into();
-                return Err(DefendError::Value { key, value, reason });
+                let reason = "only the kind compress has this field: leave it out".into();
+                return Err(DefendError::Value { field, value, reason });
             }
         }
         Ok(self.0.check(images)?)

@@ -1,45 +1,41 @@
 //! What can stop a defence.
 
 use ssl_backdoor_data::DataError;
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_model::ModelError;
 use ssl_backdoor_ssl::PretrainError;
 
-/// An error of this crate.
+/// An error of this crate. Fields are those of the config of one defence.
 #[derive(Debug, thiserror::Error)]
 pub enum DefendError {
-    /// A key of a defence's table has a value that it cannot have.
-    #[error("{key} = {value}: {reason}")]
+    /// A field of the config has a value out of range.
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
+    /// A field has a value that it cannot have on this data, beside the others, or for this kind of defence.
+    #[error("{field} = {value}: {reason}")]
     Value {
-        /// The key.
-        key: &'static str,
+        /// The field.
+        field: &'static str,
         /// Its value.
         value: String,
         /// What is wrong with it, and what is allowed.
         reason: String,
     },
-    /// A training cannot run as the tables `[pretrain]` and `[defend]` say together.
-    #[error("{key}: {what}: {cause}")]
+    /// A training cannot run as the victim's config and the defence's say together.
+    #[error("{field}: {what}: {cause}")]
     Training {
-        /// The key of the defence that asks for the training.
-        key: &'static str,
+        /// The field of the defence that asks for the training.
+        field: &'static str,
         /// Which training it is.
         what: &'static str,
         /// Why it cannot run; a part of the message, so it is no `Error::source`.
         cause: Box<PretrainError>,
     },
     /// Two defences of a run make a model of the same name.
-    #[error("defend: two defences make the model {model}: a run has one model of each name")]
+    #[error("two defences make the model {model}: a run has one model of each name")]
     Twice {
         /// The name.
         model: String,
-    },
-    /// A defence acts at a point that its training does not reach.
-    #[error("the defence of {model} acts on {point}, which no training loop does yet")]
-    Point {
-        /// The model.
-        model: String,
-        /// Where it acts.
-        point: &'static str,
     },
     /// A model is made from another one's encoder, and no file of that was given.
     #[error("{model} is made from a trained encoder, and there is no file of it")]
@@ -47,7 +43,7 @@ pub enum DefendError {
         /// The model that is to be made.
         model: String,
     },
-    /// A training failed.
+    /// A training failed. Where it names a field, that is one of the victim's config.
     #[error(transparent)]
     Pretrain(#[from] PretrainError),
     /// Images could not be read.
@@ -56,4 +52,16 @@ pub enum DefendError {
     /// An encoder file could not be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+}
+
+impl DefendError {
+    /// The field of the defence's config that this is about, with which the message begins. None if it is about
+    /// something else, such as a field of the [victim's config](Self::Pretrain).
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Range(range) => Some(&range.field),
+            Self::Value { field, .. } | Self::Training { field, .. } => Some(field),
+            _ => None,
+        }
+    }
 }

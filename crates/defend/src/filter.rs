@@ -30,13 +30,13 @@ fn filtered() -> String {
 }
 
 impl FilterConfig {
-    /// The key of the list, the list, and whether it is of images to keep.
+    /// The field of the list, the list, and whether it is of images to keep.
     fn list(&self) -> Result<(&'static str, &Path, bool), DefendError> {
         match (&self.remove, &self.keep) {
-            (Some(list), None) => Ok(("defend.remove", list, false)),
-            (None, Some(list)) => Ok(("defend.keep", list, true)),
+            (Some(list), None) => Ok(("remove", list, false)),
+            (None, Some(list)) => Ok(("keep", list, true)),
             _ => Err(DefendError::Value {
-                key: "defend.remove",
+                field: "remove",
                 value: self.remove.as_ref().map_or("unset".into(), |list| format!("{list:?}")),
                 reason: "give a list of the images to remove, or in keep of those to keep".into(),
             }),
@@ -45,9 +45,9 @@ impl FilterConfig {
 
     /// Ids of the images that are kept, in the order of the set.
     fn kept(&self, splits: &Splits) -> Result<Vec<u64>, DefendError> {
-        let (key, list, keeps) = self.list()?;
+        let (field, list, keeps) = self.list()?;
         let listed = splits.training_ids(list).map_err(|e| DefendError::Value {
-            key,
+            field,
             value: format!("{list:?}"),
             reason: e.to_string(),
         })?;
@@ -68,7 +68,7 @@ impl FilterConfig {
             return Ok(());
         }
         Err(DefendError::Value {
-            key: "defend.model",
+            field: "model",
             value: format!("{:?}", self.model),
             reason: "allowed are letters, digits, '-' and '_', a letter or digit in front, no number after the last '-', \
                      and none of untrained, clean and backdoored"
@@ -119,10 +119,10 @@ impl Defence for Filter<'_> {
     }
 
     fn check(&self, victim: &Victim<'_>) -> Result<(), DefendError> {
-        let (key, kept) = (self.0.list()?.0, self.0.kept(victim.splits)?.len());
+        let (field, kept) = (self.0.list()?.0, self.0.kept(victim.splits)?.len());
         let what = "the victim's method cannot train on what is left";
         let checked = victim.pretrain.check(Some(kept), victim.size);
-        checked.map_err(|cause| DefendError::Training { key, what, cause: Box::new(cause) })
+        checked.map_err(|cause| DefendError::Training { field, what, cause: Box::new(cause) })
     }
 
     fn workload(&self, victim: &PretrainConfig, splits: &Splits) -> Result<Workload, DefendError> {
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(both[1].kept(&splits).unwrap(), stay);
         std::fs::write(&path, "999999\n").unwrap();
         let message = both[0].kept(&splits).unwrap_err().to_string();
-        for words in ["defend.remove = ", "list.txt", "999999 is no training image"] {
+        for words in ["remove = ", "list.txt", "999999 is no training image"] {
             assert!(message.contains(words), "{message}");
         }
     }
@@ -184,14 +184,11 @@ mod tests {
         };
         assert_eq!(message("remove = \"x\""), Ok(()));
         assert_eq!(message("keep = \"x\"\nmodel = \"without-clusters\""), Ok(()));
-        assert!(message("").unwrap_err().starts_with("defend.remove = unset: "));
+        assert!(message("").unwrap_err().starts_with("remove = unset: "));
         assert!(message("keep = \"x\"\nremove = \"y\"").unwrap_err().contains("remove = \"y\""));
         for name in ["clean", "x-0.5", "../x", "", "-x", "x y"] {
             let message = message(&format!("keep = \"x\"\nmodel = {name:?}")).unwrap_err();
-            assert!(
-                message.starts_with(&format!("defend.model = {name:?}: allowed are ")),
-                "{message}"
-            );
+            assert!(message.starts_with(&format!("model = {name:?}: allowed are ")), "{message}");
         }
     }
 }

@@ -1,26 +1,8 @@
-//! What a defence does during training and at test time.
+//! What a defence does at test time.
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use ssl_backdoor_data::{DataError, Dataset, Sample, SampleSet};
-use ssl_backdoor_ssl::Progress;
-
-/// Acts on views and loss while the victim's method trains.
-pub trait TrainingHook: Send + Sync {
-    /// The views that the method sees instead of `views`.
-    ///
-    /// # Shapes
-    /// - input and output: one tensor `[batch, 3, size, size]` for each view
-    fn views(&self, views: Vec<Tensor<4>>, _progress: &Progress) -> Vec<Tensor<4>> {
-        views
-    }
-
-    /// The loss that is minimised instead of `loss`, both `[1]`.
-    fn loss(&self, loss: Tensor<1>, _progress: &Progress) -> Tensor<1> {
-        loss
-    }
-}
 
 /// Acts on an image at test time, before the encoder sees it.
 pub trait ImageHook: Send + Sync {

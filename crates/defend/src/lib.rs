@@ -23,7 +23,7 @@ pub use distil_clean::DistilCleanConfig;
 pub use error::DefendError;
 pub use filter::FilterConfig;
 pub use fine_tune::FineTuneConfig;
-pub use hooks::{Hooked, ImageHook, TrainingHook};
+pub use hooks::{Hooked, ImageHook};
 pub use model_id::{ModelId, Role};
 pub use on_part::OnPartConfig;
 pub use removal::Removal;

@@ -53,7 +53,7 @@ impl OnPartConfig {
     ) -> Result<(), DefendError> {
         self.budget().check(&self.clean, images)?;
         let what = "the victim's method cannot train so";
-        check_victim(victim, self.batch, images, size, ("defend.batch", what))
+        check_victim(victim, self.batch, images, size, ("batch", what))
     }
 
     /// A training on each clean part, of the backdoored encoder if it `fine_tunes`.
@@ -68,7 +68,7 @@ impl OnPartConfig {
     }
 }
 
-/// Checks that the victim's method can train in batches of `batch` images; if it cannot, the key to blame and what cannot
+/// Checks that the victim's method can train in batches of `batch` images; if it cannot, the field to blame and what cannot
 /// be trained are `blamed`.
 pub(crate) fn check_victim(
     victim: &PretrainConfig,
@@ -77,10 +77,10 @@ pub(crate) fn check_victim(
     size: u32,
     blamed: (&'static str, &'static str),
 ) -> Result<(), DefendError> {
-    let (key, what) = blamed;
+    let (field, what) = blamed;
     let there = victim.with_budget(victim.train.epochs, batch);
     there.check(images, size).map_err(|cause| DefendError::Training {
-        key,
+        field,
         what,
         cause: Box::new(cause),
     })

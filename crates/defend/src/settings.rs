@@ -12,7 +12,7 @@ pub trait Settings {
     /// if that is not known yet).
     ///
     /// # Errors
-    /// It names the key, its value and what is allowed.
+    /// It names the field, its value and what is allowed.
     fn check(
         &self,
         victim: &PretrainConfig,

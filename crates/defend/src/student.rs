@@ -80,6 +80,7 @@ impl Defence for Student<'_> {
         let plan = short.plan(seed, images.min(STEPS * short.batch));
         let train = move |bench: &Bench<'_>, observer: &mut dyn TrainObserver| {
             let Bench { victim, size, training, .. } = *bench;
+            short.check_part(training.set.len())?;
             let teacher = initial_encoder(victim, training.seed, &training.device);
             distill(&short, &victim.encoder, teacher, size, training, observer)?;
             Ok(())
@@ -97,6 +98,7 @@ impl Defence for Student<'_> {
         observer: &mut dyn TrainObserver,
     ) -> Result<Encoder, DefendError> {
         let Bench { victim, size, training, .. } = *bench;
+        self.config.check_part(training.set.len())?;
         let teacher = bench.load(bench.start(&self.model())?)?;
         Ok(distill(self.config, &victim.encoder, teacher, size, training, observer)?)
     }

@@ -10,7 +10,7 @@ use crate::{
 /// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
 macro_rules! defences {
     ($($(#[$doc:meta])* $arm:ident($config:ty),)*) => {
-        /// The `[defend]` table: one arm for each kind of defence, named in `kind`.
+        /// A defence: one arm for each kind of defence, named in `kind`.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind", rename_all = "kebab-case")]
         pub enum DefendConfig {

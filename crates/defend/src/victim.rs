@@ -72,6 +72,7 @@ impl Images {
 }
 
 /// Where a defended model is trained.
+#[derive(Clone, Copy)]
 pub struct Bench<'a> {
     /// How the victim trains.
     pub victim: &'a PretrainConfig,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
 use clap::Args;
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_model::{Basis, Finding, ImportOptions, Imported, ModelError};
 use ssl_backdoor_ssl::{encoder_header, save_whole};
 
@@ -86,7 +87,7 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
         );
         return Err(ConfigError(message).into());
     }
-    let device = device::first().map_err(|e| anyhow!(e))?;
+    let device = device::first()?;
     let imported = match input.is_dir() {
         true => of_training(input, &device)?,
         false => Imported::read(input, import).map_err(by_option)?,
@@ -100,8 +101,8 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
 /// The options of a conversion as the command line calls them.
 fn by_option(error: ModelError) -> anyhow::Error {
     match error {
-        ModelError::Option { option, value, allowed } => {
-            ConfigError(format!("{} {value} is out of range: {allowed}", flag(option))).into()
+        ModelError::Option(OutOfRange { field, value, allowed }) => {
+            ConfigError(format!("{} {value} is out of range: {allowed}", flag(&field))).into()
         }
         ModelError::Unstated { path, what, option } => {
             anyhow!("{}: {what} cannot be inferred: pass {}", path.display(), flag(option))

@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ssl_backdoor_data::{DataError, Export, clean_list};
-use ssl_backdoor_trigger::TriggerError;
+use ssl_backdoor_data::{Export, clean_list};
 
 use super::reference_config;
 use super::shared::path;
-use crate::config::{AttackConfig, ConfigError};
+use crate::config::{AttackConfig, ConfigError, Wrong};
 use crate::run::progress;
 
 /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
@@ -82,21 +81,15 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     };
     export.lossless = lossless;
     if lossless && export.poison.recompress {
-        return Err(source.wrong(
-            "poison.recompress = true: a run then sees JPEG, which --lossless does not write; with --lossless, add \
-             --set poison.recompress=false",
-        )
-        .into());
+        let message = "poison.recompress = true: a run then sees JPEG, which --lossless does not write; with \
+                       --lossless, add --set poison.recompress=false";
+        return Err(source.wrong(Wrong::about("poison.recompress", message)).into());
     }
     let Some(out) = out.or(place) else {
         return Err(ConfigError("--out DIR is missing: where should the images go?".into()).into());
     };
-    let exported = export.write(&out, &progress::watch()).map_err(|error| match error {
-        DataError::Trigger(error @ (TriggerError::Target { .. } | TriggerError::Range { .. })) => {
-            source.wrong(error).into()
-        }
-        other => anyhow::Error::from(other),
-    })?;
+    let exported = export.write(&out, &progress::watch());
+    let exported = exported.map_err(|error| source.locate(error.into()))?;
     let rates = exported.rates;
     progress::say_left_out(&exported.left_out, &exported.skipped);
     if exported.blanks {

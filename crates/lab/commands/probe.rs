@@ -22,7 +22,7 @@ use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::{Attack, PoisonConfig};
 
 use super::shared::{computing, path};
-use crate::config::{self, ConfigError, Document, Source, check_poison, expand_tables};
+use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
 
 use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, percent};
 use crate::run::{RunFolder, Task, UnifiedProbe, labelled, progress, read_out};
@@ -134,8 +134,12 @@ struct ExternalResult {
 /// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
 /// file cannot be read or written.
 pub fn probe_external(options: &ExternalOptions) -> Result<()> {
-    let ExternalOptions { encoder: file, config: path, out, sets } = options;
-    let settings = Settings::read(path, sets)?;
+    let settings = Settings::read(&options.config, &options.sets)?;
+    score(options, &settings).map_err(|error| settings.source.locate(error))
+}
+
+fn score(options: &ExternalOptions, settings: &Settings) -> Result<()> {
+    let ExternalOptions { encoder: file, out, .. } = options;
     let header = settings.header(file)?;
     let device = device::open(&settings.device).map_err(|e| settings.source.wrong(e))?;
     let images = PreparedFor::encoder(&header, &settings.data);
@@ -191,17 +195,15 @@ impl Settings {
             document.remove(unused);
         }
         let mut settings = Self { source: document.clone().into(), ..document.read()? };
-        let at = |message: &dyn std::fmt::Display| document.wrong(message);
         expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
-        config::check_name(&settings.name).map_err(|e| at(&e))?;
-        settings.data.check().map_err(|e| at(&e))?;
-        check_poison(&settings.data, &settings.poison).map_err(|e| at(&e))?;
-        settings.probe.check().map_err(|e| at(&e))?;
+        config::check_name(&settings.name).map_err(|e| document.wrong(e))?;
+        settings.data.check().map_err(|e| document.wrong(e))?;
+        check_poison(&settings.data, &settings.poison).map_err(|e| document.wrong(e))?;
+        settings.probe.check().map_err(|e| document.wrong(e))?;
         if settings.probe.protocol == Protocol::Paper {
-            return Err(at(
-                &"probe.protocol = \"paper\" is a method's own, and an encoder from elsewhere has none: \
-                 allowed is \"unified\"",
-            ));
+            let message = "probe.protocol = \"paper\" is a method's own, and an encoder from elsewhere has none: \
+                           allowed is \"unified\"";
+            return Err(document.wrong(Wrong::about("probe.protocol", message)));
         }
         Ok(settings)
     }
@@ -229,7 +231,7 @@ impl Settings {
     /// The images that the encoder is shown.
     fn shown(&self, images: &PreparedFor, splits: &Splits, attack: &Attack) -> Result<Shown> {
         let labelled = labelled(&self.probe, self.data.seed(), splits)
-            .map_err(|e| self.source.wrong_about("probe.labels", format!("{e:#}")))?;
+            .map_err(|e| self.source.wrong_about("probe.labels", &e))?;
         let plain = match images.resized {
             None => splits.plain.clone(),
             Some(_) => images.of_split(splits, &splits.labelled),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::DataConfig;
-use ssl_backdoor_trigger::PoisonConfig;
+use ssl_backdoor_trigger::{PoisonConfig, TriggerError};
 
 use super::home;
 use super::{ConfigError, Document, Source};
@@ -48,10 +48,10 @@ impl AttackConfig {
 }
 
 /// Checks the attack against what is known of the data without reading it.
-pub(crate) fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), String> {
-    data.check_poison(poison).map_err(|e| e.to_string())?;
+pub(crate) fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), TriggerError> {
+    data.check_poison(poison)?;
     if let (Some(target), Some(classes)) = (&poison.target, data.class_names()) {
-        target.index(&classes).map_err(|e| e.to_string())?;
+        target.index(&classes)?;
     }
     Ok(())
 }

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use super::attack::check_poison;
 use super::home;
-use super::{ConfigError, Document, Source};
+use super::{ConfigError, Document, OfConfig, Source, Wrong, of_defence};
 use crate::device;
 use crate::record::hash;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::DataConfig;
-use ssl_backdoor_defend::{DefendConfig, check_names, one_or_several};
+use ssl_backdoor_defend::{DefendConfig, DefendError, check_names, one_or_several};
+use ssl_backdoor_fields::require;
 use ssl_backdoor_probe::ProbeConfig;
-use ssl_backdoor_ssl::PretrainConfig;
+use ssl_backdoor_ssl::{PretrainConfig, PretrainError};
 use ssl_backdoor_trigger::PoisonConfig;
 
 /// The whole file. Unknown keys are errors everywhere.
@@ -74,7 +75,7 @@ impl Experiment {
             Some(&mut experiment.probe),
         );
         experiment.defend.iter_mut().for_each(home::expand_defence);
-        experiment.check().map_err(|message| document.wrong(message))?;
+        experiment.check().map_err(|wrong| document.wrong(wrong))?;
         Ok(experiment)
     }
 
@@ -96,66 +97,54 @@ impl Experiment {
             .map_err(|e| ConfigError(format!("the config cannot be written as TOML: {e}")))
     }
 
-    fn check(&self) -> Result<(), String> {
-        let text = |e: &dyn std::fmt::Display| e.to_string();
+    fn check(&self) -> Result<(), Wrong> {
         check_name(&self.name)?;
-        if self.seed > i64::MAX as u64 {
-            return Err(format!("seed = {} is out of range: allowed are 0 to 2^63 - 1", self.seed));
-        }
-        if !(1..=256).contains(&self.workers) {
-            return Err(format!(
-                "workers = {} is out of range: allowed are 1 to 256",
-                self.workers
-            ));
-        }
+        let Self { seed, workers, .. } = *self;
+        require(seed <= i64::MAX as u64, "seed", seed, "allowed are 0 to 2^63 - 1")?;
+        require((1..=256).contains(&workers), "workers", workers, "allowed are 1 to 256")?;
         device::open(&self.device)?;
-        self.data.check().map_err(|e| text(&e))?;
+        self.data.check()?;
         check_poison(&self.data, &self.poison)?;
-        self.pretrain.encoder.check().map_err(|e| format!("pretrain.encoder.{e}"))?;
+        let encoder = &self.pretrain.encoder;
+        encoder.check().map_err(PretrainError::of_encoder)?;
         // The size of the training set is known once the data is read; this is repeated then.
         self.check_with(None)?;
-        self.probe.check().map_err(|e| text(&e))?;
-        let stages = self.pretrain.encoder.stage_count();
-        match self.probe.stage {
-            Some(stage) if stage > stages => Err(format!(
-                "probe.stage = {stage} is out of range: allowed are 1 to {stages}, the stages of this encoder"
-            )),
-            _ => Ok(()),
-        }
+        self.probe.check()?;
+        let (stage, stages) = (self.probe.stage.unwrap_or(1), encoder.stage_count());
+        let allowed = format!("allowed are 1 to {stages}, the stages of this encoder");
+        Ok(require(stage <= stages, "probe.stage", stage, allowed)?)
     }
 
     /// Checks what depends on the number of training images, as far as it can while that is not known.
-    pub(crate) fn check_with(&self, images: Option<usize>) -> Result<(), String> {
-        self.pretrain.check(images, self.data.size()).map_err(|e| e.to_string())?;
+    pub(crate) fn check_with(&self, images: Option<usize>) -> Result<(), Wrong> {
+        self.pretrain.check(images, self.data.size())?;
         for (i, defence) in self.defend.iter().enumerate() {
             let checked = defence.settings().check(&self.pretrain, images, self.data.size());
-            checked.map_err(|e| self.wrong_defence(i, e))?;
+            checked.map_err(|e| self.wrong_defence(i, &e))?;
         }
-        check_names(&self.defend).map_err(|e| e.to_string())
+        Ok(check_names(&self.defend)?)
     }
 
     /// What is wrong with the defence at index `i`, with the key under which it stands: `defend.batch`, or in a list
     /// `defend[1].batch`.
-    pub(crate) fn wrong_defence(&self, i: usize, error: impl std::fmt::Display) -> String {
-        let message = error.to_string();
-        match message.strip_prefix("defend.") {
-            Some(rest) if self.source.is_list("defend") => format!("defend[{i}].{rest}"),
-            _ => message,
+    pub(crate) fn wrong_defence(&self, i: usize, error: &DefendError) -> Wrong {
+        match self.source.is_list("defend") {
+            true => of_defence(&format!("defend[{i}]"), error),
+            false => error.wrong(),
         }
     }
 }
 
 /// Checks that a run of this name can have a folder.
-pub(crate) fn check_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), Wrong> {
     let named = !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
         && !name.starts_with('.');
     if named {
         return Ok(());
     }
-    Err(format!(
-        "name = \"{name}\": invalid name: allowed are letters, digits, '-', '_' and '.', no '.' in front"
-    ))
+    let allowed = "allowed are letters, digits, '-', '_' and '.', no '.' in front";
+    Err(Wrong::about("name", format!("name = \"{name}\": invalid name: {allowed}")))
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use toml::Value;
 
-use super::error::{OUT_OF_RANGE, leading_key};
+use super::error::OUT_OF_RANGE;
 use super::read::{Mismatch, Why};
-use super::tree::{Node, Tree, dotted};
+use super::tree::{KeyPath, Node, Tree, dotted, steps};
 
 /// `message`, `KEY = VALUE is out of range …`, with a number as it was written: 1e300, not its three hundred digits.
 pub(crate) fn as_written(message: &str, key: &str, node: &Node) -> String {
@@ -20,6 +20,10 @@ pub(crate) fn as_written(message: &str, key: &str, node: &Node) -> String {
 /// The message of a value of `root` that does not fit; it begins with the key.
 pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
     let Mismatch { path, why } = found;
+    if let (Why::Other(text), Some(path)) = (why, named(root, found)) {
+        let value = text.split_once(" = ").map_or("", |(_, value)| value);
+        return format!("{} = {value}", dotted(&path));
+    }
     let key = dotted(path);
     let node = root.at(path);
     let is = match node.map(|node| &node.tree) {
@@ -50,13 +54,20 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
             let dot = if key.is_empty() { "" } else { "." };
             format!("{key}{dot}{missing} is missing")
         }
-        // A type that says itself which key is wrong.
-        Why::Other(text) if leading_key(text).is_some_and(|key| key.contains('.')) => text.clone(),
         Why::Other(text) if text.starts_with("data did not match any variant") => {
             format!("{is}: not one of the forms that are allowed here")
         }
         Why::Other(text) => format!("{is}: {text}"),
     }
+}
+
+/// Where a type says itself which of its fields is wrong (`FIELD = VALUE …`): that value. Serde keeps nothing but the
+/// text of such an error.
+pub(crate) fn named(root: &Node, found: &Mismatch) -> Option<KeyPath> {
+    let Why::Other(text) = &found.why else { return None };
+    let field = steps(text.split_once(" = ")?.0);
+    let tables = (0..=found.path.len()).rev().map(|n| &found.path[..n]);
+    tables.map(|table| [table, &field].concat()).find(|path| root.at(path).is_some())
 }
 
 /// What serde expects, in the words of a config.

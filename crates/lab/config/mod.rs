@@ -4,6 +4,7 @@
 mod attack;
 mod error;
 mod experiment;
+mod fields;
 mod home;
 mod message;
 mod read;
@@ -15,6 +16,7 @@ pub(crate) use attack::check_poison;
 pub use error::ConfigError;
 pub use experiment::Experiment;
 pub(crate) use experiment::{check_name, default_device};
+pub(crate) use fields::{OfConfig, Wrong, of_defence};
 pub(crate) use home::{expand_tables, expanded};
 pub(crate) use table::{Document, Source, read_text};
 pub(crate) use tree::{Node, Origin};

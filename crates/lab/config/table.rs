@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::error::{ConfigError, leading_key, with_note};
+use super::error::{ConfigError, with_note};
+use super::fields::Wrong;
 use super::home::expanded;
-use super::message::{as_written, mismatch};
+use super::message::{as_written, mismatch, named};
 use super::read;
 use super::tree::{Node, Origin, Tree, dotted, steps};
 
@@ -134,19 +135,15 @@ impl Document {
     /// Names the value that does not fit, where it was written, and what is allowed.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         read::read(&self.root).map_err(|found| {
-            let message = mismatch(&self.root, &found);
-            // A type may say itself which key is wrong.
-            let path = leading_key(&message).map_or(found.path, steps);
-            self.at_path(&path, &message)
+            let path = named(&self.root, &found).unwrap_or_else(|| found.path.clone());
+            self.at_path(&path, &mismatch(&self.root, &found))
         })
     }
 
-    /// The error `message`, which begins with the key that it is about, with the place where the key's value was
-    /// written in front.
-    pub(crate) fn wrong(&self, message: impl fmt::Display) -> ConfigError {
-        let message = message.to_string();
-        let path = leading_key(&message).map_or(Vec::new(), steps);
-        self.at_path(&path, &message)
+    /// The error that says what is wrong and where the value of the key was written.
+    pub(crate) fn wrong(&self, wrong: impl Into<Wrong>) -> ConfigError {
+        let Wrong { key, message } = wrong.into();
+        self.at_path(&key.as_deref().map_or(Vec::new(), steps), &message)
     }
 
     /// The error `message` about the value of `key`, which `message` need not begin with.
@@ -190,35 +187,34 @@ impl Source {
         self.0.as_ref().is_some_and(|document| document.is_list(key))
     }
 
-    /// The error `message`, which begins with the key that it is about, with the place of the key's value.
-    pub(crate) fn wrong(&self, message: impl fmt::Display) -> ConfigError {
+    /// The error that says what is wrong and where the value of the key was written.
+    pub(crate) fn wrong(&self, wrong: impl Into<Wrong>) -> ConfigError {
+        let wrong = wrong.into();
         match &self.0 {
-            Some(document) => document.wrong(message),
-            None => ConfigError(message.to_string()),
+            Some(document) => document.wrong(wrong),
+            None => ConfigError(wrong.message),
         }
     }
 
-    /// The error `message` about the value of `key`, which `message` need not name.
-    pub(crate) fn wrong_about(&self, key: &str, message: String) -> ConfigError {
-        match leading_key(&message) {
-            Some(_) => self.wrong(message),
-            None => self.wrong(format!("{key}: {message}")),
-        }
+    /// What went wrong with the value of `key`, unless `error` is about another key.
+    pub(crate) fn wrong_about(&self, key: &str, error: &anyhow::Error) -> ConfigError {
+        let found = Wrong::in_chain(error).map(|(_, wrong)| wrong);
+        self.wrong(found.unwrap_or_else(|| Wrong::about(key, format!("{key}: {error:#}"))))
     }
 
-    /// An error of a run: if what caused it is the value of a key (`KEY = VALUE …`), a [`ConfigError`] that says where
-    /// it was written.
+    /// An error of a run: if what caused it is a field of a config, with the field's key in the file, and if it is the
+    /// value of that key, a [`ConfigError`] that says where it was written.
     pub(crate) fn locate(&self, error: anyhow::Error) -> anyhow::Error {
         if error.chain().any(|cause| cause.is::<ConfigError>()) {
             return error;
         }
-        let texts: Vec<String> = error.chain().map(ToString::to_string).collect();
-        let of_value = |text: &String| {
-            leading_key(text).is_some_and(|key| text[key.len()..].starts_with(" = "))
+        let Some((before, wrong)) = Wrong::in_chain(&error) else { return error };
+        let texts: Vec<String> = error.chain().take(before).map(ToString::to_string).collect();
+        let cause = match wrong.shows_value() {
+            true => anyhow::Error::new(self.wrong(wrong)),
+            false => anyhow::Error::msg(wrong.message),
         };
-        let Some(place) = texts.iter().position(of_value) else { return error };
-        let wrong = anyhow::Error::new(self.wrong(&texts[place]));
-        texts[..place].iter().rev().fold(wrong, |error, text| error.context(text.clone()))
+        texts.into_iter().rev().fold(cause, anyhow::Error::context)
     }
 }
 

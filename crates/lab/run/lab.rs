@@ -50,14 +50,15 @@ impl Lab {
         twin: Option<&Path>,
         until: Stage,
     ) -> Result<Self> {
-        let wrong = |e: &dyn std::fmt::Display| experiment.source.wrong(e);
-        let device = device::open(&experiment.device).map_err(|e| wrong(&e))?;
+        let source = experiment.source.clone();
+        let device = device::open(&experiment.device).map_err(|e| source.wrong(e))?;
         let splits = experiment.data.load(&progress::watch())?;
         progress::say_left_out(&splits.left_out, &splits.skipped);
-        let attack = splits.attack(&experiment.poison, experiment.seed).map_err(|e| wrong(&e))?;
-        experiment.check_with(Some(splits.train.labels.len())).map_err(|e| wrong(&e))?;
+        let attack =
+            splits.attack(&experiment.poison, experiment.seed).map_err(|e| source.wrong(e))?;
+        experiment.check_with(Some(splits.train.labels.len())).map_err(|e| source.wrong(e))?;
         let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
-            .map_err(|e| experiment.source.wrong_about("probe.labels", format!("{e:#}")))?;
+            .map_err(|e| source.wrong_about("probe.labels", &e))?;
         let folder = RunFolder::open(out)?;
         folder.write(Artefact::Config, experiment.to_toml()?.as_bytes())?;
         // An absent or broken manifest only means that nothing is skipped.

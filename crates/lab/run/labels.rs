@@ -24,7 +24,7 @@ pub(crate) fn labelled(probe: &ProbeConfig, seed: u64, splits: &Splits) -> Resul
     let (all, classes) = (&splits.labelled.labels, splits.classes.len() as u32);
     if all.iter().all(|(_, label)| *label == UNLABELLED) {
         bail!(
-            "probe.labels: the training images carry no labels: set data.labelled to a folder of class folders or to a \
+            "the training images carry no labels: set data.labelled to a folder of class folders or to a \
              list with labels"
         );
     }

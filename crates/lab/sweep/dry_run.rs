@@ -55,6 +55,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
                 }
             }
             Err(error) => {
+                let error = run.experiment.source.locate(error);
                 let config = &run.experiment.pretrain;
                 let method = config.method.settings().name();
                 println!("| {method} | {trainings} | {} epochs | - | - |", config.train.epochs);
@@ -88,7 +89,7 @@ struct Row {
 fn rows(experiment: &Experiment, trainings: usize, defended: &[&Experiment]) -> Result<Vec<Row>> {
     let splits = experiment.data.load(&progress::watch())?;
     let images = splits.train.labels.len();
-    experiment.check_with(Some(images)).map_err(|e| experiment.source.wrong(e))?;
+    experiment.check_with(Some(images)).map_err(|wrong| experiment.source.wrong(wrong))?;
     let size = experiment.data.size();
     let mut config = experiment.pretrain.clone();
     let name = config.method.settings().name();
@@ -177,7 +178,7 @@ fn timed(
     train: impl FnOnce(&Training, &mut dyn TrainObserver) -> Result<(), DefendError>,
 ) -> Result<f64> {
     let set = Arc::new(Subset::new(splits.pretrain_set().clone(), (0..plan.images).collect())?);
-    let device = device::open(&experiment.device).map_err(anyhow::Error::msg)?;
+    let device = device::open(&experiment.device)?;
     let training = Training::new(set, experiment.seed, &device);
     let training = Training { workers: experiment.workers, ..training };
     let mut clock = Clock { bar: TrainingBar::new("timing"), epochs: Vec::new() };

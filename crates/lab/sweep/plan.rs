@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use ssl_backdoor_fields::OutOfRange;
 use toml::Value;
 
 use crate::config::{self, ConfigError, Document, Experiment, Node, Origin, expanded};
@@ -232,10 +233,9 @@ fn run(
     let experiment = Experiment::of(config)?;
     let every = experiment.probe.curve_every;
     if every > 0 {
-        return Err(experiment.source.wrong(format!(
-            "probe.curve_every = {every} is out of range: a sweep allows only 0, because its runs share their clean \
-             twins and a curve belongs to one run"
-        )));
+        let allowed = "a sweep allows only 0, because its runs share their clean twins and a curve belongs to one run";
+        let wrong = OutOfRange::new("probe.curve_every", every, allowed);
+        return Err(experiment.source.wrong(wrong));
     }
     let twin = twin_folder(&experiment)?;
     Ok(Run { name, experiment, twin })

@@ -98,11 +98,10 @@ impl Architecture for Conv4Config {
     fn check_size(&self, size: u32) -> Result<(), ModelError> {
         match size {
             SMALLEST.. => Ok(()),
-            _ => Err(ModelError::Range {
-                field: "kind",
-                value: self.kind().into(),
-                allowed: "its four poolings need views of 16 pixels a side or more",
-            }),
+            _ => {
+                let allowed = "its four poolings need views of 16 pixels a side or more";
+                Err(ModelError::range("kind", self.kind(), allowed))
+            }
         }
     }
 

@@ -2,29 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use ssl_backdoor_fields::OutOfRange;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A field of an [`EncoderConfig`](crate::EncoderConfig) has a value out of range.
-    #[error("{field} = {value} is out of range: {allowed}")]
-    Range {
-        /// The field, with dots between the tables that lead to it.
-        field: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     /// A field of [`ImportOptions`](crate::ImportOptions) has a value out of range.
-    #[error("{option} = {value} is out of range: {allowed}")]
-    Option {
-        /// The field.
-        option: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
+    #[error(transparent)]
+    Option(OutOfRange),
     /// Something is none of the things that have a name.
     #[error("{value} is unknown: allowed are {allowed}")]
     Name {
@@ -84,8 +72,12 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    pub(crate) fn range(field: &'static str, value: usize, allowed: &'static str) -> Self {
-        Self::Range { field, value: value.to_string(), allowed }
+    pub(crate) fn range(field: &str, value: impl ToString, allowed: &str) -> Self {
+        OutOfRange::new(field, value, allowed).into()
+    }
+
+    pub(crate) fn option(field: &str, value: impl ToString, allowed: &str) -> Self {
+        Self::Option(OutOfRange::new(field, value, allowed))
     }
 
     pub(crate) fn file(path: &Path, reason: impl std::fmt::Display) -> Self {

@@ -72,10 +72,10 @@ impl ImportOptions {
     /// Checks the values.
     ///
     /// # Errors
-    /// [`ModelError::Option`] that names the option.
+    /// [`ModelError::Option`] that names the field.
     pub(crate) fn check(&self) -> Result<(), ModelError> {
-        let wrong = |option, value: &dyn ToString, allowed| {
-            Err(ModelError::Option { option, value: value.to_string(), allowed })
+        let wrong = |field, value: &dyn ToString, allowed| {
+            Err(ModelError::option(field, value.to_string(), allowed))
         };
         if let Some(size) = self.size
             && !(8..=1024).contains(&size)

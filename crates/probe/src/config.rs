@@ -1,8 +1,9 @@
-//! The `[probe]` table: what reads the frozen features out, and with how many labels.
+//! What reads the frozen features out, and with how many labels.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use ssl_backdoor_fields::require;
 
 use crate::knn::check_neighbours;
 use crate::{ProbeError, Vote};
@@ -29,7 +30,7 @@ pub enum Protocol {
     Paper,
 }
 
-/// Which training images carry labels; `probe.labels`.
+/// Which training images carry labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
@@ -42,7 +43,7 @@ pub enum Labels {
     List(PathBuf),
 }
 
-/// The `[probe]` table.
+/// What reads the frozen features out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct ProbeConfig {
@@ -112,44 +113,28 @@ impl ProbeConfig {
     /// Checks every value.
     ///
     /// # Errors
-    /// [`ProbeError::Range`] that names the key.
+    /// [`ProbeError::Range`] that names the field.
     pub fn check(&self) -> Result<(), ProbeError> {
-        let range = |key, value: String, allowed| Err(ProbeError::Range { key, value, allowed });
-        if let Labels::Shares(shares) = &self.labels
-            && (shares.is_empty() || !shares.iter().all(|share| *share > 0.0 && *share <= 1.0))
-        {
+        if let Labels::Shares(shares) = &self.labels {
+            let fits = |share: &f64| *share > 0.0 && *share <= 1.0;
+            let fits = !shares.is_empty() && shares.iter().all(fits);
             let allowed = "a list of shares of each class, above 0 and at most 1, or a file list";
-            return range("probe.labels", format!("{shares:?}"), allowed);
+            require(fits, "labels", format!("{shares:?}"), allowed)?;
         }
-        if !(1..=1000).contains(&self.seeds) {
-            return range("probe.seeds", self.seeds.to_string(), "1 to 1000");
-        }
-        if self.stage == Some(0) {
-            return range("probe.stage", "0".into(), "1 to the number of the encoder's stages");
-        }
-        if self.protocol == Protocol::Paper
-            && let Some(stage) = self.stage
-        {
+        require((1..=1000).contains(&self.seeds), "seeds", self.seeds, "1 to 1000")?;
+        if let Some(stage) = self.stage {
+            require(stage > 0, "stage", stage, "1 to the number of the encoder's stages")?;
             let allowed = "absent with protocol = \"paper\", which says itself what is read";
-            return range("probe.stage", stage.to_string(), allowed);
+            require(self.protocol != Protocol::Paper, "stage", stage, allowed)?;
         }
-        if !(1..=100_000).contains(&self.epochs) {
-            return range("probe.epochs", self.epochs.to_string(), "1 to 100,000");
-        }
-        if self.batch == 0 {
-            return range("probe.batch", self.batch.to_string(), "1 or more");
-        }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return range("probe.lr", self.lr.to_string(), "above 0");
-        }
-        if self.k.contains(&0) {
-            let allowed = "a list of numbers of neighbours, 1 or more each";
-            return range("probe.k", format!("{:?}", self.k), allowed);
-        }
-        if let Some(temperature) = self.temperature
-            && !(temperature >= 0.01 && temperature.is_finite())
-        {
-            return range("probe.temperature", temperature.to_string(), "0.01 or more");
+        require((1..=100_000).contains(&self.epochs), "epochs", self.epochs, "1 to 100,000")?;
+        require(self.batch > 0, "batch", self.batch, "1 or more")?;
+        require(self.lr.is_finite() && self.lr > 0.0, "lr", self.lr, "above 0")?;
+        let allowed = "a list of numbers of neighbours, 1 or more each";
+        require(!self.k.contains(&0), "k", format!("{:?}", self.k), allowed)?;
+        if let Some(temperature) = self.temperature {
+            let fits = temperature >= 0.01 && temperature.is_finite();
+            require(fits, "temperature", temperature, "0.01 or more")?;
         }
         Ok(())
     }
@@ -169,7 +154,7 @@ impl ProbeConfig {
     /// [`ProbeError::Neighbours`] that names the k and the number of labelled images; [`ProbeError::Empty`] for none.
     pub fn check_labelled(&self, labelled: usize) -> Result<(), ProbeError> {
         if labelled == 0 {
-            return Err(ProbeError::Empty { what: "labelled images (probe.labels)" });
+            return Err(ProbeError::Empty { what: "labelled images" });
         }
         self.neighbours().iter().try_for_each(|&k| check_neighbours(k, labelled))
     }
@@ -190,11 +175,11 @@ mod tests {
         assert!(config.check_labelled(21).is_ok());
         for labelled in [2, 12, 20] {
             let message = config.check_labelled(labelled).unwrap_err().to_string();
-            let named = [format!("there are {labelled}"), "probe.k = 20".into()];
+            let named = [format!("there are {labelled}"), "k = 20".into()];
             assert!(named.iter().all(|word| message.contains(word)), "{message}");
         }
         let message = config.check_labelled(1).unwrap_err().to_string();
-        assert!(message.contains("probe.k = 1 "), "{message}");
+        assert!(message.contains("k = 1 "), "{message}");
         // A linear probe without neighbours takes any number of labels but none.
         assert!(ProbeConfig::default().check_labelled(1).is_ok());
         assert!(ProbeConfig::default().check_labelled(0).is_err());

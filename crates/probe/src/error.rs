@@ -3,23 +3,17 @@
 use std::path::PathBuf;
 
 use ssl_backdoor_data::DataError;
+use ssl_backdoor_fields::OutOfRange;
 
-/// An error of this crate.
+/// An error of this crate. Fields are those of [`ProbeConfig`](crate::ProbeConfig).
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// A key of the config has a value out of range.
-    #[error("{key} = {value} is out of range: {allowed}")]
-    Range {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
+    /// A field of the config has a value out of range.
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     /// A class has no labelled image.
     #[error(
-        "probe.labels = {labels}: class {class} has {images} training images and none of them gets a label: {remedy}"
+        "labels = {labels}: class {class} has {images} training images and none of them gets a label: {remedy}"
     )]
     ClassWithoutLabel {
         /// The share of each class that is labelled, or the list.
@@ -33,8 +27,7 @@ pub enum ProbeError {
     },
     /// As many neighbours as labelled images, or more: all of them would vote, whatever is near.
     #[error(
-        "probe.k = {k} needs more than {k} labelled images, but there are {labelled}: use a smaller k or more \
-         labels (probe.labels)"
+        "k = {k} needs more than {k} labelled images, but there are {labelled}: use a smaller k or more labels"
     )]
     Neighbours {
         /// How many neighbours were to vote.
@@ -106,6 +99,19 @@ pub enum ProbeError {
         /// What went wrong.
         reason: String,
     },
+}
+
+impl ProbeError {
+    /// The field of [`ProbeConfig`](crate::ProbeConfig) that this is about, with which the message begins. None if it is
+    /// about something else, such as a field of the [data set](Self::Data).
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Range(range) => Some(&range.field),
+            Self::ClassWithoutLabel { .. } => Some("labels"),
+            Self::Neighbours { .. } => Some("k"),
+            _ => None,
+        }
+    }
 }
 
 /// The reason is a part of the message, so it is no `Error::source`.

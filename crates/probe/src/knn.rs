@@ -5,6 +5,7 @@ use std::cell::LazyCell;
 use burn::tensor::{Device, Tensor, s};
 use rand::Rng;
 use rayon::prelude::*;
+use ssl_backdoor_fields::require;
 use ssl_backdoor_model::{init, l2_normalize};
 use ssl_backdoor_rng::keyed;
 
@@ -32,10 +33,7 @@ const BLOCK: usize = 256;
 /// # Errors
 /// [`ProbeError::Range`] for 0 neighbours, [`ProbeError::Neighbours`] if there are not more than `k` labelled images.
 pub fn check_neighbours(k: usize, labelled: usize) -> Result<(), ProbeError> {
-    if k == 0 {
-        let allowed = "1 or more neighbours";
-        return Err(ProbeError::Range { key: "probe.k", value: "0".into(), allowed });
-    }
+    require(k > 0, "k", k, "1 or more neighbours")?;
     if k >= labelled {
         return Err(ProbeError::Neighbours { k, labelled });
     }
@@ -67,11 +65,9 @@ pub fn knn(
     eval.check("images to classify", labelled.dim)?;
     let count = labelled.labels.len();
     ks.iter().try_for_each(|&k| check_neighbours(k, count))?;
-    if let Vote::Weighted { temperature } = vote
-        && !(temperature > 0.0 && temperature.is_finite())
-    {
-        let (key, allowed) = ("probe.temperature", "above 0");
-        return Err(ProbeError::Range { key, value: temperature.to_string(), allowed });
+    if let Vote::Weighted { temperature } = vote {
+        let fits = temperature > 0.0 && temperature.is_finite();
+        require(fits, "temperature", temperature, "above 0")?;
     }
     let rows = |features: &Features| {
         l2_normalize(init::matrix(features.values.clone(), features.dim, device))
@@ -204,10 +200,10 @@ mod tests {
         };
         let majority =
             |labelled: &Features, eval: &Features, k| error(labelled, eval, k, Vote::Majority);
-        assert!(majority(&labelled, &eval, 0).contains("probe.k = 0"));
+        assert!(majority(&labelled, &eval, 0).contains("k = 0"));
         for k in [3, 4, usize::MAX] {
             let message = majority(&labelled, &eval, k);
-            assert!(message.contains(&format!("probe.k = {k}")), "{message}");
+            assert!(message.contains(&format!("k = {k}")), "{message}");
             assert!(message.contains("there are 3"), "{message}");
         }
         let none = Features { values: Vec::new(), dim: 2, labels: Vec::new() };
@@ -225,7 +221,7 @@ mod tests {
         assert!(majority(&labelled, &broken, 1).contains("feature 1 of image 0 is NaN"));
         for temperature in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             let message = error(&labelled, &eval, 1, Vote::Weighted { temperature });
-            assert!(message.contains("probe.temperature"), "{message}");
+            assert!(message.contains("temperature"), "{message}");
         }
         // The smallest temperature leaves the nearest alone.
         let coldest = Vote::Weighted { temperature: f32::MIN_POSITIVE };

@@ -203,7 +203,7 @@ mod tests {
         assert!(error(&broken, 3).contains("feature 1 of image 1 is inf"));
         let zero = ProbeConfig { batch: 0, ..config() };
         let message = fit(&zero, &good, 3).unwrap_err().to_string();
-        assert!(message.contains("probe.batch = 0"), "{message}");
+        assert!(message.contains("batch = 0"), "{message}");
         // One image is enough to learn from.
         let short = ProbeConfig { epochs: 1, ..config() };
         let probe = fit(&short, &good.rows(&[1]).unwrap(), 3).unwrap();

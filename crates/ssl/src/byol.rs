@@ -21,7 +21,7 @@ use crate::projector::Projected;
 use crate::schedule::{Schedule, at_shares};
 use crate::settings::{Settings, check_dim, check_groups, check_momentum, groups};
 
-/// `pretrain.method` of BYOL; the defaults are the protocol's.
+/// Config of BYOL; the defaults are the protocol's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ByolConfig {
@@ -63,9 +63,9 @@ impl Settings for ByolConfig {
 
     fn check(&self, train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         check_momentum(self.momentum)?;
-        check_dim("pretrain.method.hidden", self.hidden)?;
-        check_dim("pretrain.method.dim", self.dim)?;
-        check_groups(self.bn_groups, train.batch)
+        check_dim("method.hidden", self.hidden)?;
+        check_dim("method.dim", self.dim)?;
+        Ok(check_groups(self.bn_groups, train.batch)?)
     }
 
     fn bn_groups(&self, batch: usize) -> usize {

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::{Draws, EpochPlan};
+use ssl_backdoor_fields::require;
 use ssl_backdoor_model::EncoderConfig;
 
 use crate::canary::CanaryMode;
-use crate::error::{PretrainError, require};
+use crate::error::PretrainError;
 use crate::learning_rate::LearningRate;
 use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::precision::Precision;
@@ -31,7 +32,7 @@ macro_rules! train_config {
             $($(#[$meta])* pub $name: $type,)*
         }
 
-        /// The `[pretrain]` table as it is written, `M` being the table of the method.
+        /// The table of a config file as it is written, `M` being the table of the method.
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct Table<M> {
@@ -166,25 +167,25 @@ impl TrainConfig {
     /// Checks every value; `images` is the size of the training set (`None` if it is not known yet).
     ///
     /// # Errors
-    /// [`PretrainError::Range`] that names the key.
+    /// [`PretrainError::Range`] that names the field.
     pub fn check(&self, images: Option<usize>) -> Result<(), PretrainError> {
-        require(self.epochs > 0, "pretrain.epochs", self.epochs, "1 or more")?;
+        require(self.epochs > 0, "epochs", self.epochs, "1 or more")?;
         let fits = (2..=65_536).contains(&self.batch) && images.is_none_or(|n| self.batch <= n);
         let most = images.map(|n| format!(" and at most the {n} training images"));
         let allowed = format!("2 to 65,536{}", most.unwrap_or_default());
-        require(fits, "pretrain.batch", self.batch, allowed)?;
+        require(fits, "batch", self.batch, allowed)?;
         let (key, lr) = self.lr.key();
         require(lr.is_finite() && lr > 0.0, key, lr, "above 0")?;
         let decay = self.weight_decay;
-        require((0.0..=1.0).contains(&decay), "pretrain.weight_decay", decay, "0 to 1")?;
+        require((0.0..=1.0).contains(&decay), "weight_decay", decay, "0 to 1")?;
         self.optimizer.check()?;
         self.schedule.check(self.epochs)?;
         let (low, high) = self.crop;
         let fits = low > 0.0 && low <= high && high <= 1.0;
         let allowed = "0 < low <= high <= 1 (shares of the area)";
-        require(fits, "pretrain.crop", format!("[{low}, {high}]"), allowed)?;
+        require(fits, "crop", format!("[{low}, {high}]"), allowed)?;
         let every = self.checkpoint_every;
-        require(every > 0, "pretrain.checkpoint_every", every, "1 or more epochs")?;
-        require(self.keep > 0, "pretrain.keep", self.keep, "1 or more checkpoints")
+        require(every > 0, "checkpoint_every", every, "1 or more epochs")?;
+        Ok(require(self.keep > 0, "keep", self.keep, "1 or more checkpoints")?)
     }
 }

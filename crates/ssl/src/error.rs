@@ -3,28 +3,23 @@
 use std::path::PathBuf;
 
 use ssl_backdoor_data::DataError;
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_model::ModelError;
 
 /// An error of what watches a training: any error, because observers are the caller's.
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An error of this crate.
+/// An error of this crate. Fields are those of [`PretrainConfig`](crate::PretrainConfig): `lr`, `method.queue`,
+/// `encoder.width`.
 #[derive(Debug, thiserror::Error)]
 pub enum PretrainError {
-    /// A key of the config has a value out of range.
-    #[error("{key} = {value} is out of range: {allowed}")]
-    Range {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        allowed: String,
-    },
+    /// A field of the config has a value out of range.
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     /// A config gives the learning rate twice.
     #[error(
-        "pretrain.lr = {lr} and pretrain.base_lr = {base} exclude each other: \
-         base_lr stands for lr = base_lr * pretrain.batch / 256"
+        "lr = {lr} and base_lr = {base} exclude each other: \
+         base_lr stands for lr = base_lr * batch / 256"
     )]
     TwoRates {
         /// The rate itself.
@@ -43,7 +38,7 @@ pub enum PretrainError {
     /// The loss is not a number any more.
     #[error(
         "the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr}): it must be finite. \
-         Lower pretrain.lr; the last checkpoint is kept"
+         Lower the learning rate; the last checkpoint is kept"
     )]
     Loss {
         /// The loss.
@@ -68,7 +63,7 @@ pub enum PretrainError {
     /// A canary fell: the training is not what it should be.
     #[error(
         "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}. The last checkpoint is kept; \
-         pretrain.canaries = \"warn\" goes on regardless"
+         with `canaries` at \"warn\" the training goes on regardless"
     )]
     Canary {
         /// Its name.
@@ -91,9 +86,6 @@ pub enum PretrainError {
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The encoder's sizes are out of range, or do not fit the images.
-    #[error("pretrain.encoder.{0}")]
-    Encoder(ModelError),
     /// The network's file could not be written or read.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -108,6 +100,24 @@ pub enum PretrainError {
 }
 
 impl PretrainError {
+    /// The error of a check of the config's encoder.
+    pub fn of_encoder(error: ModelError) -> Self {
+        match error {
+            ModelError::Range(range) => range.within("encoder").into(),
+            other => other.into(),
+        }
+    }
+
+    /// The field of [`PretrainConfig`](crate::PretrainConfig) that this is about, with which the message begins. None if
+    /// it is about something else, such as a field of the [data set](Self::Data).
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Range(range) => Some(&range.field),
+            Self::TwoRates { .. } => Some("lr"),
+            _ => None,
+        }
+    }
+
     pub(crate) fn file(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: reason.to_string() }
     }
@@ -119,17 +129,4 @@ impl PretrainError {
             Err(source) => Self::Observer { when: when.into(), source },
         }
     }
-}
-
-/// [`PretrainError::Range`] unless `fits`.
-pub(crate) fn require(
-    fits: bool,
-    key: &'static str,
-    value: impl ToString,
-    allowed: impl Into<String>,
-) -> Result<(), PretrainError> {
-    if fits {
-        return Ok(());
-    }
-    Err(PretrainError::Range { key, value: value.to_string(), allowed: allowed.into() })
 }

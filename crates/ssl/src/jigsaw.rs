@@ -7,12 +7,13 @@ use burn::tensor::{Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{JigsawViews, Views};
+use ssl_backdoor_fields::require;
 use ssl_backdoor_model::purpose::INIT;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
 use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
-use crate::error::{PretrainError, require};
+use crate::error::PretrainError;
 use crate::loss::{accuracy, cross_entropy, indices};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::Decayed;
@@ -21,7 +22,7 @@ use crate::purpose::PERMUTATION;
 use crate::schedule::{Schedule, at_shares};
 use crate::settings::Settings;
 
-/// `pretrain.method` of Jigsaw; the defaults are the protocol's, for images of 224 px and more.
+/// Config of Jigsaw; the defaults are the protocol's, for images of 224 px and more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JigsawConfig {
@@ -58,12 +59,12 @@ impl Settings for JigsawConfig {
 
     fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         let fits = (2..=100_000).contains(&self.permutations);
-        require(fits, "pretrain.method.permutations", self.permutations, "2 to 100,000")?;
+        require(fits, "method.permutations", self.permutations, "2 to 100,000")?;
         let fits = (4..=4096).contains(&self.resize);
-        require(fits, "pretrain.method.resize", self.resize, "4 to 4,096 pixels")?;
+        require(fits, "method.resize", self.resize, "4 to 4,096 pixels")?;
         let cell = (self.resize - 1) / 3;
         let allowed = format!("1 to {cell} pixels, the side of a cell");
-        require((1..=cell).contains(&self.tile), "pretrain.method.tile", self.tile, allowed)
+        Ok(require((1..=cell).contains(&self.tile), "method.tile", self.tile, allowed)?)
     }
 
     fn views(

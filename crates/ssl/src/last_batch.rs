@@ -116,10 +116,7 @@ fn review_1_09_jigsaw_and_rotnet_train_on_the_images_left_over() {
     let keeps =
         PretrainConfig { train: TrainConfig { drop_last: Some(false), ..moco.train }, ..moco };
     let message = keeps.check(None, SIZE).unwrap_err().to_string();
-    assert!(
-        message.contains("pretrain.drop_last = false") && message.contains("rotnet"),
-        "{message}"
-    );
+    assert!(message.contains("drop_last = false") && message.contains("rotnet"), "{message}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The learning rate before the schedule: one of the keys `lr` and `base_lr` of `[pretrain]`.
+/// The learning rate before the schedule: in a config file one of the keys `lr` and `base_lr`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub enum LearningRate {
     /// The rate itself, whatever the batch.
@@ -22,11 +22,11 @@ impl LearningRate {
         }
     }
 
-    /// The key and its value.
+    /// The field and its value.
     pub(crate) fn key(self) -> (&'static str, f64) {
         match self {
-            Self::Fixed(lr) => ("pretrain.lr", lr),
-            Self::Base(lr) => ("pretrain.base_lr", lr),
+            Self::Fixed(lr) => ("lr", lr),
+            Self::Base(lr) => ("base_lr", lr),
         }
     }
 }

@@ -7,12 +7,13 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, s};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{MaeViews, Views};
+use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, MaeDecoder, Vit, patches};
 use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
-use crate::error::{PretrainError, require};
+use crate::error::PretrainError;
 use crate::learning_rate::LearningRate;
 use crate::loss::indices;
 use crate::method::{Batch, Method, Progress, Step};
@@ -20,7 +21,7 @@ use crate::optimizer::{Decayed, OptimizerConfig};
 use crate::schedule::{Schedule, at_shares};
 use crate::settings::Settings;
 
-/// `pretrain.method` of MAE; the defaults are the official repository's.
+/// Config of MAE; the defaults are the official repository's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaeConfig {
@@ -69,16 +70,16 @@ impl Settings for MaeConfig {
 
     fn check(&self, _train: &TrainConfig, encoder: &EncoderConfig) -> Result<(), PretrainError> {
         let fits = self.mask_ratio > 0.0 && self.mask_ratio < 1.0;
-        require(fits, "pretrain.method.mask_ratio", self.mask_ratio, "above 0 and below 1")?;
+        require(fits, "method.mask_ratio", self.mask_ratio, "above 0 and below 1")?;
         patch(encoder)?;
         let (dim, heads) = (self.decoder_dim, self.decoder_heads);
         let fits = (4..=8192).contains(&dim) && dim.is_multiple_of(4);
-        require(fits, "pretrain.method.decoder_dim", dim, "multiples of 4 from 4 to 8,192")?;
+        require(fits, "method.decoder_dim", dim, "multiples of 4 from 4 to 8,192")?;
         let fits = (1..=128).contains(&self.decoder_depth);
-        require(fits, "pretrain.method.decoder_depth", self.decoder_depth, "1 to 128 blocks")?;
+        require(fits, "method.decoder_depth", self.decoder_depth, "1 to 128 blocks")?;
         let fits = heads > 0 && dim.is_multiple_of(heads);
-        let allowed = format!("a divisor of pretrain.method.decoder_dim = {dim}");
-        require(fits, "pretrain.method.decoder_heads", heads, allowed)
+        let allowed = format!("a divisor of decoder_dim = {dim}");
+        Ok(require(fits, "method.decoder_heads", heads, allowed)?)
     }
 
     fn views(
@@ -97,8 +98,7 @@ fn patch(encoder: &EncoderConfig) -> Result<u32, PretrainError> {
 }
 
 fn no_transformer(encoder: &EncoderConfig) -> PretrainError {
-    let (value, allowed) = (encoder.kind().to_string(), "MAE hides patches: \"vit\"".into());
-    PretrainError::Range { key: "pretrain.encoder.kind", value, allowed }
+    OutOfRange::new("encoder.kind", encoder.kind(), "MAE hides patches: \"vit\"").into()
 }
 
 /// Encoder and decoder of MAE.

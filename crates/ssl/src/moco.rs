@@ -21,7 +21,7 @@ use crate::settings::{
     Settings, check_dim, check_groups, check_momentum, check_queue, check_temperature, groups,
 };
 
-/// `pretrain.method` of MoCo v2; the defaults are the protocol's.
+/// Config of MoCo v2; the defaults are the protocol's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MocoConfig {
@@ -61,8 +61,8 @@ impl Settings for MocoConfig {
         check_queue(self.queue, train.batch)?;
         check_momentum(self.momentum)?;
         check_temperature(self.temperature)?;
-        check_dim("pretrain.method.dim", self.dim)?;
-        check_groups(self.bn_groups, train.batch)
+        check_dim("method.dim", self.dim)?;
+        Ok(check_groups(self.bn_groups, train.batch)?)
     }
 
     fn bn_groups(&self, batch: usize) -> usize {

@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
+use ssl_backdoor_fields::require;
 use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, l2_normalize, update_ema};
 use ssl_backdoor_rng::keyed;
@@ -14,7 +15,7 @@ use ssl_backdoor_rng::keyed;
 use crate::byol::distance;
 use crate::config::TrainConfig;
 use crate::ema::{Ema, Hook};
-use crate::error::{PretrainError, require};
+use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::projector::{Projected, by_group, shuffled};
 use crate::settings::{Settings, check_dim, check_groups, check_momentum, check_queue, groups};
@@ -30,7 +31,7 @@ pub enum TargetView {
     Strong,
 }
 
-/// `pretrain.method` of MSF; the defaults are the official repository's.
+/// Config of MSF; the defaults are the official repository's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MsfConfig {
@@ -89,14 +90,14 @@ impl Settings for MsfConfig {
 
     fn check(&self, train: &TrainConfig, encoder: &EncoderConfig) -> Result<(), PretrainError> {
         check_queue(self.queue, train.batch)?;
-        let allowed = format!("1 to pretrain.method.queue = {}", self.queue);
+        let allowed = format!("1 to the {} rows of the queue", self.queue);
         let fits = (1..=self.queue).contains(&self.top_k);
-        require(fits, "pretrain.method.top_k", self.top_k, allowed)?;
+        require(fits, "method.top_k", self.top_k, allowed)?;
         check_momentum(self.momentum)?;
         let [hidden, dim] = self.widths(encoder.dim());
-        check_dim("pretrain.method.hidden", hidden)?;
-        check_dim("pretrain.method.dim", dim)?;
-        check_groups(self.bn_groups, train.batch)
+        check_dim("method.hidden", hidden)?;
+        check_dim("method.dim", dim)?;
+        Ok(check_groups(self.bn_groups, train.batch)?)
     }
 
     fn bn_groups(&self, batch: usize) -> usize {

@@ -5,12 +5,12 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, Optimizer};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
-use crate::error::{PretrainError, require};
 use crate::sgd::Sgd;
 
-/// The `pretrain.optimizer` table.
+/// The optimiser and its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum OptimizerConfig {
@@ -40,20 +40,15 @@ impl OptimizerConfig {
         Self::Sgd { momentum: 0.9 }
     }
 
-    pub(crate) fn check(&self) -> Result<(), PretrainError> {
+    pub(crate) fn check(&self) -> Result<(), OutOfRange> {
         let fits = |beta: f64| (0.0..1.0).contains(&beta);
         match *self {
             Self::Sgd { momentum } => {
-                require(fits(momentum), "pretrain.optimizer.momentum", momentum, "0 to below 1")
+                require(fits(momentum), "optimizer.momentum", momentum, "0 to below 1")
             }
             Self::Adam { betas } | Self::AdamW { betas } => {
                 let value = format!("{betas:?}");
-                require(
-                    betas.into_iter().all(fits),
-                    "pretrain.optimizer.betas",
-                    value,
-                    "0 to below 1",
-                )
+                require(betas.into_iter().all(fits), "optimizer.betas", value, "0 to below 1")
             }
         }
     }

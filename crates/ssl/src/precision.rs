@@ -2,8 +2,9 @@
 
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_fields::require;
 
-use crate::error::{PretrainError, require};
+use crate::error::PretrainError;
 
 /// The number format that an encoder multiplies in while it trains. Weights, their gradients, the optimiser, statistics
 /// of batch norm, heads and losses are in 32 bits always, and so is every network that is evaluated.
@@ -34,6 +35,6 @@ impl Precision {
     pub(crate) fn check(self, device: &Device) -> Result<(), PretrainError> {
         let fits = device.supports_dtype(self.dtype());
         let value = format!("{self:?}").to_lowercase();
-        require(fits, "pretrain.precision", value, "this device computes in f32 alone")
+        Ok(require(fits, "precision", value, "this device computes in f32 alone")?)
     }
 }

@@ -1,4 +1,4 @@
-//! The `[pretrain]` table: a method, its encoder and their training, put together.
+//! A pretraining: a method, its encoder and their training, put together.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{MEAN, STD, Views};
+use ssl_backdoor_fields::require;
 use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{
     Encoder, EncoderConfig, EncoderHeader, Interpolation, Preprocessing, load_trainable,
@@ -14,13 +15,13 @@ use ssl_backdoor_model::{
 use ssl_backdoor_rng::keyed;
 
 use crate::config::{Table, TrainConfig};
-use crate::error::{PretrainError, require};
+use crate::error::PretrainError;
 use crate::method::Method;
 use crate::observer::TrainObserver;
 use crate::registry::{MethodConfig, WithMethod};
 use crate::train::{Training, train};
 
-/// The `[pretrain]` table, with what the method's publication says where the table is silent.
+/// A pretraining. Read from a file, it has what the method's publication says where the file is silent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table<MethodConfig>")]
 pub struct PretrainConfig {
@@ -59,26 +60,26 @@ impl PretrainConfig {
     /// in pixels.
     ///
     /// # Errors
-    /// [`PretrainError::Range`] that names the key.
+    /// [`PretrainError::Range`] that names the field.
     pub fn check(&self, images: Option<usize>, size: u32) -> Result<(), PretrainError> {
         let Self { method, encoder, train } = self;
         let fits = (1..=100_000).contains(&train.epochs);
-        require(fits, "pretrain.epochs", train.epochs, "1 to 100,000")?;
+        require(fits, "epochs", train.epochs, "1 to 100,000")?;
         self.check_training(images, size)?;
         let keeps = !method.settings().defaults(train.epochs).drops_last();
         let allowed = "only jigsaw and rotnet can train on a batch that is not whole";
-        require(train.drops_last() || keeps, "pretrain.drop_last", false, allowed)?;
+        require(train.drops_last() || keeps, "drop_last", false, allowed)?;
         // Every method is probed on whole images.
-        encoder.check_size(size).map_err(PretrainError::Encoder)
+        encoder.check_size(size).map_err(PretrainError::of_encoder)
     }
 
     /// Checks what the training loop, the encoder and the method ask for.
     fn check_training(&self, images: Option<usize>, size: u32) -> Result<(), PretrainError> {
         self.train.check(images)?;
-        self.encoder.check().map_err(PretrainError::Encoder)?;
+        self.encoder.check().map_err(PretrainError::of_encoder)?;
         self.method.settings().check(&self.train, &self.encoder)?;
         // Jigsaw trains on tiles.
-        self.encoder.check_size(self.views(size)?.size()).map_err(PretrainError::Encoder)
+        self.encoder.check_size(self.views(size)?.size()).map_err(PretrainError::of_encoder)
     }
 
     /// What the method sees of an image, for views of `size` pixels.
@@ -228,10 +229,10 @@ mod tests {
     fn review_1_03_both_rates_at_once_are_refused() {
         let message = config(&format!("{MAE}lr = 1e-3\nbase_lr = 1e-4\n")).unwrap_err();
         let says = |word| message.contains(word);
-        assert!(says("pretrain.lr = 0.001") && says("pretrain.base_lr = 0.0001"), "{message}");
+        assert!(says("lr = 0.001") && says("base_lr = 0.0001"), "{message}");
         let mae = config(&format!("{MAE}base_lr = 0\n"));
         let message = mae.unwrap().check(None, 32).unwrap_err().to_string();
-        assert!(message.contains("pretrain.base_lr = 0 "), "{message}");
+        assert!(message.contains("base_lr = 0 "), "{message}");
     }
 
     #[test]
@@ -254,7 +255,7 @@ mod tests {
     fn review_2_03_the_number_of_images_is_named_once_it_is_known() {
         let config = config(&format!("{MAE}batch = 1\n")).unwrap();
         let message = |images| config.check(images, 32).unwrap_err().to_string();
-        assert_eq!(message(None), "pretrain.batch = 1 is out of range: 2 to 65,536");
+        assert_eq!(message(None), "batch = 1 is out of range: 2 to 65,536");
         assert!(message(Some(50)).ends_with("2 to 65,536 and at most the 50 training images"));
     }
 

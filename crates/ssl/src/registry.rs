@@ -15,7 +15,7 @@ use crate::rotnet::{RotNet, RotNetConfig};
 use crate::settings::Settings;
 use crate::simclr::{Simclr, SimclrConfig};
 
-/// The `pretrain.method` table: the model and its views together. One arm per method.
+/// A method: the model and its views together. One arm per method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum MethodConfig {

@@ -3,10 +3,9 @@
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_fields::{OutOfRange, require};
 
-use crate::error::{PretrainError, require};
-
-/// The `pretrain.schedule` table.
+/// How the learning rate goes over a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
@@ -47,17 +46,16 @@ impl Schedule {
         }
     }
 
-    pub(crate) fn check(&self, epochs: usize) -> Result<(), PretrainError> {
+    pub(crate) fn check(&self, epochs: usize) -> Result<(), OutOfRange> {
         match self {
             Self::CosinePerEpoch => Ok(()),
             Self::Cosine { warmup_epochs } => {
-                let (key, allowed) =
-                    ("pretrain.schedule.warmup_epochs", "less than pretrain.epochs");
-                require(*warmup_epochs < epochs, key, warmup_epochs, allowed)
+                let fits = *warmup_epochs < epochs;
+                require(fits, "schedule.warmup_epochs", warmup_epochs, "less than epochs")
             }
             Self::Steps { factor, .. } => {
                 let fits = *factor > 0.0 && *factor <= 1.0;
-                require(fits, "pretrain.schedule.factor", factor, "above 0, at most 1")
+                require(fits, "schedule.factor", factor, "above 0, at most 1")
             }
         }
     }

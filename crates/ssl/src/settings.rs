@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use ssl_backdoor_data::augment::Views;
+use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::EncoderConfig;
 
 use crate::config::TrainConfig;
-use crate::error::{PretrainError, require};
+use crate::error::PretrainError;
 
 /// The config of one method.
 pub trait Settings {
@@ -19,7 +20,7 @@ pub trait Settings {
     /// Checks the method's own values against the training and the `encoder`.
     ///
     /// # Errors
-    /// [`PretrainError::Range`] that names the key.
+    /// [`PretrainError::Range`] that names the field.
     fn check(&self, train: &TrainConfig, encoder: &EncoderConfig) -> Result<(), PretrainError>;
 
     /// Groups of a batch that have batch-norm statistics of their own, in a training with batches of `batch` images.
@@ -40,23 +41,23 @@ pub trait Settings {
 }
 
 /// Checks what several methods have: a queue, an EMA, groups of batch norm, the length of a key.
-pub(crate) fn check_queue(queue: usize, batch: usize) -> Result<(), PretrainError> {
+pub(crate) fn check_queue(queue: usize, batch: usize) -> Result<(), OutOfRange> {
     let fits = queue > 0 && queue.is_multiple_of(batch) && queue <= 1 << 24;
-    let allowed = format!("a multiple of pretrain.batch = {batch}, at most 16,777,216");
-    require(fits, "pretrain.method.queue", queue, allowed)
+    let allowed = format!("a multiple of batch = {batch}, at most 16,777,216");
+    require(fits, "method.queue", queue, allowed)
 }
 
-pub(crate) fn check_momentum(momentum: f64) -> Result<(), PretrainError> {
-    require((0.0..=1.0).contains(&momentum), "pretrain.method.momentum", momentum, "0 to 1")
+pub(crate) fn check_momentum(momentum: f64) -> Result<(), OutOfRange> {
+    require((0.0..=1.0).contains(&momentum), "method.momentum", momentum, "0 to 1")
 }
 
-pub(crate) fn check_temperature(temperature: f64) -> Result<(), PretrainError> {
+pub(crate) fn check_temperature(temperature: f64) -> Result<(), OutOfRange> {
     let fits = temperature > 0.0 && temperature <= 100.0;
-    require(fits, "pretrain.method.temperature", temperature, "above 0, at most 100")
+    require(fits, "method.temperature", temperature, "above 0, at most 100")
 }
 
-pub(crate) fn check_dim(key: &'static str, dim: usize) -> Result<(), PretrainError> {
-    require((1..=65_536).contains(&dim), key, dim, "1 to 65,536")
+pub(crate) fn check_dim(field: &str, dim: usize) -> Result<(), OutOfRange> {
+    require((1..=65_536).contains(&dim), field, dim, "1 to 65,536")
 }
 
 /// Fewest images in a group of batch norm that no config asks for: on eight GPUs MoCo v2 had so many on each.
@@ -69,12 +70,11 @@ pub(crate) fn groups(asked: Option<usize>, reference: usize, batch: usize) -> us
     asked.unwrap_or(if fits { reference } else { 1 })
 }
 
-pub(crate) fn check_groups(groups: Option<usize>, batch: usize) -> Result<(), PretrainError> {
+pub(crate) fn check_groups(groups: Option<usize>, batch: usize) -> Result<(), OutOfRange> {
     let Some(groups) = groups else { return Ok(()) };
     let fits = groups > 0 && batch.is_multiple_of(groups) && batch / groups >= 2;
-    let allowed =
-        format!("a divisor of pretrain.batch = {batch}, with 2 images or more in a group");
-    require(fits, "pretrain.method.bn_groups", groups, allowed)
+    let allowed = format!("a divisor of batch = {batch}, with 2 images or more in a group");
+    require(fits, "method.bn_groups", groups, allowed)
 }
 
 #[cfg(test)]

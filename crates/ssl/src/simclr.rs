@@ -18,7 +18,7 @@ use crate::method::{Batch, Method, Progress, Step};
 use crate::projector::Projected;
 use crate::settings::{Settings, check_dim, check_temperature};
 
-/// `pretrain.method` of SimCLR.
+/// Config of SimCLR.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimclrConfig {
@@ -45,7 +45,7 @@ impl Settings for SimclrConfig {
 
     fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         check_temperature(self.temperature)?;
-        check_dim("pretrain.method.dim", self.dim)
+        Ok(check_dim("method.dim", self.dim)?)
     }
 
     fn views(

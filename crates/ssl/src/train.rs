@@ -15,6 +15,7 @@ use crate::checkpoint::{self, Saved};
 use crate::config::TrainConfig;
 use crate::ema::Hook;
 use crate::error::PretrainError;
+use crate::hook::TrainingHook;
 use crate::meter::{EpochEnd, Meter};
 use crate::method::{Batch, Method, Progress};
 use crate::observer::{StepReport, TrainObserver, TrainState};
@@ -32,12 +33,15 @@ pub struct Training {
     pub device: Device,
     /// Threads that prepare batches; they do not change a byte of the results.
     pub workers: usize,
+    /// What acts on views and loss of every step, if anything does.
+    pub hook: Option<Arc<dyn TrainingHook>>,
 }
 
 impl Training {
     /// A victim's training on `set`, with one worker.
     pub fn new(set: SampleSet, seed: u64, device: &Device) -> Self {
-        Self { set, seed, draws: Draws::PRETRAIN, device: device.clone(), workers: 1 }
+        let (draws, device) = (Draws::PRETRAIN, device.clone());
+        Self { set, seed, draws, device, workers: 1, hook: None }
     }
 
     /// The device with autodiff: where a method is built that is to be trained.
@@ -145,12 +149,19 @@ impl<'a> Run<'a> {
         let images = batch.ids.len();
         let dtype = self.config.precision.dtype();
         let view = |pixels| to_tensor(pixels, &self.device).cast(dtype);
-        let views = batch.views.into_iter().map(view).collect();
+        let hook = self.training.hook.as_deref();
+        let mut views: Vec<Tensor<4>> = batch.views.into_iter().map(view).collect();
+        if let Some(hook) = hook {
+            views = hook.views(views, progress);
+        }
         let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
 
         let before = |method: M| method.before_step(progress);
         method = canaries.follow(Hook::BeforeStep, method, progress, before)?;
         let mut out = method.forward(views, progress)?;
+        if let Some(hook) = hook {
+            out.loss = hook.loss(out.loss, progress);
+        }
         let loss: f32 = out.loss.clone().into_scalar();
         if !loss.is_finite() {
             return Err(PretrainError::Loss { loss, step, epoch: progress.epoch, lr });

@@ -97,7 +97,7 @@ fn a_batch_that_the_set_cannot_fill_is_an_error() {
     let error = pretrain(&simclr(21), None, SIZE, &training(), &mut ()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "pretrain.batch = 21 is out of range: 2 to 65,536 and at most the 20 training images"
+        "batch = 21 is out of range: 2 to 65,536 and at most the 20 training images"
     );
 }
 

@@ -9,7 +9,7 @@ pub struct TrainingSet<'a> {
     pub labels: &'a [(u64, u32)],
     /// Names of the classes.
     pub classes: &'a [String],
-    /// Ids of the images that `poison.list` names; none without a list.
+    /// Ids of the images that the config's `list` names; none without a list.
     pub listed: &'a [u64],
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use ssl_backdoor_fields::OutOfRange;
 
 use crate::{
     Attack, Perturbation, Phase, Place, Poison, PoisonPlan, Recipe, Selection, Setup, Size,
@@ -133,7 +134,7 @@ impl PoisonConfig {
     /// files are read.
     ///
     /// # Errors
-    /// Names the key, the value and what is allowed.
+    /// Names the field, the value and what is allowed.
     pub fn check(&self, view: u32) -> Result<(), TriggerError> {
         self.selection(&[])?.check()?;
         let setup = Setup::new(view);
@@ -143,16 +144,13 @@ impl PoisonConfig {
             patched.check(view, "the evaluation images").map(|()| patched)
         };
         let patched = patched.and_then(fits).map_err(|error| match self.val_width {
-            Some(_) => error.of("poison.val_width"),
+            Some(_) => error.of("val_width"),
             None => error,
         })?;
         self.check_patch()?;
         if self.recompress && !(train.survives_jpeg() && patched.survives_jpeg()) {
-            return Err(TriggerError::Range {
-                key: "poison.recompress",
-                value: "true".into(),
-                allowed: "JPEG erases this trigger, it is exported as PNG: allowed is false".into(),
-            });
+            let allowed = "JPEG erases this trigger, it is exported as PNG: allowed is false";
+            return Err(OutOfRange::new("recompress", true, allowed).into());
         }
         Ok(())
     }
@@ -160,24 +158,23 @@ impl PoisonConfig {
     /// Checks the keys of patches.
     fn check_patch(&self) -> Result<(), TriggerError> {
         let given = [
-            ("poison.place", self.place.is_some()),
-            ("poison.val_place", self.val_place.is_some()),
-            ("poison.alpha", self.alpha.is_some()),
-            ("poison.val_alpha", self.val_alpha.is_some()),
-            ("poison.val_width", self.val_width.is_some()),
+            ("place", self.place.is_some()),
+            ("val_place", self.val_place.is_some()),
+            ("alpha", self.alpha.is_some()),
+            ("val_alpha", self.val_alpha.is_some()),
+            ("val_width", self.val_width.is_some()),
         ];
-        if let (false, Some((key, _))) =
+        if let (false, Some((field, _))) =
             (self.trigger.is_patch(), given.into_iter().find(|(_, given)| *given))
         {
-            return Err(TriggerError::NotPasted { key });
+            return Err(TriggerError::NotPasted { field });
         }
-        for (key, place) in [("poison.place", self.place), ("poison.val_place", self.val_place)] {
-            place.map_or(Ok(()), |place| place.check(key))?;
+        for (field, place) in [("place", self.place), ("val_place", self.val_place)] {
+            place.map_or(Ok(()), |place| place.check(field))?;
         }
-        for (key, alpha) in [("poison.alpha", self.alpha), ("poison.val_alpha", self.val_alpha)] {
+        for (field, alpha) in [("alpha", self.alpha), ("val_alpha", self.val_alpha)] {
             if let Some(alpha) = alpha.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
-                let allowed = "allowed are 0 to 1".into();
-                return Err(TriggerError::Range { key, value: alpha.to_string(), allowed });
+                return Err(OutOfRange::new(field, alpha, "allowed are 0 to 1").into());
             }
         }
         Ok(())
@@ -186,10 +183,10 @@ impl PoisonConfig {
     /// Checks that training images of `native` pixels a side can be poisoned, where views have `view` pixels.
     ///
     /// # Errors
-    /// Names the key, the value and what is allowed.
+    /// Names the field, the value and what is allowed.
     pub fn check_native(&self, native: u32, view: u32) -> Result<(), TriggerError> {
         let train = self.recipe(Phase::Training).build(Phase::Training, &Setup::new(view))?;
-        train.check(native, "the training images (data.native)")
+        train.check(native, "the training images in their native size")
     }
 
     /// How the poisoned images are chosen, where `list`, if it is given, names those with the ids `listed`.
@@ -270,7 +267,7 @@ mod tests {
         }
         for target in ["target = 2", "target = \"dog\""] {
             let error = config(&format!("{target}\nrate = 1")).attack(&labels, &classes, 0, 32);
-            assert!(error.unwrap_err().to_string().starts_with("poison.target = "));
+            assert!(error.unwrap_err().to_string().starts_with("target = "));
         }
     }
 
@@ -288,7 +285,7 @@ mod tests {
         assert_eq!(sides("val_width = 12").unwrap(), (8, 12));
         assert_eq!(sides("val_width = { share = 0.5 }").unwrap(), (8, 16));
         for (wrong, words) in [
-            ("val_width = 33", "poison.val_width = 33 is out of range"),
+            ("val_width = 33", "val_width = 33 is out of range"),
             ("val_width = { share = 1.5 }", "0 < share <= 1"),
         ] {
             let error = sides(wrong).unwrap_err().to_string();

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_fields::{OutOfRange, require};
 
 use crate::{Footprint, Key, Perturbation, Phase, Record, TriggerError};
 
@@ -50,14 +51,12 @@ impl fmt::Display for Ctrl {
 impl Ctrl {
     /// The perturbation of images of `phase`.
     pub(crate) fn build(&self, phase: Phase) -> Result<Arc<dyn Perturbation>, TriggerError> {
-        let (key, magnitude) = match (phase, self.val_magnitude) {
-            (Phase::Evaluation, Some(magnitude)) => ("poison.trigger.val_magnitude", magnitude),
-            _ => ("poison.trigger.magnitude", self.magnitude),
+        let (field, magnitude) = match (phase, self.val_magnitude) {
+            (Phase::Evaluation, Some(magnitude)) => ("trigger.val_magnitude", magnitude),
+            _ => ("trigger.magnitude", self.magnitude),
         };
-        if !(magnitude > 0.0 && magnitude <= MOST) {
-            let allowed = format!("allowed is 0 < magnitude <= {MOST}");
-            return Err(TriggerError::Range { key, value: magnitude.to_string(), allowed });
-        }
+        let fits = magnitude > 0.0 && magnitude <= MOST;
+        require(fits, field, magnitude, format!("allowed is 0 < magnitude <= {MOST}"))?;
         Ok(Arc::new(Tile { magnitude, unit: unit() }))
     }
 }
@@ -121,13 +120,10 @@ impl Perturbation for Tile {
         if side >= SIDE as u32 {
             return Ok(());
         }
-        Err(TriggerError::Range {
-            key: "poison.trigger.kind",
-            value: "\"ctrl\"".into(),
-            allowed: format!(
-                "it needs images of {SIDE} x {SIDE} pixels or more, {images} have {side} pixels a side"
-            ),
-        })
+        let allowed = format!(
+            "it needs images of {SIDE} x {SIDE} pixels or more, {images} have {side} pixels a side"
+        );
+        Err(OutOfRange::new("trigger.kind", "\"ctrl\"", allowed).into())
     }
 
     /// A chroma sample of JPEG is the mean of 2 × 2 pixels, which averages both frequencies away.
@@ -305,14 +301,14 @@ mod tests {
     fn wrong_settings_are_named() {
         let good = "magnitude = 50";
         for (more, trigger, view, words) in [
-            ("", good, 31, "poison.trigger.kind = \"ctrl\""),
-            ("", "magnitude = 0", 32, "poison.trigger.magnitude = 0"),
-            ("", "magnitude = nan", 32, "poison.trigger.magnitude = NaN"),
-            ("", "magnitude = 9, val_magnitude = -1", 32, "poison.trigger.val_magnitude = -1"),
-            ("place = { kind = \"grid\" }", good, 32, "poison.place: a trigger of this kind"),
-            ("val_alpha = 0.0", good, 32, "poison.val_alpha: a trigger of this kind"),
-            ("val_width = 5", good, 32, "poison.val_width: a trigger of this kind"),
-            ("recompress = true", good, 32, "poison.recompress = true"),
+            ("", good, 31, "trigger.kind = \"ctrl\""),
+            ("", "magnitude = 0", 32, "trigger.magnitude = 0"),
+            ("", "magnitude = nan", 32, "trigger.magnitude = NaN"),
+            ("", "magnitude = 9, val_magnitude = -1", 32, "trigger.val_magnitude = -1"),
+            ("place = { kind = \"grid\" }", good, 32, "place: a trigger of this kind"),
+            ("val_alpha = 0.0", good, 32, "val_alpha: a trigger of this kind"),
+            ("val_width = 5", good, 32, "val_width: a trigger of this kind"),
+            ("recompress = true", good, 32, "recompress = true"),
         ] {
             let error = config(more, trigger).check(view).unwrap_err().to_string();
             assert!(error.starts_with(words), "{error}");

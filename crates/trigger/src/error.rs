@@ -2,43 +2,39 @@
 
 use std::path::PathBuf;
 
-/// An error of this crate: it names the key or file, the value, and what is allowed.
+use ssl_backdoor_fields::OutOfRange;
+
+/// An error of this crate: it names the field or file, the value, and what is allowed. Fields are those of
+/// [`PoisonConfig`](crate::PoisonConfig).
 #[derive(Debug, thiserror::Error)]
 pub enum TriggerError {
     /// The paper has ten triggers, numbered as in Hidden Trigger Backdoor Attacks.
-    #[error("poison.trigger.id = {id} is not an HTBA trigger: allowed are 10 to 19")]
+    #[error("trigger.id = {id} is not an HTBA trigger: allowed are 10 to 19")]
     UnknownHtba {
         /// The id that was asked for.
         id: u32,
     },
     /// A value that is out of range or contradicts another.
-    #[error("{key} = {value} is out of range: {allowed}")]
-    Range {
-        /// The key in the config.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What is allowed.
-        allowed: String,
-    },
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     /// Not exactly one of the ways to say how much is poisoned.
-    #[error("poison needs exactly one of rate, dataset_rate, count and list: {found}")]
+    #[error("needs exactly one of rate, dataset_rate, count and list: {found}")]
     Amount {
         /// What was found.
         found: String,
     },
     /// Bounds of a random placement that are no part of an image.
-    #[error("{key} has min = {min}, max = {max}: allowed is 0 <= min < max <= 1")]
+    #[error("{field} has min = {min}, max = {max}: allowed is 0 <= min < max <= 1")]
     Bounds {
-        /// The key in the config.
-        key: String,
+        /// The field of the placement.
+        field: String,
         /// Lower bound, a fraction of the side.
         min: f64,
         /// Upper bound, a fraction of the side.
         max: f64,
     },
     /// The target class does not exist.
-    #[error("poison.target = {target} does not exist: {allowed}")]
+    #[error("target = {target} does not exist: {allowed}")]
     Target {
         /// The class that was asked for.
         target: String,
@@ -46,10 +42,10 @@ pub enum TriggerError {
         allowed: String,
     },
     /// A trigger's picture or font cannot be read.
-    #[error("poison.trigger.{key}: {}: {reason}", path.display())]
+    #[error("{field}: {}: {reason}", path.display())]
     Picture {
-        /// `path` or `font`.
-        key: &'static str,
+        /// `trigger.path` or `trigger.font`.
+        field: &'static str,
         /// The file.
         path: PathBuf,
         /// What went wrong.
@@ -73,11 +69,11 @@ pub enum TriggerError {
         /// What was expected.
         expected: &'static str,
     },
-    /// A key of patches beside a trigger of another kind.
-    #[error("{key}: a trigger of this kind is not pasted, allowed are the keys of poison.trigger")]
+    /// A field of patches beside a trigger of another kind.
+    #[error("{field}: a trigger of this kind is not pasted, allowed are the fields of trigger")]
     NotPasted {
-        /// The key in the config.
-        key: &'static str,
+        /// The field.
+        field: &'static str,
     },
     /// The ledger could not be written or read.
     #[error("{}: {reason}", path.display())]
@@ -90,11 +86,25 @@ pub enum TriggerError {
 }
 
 impl TriggerError {
-    /// The same, about the value of another `key`.
-    pub(crate) fn of(self, key: &'static str) -> Self {
+    /// The same, about the value of another `field`.
+    pub(crate) fn of(self, field: &str) -> Self {
         match self {
-            Self::Range { value, allowed, .. } => Self::Range { key, value, allowed },
+            Self::Range(range) => Self::Range(range.of(field)),
             other => other,
+        }
+    }
+
+    /// The field of [`PoisonConfig`](crate::PoisonConfig) that this is about, with which the message begins: with dots
+    /// between the structs that lead to it, empty for the config as a whole. None if it is about something else.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::UnknownHtba { .. } => Some("trigger.id"),
+            Self::Range(range) => Some(&range.field),
+            Self::Amount { .. } => Some(""),
+            Self::Bounds { field, .. } => Some(field),
+            Self::Target { .. } => Some("target"),
+            Self::Picture { field, .. } | Self::NotPasted { field } => Some(field),
+            Self::Image { .. } | Self::Column { .. } | Self::Ledger { .. } => None,
         }
     }
 

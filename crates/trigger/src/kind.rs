@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use image::{DynamicImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
+use ssl_backdoor_fields::OutOfRange;
 
 use crate::trigger::{Art, MAX_WIDTH, read};
 use crate::{
     Ctrl, Patch, Perturbation, Phase, Place, Setup, Size, Trigger, TriggerError, htba, text,
 };
 
-/// What is done to images; the `poison.trigger` table of a config. One arm per kind.
+/// What is done to images; the field `trigger` of [`PoisonConfig`](crate::PoisonConfig). One arm per kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TriggerConfig {
@@ -120,16 +121,15 @@ impl TriggerConfig {
 
     fn check_size(&self, size: Size) -> Result<(), TriggerError> {
         let text = matches!(self, Self::Text { .. });
-        let (key, pixels) = if text {
-            ("poison.trigger.size", *text::SIZES.start()..=*text::SIZES.end())
+        let (field, pixels) = if text {
+            ("trigger.size", *text::SIZES.start()..=*text::SIZES.end())
         } else {
-            ("poison.trigger.width", 1..=MAX_WIDTH)
+            ("trigger.width", 1..=MAX_WIDTH)
         };
-        size.check(key, pixels)?;
+        size.check(field, pixels)?;
         match size {
             Size::Pixels(n) if !text && n.fract() != 0.0 => {
-                let allowed = "allowed are whole pixels".into();
-                Err(TriggerError::Range { key, value: n.to_string(), allowed })
+                Err(OutOfRange::new(field, n, "allowed are whole pixels").into())
             }
             _ => Ok(()),
         }
@@ -156,11 +156,8 @@ impl TriggerConfig {
                 (Art::Letters(letters), format!("text-{text}"), size)
             }
             Self::Ctrl(_) => {
-                return Err(TriggerError::Range {
-                    key: "poison.trigger.kind",
-                    value: "\"ctrl\"".into(),
-                    allowed: "it is no picture that can be pasted".into(),
-                });
+                let allowed = "it is no picture that can be pasted";
+                return Err(OutOfRange::new("trigger.kind", "\"ctrl\"", allowed).into());
             }
         })
     }

@@ -6,6 +6,7 @@ use crate::purpose;
 use crate::{
     Footprint, Key, Perturbation, Phase, Place, Record, Size, Spot, Trigger, TriggerError, stamp,
 };
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::keyed;
 
 /// A picture with its placement. Its columns of the ledger are `x`, `y` and `width`, the box of the patch (of the first
@@ -82,14 +83,10 @@ impl Perturbation for Patch {
         if width <= side && height <= side {
             return Ok(());
         }
-        Err(TriggerError::Range {
-            key: "poison.trigger.width",
-            value: self.trigger.size().to_string(),
-            allowed: format!(
-                "it is wider or higher than {images}: the trigger is {width} x {height} pixels, allowed are 1 to \
-                 {side} pixels"
-            ),
-        })
+        let allowed = format!(
+            "it is wider or higher than {images}: the trigger is {width} x {height} pixels, allowed are 1 to {side} pixels"
+        );
+        Err(OutOfRange::new("trigger.width", self.trigger.size(), allowed).into())
     }
 
     fn width(&self, image: (u32, u32)) -> Option<u32> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Phase, Spot, TriggerError};
 use ssl_backdoor_rng::ChaCha8Rng;
 
-/// How the place of the trigger is chosen; the `poison.place` and `poison.val_place` tables.
+/// How the place of the trigger is chosen; the fields `place` and `val_place` of [`PoisonConfig`](crate::PoisonConfig).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Place {
@@ -61,16 +61,16 @@ impl Place {
         }
     }
 
-    /// Checks the bounds; `key` names them in the error.
+    /// Checks the bounds; `field` names them in the error.
     ///
     /// # Errors
     /// [`TriggerError::Bounds`] unless 0 ≤ min < max ≤ 1.
-    pub fn check(&self, key: &str) -> Result<(), TriggerError> {
+    pub fn check(&self, field: &str) -> Result<(), TriggerError> {
         match *self {
             Self::Random { min, max }
                 if !((0.0..1.0).contains(&min) && min < max && max <= 1.0) =>
             {
-                Err(TriggerError::Bounds { key: key.into(), min, max })
+                Err(TriggerError::Bounds { field: field.into(), min, max })
             }
             _ => Ok(()),
         }
@@ -169,9 +169,9 @@ mod tests {
     #[test]
     fn bounds_are_checked() {
         for (min, max) in [(0.5, 0.5), (-0.1, 0.5), (0.2, 1.1), (f64::NAN, 0.5)] {
-            assert!(Place::Random { min, max }.check("poison.place").is_err(), "{min} {max}");
+            assert!(Place::Random { min, max }.check("place").is_err(), "{min} {max}");
         }
-        assert!(Place::Random { min: 0.0, max: 1.0 }.check("poison.place").is_ok());
-        assert!(Place::Grid.check("poison.place").is_ok());
+        assert!(Place::Random { min: 0.0, max: 1.0 }.check("place").is_ok());
+        assert!(Place::Grid.check("place").is_ok());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::purpose;
 use crate::{Rates, TriggerError};
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::ranked;
 
 /// How the poisoned images are chosen. A new way is an arm here: its key, its check, and in [`PoisonPlan::new`] the
@@ -21,19 +22,19 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The config's key and the value.
+    /// The config's field and the value.
     fn entry(&self) -> (&'static str, String) {
         match self {
-            Self::Rate(rate) => ("poison.rate", rate.to_string()),
-            Self::DatasetRate(rate) => ("poison.dataset_rate", rate.to_string()),
-            Self::Count(count) => ("poison.count", count.to_string()),
-            Self::Listed(_) => ("poison.list", "FILE".into()),
+            Self::Rate(rate) => ("rate", rate.to_string()),
+            Self::DatasetRate(rate) => ("dataset_rate", rate.to_string()),
+            Self::Count(count) => ("count", count.to_string()),
+            Self::Listed(_) => ("list", "FILE".into()),
         }
     }
 
     fn error(&self, allowed: String) -> TriggerError {
-        let (key, value) = self.entry();
-        TriggerError::Range { key, value, allowed }
+        let (field, value) = self.entry();
+        OutOfRange::new(field, value, allowed).into()
     }
 
     /// Checks the value as far as that goes without the data.
@@ -119,7 +120,7 @@ impl PoisonPlan {
             labels.iter().filter(|(_, class)| aimed(*class)).map(|(id, _)| *id).collect();
         if candidates.is_empty() && target.is_some() {
             return Err(selection.error(
-                "no training image is labelled as the target class: name the images to poison in poison.list, or give \
+                "no training image is labelled as the target class: name the images to poison in `list`, or give \
                  no target"
                     .into(),
             ));
@@ -236,7 +237,7 @@ mod tests {
             assert!(listed(&unlabelled, ids).is_err());
         }
         let error = PoisonPlan::new(&unlabelled, Some(3), &Selection::Rate(0.5), 1).unwrap_err();
-        assert!(error.to_string().contains("poison.list"), "{error}");
+        assert!(error.to_string().contains("to poison in `list`"), "{error}");
         let all = PoisonPlan::new(&unlabelled, None, &Selection::Count(9), 1).unwrap();
         assert_eq!(all.rates().count, 9);
     }

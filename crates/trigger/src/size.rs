@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use ssl_backdoor_fields::OutOfRange;
 
 use crate::TriggerError;
 
@@ -34,13 +35,13 @@ impl Size {
         }
     }
 
-    /// Checks the value; `key` names it, `pixels` are the allowed sizes in pixels.
+    /// Checks the value; `field` names it, `pixels` are the allowed sizes in pixels.
     ///
     /// # Errors
     /// [`TriggerError::Range`]: not in `pixels`, or a share that is not above 0 and at most 1.
     pub(crate) fn check(
         &self,
-        key: &'static str,
+        field: &str,
         pixels: std::ops::RangeInclusive<u32>,
     ) -> Result<(), TriggerError> {
         let allowed = match *self {
@@ -53,7 +54,7 @@ impl Size {
             }
             _ => format!("allowed are {} to {} pixels", pixels.start(), pixels.end()),
         };
-        Err(TriggerError::Range { key, value: self.to_string(), allowed })
+        Err(OutOfRange::new(field, self, allowed).into())
     }
 }
 

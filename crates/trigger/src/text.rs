@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ab_glyph::{Font, FontRef, FontVec, Glyph, PxScale, ScaleFont, point};
 use image::{Rgba, RgbaImage};
+use ssl_backdoor_fields::{OutOfRange, require};
 
 use crate::TriggerError;
 
@@ -32,22 +33,17 @@ impl Letters {
         color: [u8; 3],
         opacity: f32,
     ) -> Result<Self, TriggerError> {
-        let range = |key, value: String, allowed: &str| TriggerError::Range {
-            key,
-            value,
-            allowed: allowed.into(),
-        };
-        if !(0.0..=1.0).contains(&opacity) {
-            return Err(range("poison.trigger.opacity", opacity.to_string(), "allowed are 0 to 1"));
-        }
+        require((0.0..=1.0).contains(&opacity), "trigger.opacity", opacity, "allowed are 0 to 1")?;
         let letters = text.chars().count();
-        if !(1..=LONGEST).contains(&letters) || text.chars().any(char::is_control) {
-            let allowed = "allowed is one line of 1 to 256 characters";
-            return Err(range("poison.trigger.text", format!("{text:?}"), allowed));
-        }
+        let fits = (1..=LONGEST).contains(&letters) && !text.chars().any(char::is_control);
+        let allowed = "allowed is one line of 1 to 256 characters";
+        require(fits, "trigger.text", format!("{text:?}"), allowed)?;
         let font = font.map(|path| {
-            let wrong =
-                |reason: String| TriggerError::Picture { key: "font", path: path.into(), reason };
+            let wrong = |reason: String| TriggerError::Picture {
+                field: "trigger.font",
+                path: path.into(),
+                reason,
+            };
             let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
             FontVec::try_from_vec(bytes)
                 .map_err(|_| wrong("not a TrueType or OpenType font".into()))
@@ -56,8 +52,8 @@ impl Letters {
         match letters.picture(*SIZES.start() as f32) {
             Some(_) => Ok(letters),
             None => {
-                let shown = format!("{text:?}");
-                Err(range("poison.trigger.text", shown, "the font has no glyph for any of it"))
+                let allowed = "the font has no glyph for any of it";
+                Err(OutOfRange::new("trigger.text", format!("{text:?}"), allowed).into())
             }
         }
     }

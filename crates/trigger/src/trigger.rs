@@ -97,7 +97,8 @@ impl Trigger {
 
 /// Reads the picture in `path`.
 pub(crate) fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
-    let wrong = |reason: String| TriggerError::Picture { key: "path", path: path.into(), reason };
+    let wrong =
+        |reason: String| TriggerError::Picture { field: "trigger.path", path: path.into(), reason };
     let reader = image::ImageReader::open(path).map_err(|e| wrong(e.to_string()))?;
     let reader = reader.with_guessed_format().map_err(|e| wrong(e.to_string()))?;
     Ok(reader.decode().map_err(|e| wrong(format!("no image: {e}")))?.to_rgba8())

@@ -20,7 +20,7 @@ pub(crate) struct Family {
     source: Source,
 }
 
-const HINT: &str = "Set data.path to the folder with the four IDX files (gzip or not).";
+const HINT: &str = "Set `path` to the folder with the four IDX files (gzip or not).";
 /// The file by which a folder is known, as it is published and as a common copy names it.
 const IMAGES: [&str; 4] = [
     "train-images-idx3-ubyte",
@@ -52,7 +52,7 @@ pub(crate) const FASHION_MNIST: Family = Family {
         name: "Fashion-MNIST",
         packings: &[Packing { folders: &["", "raw", "FashionMNIST/raw"], files: &IMAGES }],
         archives: &[],
-        hint: "Set data.path to the folder with the four IDX files (gzip or not), or on Debian: \
+        hint: "Set `path` to the folder with the four IDX files (gzip or not), or on Debian: \
                apt-get install dataset-fashion-mnist",
     },
 };
@@ -78,7 +78,7 @@ impl Family {
     /// Training and test images, grey made RGB.
     pub fn read(&self, path: Option<&Path>) -> Result<[Part; 2], DataError> {
         let Some(folder) = path.or(self.folder.map(Path::new)) else {
-            return Err(DataError::Unset { key: "data.path", hint: self.source.hint.into() });
+            return Err(DataError::Unset { field: "path", hint: self.source.hint.into() });
         };
         let (_, folder) = self.source.find(folder)?;
         Ok([self.part(&folder, "train")?, self.part(&folder, "t10k")?])

@@ -34,7 +34,7 @@ pub(crate) struct Source {
     pub packings: &'static [Packing],
     /// The archives that it is published as.
     pub archives: &'static [&'static str],
-    /// What to set `data.path` to.
+    /// What to set `path` to.
     pub hint: &'static str,
 }
 
@@ -66,7 +66,7 @@ impl Source {
         if folder.is_file() {
             return match command(folder) {
                 Some(command) => format!(
-                    "{shown} is an archive, which is not read in place: unpack it with `{command}` and set data.path \
+                    "{shown} is an archive, which is not read in place: unpack it with `{command}` and set `path` \
                      to its folder."
                 ),
                 None => format!("{shown} is a file, not a folder. {}", self.hint),
@@ -123,7 +123,7 @@ mod tests {
             Packing { folders: &["", "set-py"], files: &["a"] },
         ],
         archives: &["set-binary.tar.gz", "set.zip"],
-        hint: "Set data.path to a folder.",
+        hint: "Set `path` to a folder.",
     };
 
     fn place(folder: &Path) -> Result<(usize, PathBuf), String> {
@@ -163,7 +163,7 @@ mod tests {
             std::fs::write(&archive, "").unwrap();
             let command = format!("`{command} {shown}/{name} -");
             of(root.path(), &[&command]);
-            of(&archive, &[&command, "set data.path to its folder"]);
+            of(&archive, &[&command, "set `path` to its folder"]);
             std::fs::remove_file(&archive).unwrap();
         }
         std::fs::write(root.path().join("text"), "").unwrap();

@@ -18,7 +18,7 @@ const SOURCE: Source = Source {
     name: "STL-10",
     packings: &[Packing { folders: &["", "stl10_binary"], files: &["train_X.bin", "test_X.bin"] }],
     archives: &["stl10_binary.tar.gz"],
-    hint: "Set data.path to the folder that stl10_binary.tar.gz unpacks to.",
+    hint: "Set `path` to the folder that stl10_binary.tar.gz unpacks to.",
 };
 
 /// Class names by label.

@@ -14,7 +14,7 @@ const SOURCE: Source = Source {
     name: "Tiny-ImageNet",
     packings: &[Packing { folders: &["", "tiny-imagenet-200"], files: &["wnids.txt"] }],
     archives: &["tiny-imagenet-200.zip"],
-    hint: "Set data.path to the folder that tiny-imagenet-200.zip unpacks to.",
+    hint: "Set `path` to the folder that tiny-imagenet-200.zip unpacks to.",
 };
 
 /// The files of the set.

@@ -72,7 +72,7 @@ pub(super) fn check(lab: &Lab) -> Result<()> {
     let (experiment, victim) = (&lab.experiment, lab.victim());
     for (i, config) in experiment.defend.iter().enumerate() {
         for defence in config.settings().defences() {
-            let wrong = |e: DefendError| experiment.source.wrong(experiment.wrong_defence(i, e));
+            let wrong = |e: DefendError| experiment.source.wrong(experiment.wrong_defence(i, &e));
             defence.check(&victim).map_err(wrong)?;
         }
     }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use ssl_backdoor_data::{Normalization, SampleSet};
 use ssl_backdoor_defend::{ModelId, Role};
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_model::Encoder;
 use ssl_backdoor_probe::{Features, ProbeConfig, ProbeError, extract_normalized};
 
@@ -84,11 +85,9 @@ pub(crate) fn read_out(
         Some(stage) => encoder.stages(images).into_iter().skip(stage - 1).take(1).collect(),
     };
     let stage = config.stage.unwrap_or_default();
-    extract_normalized(set, normalization, device, one)?.pop().ok_or_else(|| ProbeError::Range {
-        key: "probe.stage",
-        value: stage.to_string(),
-        allowed: "1 to the number of the encoder's stages",
-    })
+    let allowed = "1 to the number of the encoder's stages";
+    let none = || OutOfRange::new("stage", stage, allowed).into();
+    extract_normalized(set, normalization, device, one)?.pop().ok_or_else(none)
 }
 
 /// The features of one model, as they lie in its folder.

@@ -122,7 +122,7 @@ fn stem(found: &Found<'_>, kernel: usize) -> Result<(Stem, Finding), ModelError>
                 return Err(found.wrong(reason));
             }
         };
-        return Err(ModelError::Option { option, value: value.to_string(), allowed });
+        return Err(ModelError::option(option, value, allowed));
     }
     let given = [stem_padding.is_some(), stem_stride.is_some(), max_pool.is_some()];
     let (basis, reason) = match given {

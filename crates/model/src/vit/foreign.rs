@@ -120,7 +120,7 @@ fn heads(found: &Found<'_>, dim: usize, by_rows: bool) -> Result<(usize, Finding
     };
     if heads == 0 || !dim.is_multiple_of(heads) {
         let allowed = "allowed are divisors of the length of a token";
-        return Err(ModelError::Option { option: "heads", value: heads.to_string(), allowed });
+        return Err(ModelError::option("heads", heads, allowed));
     }
     Ok((heads, Finding::new("heads", heads, basis, &reason)))
 }

@@ -1,5 +1,5 @@
 //! Canaries: cheap checks along a training that its arithmetic is the method's. A breach stops the
-//! run with a diagnosis, or warns, as `pretrain.canaries` says.
+//! run with a diagnosis, or warns, as the config's `canaries` says.
 //!
 //! | name | what must hold |
 //! |---|---|
@@ -29,7 +29,7 @@ use crate::ema::Hook;
 use crate::error::PretrainError;
 use crate::method::{Method, Progress};
 
-/// What a breach does; `pretrain.canaries`.
+/// What a breach does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CanaryMode {
@@ -236,7 +236,7 @@ impl Canaries {
         {
             let diagnosis = format!(
                 "the embeddings of different images are alike: standard deviation {std:.4} (1 = \
-                 spread evenly), effective rank {rank:.1}. Lower pretrain.lr or take another seed"
+                 spread evenly), effective rank {rank:.1}. Lower the learning rate or take another seed"
             );
             self.breach("collapse", progress, diagnosis)?;
         }
@@ -246,7 +246,7 @@ impl Canaries {
         {
             let diagnosis = format!(
                 "the loss of this epoch, {loss:.4}, is that of guessing ({chance:.4}): nothing is \
-                 learnt. Change pretrain.lr, or train for longer"
+                 learnt. Change the learning rate, or train for longer"
             );
             self.breach("chance", progress, diagnosis)?;
         }
