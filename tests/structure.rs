@@ -9,7 +9,8 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemUse, UseTree, Visibility};
 
 /// The crates in the order in which they may depend on each other, and where their files lie.
-const CRATES: [(&str, &str); 11] = [
+const CRATES: [(&str, &str); 12] = [
+    ("fields", "crates/fields/src"),
     ("rng", "crates/rng/src"),
     ("files", "crates/files/src"),
     ("trigger", "crates/trigger/src"),
