@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::hash::hash;
+use super::files::hash;
 use super::made_by::MadeBy;
 use super::stage_id::StageId;
 use super::versioned;

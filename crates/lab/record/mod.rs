@@ -3,7 +3,7 @@
 
 mod artefact;
 mod feature_map;
-mod hash;
+mod files;
 mod images;
 mod made_by;
 mod manifest;
@@ -17,7 +17,7 @@ mod versioned;
 
 pub(crate) use artefact::{Artefact, Confusion, FeaturesOf};
 pub(crate) use feature_map::{FeatureMap, Point};
-pub(crate) use hash::{hash, hash_file};
+pub(crate) use files::{hash, hash_file, write_whole};
 pub use images::Images;
 pub(crate) use made_by::{MadeBy, NUMERICS};
 pub(crate) use manifest::{BURN, Done, Manifest};

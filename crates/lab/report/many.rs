@@ -17,8 +17,8 @@ use super::sources::{Source, compute, makers, sources};
 use super::table::{Row, Table};
 use super::table_csv::csv;
 use crate::config::Experiment;
+use crate::record::write_whole;
 use crate::record::{BACKDOORED, CLEAN, Images, Published, RunScores, UNTRAINED, percent};
-use crate::run::write_whole;
 
 /// What the command line says of a report.
 #[derive(Debug, Clone)]

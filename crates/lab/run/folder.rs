@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::record::write_whole;
+
 const LOCK: &str = ".lock";
 
 /// An open run folder, locked against other processes until it is dropped.
@@ -75,15 +77,6 @@ impl RunFolder {
     pub fn write(&self, name: impl fmt::Display, bytes: &[u8]) -> Result<()> {
         write_whole(&self.join(name), bytes)
     }
-}
-
-/// Writes a file under a temporary name beside it, flushes it to disk and renames it.
-///
-/// # Errors
-/// It cannot be written; an older file of that name is untouched then.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    ssl_backdoor_files::write(path, bytes)
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use anyhow::Result;
 use crate::Experiment;
 
 pub use folder::RunFolder;
-pub(crate) use folder::write_whole;
 pub use interrupt::end_on_ctrl_c;
 pub(crate) use interrupt::{INTERRUPTED, end_with_this};
 use lab::Lab;

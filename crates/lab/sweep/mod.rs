@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use crate::config::{ConfigError, Experiment};
 use crate::device;
 use crate::record::RunScores;
-use crate::run::write_whole;
+use crate::record::write_whole;
 use plan::{Plan, Run};
 use workers::{Job, Outcome};
 

@@ -1,8 +1,17 @@
-//! The hashes that records hold.
+//! Files of records: written whole, known by their hashes.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
+
+/// Writes a file under a temporary name beside it, flushes it to disk and renames it.
+///
+/// # Errors
+/// It cannot be written; an older file of that name is untouched then.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    ssl_backdoor_files::write(path, bytes)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
 
 /// BLAKE3 of `bytes`, in hexadecimal.
 pub(crate) fn hash(bytes: &[u8]) -> String {
