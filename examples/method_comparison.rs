@@ -58,7 +58,7 @@ impl<'a> Probe<'a> {
         let ids = labelled_ids(labels, classes as u32, share, experiment.data.seed());
         Ok(Self {
             experiment,
-            labelled: Arc::new(Subset::of_ids(splits.plain.clone(), labels, &ids)),
+            labelled: Arc::new(Subset::of_ids(splits.labelled_prepared.clone(), labels, &ids)),
             eval: splits.prepared(&splits.eval),
             classes,
             device: Device::flex(),

@@ -261,7 +261,7 @@ fn use_photographs(lab: &Lab) {
 }
 
 /// A folder of photographs with a corrupt one, a packed cache, an untargeted attack and listed labels:
-/// the scores of an untargeted run, the trigger's sightings, and the same bytes for 1 worker and 8.
+/// the scores of an untargeted run, the visibility of the trigger, and the same bytes for 1 worker and 8.
 #[test]
 fn a_folder_of_photographs_runs_too() {
     let lab = Lab::new();

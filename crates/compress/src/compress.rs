@@ -8,7 +8,7 @@ use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, init, l2_normalize, update_ema};
 use ssl_backdoor_rng::keyed;
-use ssl_backdoor_ssl::{Batch, Ema, Hook, Method, PretrainError, Progress, Step};
+use ssl_backdoor_ssl::{Batch, Ema, EmaTiming, Method, PretrainError, Progress, Step};
 
 use crate::{CompressConfig, Variant};
 
@@ -135,7 +135,7 @@ impl Method for Compress {
 
     fn ema(&self, _progress: &Progress) -> Option<Ema> {
         let target = self.target.as_ref()?;
-        Some(Ema::new(&self.student, target, self.momentum, Hook::AfterStep))
+        Some(Ema::new(&self.student, target, self.momentum, EmaTiming::AfterStep))
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Distribution, s};
     use ssl_backdoor_model::Stem;
-    use ssl_backdoor_ssl::{Decayed, OptimizerConfig};
+    use ssl_backdoor_ssl::{OptimizerConfig, WeightDecayScope};
 
     use crate::fixture::Fixture;
 
@@ -230,7 +230,7 @@ mod tests {
         method.teacher_bank = KeyQueue::of(fixture.tensor("init.teacher_bank.rows", &device));
         let rows = fixture.tensor("init.student_bank.rows", &device);
         method.student_bank = Some(KeyQueue::of(rows));
-        let settings = (OptimizerConfig::sgd(), 1e-4, Decayed::All, 0.01);
+        let settings = (OptimizerConfig::sgd(), 1e-4, WeightDecayScope::All, 0.01);
         fixture.train(method, settings, [0, 1], |step| fixture.batch(step, 1, &device));
     }
 

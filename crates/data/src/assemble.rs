@@ -39,7 +39,7 @@ impl Splits {
         let (train, dev, test) = (train.split, dev.split, test.split);
         let preparation = Preparation { size, whole: true };
         Self {
-            plain: preparation.of(train.set.clone()),
+            labelled_prepared: preparation.of(train.set.clone()),
             labelled: train.clone(),
             train,
             cached: None,
@@ -92,7 +92,7 @@ impl Splits {
         Ok(Self {
             train,
             cached,
-            plain: preparation.of(plain.unwrap_or_else(|| labelled.set.clone())),
+            labelled_prepared: preparation.of(plain.unwrap_or_else(|| labelled.set.clone())),
             labelled,
             eval: match part {
                 Eval::Dev => dev.clone(),

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
-use crate::{DataError, EpochPlan, Pixels, Sample, SampleSet, Sightings};
+use crate::{DataError, EpochPlan, Pixels, Sample, SampleSet, TriggerVisibility};
 
 /// The input of one training step.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub struct ViewBatch {
     /// Patches that the method hides from its encoder, by image (MAE); empty if it hides none.
     pub hidden: Vec<Vec<bool>>,
     /// How the views see the trigger.
-    pub sightings: Sightings,
+    pub visibility: TriggerVisibility,
 }
 
 /// Batches that each worker may have ready ahead of the consumer.
@@ -125,7 +125,7 @@ impl BatchMaker {
         let mut geometry = vec![Geometry::default(); views.len()];
         let mut ids = Vec::with_capacity(batch);
         let mut hidden = Vec::new();
-        let mut sightings = Sightings::default();
+        let mut visibility = TriggerVisibility::default();
         for (i, &index) in self.orders[&epoch][places].iter().enumerate() {
             let Sample { id, image, trigger, .. } = self.set.get(index as usize)?;
             let key = ViewKey { seed, purpose: draws.views, epoch, id };
@@ -135,12 +135,12 @@ impl BatchMaker {
             let mask = self.views.hidden(&key);
             if !trigger.is_empty() {
                 let boxes = trigger.boxes(image.dimensions());
-                sightings.add(&boxes, &geometry, mask.as_deref());
+                visibility.add(&boxes, &geometry, mask.as_deref());
             }
             hidden.extend(mask);
             ids.push(id);
         }
-        Ok(ViewBatch { step, views, ids, hidden, sightings })
+        Ok(ViewBatch { step, views, ids, hidden, visibility })
     }
 }
 

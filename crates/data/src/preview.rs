@@ -7,13 +7,13 @@ use ssl_backdoor_trigger::{Footprint, Poison};
 
 use crate::augment::{Geometry, Scratch, ViewKey, Views};
 use crate::purpose;
-use crate::{DataError, Sample, Sightings};
+use crate::{DataError, Sample, TriggerVisibility};
 
 /// What a sample of images with a trigger shows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Preview {
     /// How the views see it.
-    pub sightings: Sightings,
+    pub visibility: TriggerVisibility,
     /// Images of the sample.
     pub images: usize,
     /// Sum over the images of the trigger's width as a share of the shorter side; 0 for one on the whole image.
@@ -49,7 +49,7 @@ impl Preview {
                 let key = ViewKey { seed, purpose: purpose::VIEW, epoch, id };
                 let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
                 views.write(&image, &key, scratch, &mut out, &mut geometry);
-                found.sightings.add(&boxes, &geometry, views.hidden(&key).as_deref());
+                found.visibility.add(&boxes, &geometry, views.hidden(&key).as_deref());
             }
             Ok(found)
         };
@@ -59,7 +59,7 @@ impl Preview {
         Ok(all?.into_iter().fold(Self::default(), |mut sum, one| {
             sum.images += one.images;
             sum.widths += one.widths;
-            sum.sightings.merge(&one.sightings);
+            sum.visibility.merge(&one.visibility);
             sum
         }))
     }
@@ -122,10 +122,10 @@ mod tests {
         let of = |positions: &[usize]| Preview::of(&set, positions, &views, 1, 3).unwrap();
         let found = of(&[0, 1, 2]);
         assert_eq!((found.images, found.mean_width()), (2, 0.2));
-        assert_eq!(found.sightings.by_views, [0, 0, 6]);
-        let covered = found.sightings.mean_covered();
+        assert_eq!(found.visibility.by_views, [0, 0, 6]);
+        let covered = found.visibility.mean_covered();
         assert!((0.02..0.06).contains(&covered), "{covered}");
         assert_eq!(found, of(&[0, 1, 2]));
-        assert!(of(&[1]).sightings.is_empty() && of(&[1]).mean_width() == 0.0);
+        assert!(of(&[1]).visibility.is_empty() && of(&[1]).mean_width() == 0.0);
     }
 }

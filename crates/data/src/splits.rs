@@ -38,7 +38,7 @@ pub struct Splits {
     /// is one.
     pub cached: Option<(SampleSet, u32)>,
     /// The images of `labelled`, prepared as evaluation images are.
-    pub plain: SampleSet,
+    pub labelled_prepared: SampleSet,
     /// Images the run is scored on, before they are prepared.
     pub eval: Split,
     /// Images for curves along the training, before they are prepared: always the `dev` part.

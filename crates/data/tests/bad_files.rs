@@ -124,7 +124,7 @@ fn odd_files_are_images_and_every_view_of_them_can_be_made() {
             let mut geometry = [Geometry::default(); 2];
             chain.write(&sample.image, &key, &mut Scratch::default(), &mut [a, b], &mut geometry);
             assert!(out.iter().all(|v| v.is_finite()));
-            assert_eq!(splits.plain.get(i).unwrap().image.dimensions(), (16, 16));
+            assert_eq!(splits.labelled_prepared.get(i).unwrap().image.dimensions(), (16, 16));
         }
     }
 }

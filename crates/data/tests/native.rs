@@ -106,7 +106,7 @@ proptest! {
         }
 
         // Labelled images are prepared as evaluation images are.
-        let (train, plain) = (all(&splits.labelled.set), all(&splits.plain));
+        let (train, plain) = (all(&splits.labelled.set), all(&splits.labelled_prepared));
         for (stored, plain) in train.iter().zip(&plain) {
             prop_assert_eq!(stored.id, plain.id);
             prop_assert_eq!(&plain.image, &whole(&stored.image, size, Filter::Bilinear));
@@ -151,7 +151,7 @@ fn views_see_the_trigger_as_torchvisions_crops_of_the_native_image_do() {
         let found = Preview::of(&set, &positions, &views, 1, 16).unwrap();
         assert_eq!((found.images, found.mean_width()), (200, 0.125));
         // 3,200 pairs of views: three standard errors are 2 % of the first two, 0.02 of the last.
-        let seen = &found.sightings;
+        let seen = &found.visibility;
         assert!((seen.mean_covered() / covered - 1.0).abs() < 0.02, "{}", seen.mean_covered());
         assert!((seen.mean_visible() / visible - 1.0).abs() < 0.02, "{}", seen.mean_visible());
         let share = seen.by_views[1] as f64 / seen.by_views.iter().sum::<usize>() as f64;
@@ -236,7 +236,7 @@ fn without_native_or_with_the_views_side_nothing_changes() {
     assert!(a.train != b.train && a.labelled != b.labelled && a.eval != b.eval && a.dev != b.dev);
     for of in [
         |s: &Splits| s.train.set.clone(),
-        |s: &Splits| s.plain.clone(),
+        |s: &Splits| s.labelled_prepared.clone(),
         |s: &Splits| s.prepared(&s.eval),
     ] {
         assert_eq!(all(&of(&absent)), all(&of(&same)));
@@ -284,7 +284,7 @@ fn small_sets_keep_their_native_side_and_are_prepared_as_before() {
             assert_eq!(before.name, format!("{kind}(size={size})"));
             // Crops are cut from what is stored; what is scored and what carries labels is the same as ever.
             assert_eq!(all(&now.train.set), all(&as_stored.train.set));
-            assert_eq!(all(&now.plain), all(&before.plain));
+            assert_eq!(all(&now.labelled_prepared), all(&before.labelled_prepared));
             for split in [|s: &Splits| s.eval.clone(), |s: &Splits| s.dev.clone()] {
                 let prepared = |s: &Splits| all(&s.prepared(&split(s)));
                 assert_eq!(prepared(&now), prepared(&before));
@@ -298,7 +298,9 @@ fn small_sets_keep_their_native_side_and_are_prepared_as_before() {
             for (sample, stored) in all(&splits.train.set).iter().zip(all(&as_stored.train.set)) {
                 assert_eq!(sample.image, whole(&stored.image, native, Filter::Bilinear));
             }
-            let sizes = all(&splits.plain).into_iter().chain(all(&splits.prepared(&splits.eval)));
+            let sizes = all(&splits.labelled_prepared)
+                .into_iter()
+                .chain(all(&splits.prepared(&splits.eval)));
             assert!(sizes.into_iter().all(|sample| sample.image.dimensions() == (24, 24)));
         }
     }

@@ -143,7 +143,7 @@ fn training_and_evaluation_images_are_perturbed_differently() {
     let views = ChainViews::moco(16, (0.999, 1.0), false);
     let found = Preview::of(&set, &positions, &views, 1, 2).unwrap();
     assert_eq!((found.images, found.mean_width()), (4, 1.0));
-    assert!((found.sightings.mean_covered() - 0.5).abs() < 0.1);
+    assert!((found.visibility.mean_covered() - 0.5).abs() < 0.1);
 
     let clean = splits.prepared(&splits.eval);
     let patched = Patched::new(clean.clone(), &splits.eval, &attack).get(0).unwrap();

@@ -28,7 +28,7 @@ impl NewFolder {
     }
 
     /// Where it lies until it is finished.
-    pub fn path(&self) -> &Path {
+    pub fn scratch(&self) -> &Path {
         &self.scratch
     }
 
@@ -72,8 +72,8 @@ mod tests {
         let (scratch, path) = (here.path().join("tmp-1"), here.path().join("step-1"));
         fs::create_dir_all(scratch.join("left by a killed process")).unwrap();
         let new = NewFolder::start(&scratch, &path).unwrap();
-        assert_eq!(fs::read_dir(new.path()).unwrap().count(), 0);
-        fs::write(new.path().join("file"), "1").unwrap();
+        assert_eq!(fs::read_dir(new.scratch()).unwrap().count(), 0);
+        fs::write(new.scratch().join("file"), "1").unwrap();
         assert!(!path.exists());
         new.finish().unwrap();
         assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "1");
@@ -89,7 +89,7 @@ mod tests {
         drop(NewFolder::start(&scratch, &path).unwrap());
         assert!(!scratch.exists());
         let new = NewFolder::start(&scratch, &path).unwrap();
-        fs::write(new.path().join("file"), "new").unwrap();
+        fs::write(new.scratch().join("file"), "new").unwrap();
         assert!(new.finish().is_err(), "the old folder is not empty");
         assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "old");
         assert!(!scratch.exists());

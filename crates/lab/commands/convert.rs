@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use clap::Args;
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_model::{Basis, Finding, ImportOptions, Imported, ModelError};
-use ssl_backdoor_ssl::{encoder_header, save_whole};
+use ssl_backdoor_ssl::{encoder_header, export_training};
 
 use super::import_args::ImportArgs;
 use super::shared::path;
@@ -173,7 +173,7 @@ fn of_training(folder: &Path, device: &Device) -> Result<Imported> {
     let Experiment { pretrain, data, .. } = Experiment::read(&config, &[])?;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let whole = scratch.path().join("whole.safetensors");
-    save_whole(&pretrain, folder, &whole, device)?;
+    export_training(&pretrain, folder, &whole, device)?;
     // The run's config says what the file does not.
     Ok(Imported::read_as(&whole, encoder_header(pretrain.encoder, data.size()))?)
 }

@@ -233,7 +233,7 @@ impl Settings {
         let labelled = labelled(&self.probe, self.data.seed(), splits)
             .map_err(|e| self.source.wrong_about("probe.labels", &e))?;
         let plain = match images.resized {
-            None => splits.plain.clone(),
+            None => splits.labelled_prepared.clone(),
             Some(_) => images.of_split(splits, &splits.labelled),
         };
         let subset = |ids: &[u64]| -> SampleSet {

@@ -111,7 +111,7 @@ pub(crate) struct Measured<'a> {
     pub size: u32,
     /// Share of labels.
     pub labels: f64,
-    /// Rules of the linear probe.
+    /// PaperProbeConfig of the linear probe.
     pub protocol: Protocol,
 }
 

@@ -12,11 +12,11 @@ mod pictures;
 mod run_table;
 mod run_words;
 mod setting;
-mod sightings;
 mod single;
 mod sources;
 mod table;
 mod table_csv;
+mod visibility;
 
 pub use many::{ReportOptions, report};
 pub(crate) use material::Material;

@@ -8,7 +8,7 @@ use super::charts::{self, Chart};
 use super::material::Material;
 use super::run_table::{READINGS_HEAD, Row, curve_table, readings, readings_table, rows, table};
 use super::run_words::{lead, net, removed, target_neighbours, warnings};
-use super::{pictures, sightings};
+use super::{pictures, visibility};
 use crate::record::{BACKDOORED, CLEAN};
 
 #[derive(Template)]
@@ -20,7 +20,7 @@ struct Html<'a> {
     rows: Vec<Row>,
     net: String,
     charts: Vec<Chart>,
-    sightings: Option<String>,
+    visibility: Option<String>,
     readings_head: [&'static str; 8],
     readings: Vec<Vec<String>>,
     maps: Vec<Chart>,
@@ -43,7 +43,7 @@ struct Markdown<'a> {
     curve: Option<String>,
     gathered: Option<String>,
     removed: Option<String>,
-    sightings: Option<String>,
+    visibility: Option<String>,
     config: &'a str,
     made_with: &'a str,
 }
@@ -64,7 +64,7 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
             .chain([charts::loss(metrics)])
             .chain(charts::defence(&scores.models))
             .collect(),
-        sightings: sightings::summary(&metrics[1]),
+        visibility: visibility::summary(&metrics[1]),
         readings_head: READINGS_HEAD,
         readings: readings(scores),
         maps: maps(material),
@@ -84,7 +84,7 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
         curve: curve_table(metrics),
         gathered: target_neighbours(scores),
         removed: removed(scores),
-        sightings: sightings::summary(&metrics[1]),
+        visibility: visibility::summary(&metrics[1]),
         config,
         made_with,
     };

@@ -105,8 +105,8 @@ impl Lab {
 
     /// The labelled images `ids`: always clean originals.
     pub(super) fn images(&self, ids: &[u64]) -> SampleSet {
-        let Splits { plain, labelled, .. } = &self.splits;
-        Arc::new(Subset::of_ids(plain.clone(), &labelled.labels, ids))
+        let Splits { labelled_prepared, labelled, .. } = &self.splits;
+        Arc::new(Subset::of_ids(labelled_prepared.clone(), &labelled.labels, ids))
     }
 
     /// Runs `work` unless `stage` was done with the same inputs and its artefacts are still those.

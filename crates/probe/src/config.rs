@@ -19,7 +19,7 @@ pub enum ProbeKind {
     Knn,
 }
 
-/// Rules of a linear probe.
+/// PaperProbeConfig of a linear probe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {

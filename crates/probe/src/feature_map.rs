@@ -54,7 +54,7 @@ pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>
 ///
 /// # Errors
 /// As [`knn`], but for too few images.
-pub fn gathered(
+pub fn target_neighbour_share(
     clean: &Features,
     patched: &Features,
     classes: usize,
@@ -211,7 +211,7 @@ mod tests {
         patched.labels = (0..20).map(|i| i % 3).collect();
         let device = Device::flex();
         let share = |clean: &Features, patched: &Features, target, k| {
-            gathered(clean, patched, 3, target, k, &device).unwrap()
+            target_neighbour_share(clean, patched, 3, target, k, &device).unwrap()
         };
         assert_eq!(share(&clean, &patched, 2, 5), Some(1.0));
         assert_eq!(share(&clean, &patched, 0, 5), Some(0.0));

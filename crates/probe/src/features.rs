@@ -244,7 +244,7 @@ mod tests {
             seed: 1,
             eval: Default::default(),
         };
-        let all = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap().plain;
+        let all = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap().labelled_prepared;
         let none: SampleSet = std::sync::Arc::new(Subset::new(all.clone(), Vec::new()).unwrap());
         let device = Device::flex();
         let flat = |images: Tensor<4>| vec![images.flatten::<2>(1, 3)];

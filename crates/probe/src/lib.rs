@@ -18,12 +18,12 @@ mod statistics;
 pub use config::{Labels, ProbeConfig, ProbeKind, Protocol};
 pub use confusion::{Confusion, reference_csv};
 pub use error::ProbeError;
-pub use feature_map::{feature_map, gathered};
+pub use feature_map::{feature_map, target_neighbour_share};
 pub use features::{Features, extract, extract_by, extract_normalized};
 pub use flow::{FEWEST_LOST, Flow};
 pub use knn::{Vote, check_neighbours, knn};
 pub use linear::LinearProbe;
-pub use paper::{Labelled, PaperProbe, Rules};
+pub use paper::{Labelled, PaperProbe, PaperProbeConfig};
 pub use scores::{Paired, Scores};
 pub use statistics::{
     Alternative, Destinations, Equivalence, SignFlip, Targeting, Trend, bootstrap, equivalence,

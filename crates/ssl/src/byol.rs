@@ -13,7 +13,7 @@ use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, l2_normalize, update_ema};
 use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
-use crate::ema::{Ema, Hook};
+use crate::ema::{Ema, EmaTiming};
 use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::OptimizerConfig;
@@ -151,7 +151,7 @@ impl Method for Byol {
 
     fn ema(&self, progress: &Progress) -> Option<Ema> {
         let momentum = self.momentum_at(progress);
-        Some(Ema::new(&self.online, &self.target, momentum, Hook::AfterStep))
+        Some(Ema::new(&self.online, &self.target, momentum, EmaTiming::AfterStep))
     }
 }
 

@@ -8,7 +8,7 @@ use ssl_backdoor_model::EncoderConfig;
 use crate::canary::CanaryMode;
 use crate::error::PretrainError;
 use crate::learning_rate::LearningRate;
-use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 use crate::precision::Precision;
 use crate::schedule::Schedule;
 
@@ -74,7 +74,7 @@ train_config! {
     /// Weight decay.
     weight_decay: f64,
     /// Which parameters decay.
-    decayed: Decayed,
+    decayed: WeightDecayScope,
     /// The optimiser.
     optimizer: OptimizerConfig,
     /// How the learning rate goes.
@@ -112,7 +112,7 @@ impl TrainConfig {
             batch,
             lr: LearningRate::Fixed(lr),
             weight_decay: 1e-4,
-            decayed: Decayed::All,
+            decayed: WeightDecayScope::All,
             optimizer: OptimizerConfig::sgd(),
             schedule: Schedule::CosinePerEpoch,
             crop: (0.2, 1.0),

@@ -6,7 +6,7 @@ use ssl_backdoor_model::{OnParameter, for_each_parameter, is_running_statistic};
 
 /// When a method moves its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hook {
+pub enum EmaTiming {
     /// In `before_step`: MoCo v2, MSF.
     BeforeStep,
     /// In `after_step`: BYOL, CompReSS.
@@ -19,14 +19,14 @@ pub struct Ema {
     online: Samples,
     target: Samples,
     momentum: f64,
-    pub(crate) hook: Hook,
+    pub(crate) timing: EmaTiming,
 }
 
 impl Ema {
     /// Two instances of the same network; the target becomes `momentum · target + (1 − momentum) ·
-    /// online` at `hook`.
-    pub fn new<M: Module>(online: &M, target: &M, momentum: f64, hook: Hook) -> Self {
-        Self { online: Samples::of(online), target: Samples::of(target), momentum, hook }
+    /// online` at `timing`.
+    pub fn new<M: Module>(online: &M, target: &M, momentum: f64, timing: EmaTiming) -> Self {
+        Self { online: Samples::of(online), target: Samples::of(target), momentum, timing }
     }
 
     /// What is wrong with the target `after` the update, if anything.

@@ -63,8 +63,8 @@ impl TrainingFolder {
         let (torn, done) =
             (folder.join(format!("tmp-{step}")), folder.join(format!("{PREFIX}{step}")));
         let new = NewFolder::start(&torn, &done).map_err(|e| PretrainError::file(&torn, e))?;
-        state.save(new.path())?;
-        let identity = new.path().join(IDENTITY);
+        state.save(new.scratch())?;
+        let identity = new.scratch().join(IDENTITY);
         fs::write(&identity, &self.identity).map_err(|e| PretrainError::file(identity, e))?;
         new.finish().map_err(|e| PretrainError::file(&done, e))?;
         let all = complete(&folder)?;

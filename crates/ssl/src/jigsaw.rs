@@ -16,7 +16,7 @@ use crate::config::TrainConfig;
 use crate::error::PretrainError;
 use crate::loss::{accuracy, cross_entropy, indices};
 use crate::method::{Batch, Method, Progress, Step};
-use crate::optimizer::Decayed;
+use crate::optimizer::WeightDecayScope;
 use crate::permutations::{Permutation, TILES, permutations};
 use crate::purpose::PERMUTATION;
 use crate::schedule::{Schedule, at_shares};
@@ -52,7 +52,7 @@ impl Settings for JigsawConfig {
         TrainConfig {
             schedule,
             drop_last: Some(false),
-            decayed: Decayed::NoBiasNoBn,
+            decayed: WeightDecayScope::NoBiasNoBn,
             ..TrainConfig::sgd(epochs, 256, 0.01)
         }
     }
@@ -139,7 +139,7 @@ impl Method for Jigsaw {
         self
     }
 
-    fn chance(&self) -> Option<f64> {
+    fn random_guess_loss(&self) -> Option<f64> {
         Some((self.permutations.len() as f64).ln())
     }
 }

@@ -6,6 +6,7 @@ mod checkpoint;
 mod config;
 mod ema;
 mod error;
+mod export_training;
 mod folder;
 mod hook;
 mod jigsaw;
@@ -31,13 +32,13 @@ mod settings;
 mod sgd;
 mod simclr;
 mod train;
-mod whole;
 
 pub use byol::{Byol, ByolConfig};
 pub use canary::{CanaryMode, Spread};
 pub use config::TrainConfig;
-pub use ema::{Ema, Hook};
+pub use ema::{Ema, EmaTiming};
 pub use error::{ObserverError, PretrainError};
+pub use export_training::export_training;
 pub use folder::TrainingFolder;
 pub use hook::TrainingHook;
 pub use jigsaw::{Jigsaw, JigsawConfig};
@@ -50,7 +51,7 @@ pub use msf::{Msf, MsfConfig, TargetView};
 pub use observer::{
     Checkpoint, EpochReport, EpochTiming, StepReport, TrainObserver, TrainState, after_each_epoch,
 };
-pub use optimizer::{Decayed, OptimizerConfig};
+pub use optimizer::{OptimizerConfig, WeightDecayScope};
 pub use precision::Precision;
 pub use pretrain::{PretrainConfig, encoder_header, initial_encoder, pretrain};
 pub use registry::{MethodConfig, WithMethod};
@@ -60,7 +61,6 @@ pub use settings::Settings;
 pub use sgd::{Sgd, SgdState};
 pub use simclr::{Simclr, SimclrConfig, nt_xent};
 pub use train::{Training, train};
-pub use whole::save_whole;
 
 // The fixtures' reader is shared with the tests of another crate.
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::error::PretrainError;
 use crate::learning_rate::LearningRate;
 use crate::loss::indices;
 use crate::method::{Batch, Method, Progress, Step};
-use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 use crate::schedule::{Schedule, at_shares};
 use crate::settings::Settings;
 
@@ -60,7 +60,7 @@ impl Settings for MaeConfig {
             optimizer: OptimizerConfig::AdamW { betas: [0.9, 0.95] },
             lr: LearningRate::Base(base),
             weight_decay: 0.05,
-            decayed: Decayed::Matrices,
+            decayed: WeightDecayScope::Matrices,
             schedule: Schedule::Cosine {
                 warmup_epochs: at_shares(epochs, &[40.0 / 800.0]).into_iter().sum(),
             },

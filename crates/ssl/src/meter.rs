@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
-use ssl_backdoor_data::Sightings;
+use ssl_backdoor_data::TriggerVisibility;
 
 use crate::canary::Spread;
 use crate::observer::{EpochReport, EpochTiming};
@@ -28,7 +28,8 @@ pub(crate) struct Meter {
     /// How the embeddings of the last whole batch spread, once it is done.
     #[serde(default)]
     pub spread: Option<Spread>,
-    pub sightings: Sightings,
+    #[serde(rename = "sightings")]
+    pub visibility: TriggerVisibility,
 }
 
 /// Where an epoch ended.
@@ -55,7 +56,7 @@ impl Meter {
             norms: Vec::new(),
             accuracy: Vec::new(),
             spread: None,
-            sightings: Sightings::default(),
+            visibility: TriggerVisibility::default(),
         }
     }
 
@@ -71,7 +72,7 @@ impl Meter {
             grad_norm: some(&self.norms, 1.0),
             pretext_acc: some(&self.accuracy, last).map(|share| 100.0 * share),
             spread: self.spread,
-            sightings: self.sightings,
+            visibility: self.visibility,
             timing: EpochTiming {
                 elapsed: self.since.elapsed(),
                 waited: self.waited,

@@ -73,7 +73,7 @@ impl Step {
 /// that a resumed training would start anew.
 ///
 /// A step of the loop is `before_step`, `forward`, the backward pass, the optimiser and `after_step`. What the canaries
-/// watch is optional: `chance`, `queues`, `ema` and the fields of [`Step`].
+/// watch is optional: `random_guess_loss`, `queues`, `ema` and the fields of [`Step`].
 pub trait Method: Module {
     /// Before the forward pass: the EMA of MoCo v2 and MSF.
     ///
@@ -109,7 +109,7 @@ pub trait Method: Module {
     fn start_from(self, trained: Encoder, copy: Encoder) -> Self;
 
     /// The loss of a network that knows nothing, if the task has such a level.
-    fn chance(&self) -> Option<f64> {
+    fn random_guess_loss(&self) -> Option<f64> {
         None
     }
 

@@ -13,7 +13,7 @@ use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, l2_normalize, update_
 use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
-use crate::ema::{Ema, Hook};
+use crate::ema::{Ema, EmaTiming};
 use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::projector::{Projected, shuffled};
@@ -154,7 +154,7 @@ impl Method for Moco {
         self
     }
 
-    fn chance(&self) -> Option<f64> {
+    fn random_guess_loss(&self) -> Option<f64> {
         Some((self.queue.rows().dims()[0] as f64 + 1.0).ln())
     }
 
@@ -163,7 +163,7 @@ impl Method for Moco {
     }
 
     fn ema(&self, _progress: &Progress) -> Option<Ema> {
-        Some(Ema::new(&self.query, &self.key, self.momentum, Hook::BeforeStep))
+        Some(Ema::new(&self.query, &self.key, self.momentum, EmaTiming::BeforeStep))
     }
 }
 

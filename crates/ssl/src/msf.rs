@@ -14,7 +14,7 @@ use ssl_backdoor_rng::keyed;
 
 use crate::byol::distance;
 use crate::config::TrainConfig;
-use crate::ema::{Ema, Hook};
+use crate::ema::{Ema, EmaTiming};
 use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::projector::{Projected, by_group, shuffled};
@@ -193,7 +193,7 @@ impl Method for Msf {
     }
 
     fn ema(&self, _progress: &Progress) -> Option<Ema> {
-        Some(Ema::new(&self.query, &self.target, self.momentum, Hook::BeforeStep))
+        Some(Ema::new(&self.query, &self.target, self.momentum, EmaTiming::BeforeStep))
     }
 }
 

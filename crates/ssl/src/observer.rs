@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use ssl_backdoor_data::Sightings;
+use ssl_backdoor_data::TriggerVisibility;
 use ssl_backdoor_model::Encoder;
 
 use crate::canary::Spread;
@@ -122,7 +122,7 @@ pub struct EpochReport {
     /// How the embeddings of the last whole batch spread; `None` if the canaries are off.
     pub spread: Option<Spread>,
     /// How the views of the poisoned images show the trigger.
-    pub sightings: Sightings,
+    pub visibility: TriggerVisibility,
     /// How long it took: the only part that the seed does not decide.
     pub timing: EpochTiming,
     /// Figures that observers add to [`figures`](Self::figures).
@@ -164,7 +164,7 @@ impl EpochReport {
             line.insert("embedding_std".into(), std.into());
             line.insert("embedding_rank".into(), rank.into());
         }
-        let seen = &self.sightings;
+        let seen = &self.visibility;
         if !seen.is_empty() {
             line.insert("trigger_views".into(), seen.by_views.clone().into());
             line.insert("trigger_visible".into(), seen.mean_visible().into());

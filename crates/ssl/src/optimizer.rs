@@ -57,7 +57,7 @@ impl OptimizerConfig {
     pub fn build<M: Module>(
         &self,
         weight_decay: f64,
-        decayed: Decayed,
+        decayed: WeightDecayScope,
         module: &M,
     ) -> ModuleOptimizer {
         let spared = decayed.spared(module);
@@ -104,7 +104,7 @@ fn grouped<O: Optimizer>(
 /// Which parameters decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Decayed {
+pub enum WeightDecayScope {
     /// All, batch norms and biases too.
     All,
     /// All but biases and those with "bn" in their name; shortcuts' batch norms are called
@@ -114,7 +114,7 @@ pub enum Decayed {
     Matrices,
 }
 
-impl Decayed {
+impl WeightDecayScope {
     /// Does the parameter of this path and rank decay?
     pub(crate) fn includes(self, path: &str, rank: usize) -> bool {
         match self {
@@ -133,7 +133,7 @@ impl Decayed {
 }
 
 /// The paths that do not decay.
-struct Spared(Decayed, Vec<String>);
+struct Spared(WeightDecayScope, Vec<String>);
 
 impl OnParameter for Spared {
     fn parameter<const D: usize>(&mut self, path: &str, _param: &Param<Tensor<D>>) {
@@ -171,7 +171,9 @@ mod tests {
             for_each_parameter(net, &mut values);
             values.0
         };
-        for decayed in [Decayed::All, Decayed::NoBiasNoBn, Decayed::Matrices] {
+        for decayed in
+            [WeightDecayScope::All, WeightDecayScope::NoBiasNoBn, WeightDecayScope::Matrices]
+        {
             for optimizer in [OptimizerConfig::sgd(), OptimizerConfig::AdamW { betas: [0.9, 0.95] }]
             {
                 let net = config.init(&mut rng(), &device);
@@ -192,9 +194,9 @@ mod tests {
                 assert_eq!(
                     shrunk,
                     match decayed {
-                        Decayed::All => 40,
-                        Decayed::NoBiasNoBn => 23,
-                        Decayed::Matrices => 20,
+                        WeightDecayScope::All => 40,
+                        WeightDecayScope::NoBiasNoBn => 23,
+                        WeightDecayScope::Matrices => 20,
                     }
                 );
             }

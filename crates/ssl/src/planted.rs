@@ -17,7 +17,7 @@ use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::moco::{Moco, MocoConfig};
 use crate::observer::TrainObserver;
-use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 use crate::train::{Training, train};
 
 const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
@@ -91,7 +91,7 @@ impl Method for Buggy {
             // √x at 0 is 0, and its slope infinite.
             Bug::InfiniteGradient => step.loss = one.clone() + one.mul_scalar(0.0).sqrt(),
             Bug::Guessing => {
-                let chance = self.chance().unwrap_or_default();
+                let chance = self.random_guess_loss().unwrap_or_default();
                 step.loss = one.mul_scalar(0.0).add_scalar(chance);
             }
             _ => {}
@@ -111,8 +111,8 @@ impl Method for Buggy {
         Self { moco: self.moco.start_from(trained, copy), ..self }
     }
 
-    fn chance(&self) -> Option<f64> {
-        self.moco.chance()
+    fn random_guess_loss(&self) -> Option<f64> {
+        self.moco.random_guess_loss()
     }
 
     fn queues(&self) -> Vec<&KeyQueue> {
@@ -197,7 +197,7 @@ fn update(
     let device = Device::flex().autodiff();
     let mut rng = ssl_backdoor_rng::keyed(1, ssl_backdoor_model::purpose::INIT, 0, 0, 0);
     let mut net = Mlp::new(&[3, 4, 2], &mut rng, &device);
-    let shadow = Shadow::new(claimed, 0.01, Decayed::All);
+    let shadow = Shadow::new(claimed, 0.01, WeightDecayScope::All);
     let mut canaries = Canaries::new(CanaryMode::Stop, 10, shadow);
     for step in 0..10 {
         let x = Tensor::<2>::from_data([[0.3, -0.2, 0.9 - 0.1 * step as f32]], &device);
@@ -221,11 +221,11 @@ fn dampening_or_another_learning_rate_is_called() {
     let mut rng = ssl_backdoor_rng::keyed(1, ssl_backdoor_model::purpose::INIT, 0, 0, 0);
     let like = Mlp::new(&[3, 4, 2], &mut rng, &device);
     for claimed in all {
-        let actual = || claimed.build(0.01, Decayed::All, &like);
+        let actual = || claimed.build(0.01, WeightDecayScope::All, &like);
         update(actual(), claimed, 0.1).unwrap();
         let message = update(actual(), claimed, 0.11).unwrap_err().to_string();
         assert!(message.contains("learning-rate") && message.contains("layers.0"), "{message}");
-        let undecayed = claimed.build(0.0, Decayed::All, &like);
+        let undecayed = claimed.build(0.0, WeightDecayScope::All, &like);
         assert!(update(undecayed, claimed, 0.1).is_err());
     }
     let decay = burn::optim::decay::WeightDecayConfig { penalty: 0.01 };

@@ -89,7 +89,7 @@ impl Method for RotNet {
         self
     }
 
-    fn chance(&self) -> Option<f64> {
+    fn random_guess_loss(&self) -> Option<f64> {
         Some((TURNS as f64).ln())
     }
 }

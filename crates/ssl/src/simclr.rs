@@ -100,7 +100,7 @@ impl Method for Simclr {
         self
     }
 
-    fn chance(&self) -> Option<f64> {
+    fn random_guess_loss(&self) -> Option<f64> {
         Some((2.0 * self.batch as f64 - 1.0).ln())
     }
 }

@@ -13,7 +13,7 @@ use ssl_backdoor_model::Encoder;
 use crate::canary::{Canaries, Shadow};
 use crate::checkpoint::{self, Saved};
 use crate::config::TrainConfig;
-use crate::ema::Hook;
+use crate::ema::EmaTiming;
 use crate::error::PretrainError;
 use crate::hook::TrainingHook;
 use crate::meter::{EpochEnd, Meter};
@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
         let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
 
         let before = |method: M| method.before_step(progress);
-        method = canaries.follow(Hook::BeforeStep, method, progress, before)?;
+        method = canaries.follow(EmaTiming::BeforeStep, method, progress, before)?;
         let mut out = method.forward(views, progress)?;
         if let Some(hook) = hook {
             out.loss = hook.loss(out.loss, progress);
@@ -173,14 +173,14 @@ impl<'a> Run<'a> {
         let update = |method, grads| optimizer.step(lr, method, grads);
         method = canaries.update(lr, method, grads, progress, update)?;
         let after = |method: M| method.after_step(out.keys, progress);
-        method = canaries.follow(Hook::AfterStep, method, progress, after)?;
+        method = canaries.follow(EmaTiming::AfterStep, method, progress, after)?;
         canaries.queues(&method, images, progress)?;
 
         meter.images += images;
         meter.losses.push(loss);
         meter.norms.extend(norm);
         meter.accuracy.extend(out.accuracy.map(|share| share.into_scalar::<f32>()));
-        meter.sightings.merge(&batch.sightings);
+        meter.visibility.merge(&batch.visibility);
         // A smaller batch at the end spreads otherwise: the last whole one is measured.
         let done = step + 1;
         if images == self.plan.batch && self.plan.images_in(done) < self.plan.batch
@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
             workers: self.training.workers,
         };
         let mut report = std::mem::replace(&mut self.meter, Meter::new()).report(&end);
-        self.canaries.epoch(report.spread, report.loss, method.chance(), progress)?;
+        self.canaries.epoch(report.spread, report.loss, method.random_guess_loss(), progress)?;
         self.observer
             .on_epoch(&mut report, &method.encoder().valid())
             .map_err(|e| PretrainError::observed(format!("after epoch {epoch}"), e))?;

@@ -61,7 +61,7 @@ impl Method for BarlowTwins {
 /// Accuracy in percent of a linear probe that learns from all training images.
 fn probe(encoder: &Encoder, splits: &Splits, device: &Device) -> Result<f64, Box<dyn Error>> {
     let (config, classes) = (ProbeConfig::default(), splits.classes.len());
-    let labelled = extract(encoder, &splits.plain, device)?;
+    let labelled = extract(encoder, &splits.labelled_prepared, device)?;
     let eval = extract(encoder, &splits.prepared(&splits.eval), device)?;
     let probe = LinearProbe::fit(&config, &labelled, classes, 1, device)?;
     Ok(Scores::of(&eval.labels, &probe.predict(&eval)?, None)?.acc)

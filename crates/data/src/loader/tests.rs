@@ -153,9 +153,9 @@ fn the_trigger_is_counted_in_every_kind_of_view() {
     let seen = |views: Arc<dyn Views>| {
         let plan =
             EpochPlan { seed: 5, images: 30, batch: 10, drop_last: true, draws: Draws::PRETRAIN };
-        let mut all = Sightings::default();
+        let mut all = TriggerVisibility::default();
         for batch in ViewLoader::start(poisoned.clone(), views, plan, 0..30, 2) {
-            all.merge(&batch.unwrap().sightings);
+            all.merge(&batch.unwrap().visibility);
         }
         // Three poisoned images in each of ten epochs.
         assert_eq!(all.by_views.iter().sum::<usize>(), 30);

@@ -67,8 +67,8 @@ struct Buffers {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    k_turned: Vec<f32>,
-    v_turned: Vec<f32>,
+    k_transposed: Vec<f32>,
+    v_transposed: Vec<f32>,
     /// Gradient of the output.
     g: Vec<f32>,
     /// Weights, and their gradient, `[tokens, tokens]`.
@@ -87,8 +87,8 @@ impl Buffers {
             q: rows(),
             k: rows(),
             v: rows(),
-            k_turned: rows(),
-            v_turned: rows(),
+            k_transposed: rows(),
+            v_transposed: rows(),
             g: rows(),
             weights: square(),
             of_weights: square(),
@@ -105,7 +105,7 @@ fn take(qkv: &[f32], sizes: Heads, head: usize, part: usize, to: &mut [f32]) {
     }
 }
 
-fn turn(from: &[f32], [tokens, each]: [usize; 2], to: &mut [f32]) {
+fn transpose(from: &[f32], [tokens, each]: [usize; 2], to: &mut [f32]) {
     for (t, row) in from.chunks_exact(each).enumerate() {
         for (e, &v) in row.iter().enumerate() {
             to[e * tokens + t] = v;
@@ -115,13 +115,13 @@ fn turn(from: &[f32], [tokens, each]: [usize; 2], to: &mut [f32]) {
 
 /// Fills queries, keys, values and weights of a head.
 fn weigh(path: Path, qkv: &[f32], sizes: Heads, head: usize, buffers: &mut Buffers) {
-    let Buffers { q, k, v, k_turned, weights, .. } = buffers;
+    let Buffers { q, k, v, k_transposed, weights, .. } = buffers;
     take(qkv, sizes, head, 0, q);
     take(qkv, sizes, head, 1, k);
     take(qkv, sizes, head, 2, v);
     let [tokens, each] = sizes.padded();
-    turn(k, [tokens, each], k_turned);
-    product(path, q, [each, 1], k_turned, weights, [tokens, sizes.each(), tokens]);
+    transpose(k, [tokens, each], k_transposed);
+    product(path, q, [each, 1], k_transposed, weights, [tokens, sizes.each(), tokens]);
     let scale = (sizes.each() as f32).powf(-0.5);
     for (t, row) in weights.chunks_exact_mut(tokens).enumerate() {
         let (seen, beyond) = row.split_at_mut(sizes.tokens);
@@ -163,16 +163,16 @@ fn backward(
     let by_tokens = [tokens, sizes.tokens, each];
     for head in 0..sizes.heads {
         weigh(path, qkv, sizes, head, buffers);
-        let Buffers { q, k, v, v_turned, g, weights, of_weights, product: back, .. } = buffers;
+        let Buffers { q, k, v, v_transposed, g, weights, of_weights, product: back, .. } = buffers;
         for (token, row) in gradient.chunks_exact(dim).zip(g.chunks_exact_mut(each)) {
             row[..inner].copy_from_slice(&token[head * inner..][..inner]);
         }
-        turn(v, [tokens, each], v_turned);
+        transpose(v, [tokens, each], v_transposed);
         product(path, weights, [1, tokens], g, back, by_tokens);
         put(back, sizes, head, found, [3 * dim, 2 * dim], 1.0);
-        product(path, g, [each, 1], v_turned, of_weights, [tokens, inner, tokens]);
+        product(path, g, [each, 1], v_transposed, of_weights, [tokens, inner, tokens]);
         for (w, of) in weights.chunks_exact(tokens).zip(of_weights.chunks_exact_mut(tokens)) {
-            harden(path, w, of);
+            softmax_backward(path, w, of);
         }
         product(path, of_weights, [tokens, 1], k, back, by_tokens);
         put(back, sizes, head, found, [3 * dim, 0], scale);
@@ -216,7 +216,7 @@ fn soften_body<const FMA: bool>(row: &mut [f32], scale: f32) {
 /// The way back through the softmax, of a row of whole tiles: what its gradients have in common falls
 /// out.
 #[inline(always)]
-fn harden_body<const FMA: bool>(weights: &[f32], of: &mut [f32]) {
+fn softmax_backward_body<const FMA: bool>(weights: &[f32], of: &mut [f32]) {
     let mut sums = [0.0f32; LANES];
     for (w, of) in weights.as_chunks::<LANES>().0.iter().zip(of.as_chunks::<LANES>().0) {
         for l in 0..LANES {
@@ -231,5 +231,5 @@ kernel! {
     soften(row: &mut [f32], scale: f32) = soften_body
 }
 kernel! {
-    harden(weights: &[f32], of: &mut [f32]) = harden_body
+    softmax_backward(weights: &[f32], of: &mut [f32]) = softmax_backward_body
 }

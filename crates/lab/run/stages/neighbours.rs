@@ -1,7 +1,7 @@
 //! How many patched images lie among the target's clean ones in a model's features.
 
 use anyhow::Result;
-use ssl_backdoor_probe::gathered;
+use ssl_backdoor_probe::target_neighbour_share;
 
 use super::features::Extracted;
 use crate::run::lab::Lab;
@@ -15,6 +15,6 @@ pub(super) fn target_share(lab: &Lab, extracted: &Extracted) -> Result<Option<f6
     let Some(target) = lab.attack.target else { return Ok(None) };
     let [clean, patched] = &extracted.eval;
     let classes = lab.splits.classes.len();
-    let share = gathered(clean, patched, classes, target, NEIGHBOURS, &lab.device)?;
+    let share = target_neighbour_share(clean, patched, classes, target, NEIGHBOURS, &lab.device)?;
     Ok(share.map(|share| 100.0 * share))
 }

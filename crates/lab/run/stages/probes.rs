@@ -7,7 +7,9 @@ use anyhow::Result;
 use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::{SampleSet, Subset};
 use ssl_backdoor_defend::{ModelId, ProbedAs};
-use ssl_backdoor_probe::{Labelled as LabelledImages, PaperProbe, ProbeConfig, Protocol, Rules};
+use ssl_backdoor_probe::{
+    Labelled as LabelledImages, PaperProbe, PaperProbeConfig, ProbeConfig, Protocol,
+};
 use ssl_backdoor_ssl::MethodConfig;
 
 use super::defend::{at_test_time, probed_as};
@@ -112,15 +114,17 @@ impl Probe<'_> {
 }
 
 /// The rules of `model`: its method's, or those that its defence asks for.
-fn rules(lab: &Lab, model: &ModelId) -> Rules {
+fn rules(lab: &Lab, model: &ModelId) -> PaperProbeConfig {
     if probed_as(lab, model) == ProbedAs::MocoV2 {
-        return Rules::moco();
+        return PaperProbeConfig::moco();
     }
     match lab.experiment.pretrain.method {
-        MethodConfig::MocoV2(_) | MethodConfig::Msf(_) | MethodConfig::Simclr(_) => Rules::moco(),
-        MethodConfig::Byol(_) => Rules::byol(),
-        MethodConfig::Jigsaw(_) => Rules::jigsaw(),
-        MethodConfig::Rotnet(_) => Rules::rotnet(),
-        MethodConfig::Mae(_) => Rules::mae(),
+        MethodConfig::MocoV2(_) | MethodConfig::Msf(_) | MethodConfig::Simclr(_) => {
+            PaperProbeConfig::moco()
+        }
+        MethodConfig::Byol(_) => PaperProbeConfig::byol(),
+        MethodConfig::Jigsaw(_) => PaperProbeConfig::jigsaw(),
+        MethodConfig::Rotnet(_) => PaperProbeConfig::rotnet(),
+        MethodConfig::Mae(_) => PaperProbeConfig::mae(),
     }
 }

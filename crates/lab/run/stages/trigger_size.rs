@@ -60,14 +60,14 @@ fn sample(lab: &Lab) -> Result<TriggerSize> {
         Some(_) => None,
         None => strength(lab, &positions)?,
     };
-    let sightings = &found.sightings;
-    let total = sightings.by_views.iter().sum::<usize>().max(1) as f64;
+    let visibility = &found.visibility;
+    let total = visibility.by_views.iter().sum::<usize>().max(1) as f64;
     let mut size = TriggerSize {
         train_width: eval_width.map(|_| found.mean_width()),
         eval_width,
         psnr,
-        covered: sightings.mean_covered(),
-        by_views: sightings.by_views.iter().map(|&n| n as f64 / total).collect(),
+        covered: visibility.mean_covered(),
+        by_views: visibility.by_views.iter().map(|&n| n as f64 / total).collect(),
         warnings: Vec::new(),
     };
     size.judge();

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use ssl_backdoor_model::{init, l2_normalize};
 
-use super::rules::{Norm, Rules};
+use super::rules::{Norm, PaperProbeConfig};
 
 /// Share of a batch's statistics in the running ones.
 const MOMENTUM: f32 = 0.1;
@@ -96,7 +96,7 @@ pub(super) struct Classifier {
 impl Classifier {
     /// A linear layer of `dim` inputs as the rules start it, on an autodiff device.
     pub(super) fn new(
-        rules: &Rules,
+        rules: &PaperProbeConfig,
         dim: usize,
         classes: usize,
         rng: &mut impl Rng,

@@ -23,7 +23,7 @@ use head::{Classifier, Normed};
 use lars::Lars;
 use rules::{Norm, Optimizer, Reads, SIDES};
 
-pub use rules::Rules;
+pub use rules::PaperProbeConfig;
 
 /// Images in a forward pass without training.
 const BATCH: usize = 250;
@@ -41,7 +41,7 @@ pub struct Labelled<'a> {
 /// The trained classifiers of one encoder: one, or one for each of five maps.
 pub struct PaperProbe<'a> {
     encoder: &'a Encoder,
-    rules: Rules,
+    rules: PaperProbeConfig,
     norms: Vec<Normed>,
     heads: Vec<Classifier>,
     device: Device,
@@ -58,7 +58,7 @@ impl<'a> PaperProbe<'a> {
     ///   is not finite
     /// - [`ProbeError::Data`] if an image cannot be read
     pub fn fit(
-        rules: Rules,
+        rules: PaperProbeConfig,
         encoder: &'a Encoder,
         labelled: &Labelled<'_>,
         classes: usize,
@@ -267,22 +267,23 @@ mod tests {
         };
         let splits = DataConfig::Shapes(shapes).load(&|_, _, _| {}).unwrap();
         let device = Device::flex();
-        let labelled = Labelled { images: &splits.train.set, prepared: &splits.plain, size: 16 };
+        let labelled =
+            Labelled { images: &splits.train.set, prepared: &splits.labelled_prepared, size: 16 };
         let truth: Vec<u32> = splits.train.labels.iter().map(|(_, label)| *label).collect();
         let mut rng = keyed(1, INIT, 0, 0, 0);
         let encoder = EncoderConfig::Resnet18 { width: 8, stem: Stem::Small };
         let encoder = encoder.init(&mut rng, &device).valid();
         let fast = |lr| rules::Rate::Steps(vec![(0, lr)]);
         for (name, rules, heads) in [
-            ("moco", Rules { rate: fast(0.1), ..Rules::moco() }, 1),
-            ("byol", Rules::byol(), 1),
-            ("jigsaw", Rules { rate: fast(0.1), ..Rules::jigsaw() }, 5),
-            ("rotnet", Rules { epochs: 10, ..Rules::rotnet() }, 5),
-            ("mae", Rules { rate: fast(6.4), ..Rules::mae() }, 1),
+            ("moco", PaperProbeConfig { rate: fast(0.1), ..PaperProbeConfig::moco() }, 1),
+            ("byol", PaperProbeConfig::byol(), 1),
+            ("jigsaw", PaperProbeConfig { rate: fast(0.1), ..PaperProbeConfig::jigsaw() }, 5),
+            ("rotnet", PaperProbeConfig { epochs: 10, ..PaperProbeConfig::rotnet() }, 5),
+            ("mae", PaperProbeConfig { rate: fast(6.4), ..PaperProbeConfig::mae() }, 1),
         ] {
             let fit =
                 || PaperProbe::fit(rules.clone(), &encoder, &labelled, 10, 3, &device).unwrap();
-            let found = fit().predict(&splits.plain).unwrap();
+            let found = fit().predict(&splits.labelled_prepared).unwrap();
             assert_eq!(found.len(), heads, "{name}");
             let right = |found: &Vec<u32>| {
                 found.iter().zip(&truth).filter(|(a, b)| a == b).count() as f64 / truth.len() as f64
@@ -290,7 +291,7 @@ mod tests {
             let best = found.iter().map(right).fold(0.0, f64::max);
             assert!(best > 0.3, "{name}: {best}");
             if name == "byol" {
-                assert_eq!(fit().predict(&splits.plain).unwrap(), found);
+                assert_eq!(fit().predict(&splits.labelled_prepared).unwrap(), found);
             }
         }
     }
@@ -321,18 +322,18 @@ mod tests {
             )
         };
         let all = [
-            Rules { epochs: 2, ..Rules::moco() },
-            Rules { epochs: 2, ..Rules::byol() },
-            Rules { epochs: 2, ..Rules::jigsaw() },
-            Rules { epochs: 2, ..Rules::rotnet() },
-            Rules { epochs: 2, ..Rules::mae() },
+            PaperProbeConfig { epochs: 2, ..PaperProbeConfig::moco() },
+            PaperProbeConfig { epochs: 2, ..PaperProbeConfig::byol() },
+            PaperProbeConfig { epochs: 2, ..PaperProbeConfig::jigsaw() },
+            PaperProbeConfig { epochs: 2, ..PaperProbeConfig::rotnet() },
+            PaperProbeConfig { epochs: 2, ..PaperProbeConfig::mae() },
         ];
-        let fit = |rules: &Rules, encoder, [images, prepared]: [usize; 2], classes| {
+        let fit = |rules: &PaperProbeConfig, encoder, [images, prepared]: [usize; 2], classes| {
             let (images, prepared) =
-                (part(&splits.train.set, images), part(&splits.plain, prepared));
+                (part(&splits.train.set, images), part(&splits.labelled_prepared, prepared));
             let labelled = Labelled { images: &images, prepared: &prepared, size: 16 };
             PaperProbe::fit(rules.clone(), encoder, &labelled, classes, 1, &device)
-                .and_then(|probe| probe.predict(&splits.plain))
+                .and_then(|probe| probe.predict(&splits.labelled_prepared))
         };
         let mut rng = keyed(1, INIT, 0, 0, 0);
         let vit = EncoderConfig::Vit {
@@ -379,7 +380,7 @@ mod tests {
     #[test]
     fn review_1_13_views_of_a_probe_are_its_own() {
         let (splits, _) = small(16);
-        let views = Rules::moco().views(16).unwrap();
+        let views = PaperProbeConfig::moco().views(16).unwrap();
         let of = |purpose| {
             let set = splits.train.set.as_ref();
             view_batch(set, views.as_ref(), &[0, 1, 2], (3, purpose, 0)).unwrap().0.values

@@ -76,7 +76,7 @@ pub(super) enum Rate {
 
 /// The rules of one method's probe.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rules {
+pub struct PaperProbeConfig {
     pub(super) reads: Reads,
     pub(super) norm: Norm,
     pub(super) optimizer: Optimizer,
@@ -91,7 +91,7 @@ pub struct Rules {
     pub(super) weight_std: Option<f64>,
 }
 
-impl Rules {
+impl PaperProbeConfig {
     /// MoCo v2, MSF, SimCLR and CompReSS students (protocol 3.2).
     pub fn moco() -> Self {
         Self {
@@ -239,16 +239,19 @@ mod tests {
 
     #[test]
     fn rates_are_the_protocols() {
-        let at = |rules: Rules, epoch| rules.lr(epoch, 0, 1, 256);
+        let at = |rules: PaperProbeConfig, epoch| rules.lr(epoch, 0, 1, 256);
         assert_eq!(
-            [0, 14, 15, 30, 39].map(|e| at(Rules::moco(), e)),
+            [0, 14, 15, 30, 39].map(|e| at(PaperProbeConfig::moco(), e)),
             [0.01, 0.01, 1e-3, 1e-4, 1e-4]
         );
-        assert_eq!([0, 5, 24, 25].map(|e| at(Rules::rotnet(), e)), [0.01, 0.002, 4e-4, 8e-5]);
-        assert!((at(Rules::byol(), 250) - 1e-4).abs() < 1e-12);
-        let mae = Rules::mae();
+        assert_eq!(
+            [0, 5, 24, 25].map(|e| at(PaperProbeConfig::rotnet(), e)),
+            [0.01, 0.002, 4e-4, 8e-5]
+        );
+        assert!((at(PaperProbeConfig::byol(), 250) - 1e-4).abs() < 1e-12);
+        let mae = PaperProbeConfig::mae();
         assert_eq!(mae.eval_filter(), Filter::Bicubic);
-        assert_eq!(Rules::byol().eval_filter(), Filter::Bilinear);
+        assert_eq!(PaperProbeConfig::byol().eval_filter(), Filter::Bilinear);
         assert_eq!(mae.lr(0, 0, 4, 16_384), 0.0);
         assert_eq!(mae.lr(5, 0, 4, 16_384), 3.2);
         assert!((mae.lr(10, 0, 4, 16_384) - 6.4).abs() < 1e-12);
@@ -260,7 +263,7 @@ mod tests {
     fn review_1_07_byol_uses_one_fixed_sample_of_whole_batches() {
         use std::collections::BTreeSet;
         let set = |order: Vec<usize>| order.into_iter().collect::<BTreeSet<usize>>();
-        let byol = Rules::byol();
+        let byol = PaperProbeConfig::byol();
         let first = byol.order(1259, 7, 0);
         assert_eq!((first.len(), set(first.clone()).len()), (1000, 1000));
         for epoch in [1, 2, 499] {
@@ -272,13 +275,16 @@ mod tests {
         assert_eq!(byol.order(12_662, 7, 0).len(), 12_000);
         assert_eq!(byol.order(999, 7, 0).len(), 999);
         // MoCo's keeps all; MAE's drops others in each epoch.
-        assert_eq!(set(Rules::moco().order(1259, 7, 0)).len(), 1259);
-        let mae = |epoch| set(Rules::mae().order(20_000, 7, epoch));
+        assert_eq!(set(PaperProbeConfig::moco().order(1259, 7, 0)).len(), 1259);
+        let mae = |epoch| set(PaperProbeConfig::mae().order(20_000, 7, epoch));
         assert_eq!((mae(0).len(), mae(1).len()), (16_384, 16_384));
         assert_ne!(mae(0), mae(1));
-        assert_eq!(Rules::mae().order(1259, 7, 0).len(), 1259);
-        assert!(Rules::mae().below_a_batch(12_662) && !Rules::mae().below_a_batch(16_384));
+        assert_eq!(PaperProbeConfig::mae().order(1259, 7, 0).len(), 1259);
+        assert!(
+            PaperProbeConfig::mae().below_a_batch(12_662)
+                && !PaperProbeConfig::mae().below_a_batch(16_384)
+        );
         assert!(byol.below_a_batch(999) && !byol.below_a_batch(1259));
-        assert!(!Rules::moco().below_a_batch(1));
+        assert!(!PaperProbeConfig::moco().below_a_batch(1));
     }
 }

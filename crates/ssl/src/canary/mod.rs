@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use spread::Spread;
 pub(crate) use update::Shadow;
 
-use crate::ema::Hook;
+use crate::ema::EmaTiming;
 use crate::error::PretrainError;
 use crate::method::{Method, Progress};
 
@@ -108,17 +108,17 @@ impl Canaries {
         self.mode != CanaryMode::Off && (step < 3 || step.is_multiple_of(EVERY))
     }
 
-    /// Takes `method` through its `hook` and sees whether the target followed.
+    /// Takes `method` through its step at `timing` and sees whether the target followed.
     pub fn follow<M: Method>(
         &mut self,
-        hook: Hook,
+        timing: EmaTiming,
         method: M,
         progress: &Progress,
         step: impl FnOnce(M) -> Result<M, PretrainError>,
     ) -> Result<M, PretrainError> {
         let before = self.looks(progress).then(|| method.ema(progress)).flatten();
         let method = step(method)?;
-        if let Some(before) = before.filter(|ema| ema.hook == hook)
+        if let Some(before) = before.filter(|ema| ema.timing == timing)
             && let Some(after) = method.ema(progress)
             && let Some(diagnosis) = before.wrong(&after)
         {

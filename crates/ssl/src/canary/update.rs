@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
 use crate::ema::sample;
-use crate::optimizer::{Decayed, EPSILON, OptimizerConfig};
+use crate::optimizer::{EPSILON, OptimizerConfig, WeightDecayScope};
 
 /// The shadow: part of a checkpoint, as the optimiser's own state is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Shadow {
     optimizer: OptimizerConfig,
     weight_decay: f64,
-    decayed: Decayed,
+    decayed: WeightDecayScope,
     /// Steps done.
     steps: i32,
     /// Parameters that are followed: the first, the middle and the last that learn.
@@ -43,7 +43,7 @@ struct Coordinate {
 const STEP_ERROR: f64 = 1e-3;
 
 impl Shadow {
-    pub fn new(optimizer: OptimizerConfig, weight_decay: f64, decayed: Decayed) -> Self {
+    pub fn new(optimizer: OptimizerConfig, weight_decay: f64, decayed: WeightDecayScope) -> Self {
         Self { optimizer, weight_decay, decayed, steps: 0, followed: Vec::new() }
     }
 

@@ -9,7 +9,7 @@ use ssl_backdoor_model::{Conv4Config, Encoder, EncoderConfig, Positions, Stem};
 use ssl_backdoor_rng::keyed;
 
 use super::fixture::{Fixture, near};
-use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 
 /// The fixture's network: it holds an encoder and nothing else.
 #[derive(Module, Debug)]
@@ -26,7 +26,7 @@ fn check(name: &str, config: EncoderConfig, optimizer: OptimizerConfig, decay: f
     let mut rng = keyed(1, purpose::INIT, 0, 0, 0);
     let mut net = Net { encoder: fixture.fill(config.init(&mut rng, &device), "encoder") };
     let weights: Tensor<2> = fixture.tensor("given.weights", &device);
-    let mut optimizer = optimizer.build(decay, Decayed::All, &net);
+    let mut optimizer = optimizer.build(decay, WeightDecayScope::All, &net);
     for step in 0..2 {
         let images: Tensor<4> = fixture.tensor(&format!("view.{step}.0"), &device);
         let out = net.encoder.forward(images);

@@ -9,7 +9,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
-use ssl_backdoor_ssl::{Batch, Decayed, Method, OptimizerConfig, Progress};
+use ssl_backdoor_ssl::{Batch, Method, OptimizerConfig, Progress, WeightDecayScope};
 
 /// Loss, outputs and buffers.
 const CLOSE: f64 = 1e-4;
@@ -85,7 +85,7 @@ impl Fixture {
     pub(crate) fn train<M: Method>(
         &self,
         mut method: M,
-        (optimizer, decay, decayed, lr): (OptimizerConfig, f64, Decayed, f64),
+        (optimizer, decay, decayed, lr): (OptimizerConfig, f64, WeightDecayScope, f64),
         epochs: [usize; 2],
         batch: impl Fn(usize) -> Batch,
     ) {

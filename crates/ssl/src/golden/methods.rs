@@ -9,7 +9,7 @@ use crate::jigsaw::{Jigsaw, JigsawConfig};
 use crate::mae::{Mae, MaeConfig};
 use crate::moco::{Moco, MocoConfig};
 use crate::msf::{Msf, MsfConfig};
-use crate::optimizer::{Decayed, OptimizerConfig};
+use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 use crate::rotnet::RotNet;
 
 const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
@@ -18,8 +18,8 @@ fn device() -> Device {
     Device::flex().autodiff()
 }
 
-fn sgd() -> (OptimizerConfig, f64, Decayed, f64) {
-    (OptimizerConfig::sgd(), 5e-4, Decayed::All, 0.02)
+fn sgd() -> (OptimizerConfig, f64, WeightDecayScope, f64) {
+    (OptimizerConfig::sgd(), 5e-4, WeightDecayScope::All, 0.02)
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn golden_byol() {
     byol.predictor = fixture.fill(byol.predictor, "predictor");
     byol.target = fixture.fill(byol.target, "online");
     let adam = OptimizerConfig::Adam { betas: [0.9, 0.999] };
-    let settings = (adam, 1e-3, Decayed::All, 1e-3);
+    let settings = (adam, 1e-3, WeightDecayScope::All, 1e-3);
     fixture.train(byol, settings, [1, 4], |step| fixture.batch(step, 2, &device));
 }
 
@@ -77,7 +77,7 @@ fn golden_jigsaw() {
     let (_, orders) = fixture.get("given.permutations");
     let order = |values: &[f32]| std::array::from_fn(|i| values[i] as u8);
     jigsaw.permutations = orders.chunks_exact(9).map(order).collect();
-    let settings = (OptimizerConfig::sgd(), 5e-2, Decayed::NoBiasNoBn, 0.01);
+    let settings = (OptimizerConfig::sgd(), 5e-2, WeightDecayScope::NoBiasNoBn, 0.01);
     fixture.train(jigsaw, settings, [0, 1], |step| fixture.batch(step, 9, &device));
 }
 
@@ -101,7 +101,7 @@ fn golden_mae() {
     mae.encoder = fixture.fill(mae.encoder, "encoder");
     mae.decoder = fixture.fill(mae.decoder, "decoder");
     let adam = OptimizerConfig::AdamW { betas: [0.9, 0.95] };
-    fixture.train(mae, (adam, 0.5, Decayed::Matrices, 1e-3), [0, 1], |step| {
+    fixture.train(mae, (adam, 0.5, WeightDecayScope::Matrices, 1e-3), [0, 1], |step| {
         let mut batch = fixture.batch(step, 1, &device);
         let (_, hidden) = fixture.get(&format!("given.hidden.{step}"));
         batch.hidden =

@@ -12,7 +12,7 @@ pub const SURVIVES: f64 = 0.5;
 
 /// Counts and sums over the poisoned images of some batches.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sightings {
+pub struct TriggerVisibility {
     /// Poisoned images by the number of their views in which the trigger survives: the first entry
     /// counts those without any. Its length is the number of views plus one, or 0 without images.
     pub by_views: Vec<usize>,
@@ -26,7 +26,7 @@ pub struct Sightings {
     patches: [usize; 2],
 }
 
-impl Sightings {
+impl TriggerVisibility {
     /// Adds one image: its trigger's boxes, where its views look, and which patches are hidden. The
     /// nine copies of a grid count as one trigger of nine times the area, and of a trigger on the whole
     /// image a view shows the share that it shows of the image.
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn counts_views_in_which_half_of_the_patch_survives() {
         let spot = [Spot { x: 4, y: 4, width: 4, height: 4 }];
-        let mut all = Sightings::default();
+        let mut all = TriggerVisibility::default();
         // All of it and half of it; all and a quarter; none.
         all.add(&spot, &[view(0.0), view(6.0)], None);
         all.add(&spot, &[view(0.0), view(7.0)], None);
@@ -128,7 +128,7 @@ mod tests {
         let spot = [Spot { x: 6, y: 6, width: 4, height: 4 }];
         let mut hidden = vec![false; 16];
         (hidden[5], hidden[6], hidden[0]) = (true, true, true);
-        let mut all = Sightings::default();
+        let mut all = TriggerVisibility::default();
         all.add(&spot, &[view(0.0)], Some(&hidden));
         assert_eq!(all.hidden_share(), Some(0.5));
     }

@@ -16,7 +16,7 @@ use crate::registry::WithMethod;
 ///
 /// # Errors
 /// There is no checkpoint, or it is another method's; `path` cannot be written.
-pub fn save_whole(
+pub fn export_training(
     config: &PretrainConfig,
     folder: &Path,
     path: &Path,
