@@ -200,7 +200,7 @@ pub struct FileList {
     pub cache: Option<PathBuf>,
 }
 
-fn default_eval_per_class() -> u32 {
+pub(crate) fn default_eval_per_class() -> u32 {
     200
 }
 

@@ -6,6 +6,7 @@ mod batch;
 mod cache;
 mod config;
 mod decode;
+mod defaults;
 mod error;
 mod export;
 mod file_parts;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
+use ssl_backdoor_data::{DataConfig, Eval, Export, Folder};
 use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig};
 
 use crate::config::{ConfigError, Document, Node, Origin, Source, expanded, read_text};
@@ -157,26 +157,14 @@ pub fn parse_reference_config(text: &str) -> Result<(Export, Option<PathBuf>), S
         target: targeted.then_some(TargetClass::Name(wnid)),
         rate,
         dataset_rate,
-        count: None,
-        list: None,
-        trigger: trigger_config(&trigger, width.into()),
         place: Some(train_place),
         val_place: Some(val_place),
         alpha: Some(alpha),
         val_alpha: Some(val_alpha),
-        val_width: None,
-        recompress: false,
+        ..PoisonConfig::new(trigger_config(&trigger, width.into()))
     };
-    let data = DataConfig::Folder(Folder {
-        path: expanded(root),
-        size: SIZE,
-        seed: 0,
-        eval: Eval::All,
-        on_corrupt: OnCorrupt::Stop,
-        exif_orientation: false,
-        labelled: None,
-        cache: None,
-    });
+    let folder = Folder { eval: Eval::All, ..Folder::new(expanded(root), SIZE) };
+    let data = DataConfig::Folder(folder);
     let export = Export { id: Some(id), patch_params, ..Export::new(0, data, poison) };
     Ok((export, Some(expanded(savedir))))
 }
