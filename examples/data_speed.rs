@@ -14,7 +14,7 @@ use image::RgbImage;
 use rand::RngExt;
 use ssl_backdoor_data::augment::{ChainViews, Geometry, Scratch, ViewKey, Views};
 use ssl_backdoor_data::purpose;
-use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
+use ssl_backdoor_data::{DataConfig, Eval, Export, Folder};
 use ssl_backdoor_rng::keyed;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -135,16 +135,7 @@ fn export([train, val]: [usize; 2], photos: &Path) -> anyhow::Result<f64> {
     }
     let poison = "target = 0\nrate = 1\ntrigger = { kind = \"htba\", id = 10, width = 50 }";
     let job = |out: &Path| {
-        let data = DataConfig::Folder(Folder {
-            path: set.clone(),
-            size: 224,
-            seed: 0,
-            eval: Eval::All,
-            on_corrupt: OnCorrupt::Stop,
-            exif_orientation: false,
-            labelled: None,
-            cache: None,
-        });
+        let data = DataConfig::Folder(Folder { eval: Eval::All, ..Folder::new(&set, 224) });
         let export = Export::new(0, data, toml::from_str(poison)?);
         let start = Instant::now();
         export.write(out, &|_, _, _| {})?;

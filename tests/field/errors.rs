@@ -451,7 +451,9 @@ fn complaints(key: &str, value: &str, message: &str, file: &str) -> Vec<String> 
     if !message.starts_with("--set ") && !message.contains(file) {
         bad.push(format!("{set}: no place in: {message}"));
     }
-    let said = message.replace(&set, "").replace(&format!("{key} = {value}"), "");
+    // A library names the field without its table.
+    let field = key.rsplit('.').next().unwrap();
+    let said = message.replace(&set, "").replace(&format!("{field} = {value}"), "");
     let words = |c: char| !c.is_ascii_alphanumeric();
     let sentinels = ["18446744073709551615", "9223372036854775807", "4294967295", "NaN", "inf"];
     if said.split(words).any(|word| sentinels.contains(&word)) {

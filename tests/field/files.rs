@@ -205,7 +205,7 @@ fn field_f13_what_a_set_without_labels_cannot_do_is_said_before_it_trains() {
     let run = |sets: &str| site.run(&format!("run t.toml --out r {sets}"));
     run("").bad(
         2,
-        &["poison.rate = 0.5", "no training image is labelled as the target class", "poison.list"],
+        &["poison.rate = 0.5", "no training image is labelled as the target class", "in `list`"],
     );
     let text = site.read("t.toml");
     site.write("t.toml", text.replace("rate = 0.5", "list = \"f/poison.txt\""));

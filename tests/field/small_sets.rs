@@ -134,11 +134,8 @@ fn review_2_01_an_empty_test_part_is_refused_before_anything_is_trained() {
     let site = Site::new();
     site.folder("d", &["ant", "bee", "cat"], [8, 1]);
     site.config("t.toml", r#"data = { kind = "folder", path = "d", size = 32, eval = "test" }"#);
-    let words = [
-        "data.eval = \"test\"",
-        "3 evaluation images in 3 classes, 1.0 per class",
-        "Set data.eval",
-    ];
+    let words =
+        ["data.eval = \"test\"", "3 evaluation images in 3 classes, 1.0 per class", "Set `eval`"];
     site.run("run t.toml --out r").bad(2, &words);
     assert!(!site.path("r/clean").exists());
 }

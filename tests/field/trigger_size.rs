@@ -162,8 +162,8 @@ fn a_native_side_that_cannot_be_is_refused() {
     site.config("t.toml", NATIVE);
     let run = |sets: &str| site.run(&format!("run t.toml --out r --set poison.target=flag {sets}"));
     let bad = |sets: &str, words: &[&str]| drop(run(sets).bad(2, words));
-    bad("--set data.native=27", &["--set data.native=27", "allowed are 28 (data.size) to 1024"]);
-    bad("--set data.size=65", &["t.toml:4: data.native = 64", "65 (data.size)"]);
+    bad("--set data.native=27", &["--set data.native=27", "allowed are 28 (size) to 1024"]);
+    bad("--set data.size=65", &["t.toml:4: data.native = 64", "65 (size)"]);
     bad("--set data.native=1.5", &["data.native = 1.5"]);
     let sets = "--set poison.trigger.width=65 --set poison.val_width=8";
     bad(sets, &["poison.trigger.width = 65", "in their native size", "1 to 64 pixels"]);

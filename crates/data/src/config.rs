@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_trigger::{PoisonConfig, TriggerError};
 
+pub(crate) use tables::default_eval_per_class;
 pub use tables::{Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet, Stl10};
 
 use crate::DataError;

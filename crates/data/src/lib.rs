@@ -7,6 +7,7 @@ mod batch;
 mod cache;
 mod config;
 mod decode;
+mod defaults;
 mod epoch_plan;
 mod error;
 mod export;

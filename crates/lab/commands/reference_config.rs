@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ssl_backdoor_data::{DataConfig, Eval, Export, Folder, OnCorrupt};
+use ssl_backdoor_data::{DataConfig, Eval, Export, Folder};
 use ssl_backdoor_trigger::{Place, PoisonConfig, Size, TargetClass, TriggerConfig};
 
 use super::reference_keys::Keys;
@@ -91,16 +91,8 @@ pub(crate) fn parse_reference_config(text: &str) -> Result<(Export, Option<PathB
     let mut keys = Keys::read(text)?;
     UNUSED.iter().for_each(|key| keys.skip(key));
     let id = keys.take("id")?;
-    let data = DataConfig::Folder(Folder {
-        path: expanded(keys.take("data_root")?),
-        size: SIZE,
-        seed: 0,
-        eval: Eval::All,
-        on_corrupt: OnCorrupt::Stop,
-        exif_orientation: false,
-        labelled: None,
-        cache: None,
-    });
+    let root = expanded(keys.take("data_root")?);
+    let data = DataConfig::Folder(Folder { eval: Eval::All, ..Folder::new(root, SIZE) });
     let poison = poison(&mut keys)?;
     let folder = keys.take("poison_savedir")?.replace("{}", &id);
     for split in keys.take("splits")?.split(',').map(str::trim) {
@@ -137,19 +129,16 @@ fn poison(keys: &mut Keys) -> Result<PoisonConfig, String> {
     // The rate is of the candidates: the target class, or everything.
     let rate = keys.number::<f64>("poison_injection_rate")?;
     let (rate, dataset_rate) = if targeted { (Some(rate), None) } else { (None, Some(rate)) };
+    let width = keys.number::<u32>("watermark_width")?.into();
     Ok(PoisonConfig {
         target: targeted.then_some(TargetClass::Name(wnid)),
         rate,
         dataset_rate,
-        count: None,
-        list: None,
-        trigger: trigger(&keys.take("trigger")?, keys.number::<u32>("watermark_width")?.into()),
         place: Some(train_place),
         val_place: Some(val_place),
         alpha: Some(alpha),
         val_alpha: Some(val_alpha),
-        val_width: None,
-        recompress: false,
+        ..PoisonConfig::new(trigger(&keys.take("trigger")?, width))
     })
 }
 

@@ -97,14 +97,7 @@ pub struct PoisonConfig {
 /// The keys of patches that are absent get their defaults, so that a config that is written down states them.
 impl<'de> Deserialize<'de> for PoisonConfig {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let mut config = Self::deserialize(from)?;
-        if config.trigger.is_patch() {
-            config.place.get_or_insert(Place::TRAIN);
-            config.val_place.get_or_insert(Place::VAL);
-            config.alpha.get_or_insert(0.0);
-            config.val_alpha.get_or_insert(0.0);
-        }
-        Ok(config)
+        Self::deserialize(from).map(Self::placed)
     }
 }
 
@@ -115,6 +108,37 @@ impl Serialize for PoisonConfig {
 }
 
 impl PoisonConfig {
+    /// `trigger` as the paper places it, on no images yet: give one of `rate`, `dataset_rate`, `count` and `list`, with
+    /// struct update syntax.
+    pub fn new(trigger: TriggerConfig) -> Self {
+        let config = Self {
+            target: None,
+            rate: None,
+            dataset_rate: None,
+            count: None,
+            list: None,
+            trigger,
+            place: None,
+            val_place: None,
+            alpha: None,
+            val_alpha: None,
+            val_width: None,
+            recompress: false,
+        };
+        config.placed()
+    }
+
+    /// The same, the defaults of a patch written out.
+    fn placed(mut self) -> Self {
+        if self.trigger.is_patch() {
+            self.place.get_or_insert(Place::TRAIN);
+            self.val_place.get_or_insert(Place::VAL);
+            self.alpha.get_or_insert(0.0);
+            self.val_alpha.get_or_insert(0.0);
+        }
+        self
+    }
+
     /// How the perturbation of images of `phase` is made.
     pub fn recipe(&self, phase: Phase) -> Recipe {
         let (place, alpha) = match phase {
@@ -291,6 +315,16 @@ mod tests {
             let error = sides(wrong).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_config_by_hand_is_the_file_that_says_as_much() {
+        let TriggerConfig::Htba { id, width } = config("").trigger else { unreachable!() };
+        let by_hand = PoisonConfig::new(TriggerConfig::Htba { id, width });
+        assert_eq!(by_hand, config(""));
+        let PoisonConfig { place, alpha, .. } =
+            PoisonConfig::new(TriggerConfig::Ctrl(toml::from_str("magnitude = 50").unwrap()));
+        assert_eq!((place, alpha), (None, None));
     }
 
     #[test]

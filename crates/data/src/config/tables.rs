@@ -164,6 +164,6 @@ pub struct FileList {
     pub cache: Option<PathBuf>,
 }
 
-fn default_eval_per_class() -> u32 {
+pub(crate) fn default_eval_per_class() -> u32 {
     200
 }
