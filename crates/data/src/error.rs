@@ -112,6 +112,13 @@ impl DataError {
     }
 }
 
+impl DataError {
+    /// The one of `all` at `position`, or the error that there is none.
+    pub(crate) fn at<T>(all: &[T], position: usize) -> Result<&T, Self> {
+        all.get(position).ok_or(Self::Position { position, len: all.len() })
+    }
+}
+
 fn list(paths: &[PathBuf]) -> String {
     let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     shown.join(", ")

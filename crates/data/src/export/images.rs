@@ -8,13 +8,13 @@ use image::RgbImage;
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Ledger, LedgerHead, LedgerRow, Phase, Rates};
 
-use super::job::Job;
+use super::job::ExportJob;
 use super::partial::{make, write_new};
 use crate::jpeg::encode;
 use crate::wrappers::keeps_size;
 use crate::{DataError, Watch};
 
-impl Job {
+impl ExportJob {
     /// Poisons image `index`; its row lacks the exported file.
     fn poisoned(&self, phase: Phase, index: usize) -> Result<(RgbImage, LedgerRow), DataError> {
         let split = self.split(phase);
