@@ -110,9 +110,7 @@ impl DataError {
             _ => None,
         }
     }
-}
 
-impl DataError {
     /// The one of `all` at `position`, or the error that there is none.
     pub(crate) fn at<T>(all: &[T], position: usize) -> Result<&T, Self> {
         all.get(position).ok_or(Self::Position { position, len: all.len() })
