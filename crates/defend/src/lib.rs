@@ -12,6 +12,7 @@ mod hooks;
 mod i_cutmix;
 mod localized_crop;
 mod luma;
+mod mimic;
 mod model_id;
 mod on_part;
 pub mod purpose;

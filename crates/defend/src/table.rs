@@ -1,7 +1,7 @@
 //! The table of defences.
 
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_compress::CompressConfig;
+use ssl_backdoor_compress::{CompressConfig, MimicConfig};
 
 use crate::{
     BlurLumaConfig, Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig,
@@ -53,6 +53,8 @@ defences! {
     BlurLuma(BlurLumaConfig),
     /// The victim's method, trained again on views into which a part of another image is pasted.
     ICutmix(ICutmixConfig),
+    /// MIMIC distillation of the backdoored model on a clean part.
+    Mimic(MimicConfig),
     /// The backdoored encoder, unchanged, on images without colour.
     Luma(LumaConfig),
 }
