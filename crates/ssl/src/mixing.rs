@@ -43,7 +43,7 @@ impl Mix {
             view
         } else {
             let part = s![0..batch, 0..channels, top..bottom, left..right];
-            let others = view.clone().select(0, partners.clone()).slice(part.clone());
+            let others = view.clone().select(0, partners.clone()).slice(part);
             view.slice_assign(part, others)
         };
         Ok(Seen { images, partner: Some((partners, own)) })
