@@ -11,7 +11,7 @@ use ssl_backdoor_ssl::{PretrainConfig, PretrainError, TrainingHook};
 
 use crate::luma::Luma;
 use crate::retrained::{Retrained, not_for};
-use crate::{Defence, DefendError, ImageHook, Settings};
+use crate::{Defence, DefenceSettings, DefendError, ImageHook};
 
 const KIND: &str = "blur-luma";
 const NEEDS: &str = "views that are crops by the usual augmentations (moco-v2, byol, msf, simclr)";
@@ -35,7 +35,7 @@ impl Default for BlurLumaConfig {
     }
 }
 
-impl Settings for BlurLumaConfig {
+impl DefenceSettings for BlurLumaConfig {
     fn check(
         &self,
         victim: &PretrainConfig,

@@ -7,9 +7,9 @@ use ssl_backdoor_ssl::PretrainConfig;
 use crate::clean_part::CleanPart;
 use crate::on_part::{OnPart, check_victim};
 use crate::student::{Student, alone};
-use crate::{Defence, DefendError, Settings};
+use crate::{Defence, DefenceSettings, DefendError};
 
-impl Settings for CompressConfig {
+impl DefenceSettings for CompressConfig {
     fn check(
         &self,
         victim: &PretrainConfig,

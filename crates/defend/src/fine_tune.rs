@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_ssl::PretrainConfig;
 
 use crate::compress::training;
-use crate::{Defence, DefendError, OnPartConfig, Settings};
+use crate::{Defence, DefenceSettings, DefendError, OnPartConfig};
 
 /// Settings of fine-tuning.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FineTuneConfig(pub OnPartConfig);
 
-impl Settings for FineTuneConfig {
+impl DefenceSettings for FineTuneConfig {
     fn check(
         &self,
         victim: &PretrainConfig,

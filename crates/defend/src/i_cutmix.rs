@@ -13,7 +13,7 @@ use ssl_backdoor_rng::{ChaCha8Rng, keyed};
 use ssl_backdoor_ssl::{Mix, PretrainConfig, Progress, TrainingHook};
 
 use crate::retrained::{Retrained, not_for};
-use crate::{Defence, DefendError, Settings, purpose};
+use crate::{Defence, DefenceSettings, DefendError, purpose};
 
 const KIND: &str = "i-cutmix";
 const NEEDS: &str = "targets that another network makes of the whole images (moco-v2, byol, msf)";
@@ -23,7 +23,7 @@ const NEEDS: &str = "targets that another network makes of the whole images (moc
 #[serde(deny_unknown_fields)]
 pub struct ICutmixConfig {}
 
-impl Settings for ICutmixConfig {
+impl DefenceSettings for ICutmixConfig {
     fn check(&self, victim: &PretrainConfig, _: Option<usize>, _: u32) -> Result<(), DefendError> {
         if victim.method.settings().mixes() {
             return Ok(());

@@ -40,6 +40,6 @@ pub use on_part::OnPartConfig;
 pub use removal::Removal;
 pub use scan::Scan;
 pub use scratch::ScratchConfig;
-pub use settings::Settings;
+pub use settings::DefenceSettings;
 pub use table::{DefendConfig, check_names, defences, one_or_several};
 pub use victim::{Bench, Images, Victim};

@@ -10,7 +10,7 @@ use ssl_backdoor_fields::require;
 use ssl_backdoor_ssl::{PretrainConfig, PretrainError, TrainingHook};
 
 use crate::retrained::{Retrained, not_for};
-use crate::{Defence, DefendError, Settings};
+use crate::{Defence, DefenceSettings, DefendError};
 
 const KIND: &str = "localized-crop";
 const NEEDS: &str = "two augmented views of each image (moco-v2, byol, msf, simclr)";
@@ -29,7 +29,7 @@ impl Default for LocalizedCropConfig {
     }
 }
 
-impl Settings for LocalizedCropConfig {
+impl DefenceSettings for LocalizedCropConfig {
     fn check(
         &self,
         victim: &PretrainConfig,

@@ -9,14 +9,16 @@ use serde_json::json;
 use ssl_backdoor_data::{DataError, Sample, Splits};
 use ssl_backdoor_ssl::PretrainConfig;
 
-use crate::{Defence, DefendError, Identity, ImageHook, ModelId, Needs, Role, Settings, Workload};
+use crate::{
+    Defence, DefenceSettings, DefendError, Identity, ImageHook, ModelId, Needs, Role, Workload,
+};
 
 /// Settings of luma-only evaluation: none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LumaConfig {}
 
-impl Settings for LumaConfig {
+impl DefenceSettings for LumaConfig {
     fn check(&self, _: &PretrainConfig, _: Option<usize>, _: u32) -> Result<(), DefendError> {
         Ok(())
     }

@@ -10,15 +10,15 @@ use crate::clean_part::CleanPart;
 use crate::compress::training;
 use crate::retrained::not_for;
 use crate::{
-    Bench, Defence, DefendError, Identity, Images, ModelId, Needs, ProbedAs, Rehearsal, Role,
-    Settings, Victim, Workload,
+    Bench, Defence, DefenceSettings, DefendError, Identity, Images, ModelId, Needs, ProbedAs,
+    Rehearsal, Role, Victim, Workload,
 };
 
 const KIND: &str = "mimic";
 /// Steps of an epoch of a rehearsal.
 const STEPS: usize = 8;
 
-impl Settings for MimicConfig {
+impl DefenceSettings for MimicConfig {
     fn check(
         &self,
         victim: &PretrainConfig,
@@ -132,11 +132,13 @@ mod tests {
             config.defences().iter().map(|defence| defence.model().to_string()).collect();
         assert_eq!(models, ["mimic-0.5", "mimic-0.25"]);
         let (resnet, size) = victim("rotnet");
-        assert!(Settings::check(&config, &resnet, Some(100), size).is_ok());
-        let message = Settings::check(&config, &resnet, Some(20), size).unwrap_err().to_string();
+        assert!(DefenceSettings::check(&config, &resnet, Some(100), size).is_ok());
+        let message =
+            DefenceSettings::check(&config, &resnet, Some(20), size).unwrap_err().to_string();
         assert!(message.starts_with("batch = 8"), "{message}");
         let (vit, size) = victim("mae");
-        let message = Settings::check(&config, &vit, Some(100), size).unwrap_err().to_string();
+        let message =
+            DefenceSettings::check(&config, &vit, Some(100), size).unwrap_err().to_string();
         assert!(
             message.starts_with("kind = \"mimic\"") && message.contains("a ResNet"),
             "{message}"

@@ -49,7 +49,7 @@ impl OnPartConfig {
         Budget { epochs: self.epochs, steps: self.steps, batch: self.batch }
     }
 
-    /// Checks every value, as [`Settings::check`](crate::Settings::check).
+    /// Checks every value, as [`DefenceSettings::check`](crate::DefenceSettings::check).
     pub(crate) fn check(
         &self,
         victim: &PretrainConfig,

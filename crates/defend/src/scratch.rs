@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_ssl::PretrainConfig;
 
 use crate::compress::training;
-use crate::{Defence, DefendError, OnPartConfig, Settings};
+use crate::{Defence, DefenceSettings, DefendError, OnPartConfig};
 
 /// Settings of training from scratch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ScratchConfig(pub OnPartConfig);
 
-impl Settings for ScratchConfig {
+impl DefenceSettings for ScratchConfig {
     fn check(
         &self,
         victim: &PretrainConfig,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::{CompressConfig, MimicConfig};
 
 use crate::{
-    BlurLumaConfig, Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig,
-    ICutmixConfig, LocalizedCropConfig, LumaConfig, ScratchConfig, Settings,
+    BlurLumaConfig, Defence, DefenceSettings, DefendError, DistilCleanConfig, FilterConfig,
+    FineTuneConfig, ICutmixConfig, LocalizedCropConfig, LumaConfig, ScratchConfig,
 };
 
 /// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
@@ -20,14 +20,14 @@ macro_rules! defences {
 
         impl DefendConfig {
             /// What it says, whichever kind it is.
-            pub fn settings(&self) -> &dyn Settings {
+            pub fn settings(&self) -> &dyn DefenceSettings {
                 match self {
                     $(Self::$arm(config) => config,)*
                 }
             }
 
             /// The same, to be changed.
-            pub fn settings_mut(&mut self) -> &mut dyn Settings {
+            pub fn settings_mut(&mut self) -> &mut dyn DefenceSettings {
                 match self {
                     $(Self::$arm(config) => config,)*
                 }

@@ -1,6 +1,6 @@
 //! What runs have in common that a table may put into one row.
 
-use ssl_backdoor_defend::{ModelId, Settings};
+use ssl_backdoor_defend::{DefenceSettings, ModelId};
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_trigger::{TriggerConfig, strength};
 
@@ -99,7 +99,7 @@ impl Setting {
     /// How long the training of the defended `model` was, in words; none where its defence is not known.
     pub(super) fn training(&self, model: &ModelId) -> Option<&'static str> {
         let configs = self.config.as_ref()?.defend.iter().map(|defence| defence.settings());
-        let makes = |settings: &&dyn Settings| {
+        let makes = |settings: &&dyn DefenceSettings| {
             settings.defences().iter().any(|defence| defence.model() == *model)
         };
         configs.into_iter().find(makes).map(|settings| settings.training())

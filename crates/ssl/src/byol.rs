@@ -20,7 +20,7 @@ use crate::mixing::{Mix, Seen};
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
 use crate::schedule::{Schedule, at_shares};
-use crate::settings::{Settings, check_dim, check_groups, check_momentum, groups};
+use crate::settings::{MethodSettings, check_dim, check_groups, check_momentum, groups};
 
 /// Config of BYOL; the defaults are the protocol's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ impl Default for ByolConfig {
     }
 }
 
-impl Settings for ByolConfig {
+impl MethodSettings for ByolConfig {
     fn name(&self) -> &'static str {
         "byol"
     }

@@ -59,7 +59,7 @@ pub use pretrain::{PretrainConfig, encoder_header, initial_encoder, pretrain};
 pub use registry::{MethodConfig, WithMethod};
 pub use rotnet::{RotNet, RotNetConfig};
 pub use schedule::{Schedule, at_shares};
-pub use settings::Settings;
+pub use settings::MethodSettings;
 pub use sgd::{Sgd, SgdState};
 pub use simclr::{Simclr, SimclrConfig, nt_xent};
 pub use train::{Training, train};

@@ -107,7 +107,7 @@ pub trait Method: Module {
 
     /// The same where the trained network sees each view mixed by its entry of `mixes`, and the loss holds what it says
     /// against the targets of both images, weighted by their shares ([`Seen::loss`]). Targets and keys are those of the
-    /// views as they are. [`Settings::mixes`](crate::Settings::mixes) says which methods can do this.
+    /// views as they are. [`MethodSettings::mixes`](crate::MethodSettings::mixes) says which methods can do this.
     ///
     /// # Errors
     /// [`PretrainError::NotApplicable`] for a method without such targets, which is the default; as

@@ -19,7 +19,7 @@ use crate::method::{Batch, Method, Progress, Step};
 use crate::mixing::{Mix, Seen};
 use crate::projector::{Projected, shuffled};
 use crate::settings::{
-    Settings, check_dim, check_groups, check_momentum, check_queue, check_temperature, groups,
+    MethodSettings, check_dim, check_groups, check_momentum, check_queue, check_temperature, groups,
 };
 
 /// Config of MoCo v2; the defaults are the protocol's.
@@ -49,7 +49,7 @@ impl Default for MocoConfig {
     }
 }
 
-impl Settings for MocoConfig {
+impl MethodSettings for MocoConfig {
     fn name(&self) -> &'static str {
         "moco-v2"
     }

@@ -19,7 +19,9 @@ use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::mixing::{Mix, Seen};
 use crate::projector::{Projected, by_group, shuffled};
-use crate::settings::{Settings, check_dim, check_groups, check_momentum, check_queue, groups};
+use crate::settings::{
+    MethodSettings, check_dim, check_groups, check_momentum, check_queue, groups,
+};
 
 /// How an image is changed for the target encoder; the query's views are always strong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +82,7 @@ impl MsfConfig {
     }
 }
 
-impl Settings for MsfConfig {
+impl MethodSettings for MsfConfig {
     fn name(&self) -> &'static str {
         "msf"
     }

@@ -10,7 +10,7 @@ use crate::config::TrainConfig;
 use crate::error::PretrainError;
 
 /// The config of one method.
-pub trait Settings {
+pub trait MethodSettings {
     /// The method's name in configs and results.
     fn name(&self) -> &'static str;
 
