@@ -71,7 +71,7 @@ fn poisoning(c: &mut Criterion) {
         let trigger = TriggerConfig::Htba { id: 10, width: width.into() };
         let Ok(trigger) = trigger.build(side) else { continue };
         let clean = photo(side, side);
-        for (name, place) in [("random", Place::VAL), ("grid", Place::Grid)] {
+        for (name, place) in [("random", Place::VAL), ("grid", Place::GRID)] {
             let trigger = trigger.clone();
             let patch = Patch { trigger, place, alpha: 0.0 };
             let (mut image, mut id) = (clean.clone(), 0);
