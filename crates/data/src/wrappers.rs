@@ -29,7 +29,8 @@ impl Poisoned {
 impl Dataset<Sample, DataError> for Poisoned {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let Splits { train, cached, .. } = &self.splits;
-        if !self.attack.plan.contains(train.labels[index].0) {
+        let (id, _) = DataError::at(&train.labels, index)?;
+        if !self.attack.plan.contains(*id) {
             return self.splits.pretrain_set().get(index);
         }
         let mut sample = train.set.get(index)?;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod blur_luma;
 mod clean_part;
 mod compress;
 mod defence;
@@ -8,9 +9,15 @@ mod error;
 mod filter;
 mod fine_tune;
 mod hooks;
+mod i_cutmix;
+mod localized_crop;
+mod luma;
+mod mimic;
 mod model_id;
 mod on_part;
+pub mod purpose;
 mod removal;
+mod retrained;
 pub mod scan;
 mod scratch;
 mod settings;
@@ -18,12 +25,16 @@ mod student;
 mod table;
 mod victim;
 
+pub use blur_luma::BlurLumaConfig;
 pub use defence::{Defence, Identity, Needs, ProbedAs, Rehearsal, Train, Workload};
 pub use distil_clean::DistilCleanConfig;
 pub use error::DefendError;
 pub use filter::FilterConfig;
 pub use fine_tune::FineTuneConfig;
 pub use hooks::{Hooked, ImageHook};
+pub use i_cutmix::ICutmixConfig;
+pub use localized_crop::LocalizedCropConfig;
+pub use luma::LumaConfig;
 pub use model_id::{ModelId, Role};
 pub use on_part::OnPartConfig;
 pub use removal::Removal;

@@ -18,6 +18,10 @@ impl Settings for ScratchConfig {
         images: Option<usize>,
         size: u32,
     ) -> Result<(), DefendError> {
+        if let Some(lr) = self.0.lr {
+            let reason = "only the kind fine-tune has this field: leave it out".into();
+            return Err(DefendError::Value { field: "lr", value: lr.to_string(), reason });
+        }
         self.0.check(victim, images, size)
     }
 

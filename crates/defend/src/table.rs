@@ -1,10 +1,11 @@
 //! The table of defences.
 
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_compress::CompressConfig;
+use ssl_backdoor_compress::{CompressConfig, MimicConfig};
 
 use crate::{
-    Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig, ScratchConfig, Settings,
+    BlurLumaConfig, Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig,
+    ICutmixConfig, LocalizedCropConfig, LumaConfig, ScratchConfig, Settings,
 };
 
 /// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
@@ -46,6 +47,16 @@ defences! {
     DistilClean(DistilCleanConfig),
     /// The victim's method, trained again without the images that a list names.
     Filter(FilterConfig),
+    /// The victim's method, trained again on pairs of views that look at neighbouring places.
+    LocalizedCrop(LocalizedCropConfig),
+    /// The victim's method, trained again on views that are blurred a little and at times shown without colour.
+    BlurLuma(BlurLumaConfig),
+    /// The victim's method, trained again on views into which a part of another image is pasted.
+    ICutmix(ICutmixConfig),
+    /// MIMIC distillation of the backdoored model on a clean part.
+    Mimic(MimicConfig),
+    /// The backdoored encoder, unchanged, on images without colour.
+    Luma(LumaConfig),
 }
 
 /// All defences of `configs`, in order.

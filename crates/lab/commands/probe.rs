@@ -85,7 +85,7 @@ pub struct ExternalOptions {
 /// The tables of a config that count here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct ExternalConfig {
     name: String,
     seed: u64,
     #[serde(default = "config::default_device")]
@@ -134,11 +134,11 @@ struct ExternalResult {
 /// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
 /// file cannot be read or written.
 pub fn probe_external(options: &ExternalOptions) -> Result<()> {
-    let settings = Settings::read(&options.config, &options.sets)?;
+    let settings = ExternalConfig::read(&options.config, &options.sets)?;
     score(options, &settings).map_err(|error| settings.source.locate(error))
 }
 
-fn score(options: &ExternalOptions, settings: &Settings) -> Result<()> {
+fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
     let ExternalOptions { encoder: file, out, .. } = options;
     let header = settings.header(file)?;
     let device = device::open(&settings.device).map_err(|e| settings.source.wrong(e))?;
@@ -190,7 +190,7 @@ fn score(options: &ExternalOptions, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-impl Settings {
+impl ExternalConfig {
     /// The tables of `path` that count; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;

@@ -16,6 +16,7 @@ mod loss;
 mod mae;
 mod meter;
 mod method;
+mod mixing;
 mod moco;
 mod msf;
 mod observer;
@@ -46,6 +47,7 @@ pub use learning_rate::LearningRate;
 pub use loss::{accuracy, cross_entropy};
 pub use mae::{Mae, MaeConfig};
 pub use method::{Batch, Method, Progress, Step};
+pub use mixing::{Mix, Seen};
 pub use moco::{Moco, MocoConfig, info_nce};
 pub use msf::{Msf, MsfConfig, TargetView};
 pub use observer::{

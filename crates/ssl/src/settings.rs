@@ -28,6 +28,11 @@ pub trait Settings {
         1
     }
 
+    /// Can the method train on mixed images ([`Method::forward_mixed`](crate::Method::forward_mixed))?
+    fn mixes(&self) -> bool {
+        false
+    }
+
     /// What the method sees of an image, for views of `size` pixels.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Ledger, LedgerHead, LedgerRow, Phase, Rates};
 
-use super::job::Job;
+use super::job::ExportJob;
 use super::partial::{make, write_new};
 use crate::jpeg::encode;
 use crate::survival::jpeg_energy;
@@ -18,7 +18,7 @@ use crate::{DataError, Watch};
 /// Poisoned images of which the energy that JPEG keeps is measured.
 const MEASURED: usize = 64;
 
-impl Job {
+impl ExportJob {
     /// Poisons image `index`; its row lacks the exported file.
     fn poisoned(&self, phase: Phase, index: usize) -> Result<(RgbImage, LedgerRow), DataError> {
         let split = self.split(phase);

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Phase, Rates};
 
-use super::job::Job;
+use super::job::ExportJob;
 use super::partial::{clear, make, must_be_empty, names, resolved, write, write_new};
 use super::settings::{Export, FORMAT, SETTINGS, ledger_file};
 use crate::absolute::make_absolute;
@@ -85,7 +85,7 @@ impl Export {
     }
 
     fn write_in(self, partial: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
-        let job = Job::new(self, watch)?;
+        let job = ExportJob::new(self, watch)?;
         let settings = toml::to_string_pretty(&job.export).map_err(|e| DataError::Format {
             path: partial.join(SETTINGS),
             reason: e.to_string(),
