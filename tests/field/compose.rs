@@ -122,7 +122,7 @@ fn corrupt_encoder_runs_exports_and_verifies() {
             assert!(row.record.whole("x").is_err());
         } else {
             plain += 1;
-            assert!(size.0 % 2 == 0 && size.0 < 64 && size.1 < 32, "{size:?}");
+            assert!(size.0.is_multiple_of(2) && size.0 < 64 && size.1 < 32, "{size:?}");
             let x = row.record.whole("x").unwrap();
             assert!(x + 5 <= size.0, "{x} {size:?}");
         }
