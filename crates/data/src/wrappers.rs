@@ -123,6 +123,7 @@ pub fn poison_ledger(
     let head = LedgerHead {
         recompress: attack.recompress,
         left_out: splits.skipped.len(),
+        selected: attack.selected.clone(),
         ..LedgerHead::new(rates, attack.target, config.recipe(Phase::Training), &attack.train)
     };
     Ok(Ledger { head, rows })

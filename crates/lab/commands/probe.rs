@@ -25,7 +25,7 @@ use super::shared::{computing, path};
 use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
 
 use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, percent};
-use crate::run::{RunFolder, Task, UnifiedProbe, labelled, progress, read_out};
+use crate::run::{Choice, RunFolder, Task, UnifiedProbe, labelled, progress, read_out};
 use crate::{device, report};
 
 /// Key of the encoder in the scores.
@@ -145,7 +145,10 @@ fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
     let images = PreparedFor::encoder(&header, &settings.data);
     let splits = images.data.load(&progress::watch())?;
     progress::say_left_out(&splits.left_out, &splits.skipped);
-    let attack = splits.attack(&settings.poison, settings.seed);
+    let choice =
+        Choice { splits: &splits, seed: settings.seed, device: &device, source: &settings.source };
+    let poison = choice.of(&settings.poison, None)?;
+    let attack = splits.attack(&poison, settings.seed);
     let attack = attack.map_err(|e| settings.source.wrong(e))?;
     let shown = settings.shown(&images, &splits, &attack)?;
     let out = out.clone().unwrap_or_else(|| {
@@ -173,7 +176,7 @@ fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
         header: &header,
         target: attack.target,
         target_name: attack.target.and_then(|t| splits.classes.get(t as usize)),
-        trigger: settings.poison.trigger.to_string(),
+        trigger: settings.poison.to_string(),
         classes: splits.classes.len(),
         seed: settings.seed,
         eval: settings.data.eval(),
