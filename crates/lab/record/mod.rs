@@ -26,7 +26,9 @@ pub use probe_id::ProbeId;
 pub(crate) use probe_id::{ProbeHow, ProbePart};
 pub(crate) use published::{AccFp, Measured, Published};
 pub use scores::RunScores;
-pub(crate) use scores::{BACKDOORED, BySet, CLEAN, Expected, ProbeResult, UNTRAINED, percent};
+pub(crate) use scores::{
+    Against, BACKDOORED, BySet, CLEAN, Expected, ProbeResult, UNTRAINED, percent,
+};
 pub(crate) use stage_id::{Cost, StageId};
 pub(crate) use trigger_size::TriggerSize;
 pub(crate) use versioned::SCHEMA;

@@ -7,6 +7,7 @@ mod destinations;
 mod group;
 mod many;
 mod material;
+mod matrix;
 mod mean;
 mod pictures;
 mod run_table;

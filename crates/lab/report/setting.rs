@@ -42,6 +42,10 @@ pub(super) fn common(config: Experiment) -> Experiment {
     {
         poison.trigger = TriggerConfig::Solid { color: [0; 3], width };
     }
+    // What a rule chose by the features of the run's own encoder.
+    if let Some(select) = &mut poison.select {
+        (select.encoder, select.chosen) = (None, None);
+    }
     let probe = ProbeConfig::default();
     let mut defend = config.defend;
     defend.iter_mut().for_each(|defence| defence.settings_mut().forget_seed());
