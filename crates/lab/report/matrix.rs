@@ -27,7 +27,6 @@ type Found<'a> = (usize, &'a RunScores, &'a ProbeResult);
 
 /// The runs of one attack on one method.
 struct Line<'a> {
-    attack: String,
     setting: Setting,
     runs: Vec<Found<'a>>,
 }
@@ -38,13 +37,12 @@ impl<'a> Line<'a> {
         let mut lines: Vec<Self> = Vec::new();
         for (place, (run, config)) in runs.iter().zip(configs).enumerate() {
             let (Some(config), Some(reading)) = (config, run.probes.first()) else { continue };
-            let attack = config.poison.kind();
             let config = Experiment { defend: Vec::new(), ..config.clone() };
             let setting = Setting::of(run, reading, Some(&config));
             let found = (place, run, reading);
             match lines.iter_mut().find(|line| line.setting.same(&setting)) {
                 Some(line) => line.runs.push(found),
-                None => lines.push(Self { attack, setting, runs: vec![found] }),
+                None => lines.push(Self { setting, runs: vec![found] }),
             }
         }
         lines
@@ -123,8 +121,8 @@ impl<'a> Line<'a> {
         };
         let seconds = mean(&|(place, ..)| Some(manifests.get(*place)?.stages.get(&stage)?.seconds));
         let cells = vec![
-            self.attack.clone(),
-            format!("{}, {}", self.setting.method, self.setting.poison()),
+            self.setting.attack.clone(),
+            format!("{}, {}", self.setting.method, self.setting.amount()),
             model.map_or("none".into(), ModelId::to_string),
             found.len().to_string(),
             shown(acc(Images::Clean)),
@@ -165,7 +163,9 @@ pub(super) fn matrix(
 ) -> Option<Matrix> {
     let lines = Line::all(runs, configs);
     let models = defended(&lines);
-    let several = lines.iter().any(|line| Some(&line.attack) != lines.first().map(|l| &l.attack));
+    let several = lines
+        .iter()
+        .any(|line| Some(&line.setting.attack) != lines.first().map(|l| &l.setting.attack));
     if models.is_empty() && !several {
         return None;
     }
@@ -173,7 +173,7 @@ pub(super) fn matrix(
     head.extend(models.iter().map(|model| model.to_string()));
     let columns = || std::iter::once(None).chain(models.iter().copied().map(Some));
     let row = |line: &Line<'_>| {
-        let mut cells = vec![line.attack.clone(), line.setting.method.clone()];
+        let mut cells = vec![line.setting.attack.clone(), line.setting.method.clone()];
         cells.extend(columns().map(|model| line.net(model)));
         Row { cells, anchor: line.anchor() }
     };
@@ -208,7 +208,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::record::Against;
+    use crate::record::{Against, Published};
+    use crate::report::comparison;
+    use crate::report::group::Group;
     use crate::report::setting::common;
 
     const PATCH: &str = "{ kind = \"htba\", id = 12, width = 8 }";
@@ -288,6 +290,20 @@ mod tests {
         assert_eq!(of(3), ["2", "2", "1"]);
         // Both victims are 2 points more accurate than their students.
         assert_eq!(of(5), ["-", "2.0 ± 0.0", "-"]);
+    }
+
+    #[test]
+    fn the_published_figures_stand_beside_the_patch_alone() {
+        let runs = [scores(1, "patch", 10.0, None), scores(1, "blend", 3.0, None)];
+        let configs = [config(1, PATCH, ""), config(1, BLEND, "")].map(Some);
+        let groups = Group::all(&runs, &configs, false);
+        let poison: Vec<String> = groups.iter().map(|group| group.setting.poison()).collect();
+        assert!(poison[1].starts_with("blend, ") && poison[0].starts_with("50.0 %"), "{poison:?}");
+        let published = Published::read().unwrap();
+        for table in [comparison::main, comparison::others] {
+            let rows = table(&groups, &published).unwrap().rows;
+            assert_eq!((groups.len(), rows.len()), (2, 1));
+        }
     }
 
     #[test]
