@@ -82,6 +82,18 @@ fn main_table() {
 }
 
 #[test]
+fn attack_matrix() {
+    let defend = "[{kind=\"luma\"}, {kind=\"compress\", clean=[0.5], steps=10, batch=16}]";
+    let arguments = ["tiny.toml", "--defend", defend];
+    let said = example(&Lab::new(), "attack_matrix", &[&arguments[..], &SHORT].concat());
+    assert!(said.contains("| Attack | Victim | none | distilled-0.5 | luma |"), "{said}");
+    for attack in ["| patch |", "| blend |", "| Noisy Alignment |"] {
+        // Once among the net ASRs, three times in full.
+        assert_eq!(said.matches(&format!("\n{attack}")).count(), 4, "{said}");
+    }
+}
+
+#[test]
 fn probe_external_encoder() {
     let fixture =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/fixtures/moco.pth.tar");
