@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::CompressConfig;
+use ssl_backdoor_scan::PatchSearchConfig;
 
 use crate::{
     Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig, ScratchConfig, Settings,
@@ -46,6 +47,8 @@ defences! {
     DistilClean(DistilCleanConfig),
     /// The victim's method, trained again without the images that a list names.
     Filter(FilterConfig),
+    /// The victim's method, trained again without the images that PatchSearch accuses.
+    PatchSearch(PatchSearchConfig),
 }
 
 /// All defences of `configs`, in order.

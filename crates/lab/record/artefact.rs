@@ -29,6 +29,8 @@ pub(crate) enum Artefact {
     ReportMarkdown,
     /// The encoder of a model.
     Encoder(ModelId),
+    /// The training images that a search removed before its training.
+    Removed(ModelId),
     /// The log of its training.
     Metrics(ModelId),
     /// Its features.
@@ -94,6 +96,7 @@ impl fmt::Display for Artefact {
             Self::ReportHtml => f.write_str("report.html"),
             Self::ReportMarkdown => f.write_str("report.md"),
             Self::Encoder(model) => write!(f, "{model}/encoder.safetensors"),
+            Self::Removed(model) => write!(f, "{model}/removed.json"),
             Self::Metrics(model) => write!(f, "{model}/metrics.jsonl"),
             Self::Features(model, FeaturesOf::Labelled) => {
                 write!(f, "{model}/features/labelled.safetensors")

@@ -20,6 +20,7 @@ mod visibility;
 
 pub use many::{ReportOptions, report};
 pub(crate) use material::Material;
+pub(crate) use pictures::data_uri;
 pub(crate) use run_table::{markdown, table};
 pub(crate) use run_words::net;
 pub(crate) use single::write;

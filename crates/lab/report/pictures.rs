@@ -63,7 +63,11 @@ fn some(
     indices.take(COUNT).map(one).collect()
 }
 
-fn data_uri(images: &[RgbImage]) -> Result<String> {
+/// `images` of one size beside each other, as a data URI.
+///
+/// # Errors
+/// The picture cannot be encoded.
+pub(crate) fn data_uri(images: &[RgbImage]) -> Result<String> {
     let (width, height) = images.first().map_or((1, 1), RgbImage::dimensions);
     // Photographs are made smaller.
     let (w, h, filter) = if height > LARGEST {

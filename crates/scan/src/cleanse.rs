@@ -10,7 +10,7 @@ use ssl_backdoor_model::{init, l2_normalize};
 use ssl_backdoor_rng::keyed;
 
 use crate::clusters::{CosineClusters, top};
-use crate::features::UnitFeatures;
+use crate::features::{ALIKE, UnitFeatures};
 use crate::invert::{Features, Inversion, Shadows, batches, features_of};
 use crate::kmeans::kmeans;
 use crate::purpose::{CENTRES, TRIGGER_ORDER};
@@ -100,7 +100,7 @@ impl Scan for Cleanse {
         self.config.check()?;
         let drawn = (self.config.images, FEWEST);
         let (shadows, set) = Shadows::draw(images, drawn, setting.seed, NAME)?;
-        let features = UnitFeatures::of(encoder, &set, setting, NAME)?;
+        let features = UnitFeatures::of(encoder, &set, setting, (NAME, ALIKE))?;
         let count = self.count(&features, setting)?;
         let (seed, device) = (setting.seed, setting.device);
         let clusters = CosineClusters::new(&features, count, KMEANS.0, seed, device)?;

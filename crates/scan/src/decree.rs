@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::l2_normalize;
 
-use crate::features::{ALIKE, UnitFeatures};
+use crate::features::UnitFeatures;
 use crate::invert::{Features, Inversion, Shadows, batches, features_of};
 use crate::{
     Evidence, Findings, Frozen, Inverted, Scan, ScanError, Score, Scored, Setting, Subject,
@@ -16,6 +16,8 @@ use crate::{
 const NAME: &str = "decree";
 /// Fewest images.
 const FEWEST: usize = 32;
+/// Mean cosine from which on a trigger works.
+const WORKS: f64 = 0.99;
 /// Weight of the mask at first, and when it had become too small although the trigger works.
 const WEIGHT: f64 = 1e-3;
 /// By what the weight grows and shrinks, and after how many rounds of one kind.
@@ -77,8 +79,8 @@ impl Scan for Decree {
         self.config.check()?;
         let drawn = (self.config.images, FEWEST);
         let (shadows, set) = Shadows::draw(images, drawn, setting.seed, NAME)?;
-        // Refuses an encoder whose features are alike already.
-        UnitFeatures::of(encoder, &set, setting, NAME)?;
+        // No trigger is needed where the features are alike already.
+        UnitFeatures::of(encoder, &set, setting, (NAME, WORKS))?;
         let frozen = Frozen::new(encoder, setting.device);
         let features = features_of(&frozen, setting);
         let watch = |round| (setting.watch)("inverting", round, self.config.rounds);
@@ -142,7 +144,7 @@ impl DecreeConfig {
                 inversion.step(loss, rate(side, round));
             }
             watch(round);
-            let works = cosines / f64::from(steps.max(1)) > ALIKE;
+            let works = cosines / f64::from(steps.max(1)) > WORKS;
             if works {
                 let trigger = inversion.trigger();
                 let area = trigger.area();

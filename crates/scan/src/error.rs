@@ -25,8 +25,8 @@ pub enum ScanError {
     },
     /// All features are alike: the encoder is constant, or collapsed.
     #[error(
-        "the features of the images are alike (mean cosine {cosine:.4}, a scan needs less than {most}): the encoder has \
-         collapsed, or does not fit these images, and {scan} can say nothing of it"
+        "the features of the images are alike (mean cosine {cosine:.4}, {scan} needs less than {most}): the encoder is \
+         constant or hardly trained, or does not fit these images"
     )]
     Alike {
         /// The scan.

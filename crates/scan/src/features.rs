@@ -7,8 +7,8 @@ use ssl_backdoor_probe::extract_normalized;
 
 use crate::{ScanError, Setting};
 
-/// From this mean cosine on, features are taken to be all alike: DECREE takes a trigger to work from there.
-pub(crate) const ALIKE: f64 = 0.99;
+/// From this mean cosine on, clusters of features say nothing. Those of untrained ResNets have 0.993 to 0.997.
+pub(crate) const ALIKE: f64 = 0.9999;
 
 /// Features of all images of a set, each divided by its L2 norm.
 pub(crate) struct UnitFeatures {
@@ -21,12 +21,12 @@ impl UnitFeatures {
     /// Of the images of `set`, in order.
     ///
     /// # Errors
-    /// An image cannot be read, a feature is not finite, or all features are alike; `scan` is named then.
+    /// An image cannot be read, a feature is not finite, or their mean cosine is `most` or more; `scan` is named then.
     pub fn of(
         encoder: &Encoder,
         set: &SampleSet,
         setting: &Setting<'_>,
-        scan: &'static str,
+        (scan, most): (&'static str, f64),
     ) -> Result<Self, ScanError> {
         let features = |images: Tensor<4>| vec![l2_normalize(encoder.forward(images))];
         let all = extract_normalized(set, &setting.normalization, setting.device, features)?;
@@ -36,8 +36,8 @@ impl UnitFeatures {
         }
         let unit = Self { values, dim };
         let cosine = unit.mean_cosine();
-        if cosine >= ALIKE {
-            return Err(ScanError::Alike { scan, cosine, most: ALIKE });
+        if cosine >= most {
+            return Err(ScanError::Alike { scan, cosine, most });
         }
         Ok(unit)
     }

@@ -24,6 +24,15 @@ impl Findings {
     pub fn of_subject(&self) -> Option<f64> {
         self.scores.iter().find(|score| score.of == Scored::Subject).map(|score| score.value)
     }
+
+    /// The images that have a score, by their ids, the most suspicious first.
+    pub fn ranked_images(&self) -> Vec<u64> {
+        let image = |score: &Score| match score.of {
+            Scored::Image(id) => Some(id),
+            _ => None,
+        };
+        self.scores.iter().filter_map(image).collect()
+    }
 }
 
 /// How suspicious something is; larger is more suspicious. Only the scores of one scan compare.

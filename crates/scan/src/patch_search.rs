@@ -7,7 +7,7 @@ use ssl_backdoor_model::Encoder;
 
 use crate::classifier::{PatchTask, Verdicts};
 use crate::clusters::CosineClusters;
-use crate::features::UnitFeatures;
+use crate::features::{ALIKE, UnitFeatures};
 use crate::paste::{FlipSet, near_centres};
 use crate::search::{Rounds, Search};
 use crate::{
@@ -129,9 +129,7 @@ struct Searched {
 /// The ids of the images, which are squares of one size.
 fn ids_and_size(images: &SampleSet) -> Result<(Vec<u64>, u32), ScanError> {
     let count = images.len();
-    if count < FEWEST {
-        return Err(ScanError::TooFew { scan: NAME, images: count, needed: FEWEST });
-    }
+    PatchSearch::check_count(count)?;
     let size = images.get(0)?.image.width();
     let mut ids = Vec::with_capacity(count);
     for index in 0..count {
@@ -146,6 +144,17 @@ fn ids_and_size(images: &SampleSet) -> Result<(Vec<u64>, u32), ScanError> {
 }
 
 impl PatchSearch {
+    /// Checks that a set of `images` images is large enough.
+    ///
+    /// # Errors
+    /// [`ScanError::TooFew`].
+    pub fn check_count(images: usize) -> Result<(), ScanError> {
+        if images < FEWEST {
+            return Err(ScanError::TooFew { scan: NAME, images, needed: FEWEST });
+        }
+        Ok(())
+    }
+
     fn search(
         &self,
         images: &SampleSet,
@@ -154,7 +163,7 @@ impl PatchSearch {
         setting: &Setting<'_>,
     ) -> Result<Searched, ScanError> {
         let (clusters, flips, window) = self.config.sizes(ids.len(), size);
-        let features = UnitFeatures::of(encoder, images, setting, NAME)?;
+        let features = UnitFeatures::of(encoder, images, setting, (NAME, ALIKE))?;
         let clusters = CosineClusters::new(&features, clusters, 1, setting.seed, setting.device)?;
         let near = near_centres(&features, &clusters, flips);
         let (device, seed) = (setting.device, setting.seed);
