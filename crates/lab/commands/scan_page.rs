@@ -41,8 +41,7 @@ struct Html<'a> {
     name: &'a str,
     lead: String,
     truth: Option<Vec<[String; 3]>>,
-    cards: Vec<Card>,
-    patches: Vec<Card>,
+    sections: [(&'static str, Vec<Card>); 2],
     figures: Vec<String>,
     blind: [&'static str; 4],
 }
@@ -151,8 +150,7 @@ impl Page<'_> {
                 self.encoder
             ),
             truth,
-            cards: cards?,
-            patches: patches?,
+            sections: [("The most suspicious images", cards?), ("The strongest patches", patches?)],
             figures: self
                 .findings
                 .figures
