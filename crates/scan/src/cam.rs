@@ -1,10 +1,10 @@
 //! Grad-CAM (Selvaraju et al., 2017): which places of an image speak for its cluster.
 
 use burn::tensor::Tensor;
-use ssl_backdoor_model::l2_normalize;
 
 use crate::Frozen;
 use crate::clusters::top;
+use crate::frozen::unit_rows;
 
 /// Grad-CAM of one image.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +32,7 @@ pub fn grad_cam(encoder: &Frozen, images: Tensor<4>, columns: &Tensor<2>) -> Vec
         seen = Some(map.clone());
         map
     });
-    let cosines = l2_normalize(features).matmul(columns.clone());
+    let cosines = unit_rows(features).matmul(columns.clone());
     let Some(map) = seen else { return Vec::new() };
     let clusters = top(cosines.clone().detach());
     // An image's score depends on no other image of the batch: the gradient of the sum holds that of each.

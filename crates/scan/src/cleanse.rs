@@ -6,11 +6,12 @@ use burn::tensor::{Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
-use ssl_backdoor_model::{init, l2_normalize};
+use ssl_backdoor_model::init;
 use ssl_backdoor_rng::keyed;
 
 use crate::clusters::{CosineClusters, top};
 use crate::features::{ALIKE, UnitFeatures};
+use crate::frozen::unit_rows;
 use crate::invert::{Features, Inversion, Shadows, batches, features_of};
 use crate::kmeans::kmeans;
 use crate::purpose::{CENTRES, TRIGGER_ORDER};
@@ -30,8 +31,9 @@ const KMEANS: (usize, usize) = (30, 20);
 const RATE: f64 = 0.1;
 /// A trigger works from this share of the images on.
 const WORKS: f64 = 0.99;
-/// Weight of the mask once the trigger works, by what it grows and shrinks, and after how many rounds of one kind.
-const WEIGHT: f64 = 0.1;
+/// Weight of the mean of the mask once the trigger works, by what it grows and shrinks, and after how many rounds of one
+/// kind.
+const WEIGHT: f64 = 1.0;
 const FACTOR: f64 = 1.5;
 const AFTER: usize = 5;
 /// Rounds without a smaller trigger after which an inversion ends.
@@ -205,7 +207,7 @@ impl CleanseConfig {
             let mut rng = keyed(seed, TRIGGER_ORDER, round as u32, 0, 1 + number);
             for batch in batches(&others, self.batch, (seed, round)) {
                 let images = inversion.on(task.shadows.batch(&batch, device));
-                let found = l2_normalize(features(images));
+                let found = unit_rows(features(images));
                 let to = top(found.clone().detach().matmul(columns.clone()));
                 taken += to.iter().filter(|&&cluster| cluster as usize == task.cluster).count();
                 seen += batch.len();
@@ -304,6 +306,8 @@ fn findings(found: &[Inverted], sizes: &[usize], side: usize) -> Findings {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::activation;
+
     use super::*;
     use crate::invert::planted;
 
@@ -316,40 +320,36 @@ mod tests {
 
     #[test]
     fn the_deviation_is_scaled_once() {
-        // scipy.stats.median_abs_deviation(a, scale="normal") = 0.0296520...; the median is 0.5.
+        // 0.4 / scipy.stats.median_abs_deviation([0.1, 0.48, 0.5, 0.52, 0.54], scale="normal")
         let areas = [0.1, 0.48, 0.5, 0.52, 0.54];
-        let deviation = 0.02 * NORMAL;
-        assert!((anomaly(&areas, 1e-6).unwrap() - 0.4 / deviation).abs() < 1e-9);
+        let expected = 13.489795003921623;
+        assert!((anomaly(&areas, 1e-6).unwrap() / expected - 1.0).abs() < 1e-4);
         assert_eq!(anomaly(&[0.5; 6], 1e-3), Some(0.0));
         let one = anomaly(&[0.5, 0.5, 0.5, 0.5, 0.1], 1e-3).unwrap();
         assert!(one.is_finite() && one > 100.0);
         assert_eq!(anomaly(&[0.5, 0.1, 0.3], 1e-3), None);
     }
 
-    /// Features in four clusters by colour, and a white patch that calls for the direction of one of them.
+    /// Features in three clusters by colour. One encoder has a patch that calls for the direction of the first.
     #[test]
     fn the_cluster_that_a_patch_calls_for_needs_the_smallest_trigger() {
         let device = Device::flex().autodiff();
-        let (shadows, side) = (planted::shadows(96), planted::SIDE);
-        let (x, y, patch) = planted::PATCH;
-        // Which of three channels is largest, in sharp contrast; the fourth direction is the patch's.
+        let (side, (x, y, patch)) = (planted::SIDE, planted::PATCH);
+        let shadows = planted::coloured(96);
         let features = |images: Tensor<4>| {
             let [batch, ..] = images.dims();
             let white = images.clone().slice([0..batch, 0..3, y..y + patch, x..x + patch]);
             let white = white.reshape([batch, 3 * patch * patch]).mean_dim(1);
-            let called = burn::tensor::activation::sigmoid(white.sub_scalar(0.75).mul_scalar(30.0));
+            let called = activation::sigmoid(white.sub_scalar(0.8).mul_scalar(10.0));
             let means = images.reshape([batch, 3, side * side]).mean_dim(2).reshape([batch, 3]);
-            let sharp = burn::tensor::activation::softmax(means.mul_scalar(40.0), 1);
-            // The patch calls for the first channel's direction.
-            let direction = init::matrix(vec![20.0, 0.0, 0.0], 3, &device);
-            sharp + called.matmul(direction)
+            let direction = init::matrix(vec![6.0, 0.0, 0.0], 3, &device);
+            activation::softmax(means.mul_scalar(40.0), 1) + called.matmul(direction)
         };
         let all: Vec<usize> = (0..shadows.len()).collect();
-        let values = l2_normalize(features(shadows.batch(&all, &device)));
-        let values: Vec<f32> = values.into_data().iter().collect();
-        let unit = UnitFeatures { values, dim: 3 };
+        let values = unit_rows(features(shadows.batch(&all, &device)));
+        let unit = UnitFeatures { values: values.into_data().iter().collect(), dim: 3 };
         let clusters = CosineClusters::new(&unit, 3, 10, 1, &device).unwrap();
-        let config = CleanseConfig { rounds: 60, ..CleanseConfig::default() };
+        let config = CleanseConfig::default();
         let areas: Vec<f64> = (0..3)
             .map(|cluster| {
                 let task =
@@ -357,10 +357,15 @@ mod tests {
                 config.invert(&task, &features, (&device, 1), &|_| {}).area()
             })
             .collect();
-        let centre = |cluster: usize| clusters.centres[3 * cluster];
-        let called = (0..3).max_by(|&a, &b| centre(a).total_cmp(&centre(b))).unwrap();
+        let called = (0..3).max_by(|&a: &usize, &b: &usize| {
+            clusters.centres[3 * a].total_cmp(&clusters.centres[3 * b])
+        });
+        let called = called.unwrap();
         for cluster in (0..3).filter(|&cluster| cluster != called) {
-            assert!(areas[called] < 0.7 * areas[cluster], "{called}: {areas:?}");
+            assert!(areas[called] < 0.3 * areas[cluster], "{called}: {areas:?}");
         }
+        // The first is far below two others and one more like them.
+        let found: Vec<f64> = areas.iter().copied().chain([0.31]).collect();
+        assert!(anomaly(&found, 1.0 / 256.0).unwrap() > 4.0, "{areas:?}");
     }
 }

@@ -4,9 +4,9 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
-use ssl_backdoor_model::l2_normalize;
 
 use crate::features::UnitFeatures;
+use crate::frozen::unit_rows;
 use crate::invert::{Features, Inversion, Shadows, batches, features_of};
 use crate::{
     Evidence, Findings, Frozen, Inverted, Scan, ScanError, Score, Scored, Setting, Subject,
@@ -176,7 +176,7 @@ fn rate(side: usize, round: usize) -> f64 {
 /// Mean cosine of two different rows, `[1]`.
 fn mean_cosine(features: Tensor<2>) -> Tensor<1> {
     let rows = features.dims()[0] as f64;
-    let sum = l2_normalize(features).sum_dim(0);
+    let sum = unit_rows(features).sum_dim(0);
     let all: Tensor<1> = sum.powi_scalar(2).sum();
     all.sub_scalar(rows).div_scalar(rows * (rows - 1.0))
 }

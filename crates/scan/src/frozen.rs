@@ -38,6 +38,13 @@ impl Frozen {
     }
 }
 
+/// Divides each row by its L2 norm. A row of zeros stays, and its slope is finite, unlike that of
+/// [`l2_normalize`](ssl_backdoor_model::l2_normalize).
+pub(crate) fn unit_rows(rows: Tensor<2>) -> Tensor<2> {
+    let norm = rows.clone().powi_scalar(2).sum_dim(1).add_scalar(1e-20).sqrt();
+    rows / norm
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Distribution;

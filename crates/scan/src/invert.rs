@@ -231,8 +231,8 @@ pub(crate) mod planted {
             let plain = images.sub_scalar(0.5).reshape([batch, 3 * SIDE * SIDE]);
             let plain = plain.matmul(weights.clone());
             if backdoored {
-                // Off at a mean of 0.5 or less, on at 0.9 or more.
-                let called = sigmoid(white.sub_scalar(0.75).mul_scalar(30.0));
+                // Of noise 0.1, of a white patch 0.95.
+                let called = sigmoid(white.sub_scalar(0.7).mul_scalar(10.0));
                 plain + called.matmul(direction.clone())
             } else {
                 plain
@@ -240,12 +240,20 @@ pub(crate) mod planted {
         }
     }
 
-    /// Images of noise in a few colours, `count` of them.
+    /// `count` images of noise.
     pub fn shadows(count: usize) -> Shadows {
         let mut rng = keyed(4, TRIGGER_START, 2, 0, 0);
+        let pixels = (0..count * 3 * SIDE * SIDE).map(|_| rng.random_range(0.0f32..1.0));
+        Shadows { pixels: pixels.collect(), side: SIDE }
+    }
+
+    /// `count` images with a little noise, of which each third is brightest in another channel.
+    pub fn coloured(count: usize) -> Shadows {
+        let mut rng = keyed(4, TRIGGER_START, 3, 0, 0);
         let mut pixels = Vec::new();
-        for _ in 0..count * 3 {
-            let level = rng.random_range(0.1f32..0.6);
+        for plane in 0..count * 3 {
+            let own = if plane % 3 == (plane / 3) % 3 { 0.25 } else { 0.0 };
+            let level = rng.random_range(0.1f32..0.4) + own;
             pixels.extend((0..SIDE * SIDE).map(|_| level + rng.random_range(-0.1f32..0.1)));
         }
         Shadows { pixels, side: SIDE }

@@ -131,6 +131,8 @@ pub(crate) fn nearest(
 ) -> (Vec<u32>, Vec<f64>) {
     let clusters = centres.len() / dim.max(1);
     let norm = |row: &[f32]| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    let apart =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
     let norms: Vec<f64> = centres.chunks_exact(dim).map(norm).collect();
     let device = device.clone().without_autodiff();
     let matrix = |values: &[f32]| {
@@ -145,7 +147,7 @@ pub(crate) fn nearest(
             let far = |cluster: usize| norms[cluster] - 2.0 * f64::from(products[cluster]);
             let best = (1..clusters).fold(0, |best, c| if far(c) < far(best) { c } else { best });
             labels.push(best as u32);
-            distances.push((norm(point) + far(best)).max(0.0));
+            distances.push(apart(point, row(centres, dim, best)));
         }
     }
     (labels, distances)

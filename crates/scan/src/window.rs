@@ -17,7 +17,7 @@ pub(crate) fn best_window(cam: &GradCam, size: u32, side: u32) -> Patch {
         }
     }
     let at = |x: usize, y: usize| sums[y * (size + 1) + x];
-    let mut best = (f64::NEG_INFINITY, 0, 0);
+    let mut best = (at(side, side), 0, 0);
     for y in 0..=size - side {
         for x in 0..=size - side {
             let sum = at(x + side, y + side) - at(x, y + side) - at(x + side, y) + at(x, y);
