@@ -16,7 +16,10 @@ use ssl_backdoor_data::augment::{Geometry, Scratch, ViewKey, Views};
 use ssl_backdoor_data::purpose;
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::PretrainConfig;
-use ssl_backdoor_trigger::{Key, Patch, Perturbation, Phase, Place, TriggerConfig};
+use ssl_backdoor_trigger::{
+    Blend, Compose, Ctrl, Key, NoisyAlignment, Patch, Perturbation, Phase, Place, Recipe,
+    References, Setup, TriggerConfig, TriggerError,
+};
 
 fn photo(width: u32, height: u32) -> RgbImage {
     let mut rng = keyed(0, purpose::DRAW, 0, 0, 0);
@@ -64,6 +67,34 @@ fn views(method: &str, size: u32) -> Arc<dyn Views> {
     config.views(size).expect("the method trains this encoder")
 }
 
+/// Attacks on the whole image, and one that composes it with another.
+fn recipes(width: u32) -> [(&'static str, Recipe); 3] {
+    let plain = |trigger| Recipe { trigger, place: None, alpha: None, compose: None };
+    let blend = Blend { path: None, seed: Some(1), ratio: 0.2, val_ratio: None };
+    let ctrl = Ctrl { magnitude: 50.0, val_magnitude: None };
+    let patch = plain(TriggerConfig::Htba { id: 10, width: width.into() });
+    let compose = Some(Compose::NoisyAlignment(NoisyAlignment::default()));
+    [
+        ("blend", plain(TriggerConfig::Blend(blend))),
+        ("ctrl", plain(TriggerConfig::Ctrl(ctrl))),
+        ("noisy-alignment", Recipe { compose, ..patch }),
+    ]
+}
+
+/// One reference image of this side.
+#[derive(Debug)]
+struct Photos(u32);
+
+impl References for Photos {
+    fn ids(&self) -> &[u64] {
+        &[1]
+    }
+
+    fn get(&self, _: u64) -> Result<RgbImage, TriggerError> {
+        Ok(RgbImage::new(self.0, self.0))
+    }
+}
+
 fn poisoning(c: &mut Criterion) {
     let mut group = c.benchmark_group("poisoning of an image");
     group.throughput(Throughput::Elements(1));
@@ -71,7 +102,7 @@ fn poisoning(c: &mut Criterion) {
         let trigger = TriggerConfig::Htba { id: 10, width: width.into() };
         let Ok(trigger) = trigger.build(side) else { continue };
         let clean = photo(side, side);
-        for (name, place) in [("random", Place::VAL), ("grid", Place::Grid)] {
+        for (name, place) in [("random", Place::VAL), ("grid", Place::GRID)] {
             let trigger = trigger.clone();
             let patch = Patch { trigger, place, alpha: 0.0 };
             let (mut image, mut id) = (clean.clone(), 0);
@@ -80,6 +111,19 @@ fn poisoning(c: &mut Criterion) {
                     id += 1;
                     let key = Key { seed: 0, phase: Phase::Training, id };
                     let _ = black_box(patch.apply(&key, &mut image));
+                });
+            });
+        }
+        for (name, recipe) in recipes(width) {
+            let setup = Setup { view: side, references: Arc::new(Photos(side)) };
+            let Ok(perturbation) = recipe.build(Phase::Training, &setup) else { continue };
+            let mut id = 0;
+            group.bench_function(BenchmarkId::new(name, side), |b| {
+                b.iter(|| {
+                    id += 1;
+                    let key = Key { seed: 0, phase: Phase::Training, id };
+                    let mut image = clean.clone();
+                    let _ = black_box(perturbation.apply(&key, &mut image));
                 });
             });
         }

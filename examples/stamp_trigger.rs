@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let ways = [
         (Place::Random { min: 0.25, max: 0.75 }, 0.0),
         (Place::Center, 0.0),
-        (Place::Grid, 0.0),
+        (Place::GRID, 0.0),
         (Place::Corner { which: Corner::BottomRight }, 0.0),
         (Place::Center, 0.5),
     ];

@@ -137,3 +137,98 @@ fn a_filter_retrains_on_what_its_list_leaves() {
         "{told}"
     );
 }
+
+/// `defend=[…]` for each of these kinds.
+fn all(kinds: &[&str]) -> String {
+    let tables: Vec<String> = kinds.iter().map(|kind| format!("{{kind={kind}}}")).collect();
+    format!("defend=[{}]", tables.join(", "))
+}
+
+#[test]
+fn defences_that_train_again_or_look_without_colour() {
+    let lab = Lab::new();
+    let kinds = all(&[
+        "\"localized-crop\"",
+        "\"blur-luma\", test_luma=false",
+        "\"i-cutmix\"",
+        "\"luma\"",
+        "\"mimic\", clean=[0.5], steps=20, batch=16, information_epochs=2",
+        "\"fine-tune\", clean=[0.5], steps=10, batch=16",
+        "\"fine-tune\", clean=[0.5], steps=10, batch=16, lr=0.0001",
+    ]);
+    let run = lab.run("run", &[&kinds, "probe.curve_every=0"]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    let found = scores(&lab, "run");
+    let retrained = ["localized-crop", "blur-luma", "i-cutmix"];
+    let others = ["mimic-0.5", "fine-tuned-0.5", "fine-tuned-lr-0.0001-0.5", "luma"];
+    let report = std::fs::read_to_string(lab.path("run/report.md")).unwrap();
+    for model in retrained.iter().chain(&others) {
+        assert!(found["models"][model]["patched"]["asr"].is_number(), "{model}");
+        assert!(report.contains(&format!("| {model} |")), "{model}: {report}");
+    }
+
+    // Each is the victim's training but for what it changes; without colour the encoder is the victim's.
+    let victim = encoder(&lab, "run", "backdoored");
+    let trained = retrained.iter().chain(&others[..3]).map(|model| encoder(&lab, "run", model));
+    let mut all: Vec<Vec<u8>> = trained.chain([victim.clone()]).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 7);
+    assert!(encoder(&lab, "run", "luma") == victim);
+    let features = |model: &str, of: &str| {
+        std::fs::read(lab.path(&format!("run/{model}/features/{of}.safetensors"))).unwrap()
+    };
+    // The labelled images of the probe are shown without colour too.
+    for of in ["labelled", "clean", "patched"] {
+        assert!(features("luma", of) != features("backdoored", of), "{of}");
+    }
+    let again = lab.run("run", &[&kinds, "probe.curve_every=0"]);
+    assert!(!stderr(&again).contains("again, because"), "{}", stderr(&again));
+}
+
+#[test]
+fn a_training_with_a_hook_that_is_stopped_goes_on_with_the_same_bytes() {
+    let lab = Lab::new();
+    let kinds = all(&["\"i-cutmix\"", "\"mimic\", clean=[0.5], epochs=40, batch=16"]);
+    let whole = lab.command("whole", &[&kinds]).args(["--until", "defend"]).output().unwrap();
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    for model in ["i-cutmix", "mimic-0.5"] {
+        // The process is killed once the training has a checkpoint.
+        let mut child = lab
+            .command("parts", &[&kinds])
+            .args(["--until", "defend"])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let folder = lab.path(&format!("parts/{model}/checkpoint"));
+        let begun = common::until(&mut child, || folder.exists());
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(begun, "{model} was over before it could be stopped");
+    }
+    let rest = lab.command("parts", &[&kinds]).args(["--until", "defend"]).output().unwrap();
+    assert!(rest.status.success(), "{}", stderr(&rest));
+    for model in ["i-cutmix", "mimic-0.5"] {
+        assert!(encoder(&lab, "whole", model) == encoder(&lab, "parts", model), "{model}");
+    }
+}
+
+#[test]
+fn a_defence_that_is_nothing_for_the_method_is_refused_before_anything_runs() {
+    let lab = Lab::new();
+    let rotnet = "pretrain.method={kind=\"rotnet\"}";
+    for (kind, needs) in [
+        ("localized-crop", "two augmented views of each image"),
+        ("blur-luma", "views that are crops by the usual augmentations"),
+        ("i-cutmix", "targets that another network makes of the whole images"),
+    ] {
+        let run = lab.run("run", &[rotnet, &format!("defend={{kind=\"{kind}\"}}")]);
+        let told = stderr(&run);
+        assert_eq!(run.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains(&format!("defend.kind = \"{kind}\": it does not apply to rotnet")),
+            "{told}"
+        );
+        assert!(told.contains(needs) && !lab.path("run/poison.csv").exists(), "{told}");
+    }
+}

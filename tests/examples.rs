@@ -24,7 +24,7 @@ const SHORT: [&str; 2] = ["--set", "pretrain.epochs=2"];
 fn stamp_trigger() {
     let lab = Lab::new();
     let said = example(&lab, "stamp_trigger", &[]);
-    assert!(said.contains("Grid, alpha 0: 9 copies"), "{said}");
+    assert!(said.contains("Grid { copies: 9 }, alpha 0: 9 copies"), "{said}");
     assert_eq!(image::image_dimensions(lab.path("stamped.png")).unwrap(), (5 * 224, 224));
 }
 

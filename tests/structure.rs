@@ -276,3 +276,21 @@ fn a_planted_circle_is_found() {
     write("c/d.rs", "pub fn d() { super::c() }");
     assert_eq!(found().unwrap(), ["c", "c::d", "c"]);
 }
+
+/// Draws of one number and key would be the same.
+#[test]
+fn every_purpose_of_chance_has_a_number_of_its_own() {
+    let mut seen: BTreeMap<u32, PathBuf> = BTreeMap::new();
+    for (name, folder) in CRATES {
+        let path = root().join(folder).join("purpose.rs");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for part in text.split("Purpose::new(").skip(1) {
+            let number: u32 = part.split(')').next().unwrap().parse().unwrap();
+            assert!((1..1000).contains(&number), "{name}: {number}");
+            if let Some(other) = seen.insert(number, path.clone()) {
+                panic!("{number} is taken twice: {} and {}", other.display(), path.display());
+            }
+        }
+    }
+    assert!(seen.len() >= 24, "{seen:?}");
+}

@@ -25,6 +25,10 @@ fn a_run_tells_how_strong_ctrl_is() {
         let psnr = found["psnr"][part].as_f64().unwrap();
         assert!((-0.1..1.5).contains(&(psnr - expected)), "{found}");
     }
+    // A chroma sample of JPEG is the mean of 2 x 2 pixels: next to nothing of the tile is left.
+    let energy = found["jpeg_energy"].as_f64().unwrap();
+    assert!((0.0..0.05).contains(&energy), "{found}");
+    assert!(line.contains("JPEG keeps ") && line.contains("% of its energy"), "{line}");
     assert!(found.get("train_width").is_none() && found.get("eval_width").is_none());
 
     let scores = site.json("r/scores.json");
@@ -77,6 +81,7 @@ fn an_export_of_ctrl_is_lossless_and_verifies() {
     photographs(&site, 45);
     let said = site.run(&format!("poison t.toml --out p {TRIGGER}")).good();
     assert!(said.stderr.contains("JPEG would erase this trigger"), "{}", said.stderr);
+    assert!(said.stderr.contains("note: JPEG of quality 75 keeps "), "{}", said.stderr);
     assert!(site.read("p/export.toml").contains("lossless = true"));
     site.run("verify p").good();
     for (file, folder, magnitude, count) in [

@@ -7,6 +7,8 @@
     reason = "a test may stop anywhere"
 )]
 
+mod blend;
+mod compose;
 mod ctrl;
 mod errors;
 mod exports;
@@ -16,6 +18,7 @@ mod labels;
 mod late;
 mod probe;
 mod processes;
+mod selection;
 mod sets;
 mod small_sets;
 mod training;

@@ -12,7 +12,9 @@ fn paths<'a>(
     data: &'a mut DataConfig,
     poison: &'a mut PoisonConfig,
 ) -> impl Iterator<Item = &'a mut PathBuf> {
-    let poison = poison.list.iter_mut().chain(poison.trigger.file_mut());
+    let PoisonConfig { list, select, trigger, .. } = poison;
+    let encoder = select.as_mut().and_then(|select| select.encoder.as_mut());
+    let poison = list.iter_mut().chain(trigger.file_mut()).chain(encoder);
     data.paths_mut().into_iter().chain(poison)
 }
 

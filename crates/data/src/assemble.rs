@@ -55,6 +55,7 @@ impl Splits {
             left_out: Vec::new(),
             skipped: Vec::new(),
             preparation,
+            outlines: None,
         }
     }
 
@@ -106,6 +107,7 @@ impl Splits {
             left_out,
             skipped,
             preparation,
+            outlines: None,
         })
     }
 }

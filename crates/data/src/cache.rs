@@ -78,8 +78,8 @@ impl Cache {
 
 impl Dataset<Sample, DataError> for Cache {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
-        let place = self.places[index];
-        let (id, label) = self.labels[index];
+        let place = *DataError::at(&self.places, index)?;
+        let (id, label) = *DataError::at(&self.labels, index)?;
         let mut bytes = vec![0; place.len() as usize];
         read_at(&self.file, &mut bytes, place.offset)
             .map_err(|source| DataError::Read { path: self.path.clone(), source })?;

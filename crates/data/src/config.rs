@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::OutOfRange;
-use ssl_backdoor_trigger::{PoisonConfig, TriggerError};
+use ssl_backdoor_trigger::{Compose, PoisonConfig, TriggerError};
 
 pub(crate) use tables::default_eval_per_class;
 pub use tables::{Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet, Stl10};
@@ -108,6 +108,13 @@ impl DataConfig {
     /// Names the field, the value and what is allowed.
     pub fn check_poison(&self, poison: &PoisonConfig) -> Result<(), TriggerError> {
         poison.check(self.size())?;
+        if let (Some(Compose::CorruptEncoder(_)), false) =
+            (&poison.compose, matches!(self, Self::Shapes(_)))
+        {
+            let allowed =
+                "it cuts objects out by their outlines, which only data.kind = \"shapes\" knows";
+            return Err(OutOfRange::new("compose.kind", "\"corrupt-encoder\"", allowed).into());
+        }
         self.native().map_or(Ok(()), |native| poison.check_native(native, self.size()))
     }
 

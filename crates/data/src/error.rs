@@ -110,6 +110,11 @@ impl DataError {
             _ => None,
         }
     }
+
+    /// The one of `all` at `position`, or the error that there is none.
+    pub(crate) fn at<T>(all: &[T], position: usize) -> Result<&T, Self> {
+        all.get(position).ok_or(Self::Position { position, len: all.len() })
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -30,12 +30,16 @@ impl DataConfig {
     /// As [`DataConfig::load`].
     pub fn load_part(&self, part: Eval, watch: &Watch<'_>) -> Result<Splits, DataError> {
         self.check()?;
-        let splits = match self.read()? {
+        let mut splits = match self.read()? {
             Found::InMemory(parts) => Splits::of_memory(parts, self.size(), part),
             Found::InFiles(parts) => {
                 Splits::of_files(parts, self.size(), self.seed(), part, watch)?
             }
         };
+        if let Self::Shapes(set) = self {
+            let size = set.native.unwrap_or(set.size);
+            splits.outlines = Some(shapes::Outlines { size, seed: set.seed });
+        }
         splits.check_parts(part)?;
         Ok(splits)
     }

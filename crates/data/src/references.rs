@@ -1,8 +1,9 @@
 //! The images of the target class, for perturbations that show it.
 
-use image::RgbImage;
+use image::{GrayImage, RgbImage};
 use ssl_backdoor_trigger::{References, TriggerError};
 
+use crate::sets::shapes::Outlines;
 use crate::{SampleSet, Split};
 
 /// The images of one class of a split as they are, read when they are asked for.
@@ -11,10 +12,12 @@ pub(crate) struct OfClass {
     /// Ids, ascending, and the position of each image.
     ids: Vec<u64>,
     positions: Vec<usize>,
+    outlines: Option<Outlines>,
 }
 
 impl OfClass {
-    pub fn new(split: &Split, class: u32) -> Self {
+    /// The images of `class`, with their `outlines` where the set knows them.
+    pub fn new(split: &Split, class: u32, outlines: Option<Outlines>) -> Self {
         let labels = split.labels.iter().enumerate();
         let mut all: Vec<(u64, usize)> = labels
             .filter(|(_, (_, label))| *label == class)
@@ -22,7 +25,7 @@ impl OfClass {
             .collect();
         all.sort_unstable();
         let (ids, positions) = all.into_iter().unzip();
-        Self { set: split.set.clone(), ids, positions }
+        Self { set: split.set.clone(), ids, positions, outlines }
     }
 }
 
@@ -44,6 +47,17 @@ impl References for OfClass {
         let sample = self.set.get(self.positions[at]).map_err(|e| wrong(e.to_string()))?;
         Ok(sample.image)
     }
+
+    fn mask(&self, id: u64) -> Result<GrayImage, TriggerError> {
+        let wrong = |reason: &str| TriggerError::Image {
+            image: format!("reference {id}"),
+            reason: reason.into(),
+        };
+        self.ids.binary_search(&id).map_err(|_| wrong("no image of the target class"))?;
+        let outlines =
+            self.outlines.ok_or_else(|| wrong("the outline of its object is not known"))?;
+        Ok(outlines.of(id))
+    }
 }
 
 #[cfg(test)]
@@ -60,9 +74,14 @@ mod tests {
         let samples = labels.iter().map(|&(id, label)| Sample::new(id, image(id), label));
         let set: SampleSet = Arc::new(InMemory::new(samples.collect()));
         let split = Split { set, labels, files: None };
-        let references = OfClass::new(&split, 1);
+        let references = OfClass::new(&split, 1, None);
         assert_eq!(references.ids(), [2, 7, 9]);
         assert!(references.ids().iter().all(|&id| references.get(id).unwrap() == image(id)));
         assert!(references.get(4).unwrap_err().to_string().contains("reference 4"));
+        assert!(references.mask(2).unwrap_err().to_string().contains("outline"));
+        let outlines = Some(Outlines { size: 16, seed: 1 });
+        let drawn = OfClass::new(&split, 1, outlines);
+        assert_eq!(drawn.mask(2).unwrap().dimensions(), (16, 16));
+        assert!(drawn.mask(4).unwrap_err().to_string().contains("no image of the target class"));
     }
 }

@@ -67,7 +67,7 @@ impl InMemory {
 
 impl Dataset<Sample, DataError> for InMemory {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
-        Ok(self.samples[index].clone())
+        DataError::at(&self.samples, index).cloned()
     }
 
     fn len(&self) -> usize {

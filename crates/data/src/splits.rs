@@ -11,6 +11,7 @@ use crate::jpeg::is_jpeg;
 use crate::listed::named_ids;
 use crate::preparation::Preparation;
 use crate::references::OfClass;
+use crate::sets::shapes::Outlines;
 use crate::{DataError, Eval, LeftOut, SampleSet, Split, UNLABELLED, halves, resized_set};
 
 /// Hashes of the images of a data set, in hexadecimal: of images in memory of the pixels, of files of their names below
@@ -55,6 +56,8 @@ pub struct Splits {
     pub skipped: Vec<String>,
     /// How images are prepared for the network.
     pub(crate) preparation: Preparation,
+    /// The outlines of the objects on the training images, where the set knows them.
+    pub(crate) outlines: Option<Outlines>,
 }
 
 impl Splits {
@@ -78,7 +81,8 @@ impl Splits {
     pub fn setup(&self, config: &PoisonConfig) -> Result<Setup, DataError> {
         let mut setup = Setup::new(self.preparation.size);
         if let Some(target) = &config.target {
-            setup.references = Arc::new(OfClass::new(&self.train, target.index(&self.classes)?));
+            let class = target.index(&self.classes)?;
+            setup.references = Arc::new(OfClass::new(&self.train, class, self.outlines));
         }
         Ok(setup)
     }

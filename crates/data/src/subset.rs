@@ -85,7 +85,7 @@ impl Subset {
 
 impl Dataset<Sample, DataError> for Subset {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
-        self.inner.get(self.indices[index])
+        self.inner.get(*DataError::at(&self.indices, index)?)
     }
 
     fn len(&self) -> usize {

@@ -29,7 +29,8 @@ impl Poisoned {
 impl Dataset<Sample, DataError> for Poisoned {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let Splits { train, cached, .. } = &self.splits;
-        if !self.attack.plan.contains(train.labels[index].0) {
+        let (id, _) = DataError::at(&train.labels, index)?;
+        if !self.attack.plan.contains(*id) {
             return self.splits.pretrain_set().get(index);
         }
         let mut sample = train.set.get(index)?;
@@ -122,6 +123,7 @@ pub fn poison_ledger(
     let head = LedgerHead {
         recompress: attack.recompress,
         left_out: splits.skipped.len(),
+        selected: attack.selected.clone(),
         ..LedgerHead::new(rates, attack.target, config.recipe(Phase::Training), &attack.train)
     };
     Ok(Ledger { head, rows })

@@ -7,9 +7,9 @@ use ssl_backdoor_ssl::PretrainConfig;
 use crate::clean_part::CleanPart;
 use crate::on_part::{OnPart, check_victim};
 use crate::student::{Student, alone};
-use crate::{Defence, DefendError, Settings};
+use crate::{Defence, DefenceSettings, DefendError};
 
-impl Settings for CompressConfig {
+impl DefenceSettings for CompressConfig {
     fn check(
         &self,
         victim: &PretrainConfig,
@@ -33,7 +33,7 @@ impl Settings for CompressConfig {
         };
         let trained = |part, fine_tunes| -> Box<dyn Defence + '_> {
             let (seed, budget, alone) = (self.seed, self.budget(), json!(alone(self)));
-            Box::new(OnPart { fine_tunes, part, seed, budget, alone })
+            Box::new(OnPart { fine_tunes, part, seed, budget, lr: None, alone })
         };
         let mut all: Vec<_> =
             self.clean.iter().map(|&share| student(part(share, 0.0), false)).collect();

@@ -164,7 +164,7 @@ pub trait Defence {
         Ok(bench.load(start)?)
     }
 
-    /// Point 4, on an image at test time.
+    /// Point 4, on an image at test time, and on the labelled images from which the model's probe learns.
     fn on_image(&self) -> Option<Arc<dyn ImageHook>> {
         None
     }

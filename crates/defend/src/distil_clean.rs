@@ -7,14 +7,14 @@ use ssl_backdoor_ssl::PretrainConfig;
 use crate::clean_part::CleanPart;
 use crate::compress::training;
 use crate::student::Student;
-use crate::{Defence, DefendError, Settings};
+use crate::{Defence, DefenceSettings, DefendError};
 
 /// Settings of CompReSS with the clean twin as the teacher; it has neither controls nor contaminated parts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DistilCleanConfig(pub CompressConfig);
 
-impl Settings for DistilCleanConfig {
+impl DefenceSettings for DistilCleanConfig {
     fn check(&self, _: &PretrainConfig, images: Option<usize>, _: u32) -> Result<(), DefendError> {
         let CompressConfig { controls, poisoned, .. } = &self.0;
         let lists = [

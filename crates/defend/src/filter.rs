@@ -8,7 +8,9 @@ use serde_json::json;
 use ssl_backdoor_data::{Draws, Splits};
 use ssl_backdoor_ssl::PretrainConfig;
 
-use crate::{Defence, DefendError, Identity, Images, ModelId, Needs, Settings, Victim, Workload};
+use crate::{
+    Defence, DefenceSettings, DefendError, Identity, Images, ModelId, Needs, Victim, Workload,
+};
 
 /// Settings of the filter. The list is a file list: a path on each line, or where the set does not lie in files an id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,7 +79,7 @@ impl FilterConfig {
     }
 }
 
-impl Settings for FilterConfig {
+impl DefenceSettings for FilterConfig {
     fn check(&self, _: &PretrainConfig, _: Option<usize>, _: u32) -> Result<(), DefendError> {
         self.check_name()?;
         self.list().map(drop)

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod blur_luma;
 mod clean_part;
 mod compress;
 mod defence;
@@ -8,10 +9,16 @@ mod error;
 mod filter;
 mod fine_tune;
 mod hooks;
+mod i_cutmix;
+mod localized_crop;
+mod luma;
+mod mimic;
 mod model_id;
 mod on_part;
 mod patch_search;
+pub mod purpose;
 mod removal;
+mod retrained;
 mod scratch;
 mod search;
 mod settings;
@@ -19,17 +26,21 @@ mod student;
 mod table;
 mod victim;
 
+pub use blur_luma::BlurLumaConfig;
 pub use defence::{Defence, Identity, Needs, ProbedAs, Rehearsal, Train, Workload};
 pub use distil_clean::DistilCleanConfig;
 pub use error::DefendError;
 pub use filter::FilterConfig;
 pub use fine_tune::FineTuneConfig;
 pub use hooks::{Hooked, ImageHook};
+pub use i_cutmix::ICutmixConfig;
+pub use localized_crop::LocalizedCropConfig;
+pub use luma::LumaConfig;
 pub use model_id::{ModelId, Role};
 pub use on_part::OnPartConfig;
 pub use removal::Removal;
 pub use scratch::ScratchConfig;
 pub use search::Search;
-pub use settings::Settings;
+pub use settings::DefenceSettings;
 pub use table::{DefendConfig, check_names, defences, one_or_several};
 pub use victim::{Bench, Images, Victim};

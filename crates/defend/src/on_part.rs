@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ssl_backdoor_compress::{Budget, CompressConfig, Control};
 use ssl_backdoor_data::Splits;
+use ssl_backdoor_fields::require;
 use ssl_backdoor_model::Encoder;
-use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, pretrain};
+use ssl_backdoor_ssl::{LearningRate, PretrainConfig, TrainObserver, pretrain};
 
 use crate::clean_part::CleanPart;
 use crate::{
@@ -29,12 +30,16 @@ pub struct OnPartConfig {
     pub steps: Option<usize>,
     /// Images in a step.
     pub batch: usize,
+    /// Learning rate of fine-tuning instead of the victim's; the schedule stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
 }
 
 impl Default for OnPartConfig {
     fn default() -> Self {
         let of = CompressConfig::default();
-        Self { seed: of.seed, clean: of.clean, epochs: of.epochs, steps: of.steps, batch: of.batch }
+        let CompressConfig { seed, clean, epochs, steps, batch, .. } = of;
+        Self { seed, clean, epochs, steps, batch, lr: None }
     }
 }
 
@@ -44,7 +49,7 @@ impl OnPartConfig {
         Budget { epochs: self.epochs, steps: self.steps, batch: self.batch }
     }
 
-    /// Checks every value, as [`Settings::check`](crate::Settings::check).
+    /// Checks every value, as [`DefenceSettings::check`](crate::DefenceSettings::check).
     pub(crate) fn check(
         &self,
         victim: &PretrainConfig,
@@ -52,6 +57,8 @@ impl OnPartConfig {
         size: u32,
     ) -> Result<(), DefendError> {
         self.budget().check(&self.clean, images)?;
+        let lr = self.lr.unwrap_or(1.0);
+        require(lr.is_finite() && lr > 0.0, "lr", lr, "above 0")?;
         let what = "the victim's method cannot train so";
         check_victim(victim, self.batch, images, size, ("batch", what))
     }
@@ -59,10 +66,10 @@ impl OnPartConfig {
     /// A training on each clean part, of the backdoored encoder if it `fine_tunes`.
     pub(crate) fn defences(&self, fine_tunes: bool) -> Vec<Box<dyn Defence + '_>> {
         let alone = json!(Self { seed: None, clean: Vec::new(), ..self.clone() });
-        let (seed, budget) = (self.seed, self.budget());
+        let (seed, budget, lr) = (self.seed, self.budget(), self.lr);
         let of = |&share: &f64| -> Box<dyn Defence> {
             let part = CleanPart { share, poisoned: 0.0 };
-            Box::new(OnPart { fine_tunes, part, seed, budget, alone: alone.clone() })
+            Box::new(OnPart { fine_tunes, part, seed, budget, lr, alone: alone.clone() })
         };
         self.clean.iter().map(of).collect()
     }
@@ -93,6 +100,8 @@ pub(crate) struct OnPart {
     pub part: CleanPart,
     pub seed: Option<u64>,
     pub budget: Budget,
+    /// Learning rate instead of the victim's.
+    pub lr: Option<f64>,
     /// The config that asks for it, without what does not touch this training.
     pub alone: Value,
 }
@@ -100,7 +109,10 @@ pub(crate) struct OnPart {
 impl Defence for OnPart {
     fn model(&self) -> ModelId {
         let role = if self.fine_tunes { Role::FINE_TUNED } else { Role::SCRATCH };
-        ModelId::on_share(role, self.part.share)
+        match self.lr {
+            None => ModelId::on_share(role, self.part.share),
+            Some(lr) => ModelId::on_share(Role::new(&format!("{role}-lr-{lr}")), self.part.share),
+        }
     }
 
     fn needs(&self) -> Needs {
@@ -147,7 +159,10 @@ impl Defence for OnPart {
         // As many steps as a student, up to a part of an epoch: the method may leave out a last batch.
         let epochs = victim.train.with_budget(1, batch).plan(training.seed, images);
         let epochs = epochs.epochs_for(self.budget.steps_on(images));
-        let config = victim.with_budget(epochs, batch);
+        let mut config = victim.with_budget(epochs, batch);
+        if let Some(lr) = self.lr {
+            config.train.lr = LearningRate::Fixed(lr);
+        }
         Ok(pretrain(&config, start, size, training, observer)?)
     }
 }

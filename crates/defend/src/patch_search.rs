@@ -12,7 +12,8 @@ use ssl_backdoor_scan::{PatchSearch, PatchSearchConfig, Scan, Setting, Subject};
 use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, Training, pretrain};
 
 use crate::{
-    Bench, Defence, DefendError, Identity, ModelId, Needs, Search, Settings, Victim, Workload,
+    Bench, Defence, DefenceSettings, DefendError, Identity, ModelId, Needs, Search, Victim,
+    Workload,
 };
 
 /// Name of the model.
@@ -20,7 +21,7 @@ const MODEL: &str = "patch-searched";
 /// Prepared images that take no more bytes are held in memory.
 const IN_MEMORY: usize = 1 << 29;
 
-impl Settings for PatchSearchConfig {
+impl DefenceSettings for PatchSearchConfig {
     fn check(
         &self,
         _: &PretrainConfig,

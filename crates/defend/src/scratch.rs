@@ -4,20 +4,24 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_ssl::PretrainConfig;
 
 use crate::compress::training;
-use crate::{Defence, DefendError, OnPartConfig, Settings};
+use crate::{Defence, DefenceSettings, DefendError, OnPartConfig};
 
 /// Settings of training from scratch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ScratchConfig(pub OnPartConfig);
 
-impl Settings for ScratchConfig {
+impl DefenceSettings for ScratchConfig {
     fn check(
         &self,
         victim: &PretrainConfig,
         images: Option<usize>,
         size: u32,
     ) -> Result<(), DefendError> {
+        if let Some(lr) = self.0.lr {
+            let reason = "only the kind fine-tune has this field: leave it out".into();
+            return Err(DefendError::Value { field: "lr", value: lr.to_string(), reason });
+        }
         self.0.check(victim, images, size)
     }
 

@@ -7,7 +7,7 @@ use ssl_backdoor_ssl::PretrainConfig;
 use crate::{Defence, DefendError};
 
 /// The config of one kind of defence.
-pub trait Settings {
+pub trait DefenceSettings {
     /// Checks every value, for a `victim` with images of `size` pixels; `images` is the size of its training set (`None`
     /// if that is not known yet).
     ///

@@ -1,11 +1,12 @@
 //! The table of defences.
 
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_compress::CompressConfig;
+use ssl_backdoor_compress::{CompressConfig, MimicConfig};
 use ssl_backdoor_scan::PatchSearchConfig;
 
 use crate::{
-    Defence, DefendError, DistilCleanConfig, FilterConfig, FineTuneConfig, ScratchConfig, Settings,
+    BlurLumaConfig, Defence, DefenceSettings, DefendError, DistilCleanConfig, FilterConfig,
+    FineTuneConfig, ICutmixConfig, LocalizedCropConfig, LumaConfig, ScratchConfig,
 };
 
 /// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
@@ -20,14 +21,14 @@ macro_rules! defences {
 
         impl DefendConfig {
             /// What it says, whichever kind it is.
-            pub fn settings(&self) -> &dyn Settings {
+            pub fn settings(&self) -> &dyn DefenceSettings {
                 match self {
                     $(Self::$arm(config) => config,)*
                 }
             }
 
             /// The same, to be changed.
-            pub fn settings_mut(&mut self) -> &mut dyn Settings {
+            pub fn settings_mut(&mut self) -> &mut dyn DefenceSettings {
                 match self {
                     $(Self::$arm(config) => config,)*
                 }
@@ -49,6 +50,16 @@ defences! {
     Filter(FilterConfig),
     /// The victim's method, trained again without the images that PatchSearch accuses.
     PatchSearch(PatchSearchConfig),
+    /// The victim's method, trained again on pairs of views that look at neighbouring places.
+    LocalizedCrop(LocalizedCropConfig),
+    /// The victim's method, trained again on views that are blurred a little and at times shown without colour.
+    BlurLuma(BlurLumaConfig),
+    /// The victim's method, trained again on views into which a part of another image is pasted.
+    ICutmix(ICutmixConfig),
+    /// MIMIC distillation of the backdoored model on a clean part.
+    Mimic(MimicConfig),
+    /// The backdoored encoder, unchanged, on images without colour.
+    Luma(LumaConfig),
 }
 
 /// All defences of `configs`, in order.

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ssl_backdoor_data::{Export, clean_list};
+use ssl_backdoor_data::{Eval, Export, clean_list};
 
 use super::reference_config;
 use super::shared::path;
-use crate::config::{AttackConfig, ConfigError, Wrong};
-use crate::run::progress;
+use crate::config::{AttackConfig, ConfigError, Source, Wrong, default_device};
+use crate::device;
+use crate::run::{Choice, progress, told};
 
 /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
 ///
@@ -80,6 +81,7 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
         (Export::new(attack.seed, attack.data, attack.poison), None, attack.source)
     };
     export.lossless = lossless;
+    choose(&mut export, &source)?;
     if lossless && export.poison.recompress {
         let message = "poison.recompress = true: a run then sees JPEG, which --lossless does not write; with \
                        --lossless, add --set poison.recompress=false";
@@ -103,6 +105,12 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
             "note: JPEG would erase this trigger: all images are written as PNG (--lossless)"
         );
     }
+    if let Some(energy) = exported.jpeg_energy {
+        eprintln!(
+            "note: JPEG of quality 75 keeps {:.1} % of the energy of this trigger",
+            100.0 * energy
+        );
+    }
     let remain = match exported.skipped.len() {
         0 => String::new(),
         left_out => format!(" (of what remains without {left_out} files)"),
@@ -119,6 +127,22 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
         out.join(&exported.val_list).display(),
         out.display(),
     );
+    Ok(())
+}
+
+/// Has the rule of the attack choose its images, if it has one.
+fn choose(export: &mut Export, source: &Source) -> Result<()> {
+    if export.poison.select.is_none() {
+        return Ok(());
+    }
+    let device = device::open(&default_device()).map_err(|e| source.wrong(e))?;
+    let splits = export.data.load_part(Eval::All, &progress::watch())?;
+    let choice = Choice { splits: &splits, seed: export.seed, device: &device, source };
+    export.poison = choice.of(&export.poison, None)?;
+    let attack = splits.attack(&export.poison, export.seed).map_err(|e| source.wrong(e))?;
+    if let Some(selected) = &attack.selected {
+        eprintln!("{}", told(selected, attack.plan.rates().count, &splits.classes));
+    }
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use super::shared::{computing, encoder_file, path};
 use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
 
 use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, percent};
-use crate::run::{RunFolder, Task, UnifiedProbe, labelled, progress, read_out};
+use crate::run::{Choice, RunFolder, Task, UnifiedProbe, labelled, progress, read_out};
 use crate::{device, report};
 
 /// Key of the encoder in the scores.
@@ -85,7 +85,7 @@ pub struct ExternalOptions {
 /// The tables of a config that count here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct ExternalConfig {
     name: String,
     seed: u64,
     #[serde(default = "config::default_device")]
@@ -134,18 +134,21 @@ struct ExternalResult {
 /// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
 /// file cannot be read or written.
 pub fn probe_external(options: &ExternalOptions) -> Result<()> {
-    let settings = Settings::read(&options.config, &options.sets)?;
+    let settings = ExternalConfig::read(&options.config, &options.sets)?;
     score(options, &settings).map_err(|error| settings.source.locate(error))
 }
 
-fn score(options: &ExternalOptions, settings: &Settings) -> Result<()> {
+fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
     let ExternalOptions { encoder: file, out, .. } = options;
     let header = settings.header(file)?;
     let device = device::open(&settings.device).map_err(|e| settings.source.wrong(e))?;
     let images = PreparedFor::encoder(&header, &settings.data);
     let splits = images.data.load(&progress::watch())?;
     progress::say_left_out(&splits.left_out, &splits.skipped);
-    let attack = splits.attack(&settings.poison, settings.seed);
+    let choice =
+        Choice { splits: &splits, seed: settings.seed, device: &device, source: &settings.source };
+    let poison = choice.of(&settings.poison, None)?;
+    let attack = splits.attack(&poison, settings.seed);
     let attack = attack.map_err(|e| settings.source.wrong(e))?;
     let shown = settings.shown(&images, &splits, &attack)?;
     let out = out.clone().unwrap_or_else(|| {
@@ -173,7 +176,7 @@ fn score(options: &ExternalOptions, settings: &Settings) -> Result<()> {
         header: &header,
         target: attack.target,
         target_name: attack.target.and_then(|t| splits.classes.get(t as usize)),
-        trigger: settings.poison.trigger.to_string(),
+        trigger: settings.poison.to_string(),
         classes: splits.classes.len(),
         seed: settings.seed,
         eval: settings.data.eval(),
@@ -187,7 +190,7 @@ fn score(options: &ExternalOptions, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-impl Settings {
+impl ExternalConfig {
     /// The tables of `path` that count; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;

@@ -38,7 +38,9 @@ pub(crate) fn expand_tables(
         Labels::List(list) => Some(list),
         Labels::Shares(_) => None,
     });
-    let poison = poison.list.iter_mut().chain(poison.trigger.file_mut());
+    let PoisonConfig { list, select, trigger, .. } = poison;
+    let encoder = select.as_mut().and_then(|select| select.encoder.as_mut());
+    let poison = list.iter_mut().chain(trigger.file_mut()).chain(encoder);
     data.paths_mut().into_iter().chain(poison).chain(labels).for_each(expand_home);
 }
 

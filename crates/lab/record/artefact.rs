@@ -15,6 +15,8 @@ pub(crate) enum Artefact {
     Manifest,
     /// The poisoned images.
     Ledger,
+    /// The images that a rule chose.
+    Selection,
     /// How large the trigger is, and how views show it.
     TriggerSize,
     /// What the victim must reach to be worth attacking.
@@ -89,6 +91,7 @@ impl fmt::Display for Artefact {
             Self::Config => f.write_str("config.toml"),
             Self::Manifest => f.write_str("manifest.json"),
             Self::Ledger => f.write_str("poison.csv"),
+            Self::Selection => f.write_str("selection.json"),
             Self::TriggerSize => f.write_str("trigger.json"),
             Self::Baseline => f.write_str("floor.json"),
             Self::Scores => f.write_str("scores.json"),

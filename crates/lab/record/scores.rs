@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::{Eval, LeftOut};
 use ssl_backdoor_defend::{ModelId, Removal, Role};
 use ssl_backdoor_probe::{Flow, Paired, Scores};
-use ssl_backdoor_trigger::Rates;
+use ssl_backdoor_trigger::{Rates, Selected};
 
 use super::images::Images;
 use super::made_by::{self, MadeBy};
@@ -65,6 +65,9 @@ pub struct RunScores {
     pub labels: f64,
     /// How much was poisoned.
     pub poison: Rates,
+    /// How a rule chose the poisoned images, and the share of the class that most of them have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Selected>,
     /// How large the trigger is, and how views show it.
     #[serde(default)]
     pub trigger_size: Option<TriggerSize>,

@@ -22,6 +22,9 @@ pub struct TriggerSize {
     /// For a trigger without a width: mean PSNR in dB of training and of evaluation images, with against without trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psnr: Option<[f64; 2]>,
+    /// For a trigger without a width: the share of its energy that JPEG of quality 75 keeps, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jpeg_energy: Option<f64>,
     /// Mean share of a view that it covers.
     pub covered: f64,
     /// Share of the poisoned images by the number of views in which the trigger survives, from none on.
@@ -69,6 +72,9 @@ impl TriggerSize {
             ),
             (None, None) => "trigger: ".to_owned(),
         };
+        if let Some(energy) = self.jpeg_energy {
+            let _ = write!(text, "JPEG keeps {:.1} % of its energy; ", 100.0 * energy);
+        }
         let _ = write!(
             text,
             "it covers {:.2} % of a view; at least {:.0} % of it visible",
@@ -122,6 +128,11 @@ mod tests {
         assert!(text.starts_with(
             "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view; at"
         ), "{text}");
+        let kept = TriggerSize { jpeg_energy: Some(0.012), ..size.clone() }.summary();
+        assert!(
+            kept.contains("on evaluation images; JPEG keeps 1.2 % of its energy; it"),
+            "{kept}"
+        );
         let read = |text: &str| serde_json::from_str::<TriggerSize>(text).unwrap();
         let json = serde_json::to_string(&size).unwrap();
         assert!(!json.contains("width"), "{json}");

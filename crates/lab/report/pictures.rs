@@ -63,24 +63,27 @@ fn some(
     indices.take(COUNT).map(one).collect()
 }
 
-/// `images` of one size beside each other, as a data URI.
+/// The images beside each other at one height, as PNG in a URI.
 ///
 /// # Errors
 /// The picture cannot be encoded.
 pub(crate) fn data_uri(images: &[RgbImage]) -> Result<String> {
-    let (width, height) = images.first().map_or((1, 1), RgbImage::dimensions);
+    let height = images.first().map_or(1, RgbImage::height);
     // Photographs are made smaller.
-    let (w, h, filter) = if height > LARGEST {
-        ((width * LARGEST / height).max(1), LARGEST, imageops::FilterType::Triangle)
+    let (h, filter) = if height > LARGEST {
+        (LARGEST, imageops::FilterType::Triangle)
     } else {
-        let factor = SHOWN.div_ceil(height);
-        (width * factor, height * factor, imageops::FilterType::Nearest)
+        (height * SHOWN.div_ceil(height), imageops::FilterType::Nearest)
     };
-    let count = images.len() as u32;
-    let mut strip = RgbImage::from_pixel(count * (w + GAP), h, image::Rgb([128; 3]));
-    for (i, image) in (0..).zip(images) {
-        let large = imageops::resize(image, w, h, filter);
-        imageops::replace(&mut strip, &large, i * i64::from(w + GAP), 0);
+    // Composed images have sizes of their own.
+    let width = |image: &RgbImage| (image.width() * h / image.height().max(1)).max(1);
+    let total = images.iter().map(|image| width(image) + GAP).sum();
+    let mut strip = RgbImage::from_pixel(total, h, image::Rgb([128; 3]));
+    let mut left = 0;
+    for image in images {
+        let large = imageops::resize(image, width(image), h, filter);
+        imageops::replace(&mut strip, &large, left.into(), 0);
+        left += width(image) + GAP;
     }
     let mut png = Cursor::new(Vec::new());
     strip.write_to(&mut png, ImageFormat::Png).context("cannot encode a strip of samples")?;
@@ -91,6 +94,18 @@ pub(crate) fn data_uri(images: &[RgbImage]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_several_sizes_keep_their_shapes() {
+        let image = |width, height| RgbImage::from_pixel(width, height, image::Rgb([9; 3]));
+        let text = data_uri(&[image(64, 32), image(32, 64)]).unwrap();
+        let png = text.strip_prefix("data:image/png;base64,").unwrap();
+        let png = base64::engine::general_purpose::STANDARD.decode(png).unwrap();
+        let strip = image::load_from_memory(&png).unwrap().into_rgb8();
+        // At the height of the first, enlarged: twice as wide, and half as wide.
+        let height = 32 * SHOWN.div_ceil(32);
+        assert_eq!(strip.dimensions(), (2 * height + height / 2 + 2 * GAP, height));
+    }
 
     #[test]
     fn changes_are_enlarged_around_grey() {

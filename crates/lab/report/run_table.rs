@@ -54,7 +54,7 @@ pub(super) fn readings_table(scores: &RunScores) -> Option<String> {
 }
 
 /// One model of the table: a name and its figures on clean and on patched images.
-pub(super) struct Row {
+pub(super) struct ModelRow {
     pub model: String,
     pub cells: Vec<String>,
 }
@@ -62,7 +62,7 @@ pub(super) struct Row {
 const HEAD: [&str; 7] = ["Model", "clean: Acc %", "FP", "ASR %", "patched: Acc %", "FP", "ASR %"];
 
 /// A row for each model.
-pub(super) fn rows(scores: &RunScores) -> Vec<Row> {
+pub(super) fn rows(scores: &RunScores) -> Vec<ModelRow> {
     models(scores).into_iter().map(|(model, sets)| row(model, sets)).collect()
 }
 
@@ -84,8 +84,8 @@ fn models(scores: &RunScores) -> Vec<(&str, [Option<&Scores>; 2])> {
     named.into_iter().chain(others).map(|(key, model)| (model, sets(key))).collect()
 }
 
-fn row(model: &str, sets: [Option<&Scores>; 2]) -> Row {
-    Row { model: model.to_owned(), cells: sets.map(cells).concat() }
+fn row(model: &str, sets: [Option<&Scores>; 2]) -> ModelRow {
+    ModelRow { model: model.to_owned(), cells: sets.map(cells).concat() }
 }
 
 /// Accuracy, FP and ASR with their intervals.
@@ -115,7 +115,7 @@ pub(crate) fn markdown<'a>(
     models: impl Iterator<Item = (&'a str, [Option<&'a Scores>; 2])>,
 ) -> String {
     let mut text = line(&HEAD.map(String::from)) + &line(&HEAD.map(|_| "---".into()));
-    for Row { model, cells } in models.map(|(model, sets)| row(model, sets)) {
+    for ModelRow { model, cells } in models.map(|(model, sets)| row(model, sets)) {
         text += &line(&[vec![model], cells].concat());
     }
     text

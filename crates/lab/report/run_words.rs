@@ -89,6 +89,12 @@ pub(super) fn lead(sources: &Material<'_>) -> String {
             Eval::All => "all of them",
         },
     );
+    if let Some(selected) = &scores.selected {
+        let share = 100.0 * selected.class_share;
+        let by = if selected.kind.needs_features() { " by an encoder's features" } else { "" };
+        let kind = selected.kind;
+        text += &format!(" The rule {kind} chose them{by}: {share:.1} % are of one class.");
+    }
     for left_out in &scores.left_out {
         text += &format!(" {left_out}.");
     }

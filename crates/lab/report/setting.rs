@@ -1,6 +1,6 @@
 //! What runs have in common that a table may put into one row.
 
-use ssl_backdoor_defend::{ModelId, Settings};
+use ssl_backdoor_defend::{DefenceSettings, ModelId};
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_trigger::{TriggerConfig, strength};
 
@@ -15,8 +15,10 @@ pub(super) struct Setting {
     pub eval: String,
     pub train_images: usize,
     pub steps: usize,
-    /// Share of the target class that is poisoned, of the set if there is no target, in thousandths.
+    /// Share of the target class that is poisoned, in thousandths; of the set where other images are poisoned.
     rate: u32,
+    /// Is it a share of the target class?
+    of_class: bool,
     pub targeted: bool,
     /// Share of the set that is poisoned; for runs of one rate it may differ by a rounding.
     dataset_rate: f64,
@@ -56,6 +58,7 @@ impl Setting {
             train_images: run.train_images,
             steps: run.steps,
             rate: (1000.0 * rate).round() as u32,
+            of_class: run.poison.rate.is_some(),
             targeted: run.target.is_some(),
             dataset_rate: run.poison.dataset_rate,
             strength: strength(&run.trigger).to_owned(),
@@ -69,9 +72,11 @@ impl Setting {
     /// The share that was poisoned, in words.
     pub(super) fn poison(&self) -> String {
         let rate = f64::from(self.rate) / 10.0;
-        if self.targeted {
+        if self.of_class {
             let set = 100.0 * self.dataset_rate;
             format!("{rate:.1} % of the class ({set:.2} % of the set), {}", self.strength)
+        } else if self.targeted {
+            format!("{rate:.2} % of the set, {}", self.strength)
         } else {
             format!("{rate:.2} % of the set, untargeted, {}", self.strength)
         }
@@ -82,7 +87,7 @@ impl Setting {
         let Self { data, strength, steps, probe, labels, .. } = self;
         let pretrain = self.config.as_ref().map(|config| &config.pretrain.train);
         let rate = f64::from(self.rate) / 10.0;
-        let of = if self.targeted { "" } else { " of the set" };
+        let of = if self.of_class { "" } else { " of the set" };
         [
             data.clone(),
             format!("{rate} %{of}"),
@@ -99,7 +104,7 @@ impl Setting {
     /// How long the training of the defended `model` was, in words; none where its defence is not known.
     pub(super) fn training(&self, model: &ModelId) -> Option<&'static str> {
         let configs = self.config.as_ref()?.defend.iter().map(|defence| defence.settings());
-        let makes = |settings: &&dyn Settings| {
+        let makes = |settings: &&dyn DefenceSettings| {
             settings.defences().iter().any(|defence| defence.model() == *model)
         };
         configs.into_iter().find(makes).map(|settings| settings.training())

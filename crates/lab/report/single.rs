@@ -6,7 +6,9 @@ use askama::Template;
 
 use super::charts::{self, Chart};
 use super::material::Material;
-use super::run_table::{READINGS_HEAD, Row, curve_table, readings, readings_table, rows, table};
+use super::run_table::{
+    ModelRow, READINGS_HEAD, curve_table, readings, readings_table, rows, table,
+};
 use super::run_words::{lead, net, removed, target_neighbours, warnings};
 use super::{pictures, visibility};
 use crate::record::{BACKDOORED, CLEAN};
@@ -17,7 +19,7 @@ struct Html<'a> {
     title: &'a str,
     lead: String,
     warning: Option<String>,
-    rows: Vec<Row>,
+    rows: Vec<ModelRow>,
     net: String,
     charts: Vec<Chart>,
     visibility: Option<String>,

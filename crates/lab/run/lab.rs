@@ -15,6 +15,7 @@ use super::folder::RunFolder;
 use super::inputs::{Inputs, difference};
 use super::labels::{Labelled, labelled};
 use super::progress;
+use super::selection::Choice;
 use super::until::Stage;
 use crate::config::Experiment;
 use crate::device;
@@ -54,12 +55,17 @@ impl Lab {
         let device = device::open(&experiment.device).map_err(|e| source.wrong(e))?;
         let splits = experiment.data.load(&progress::watch())?;
         progress::say_left_out(&splits.left_out, &splits.skipped);
-        let attack =
-            splits.attack(&experiment.poison, experiment.seed).map_err(|e| source.wrong(e))?;
+        let seed = experiment.seed;
+        // A rule that chooses images keeps them in the folder.
+        let chooses = experiment.poison.select.is_some();
+        let early = chooses.then(|| RunFolder::open(out)).transpose()?;
+        let choice = Choice { splits: &splits, seed, device: &device, source: &source };
+        let poison = choice.of(&experiment.poison, early.as_ref())?;
+        let attack = splits.attack(&poison, seed).map_err(|e| source.wrong(e))?;
         experiment.check_with(Some(splits.train.labels.len())).map_err(|e| source.wrong(e))?;
         let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
             .map_err(|e| source.wrong_about("probe.labels", &e))?;
-        let folder = RunFolder::open(out)?;
+        let folder = early.map_or_else(|| RunFolder::open(out), Ok)?;
         folder.write(Artefact::Config, experiment.to_toml()?.as_bytes())?;
         // An absent or broken manifest only means that nothing is skipped.
         let stages =

@@ -115,7 +115,7 @@ mod tests {
         assert_eq!((two[0].ids.len(), two[1].ids.len()), (40, 10));
         assert!(two.iter().all(|one| one.ids.is_sorted()), "in the order of the set");
         let message = of(&[0.5, 0.1]).err().unwrap();
-        for words in ["probe.labels = 0.1", "class arrow has 9 training images", "0.112 to 1"] {
+        for words in ["labels = 0.1", "class arrow has 9 training images", "0.112 to 1"] {
             assert!(message.contains(words), "{message}");
         }
     }

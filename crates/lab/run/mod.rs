@@ -7,6 +7,7 @@ mod interrupt;
 mod lab;
 mod labels;
 pub(crate) mod progress;
+mod selection;
 mod stages;
 mod until;
 mod watched;
@@ -22,6 +23,7 @@ pub use interrupt::end_on_ctrl_c;
 pub(crate) use interrupt::{INTERRUPTED, end_with_this};
 use lab::Lab;
 pub(crate) use labels::labelled;
+pub(crate) use selection::{Choice, told};
 pub(crate) use stages::{Task, UnifiedProbe, read_out};
 pub use until::Stage;
 

@@ -48,7 +48,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
     for (run, trainings, defended) in kinds.values() {
         match rows(&run.experiment, *trainings, defended) {
             Ok(rows) => {
-                for Row { name, trainings, steps, images, rate } in rows {
+                for TrainingRow { name, trainings, steps, images, rate } in rows {
                     let hours = (trainings * images) as f64 / rate / 3600.0;
                     println!("| {name} | {trainings} | {steps} | {rate:.0} | {hours:.2} |");
                     total = total.map(|total| total + hours);
@@ -75,7 +75,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
 }
 
 /// Trainings of one kind and length.
-struct Row {
+struct TrainingRow {
     name: String,
     trainings: usize,
     steps: usize,
@@ -86,7 +86,11 @@ struct Row {
 }
 
 /// The pretrainings of a kind, and what the defences of its runs train.
-fn rows(experiment: &Experiment, trainings: usize, defended: &[&Experiment]) -> Result<Vec<Row>> {
+fn rows(
+    experiment: &Experiment,
+    trainings: usize,
+    defended: &[&Experiment],
+) -> Result<Vec<TrainingRow>> {
     let splits = experiment.data.load(&progress::watch())?;
     let images = splits.train.labels.len();
     experiment.check_with(Some(images)).map_err(|wrong| experiment.source.wrong(wrong))?;
@@ -102,7 +106,7 @@ fn rows(experiment: &Experiment, trainings: usize, defended: &[&Experiment]) -> 
     let rate = timed(experiment, &splits, short, |training, clock| {
         Ok(pretrain(&config, None, size, training, clock).map(drop)?)
     })?;
-    let mut rows = vec![Row { name: name.into(), trainings, steps, images: trained, rate }];
+    let mut rows = vec![TrainingRow { name: name.into(), trainings, steps, images: trained, rate }];
     rows.extend(defended_rows(experiment, &splits, defended, rate)?);
     Ok(rows)
 }
@@ -114,12 +118,12 @@ fn defended_rows(
     splits: &Splits,
     defended: &[&Experiment],
     rate: f64,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<TrainingRow>> {
     let (victim, size) = (&experiment.pretrain, experiment.data.size());
     let (images, seed) = (splits.train.labels.len(), experiment.seed);
     // What does not train as the victim does is timed once for each way to train it.
     let mut rates: BTreeMap<String, f64> = BTreeMap::new();
-    let mut kinds: BTreeMap<(&str, usize, String), Row> = BTreeMap::new();
+    let mut kinds: BTreeMap<(&str, usize, String), TrainingRow> = BTreeMap::new();
     for defence in defended.iter().flat_map(|run| defences(&run.defend)) {
         let Workload { what, steps, images: passing } = defence.workload(victim, splits)?;
         let (kind, rate) = match defence.rehearsal(seed, images) {
@@ -138,7 +142,7 @@ fn defended_rows(
             }
         };
         let name = format!("{}: {what}", victim.method.settings().name());
-        let row = Row { name, trainings: 0, steps, images: passing, rate };
+        let row = TrainingRow { name, trainings: 0, steps, images: passing, rate };
         kinds.entry((what, steps, kind)).or_insert(row).trainings += 1;
     }
     Ok(kinds.into_values().collect())

@@ -15,7 +15,7 @@ use crate::device;
 use crate::record::RunScores;
 use crate::record::write_whole;
 use plan::{Plan, Run};
-use workers::{Job, Outcome};
+use workers::{Outcome, SweepJob};
 
 /// What the command line says of a sweep.
 #[derive(Debug, Clone)]
@@ -86,19 +86,19 @@ pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
 }
 
 /// The processes of a sweep, each after the twin it needs.
-fn jobs(plan: &Plan, todo: &[&Run], twins: &[&str]) -> Result<Vec<Job>> {
+fn jobs(plan: &Plan, todo: &[&Run], twins: &[&str]) -> Result<Vec<SweepJob>> {
     let mut jobs = Vec::new();
     for (id, run) in todo.iter().enumerate() {
         let needs = todo.len() + twins.iter().position(|twin| *twin == run.twin).unwrap_or(0);
         let twin = plan.out.join(&run.twin);
-        if !jobs.iter().any(|job: &Job| job.id == needs) {
+        if !jobs.iter().any(|job: &SweepJob| job.id == needs) {
             let name = run.twin.clone();
             let arguments = arguments(run, &twin, ["--until", "twin"].map(PathBuf::from))?;
-            jobs.push(Job { id: needs, name, folder: twin.clone(), arguments, needs: None });
+            jobs.push(SweepJob { id: needs, name, folder: twin.clone(), arguments, needs: None });
         }
         let folder = plan.out.join(&run.name);
         let arguments = arguments(run, &folder, [PathBuf::from("--twin"), twin])?;
-        jobs.push(Job { id, name: run.name.clone(), folder, arguments, needs: Some(needs) });
+        jobs.push(SweepJob { id, name: run.name.clone(), folder, arguments, needs: Some(needs) });
     }
     Ok(jobs)
 }

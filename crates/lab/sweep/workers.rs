@@ -18,7 +18,7 @@ use crate::run::{INTERRUPTED, end_with_this};
 
 /// One process of this program.
 #[derive(Debug, Clone)]
-pub(super) struct Job {
+pub(super) struct SweepJob {
     pub id: usize,
     pub name: String,
     /// Where it works and its `log.txt` goes.
@@ -57,9 +57,9 @@ const LEFT: Duration = Duration::from_secs(5);
 /// Works all jobs off, as many at a time as there are `slots`, each on the device of its slot (of its config,
 /// where the slot names none); `done` is called after each that succeeded. The outcomes, in the order of the jobs.
 pub(super) fn work(
-    jobs: &[Job],
+    jobs: &[SweepJob],
     slots: &[Option<String>],
-    done: impl Fn(&Job) -> Result<()> + Sync,
+    done: impl Fn(&SweepJob) -> Result<()> + Sync,
 ) -> Result<Vec<Outcome>> {
     let program = std::env::current_exe().context("cannot find the path of this program")?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -114,12 +114,12 @@ fn interrupted() -> bool {
 
 /// The next job that can begin; waits while others must end first, none when all have begun or the sweep is to end.
 fn next<'a>(
-    jobs: &'a [Job],
+    jobs: &'a [SweepJob],
     mut state: MutexGuard<'_, State>,
     changed: &Condvar,
-) -> Option<&'a Job> {
+) -> Option<&'a SweepJob> {
     while !interrupted() {
-        let waits = |job: &Job| job.needs.is_some_and(|id| !state.ended.contains_key(&id));
+        let waits = |job: &SweepJob| job.needs.is_some_and(|id| !state.ended.contains_key(&id));
         let free = |i: &usize| !state.begun.contains(i);
         let place = (0..jobs.len()).filter(free).find(|&i| !waits(&jobs[i]));
         if let Some(place) = place {
@@ -135,7 +135,7 @@ fn next<'a>(
 }
 
 /// Runs one process to its end; what it says goes to its log.
-fn run(program: &Path, job: &Job, threads: usize, device: Option<&str>) -> Result<()> {
+fn run(program: &Path, job: &SweepJob, threads: usize, device: Option<&str>) -> Result<()> {
     let path = job.folder.join("log.txt");
     let open = || OpenOptions::new().create(true).append(true).open(&path);
     let log = || open().with_context(|| format!("cannot write {}", path.display()));

@@ -227,6 +227,11 @@ impl EncoderConfig {
         Sizes::from(*self).architecture().stage_count()
     }
 
+    /// Does [`Encoder::maps`] give maps?
+    pub fn has_maps(&self) -> bool {
+        Sizes::from(*self).architecture().has_maps()
+    }
+
     /// Side of the patches in pixels, of an encoder that makes a token of each patch.
     pub fn patch(&self) -> Option<usize> {
         Sizes::from(*self).architecture().patch()

@@ -82,6 +82,7 @@ fn the_last_stage_is_the_output() {
             |features: &Tensor<2>| -> Vec<f32> { features.clone().into_data().iter().collect() };
         assert_eq!(stages.last().map(values), Some(values(&output)), "{config:?}");
         assert_ne!(values(&stages[0]), values(&stages[1]), "{config:?}");
+        assert_eq!(encoder.maps(self::images()).is_some(), config.has_maps(), "{config:?}");
     }
 }
 

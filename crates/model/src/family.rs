@@ -43,6 +43,11 @@ pub(crate) trait Architecture {
     /// Number of stages that [`Network::stages`] gives.
     fn stage_count(&self) -> usize;
 
+    /// Does [`Network::maps`] give maps?
+    fn has_maps(&self) -> bool {
+        false
+    }
+
     /// Side of the patches in pixels, of a network that makes a token of each patch.
     fn patch(&self) -> Option<usize> {
         None

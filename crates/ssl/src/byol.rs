@@ -16,10 +16,11 @@ use crate::config::TrainConfig;
 use crate::ema::{Ema, EmaTiming};
 use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
+use crate::mixing::{Mix, Seen};
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
 use crate::schedule::{Schedule, at_shares};
-use crate::settings::{Settings, check_dim, check_groups, check_momentum, groups};
+use crate::settings::{MethodSettings, check_dim, check_groups, check_momentum, groups};
 
 /// Config of BYOL; the defaults are the protocol's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,7 +47,7 @@ impl Default for ByolConfig {
     }
 }
 
-impl Settings for ByolConfig {
+impl MethodSettings for ByolConfig {
     fn name(&self) -> &'static str {
         "byol"
     }
@@ -70,6 +71,10 @@ impl Settings for ByolConfig {
 
     fn bn_groups(&self, batch: usize) -> usize {
         groups(self.bn_groups, GPUS, batch)
+    }
+
+    fn mixes(&self) -> bool {
+        true
     }
 
     fn views(
@@ -112,6 +117,20 @@ impl Byol {
         Self { online, predictor, target, momentum, bn_groups }
     }
 
+    /// Views go one after the other, so that each has its own batch-norm statistics. The online network sees `seen`, the
+    /// target network `views`.
+    fn step(&mut self, seen: [Seen; 2], views: [Tensor<4>; 2]) -> Step {
+        let [first, second] = seen.each_ref().map(|seen| {
+            let projected = self.online.forward(seen.images.clone(), self.bn_groups);
+            l2_normalize(self.predictor.forward(projected))
+        });
+        let [of_first, of_second] =
+            views.map(|view| l2_normalize(self.target.forward(view, self.bn_groups)).detach());
+        let loss = seen[0].loss(of_second, |target| distance(first.clone(), target))
+            + seen[1].loss(of_first, |target| distance(second.clone(), target));
+        Step::new(loss, first)
+    }
+
     /// `1 − (1 − τ) · ½(1 + cos(π · epoch / epochs))`: from τ to 1.
     fn momentum_at(&self, progress: &Progress) -> f64 {
         let done = progress.epoch as f64 / progress.epochs as f64;
@@ -120,17 +139,20 @@ impl Byol {
 }
 
 impl Method for Byol {
-    /// Views go one after the other, so that each has its own batch-norm statistics.
     fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
         let views: [Tensor<4>; 2] = batch.views()?;
-        let [first, second] = views.each_ref().map(|view| {
-            let projected = self.online.forward(view.clone(), self.bn_groups);
-            l2_normalize(self.predictor.forward(projected))
-        });
-        let [of_first, of_second] =
-            views.map(|view| l2_normalize(self.target.forward(view, self.bn_groups)).detach());
-        let loss = distance(first.clone(), of_second) + distance(second, of_first);
-        Ok(Step::new(loss, first))
+        Ok(self.step(views.clone().map(Seen::whole), views))
+    }
+
+    /// The online network sees both views mixed.
+    fn forward_mixed(
+        &mut self,
+        batch: Batch,
+        mixes: &[Mix],
+        _progress: &Progress,
+    ) -> Result<Step, PretrainError> {
+        let (views, seen) = batch.mixed(mixes)?;
+        Ok(self.step(seen, views))
     }
 
     fn after_step(self, _keys: Vec<Tensor<2>>, progress: &Progress) -> Result<Self, PretrainError> {

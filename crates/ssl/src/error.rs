@@ -35,6 +35,14 @@ pub enum PretrainError {
         /// What a batch holds.
         found: usize,
     },
+    /// What a hook or a caller asks for is nothing for this method.
+    #[error("{what} does not apply to the method: it needs {needs}")]
+    NotApplicable {
+        /// What was asked for.
+        what: &'static str,
+        /// What a method must have for it.
+        needs: &'static str,
+    },
     /// The loss is not a number any more.
     #[error(
         "the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr}): it must be finite. \

@@ -20,7 +20,7 @@ use crate::optimizer::WeightDecayScope;
 use crate::permutations::{Permutation, TILES, permutations};
 use crate::purpose::PERMUTATION;
 use crate::schedule::{Schedule, at_shares};
-use crate::settings::Settings;
+use crate::settings::MethodSettings;
 
 /// Config of Jigsaw; the defaults are the protocol's, for images of 224 px and more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Default for JigsawConfig {
     }
 }
 
-impl Settings for JigsawConfig {
+impl MethodSettings for JigsawConfig {
     fn name(&self) -> &'static str {
         "jigsaw"
     }

@@ -19,7 +19,7 @@ use crate::loss::indices;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 use crate::schedule::{Schedule, at_shares};
-use crate::settings::Settings;
+use crate::settings::MethodSettings;
 
 /// Config of MAE; the defaults are the official repository's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ impl Default for MaeConfig {
     }
 }
 
-impl Settings for MaeConfig {
+impl MethodSettings for MaeConfig {
     fn name(&self) -> &'static str {
         "mae"
     }

@@ -6,6 +6,7 @@ use ssl_backdoor_model::{Encoder, KeyQueue};
 
 use crate::ema::Ema;
 use crate::error::PretrainError;
+use crate::mixing::{Mix, Seen};
 
 /// Where training stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,21 @@ impl Batch {
     pub fn views<const N: usize>(&self) -> Result<[Tensor<4>; N], PretrainError> {
         let found = self.views.len();
         self.views.clone().try_into().map_err(|_| PretrainError::ViewCount { wanted: N, found })
+    }
+
+    /// The views as they are, and each as it is seen when it is mixed by its entry of `mixes`.
+    ///
+    /// # Errors
+    /// [`PretrainError::ViewCount`] if the batch or `mixes` holds another number; as [`Mix::of`].
+    pub fn mixed<const N: usize>(
+        &self,
+        mixes: &[Mix],
+    ) -> Result<([Tensor<4>; N], [Seen; N]), PretrainError> {
+        let views: [Tensor<4>; N] = self.views()?;
+        let seen: Result<Vec<Seen>, _> =
+            mixes.iter().zip(views.clone()).map(|(mix, view)| mix.of(view)).collect();
+        let wrong = |_| PretrainError::ViewCount { wanted: N, found: mixes.len() };
+        Ok((views, seen?.try_into().map_err(wrong)?))
     }
 }
 
@@ -88,6 +104,24 @@ pub trait Method: Module {
     /// # Errors
     /// What stops the training: a batch with another number of views, keys that do not fit a queue.
     fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError>;
+
+    /// The same where the trained network sees each view mixed by its entry of `mixes`, and the loss holds what it says
+    /// against the targets of both images, weighted by their shares ([`Seen::loss`]). Targets and keys are those of the
+    /// views as they are. [`MethodSettings::mixes`](crate::MethodSettings::mixes) says which methods can do this.
+    ///
+    /// # Errors
+    /// [`PretrainError::NotApplicable`] for a method without such targets, which is the default; as
+    /// [`forward`](Self::forward) and [`Mix::of`].
+    fn forward_mixed(
+        &mut self,
+        _batch: Batch,
+        _mixes: &[Mix],
+        _progress: &Progress,
+    ) -> Result<Step, PretrainError> {
+        let what = "a mix of images";
+        let needs = "targets that another network makes of the whole images";
+        Err(PretrainError::NotApplicable { what, needs })
+    }
 
     /// After the optimiser's step, with the `keys` of the forward pass: the queue of MoCo v2, the EMA of BYOL.
     ///

@@ -16,9 +16,10 @@ use crate::config::TrainConfig;
 use crate::ema::{Ema, EmaTiming};
 use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
+use crate::mixing::{Mix, Seen};
 use crate::projector::{Projected, shuffled};
 use crate::settings::{
-    Settings, check_dim, check_groups, check_momentum, check_queue, check_temperature, groups,
+    MethodSettings, check_dim, check_groups, check_momentum, check_queue, check_temperature, groups,
 };
 
 /// Config of MoCo v2; the defaults are the protocol's.
@@ -48,7 +49,7 @@ impl Default for MocoConfig {
     }
 }
 
-impl Settings for MocoConfig {
+impl MethodSettings for MocoConfig {
     fn name(&self) -> &'static str {
         "moco-v2"
     }
@@ -67,6 +68,10 @@ impl Settings for MocoConfig {
 
     fn bn_groups(&self, batch: usize) -> usize {
         groups(self.bn_groups, GPUS, batch)
+    }
+
+    fn mixes(&self) -> bool {
+        true
     }
 
     fn views(
@@ -114,6 +119,19 @@ impl Moco {
         let (query, key) = (network(), network().no_grad());
         Self { query, key, queue, momentum, temperature, bn_groups }
     }
+
+    /// Queries of `first`, keys of `second`, told from the queue.
+    fn step(&mut self, first: Seen, second: Tensor<4>, progress: &Progress) -> Step {
+        let query = l2_normalize(self.query.forward(first.images.clone(), self.bn_groups));
+        // The head has no batch norm: it may see all groups at once.
+        let keys = shuffled(second, progress, |images| self.key.forward(images, self.bn_groups));
+        let keys = l2_normalize(keys).detach();
+        let queue = self.queue.rows();
+        let loss = first.loss(keys.clone(), |keys| {
+            info_nce(query.clone(), keys, queue.clone(), self.temperature)
+        });
+        Step { keys: vec![keys], negatives: Some(queue), ..Step::new(loss, query) }
+    }
 }
 
 impl Method for Moco {
@@ -124,13 +142,18 @@ impl Method for Moco {
 
     fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError> {
         let [first, second] = batch.views()?;
-        let query = l2_normalize(self.query.forward(first, self.bn_groups));
-        // The head has no batch norm: it may see all groups at once.
-        let keys = shuffled(second, progress, |images| self.key.forward(images, self.bn_groups));
-        let keys = l2_normalize(keys).detach();
-        let queue = self.queue.rows();
-        let loss = info_nce(query.clone(), keys.clone(), queue.clone(), self.temperature);
-        Ok(Step { keys: vec![keys], negatives: Some(queue), ..Step::new(loss, query) })
+        Ok(self.step(Seen::whole(first), second, progress))
+    }
+
+    /// The query's view alone is mixed.
+    fn forward_mixed(
+        &mut self,
+        batch: Batch,
+        mixes: &[Mix],
+        progress: &Progress,
+    ) -> Result<Step, PretrainError> {
+        let ([_, second], [first, _]) = batch.mixed(mixes)?;
+        Ok(self.step(first, second, progress))
     }
 
     fn after_step(

@@ -17,8 +17,11 @@ use crate::config::TrainConfig;
 use crate::ema::{Ema, EmaTiming};
 use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
+use crate::mixing::{Mix, Seen};
 use crate::projector::{Projected, by_group, shuffled};
-use crate::settings::{Settings, check_dim, check_groups, check_momentum, check_queue, groups};
+use crate::settings::{
+    MethodSettings, check_dim, check_groups, check_momentum, check_queue, groups,
+};
 
 /// How an image is changed for the target encoder; the query's views are always strong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +82,7 @@ impl MsfConfig {
     }
 }
 
-impl Settings for MsfConfig {
+impl MethodSettings for MsfConfig {
     fn name(&self) -> &'static str {
         "msf"
     }
@@ -102,6 +105,10 @@ impl Settings for MsfConfig {
 
     fn bn_groups(&self, batch: usize) -> usize {
         groups(self.bn_groups, GPUS, batch)
+    }
+
+    fn mixes(&self) -> bool {
+        true
     }
 
     fn views(
@@ -153,19 +160,16 @@ impl Msf {
         let bank = KeyQueue::new(queue, dim, &mut rng, device);
         Self { query, predictor, target, bank, top_k, momentum, bn_groups }
     }
-}
-
-impl Method for Msf {
-    fn before_step(self, _progress: &Progress) -> Result<Self, PretrainError> {
-        let target = update_ema(self.target, &self.query, self.momentum);
-        Ok(Self { target, ..self })
-    }
 
     /// The targets enter the bank before the search, so each is its own nearest neighbour. Encoder, projector and
     /// predictor all run under `DataParallel` in the reference: a GPU sees its own part of the batch in all three.
-    fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError> {
-        let [strong, weak] = batch.views()?;
-        let query = by_group(strong, self.bn_groups, |part| {
+    fn step(
+        &mut self,
+        strong: Seen,
+        weak: Tensor<4>,
+        progress: &Progress,
+    ) -> Result<Step, PretrainError> {
+        let query = by_group(strong.images.clone(), self.bn_groups, |part| {
             self.predictor.forward(self.query.forward(part, 1))
         });
         let query = l2_normalize(query);
@@ -174,8 +178,33 @@ impl Method for Msf {
         });
         let target = l2_normalize(target).detach();
         self.bank.enqueue(target.clone(), progress.seen)?;
-        let loss = mean_shift(query.clone(), target, self.bank.rows(), self.top_k);
+        let bank = self.bank.rows();
+        let loss = strong
+            .loss(target, |target| mean_shift(query.clone(), target, bank.clone(), self.top_k));
         Ok(Step::new(loss, query))
+    }
+}
+
+impl Method for Msf {
+    fn before_step(self, _progress: &Progress) -> Result<Self, PretrainError> {
+        let target = update_ema(self.target, &self.query, self.momentum);
+        Ok(Self { target, ..self })
+    }
+
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError> {
+        let [strong, weak] = batch.views()?;
+        self.step(Seen::whole(strong), weak, progress)
+    }
+
+    /// The query's view alone is mixed.
+    fn forward_mixed(
+        &mut self,
+        batch: Batch,
+        mixes: &[Mix],
+        progress: &Progress,
+    ) -> Result<Step, PretrainError> {
+        let ([_, weak], [strong, _]) = batch.mixed(mixes)?;
+        self.step(strong, weak, progress)
     }
 
     fn encoder(&self) -> Encoder {

@@ -131,7 +131,7 @@ pub fn pretrain(
     observer: &mut dyn TrainObserver,
 ) -> Result<Encoder, PretrainError> {
     config.check_training(Some(training.set.len()), size)?;
-    let job = Job {
+    let job = PretrainJob {
         start,
         header: encoder_header(config.encoder, size),
         training,
@@ -143,7 +143,7 @@ pub fn pretrain(
 }
 
 /// What a training needs beside its method.
-struct Job<'a> {
+struct PretrainJob<'a> {
     start: Option<&'a Path>,
     header: EncoderHeader,
     training: &'a Training,
@@ -152,7 +152,7 @@ struct Job<'a> {
     observer: &'a mut dyn TrainObserver,
 }
 
-impl WithMethod for Job<'_> {
+impl WithMethod for PretrainJob<'_> {
     type Output = Encoder;
 
     fn on<M: Method>(self, mut method: M) -> Result<Encoder, PretrainError> {

@@ -12,7 +12,7 @@ use crate::method::Method;
 use crate::moco::{Moco, MocoConfig};
 use crate::msf::{Msf, MsfConfig};
 use crate::rotnet::{RotNet, RotNetConfig};
-use crate::settings::Settings;
+use crate::settings::MethodSettings;
 use crate::simclr::{Simclr, SimclrConfig};
 
 /// A method: the model and its views together. One arm per method.
@@ -49,7 +49,7 @@ pub trait WithMethod {
 
 impl MethodConfig {
     /// The method's settings.
-    pub fn settings(&self) -> &dyn Settings {
+    pub fn settings(&self) -> &dyn MethodSettings {
         match self {
             Self::MocoV2(config) => config,
             Self::Byol(config) => config,

@@ -15,7 +15,7 @@ use crate::error::PretrainError;
 use crate::loss::{accuracy, cross_entropy, indices};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::schedule::{Schedule, at_shares};
-use crate::settings::Settings;
+use crate::settings::MethodSettings;
 
 /// Quarter turns of a whole one.
 const TURNS: usize = 4;
@@ -25,7 +25,7 @@ const TURNS: usize = 4;
 #[serde(deny_unknown_fields)]
 pub struct RotNetConfig {}
 
-impl Settings for RotNetConfig {
+impl MethodSettings for RotNetConfig {
     fn name(&self) -> &'static str {
         "rotnet"
     }

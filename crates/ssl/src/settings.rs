@@ -10,7 +10,7 @@ use crate::config::TrainConfig;
 use crate::error::PretrainError;
 
 /// The config of one method.
-pub trait Settings {
+pub trait MethodSettings {
     /// The method's name in configs and results.
     fn name(&self) -> &'static str;
 
@@ -26,6 +26,11 @@ pub trait Settings {
     /// Groups of a batch that have batch-norm statistics of their own, in a training with batches of `batch` images.
     fn bn_groups(&self, _batch: usize) -> usize {
         1
+    }
+
+    /// Can the method train on mixed images ([`Method::forward_mixed`](crate::Method::forward_mixed))?
+    fn mixes(&self) -> bool {
+        false
     }
 
     /// What the method sees of an image, for views of `size` pixels.

@@ -16,7 +16,7 @@ use crate::error::PretrainError;
 use crate::loss::{cross_entropy, indices};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::projector::Projected;
-use crate::settings::{Settings, check_dim, check_temperature};
+use crate::settings::{MethodSettings, check_dim, check_temperature};
 
 /// Config of SimCLR.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ impl Default for SimclrConfig {
     }
 }
 
-impl Settings for SimclrConfig {
+impl MethodSettings for SimclrConfig {
     fn name(&self) -> &'static str {
         "simclr"
     }

@@ -17,7 +17,7 @@ use crate::ema::EmaTiming;
 use crate::error::PretrainError;
 use crate::hook::TrainingHook;
 use crate::meter::{EpochEnd, Meter};
-use crate::method::{Batch, Method, Progress};
+use crate::method::{Batch, Method, Progress, Step};
 use crate::observer::{StepReport, TrainObserver, TrainState};
 
 /// What a training runs on. [`Training::new`] gives one to change with struct update syntax.
@@ -70,6 +70,10 @@ pub fn train<M: Method>(
     let (mut run, mut method, start) = Run::begin(training, config, method, observer)?;
     let steps = start..run.rates.len();
     let set = training.set.clone();
+    let views = match &training.hook {
+        Some(hook) => hook.augment(views)?,
+        None => views,
+    };
     let mut loader = ViewLoader::start(set, views, run.plan, steps.clone(), training.workers);
     for step in steps {
         let waiting = Instant::now();
@@ -149,19 +153,13 @@ impl<'a> Run<'a> {
         let images = batch.ids.len();
         let dtype = self.config.precision.dtype();
         let view = |pixels| to_tensor(pixels, &self.device).cast(dtype);
-        let hook = self.training.hook.as_deref();
-        let mut views: Vec<Tensor<4>> = batch.views.into_iter().map(view).collect();
-        if let Some(hook) = hook {
-            views = hook.views(views, progress);
-        }
+        let views = batch.views.into_iter().map(view).collect();
         let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
 
         let before = |method: M| method.before_step(progress);
         method = canaries.follow(EmaTiming::BeforeStep, method, progress, before)?;
-        let mut out = method.forward(views, progress)?;
-        if let Some(hook) = hook {
-            out.loss = hook.loss(out.loss, progress);
-        }
+        let hook = self.training.hook.as_deref();
+        let mut out = forward(&mut method, views, hook, progress)?;
         let loss: f32 = out.loss.clone().into_scalar();
         if !loss.is_finite() {
             return Err(PretrainError::Loss { loss, step, epoch: progress.epoch, lr });
@@ -245,6 +243,22 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+/// The forward pass, with what `hook` does to views and loss.
+fn forward<M: Method>(
+    method: &mut M,
+    mut batch: Batch,
+    hook: Option<&dyn TrainingHook>,
+    progress: &Progress,
+) -> Result<Step, PretrainError> {
+    let Some(hook) = hook else { return method.forward(batch, progress) };
+    batch.views = hook.views(batch.views, progress);
+    let out = match hook.mix(&batch.views, progress) {
+        Some(mixes) => method.forward_mixed(batch, &mixes, progress)?,
+        None => method.forward(batch, progress)?,
+    };
+    Ok(Step { loss: hook.loss(out.loss.clone(), progress), ..out })
 }
 
 /// `[batch, 3, size, size]` on `device`.

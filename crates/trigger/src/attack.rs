@@ -1,23 +1,14 @@
 //! An attack on a certain data set: which images, what is done to them, what an export must keep.
 
-use crate::{Phase, Poison, PoisonPlan};
-
-/// What is known of the training images when an attack is planned.
-#[derive(Debug, Clone, Copy)]
-pub struct TrainingSet<'a> {
-    /// (image id, class) of every image, in any order.
-    pub labels: &'a [(u64, u32)],
-    /// Names of the classes.
-    pub classes: &'a [String],
-    /// Ids of the images that the config's `list` names; none without a list.
-    pub listed: &'a [u64],
-}
+use crate::{Phase, Poison, PoisonPlan, Selected};
 
 /// An attack on a certain data set.
 #[derive(Debug, Clone)]
 pub struct Attack {
-    /// The target class.
+    /// The target class: the config's, or else the one that most images have that a [`Rule`](crate::Rule) chose.
     pub target: Option<u32>,
+    /// What is known of the images that a rule chose; none without a rule.
+    pub selected: Option<Selected>,
     /// The poisoned training images.
     pub plan: PoisonPlan,
     /// What is done to them.

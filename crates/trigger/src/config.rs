@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ssl_backdoor_fields::OutOfRange;
 
 use crate::{
-    Attack, Perturbation, Phase, Place, Poison, PoisonPlan, Recipe, Selection, Setup, Size,
-    TrainingSet, TriggerConfig, TriggerError,
+    Attack, Chosen, Compose, FeatureRows, Perturbation, Phase, Place, Poison, PoisonPlan, Pool,
+    Recipe, Select, Selected, Selection, Setup, Size, TrainingSet, TriggerConfig, TriggerError,
 };
 
 /// The target class as a config names it.
@@ -70,8 +70,16 @@ pub struct PoisonConfig {
     /// A file list that names the images to poison; with a target, that class is scored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<PathBuf>,
+    /// A rule that chooses so many images by an encoder's features; absent = they are a seeded sample. `rate` is then of a
+    /// class of the mean size, and without a target the class is scored that most of the images have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub select: Option<Select>,
     /// What is done to the images.
     pub trigger: TriggerConfig,
+    /// How a poisoned training image is composed with an image of the target class; absent = it is the image with the
+    /// trigger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<Compose>,
     /// Where a patch goes on training images; absent = in the central half.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
@@ -107,6 +115,16 @@ impl Serialize for PoisonConfig {
     }
 }
 
+/// In a few words, as tables show it: as the trigger, with the composition in front.
+impl std::fmt::Display for PoisonConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(compose) = &self.compose {
+            write!(f, "{compose} of ")?;
+        }
+        write!(f, "{}", self.trigger)
+    }
+}
+
 impl PoisonConfig {
     /// `trigger` as the paper places it, on no images yet: give one of `rate`, `dataset_rate`, `count` and `list`, with
     /// struct update syntax.
@@ -117,7 +135,9 @@ impl PoisonConfig {
             dataset_rate: None,
             count: None,
             list: None,
+            select: None,
             trigger,
+            compose: None,
             place: None,
             val_place: None,
             alpha: None,
@@ -131,9 +151,16 @@ impl PoisonConfig {
     /// The same, the defaults of a patch written out.
     fn placed(mut self) -> Self {
         if self.trigger.is_patch() {
-            self.place.get_or_insert(Place::TRAIN);
+            let (place, alpha) = match &self.compose {
+                Some(Compose::NoisyAlignment(_)) => {
+                    (Some(Place::Random { min: 0.45, max: 0.55 }), 0.2)
+                }
+                Some(compose) if compose.places() => (None, 0.0),
+                _ => (Some(Place::TRAIN), 0.0),
+            };
+            self.place = self.place.or(place);
             self.val_place.get_or_insert(Place::VAL);
-            self.alpha.get_or_insert(0.0);
+            self.alpha.get_or_insert(alpha);
             self.val_alpha.get_or_insert(0.0);
         }
         self
@@ -150,8 +177,11 @@ impl PoisonConfig {
             _ => self.trigger.clone(),
         };
         let patch = trigger.is_patch();
+        let compose = self.compose.clone().filter(|_| phase == Phase::Training);
+        let placed = patch && !compose.as_ref().is_some_and(Compose::places);
         let (place, alpha) = (place.unwrap_or(Place::of_paper(phase)), alpha.unwrap_or(0.0));
-        Recipe { trigger, place: patch.then_some(place), alpha: patch.then_some(alpha) }
+        let (place, alpha) = (placed.then_some(place), patch.then_some(alpha));
+        Recipe { trigger, place, alpha, compose }
     }
 
     /// Checks everything that needs no data, for views and evaluation images of `view` pixels a side; triggers from
@@ -161,6 +191,7 @@ impl PoisonConfig {
     /// Names the field, the value and what is allowed.
     pub fn check(&self, view: u32) -> Result<(), TriggerError> {
         self.selection(&[])?.check()?;
+        self.check_select()?;
         let setup = Setup::new(view);
         let train = self.recipe(Phase::Training).build(Phase::Training, &setup)?;
         let patched = self.recipe(Phase::Evaluation).build(Phase::Evaluation, &setup);
@@ -172,6 +203,7 @@ impl PoisonConfig {
             None => error,
         })?;
         self.check_patch()?;
+        self.check_compose()?;
         if self.recompress && !(train.survives_jpeg() && patched.survives_jpeg()) {
             let allowed = "JPEG erases this trigger, it is exported as PNG: allowed is false";
             return Err(OutOfRange::new("recompress", true, allowed).into());
@@ -200,6 +232,32 @@ impl PoisonConfig {
             if let Some(alpha) = alpha.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
                 return Err(OutOfRange::new(field, alpha, "allowed are 0 to 1").into());
             }
+        }
+        Ok(())
+    }
+
+    /// Checks the rule that chooses the images.
+    fn check_select(&self) -> Result<(), TriggerError> {
+        let Some(select) = &self.select else { return Ok(()) };
+        if let Some(list) = &self.list {
+            let allowed = "select chooses the images: give rate, dataset_rate or count";
+            let list = format!("{:?}", list.display().to_string());
+            return Err(OutOfRange::new("list", list, allowed).into());
+        }
+        select.check(self.target.is_some())
+    }
+
+    /// Checks what a composition needs beside its own settings.
+    fn check_compose(&self) -> Result<(), TriggerError> {
+        let Some(compose) = &self.compose else { return Ok(()) };
+        let kind = format!("\"{}\"", compose.kind());
+        if self.target.is_none() {
+            let allowed = "it shows images of the target class: give target";
+            return Err(OutOfRange::new("compose.kind", kind, allowed).into());
+        }
+        if compose.places() && self.place.is_some() {
+            let allowed = "it places the trigger beside the object: leave place out";
+            return Err(OutOfRange::new("compose.kind", kind, allowed).into());
         }
         Ok(())
     }
@@ -234,12 +292,59 @@ impl PoisonConfig {
         }
     }
 
+    /// The same attack, the images of `set` chosen by the rule of `select`: by `features` of all of them, if it looks at
+    /// any, of the encoder whose file has the hash `encoder_hash`. Without a rule, and where the images are chosen already, it
+    /// is as it was.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); more images are asked for than the rule can choose; or the features are not those of
+    /// the set.
+    pub fn choose(
+        &self,
+        set: &TrainingSet<'_>,
+        features: Option<FeatureRows<'_>>,
+        encoder_hash: Option<String>,
+        seed: u64,
+    ) -> Result<Self, TriggerError> {
+        let mut config = self.clone();
+        let Some(select) = config.select.as_mut().filter(|select| select.chosen.is_none()) else {
+            return Ok(config);
+        };
+        self.check_select()?;
+        let amount = self.selection(&[])?;
+        amount.check()?;
+        let Some(count) = amount.of_mean_class(set.labels.len(), set.classes.len())? else {
+            return Ok(config);
+        };
+        let target = self.target.as_ref().map(|target| target.index(set.classes)).transpose()?;
+        let positions = select.positions(set, target, features, count, seed)?;
+        let mut ids: Vec<u64> = positions.into_iter().map(|i| set.labels[i].0).collect();
+        ids.sort_unstable();
+        select.chosen = Some(Chosen { encoder_hash, ids });
+        Ok(config)
+    }
+
+    /// What a rule chose of `set`; none without a rule.
+    fn selected(
+        &self,
+        set: &TrainingSet<'_>,
+    ) -> Result<Option<(Selected, Selection)>, TriggerError> {
+        let Some(select) = &self.select else { return Ok(None) };
+        let Some(chosen) = &select.chosen else {
+            let allowed = "the images are not chosen yet: PoisonConfig::choose does that";
+            let kind = format!("\"{}\"", select.kind);
+            return Err(OutOfRange::new("select.kind", kind, allowed).into());
+        };
+        let selection = Selection::Chosen(chosen.ids.clone());
+        Ok(Some((Selected::of(select, chosen, set), selection)))
+    }
+
     /// The attack on a training set with these `labels` and `classes`, for views and evaluation images of `view` pixels
     /// a side.
     ///
     /// # Errors
     /// A target that does not exist, or a selection that is not to be had: a list must be read first, see
-    /// [`attack_on`](Self::attack_on).
+    /// [`attack_on`](Self::attack_on), and images that a rule chooses be [chosen](Self::choose).
     pub fn attack(
         &self,
         labels: &[(u64, u32)],
@@ -261,13 +366,24 @@ impl PoisonConfig {
         setup: &Setup,
     ) -> Result<Attack, TriggerError> {
         let target = self.target.as_ref().map(|target| target.index(set.classes)).transpose()?;
-        let plan = PoisonPlan::new(set.labels, target, &self.selection(set.listed)?, seed)?;
+        let pool = self.compose.as_ref().map_or(Pool::Target, Compose::pool);
+        let (selected, selection) = match self.selected(set)? {
+            Some((selected, selection)) => (Some(selected), selection),
+            None => (None, self.selection(set.listed)?),
+        };
+        let target = target.or(selected.as_ref().and_then(|selected| selected.class));
+        let plan = PoisonPlan::from_pool(set.labels, target, pool, &selection, seed)?;
+        if let Some(compose) = self.compose.as_ref().filter(|_| setup.references.ids().is_empty()) {
+            let allowed = "no training image is labelled as the target class";
+            let kind = format!("\"{}\"", compose.kind());
+            return Err(OutOfRange::new("compose.kind", kind, allowed).into());
+        }
         let poison = |phase| {
             let perturbation = self.recipe(phase).build(phase, setup)?;
             Ok::<_, TriggerError>(Poison { perturbation, seed, phase })
         };
         let (train, val) = (poison(Phase::Training)?, poison(Phase::Evaluation)?);
-        Ok(Attack { target, plan, train, val, recompress: self.recompress })
+        Ok(Attack { target, selected, plan, train, val, recompress: self.recompress })
     }
 }
 

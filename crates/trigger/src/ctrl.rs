@@ -253,6 +253,30 @@ mod tests {
         }
     }
 
+    /// `tests/fixtures/ctrl.py`: the definition by SciPy's DCT.
+    #[test]
+    fn the_tile_is_the_definition_by_scipy() {
+        let golden = include_str!("../tests/fixtures/ctrl.json");
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let magnitude = golden["magnitude"].as_f64().unwrap();
+        let unit = unit();
+        for (row, pixels) in golden["rows"].as_object().unwrap() {
+            let row: usize = row.parse().unwrap();
+            assert_eq!(pixels.as_array().unwrap().len(), SIDE);
+            for (j, pixel) in pixels.as_array().unwrap().iter().enumerate() {
+                for (c, share) in RGB.into_iter().enumerate() {
+                    let exact = pixel[c].as_f64().unwrap();
+                    let found = share * magnitude * unit[row * SIDE + j];
+                    assert!((found - exact).abs() < 1e-8, "{row} {j} {c}: {found} {exact}");
+                }
+            }
+        }
+        let shares: f64 = RGB.iter().map(|share| share * share).sum();
+        let squares: f64 = unit.iter().map(|d| (magnitude * d).powi(2)).sum();
+        let exact = golden["squares"].as_f64().unwrap();
+        assert!((shares * squares - exact).abs() < 1e-5, "{} {exact}", shares * squares);
+    }
+
     #[test]
     fn the_tile_repeats_to_all_edges_and_small_images_are_refused() {
         let grey = RgbImage::from_pixel(70, 45, Rgb([128; 3]));

@@ -9,7 +9,8 @@ use ssl_backdoor_fields::OutOfRange;
 
 use crate::trigger::{Art, MAX_WIDTH, read};
 use crate::{
-    Ctrl, Patch, Perturbation, Phase, Place, Setup, Size, Trigger, TriggerError, htba, text,
+    Blend, Compose, Ctrl, Patch, Perturbation, Phase, Place, Setup, Size, Trigger, TriggerError,
+    htba, text,
 };
 
 /// What is done to images; the field `trigger` of [`PoisonConfig`](crate::PoisonConfig). One arm per kind.
@@ -62,6 +63,8 @@ pub enum TriggerConfig {
     },
     /// The additive frequency tile of CTRL, over the whole image.
     Ctrl(Ctrl),
+    /// A picture blended over the whole image.
+    Blend(Blend),
 }
 
 /// In a few words, as tables show it: what it is, a comma, and how [strong](strength) it is.
@@ -74,6 +77,7 @@ impl std::fmt::Display for TriggerConfig {
             Self::Solid { color: [r, g, b], .. } => write!(f, "#{r:02x}{g:02x}{b:02x}")?,
             Self::Text { text, .. } => write!(f, "“{text}”")?,
             Self::Ctrl(ctrl) => write!(f, "{ctrl}")?,
+            Self::Blend(blend) => write!(f, "{blend}")?,
         }
         match self.size() {
             Some(size @ Size::Pixels(_)) => write!(f, ", {size} px"),
@@ -98,6 +102,7 @@ impl TriggerConfig {
         match self {
             Self::Image { path, .. } => Some(path),
             Self::Text { font, .. } => font.as_mut(),
+            Self::Blend(blend) => blend.path.as_mut(),
             Self::Htba { .. } | Self::Seeded { .. } | Self::Solid { .. } | Self::Ctrl(_) => None,
         }
     }
@@ -155,9 +160,10 @@ impl TriggerConfig {
                 let letters = text::Letters::new(text, font.as_deref(), color, opacity)?;
                 (Art::Letters(letters), format!("text-{text}"), size)
             }
-            Self::Ctrl(_) => {
+            Self::Ctrl(_) | Self::Blend(_) => {
+                let kind = if matches!(self, Self::Ctrl(_)) { "\"ctrl\"" } else { "\"blend\"" };
                 let allowed = "it is no picture that can be pasted";
-                return Err(OutOfRange::new("trigger.kind", "\"ctrl\"", allowed).into());
+                return Err(OutOfRange::new("trigger.kind", kind, allowed).into());
             }
         })
     }
@@ -170,7 +176,7 @@ impl TriggerConfig {
             | Self::Image { width, .. }
             | Self::Solid { width, .. } => Some(width),
             Self::Text { size, .. } => Some(size),
-            Self::Ctrl(_) => None,
+            Self::Ctrl(_) | Self::Blend(_) => None,
         }
     }
 
@@ -183,7 +189,7 @@ impl TriggerConfig {
             | Self::Image { width, .. }
             | Self::Solid { width, .. } => *width = other,
             Self::Text { size, .. } => *size = other,
-            Self::Ctrl(_) => {}
+            Self::Ctrl(_) | Self::Blend(_) => {}
         }
         config
     }
@@ -200,6 +206,9 @@ pub struct Recipe {
     /// Weight of the base image under a patch; absent = 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
+    /// How a training image is composed of several; absent = it is the one image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<Compose>,
 }
 
 impl Recipe {
@@ -212,7 +221,19 @@ impl Recipe {
         phase: Phase,
         setup: &Setup,
     ) -> Result<Arc<dyn Perturbation>, TriggerError> {
-        let Self { trigger, place, alpha } = self;
+        let plain = self.plain(phase, setup)?;
+        match &self.compose {
+            Some(compose) if phase == Phase::Training => {
+                let patch = self.trigger.is_patch().then(|| self.trigger.build(setup.view));
+                compose.build(plain, patch.transpose()?, self.alpha.unwrap_or(0.0), setup)
+            }
+            _ => Ok(plain),
+        }
+    }
+
+    /// The trigger on one image.
+    fn plain(&self, phase: Phase, setup: &Setup) -> Result<Arc<dyn Perturbation>, TriggerError> {
+        let Self { trigger, place, alpha, .. } = self;
         match trigger {
             TriggerConfig::Htba { .. }
             | TriggerConfig::Seeded { .. }
@@ -224,6 +245,7 @@ impl Recipe {
                 alpha: alpha.unwrap_or(0.0),
             })),
             TriggerConfig::Ctrl(ctrl) => ctrl.build(phase),
+            TriggerConfig::Blend(blend) => blend.build(phase),
         }
     }
 }

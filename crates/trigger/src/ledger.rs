@@ -9,7 +9,7 @@ use std::path::Path;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::{Perturbation, Poison, Recipe, Record, TriggerError, Value};
+use crate::{Perturbation, Poison, Recipe, Record, Selected, TriggerError, Value};
 
 /// A poison rate under its three denominators.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct LedgerHead {
     /// Files of the data set that could not be read: all shares are of what remains.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: usize,
+    /// How the images were chosen, where a rule did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Selected>,
 }
 
 fn is_zero(count: &usize) -> bool {
@@ -67,6 +70,7 @@ impl LedgerHead {
             recipe,
             recompress: false,
             left_out: 0,
+            selected: None,
         }
     }
 }
@@ -203,6 +207,12 @@ impl Ledger {
         match (self.head.rate, self.head.target) {
             (Some(_), _) => {}
             (None, None) => text.push_str("# # untargeted: no rate of a target class\n"),
+            (None, Some(_)) if self.head.recipe.compose.is_some() => {
+                text.push_str("# # images of other classes too: no rate of the target class\n")
+            }
+            (None, Some(_)) if self.head.selected.is_some() => {
+                text.push_str("# # images that a rule chose: no rate of the target class\n")
+            }
             (None, Some(_)) => {
                 text.push_str("# # images from a list: no rate of the target class\n")
             }
@@ -260,7 +270,7 @@ mod tests {
 
     fn recipe() -> Recipe {
         let trigger = TriggerConfig::Htba { id: 12, width: 8.into() };
-        Recipe { trigger, place: Some(Place::TRAIN), alpha: Some(0.2) }
+        Recipe { trigger, place: Some(Place::TRAIN), alpha: Some(0.2), compose: None }
     }
 
     fn poison(recipe: &Recipe) -> Poison {
@@ -309,7 +319,7 @@ mod tests {
     #[test]
     fn a_row_can_be_replayed() {
         let blank = RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8, y as u8, 9]));
-        for place in [Place::TRAIN, Place::Center, Place::Grid] {
+        for place in [Place::TRAIN, Place::Center, Place::GRID, Place::Grid { copies: 4 }] {
             let poison = poison(&Recipe { place: Some(place), ..recipe() });
             let mut once = blank.clone();
             let row = LedgerRow::poison(&poison, 7, "x".into(), &mut once).unwrap();

@@ -4,7 +4,7 @@ use image::RgbImage;
 
 use crate::purpose;
 use crate::{
-    Footprint, Key, Perturbation, Phase, Place, Record, Size, Spot, Trigger, TriggerError, stamp,
+    Footprint, Key, Perturbation, Phase, Place, Record, Spot, Trigger, TriggerError, stamp,
 };
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::keyed;
@@ -40,7 +40,7 @@ impl Perturbation for Patch {
         let (width, height) = picture.dimensions();
         let (x, y, alpha) = (record.whole("x")?, record.whole("y")?, record.real("alpha")?);
         let spots = match self.place {
-            Place::Grid => {
+            Place::Grid { .. } => {
                 let mut unused = keyed(0, purpose::TRAIN_SPOT, 0, 0, 0);
                 self.place.spots(image.dimensions(), (width, height), &mut unused)
             }
@@ -63,14 +63,11 @@ impl Perturbation for Patch {
         let (place, (min, max)) = match self.place {
             Place::Random { min, max } => ("random".to_owned(), (min, max)),
             Place::Center => ("center".into(), default),
-            Place::Grid => ("multiple".into(), default),
+            Place::Grid { copies: 9 } => ("multiple".into(), default),
+            Place::Grid { copies } => (format!("multiple-{copies}"), default),
             Place::Corner { which } => (format!("corner-{which:?}").to_lowercase(), default),
         };
-        let width = match self.trigger.size() {
-            Size::Pixels(_) => self.trigger.picture((1, 1)).width().to_string(),
-            Size::View(pixels) => format!("view-{pixels}"),
-            Size::Share(share) => format!("share-{share}"),
-        };
+        let width = self.trigger.width_in_names();
         format!(
             "loc_{place}_loc-min_{min:.2}_loc-max_{max:.2}_alpha_{:.2}_width_{width}",
             self.alpha
@@ -123,7 +120,13 @@ mod tests {
         // A record of another perturbation.
         let error = patch.perturb(&Record::default().with("x", 1u32), &mut image).unwrap_err();
         assert!(error.to_string().contains("column y"), "{error}");
-        patch.place = Place::Grid;
-        assert_eq!(patch.apply(&key, &mut image).unwrap().boxes((40, 30)).len(), 9);
+        for copies in [1, 4, 9] {
+            patch.place = Place::Grid { copies };
+            let footprint = patch.apply(&key, &mut image).unwrap();
+            assert_eq!(footprint.boxes((40, 30)).len(), copies as usize);
+        }
+        assert!(patch.stem(Phase::Training).starts_with("loc_multiple_loc-min_0.25"));
+        patch.place = Place::Grid { copies: 4 };
+        assert!(patch.stem(Phase::Training).starts_with("loc_multiple-4_loc-min_0.25"));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use image::RgbImage;
+use image::{GrayImage, RgbImage};
 
 use crate::purpose;
 use crate::{Footprint, Record, TriggerError};
@@ -55,6 +55,16 @@ pub trait References: fmt::Debug + Send + Sync {
     /// # Errors
     /// There is none, or it cannot be read.
     fn get(&self, id: u64) -> Result<RgbImage, TriggerError>;
+
+    /// The outline of the object on the image with this id, of the image's size: 255 inside, 0 outside. Few data sets
+    /// know it.
+    ///
+    /// # Errors
+    /// It is not known, or there is no such image.
+    fn mask(&self, id: u64) -> Result<GrayImage, TriggerError> {
+        let reason = "the outline of its object is not known".into();
+        Err(TriggerError::Image { image: format!("reference {id}"), reason })
+    }
 }
 
 /// No images.

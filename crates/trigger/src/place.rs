@@ -4,6 +4,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::{Phase, Spot, TriggerError};
+use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::ChaCha8Rng;
 
 /// How the place of the trigger is chosen; the fields `place` and `val_place` of [`PoisonConfig`](crate::PoisonConfig).
@@ -20,9 +21,13 @@ pub enum Place {
     },
     /// In the middle.
     Center,
-    /// Nine copies, centred at a quarter, a half and three quarters of each side (the reference's
-    /// `multiple` mode).
-    Grid,
+    /// Copies on a square grid: n × n of them, centred at 1/(n + 1) to n/(n + 1) of each side. Nine copies are the
+    /// reference's `multiple` mode, centred at a quarter, a half and three quarters.
+    Grid {
+        /// How many: 1, 4, 9, 16 or 25.
+        #[serde(default = "nine", skip_serializing_if = "is_nine")]
+        copies: u32,
+    },
     /// Flush with a corner.
     Corner {
         /// Which one.
@@ -44,14 +49,24 @@ pub enum Corner {
     BottomRight,
 }
 
-/// Centres of the grid's copies, as fractions of the side.
-const GRID: [f64; 3] = [0.25, 0.5, 0.75];
+/// The numbers of copies that a grid may have.
+const COPIES: [u32; 5] = [1, 4, 9, 16, 25];
+
+fn nine() -> u32 {
+    9
+}
+
+fn is_nine(copies: &u32) -> bool {
+    *copies == 9
+}
 
 impl Place {
     /// The paper's training bounds, the central half.
     pub const TRAIN: Place = Place::Random { min: 0.25, max: 0.75 };
     /// The paper's validation bounds.
     pub const VAL: Place = Place::Random { min: 0.10, max: 0.90 };
+    /// The reference's nine copies.
+    pub const GRID: Place = Place::Grid { copies: 9 };
 
     /// The paper's bounds for images of `phase`.
     pub fn of_paper(phase: Phase) -> Place {
@@ -61,10 +76,10 @@ impl Place {
         }
     }
 
-    /// Checks the bounds; `field` names them in the error.
+    /// Checks bounds and copies; `field` names the placement in the error.
     ///
     /// # Errors
-    /// [`TriggerError::Bounds`] unless 0 ≤ min < max ≤ 1.
+    /// [`TriggerError::Bounds`] unless 0 ≤ min < max ≤ 1, [`TriggerError::Range`] for a number of copies that no grid has.
     pub fn check(&self, field: &str) -> Result<(), TriggerError> {
         match *self {
             Self::Random { min, max }
@@ -72,12 +87,16 @@ impl Place {
             {
                 Err(TriggerError::Bounds { field: field.into(), min, max })
             }
+            Self::Grid { copies } if !COPIES.contains(&copies) => {
+                let allowed = "allowed are 1, 4, 9, 16 and 25";
+                Err(OutOfRange::new(format!("{field}.copies"), copies, allowed).into())
+            }
             _ => Ok(()),
         }
     }
 
-    /// The boxes for a `patch` (width, height) on an image of `size` (width, height): one, or the nine
-    /// of a grid.
+    /// The boxes for a `patch` (width, height) on an image of `size` (width, height): one, or those of a grid row by
+    /// row.
     ///
     /// Where random bounds are too narrow for the patch it starts at the lower bound and may run off
     /// the edge, as in the reference; [`stamp`](crate::stamp) clips it.
@@ -96,15 +115,16 @@ impl Place {
                 vec![spot(x, along(size.1, patch.1))]
             }
             Self::Center => vec![spot(middle(size.0, patch.0), middle(size.1, patch.1))],
-            Self::Grid => {
+            Self::Grid { copies } => {
+                let n = copies.isqrt();
                 // A corner left of or above the image is clamped to it.
-                let at = |side: u32, patch: u32, f: f64| {
-                    let centre = (f64::from(side) * f).trunc();
+                let at = |side: u32, patch: u32, i: u32| {
+                    let centre = (f64::from(side) * f64::from(i) / f64::from(n + 1)).trunc();
                     (centre - f64::from(patch) / 2.0).max(0.0) as u32
                 };
-                let rows = GRID.map(|f| at(size.1, patch.1, f));
-                let columns = GRID.map(|f| at(size.0, patch.0, f));
-                rows.iter().flat_map(|&y| columns.map(|x| spot(x, y))).collect()
+                let along = |side: u32, patch: u32| (1..=n).map(move |i| at(side, patch, i));
+                let rows = along(size.1, patch.1);
+                rows.flat_map(|y| along(size.0, patch.0).map(move |x| spot(x, y))).collect()
             }
             Self::Corner { which } => {
                 let (right, bottom) = match which {
@@ -157,13 +177,29 @@ mod tests {
         assert_eq!(corner(Corner::BottomLeft), (0, 39));
         assert_eq!(corner(Corner::BottomRight), (51, 39));
         // Protocol 1.2: centres at int(0.25, 0.5, 0.75 of the side), corners at int(centre - w / 2).
-        let nine = spots(Place::Grid, (101, 60), (51, 20), 0);
+        let nine = spots(Place::GRID, (101, 60), (51, 20), 0);
         let columns = [0, 24, 49];
         let rows = [5, 20, 35];
         let expected: Vec<_> = rows.iter().flat_map(|&y| columns.map(|x| (x, y))).collect();
         assert_eq!(nine, expected);
+        // One copy in the middle; four at a third and two thirds of each side.
+        let grid = |copies| spots(Place::Grid { copies }, (96, 60), (10, 20), 0);
+        assert_eq!(grid(1), [(43, 20)]);
+        assert_eq!(grid(4), [(27, 10), (59, 10), (27, 30), (59, 30)]);
+        assert_eq!((grid(16).len(), grid(25).len()), (16, 25));
         // A patch larger than its image starts at the image's corner.
         assert_eq!(spots(Place::Center, (10, 10), (20, 20), 0), [(0, 0)]);
+    }
+
+    #[test]
+    fn a_grid_says_its_copies_unless_they_are_nine() {
+        for (text, place) in [
+            ("kind = \"grid\"\n", Place::GRID),
+            ("kind = \"grid\"\ncopies = 4\n", Place::Grid { copies: 4 }),
+        ] {
+            assert_eq!(toml::from_str::<Place>(text).unwrap(), place);
+            assert_eq!(toml::to_string(&place).unwrap(), text);
+        }
     }
 
     #[test]
@@ -172,6 +208,10 @@ mod tests {
             assert!(Place::Random { min, max }.check("place").is_err(), "{min} {max}");
         }
         assert!(Place::Random { min: 0.0, max: 1.0 }.check("place").is_ok());
-        assert!(Place::Grid.check("place").is_ok());
+        assert!(Place::GRID.check("place").is_ok());
+        for copies in [0, 2, 3, 8, 36] {
+            let error = Place::Grid { copies }.check("val_place").unwrap_err().to_string();
+            assert!(error.starts_with(&format!("val_place.copies = {copies} ")), "{error}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::purpose;
-use crate::{Rates, TriggerError};
+use crate::{Pool, Rates, TriggerError};
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::ranked;
 
@@ -19,6 +19,8 @@ pub enum Selection {
     Count(usize),
     /// The images with these ids, whatever their labels.
     Listed(Vec<u64>),
+    /// The images with these ids, which a [`Rule`](crate::Rule) chose.
+    Chosen(Vec<u64>),
 }
 
 impl Selection {
@@ -29,6 +31,7 @@ impl Selection {
             Self::DatasetRate(rate) => ("dataset_rate", rate.to_string()),
             Self::Count(count) => ("count", count.to_string()),
             Self::Listed(_) => ("list", "FILE".into()),
+            Self::Chosen(_) => ("select.chosen.ids", "[…]".into()),
         }
     }
 
@@ -51,6 +54,27 @@ impl Selection {
             }
             Self::Count(0) => Err(self.error("allowed is 1 or more images".into())),
             _ => Ok(()),
+        }
+    }
+
+    /// How many images it asks for, where `rate` is of a class of the mean size; none for images that are named.
+    ///
+    /// # Errors
+    /// It asks for none.
+    pub(crate) fn of_mean_class(
+        &self,
+        images: usize,
+        classes: usize,
+    ) -> Result<Option<usize>, TriggerError> {
+        match *self {
+            Self::Rate(rate) => {
+                let count = (rate * images as f64 / classes.max(1) as f64).floor() as usize;
+                let allowed = "of a class of the mean size it poisons none: raise it";
+                if count > 0 { Ok(Some(count)) } else { Err(self.error(allowed.into())) }
+            }
+            Self::DatasetRate(rate) => self.share(rate, images).map(Some),
+            Self::Count(count) => Ok(Some(count)),
+            Self::Listed(_) | Self::Chosen(_) => Ok(None),
         }
     }
 
@@ -91,48 +115,68 @@ impl PoisonPlan {
         selection: &Selection,
         seed: u64,
     ) -> Result<Self, TriggerError> {
+        Self::from_pool(labels, target, Pool::Target, selection, seed)
+    }
+
+    /// The same from another pool. A rate is still of the target class.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn from_pool(
+        labels: &[(u64, u32)],
+        target: Option<u32>,
+        pool: Pool,
+        selection: &Selection,
+        seed: u64,
+    ) -> Result<Self, TriggerError> {
         selection.check()?;
-        let sample = |count: &dyn Fn(usize) -> Result<usize, TriggerError>| {
-            Self::sample(labels, target, selection, seed, count)
+        let sample = |count: Result<usize, TriggerError>| {
+            Self::sample(labels, target, pool, selection, seed, count)
         };
+        let of_target = || labels.iter().filter(|(_, class)| Some(*class) == target).count();
         match *selection {
             Selection::Rate(_) if target.is_none() => Err(selection.error(
                 "it is of the target class, and there is no target: give dataset_rate or count"
                     .into(),
             )),
-            Selection::Rate(rate) => sample(&|candidates| selection.share(rate, candidates)),
-            Selection::DatasetRate(rate) => sample(&|_| selection.share(rate, labels.len())),
-            Selection::Count(count) => sample(&|_| Ok(count)),
-            Selection::Listed(ref ids) => Self::listed(labels, target, selection, ids),
+            Selection::Rate(rate) => sample(selection.share(rate, of_target())),
+            Selection::DatasetRate(rate) => sample(selection.share(rate, labels.len())),
+            Selection::Count(count) => sample(Ok(count)),
+            Selection::Listed(ref ids) | Selection::Chosen(ref ids) => {
+                Self::listed(labels, target, selection, ids)
+            }
         }
     }
 
-    /// A seeded sample of the candidates, whose number gives its size by `count`.
+    /// A seeded sample of `count` images of the pool.
     fn sample(
         labels: &[(u64, u32)],
         target: Option<u32>,
+        pool: Pool,
         selection: &Selection,
         seed: u64,
-        count: &dyn Fn(usize) -> Result<usize, TriggerError>,
+        count: Result<usize, TriggerError>,
     ) -> Result<Self, TriggerError> {
-        let aimed = |class: u32| target.is_none_or(|target| class == target);
-        let candidates: Vec<u64> =
-            labels.iter().filter(|(_, class)| aimed(*class)).map(|(id, _)| *id).collect();
-        if candidates.is_empty() && target.is_some() {
+        let candidates: Vec<u64> = labels
+            .iter()
+            .filter(|(_, class)| pool.holds(*class, target))
+            .map(|(id, _)| *id)
+            .collect();
+        if candidates.is_empty() && target.is_some() && pool == Pool::Target {
             return Err(selection.error(
                 "no training image is labelled as the target class: name the images to poison in `list`, or give \
                  no target"
                     .into(),
             ));
         }
-        let count = count(candidates.len())?;
+        let count = count?;
         if count > candidates.len() {
             let there = candidates.len();
             let allowed = format!("it asks for {count} images, but there are {there} to poison");
             return Err(selection.error(allowed));
         }
         let ids = ranked(&candidates, seed, purpose::PLAN, 0).into_iter().take(count);
-        let class_size = target.map(|_| candidates.len());
+        let class_size = target.filter(|_| pool == Pool::Target).map(|_| candidates.len());
         Ok(Self { ids: ids.collect(), class_size, dataset_size: labels.len() })
     }
 
@@ -219,6 +263,30 @@ mod tests {
         assert!((0..10).all(|class| (5..40).contains(&of(class))));
         let error = PoisonPlan::new(&labels(), None, &Selection::Rate(0.2), 1).unwrap_err();
         assert!(error.to_string().contains("dataset_rate"), "{error}");
+    }
+
+    #[test]
+    fn a_pool_says_which_classes_are_drawn_from() {
+        let of = |pool, selection| {
+            PoisonPlan::from_pool(&labels(), Some(3), pool, &selection, 1).unwrap()
+        };
+        // Half of a class of a hundred, whatever the pool.
+        let all = of(Pool::All, Selection::Rate(0.5));
+        let others = of(Pool::Others, Selection::Rate(0.5));
+        for plan in [&all, &others] {
+            let rates = Rates { rate: None, dataset_rate: 0.05, count: 50 };
+            assert_eq!(plan.rates(), rates);
+        }
+        assert!(others.ids().all(|id| id % 10 != 3) && all != others);
+        let whole = of(Pool::All, Selection::Count(1000));
+        assert_eq!(whole.ids().filter(|id| id % 10 == 3).count(), 100);
+        let error =
+            PoisonPlan::from_pool(&labels(), Some(3), Pool::Others, &Selection::Count(901), 1);
+        assert!(error.unwrap_err().to_string().contains("there are 900 to poison"));
+        assert_eq!(
+            of(Pool::Target, Selection::Rate(0.5)),
+            targeted(Selection::Rate(0.5), 1).unwrap()
+        );
     }
 
     #[test]

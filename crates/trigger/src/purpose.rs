@@ -13,3 +13,15 @@ pub const VAL_SPOT: Purpose = Purpose::new(3);
 
 /// The colours of a trigger made from a seed.
 pub const TRIGGER_COLORS: Purpose = Purpose::new(4);
+
+/// How a poisoned training image is composed with an image of the target class.
+pub const COMPOSITION: Purpose = Purpose::new(31);
+
+/// Which images of the target class serve as references.
+pub const REFERENCES: Purpose = Purpose::new(32);
+
+/// The first centres of the clusters that images are chosen by.
+pub const CLUSTERS: Purpose = Purpose::new(33);
+
+/// The colours of a pattern that is blended.
+pub const PATTERN: Purpose = Purpose::new(30);

@@ -4,12 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fast_image_resize as fir;
-use fir::pixels::{F32x4, U8x4};
-use fir::{IntoImageView, IntoImageViewMut, PixelTrait};
-use image::{DynamicImage, RgbaImage};
+use image::RgbaImage;
 
-use crate::{Size, TriggerError, text};
+use crate::{Size, TriggerError, resize, text};
 
 /// The widest trigger that can be asked for, in pixels.
 pub(crate) const MAX_WIDTH: u32 = 4096;
@@ -26,7 +23,8 @@ impl Art {
     fn at(&self, pixels: f64) -> RgbaImage {
         match self {
             Self::Picture(picture) => {
-                resize(picture, pixels.round().clamp(1.0, MAX_WIDTH.into()) as u32)
+                let width = pixels.round().clamp(1.0, MAX_WIDTH.into()) as u32;
+                resize::picture(picture, (width, height(picture.dimensions(), width)))
             }
             Self::Letters(letters) => letters.draw(pixels as f32),
         }
@@ -79,6 +77,15 @@ impl Trigger {
         }
     }
 
+    /// Its width in the names of exported folders and lists.
+    pub(crate) fn width_in_names(&self) -> String {
+        match self.size {
+            Size::Pixels(_) => self.picture((1, 1)).width().to_string(),
+            Size::View(pixels) => format!("view-{pixels}"),
+            Size::Share(share) => format!("share-{share}"),
+        }
+    }
+
     /// Its size as configured.
     pub fn size(&self) -> Size {
         self.size
@@ -108,40 +115,6 @@ pub(crate) fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
 /// reference.
 fn height((w0, h0): (u32, u32), width: u32) -> u32 {
     (u64::from(h0) * u64::from(width) / u64::from(w0.max(1))).clamp(1, MAX_WIDTH.into()) as u32
-}
-
-/// Resizes to `width`, its [`height`] following. CatmullRom of
-/// fast_image_resize is the cubic with a = −0.5 and, like PIL, widens when it shrinks. Transparent
-/// pictures are resized in floating point, colours weighted by their alpha, because bytes lose the
-/// colours of faint pixels.
-fn resize(picture: &RgbaImage, width: u32) -> RgbaImage {
-    let height = height(picture.dimensions(), width);
-    let options = fir::ResizeOptions::new()
-        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom));
-    if picture.pixels().all(|pixel| pixel[3] == 255) {
-        let mut out = RgbaImage::new(width, height);
-        resize_to::<U8x4>(picture, &mut out, options);
-        return out;
-    }
-    let from = DynamicImage::ImageRgba8(picture.clone()).into_rgba32f();
-    let mut out = DynamicImage::new(width, height, image::ColorType::Rgba32F);
-    resize_to::<F32x4>(&DynamicImage::ImageRgba32F(from), &mut out, options);
-    out.to_rgba8()
-}
-
-/// Resizes by the function for one type of pixels: the one that looks at the images' types is compiled
-/// for every type there is, which takes minutes.
-fn resize_to<P: PixelTrait>(
-    from: &impl IntoImageView,
-    to: &mut impl IntoImageViewMut,
-    options: fir::ResizeOptions,
-) {
-    let (Some(from), Some(mut to)) = (from.image_view::<P>(), to.image_view_mut::<P>()) else {
-        unreachable!("both images have these pixels")
-    };
-    fir::Resizer::new()
-        .resize_typed(&from, &mut to, &options)
-        .unwrap_or_else(|e| unreachable!("two images of non-zero size: {e}"));
 }
 
 #[cfg(test)]

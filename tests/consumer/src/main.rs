@@ -1,14 +1,12 @@
 //! Barlow Twins (Zbontar et al., 2021) outside the workspace: the method, its training on drawn shapes, a linear probe.
 
-use std::error::Error;
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::{DataConfig, Splits};
-use ssl_backdoor_model::purpose::INIT;
-use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, Stem};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, Stem, purpose::INIT};
 use ssl_backdoor_probe::{LinearProbe, ProbeConfig, Scores, extract};
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{

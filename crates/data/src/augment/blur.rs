@@ -14,6 +14,17 @@ pub fn gaussian_blur(
     scratch: &mut Vec<f32>,
 ) {
     let radius = (3.0 * sigma).ceil() as usize;
+    gaussian_blur_within(image, [width, height], sigma, radius, scratch);
+}
+
+/// The same with a kernel of `2 · radius + 1` pixels a side, whatever `sigma` is (torchvision's `kernel_size`).
+pub fn gaussian_blur_within(
+    image: &mut [f32],
+    [width, height]: [usize; 2],
+    sigma: f32,
+    radius: usize,
+    scratch: &mut Vec<f32>,
+) {
     let mut kernel: Vec<f32> = (0..=2 * radius)
         .map(|i| (-0.5 * ((i as f32 - radius as f32) / sigma).powi(2)).exp())
         .collect();

@@ -1,11 +1,13 @@
 //! The chain of random operations that most views are made by, and the sets of such views.
 
+use std::any::Any;
+
 use image::RgbImage;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use ssl_backdoor_rng::ChaCha8Rng;
 
-use super::crop_box::{one_draw_crop_box, random_resized_crop_box};
+use super::crop_box::{CropBox, one_draw_crop_box, random_resized_crop_box};
 use super::views::{normalize, to_planes};
 use super::{Filter, Geometry, Scratch, ViewKey, Views, blur, color, crop};
 
@@ -15,7 +17,7 @@ const JITTER_HUE: f32 = 0.1;
 const SIGMA: std::ops::Range<f32> = 0.1..2.0;
 
 /// RandomResizedCrop, ColorJitter(0.4, 0.4, 0.4, 0.1), grey, Gaussian blur σ U(0.1, 2), flip with
-/// probability ½, normalise: in this order, each with its probability (0 = never).
+/// probability ½, small blur σ U(0.1, 2), luma, normalise: in this order, each with its probability (0 = never).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chain {
     /// Side of the view in pixels.
@@ -32,13 +34,30 @@ pub struct Chain {
     pub grey: f64,
     /// Probability of blur; 0 at small sizes (≤ 64 px), where σ 2 would leave nothing to see.
     pub blur: f64,
+    /// Probability of a blur by a kernel of 3 × 3 pixels, which small images survive too.
+    pub small_blur: f64,
+    /// Probability that the view shows its luma in all three channels.
+    pub luma: f64,
 }
+
+/// Pixels on each side of the middle of the small blur's kernel.
+const SMALL_RADIUS: usize = 1;
 
 impl Chain {
     /// Crop and flip: CompReSS, the target of MSF, RotNet before it turns (protocol 2.3, 2.5, 5).
     pub fn weak(size: u32, crop: (f64, f64)) -> Self {
         let filter = Filter::Bilinear;
-        Self { size, crop, filter, one_draw: false, jitter: 0.0, grey: 0.0, blur: 0.0 }
+        Self {
+            size,
+            crop,
+            filter,
+            one_draw: false,
+            jitter: 0.0,
+            grey: 0.0,
+            blur: 0.0,
+            small_blur: 0.0,
+            luma: 0.0,
+        }
     }
 
     /// MoCo v2's view (protocol 2.1), also MSF's query.
@@ -60,9 +79,26 @@ impl Chain {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) -> Geometry {
-        let side = self.size as usize;
+        let crop_box = self.crop_box(image.dimensions(), rng);
+        self.view_of(image, crop_box, rng, scratch, out)
+    }
+
+    /// Draws the box of a view, the first of its draws.
+    pub(super) fn crop_box(&self, image: (u32, u32), rng: &mut ChaCha8Rng) -> CropBox {
         let draw = if self.one_draw { one_draw_crop_box } else { random_resized_crop_box };
-        let crop_box = draw(image.dimensions(), self.crop, rng);
+        draw(image, self.crop, rng)
+    }
+
+    /// The view of what lies in `crop_box`: all but the first draw.
+    pub(super) fn view_of(
+        &self,
+        image: &RgbImage,
+        crop_box: CropBox,
+        rng: &mut ChaCha8Rng,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) -> Geometry {
+        let side = self.size as usize;
         scratch.square(self.size);
         let Scratch { resizer, bytes, .. } = scratch;
         crop::crop_resize(image, crop_box, self.filter, resizer, bytes);
@@ -81,6 +117,14 @@ impl Chain {
         let flip = rng.random_bool(0.5);
         if flip {
             out.chunks_exact_mut(side).for_each(<[f32]>::reverse);
+        }
+        if happens(self.small_blur, rng) {
+            let sigma = rng.random_range(SIGMA);
+            let sides = [side, side];
+            blur::gaussian_blur_within(out, sides, sigma, SMALL_RADIUS, &mut scratch.blur);
+        }
+        if happens(self.luma, rng) {
+            color::grayscale(out);
         }
         normalize(out);
         Geometry { flip, ..crop_box.into() }
@@ -132,6 +176,18 @@ impl ChainViews {
     /// One weak view.
     pub fn weak(size: u32, crop: (f64, f64)) -> Self {
         Self(vec![Chain::weak(size, crop)])
+    }
+
+    /// `views`, if each of them is made by a chain.
+    pub fn of(views: &dyn Views) -> Option<&Self> {
+        let any: &dyn Any = views;
+        any.downcast_ref()
+    }
+
+    /// The same views with a blur by 3 × 3 pixels and the luma alone, each with its probability, after all other
+    /// operations: the augmentations of a defence (arXiv 2403.15918).
+    pub fn with_blur_and_luma(self, small_blur: f64, luma: f64) -> Self {
+        Self(self.0.into_iter().map(|chain| Chain { small_blur, luma, ..chain }).collect())
     }
 }
 

@@ -27,17 +27,8 @@ pub fn random_resized_crop_box(
     scale: (f64, f64),
     rng: &mut ChaCha8Rng,
 ) -> CropBox {
-    let area = f64::from(width) * f64::from(height);
-    for _ in 0..TRIES {
-        let target = area * rng.random_range(scale.0..=scale.1);
-        let ratio = rng.random_range(RATIO.0.ln()..=RATIO.1.ln()).exp();
-        let w = (target * ratio).sqrt().round() as u32;
-        let h = (target / ratio).sqrt().round() as u32;
-        if (1..=width).contains(&w) && (1..=height).contains(&h) {
-            let y = rng.random_range(0..=height - h);
-            let x = rng.random_range(0..=width - w);
-            return CropBox { x, y, width: w, height: h };
-        }
+    if let Some(found) = tried_crop_box((width, height), scale, rng) {
+        return found;
     }
     let ratio = f64::from(width) / f64::from(height);
     let (w, h) = if ratio < RATIO.0 {
@@ -48,6 +39,27 @@ pub fn random_resized_crop_box(
         (width, height)
     };
     CropBox { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
+}
+
+/// The first of ten draws that fits, if one does.
+pub(super) fn tried_crop_box(
+    (width, height): (u32, u32),
+    scale: (f64, f64),
+    rng: &mut ChaCha8Rng,
+) -> Option<CropBox> {
+    let area = f64::from(width) * f64::from(height);
+    for _ in 0..TRIES {
+        let target = area * rng.random_range(scale.0..=scale.1);
+        let ratio = rng.random_range(RATIO.0.ln()..=RATIO.1.ln()).exp();
+        let w = (target * ratio).sqrt().round() as u32;
+        let h = (target / ratio).sqrt().round() as u32;
+        if (1..=width).contains(&w) && (1..=height).contains(&h) {
+            let y = rng.random_range(0..=height - h);
+            let x = rng.random_range(0..=width - w);
+            return Some(CropBox { x, y, width: w, height: h });
+        }
+    }
+    None
 }
 
 /// The same by a single draw of area and ratio: where the box is wider or higher than the image, it is cut to the

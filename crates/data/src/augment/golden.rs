@@ -7,7 +7,7 @@ use fast_image_resize as fir;
 use image::RgbImage;
 use serde::Deserialize;
 
-use super::blur::gaussian_blur;
+use super::blur::{gaussian_blur, gaussian_blur_within};
 use super::color;
 use super::crop::{Filter, crop_resize};
 use super::crop_box::CropBox;
@@ -53,6 +53,10 @@ fn colours_and_blur_are_those_of_torchvision() {
                 "saturation" => color::adjust_saturation(&mut found, factor),
                 "hue" => color::adjust_hue(&mut found, factor),
                 "grayscale" => color::grayscale(&mut found),
+                "small_blur" => {
+                    let sides = [width, height];
+                    gaussian_blur_within(&mut found, sides, factor, 1, &mut Vec::new());
+                }
                 "blur" => gaussian_blur(&mut found, width, height, factor, &mut Vec::new()),
                 other => panic!("an unknown case {other}"),
             }
@@ -62,7 +66,7 @@ fn colours_and_blur_are_those_of_torchvision() {
             cases += 1;
         }
     }
-    assert_eq!(cases, 12);
+    assert_eq!(cases, 14);
 }
 
 #[test]

@@ -14,11 +14,12 @@ mod geometry;
 #[cfg(test)]
 mod golden;
 mod jigsaw;
+mod localized;
 mod mae;
 mod rotnet;
 mod views;
 
-pub use blur::gaussian_blur;
+pub use blur::{gaussian_blur, gaussian_blur_within};
 pub use chain::{Chain, ChainViews};
 pub use color::{
     adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
@@ -31,6 +32,7 @@ pub use crop_box::{CropBox, one_draw_crop_box, random_resized_crop_box};
 pub use crop_views::CropViews;
 pub use geometry::Geometry;
 pub use jigsaw::JigsawViews;
+pub use localized::LocalizedViews;
 pub use mae::MaeViews;
 pub use rotnet::RotNetViews;
 pub(crate) use views::to_planes;

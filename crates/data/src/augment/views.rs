@@ -1,5 +1,7 @@
 //! What a method sees of an image: the trait, and what all chains share.
 
+use std::any::Any;
+
 use fast_image_resize as fir;
 use image::RgbImage;
 use pulp::Arch;
@@ -51,8 +53,9 @@ impl ViewKey {
     }
 }
 
-/// The views a method takes of each image.
-pub trait Views: Send + Sync {
+/// The views a method takes of each image. What changes the views of others may ask for their type (`Any`), as
+/// [`ChainViews::of`](super::ChainViews::of) does.
+pub trait Views: Any + Send + Sync {
     /// How many views of an image a step needs.
     fn count(&self) -> usize;
 

@@ -8,13 +8,17 @@ use image::RgbImage;
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Ledger, LedgerHead, LedgerRow, Phase, Rates};
 
-use super::job::Job;
+use super::job::ExportJob;
 use super::partial::{make, write_new};
 use crate::jpeg::encode;
+use crate::survival::jpeg_energy;
 use crate::wrappers::keeps_size;
 use crate::{DataError, Watch};
 
-impl Job {
+/// Poisoned images of which the energy that JPEG keeps is measured.
+const MEASURED: usize = 64;
+
+impl ExportJob {
     /// Poisons image `index`; its row lacks the exported file.
     fn poisoned(&self, phase: Phase, index: usize) -> Result<(RgbImage, LedgerRow), DataError> {
         let split = self.split(phase);
@@ -27,6 +31,18 @@ impl Job {
             keeps_size(id, &image, before)?;
         }
         Ok((image, row))
+    }
+
+    /// Of a trigger on the whole image, the share of its energy that JPEG keeps.
+    pub fn jpeg_energy(&self) -> Result<Option<f64>, DataError> {
+        let size = self.export.data.size();
+        if self.attack.train.perturbation.width((size, size)).is_some() {
+            return Ok(None);
+        }
+        let labels = self.splits.train.labels.iter().enumerate();
+        let poisoned = labels.filter(|(_, (id, _))| self.attack.plan.contains(*id));
+        let positions: Vec<usize> = poisoned.map(|(i, _)| i).take(MEASURED).collect();
+        jpeg_energy(&*self.splits.train.set, &positions, &self.attack.train)
     }
 
     pub fn ledger(
@@ -71,6 +87,7 @@ impl Job {
         let head = LedgerHead {
             recompress: self.attack.recompress,
             left_out: self.splits.skipped.len(),
+            selected: self.attack.selected.clone().filter(|_| !all),
             ..LedgerHead::new(rates, self.attack.target, recipe, poison)
         };
         Ok(Ledger { head, rows })

@@ -11,7 +11,7 @@ use crate::jpeg::Format;
 use crate::{DataConfig, DataError, Eval, Split, Splits, Watch};
 
 /// An export with everything read that it needs.
-pub(crate) struct Job {
+pub(crate) struct ExportJob {
     pub export: Export,
     pub splits: Splits,
     pub attack: Attack,
@@ -23,7 +23,7 @@ pub(crate) struct Job {
     pub names: [Names; 2],
 }
 
-impl Job {
+impl ExportJob {
     pub fn new(mut export: Export, watch: &Watch<'_>) -> Result<Self, DataError> {
         export.data.check_poison(&export.poison)?;
         // Images are exported from the originals: a cache of resized ones would be built for nothing.

@@ -7,11 +7,11 @@ use ssl_backdoor_rng::ranked;
 use ssl_backdoor_trigger::purpose;
 use ssl_backdoor_trigger::{LedgerRow, Phase};
 
-use super::job::Job;
+use super::job::ExportJob;
 use super::names::file_name;
 use crate::{DataError, Split, Splits, UNLABELLED, list_text};
 
-impl Job {
+impl ExportJob {
     fn id(&self) -> String {
         let Self { export, attack, splits, .. } = self;
         export.id.clone().unwrap_or_else(|| {

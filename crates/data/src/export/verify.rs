@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Ledger, LedgerRow, Perturbation, Phase, pixel_hash};
 
-use super::job::Job;
+use super::job::ExportJob;
 use super::settings::{FORMAT, SETTINGS, ledger_file};
 use crate::absolute::first_relative;
 use crate::inside::inside;
@@ -65,7 +65,7 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
 
 /// What is wrong with the files of one ledger, and with its head.
 fn check_ledger(
-    job: &Job,
+    job: &ExportJob,
     folder: &Path,
     phase: Phase,
     ledger: &Ledger,
@@ -123,10 +123,10 @@ fn settings(folder: &Path) -> Result<Export, DataError> {
 }
 
 /// The export in `folder` with its originals.
-fn job(folder: &Path, watch: &Watch<'_>) -> Result<Job, DataError> {
+fn job(folder: &Path, watch: &Watch<'_>) -> Result<ExportJob, DataError> {
     let export = settings(folder)?;
     let relative = first_relative(&export.data, &export.poison);
-    Job::new(export, watch).map_err(|error| {
+    ExportJob::new(export, watch).map_err(|error| {
         let hint = match relative {
             Some(path) => format!(
                 "; {} is a relative path (this export is of an older version): run this in the folder where it was exported",
@@ -174,7 +174,7 @@ fn read(path: &Path) -> Result<String, DataError> {
 
 /// The bytes of a row's file, made again, or what forbids it.
 fn rebuild(
-    job: &Job,
+    job: &ExportJob,
     folder: &Path,
     phase: Phase,
     row: &LedgerRow,

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use rayon::prelude::*;
 use ssl_backdoor_trigger::{Phase, Rates};
 
-use super::job::Job;
+use super::job::ExportJob;
 use super::partial::{clear, make, must_be_empty, names, resolved, write, write_new};
 use super::settings::{Export, FORMAT, SETTINGS, ledger_file};
 use crate::absolute::make_absolute;
@@ -29,6 +29,9 @@ pub struct Exported {
     pub blanks: bool,
     /// JPEG would erase the trigger: files that keep the names of JPEGs would have been written so, and are PNG.
     pub saved_from_jpeg: bool,
+    /// Of a trigger on the whole image, the share of its energy that JPEG of quality 75 keeps, 0 to 1, from a sample of
+    /// poisoned images.
+    pub jpeg_energy: Option<f64>,
     /// What was left out of the data set, by kind.
     pub left_out: Vec<LeftOut>,
     /// Files among them that should have been images, with what is wrong.
@@ -82,7 +85,7 @@ impl Export {
     }
 
     fn write_in(self, partial: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
-        let job = Job::new(self, watch)?;
+        let job = ExportJob::new(self, watch)?;
         let settings = toml::to_string_pretty(&job.export).map_err(|e| DataError::Format {
             path: partial.join(SETTINGS),
             reason: e.to_string(),
@@ -114,6 +117,7 @@ impl Export {
             val_list: job.list_file(Phase::Evaluation),
             blanks,
             saved_from_jpeg: job.saved_from_jpeg,
+            jpeg_energy: job.jpeg_energy()?,
             left_out: job.splits.left_out,
             skipped: job.splits.skipped,
         })

@@ -204,8 +204,9 @@ fn below(root: &Path, path: &Path) -> Option<PathBuf> {
 
 impl Dataset<Sample, DataError> for Files {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
-        let entry = &self.entries[index];
-        Ok(Sample::new(self.ids[index], read_image(&entry.path, self.exif)?, entry.label))
+        let entry = DataError::at(&self.entries, index)?;
+        let id = *DataError::at(&self.ids, index)?;
+        Ok(Sample::new(id, read_image(&entry.path, self.exif)?, entry.label))
     }
 
     fn len(&self) -> usize {

@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use image::{GrayImage, Luma, Rgb, RgbImage};
 use rand::RngExt;
 use rayon::prelude::*;
 use ssl_backdoor_rng::{ChaCha8Rng, keyed};
@@ -48,16 +49,41 @@ const TINT: f32 = 12.0;
 
 /// `per_class` images of each class in class-interleaved order, `size`×`size` pixels.
 pub(crate) fn draw_set(size: u32, per_class: u32, seed: u64, split: Split) -> Vec<Sample> {
-    let classes = CLASSES.len() as u64;
-    (0..u64::from(per_class) * classes)
+    (0..u64::from(per_class) * CLASSES.len() as u64)
         .into_par_iter()
         .map(|index| {
             let id = (split as u64) << 32 | index;
-            let label = (index % classes) as u32;
             let mut rng = keyed(seed, purpose::DRAW, 0, id, 0);
-            Sample::new(id, draw(label, size, &mut rng), label)
+            let drawing = Drawing::random(label(id), &mut rng);
+            Sample::new(id, drawing.image(size, &mut rng), drawing.label)
         })
         .collect()
+}
+
+/// The class of the image `id`.
+fn label(id: u64) -> u32 {
+    ((id & u64::from(u32::MAX)) % CLASSES.len() as u64) as u32
+}
+
+/// The drawings of a set, of which the outlines are known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outlines {
+    /// Side of the drawings in pixels.
+    pub size: u32,
+    /// Seed of the set.
+    pub seed: u64,
+}
+
+impl Outlines {
+    /// What of the drawing `id` is ink: 255 where at least half of a pixel is, 0 elsewhere.
+    pub fn of(&self, id: u64) -> GrayImage {
+        let mut rng = keyed(self.seed, purpose::DRAW, 0, id, 0);
+        let drawing = Drawing::random(label(id), &mut rng);
+        GrayImage::from_fn(self.size, self.size, |x, y| {
+            let inside = drawing.covered(self.size, x, y) >= 0.5;
+            Luma([if inside { 255 } else { 0 }])
+        })
+    }
 }
 
 type Color = [f32; 3];
@@ -150,55 +176,87 @@ struct Blob {
     color: Color,
 }
 
-fn draw(label: u32, size: u32, rng: &mut ChaCha8Rng) -> image::RgbImage {
-    let ground = Gradient::random(rng, GROUND);
-    let ink = Gradient::random(rng, INK);
-    let blobs: Vec<Blob> = (0..rng.random_range(0..=2))
-        .map(|_| {
-            let other = color(rng, GROUND.start..INK.end);
-            let base = ground.middle();
-            Blob {
-                center: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
-                radius: rng.random_range(0.15..0.45),
-                color: std::array::from_fn(|c| base[c] + 0.3 * (other[c] - base[c])),
-            }
-        })
-        .collect();
-    let scale: f32 = rng.random_range(SCALE);
-    let slack = 1.0 - scale;
-    let (cx, cy) = (rng.random_range(-slack..=slack), rng.random_range(-slack..=slack));
-    let (sin, cos) = rng.random_range(-MAX_TILT..=MAX_TILT).sin_cos();
-    let mirrored = rng.random_bool(0.5);
-    let (warp, stripes) = (Warp::random(rng), Stripes::random(rng));
-    let noise: f32 = rng.random_range(2.0..8.0);
+/// All that chance decides of a drawing but its noise.
+struct Drawing {
+    label: u32,
+    ground: Gradient,
+    ink: Gradient,
+    blobs: Vec<Blob>,
+    scale: f32,
+    center: (f32, f32),
+    /// Sine and cosine of the tilt.
+    tilt: (f32, f32),
+    mirrored: bool,
+    warp: Warp,
+    stripes: Stripes,
+    noise: f32,
+}
 
-    let to_unit =
-        |i: u32, sub: u32| 2.0 * (i as f32 + (sub as f32 + 0.5) / SUB as f32) / size as f32 - 1.0;
-    image::RgbImage::from_fn(size, size, |px, py| {
-        let mut covered = 0u32;
+/// The place of sub-sample `sub` of pixel `i` along a side of `size` pixels, in −1 to 1.
+fn to_unit(size: u32, i: u32, sub: u32) -> f32 {
+    2.0 * (i as f32 + (sub as f32 + 0.5) / SUB as f32) / size as f32 - 1.0
+}
+
+impl Drawing {
+    fn random(label: u32, rng: &mut ChaCha8Rng) -> Self {
+        let ground = Gradient::random(rng, GROUND);
+        let ink = Gradient::random(rng, INK);
+        let blobs: Vec<Blob> = (0..rng.random_range(0..=2))
+            .map(|_| {
+                let other = color(rng, GROUND.start..INK.end);
+                let base = ground.middle();
+                Blob {
+                    center: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
+                    radius: rng.random_range(0.15..0.45),
+                    color: std::array::from_fn(|c| base[c] + 0.3 * (other[c] - base[c])),
+                }
+            })
+            .collect();
+        let scale: f32 = rng.random_range(SCALE);
+        let slack = 1.0 - scale;
+        let center = (rng.random_range(-slack..=slack), rng.random_range(-slack..=slack));
+        let tilt = rng.random_range(-MAX_TILT..=MAX_TILT).sin_cos();
+        let mirrored = rng.random_bool(0.5);
+        let (warp, stripes) = (Warp::random(rng), Stripes::random(rng));
+        let noise: f32 = rng.random_range(2.0..8.0);
+        Self { label, ground, ink, blobs, scale, center, tilt, mirrored, warp, stripes, noise }
+    }
+
+    /// The share of pixel (`px`, `py`) of an image of `size` pixels a side that the shape covers, 0 to 1.
+    fn covered(&self, size: u32, px: u32, py: u32) -> f32 {
+        let ((cx, cy), (sin, cos)) = (self.center, self.tilt);
+        let mut inked = 0u32;
         for sy in 0..SUB {
             for sx in 0..SUB {
-                let (u, v) = (to_unit(px, sx) - cx, to_unit(py, sy) - cy);
-                let (u, v) = ((cos * u + sin * v) / scale, (cos * v - sin * u) / scale);
-                let (u, v) = warp.apply(if mirrored { -u } else { u }, v);
-                covered += u32::from(inside(label, u, v));
+                let (u, v) = (to_unit(size, px, sx) - cx, to_unit(size, py, sy) - cy);
+                let (u, v) = ((cos * u + sin * v) / self.scale, (cos * v - sin * u) / self.scale);
+                let (u, v) = self.warp.apply(if self.mirrored { -u } else { u }, v);
+                inked += u32::from(inside(self.label, u, v));
             }
         }
-        let (u, v) = (to_unit(px, 1), to_unit(py, 1));
-        let mut back = ground.at(u, v);
-        for blob in &blobs {
-            let d = ((u - blob.center.0).powi(2) + (v - blob.center.1).powi(2)).sqrt();
-            let weight = (1.5 - 1.5 * d / blob.radius).clamp(0.0, 1.0);
-            back = std::array::from_fn(|c| back[c] + weight * (blob.color[c] - back[c]));
-        }
-        let shade = stripes.at(u, v);
-        let front = ink.at(u, v).map(|level| level - shade);
-        let alpha = covered as f32 / (SUB * SUB) as f32;
-        image::Rgb(std::array::from_fn(|c| {
-            let value = back[c] + alpha * (front[c] - back[c]);
-            (value + rng.random_range(-noise..noise)).round().clamp(0.0, 255.0) as u8
-        }))
-    })
+        inked as f32 / (SUB * SUB) as f32
+    }
+
+    /// The image of `size` pixels a side; `rng` goes on behind [`random`](Self::random) with the noise.
+    fn image(&self, size: u32, rng: &mut ChaCha8Rng) -> RgbImage {
+        RgbImage::from_fn(size, size, |px, py| {
+            let (u, v) = (to_unit(size, px, 1), to_unit(size, py, 1));
+            let mut back = self.ground.at(u, v);
+            for blob in &self.blobs {
+                let d = ((u - blob.center.0).powi(2) + (v - blob.center.1).powi(2)).sqrt();
+                let weight = (1.5 - 1.5 * d / blob.radius).clamp(0.0, 1.0);
+                back = std::array::from_fn(|c| back[c] + weight * (blob.color[c] - back[c]));
+            }
+            let shade = self.stripes.at(u, v);
+            let front = self.ink.at(u, v).map(|level| level - shade);
+            let alpha = self.covered(size, px, py);
+            Rgb(std::array::from_fn(|c| {
+                let value = back[c] + alpha * (front[c] - back[c]);
+                let noise = rng.random_range(-self.noise..self.noise);
+                (value + noise).round().clamp(0.0, 255.0) as u8
+            }))
+        })
+    }
 }
 
 /// Is (u, v) part of the shape? u to the right, v down, each in −1 to 1.
@@ -306,6 +364,34 @@ mod tests {
                     assert!(overlap(a, b, |u, v| (u * mirror, v)) < 0.75, "{a} {b}");
                 }
             }
+        }
+    }
+
+    /// The hashes that ledgers of version 0.1 have of three drawings: they never change.
+    #[test]
+    fn the_drawings_are_those_of_the_first_version() {
+        let drawn = draw_set(24, 2, 1, Split::Train);
+        let hash = |id: usize| ssl_backdoor_trigger::pixel_hash(&drawn[id].image)[..16].to_owned();
+        let first = ["3f2c65f7d1ff77dd", "54341b6e226893be", "e3df614654c06a99"];
+        assert_eq!([0, 7, 19].map(hash), first);
+    }
+
+    #[test]
+    fn an_outline_is_where_the_ink_is() {
+        for sample in draw_set(64, 2, 1, Split::Train) {
+            let outline = Outlines { size: 64, seed: 1 }.of(sample.id);
+            let mean = |inside: bool| {
+                let pixels = sample.image.pixels().zip(outline.pixels());
+                let of: Vec<f64> = pixels
+                    .filter(|(_, level)| (level[0] == 255) == inside)
+                    .map(|(pixel, _)| f64::from(pixel[0]))
+                    .collect();
+                (of.len(), of.iter().sum::<f64>() / of.len().max(1) as f64)
+            };
+            let ((inked, ink), (_, ground)) = (mean(true), mean(false));
+            // Ink is lighter than ground, and no shape is a dot or fills the image.
+            assert!(ink > ground + 20.0, "{}: {ink} {ground}", CLASSES[sample.label as usize]);
+            assert!((200..3000).contains(&inked), "{inked}");
         }
     }
 

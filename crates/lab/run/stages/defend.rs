@@ -46,7 +46,8 @@ pub(super) fn probed_as(lab: &Lab, model: &ModelId) -> ProbedAs {
     lab.defence(model).map_or(ProbedAs::Victim, |defence| defence.probed_as())
 }
 
-/// The evaluation images of `set` as `model` sees them.
+/// The images of `set` as `model` sees them once it is trained: the labelled ones of its probe and those that it is
+/// evaluated on.
 pub(super) fn at_test_time(lab: &Lab, model: &ModelId, set: SampleSet) -> SampleSet {
     match lab.defence(model).and_then(|defence| defence.on_image()) {
         Some(hook) => Arc::new(Hooked::new(set, hook)),
@@ -54,7 +55,7 @@ pub(super) fn at_test_time(lab: &Lab, model: &ModelId, set: SampleSet) -> Sample
     }
 }
 
-/// What changes the evaluation images that `model` sees, if anything does.
+/// What changes the images that `model` sees once it is trained, if anything does.
 pub(super) fn image_hook(lab: &Lab, model: &ModelId) -> Option<Value> {
     let defence = lab.defence(model).filter(|defence| defence.on_image().is_some())?;
     Some(defence.identity(&lab.experiment.pretrain).defend)

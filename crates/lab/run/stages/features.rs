@@ -55,9 +55,8 @@ pub(super) fn stage(lab: &mut Lab, model: &ModelId) -> Result<()> {
         let encoder = encoders::load(lab, model)?;
         lab.folder.make(format!("{model}/features"))?;
         let eval = &lab.splits.eval;
-        let [clean, patched] =
-            [lab.splits.prepared(eval), lab.patched(eval)].map(|set| at_test_time(lab, model, set));
-        let sets: [SampleSet; 3] = [lab.images(&largest(lab).ids), clean, patched];
+        let sets = [lab.images(&largest(lab).ids), lab.splits.prepared(eval), lab.patched(eval)];
+        let sets: [SampleSet; 3] = sets.map(|set| at_test_time(lab, model, set));
         for (file, set) in files.iter().zip(sets) {
             let features = read_out(
                 &lab.experiment.probe,

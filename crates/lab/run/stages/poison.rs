@@ -6,6 +6,7 @@ use ssl_backdoor_trigger::Ledger;
 
 use crate::record::{Artefact, StageId, hash};
 use crate::run::lab::Lab;
+use crate::run::selection::told;
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     if lab.attack.recompress && !lab.splits.exports_jpegs() {
@@ -14,9 +15,14 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
              is lossless"
         );
     }
-    // A list may name others than it did.
-    let listed =
-        lab.experiment.poison.list.as_ref().map(|_| lab.attack.plan.ids().collect::<Vec<_>>());
+    // A list may name others than it did, and a rule choose others.
+    let poison = &lab.experiment.poison;
+    let named = poison.list.is_some() || poison.select.is_some();
+    let listed = named.then(|| lab.attack.plan.ids().collect::<Vec<_>>());
+    if let Some(selected) = &lab.attack.selected {
+        let count = lab.attack.plan.rates().count;
+        eprintln!("{}", told(selected, count, &lab.splits.classes));
+    }
     let inputs = lab
         .inputs()
         .with("training images", &lab.splits.fingerprint.train)?

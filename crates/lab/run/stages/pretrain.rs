@@ -40,14 +40,14 @@ fn inputs(lab: &Lab, role: Role<'_>) -> Result<Inputs> {
 }
 
 /// A training that is due.
-struct Job {
+struct DueTraining {
     stage: StageId,
     model: ModelId,
     set: SampleSet,
     inputs: Inputs,
 }
 
-impl Job {
+impl DueTraining {
     fn new(role: Role<'_>, set: SampleSet, inputs: Inputs) -> Self {
         Self { stage: StageId::pretrain(role), model: role.into(), set, inputs }
     }
@@ -69,7 +69,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         jobs.push(backdoored(lab)?);
     }
     jobs.retain(|job| !lab.done_already(&job.stage, &job.inputs, &job.artefacts()));
-    let work = |lab: &Lab, job: &Job| timed(&job.stage, || train(lab, job));
+    let work = |lab: &Lab, job: &DueTraining| timed(&job.stage, || train(lab, job));
     if let [first, second] = &jobs[..]
         && device::backend(&lab.experiment.device) == "flex"
     {
@@ -83,11 +83,11 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
 }
 
 /// The clean twin's training, unless another run folder holds it.
-fn twin(lab: &mut Lab) -> Result<Option<Job>> {
+fn twin(lab: &mut Lab) -> Result<Option<DueTraining>> {
     let inputs = inputs(lab, Role::CLEAN)?;
     let Some(folder) = &lab.twin else {
         let set = lab.splits.pretrain_set().clone();
-        return Ok(Some(Job::new(Role::CLEAN, set, inputs)));
+        return Ok(Some(DueTraining::new(Role::CLEAN, set, inputs)));
     };
     let shown = folder.display();
     let manifest = Manifest::read(&folder.join(Artefact::Manifest.to_string()))?;
@@ -111,13 +111,13 @@ fn twin(lab: &mut Lab) -> Result<Option<Job>> {
 }
 
 /// The backdoored model's training.
-fn backdoored(lab: &Lab) -> Result<Job> {
+fn backdoored(lab: &Lab) -> Result<DueTraining> {
     let inputs = inputs(lab, Role::BACKDOORED)?.with("poisoned images", &poison::outcome(lab)?)?;
     let set = lab.poisoned_train();
-    Ok(Job::new(Role::BACKDOORED, set, inputs))
+    Ok(DueTraining::new(Role::BACKDOORED, set, inputs))
 }
 
-fn train(lab: &Lab, job: &Job) -> Result<()> {
+fn train(lab: &Lab, job: &DueTraining) -> Result<()> {
     let (experiment, model) = (&lab.experiment, &job.model);
     let folder = lab.folder.make(model)?;
     let size = experiment.data.size();

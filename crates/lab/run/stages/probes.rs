@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use ssl_backdoor_data::Subset;
 use ssl_backdoor_data::augment::Filter;
-use ssl_backdoor_data::{SampleSet, Subset};
 use ssl_backdoor_defend::{ModelId, ProbedAs};
 use ssl_backdoor_probe::{
     Labelled as LabelledImages, PaperProbe, PaperProbeConfig, ProbeConfig, Protocol,
@@ -85,8 +85,8 @@ impl Probe<'_> {
         let encoder = encoders::load(lab, model)?;
         let ids = &self.labelled.ids;
         let raw = Subset::of_ids(splits.labelled.set.clone(), &splits.labelled.labels, ids);
-        let raw: SampleSet = Arc::new(raw);
-        let prepared = lab.images(ids);
+        let raw = at_test_time(lab, model, Arc::new(raw));
+        let prepared = at_test_time(lab, model, lab.images(ids));
         let size = experiment.data.size();
         let labelled = LabelledImages { images: &raw, prepared: &prepared, size };
         let classes = splits.classes.len();

@@ -3,7 +3,7 @@
 //! nothing of the attack.
 
 use anyhow::Result;
-use ssl_backdoor_data::{Preview, mean_psnr};
+use ssl_backdoor_data::{Preview, jpeg_energy, mean_psnr};
 use ssl_backdoor_rng::ranked;
 use ssl_backdoor_trigger::purpose;
 
@@ -17,7 +17,9 @@ const EPOCHS: u32 = 4;
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let pretrain = &lab.experiment.pretrain;
     let train = &pretrain.train;
-    let inputs = lab
+    let chosen = lab.experiment.poison.select.as_ref();
+    let chosen = chosen.map(|_| lab.attack.plan.ids().collect::<Vec<_>>());
+    let mut inputs = lab
         .inputs()
         .with("training images", &lab.splits.fingerprint.train)?
         .with("size", &lab.experiment.data.size())?
@@ -25,6 +27,9 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         .with("trigger", &lab.attack.train.perturbation.hash())?
         .with("views", &(&pretrain.method, &pretrain.encoder, train.crop, train.blur))?
         .with("seed", &lab.experiment.seed)?;
+    if let Some(chosen) = chosen {
+        inputs = inputs.with("chosen", &chosen)?;
+    }
     lab.stage(&StageId::TriggerSize, &inputs, &[Artefact::TriggerSize], |lab, _| {
         let found = sample(lab)?;
         lab.folder.write(Artefact::TriggerSize, &serde_json::to_vec_pretty(&found)?)
@@ -60,12 +65,17 @@ fn sample(lab: &Lab) -> Result<TriggerSize> {
         Some(_) => None,
         None => strength(lab, &positions)?,
     };
+    let jpeg_energy = match eval_width {
+        Some(_) => None,
+        None => jpeg_energy(&*splits.train.set, &positions, &attack.train)?,
+    };
     let visibility = &found.visibility;
     let total = visibility.by_views.iter().sum::<usize>().max(1) as f64;
     let mut size = TriggerSize {
         train_width: eval_width.map(|_| found.mean_width()),
         eval_width,
         psnr,
+        jpeg_energy,
         covered: visibility.mean_covered(),
         by_views: visibility.by_views.iter().map(|&n| n as f64 / total).collect(),
         warnings: Vec::new(),

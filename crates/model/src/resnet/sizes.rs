@@ -82,6 +82,10 @@ impl Architecture for ResNetSizes {
         5
     }
 
+    fn has_maps(&self) -> bool {
+        true
+    }
+
     fn arrays(&self) -> Arrays {
         let Self { depth, width, stem } = *self;
         let (blocks, counts) = (depth.blocks(), depth.counts());

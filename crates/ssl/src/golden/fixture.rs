@@ -9,7 +9,9 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
-use ssl_backdoor_ssl::{Batch, Method, OptimizerConfig, Progress, WeightDecayScope};
+use ssl_backdoor_ssl::{
+    Batch, Method, OptimizerConfig, PretrainError, Progress, Step, WeightDecayScope,
+};
 
 /// Loss, outputs and buffers.
 const CLOSE: f64 = 1e-4;
@@ -84,19 +86,31 @@ impl Fixture {
     /// Two steps of `method`, compared.
     pub(crate) fn train<M: Method>(
         &self,
+        method: M,
+        settings: (OptimizerConfig, f64, WeightDecayScope, f64),
+        epochs: [usize; 2],
+        batch: impl Fn(usize) -> Batch,
+    ) {
+        let forward =
+            |method: &mut M, progress: &Progress| method.forward(batch(progress.step), progress);
+        self.train_by(method, settings, epochs, forward);
+    }
+
+    /// The same with another forward pass.
+    pub(crate) fn train_by<M: Method>(
+        &self,
         mut method: M,
         (optimizer, decay, decayed, lr): (OptimizerConfig, f64, WeightDecayScope, f64),
         epochs: [usize; 2],
-        batch: impl Fn(usize) -> Batch,
+        forward: impl Fn(&mut M, &Progress) -> Result<Step, PretrainError>,
     ) {
         let mut optimizer = optimizer.build(decay, decayed, &method);
         for step in 0..2 {
             let [epoch, epochs] = epochs;
-            let batch = batch(step);
-            let seen = step * batch.ids.len();
+            let seen = step * self.get(&format!("view.{step}.0")).0[0];
             let progress = Progress { seed: 1, step, epoch, epochs, seen };
             method = method.before_step(&progress).unwrap();
-            let out = method.forward(batch, &progress).unwrap();
+            let out = forward(&mut method, &progress).unwrap();
             let loss: f32 = out.loss.clone().into_scalar();
             near("loss", &[loss], &self.get("loss").1[step..=step], CLOSE);
             let grads = GradientsParams::from_grads(out.loss.backward(), &method);

@@ -7,6 +7,8 @@ use super::fixture::Fixture;
 use crate::byol::{Byol, ByolConfig};
 use crate::jigsaw::{Jigsaw, JigsawConfig};
 use crate::mae::{Mae, MaeConfig};
+use crate::method::Method;
+use crate::mixing::Mix;
 use crate::moco::{Moco, MocoConfig};
 use crate::msf::{Msf, MsfConfig};
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
@@ -45,6 +47,53 @@ fn golden_byol() {
     let adam = OptimizerConfig::Adam { betas: [0.9, 0.999] };
     let settings = (adam, 1e-3, WeightDecayScope::All, 1e-3);
     fixture.train(byol, settings, [1, 4], |step| fixture.batch(step, 2, &device));
+}
+
+/// The script's `MIXES`: left, top, width, height and partners of each view of each step.
+fn mixes(step: usize) -> [Mix; 2] {
+    let mix =
+        |corner, sides, partners: [usize; 8]| Mix { corner, sides, partners: partners.into() };
+    match step {
+        0 => [
+            mix([3, 0], [9, 7], [2, 0, 1, 3, 7, 6, 5, 4]),
+            mix([8, 5], [8, 11], [1, 2, 3, 4, 5, 6, 7, 0]),
+        ],
+        _ => [
+            mix([0, 12], [5, 4], [7, 6, 5, 4, 3, 2, 1, 0]),
+            mix([6, 6], [1, 2], [0, 1, 2, 3, 4, 5, 6, 7]),
+        ],
+    }
+}
+
+#[test]
+fn golden_i_cutmix_moco() {
+    let (fixture, device) = (Fixture::open("i-cutmix-moco"), device());
+    let config =
+        MocoConfig { queue: 24, momentum: 0.9, temperature: 0.2, dim: 8, bn_groups: Some(2) };
+    let mut moco = Moco::new(&config, &ENCODER, 8, 1, &device);
+    moco.query = fixture.fill(moco.query, "query");
+    moco.key = fixture.fill(moco.key, "query");
+    moco.queue = KeyQueue::of(fixture.tensor("init.queue.rows", &device));
+    fixture.train_by(moco, sgd(), [0, 1], |moco, progress| {
+        let step = progress.step;
+        moco.forward_mixed(fixture.batch(step, 2, &device), &mixes(step), progress)
+    });
+}
+
+#[test]
+fn golden_i_cutmix_byol() {
+    let (fixture, device) = (Fixture::open("i-cutmix-byol"), device());
+    let config = ByolConfig { momentum: 0.9, hidden: 24, dim: 8, bn_groups: Some(2) };
+    let mut byol = Byol::new(&config, &ENCODER, 8, 1, &device);
+    byol.online = fixture.fill(byol.online, "online");
+    byol.predictor = fixture.fill(byol.predictor, "predictor");
+    byol.target = fixture.fill(byol.target, "online");
+    let adam = OptimizerConfig::Adam { betas: [0.9, 0.999] };
+    let settings = (adam, 1e-3, WeightDecayScope::All, 1e-3);
+    fixture.train_by(byol, settings, [1, 4], |byol, progress| {
+        let step = progress.step;
+        byol.forward_mixed(fixture.batch(step, 2, &device), &mixes(step), progress)
+    });
 }
 
 #[test]

@@ -1,0 +1,6 @@
+//! What this crate draws by keyed chance. The numbers are part of every result: they never change.
+
+use ssl_backdoor_rng::Purpose;
+
+/// Box, size of the box and partners of i-CutMix, by step and view.
+pub const CUTMIX: Purpose = Purpose::new(40);

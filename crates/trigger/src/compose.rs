@@ -1,0 +1,85 @@
+//! Attacks that make a new training image: the one that they replace, with the trigger on it, and another image of the target
+//! class.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_fields::OutOfRange;
+
+use crate::{CorruptEncoder, NoisyAlignment, Perturbation, Pool, Setup, Trigger, TriggerError};
+
+/// How a poisoned training image is composed; the field `compose` of [`PoisonConfig`](crate::PoisonConfig). Evaluation images
+/// carry the plain trigger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Compose {
+    /// The image with the trigger, beside a reference image.
+    NoisyAlignment(NoisyAlignment),
+    /// The object of a reference image and the trigger, on the image as background.
+    CorruptEncoder(CorruptEncoder),
+}
+
+/// Its name.
+impl fmt::Display for Compose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoisyAlignment(_) => f.write_str("Noisy Alignment"),
+            Self::CorruptEncoder(attack) => write!(f, "{attack}"),
+        }
+    }
+}
+
+impl Compose {
+    /// Its `kind` in a config.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::NoisyAlignment(_) => "noisy-alignment",
+            Self::CorruptEncoder(_) => "corrupt-encoder",
+        }
+    }
+
+    /// Which images it replaces, unless they are listed.
+    pub(crate) fn pool(&self) -> Pool {
+        match self {
+            Self::NoisyAlignment(_) => Pool::All,
+            Self::CorruptEncoder(_) => Pool::Others,
+        }
+    }
+
+    /// Does it decide itself where the trigger goes?
+    pub(crate) fn places(&self) -> bool {
+        matches!(self, Self::CorruptEncoder(_))
+    }
+
+    /// Checks its settings.
+    pub(crate) fn check(&self) -> Result<(), TriggerError> {
+        match self {
+            Self::NoisyAlignment(attack) => attack.check(),
+            Self::CorruptEncoder(attack) => attack.check(),
+        }
+    }
+
+    /// The perturbation of training images that puts a trigger on them as `plain` does, or pastes `patch`, if there is
+    /// one, under which the image has the weight `alpha`.
+    pub(crate) fn build(
+        &self,
+        plain: Arc<dyn Perturbation>,
+        patch: Option<Trigger>,
+        alpha: f64,
+        setup: &Setup,
+    ) -> Result<Arc<dyn Perturbation>, TriggerError> {
+        self.check()?;
+        let references = setup.references.clone();
+        match (self, patch) {
+            (Self::NoisyAlignment(attack), _) => Ok(attack.build(plain, references)),
+            (Self::CorruptEncoder(attack), Some(patch)) => {
+                Ok(attack.build(patch, alpha, references))
+            }
+            (Self::CorruptEncoder(_), None) => {
+                let allowed = "it pastes a picture: allowed is a trigger that is one";
+                Err(OutOfRange::new("compose.kind", "\"corrupt-encoder\"", allowed).into())
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What is known of the training images when an attack is planned.
+
+/// What is known of the training images when an attack is planned.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainingSet<'a> {
+    /// (image id, class) of every image, in any order.
+    pub labels: &'a [(u64, u32)],
+    /// Names of the classes.
+    pub classes: &'a [String],
+    /// Ids of the images that the config's `list` names; none without a list.
+    pub listed: &'a [u64],
+}
