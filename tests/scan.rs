@@ -92,6 +92,7 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
         assert!(said.contains(k) && said.contains("precision"), "{said}");
     }
     assert!(!said.contains("first 500"), "{said}");
+    assert!(said.contains("patch 20") && said.contains("cannot see"), "{said}");
 
     // Every image has a line, ranked, and is suspected or left.
     let mut csv = csv::Reader::from_path(lab.path("found/images.csv")).unwrap();
@@ -115,9 +116,20 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
     assert_eq!(suspected.len() + cleaned.len(), 320);
     assert!(suspected.is_disjoint(&cleaned));
     let page = read(&lab.path("found/index.html"));
-    for words in ["cannot see", "data:image/png;base64,", "Precision", "takes", "cluster"] {
+    for words in [
+        "cannot see",
+        "data:image/png;base64,",
+        "Precision",
+        "takes",
+        "Images that the patch takes",
+        "Images of the cluster",
+    ] {
         assert!(page.contains(words), "{words}");
     }
+    let figures: Value = serde_json::from_str(&read(&lab.path("found/scan.json"))).unwrap();
+    assert_eq!((&figures["images"], &figures["truth"]["poisoned"]), (&320.into(), &16.into()));
+    assert_eq!(figures["suspected"], suspected.len());
+    assert!(figures["truth"]["patches"][2]["precision"].is_number(), "{figures}");
 
     // The cleaned list is one that can be scanned, and finds its ledger.
     let args = ["scan", "data", "found/cleaned.txt", "--encoder", "net.safetensors", "--out", "b"];
@@ -145,11 +157,45 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
         binary(&lab, &[&args[..], &QUICK, &gate].concat())
     };
     assert!(gate(found).status.success());
-    if found > 0 {
-        let closed = gate(found - 1);
-        assert_eq!(closed.status.code(), Some(3));
-        let told = stderr(&closed);
-        assert!(told.contains(&format!("{found} images are suspected")), "{told}");
+    assert!(found > 0);
+    let closed = gate(found - 1);
+    assert_eq!(closed.status.code(), Some(3));
+    let told = stderr(&closed);
+    assert!(told.contains(&format!("{found} images are suspected")), "{told}");
+    // The findings are there all the same.
+    assert_eq!(read(&lab.path("scans/tiny/cleaned.txt")), left);
+
+    // Without the poison, what is suspected is a false alarm.
+    let said = ok(&lab, &[&args[..], &QUICK, &["--without-poison", "--out", "clean"]].concat());
+    assert!(said.contains("0 of the suspected, 0 in all") && said.contains("recall -"), "{said}");
+    folder(&lab, "photos", 64);
+    let args = ["scan", "data", "photos", "--without-poison"];
+    assert!(refused(&lab, &args).1.contains("photos is no config"));
+}
+
+#[test]
+fn what_a_list_names_and_is_not_there_is_left_out() {
+    let lab = Lab::new();
+    encoder(&lab, "net.safetensors", 3, false);
+    folder(&lab, "photos", 80);
+    let mut list: String = (0..80).step_by(2).map(|i| format!("photos/{i}.png\n")).collect();
+    list.extend((1..80).step_by(2).map(|i| format!("photos/inner/{i}.png\n")));
+    std::fs::write(lab.path("list.txt"), format!("{list}photos/absent.png\nphotos/gone.png\n"))
+        .unwrap();
+    let args = ["scan", "data", "list.txt", "--encoder", "net.safetensors", "--out", "found"];
+    let output = binary(&lab, &[&args[..], &QUICK].concat());
+    let told = stderr(&output);
+    assert!(output.status.success() && told.contains("absent.png"), "{told}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("of 80 images"), "{said}");
+    for (text, words) in [
+        ("photos/absent.png\n", "no image that can be read"),
+        ("", "no image that can be read"),
+        ("photos/0.png\nphotos/absent.png\n", "1 images are too few"),
+    ] {
+        std::fs::write(lab.path("list.txt"), text).unwrap();
+        let (status, told) = refused(&lab, &args);
+        assert!(told.contains(words) && status == 1, "{text}: {status} {told}");
     }
 }
 
@@ -185,6 +231,11 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
             .unwrap();
     }
     std::fs::write(lab.path("other.safetensors"), "no encoder").unwrap();
+    // A kind that this program does not know.
+    let bytes = std::fs::read(lab.path("net.safetensors")).unwrap();
+    let at = bytes.windows(8).position(|some| some == b"resnet18").unwrap();
+    let unknown = [&bytes[..at], b"resnet99", &bytes[at + 8..]].concat();
+    std::fs::write(lab.path("unknown.safetensors"), unknown).unwrap();
     let of = |images: &str, net: &str, more: &[&str]| {
         refused(&lab, &[&["scan", "data", images, "--encoder", net][..], more].concat())
     };
@@ -193,6 +244,7 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
         ("one", "net.safetensors", "are alike"),
         ("many", "constant.safetensors", "are alike"),
         ("many", "other.safetensors", "other.safetensors"),
+        ("many", "unknown.safetensors", "resnet99"),
         ("absent", "net.safetensors", "absent"),
     ] {
         let (status, told) = of(images, net, &[]);
@@ -216,7 +268,9 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
     for (images, net, words) in [
         ("ten", "net.safetensors", "10 images are too few"),
         ("many", "constant.safetensors", "are alike"),
+        ("one", "net.safetensors", "are alike"),
         ("many", "other.safetensors", "other.safetensors"),
+        ("many", "unknown.safetensors", "resnet99"),
     ] {
         let (status, told) = of(images, net, &["--rounds", "1"]);
         assert!(told.contains(words) && status == 1, "{images} {net}: {status} {told}");
@@ -243,26 +297,112 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     }
     encoder(&lab, "suspect.safetensors", 9, false);
     let said = call(scan("suspect.safetensors", &["--null", "nulls"]));
-    assert!(said.contains("among 3 clean encoders") && said.contains("cannot see"), "{said}");
+    for words in ["among 3 clean encoders", "no p below 0.250", "do not see"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
     let found: Value = serde_json::from_str(&read(&lab.path("scans/suspect/scan.json"))).unwrap();
     for scan in found["scans"].as_object().unwrap().values() {
         assert!(scan["score"].is_number() && scan["p_value"]["nulls"] == 3, "{scan}");
         let p = scan["p_value"]["p"].as_f64().unwrap();
         assert!([0.25, 0.5, 0.75, 1.0].contains(&p), "{p}");
     }
-    assert!(found["scans"]["ssl-cleanse"].is_object() && found["p"].is_number());
+    assert!(found["scans"]["ssl-cleanse"].is_object() && found["p_value"]["nulls"] == 3);
 
     // Scores by other settings are no nulls, and neither is the encoder itself.
     let mut other = scan("suspect.safetensors", &["--null", "nulls"]);
     let rounds = other.iter().position(|arg| arg == "2").unwrap();
     other[rounds] = "1".into();
     let output = binary(&lab, &other.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(stderr(&output).contains("other settings"), "{}", stderr(&output));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("no p-value"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("other settings") && said.contains("no p-value"), "{said}");
+    // Nor are those of other images.
+    let other = scan("suspect.safetensors", &["--null", "nulls", "--set", "data.seed=9"]);
+    let said = call(other);
+    assert!(said.contains("other images") && said.contains("no p-value"), "{said}");
     let own = scan("clean-0.safetensors", &["--null", "nulls"]);
     let output = binary(&lab, &own.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(stderr(&output).contains("the very encoder"), "{}", stderr(&output));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("among 2 clean encoders"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("the very encoder"), "{said}");
+    assert!(said.contains("among 2 clean encoders"), "{said}");
+    let broken = lab.path("nulls/broken.json");
+    std::fs::write(&broken, "{}").unwrap();
+    let args = scan("suspect.safetensors", &["--null", "nulls"]);
+    let (_, told) = refused(&lab, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(told.contains("broken.json: it is no null score"), "{told}");
+}
+
+/// What trains: many images to be shown, and few rounds.
+const SCAN: &str = "scan={ null=\"nulls\", data={ networks=1, steps=40 }, decree={ rounds=2 }, \
+    cleanse={ rounds=2, clusters=4 } }";
+
+#[test]
+fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
+    let lab = Lab::new();
+    let sets = ["--set", "data.eval_per_class=20", "--set", "pretrain.epochs=1"];
+    let nulls = |more: &[&str]| {
+        let args =
+            ["scan", "nulls", "tiny.toml", "--out", "nulls", "--rounds", "2", "--clusters", "4"];
+        let args = [&args[..], &sets, more].concat();
+        binary(&lab, &args)
+    };
+    let made = nulls(&["--count", "2"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let said = String::from_utf8(made.stdout).unwrap();
+    assert!(said.contains("2 null scores") && said.contains("no p-value below 0.333"), "{said}");
+    assert!(!lab.path("nulls/seed-1001.safetensors").exists());
+    let first = read(&lab.path("nulls/seed-1001.json"));
+    // It goes on where it was stopped, keeps what it is told to keep, and mixes nothing.
+    let made = nulls(&["--count", "3", "--keep-encoders"]);
+    let told = stderr(&made);
+    assert!(told.matches("there already").count() == 2 && told.contains("3 of 3"), "{told}");
+    assert_eq!(read(&lab.path("nulls/seed-1001.json")), first);
+    assert!(lab.path("nulls/seed-1003.safetensors").is_file());
+    let mixed = nulls(&["--count", "3", "--set", "pretrain.lr=0.03"]);
+    let told = stderr(&mixed);
+    assert!(!mixed.status.success() && told.contains("choose another folder"), "{told}");
+    let (status, told) =
+        refused(&lab, &["scan", "nulls", "tiny.toml", "--out", "n", "--count", "0"]);
+    assert!(status == 2 && told.contains("--count = 0"), "{told}");
+
+    // The run finds the folder from where it is started.
+    let run = |more: &[&str]| {
+        let args = [&["run", "tiny.toml", "--out", "run", "--set", SCAN][..], &sets, more].concat();
+        binary(&lab, &args)
+    };
+    let done = run(&[]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let scans: Value = serde_json::from_str(&read(&lab.path("run/scan.json"))).unwrap();
+    for model in ["clean", "backdoored"] {
+        let found = &scans["encoders"][model];
+        assert!(found["p_value"]["nulls"] == 3, "{found}");
+        assert!(found["scans"]["ssl-cleanse"]["score"].is_number(), "{found}");
+    }
+    assert_eq!(scans["data"]["truth"]["poisoned"], 16);
+    for report in ["run/report.md", "run/report.html"] {
+        let text = read(&lab.path(report));
+        for words in
+            ["What scans find", "backdoored, net ASR", "ssl-cleanse", "PatchSearch", "0.250"]
+        {
+            assert!(text.contains(words), "{report}: {words}");
+        }
+    }
+    // Done once, and again if the nulls change.
+    assert!(stderr(&run(&[])).contains("scan: done already"));
+    std::fs::remove_file(lab.path("nulls/seed-1002.json")).unwrap();
+    assert!(stderr(&run(&["--until", "scan"])).contains("scan: again, because of changed inputs"));
+
+    // What cannot be scanned is said before anything is trained.
+    for (set, words) in [
+        ("data.eval_per_class=5", "scan: 50 images are too few for ssl-cleanse"),
+        ("scan.data.window=17", "scan.data.window = 17"),
+        ("scan.decree.rounds=0", "scan.decree.rounds = 0"),
+        ("scan.what=1", "scan.what"),
+    ] {
+        let output = run(&["--out", "other", "--set", set]);
+        let told = stderr(&output);
+        assert!(output.status.code() == Some(2) && told.contains(words), "{set}: {told}");
+        assert!(!lab.path("other/clean").exists());
+    }
 }
 
 #[test]

@@ -15,7 +15,9 @@ mod scan;
 mod scan_data;
 mod scan_encoder;
 mod scan_images;
+mod scan_nulls;
 mod scan_page;
+mod scan_training;
 mod shared;
 mod sweep;
 mod verify;
@@ -30,6 +32,7 @@ pub use probe::{ExternalOptions, probe_external};
 pub(crate) use reference_config::parse_reference_config;
 pub use scan_data::{DataScanOptions, Suspected, scan_data};
 pub use scan_encoder::{EncoderScanOptions, scan_encoder};
+pub use scan_nulls::{NullsOptions, scan_nulls};
 
 use shared::computing;
 

@@ -194,7 +194,7 @@ impl ExternalConfig {
     /// The tables of `path` that count; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;
-        for unused in ["workers", "pretrain", "defend"] {
+        for unused in ["workers", "pretrain", "defend", "scan"] {
             document.remove(unused);
         }
         let mut settings = Self { source: document.clone().into(), ..document.read()? };

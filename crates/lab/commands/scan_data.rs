@@ -1,7 +1,6 @@
 //! The command `scan data`: which images of a set carry a trigger?
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -10,31 +9,26 @@ use clap::Args;
 use ssl_backdoor_data::{Normalization, SampleSet};
 use ssl_backdoor_fields::require;
 use ssl_backdoor_model::{Encoder, EncoderHeader, load_encoder, save_encoder};
-use ssl_backdoor_scan::{
-    PatchSearch, PatchSearchConfig, Scan, Setting, Subject, precision_and_recall, small_encoder,
-};
-use ssl_backdoor_ssl::{
-    ObserverError, StepReport, TrainObserver, Training, encoder_header, pretrain,
-};
+use ssl_backdoor_scan::{PatchSearch, PatchSearchConfig, Scan, Setting, Subject, small_encoder};
+use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 
 use super::scan_images::{Part, ScanImages};
 use super::scan_page::Page;
+use super::scan_training::Shown;
 use super::shared::{computing, encoder_file, path};
 use crate::config::ConfigError;
 use crate::device;
-use crate::run::progress::{self, TrainingBar};
-use crate::run::{INTERRUPTED, RunFolder};
+use crate::record::DataScan;
+use crate::run::{RunFolder, progress};
 
-/// How many of the first images precision and recall are given of.
-const KS: [usize; 6] = [5, 10, 20, 50, 100, 500];
 /// The seed if nothing says one.
 const SEED: u64 = 1;
 
 /// Rank the images of a folder, a list or a config by how likely they carry a patch trigger.
 ///
 /// Searches for small patches that take other images into their image's cluster (PatchSearch), and has small networks
-/// look for the best of them in all images. Writes index.html (what to look at), images.csv, suspected.txt and
-/// cleaned.txt. Of a config, the training images are scanned, with its poison. Where a ledger lies beside the images,
+/// look for the best of them in all images. Writes index.html (what to look at), images.csv, scan.json, suspected.txt
+/// and cleaned.txt. Of a config, the training images are scanned, with its poison. Where a ledger lies beside the images,
 /// precision and recall are given.
 ///
 /// It sees patches of about a quarter of the view's side, and only if the encoder has learned the backdoor. It cannot
@@ -73,6 +67,9 @@ pub struct DataArgs {
     /// Optimisation steps of a network at most [default: 2000].
     #[arg(long)]
     steps: Option<usize>,
+    /// Of a config, scan the training images without its poison: what it finds there are false alarms.
+    #[arg(long)]
+    without_poison: bool,
     /// Override a key of the config; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -84,7 +81,7 @@ impl DataArgs {
     /// # Errors
     /// As [`scan_data`].
     pub fn run(self) -> Result<()> {
-        let Self { images, encoder, out, fail_above, size, seed, sets, .. } = self;
+        let Self { images, encoder, out, fail_above, size, seed, without_poison, sets, .. } = self;
         let default = PatchSearchConfig::default();
         let config = PatchSearchConfig {
             window: self.window,
@@ -93,8 +90,17 @@ impl DataArgs {
             steps: self.steps.unwrap_or(default.steps),
             ..default
         };
-        let options =
-            DataScanOptions { images, encoder, out, fail_above, size, seed, config, sets };
+        let options = DataScanOptions {
+            images,
+            encoder,
+            out,
+            fail_above,
+            size,
+            seed,
+            without_poison,
+            config,
+            sets,
+        };
         computing(|| scan_data(&options))
     }
 }
@@ -114,6 +120,8 @@ pub struct DataScanOptions {
     pub size: Option<u32>,
     /// The seed.
     pub seed: Option<u64>,
+    /// Scan the training images of a config without its poison.
+    pub without_poison: bool,
     /// The search.
     pub config: PatchSearchConfig,
     /// Overrides of the config, `KEY=VALUE`.
@@ -136,7 +144,8 @@ pub struct Suspected {
 /// A [`ConfigError`] if the config or an option is wrong, [`Suspected`] if too many images are suspected; anything else
 /// if images or encoder cannot be scanned.
 pub fn scan_data(options: &DataScanOptions) -> Result<()> {
-    let images = ScanImages::read(&options.images, &options.sets, Part::Training)?;
+    let part = if options.without_poison { Part::Unpoisoned } else { Part::Training };
+    let images = ScanImages::read(&options.images, &options.sets, part)?;
     let seed = options.seed.or(images.seed).unwrap_or(SEED);
     let out = options.out.clone();
     let out = out.unwrap_or_else(|| Path::new("scans").join(&images.name));
@@ -164,9 +173,10 @@ pub fn scan_data(options: &DataScanOptions) -> Result<()> {
     let subject = Subject::Set { images: &set, encoder: &encoder };
     let scan = PatchSearch { config: options.config.clone() };
     let findings = scan.scan(subject, &setting)?;
-    let ranked = findings.ranked_images();
-    let truth = images.poisoned.as_ref().map(|ids| (ids, precision_and_recall(&ranked, ids, &KS)));
-    let page = Page { images: &images, set: &set, findings: &findings, truth, encoder: &with };
+    let scan = DataScan::of(&findings, count, images.poisoned.as_ref());
+    let positions = images.ids().into_iter().zip(0..).collect();
+    let (images, set, findings, encoder) = (&images, &set, &findings, with.as_str());
+    let page = Page { images, set, findings, scan, encoder, positions };
     page.write(&folder)?;
     print!("{}", page.summary(&out));
     let found = findings.accused.len();
@@ -204,29 +214,10 @@ fn train(
     eprintln!("no --encoder: training {what}");
     let since = Instant::now();
     let training = Training::new(set.clone(), seed, device);
-    let encoder =
-        pretrain(&config, None, size, &training, &mut Shown(TrainingBar::new("encoder")))?;
+    let encoder = pretrain(&config, None, size, &training, &mut Shown::new("encoder"))?;
     let seconds = since.elapsed().as_secs_f64();
     let file = RunFolder::open(out)?.join("encoder.safetensors");
     save_encoder(&encoder, &header, &file)?;
     eprintln!("the training took {seconds:.0} s; the encoder is {}", file.display());
     Ok((encoder, header, set, what))
-}
-
-/// Shows the progress of a training, which Ctrl-C ends.
-struct Shown(TrainingBar);
-
-impl TrainObserver for Shown {
-    fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
-        self.0.start(done, steps);
-        Ok(())
-    }
-
-    fn on_step(&mut self, step: &StepReport) {
-        self.0.step(step);
-    }
-
-    fn interrupted(&mut self) -> bool {
-        INTERRUPTED.load(Ordering::Relaxed)
-    }
 }

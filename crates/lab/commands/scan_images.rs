@@ -14,7 +14,8 @@ use ssl_backdoor_model::{Interpolation, Preprocessing};
 use ssl_backdoor_trigger::Ledger;
 
 use crate::config::{AttackConfig, ConfigError, Document, expanded};
-use crate::run::progress;
+use crate::device;
+use crate::run::{Choice, progress};
 
 /// Name of the ledger that lies beside poisoned images.
 const LEDGER: &str = "poison.csv";
@@ -59,6 +60,8 @@ struct Images {
 pub(super) enum Part {
     /// Those for pretraining, with the poison of the config.
     Training,
+    /// The same without it.
+    Unpoisoned,
     /// The clean ones that a run is scored on.
     Evaluation,
 }
@@ -76,6 +79,12 @@ impl ScanImages {
             let shown = path.display();
             let message =
                 format!("--set {}: {shown} is no config, whose keys it overrides", sets[0]);
+            return Err(ConfigError(message).into());
+        }
+        if part == Part::Unpoisoned {
+            let shown = path.display();
+            let message =
+                format!("--without-poison: {shown} is no config, whose poison could be left out");
             return Err(ConfigError(message).into());
         }
         let exported = path.join(EXPORT).is_file();
@@ -96,13 +105,16 @@ impl ScanImages {
         if attacked {
             let AttackConfig { name, seed, data, poison, source } = AttackConfig::read(path, sets)?;
             let splits = load(&data)?;
+            let device = device::first()?;
+            let choice = Choice { splits: &splits, seed, device: &device, source: &source };
+            let poison = choice.of(&poison, None)?;
             let attack = splits.attack(&poison, seed).map_err(|e| source.wrong(e))?;
             let poisoned = Some(attack.plan.ids().collect());
             let set: SampleSet = Arc::new(Poisoned::new(splits.clone(), attack));
             let split = Split { set, ..splits.train.clone() };
             return Ok(Self::of_splits((name, data.size(), seed), &splits, split, poisoned));
         }
-        for unused in ["device", "workers", "poison", "pretrain", "probe", "defend"] {
+        for unused in ["device", "workers", "poison", "pretrain", "probe", "defend", "scan"] {
             document.remove(unused);
         }
         let Images { name, seed, mut data } = document.read()?;
@@ -110,10 +122,11 @@ impl ScanImages {
         data.check().map_err(|e| document.wrong(e))?;
         let splits = load(&data)?;
         let split = match part {
-            Part::Training => splits.train.clone(),
+            Part::Training | Part::Unpoisoned => splits.train.clone(),
             Part::Evaluation => splits.eval.clone(),
         };
-        Ok(Self::of_splits((name, data.size(), seed), &splits, split, None))
+        let none = (part == Part::Unpoisoned).then(HashSet::new);
+        Ok(Self::of_splits((name, data.size(), seed), &splits, split, none))
     }
 
     fn of_splits(

@@ -6,33 +6,31 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use askama::Template;
 use image::{RgbImage, imageops};
+use serde::Serialize;
 use ssl_backdoor_data::{SampleSet, list_text};
-use ssl_backdoor_scan::{AtK, Evidence, Findings, Patch, Scored};
+use ssl_backdoor_scan::{AtK, Evidence, Findings, Patch, PatchSearch, Scored};
 
 use super::scan_images::ScanImages;
+use crate::record::{DataScan, SCHEMA};
 use crate::report::data_uri;
 use crate::run::RunFolder;
 
 /// Images and patches on the page.
 const SHOWN: usize = 60;
-/// What the scan cannot see.
-const BLIND: [&str; 4] = [
-    "Triggers that cover the whole image, such as blended pictures or frequencies, are not seen: the search looks for patches.",
-    "Patches much larger or smaller than the window are seen badly, and so is a backdoor that the encoder has not learned.",
-    "Images that were not tried have no patch to show; the networks have looked at all of them.",
-    "The networks learn the best patches that there are. They suspect some images of a clean set too.",
-];
-
+/// Images in a strip.
+const STRIP: usize = 4;
 /// What was scanned and found.
 pub(super) struct Page<'a> {
     pub images: &'a ScanImages,
     /// The images as the scan saw them.
     pub set: &'a SampleSet,
     pub findings: &'a Findings,
-    /// The poisoned images, and how well the ranking finds them, where it is known.
-    pub truth: Option<(&'a HashSet<u64>, Vec<AtK>)>,
+    /// The same in figures.
+    pub scan: DataScan,
     /// The encoder, in words.
     pub encoder: &'a str,
+    /// Where each image is, by its id.
+    pub positions: HashMap<u64, usize>,
 }
 
 #[derive(Template)]
@@ -40,9 +38,27 @@ pub(super) struct Page<'a> {
 struct Html<'a> {
     name: &'a str,
     lead: String,
-    truth: Option<Vec<[String; 3]>>,
+    truth: Option<Truth>,
     sections: [(&'static str, Vec<Card>); 2],
     figures: Vec<String>,
+    blind: [&'static str; 4],
+}
+
+/// How right the scan is.
+struct Truth {
+    words: String,
+    /// k, then precision and recall of the ranking and of the strongest patches.
+    rows: Vec<[String; 5]>,
+}
+
+/// The file of figures.
+#[derive(Serialize)]
+struct File<'a> {
+    schema: u32,
+    name: &'a str,
+    encoder: &'a str,
+    #[serde(flatten)]
+    scan: &'a DataScan,
     blind: [&'static str; 4],
 }
 
@@ -52,6 +68,8 @@ struct Card {
     picture: String,
     patch: Option<String>,
     words: Vec<String>,
+    /// Other images with what they show: those that the patch takes, and typical ones of the cluster.
+    strips: Vec<(String, String)>,
     suspected: bool,
     poisoned: bool,
 }
@@ -75,32 +93,38 @@ impl Page<'_> {
         let rows = self.rows();
         folder.write("index.html", self.html(&rows)?.as_bytes())?;
         folder.write("images.csv", &csv(&rows)?)?;
+        let Self { images, scan, encoder, .. } = self;
+        let (name, blind) = (images.name.as_str(), PatchSearch::BLIND);
+        let file = File { schema: SCHEMA, name, encoder, scan, blind };
+        let mut text = serde_json::to_string_pretty(&file)?;
+        text.push('\n');
+        folder.write("scan.json", text.as_bytes())?;
         folder.write("suspected.txt", self.list(true)?.as_bytes())?;
         folder.write("cleaned.txt", self.list(false)?.as_bytes())
     }
 
     /// What was found, in lines.
     pub fn summary(&self, out: &Path) -> String {
-        let (count, found) = (self.images.sources.len(), self.findings.accused.len());
-        let mut text = format!("suspected  {found} of {count} images\n");
-        if let Some(best) = self.findings.evidence.first() {
-            text += &format!("strongest  {}\n", best.caption);
+        let DataScan { images, suspected, strongest, truth, .. } = &self.scan;
+        let mut text = format!("suspected  {suspected} of {images} images\n");
+        if let Some(strongest) = strongest {
+            text += &format!("strongest  {strongest}\n");
         }
-        if let Some((poisoned, at)) = &self.truth {
-            let right = self.findings.accused.iter().filter(|id| poisoned.contains(id)).count();
-            text += &format!("poisoned   {right} of the suspected, {} in all\n", poisoned.len());
-            for at in at {
-                let recall =
-                    at.recall.map_or("-".into(), |recall| format!("{:.1} %", 100.0 * recall));
-                text += &format!(
-                    "first {:<5}{} poisoned: precision {:.1} %, recall {recall}\n",
-                    at.k,
-                    at.poisoned,
-                    100.0 * at.precision
-                );
-            }
+        if let Some(truth) = truth {
+            let of = |at: &AtK, what: &str| {
+                let recall = at.recall.map_or("-".into(), share);
+                let (k, right, precision) = (at.k, at.poisoned, share(at.precision));
+                format!("{what} {k:<5}{right} poisoned: precision {precision}, recall {recall}\n")
+            };
+            text += &format!(
+                "poisoned   {} of the suspected, {} in all\n",
+                truth.suspected, truth.poisoned
+            );
+            text.extend(truth.ranking.iter().map(|at| of(at, "first")));
+            text.extend(truth.patches.iter().filter(|at| at.k == 20).map(|at| of(at, "patch")));
         }
-        text + &format!("page       {}\n", out.join("index.html").display())
+        text += &format!("page       {}\n", out.join("index.html").display());
+        text + "What the scan cannot see: " + &PatchSearch::BLIND.join(" ") + "\n"
     }
 
     /// All images, the most suspicious first.
@@ -108,7 +132,7 @@ impl Page<'_> {
         let evidence: HashMap<u64, &Evidence> =
             self.findings.evidence.iter().filter_map(|one| Some((one.image?, one))).collect();
         let accused: HashSet<u64> = self.findings.accused.iter().copied().collect();
-        let at = self.positions();
+        let at = &self.positions;
         let row = |score: &ssl_backdoor_scan::Score| {
             let Scored::Image(id) = score.of else { return None };
             Some(Row {
@@ -117,14 +141,10 @@ impl Page<'_> {
                 score: score.value,
                 suspected: accused.contains(&id),
                 evidence: evidence.get(&id).copied(),
-                poisoned: self.truth.as_ref().map(|(poisoned, _)| poisoned.contains(&id)),
+                poisoned: self.images.poisoned.as_ref().map(|ids| ids.contains(&id)),
             })
         };
         self.findings.scores.iter().filter_map(row).collect()
-    }
-
-    fn positions(&self) -> HashMap<u64, usize> {
-        self.images.ids().into_iter().zip(0..).collect()
     }
 
     fn html(&self, rows: &[Row<'_>]) -> Result<String> {
@@ -133,14 +153,6 @@ impl Page<'_> {
         let strongest = self.findings.evidence.iter().take(SHOWN / 3);
         let strongest = strongest.filter_map(|one| by_id.get(&one.image?).copied());
         let patches: Result<Vec<Card>> = strongest.map(|row| self.card(row)).collect();
-        let share = |share: f64| format!("{:.1} %", 100.0 * share);
-        let truth = self.truth.as_ref().map(|(_, at)| {
-            let line = |at: &AtK| {
-                let recall = at.recall.map_or("-".into(), share);
-                [format!("{}", at.k), share(at.precision), recall]
-            };
-            at.iter().map(line).collect()
-        });
         let html = Html {
             name: &self.images.name,
             lead: format!(
@@ -149,7 +161,7 @@ impl Page<'_> {
                 self.images.sources.len(),
                 self.encoder
             ),
-            truth,
+            truth: self.truth(),
             sections: [("The most suspicious images", cards?), ("The strongest patches", patches?)],
             figures: self
                 .findings
@@ -157,19 +169,37 @@ impl Page<'_> {
                 .iter()
                 .map(|(name, v)| format!("{name}: {v:.3}"))
                 .collect(),
-            blind: BLIND,
+            blind: PatchSearch::BLIND,
         };
         html.render().context("cannot make index.html")
+    }
+
+    fn truth(&self) -> Option<Truth> {
+        let truth = self.scan.truth.as_ref()?;
+        let cell = |at: Option<&AtK>, of: fn(&AtK) -> Option<f64>| {
+            at.and_then(of).map_or("-".into(), share)
+        };
+        let row = |at: &AtK| {
+            let patches = truth.patches.iter().find(|patch| patch.k == at.k);
+            [
+                at.k.to_string(),
+                cell(Some(at), |at| Some(at.precision)),
+                cell(Some(at), |at| at.recall),
+                cell(patches, |at| Some(at.precision)),
+                cell(patches, |at| at.recall),
+            ]
+        };
+        let words = format!(
+            "{} of the {} suspected images are poisoned; {} are in all.",
+            truth.suspected, self.scan.suspected, truth.poisoned
+        );
+        Some(Truth { words, rows: truth.ranking.iter().map(row).collect() })
     }
 
     fn card(&self, row: &Row<'_>) -> Result<Card> {
         let picture = match row.evidence {
             Some(evidence) => evidence.picture.clone(),
-            None => {
-                let at = self.positions().get(&row.id).copied();
-                let at = at.ok_or_else(|| anyhow!("image {} is not in the set", row.id))?;
-                self.set.get(at)?.image
-            }
+            None => self.picture(row.id)?,
         };
         let patch = row.evidence.and_then(|one| one.patch);
         let mut words = vec![format!("score {:.3}", row.score)];
@@ -179,9 +209,35 @@ impl Page<'_> {
             patch: patch.map(|patch| data_uri(&[cut(&picture, patch)])).transpose()?,
             picture: data_uri(&[framed(picture, patch)])?,
             words,
+            strips: self.strips(row.evidence)?,
             suspected: row.suspected,
             poisoned: row.poisoned == Some(true),
         })
+    }
+
+    /// Typical images of the cluster, and some that the patch takes into it.
+    fn strips(&self, evidence: Option<&Evidence>) -> Result<Vec<(String, String)>> {
+        let Some((evidence, cluster)) = evidence.and_then(|one| Some((one, one.cluster?))) else {
+            return Ok(Vec::new());
+        };
+        let typical = self.findings.typical.get(&cluster).map_or(&[][..], |ids| &ids[..]);
+        let titles = ["Images that the patch takes", "Images of the cluster"];
+        let mut strips = Vec::new();
+        for (title, ids) in titles.into_iter().zip([&evidence.taken[..], typical]) {
+            let pictures: Result<Vec<_>> =
+                ids.iter().take(STRIP).map(|id| self.picture(*id)).collect();
+            if !ids.is_empty() {
+                strips.push((title.to_owned(), data_uri(&pictures?)?));
+            }
+        }
+        Ok(strips)
+    }
+
+    /// The image `id` as the scan saw it.
+    fn picture(&self, id: u64) -> Result<RgbImage> {
+        let at = self.positions.get(&id);
+        let at = at.ok_or_else(|| anyhow!("image {id} is not in the set"))?;
+        Ok(self.set.get(*at)?.image)
     }
 
     /// A list of the images that are suspected, or of the others: files with their labels, or ids.
@@ -200,6 +256,11 @@ impl Page<'_> {
         let lines = lines.iter().map(|(path, label)| (path.as_str(), *label, None));
         Ok(list_text(lines).map_err(|reason| anyhow!(reason))?.0)
     }
+}
+
+/// A share in percent.
+fn share(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 fn cut(picture: &RgbImage, Patch { x, y, width, height }: Patch) -> RgbImage {

@@ -23,6 +23,8 @@ pub(crate) enum Artefact {
     Baseline,
     /// The figures.
     Scores,
+    /// What the scans say.
+    Scan,
     /// The features in the plane.
     FeatureMaps,
     /// The report.
@@ -95,6 +97,7 @@ impl fmt::Display for Artefact {
             Self::TriggerSize => f.write_str("trigger.json"),
             Self::Baseline => f.write_str("floor.json"),
             Self::Scores => f.write_str("scores.json"),
+            Self::Scan => f.write_str("scan.json"),
             Self::FeatureMaps => f.write_str("maps.json"),
             Self::ReportHtml => f.write_str("report.html"),
             Self::ReportMarkdown => f.write_str("report.md"),

@@ -11,6 +11,7 @@ mod mean;
 mod pictures;
 mod run_table;
 mod run_words;
+mod scans;
 mod setting;
 mod single;
 mod sources;

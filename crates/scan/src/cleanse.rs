@@ -90,6 +90,19 @@ pub struct Cleanse {
     pub config: CleanseConfig,
 }
 
+impl Cleanse {
+    /// Checks that `images` images are enough.
+    ///
+    /// # Errors
+    /// [`ScanError::TooFew`].
+    pub fn check_count(images: usize) -> Result<(), ScanError> {
+        match images < FEWEST {
+            true => Err(ScanError::TooFew { scan: NAME, images, needed: FEWEST }),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Scan for Cleanse {
     fn name(&self) -> &'static str {
         NAME
@@ -100,8 +113,8 @@ impl Scan for Cleanse {
             return Err(ScanError::Subject { scan: NAME, what: "encoders" });
         };
         self.config.check()?;
-        let drawn = (self.config.images, FEWEST);
-        let (shadows, set) = Shadows::draw(images, drawn, setting.seed, NAME)?;
+        Self::check_count(images.len())?;
+        let (shadows, set) = Shadows::draw(images, self.config.images, setting.seed)?;
         let features = UnitFeatures::of(encoder, &set, setting, (NAME, ALIKE))?;
         let count = self.count(&features, setting)?;
         let (seed, device) = (setting.seed, setting.device);
@@ -223,10 +236,11 @@ impl CleanseConfig {
                 inversion.step(loss, RATE);
             }
             watch(round);
-            let works = seen > 0 && taken as f64 >= WORKS * seen as f64;
+            let trigger = inversion.trigger();
+            let area = trigger.area();
+            // Of a network that overflows, the cluster of a feature means nothing.
+            let works = seen > 0 && taken as f64 >= WORKS * seen as f64 && area.is_finite();
             if works {
-                let trigger = inversion.trigger();
-                let area = trigger.area();
                 let better = best.as_ref().is_none_or(|(least, _)| area < *least);
                 stale = if better { 0 } else { stale + 1 };
                 if better {
@@ -281,12 +295,8 @@ fn findings(found: &[Inverted], sizes: &[usize], side: usize) -> Findings {
             sizes.get(i).copied().unwrap_or(0)
         );
         Some(Evidence {
-            caption,
-            value: 1.0 - areas[i],
-            image: None,
             cluster: Some(i as u32),
-            picture: trigger.picture(),
-            patch: None,
+            ..Evidence::new(caption, 1.0 - areas[i], trigger.picture())
         })
     });
     let works = found.iter().filter(|one| one.trigger.is_some()).count();
@@ -298,9 +308,9 @@ fn findings(found: &[Inverted], sizes: &[usize], side: usize) -> Findings {
     Findings {
         scores,
         evidence: evidence.collect(),
-        accused: Vec::new(),
         figures: figures.into(),
         notes,
+        ..Findings::default()
     }
 }
 

@@ -12,9 +12,10 @@ use crate::purpose::CENTRES;
 const ROUNDS: usize = 20;
 
 /// Directions of clusters of features.
-pub(crate) struct CosineClusters {
+pub struct CosineClusters {
     /// Means of norm 1, `[clusters, dim]`, row by row.
     pub centres: Vec<f32>,
+    /// Length of a mean.
     pub dim: usize,
     /// Cluster of each feature that they were made from.
     pub labels: Vec<u32>,
@@ -44,8 +45,14 @@ impl CosineClusters {
         Ok(Self { centres, dim: *dim, labels })
     }
 
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.centres.len() / self.dim
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.centres.is_empty()
     }
 
     /// The centres as columns, `[dim, clusters]`.

@@ -67,6 +67,19 @@ pub struct Decree {
     pub config: DecreeConfig,
 }
 
+impl Decree {
+    /// Checks that `images` images are enough.
+    ///
+    /// # Errors
+    /// [`ScanError::TooFew`].
+    pub fn check_count(images: usize) -> Result<(), ScanError> {
+        match images < FEWEST {
+            true => Err(ScanError::TooFew { scan: NAME, images, needed: FEWEST }),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Scan for Decree {
     fn name(&self) -> &'static str {
         NAME
@@ -77,8 +90,8 @@ impl Scan for Decree {
             return Err(ScanError::Subject { scan: NAME, what: "encoders" });
         };
         self.config.check()?;
-        let drawn = (self.config.images, FEWEST);
-        let (shadows, set) = Shadows::draw(images, drawn, setting.seed, NAME)?;
+        Self::check_count(images.len())?;
+        let (shadows, set) = Shadows::draw(images, self.config.images, setting.seed)?;
         // No trigger is needed where the features are alike already.
         UnitFeatures::of(encoder, &set, setting, (NAME, WORKS))?;
         let frozen = Frozen::new(encoder, setting.device);
@@ -93,16 +106,12 @@ impl Scan for Decree {
 
 fn findings(inverted: &Inverted) -> Findings {
     let area = inverted.area();
-    let evidence = inverted.trigger.iter().map(|trigger| Evidence {
-        caption: format!(
+    let evidence = inverted.trigger.iter().map(|trigger| {
+        let caption = format!(
             "The smallest trigger that makes the features of all images alike takes {:.1} % of the image",
             100.0 * area
-        ),
-        value: 1.0 - area,
-        image: None,
-        cluster: None,
-        picture: trigger.picture(),
-        patch: None,
+        );
+        Evidence::new(caption, 1.0 - area, trigger.picture())
     });
     let mut notes = Vec::new();
     if inverted.trigger.is_none() {
@@ -111,9 +120,9 @@ fn findings(inverted: &Inverted) -> Findings {
     Findings {
         scores: vec![Score { of: Scored::Subject, value: 1.0 - area }],
         evidence: evidence.collect(),
-        accused: Vec::new(),
         figures: [("PL1-norm", area), ("rounds", inverted.rounds as f64)].into(),
         notes,
+        ..Findings::default()
     }
 }
 
@@ -134,20 +143,21 @@ impl DecreeConfig {
         let (mut weight, mut best, mut stale) = (Weight::new(side), None, 0);
         let patience = if side <= SMALL { 10 } else { 35 };
         for round in 0..self.rounds {
-            let (mut cosines, mut steps) = (0.0, 0);
+            let (mut cosines, mut seen) = (0.0, 0);
             for batch in batches(&all, self.batch, (seed, round)) {
                 let images = inversion.on(shadows.batch(&batch, device));
                 let cosine = mean_cosine(features(images));
-                cosines += f64::from(cosine.clone().into_scalar::<f32>());
-                steps += 1;
+                // The last batch may be small, and counts for as much less.
+                cosines += batch.len() as f64 * f64::from(cosine.clone().into_scalar::<f32>());
+                seen += batch.len();
                 let loss = inversion.area().mul_scalar(weight.now * pixels) - cosine;
                 inversion.step(loss, rate(side, round));
             }
             watch(round);
-            let works = cosines / f64::from(steps.max(1)) > WORKS;
+            let trigger = inversion.trigger();
+            let area = trigger.area();
+            let works = cosines > WORKS * seen as f64 && area.is_finite();
             if works {
-                let trigger = inversion.trigger();
-                let area = trigger.area();
                 let better = best.as_ref().is_none_or(|(least, _)| area < *least);
                 stale = if better { 0 } else { stale + 1 };
                 if better {

@@ -82,6 +82,11 @@ pub enum ScanError {
 }
 
 impl ScanError {
+    /// Is it that nothing can be said of the subject, while all else is in order?
+    pub fn says_nothing(&self) -> bool {
+        matches!(self, Self::Alike { .. } | Self::Distinct { .. })
+    }
+
     /// The field of the scan's config that this is about, with which the message begins.
     pub fn field(&self) -> Option<&str> {
         match self {

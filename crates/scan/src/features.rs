@@ -11,9 +11,10 @@ use crate::{ScanError, Setting};
 pub(crate) const ALIKE: f64 = 0.9999;
 
 /// Features of all images of a set, each divided by its L2 norm.
-pub(crate) struct UnitFeatures {
+pub struct UnitFeatures {
     /// `[images, dim]`, row by row.
     pub values: Vec<f32>,
+    /// Length of a feature.
     pub dim: usize,
 }
 
@@ -47,6 +48,12 @@ impl UnitFeatures {
         self.values.len() / self.dim
     }
 
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The feature at `index`.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..][..self.dim]
     }

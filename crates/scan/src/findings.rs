@@ -13,6 +13,8 @@ pub struct Findings {
     pub evidence: Vec<Evidence>,
     /// The images of a set that the scan accuses, by their ids, ascending; empty for a scan of encoders.
     pub accused: Vec<u64>,
+    /// Of a scan of sets: some images of each cluster, by their ids, those nearest to its centre first.
+    pub typical: BTreeMap<u32, Vec<u64>>,
     /// What else was measured, by name.
     pub figures: BTreeMap<&'static str, f64>,
     /// What a reader must know of these findings, in sentences.
@@ -66,10 +68,20 @@ pub struct Evidence {
     pub image: Option<u64>,
     /// The cluster that it is about, if it is about one.
     pub cluster: Option<u32>,
+    /// Some of the images that it takes into the cluster, by their ids.
+    pub taken: Vec<u64>,
     /// The picture: an image, or a trigger that was reconstructed.
     pub picture: RgbImage,
     /// Where in the picture the suspected patch lies.
     pub patch: Option<Patch>,
+}
+
+impl Evidence {
+    /// Evidence that is a picture alone.
+    pub fn new(caption: String, value: f64, picture: RgbImage) -> Self {
+        let (image, cluster, patch) = (None, None, None);
+        Self { caption, value, image, cluster, taken: Vec::new(), picture, patch }
+    }
 }
 
 /// A rectangle of an image, in pixels.

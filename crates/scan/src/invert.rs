@@ -75,20 +75,9 @@ impl Shadows {
     /// `count` images of `set`, drawn by the seed, or all if there are no more; their positions with them.
     ///
     /// # Errors
-    /// There are fewer than `needed`, or an image cannot be read or has another size than the first.
-    pub fn draw(
-        set: &SampleSet,
-        (count, needed): (usize, usize),
-        seed: u64,
-        scan: &'static str,
-    ) -> Result<(Self, SampleSet), ScanError> {
-        if set.len() < needed {
-            return Err(ScanError::TooFew { scan, images: set.len(), needed });
-        }
-        let all: Vec<u64> = (0..set.len() as u64).collect();
-        let drawn = ranked(&all, seed, SHADOWS, 0).into_iter().take(count.max(needed));
-        let mut drawn: Vec<usize> = drawn.map(|position| position as usize).collect();
-        drawn.sort_unstable();
+    /// An image cannot be read or has another size than the first.
+    pub fn draw(set: &SampleSet, count: usize, seed: u64) -> Result<(Self, SampleSet), ScanError> {
+        let drawn = drawn(set.len(), count, seed);
         let count = drawn.len();
         let some = Subset::new(set.clone(), drawn)?;
         let as_they_are = Normalization { mean: [0.0; 3], std: [1.0; 3] };
@@ -109,6 +98,15 @@ impl Shadows {
         let shape = [positions.len(), 3, self.side, self.side];
         Tensor::from_data(TensorData::new(values, shape), device)
     }
+}
+
+/// Positions of `count` of `images` images, drawn by the seed, ascending; all if there are no more.
+pub(crate) fn drawn(images: usize, count: usize, seed: u64) -> Vec<usize> {
+    let all: Vec<u64> = (0..images as u64).collect();
+    let drawn = ranked(&all, seed, SHADOWS, 0).into_iter().take(count);
+    let mut drawn: Vec<usize> = drawn.map(|position| position as usize).collect();
+    drawn.sort_unstable();
+    drawn
 }
 
 /// The features of `encoder` as inversions want them.
@@ -147,7 +145,7 @@ fn squeezed<const D: usize>(values: Tensor<D>) -> Tensor<D> {
 }
 
 /// An inversion in progress.
-pub(crate) struct Inversion {
+pub struct Inversion {
     found: Unsqueezed,
     optimizer: ModuleOptimizer,
 }

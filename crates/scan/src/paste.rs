@@ -1,6 +1,7 @@
 //! Images that patches are pasted on, and how many of them change their cluster.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use image::imageops;
 use rand::RngExt;
 use rayon::prelude::*;
 use ssl_backdoor_data::augment::normalize_by;
@@ -13,11 +14,13 @@ use crate::clusters::{CosineClusters, clusters_of};
 use crate::features::UnitFeatures;
 use crate::purpose::PASTE;
 
+/// Images that are kept of those that a patch takes into its cluster.
+const KEPT: usize = 6;
 /// Images in a forward pass.
 pub(crate) const BATCH: usize = 250;
 
 /// The images that candidate patches are pasted on.
-pub(crate) struct FlipSet<'a> {
+pub struct FlipSet<'a> {
     encoder: &'a Encoder,
     columns: Tensor<2>,
     device: &'a Device,
@@ -26,8 +29,19 @@ pub(crate) struct FlipSet<'a> {
     /// Normalised, `[images, 3, side, side]`.
     pixels: Vec<f32>,
     side: usize,
+    /// Where each lies in the set that it is from.
+    positions: Vec<usize>,
     /// The cluster of each without a patch.
     before: Vec<u32>,
+}
+
+/// What a patch does to the images that it is pasted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// How many images more are of the cluster; may be below 0.
+    pub more: i64,
+    /// Some of the images that came into the cluster, by their positions in the set, ascending.
+    pub some: Vec<usize>,
 }
 
 /// Positions of about `count` images, as many near the centre of each cluster; where there are more clusters than that,
@@ -38,6 +52,18 @@ pub(crate) fn near_centres(
     count: usize,
 ) -> Vec<usize> {
     let each = (count / clusters.len()).max(1);
+    let mut found: Vec<usize> =
+        nearest_members(features, clusters, each).into_iter().flatten().take(count).collect();
+    found.sort_unstable();
+    found
+}
+
+/// Positions of the `most` images of each cluster that are nearest to its centre, the nearest first.
+pub(crate) fn nearest_members(
+    features: &UnitFeatures,
+    clusters: &CosineClusters,
+    most: usize,
+) -> Vec<Vec<usize>> {
     let cosine = |image: usize, cluster: usize| {
         let centre = &clusters.centres[cluster * clusters.dim..][..clusters.dim];
         features.row(image).iter().zip(centre).map(|(a, b)| f64::from(a * b)).sum::<f64>()
@@ -46,12 +72,9 @@ pub(crate) fn near_centres(
         let mut members: Vec<(f64, usize)> =
             members.into_iter().map(|image| (cosine(image, cluster), image)).collect();
         members.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        members.into_iter().take(each).map(|(_, image)| image)
+        members.into_iter().take(most).map(|(_, image)| image).collect()
     };
-    let mut found: Vec<usize> =
-        clusters.members().into_iter().enumerate().flat_map(near).take(count).collect();
-    found.sort_unstable();
-    found
+    clusters.members().into_iter().enumerate().map(near).collect()
 }
 
 impl<'a> FlipSet<'a> {
@@ -66,7 +89,7 @@ impl<'a> FlipSet<'a> {
         (device, seed): (&'a Device, u64),
         normalization: Normalization,
     ) -> Result<Self, ScanError> {
-        let some = Subset::new(set.clone(), positions)?;
+        let some = Subset::new(set.clone(), positions.clone())?;
         let count = ssl_backdoor_data::Dataset::len(&some);
         let (pixels, _) = plain_batch_by(&some, 0..count, &normalization)?;
         let columns = clusters.columns(device);
@@ -79,6 +102,7 @@ impl<'a> FlipSet<'a> {
             seed,
             pixels: values,
             side,
+            positions,
             before: Vec::new(),
         };
         flips.before = flips.clusters(|_, _| {});
@@ -90,9 +114,16 @@ impl<'a> FlipSet<'a> {
         self.pixels.len() / (3 * self.side * self.side)
     }
 
-    /// How many images more are of `cluster` once `patch`, which belongs to the image `id`, is pasted on each of them at
-    /// a place of its own.
-    pub fn flips(&self, patch: &image::RgbImage, id: u64, cluster: u32) -> i64 {
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
+    }
+
+    /// Pastes `patch`, which is from the image `id`, on each image at a place of its own, and counts how many more are of
+    /// `cluster` then. A patch that is larger than the images is cut off.
+    pub fn flips(&self, patch: &image::RgbImage, id: u64, cluster: u32) -> Taken {
+        let side = self.side as u32;
+        let patch = imageops::crop_imm(patch, 0, 0, side, side).to_image();
         let (width, height) = (patch.width() as usize, patch.height() as usize);
         let mut values = vec![0.0; 3 * width * height];
         for (i, pixel) in patch.pixels().enumerate() {
@@ -115,7 +146,10 @@ impl<'a> FlipSet<'a> {
             }
         });
         let of = |all: &[u32]| all.iter().filter(|&&one| one == cluster).count() as i64;
-        of(&after) - of(&self.before)
+        let came = after.iter().zip(&self.before).zip(&self.positions);
+        let came = came.filter(|((after, before), _)| **after == cluster && **before != cluster);
+        let some = came.map(|(_, position)| *position).take(KEPT).collect();
+        Taken { more: of(&after) - of(&self.before), some }
     }
 
     /// The cluster of each image, changed by `change`, which is told its number.

@@ -8,7 +8,7 @@ use ssl_backdoor_model::Encoder;
 use crate::classifier::{PatchTask, Verdicts};
 use crate::clusters::CosineClusters;
 use crate::features::{ALIKE, UnitFeatures};
-use crate::paste::{FlipSet, near_centres};
+use crate::paste::{FlipSet, near_centres, nearest_members};
 use crate::search::{Rounds, Search};
 use crate::{
     Candidate, Evidence, Findings, Frozen, Scan, ScanError, Score, Scored, Setting, Subject,
@@ -18,6 +18,8 @@ use crate::{
 const NAME: &str = "patch-search";
 /// Fewest images of a set: of fewer, no cluster would say anything.
 const FEWEST: usize = 60;
+/// Images of each cluster that are shown.
+const TYPICAL: usize = 6;
 /// Share of the images, the most suspicious, that the classifier does not learn as clean.
 const LEFT_OUT: f64 = 0.1;
 
@@ -119,9 +121,10 @@ impl Scan for PatchSearch {
 /// What the search leaves.
 struct Searched {
     candidates: Vec<Candidate>,
-    /// Clusters, and the cluster of each image.
-    clusters: usize,
+    /// Cluster of each image.
     labels: Vec<u32>,
+    /// Positions of some images of each cluster.
+    typical: Vec<Vec<usize>>,
     /// Images that patches were pasted on.
     flips: usize,
 }
@@ -144,6 +147,14 @@ fn ids_and_size(images: &SampleSet) -> Result<(Vec<u64>, u32), ScanError> {
 }
 
 impl PatchSearch {
+    /// What the scan cannot see, in sentences.
+    pub const BLIND: [&str; 4] = [
+        "It looks for patches. Triggers that cover the whole image, such as blended pictures or frequencies, are not seen.",
+        "Patches much larger or smaller than the window are found badly, and so is a backdoor that the encoder has not learned.",
+        "Images that were not tried have no patch to show; the networks have looked at all of them.",
+        "The networks learn the strongest patches that there are, so they suspect some images of a clean set too.",
+    ];
+
     /// Checks that a set of `images` images is large enough.
     ///
     /// # Errors
@@ -174,12 +185,12 @@ impl PatchSearch {
             &Frozen::new(encoder, device),
             Rounds { each: self.config.per_round, drop: self.config.drop },
         );
-        let (set, count) = (images, clusters.len());
+        let (set, typical) = (images, nearest_members(&features, &clusters, TYPICAL));
         let search =
             Search { set, ids, clusters: &clusters, encoder, flips: &flips, size, window, setting };
         let candidates = search.run(rounds)?;
         let flips = flips.len();
-        Ok(Searched { candidates, clusters: count, labels: clusters.labels, flips })
+        Ok(Searched { candidates, labels: clusters.labels, typical, flips })
     }
 
     /// Has the classifier learn the best patches and judge all images.
@@ -210,7 +221,7 @@ impl PatchSearch {
 /// networks are judged. An image that was not tried is as suspicious as one whose patch takes no image; of those, one
 /// in a cluster whose patches take many comes first.
 fn clean(searched: &Searched, images: usize, worst: &[Candidate]) -> Vec<usize> {
-    let mut best = vec![i64::MIN; searched.clusters];
+    let mut best = vec![i64::MIN; searched.typical.len()];
     let mut tried = vec![None; images];
     for one in &searched.candidates {
         tried[one.image] = Some(one.flips);
@@ -236,7 +247,8 @@ fn findings(
     searched: &Searched,
     verdicts: &Verdicts,
 ) -> Result<Findings, ScanError> {
-    let Searched { candidates, flips, clusters, .. } = searched;
+    let Searched { candidates, flips, typical, .. } = searched;
+    let ids_of = |positions: &[usize]| positions.iter().map(|&at| ids[at]).collect::<Vec<_>>();
     let mut accused: Vec<u64> = ids
         .iter()
         .zip(&verdicts.probability)
@@ -261,19 +273,20 @@ fn findings(
             one.flips, one.cluster
         );
         evidence.push(Evidence {
-            caption,
-            value: one.flips as f64,
             image: Some(one.id),
             cluster: Some(one.cluster),
-            picture: images.get(one.image)?.image,
+            taken: ids_of(&one.taken),
             patch: Some(one.place),
+            ..Evidence::new(caption, one.flips as f64, images.get(one.image)?.image)
         });
     }
     let figures = [
-        ("clusters", *clusters as f64),
+        ("clusters", typical.len() as f64),
         ("images pasted on", *flips as f64),
         ("images tried", candidates.len() as f64),
         ("F1 of the classifier", verdicts.f1),
     ];
-    Ok(Findings { scores, evidence, accused, figures: figures.into(), notes: Vec::new() })
+    let typical = (0..).zip(typical).map(|(cluster, some)| (cluster, ids_of(some))).collect();
+    let (figures, notes) = (figures.into(), Vec::new());
+    Ok(Findings { scores, evidence, accused, typical, figures, notes })
 }

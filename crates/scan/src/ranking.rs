@@ -40,4 +40,23 @@ mod tests {
         assert_eq!(figures, [(1, 1.0, Some(0.25)), (4, 0.5, Some(0.5)), (5, 0.4, Some(0.5))]);
         assert_eq!(precision_and_recall(&[1], &HashSet::new(), &[1])[0].recall, None);
     }
+
+    /// y = [1 if i % 7 in (0, 3) else 0 for i in range(40)]; order = [i * 13 % 40 for i in range(40)]
+    /// for k in (5, 20, 33): p = [1 if i in order[:k] else 0 for i in range(40)]
+    ///     print(sklearn.metrics.precision_score(y, p), sklearn.metrics.recall_score(y, p))
+    #[test]
+    fn both_are_scikit_learns() {
+        let poisoned: HashSet<u64> = (0..40).filter(|i| [0, 3].contains(&(i % 7))).collect();
+        let ranked: Vec<u64> = (0..40).map(|i| i * 13 % 40).collect();
+        let found = precision_and_recall(&ranked, &poisoned, &[5, 20, 33]);
+        for (at, (precision, recall)) in found.iter().zip([
+            (0.2, 0.08333333333333333),
+            (0.35, 0.5833333333333334),
+            (0.30303030303030304, 0.8333333333333334),
+        ]) {
+            assert!((at.precision - precision).abs() < 1e-12, "{at:?}");
+            assert!((at.recall.unwrap() - recall).abs() < 1e-12, "{at:?}");
+        }
+        assert_eq!(found.len(), 3);
+    }
 }

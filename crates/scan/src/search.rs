@@ -7,7 +7,7 @@ use ssl_backdoor_data::{SampleSet, plain_batch_by};
 use ssl_backdoor_rng::ranked;
 
 use crate::clusters::CosineClusters;
-use crate::paste::FlipSet;
+use crate::paste::{FlipSet, Taken};
 use crate::purpose::QUEUE;
 use crate::window::best_window;
 use crate::{Frozen, GradCam, Patch, ScanError, Setting, grad_cam};
@@ -30,6 +30,8 @@ pub struct Candidate {
     pub patch: RgbImage,
     /// How many images more are of the cluster with the patch on them; may be below 0.
     pub flips: i64,
+    /// Some of the images that the patch takes into the cluster, by their positions in the set.
+    pub taken: Vec<usize>,
 }
 
 /// How long the search is.
@@ -137,8 +139,8 @@ impl Search<'_> {
         let whole = self.set.get(image)?.image;
         let patch = imageops::crop_imm(&whole, x, y, width, height).to_image();
         let (id, cluster) = (self.ids[image], cam.cluster);
-        let flips = self.flips.flips(&patch, id, cluster);
-        Ok(Candidate { image, id, cluster, place, patch, flips })
+        let Taken { more: flips, some: taken } = self.flips.flips(&patch, id, cluster);
+        Ok(Candidate { image, id, cluster, place, patch, flips, taken })
     }
 }
 
