@@ -190,7 +190,7 @@ fn what_a_list_names_and_is_not_there_is_left_out() {
     assert!(said.contains("of 80 images"), "{said}");
     for (text, words) in [
         ("photos/absent.png\n", "no image that can be read"),
-        ("", "no image that can be read"),
+        ("", "list.txt: it lists no image"),
         ("photos/0.png\nphotos/absent.png\n", "1 images are too few"),
     ] {
         std::fs::write(lab.path("list.txt"), text).unwrap();
@@ -365,11 +365,11 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     assert!(status == 2 && told.contains("--count = 0"), "{told}");
 
     // The run finds the folder from where it is started.
-    let run = |more: &[&str]| {
-        let args = [&["run", "tiny.toml", "--out", "run", "--set", SCAN][..], &sets, more].concat();
+    let run = |out: &str, more: &[&str]| {
+        let args = [&["run", "tiny.toml", "--out", out, "--set", SCAN][..], &sets, more].concat();
         binary(&lab, &args)
     };
-    let done = run(&[]);
+    let done = run("run", &[]);
     assert!(done.status.success(), "{}", stderr(&done));
     let scans: Value = serde_json::from_str(&read(&lab.path("run/scan.json"))).unwrap();
     for model in ["clean", "backdoored"] {
@@ -387,9 +387,12 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
         }
     }
     // Done once, and again if the nulls change.
-    assert!(stderr(&run(&[])).contains("scan: done already"));
+    assert!(stderr(&run("run", &[])).contains("scan: done already"));
     std::fs::remove_file(lab.path("nulls/seed-1002.json")).unwrap();
-    assert!(stderr(&run(&["--until", "scan"])).contains("scan: again, because of changed inputs"));
+    assert!(
+        stderr(&run("run", &["--until", "scan"]))
+            .contains("scan: again, because of changed inputs")
+    );
 
     // What cannot be scanned is said before anything is trained.
     for (set, words) in [
@@ -398,7 +401,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
         ("scan.decree.rounds=0", "scan.decree.rounds = 0"),
         ("scan.what=1", "scan.what"),
     ] {
-        let output = run(&["--out", "other", "--set", set]);
+        let output = run("other", &["--set", set]);
         let told = stderr(&output);
         assert!(output.status.code() == Some(2) && told.contains(words), "{set}: {told}");
         assert!(!lab.path("other/clean").exists());
