@@ -7,9 +7,11 @@ mod files;
 mod images;
 mod made_by;
 mod manifest;
+mod null_training;
 mod own_probe;
 mod probe_id;
 mod published;
+mod run_scans;
 mod scores;
 mod stage_id;
 mod trigger_size;
@@ -21,10 +23,12 @@ pub(crate) use files::{hash, hash_file, write_whole};
 pub use images::Images;
 pub(crate) use made_by::{MadeBy, NUMERICS};
 pub(crate) use manifest::{BURN, Done, Manifest};
+pub(crate) use null_training::null_training;
 pub(crate) use own_probe::{NO_STEP, takes_no_step};
 pub use probe_id::ProbeId;
 pub(crate) use probe_id::{ProbeHow, ProbePart};
 pub(crate) use published::{AccFp, Measured, Published};
+pub(crate) use run_scans::{DataScan, EncoderScan, RunScans, ScanScore};
 pub use scores::RunScores;
 pub(crate) use scores::{
     Against, BACKDOORED, BySet, CLEAN, Expected, ProbeResult, UNTRAINED, percent,

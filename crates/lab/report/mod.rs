@@ -12,6 +12,7 @@ mod mean;
 mod pictures;
 mod run_table;
 mod run_words;
+mod scans;
 mod setting;
 mod single;
 mod sources;
@@ -21,6 +22,7 @@ mod visibility;
 
 pub use many::{ReportOptions, report};
 pub(crate) use material::Material;
+pub(crate) use pictures::data_uri;
 pub(crate) use run_table::{markdown, table};
 pub(crate) use run_words::net;
 pub(crate) use single::write;
