@@ -65,6 +65,8 @@ fn main() -> Result<()> {
     for (name, attack) in ATTACKS {
         let mut experiment = Experiment::read(&config, &all)?;
         experiment.poison = attack(experiment.poison);
+        // Scores along the training look at the attack, and a twin that several share cannot.
+        experiment.probe.curve_every = 0;
         let folder = out.join(name);
         // The clean twin knows nothing of the attack: the first run's serves all.
         run(experiment, &folder, twin.as_deref(), Stage::Probe)?;
