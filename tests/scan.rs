@@ -393,18 +393,23 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
         stderr(&run("run", &["--until", "scan"]))
             .contains("scan: again, because of changed inputs")
     );
+}
 
-    // What cannot be scanned is said before anything is trained.
+#[test]
+fn what_cannot_be_scanned_is_said_before_anything_is_trained() {
+    let lab = Lab::new();
     for (set, words) in [
         ("data.eval_per_class=5", "scan: 50 images are too few for ssl-cleanse"),
         ("scan.data.window=17", "scan.data.window = 17"),
         ("scan.decree.rounds=0", "scan.decree.rounds = 0"),
         ("scan.what=1", "scan.what"),
     ] {
-        let output = run("other", &["--set", set]);
+        let args = ["run", "tiny.toml", "--out", "run", "--set", SCAN];
+        let args = [&args[..], &["--set", "data.eval_per_class=20", "--set", set]].concat();
+        let output = binary(&lab, &args);
         let told = stderr(&output);
         assert!(output.status.code() == Some(2) && told.contains(words), "{set}: {told}");
-        assert!(!lab.path("other/clean").exists());
+        assert!(!lab.path("run/clean").exists());
     }
 }
 
