@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::conv4::{Conv4, Conv4Config};
 use crate::family::{Architecture, Arrays, Computed, Detected, Family, Network};
 use crate::found::{Found, Naming, Place};
+use crate::regnet::{RegNet, RegNetConfig};
 use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
 use crate::vit::{Positions, Vit, VitSizes};
 use crate::{ImportOptions, ModelError};
@@ -49,6 +50,8 @@ pub enum EncoderConfig {
     },
     /// Four convolutions, as few-shot learning has them.
     Conv4(Conv4Config),
+    /// A RegNetY, SEER's encoder.
+    RegnetY(RegNetConfig),
 }
 
 /// `NETWORK from SIZES` for each family: what its networks are, and what they are built from.
@@ -146,6 +149,8 @@ families! {
     Vit from VitSizes;
     /// Four convolutions; its feature is the average of the last map.
     Conv4 from Conv4Config;
+    /// A RegNetY; its feature is the average pool.
+    RegNet from RegNetConfig;
 }
 
 impl From<EncoderConfig> for Sizes {
@@ -162,6 +167,7 @@ impl From<EncoderConfig> for Sizes {
                 Self::Vit(VitSizes { dim, depth, heads, patch, positions })
             }
             EncoderConfig::Conv4(sizes) => Self::Conv4(sizes),
+            EncoderConfig::RegnetY(sizes) => Self::RegNet(sizes),
         }
     }
 }
@@ -180,6 +186,7 @@ impl From<Sizes> for EncoderConfig {
                 Self::Vit { dim, depth, heads, patch, positions }
             }
             Sizes::Conv4(sizes) => Self::Conv4(sizes),
+            Sizes::RegNet(sizes) => Self::RegnetY(sizes),
         }
     }
 }
@@ -273,7 +280,7 @@ impl Encoder {
         self.network().forward(images)
     }
 
-    /// Features after each stage: of a ResNet after the first layers and each of its four stages, averaged over the
+    /// Features after each stage: of a ResNet or RegNet after the first layers and each of its four stages, averaged over the
     /// places; of a transformer the class token after each block. The last are those of [`forward`](Self::forward).
     ///
     /// # Shapes
@@ -292,12 +299,16 @@ impl Encoder {
         self.network().maps(images)
     }
 
-    /// Writes the arrays of the network by their names in it, without the family before them.
+    /// Writes the arrays of the network by the names that files have, without the family before them.
     pub(crate) fn collect_into(
         &self,
         store: SafetensorsStore,
     ) -> Result<(), SafetensorsStoreError> {
-        self.network().collect_into(store)
+        let network = self.network();
+        network.collect_into(match network.names() {
+            None => store,
+            Some(names) => store.with_key_remapping(names.to_file[0], names.to_file[1]),
+        })
     }
 
     /// Takes the arrays of a file that has these names.
@@ -305,6 +316,11 @@ impl Encoder {
         &mut self,
         store: SafetensorsStore,
     ) -> Result<(), SafetensorsStoreError> {
-        self.network_mut().apply_from(store)
+        let network = self.network_mut();
+        let store = match network.names() {
+            None => store,
+            Some(names) => store.with_key_remapping(names.from_file[0], names.from_file[1]),
+        };
+        network.apply_from(store)
     }
 }

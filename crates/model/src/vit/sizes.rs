@@ -45,18 +45,11 @@ impl Architecture for VitSizes {
     }
 
     fn check_size(&self, size: u32) -> Result<(), ModelError> {
-        let Self { patch, positions, .. } = *self;
-        if !(size as usize).is_multiple_of(patch) {
+        if size == 0 || !(size as usize).is_multiple_of(self.patch) {
             let allowed = "allowed are divisors of the side of the views";
-            return Err(ModelError::range("patch", patch, allowed));
+            return Err(ModelError::range("patch", self.patch, allowed));
         }
-        match positions {
-            Positions::Learned(side) if side * patch != size as usize => {
-                let allowed = "learned positions fit images of so many patches a side alone";
-                Err(ModelError::range("positions", side, allowed))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn dim(&self) -> usize {
