@@ -15,9 +15,9 @@ use crate::{ConfigError, Experiment, device};
 
 /// Turn a checkpoint of another tool into an encoder file, or an encoder file into one for PyTorch.
 ///
-/// Reads torchvision's ResNets and timm's ViTs as MoCo, MoCo v3, DINO, MAE, solo-learn, lightly, lightning-bolts,
-/// vissl, timm and the reference repository write them, from .pth, .pth.tar, .pt, .ckpt and .safetensors. Takes the
-/// network that the tool evaluates, and prints what it assumed. Writes safetensors with torchvision's names (of a
+/// Reads torchvision's ResNets and RegNetYs and timm's ViTs as MoCo, MoCo v3, SwAV, DeepCluster v2, SEER, DINO, MAE,
+/// solo-learn, lightly, lightning-bolts, vissl, timm and the reference repository write them, from .pth, .pth.tar, .pt,
+/// .ckpt, .torch and .safetensors. Takes the network that the tool evaluates, and prints what it assumed. Writes safetensors with torchvision's names (of a
 /// ViT timm's), which PyTorch loads with strict=True; the file records how images are prepared, which
 /// `probe --encoder` then does.
 #[derive(Debug, Args)]

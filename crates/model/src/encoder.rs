@@ -34,13 +34,13 @@ pub enum EncoderConfig {
     Resnet101 { width: usize, stem: Stem },
     /// ResNet-152: 3, 8, 36, 3 bottlenecks.
     Resnet152 { width: usize, stem: Stem },
-    /// A vision transformer with a class token, as MAE's encoder.
+    /// A vision transformer with a class token.
     Vit {
-        /// Length of a token, a multiple of 4; ViT-B has 768.
+        /// Length of a token, a multiple of 4; ViT-Ti has 192, ViT-S 384, ViT-B 768.
         dim: usize,
-        /// Blocks; ViT-B has 12.
+        /// Blocks; ViT-Ti, ViT-S and ViT-B have 12.
         depth: usize,
-        /// Attention heads, a divisor of `dim`; ViT-B has 12.
+        /// Attention heads, a divisor of `dim`; ViT-Ti has 3, ViT-S 6 (MoCo v3's 12), ViT-B 12.
         heads: usize,
         /// Side of a patch in pixels; 16 at 224 px, 4 at 32 px.
         patch: usize,

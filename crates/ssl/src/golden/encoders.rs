@@ -6,8 +6,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{
-    Conv4Config, Encoder, EncoderConfig, Positions, RegNetConfig, RegNetShape, RegNetSize, RegNetStem,
-    Stem,
+    Conv4Config, Encoder, EncoderConfig, Positions, RegNetConfig, RegNetShape, RegNetSize,
+    RegNetStem, Stem,
 };
 use ssl_backdoor_rng::keyed;
 
