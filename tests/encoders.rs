@@ -191,7 +191,7 @@ fn a_regnet_is_trained_probed_at_a_stage_and_converted() {
     let wide = encoder("{custom={depths=[1,1,1,1], widths=[8,8,20,24], group=8}}");
     for (set, words) in [
         (wide.as_str(), "pretrain.encoder.size.custom.group = 8 is out of range"),
-        (encoder("\"500mf\"").as_str(), "expected one of `400mf`, `800mf`"),
+        (encoder("\"500mf\"").as_str(), "allowed are \"400mf\", \"800mf\""),
         ("probe.stage=6", "allowed are 1 to 5"),
         ("pretrain.method={kind=\"mae\"}", "MAE hides patches"),
     ] {

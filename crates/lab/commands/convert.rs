@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
 use clap::Args;
 use ssl_backdoor_fields::OutOfRange;
-use ssl_backdoor_model::{Basis, Finding, ImportOptions, Imported, ModelError};
+use ssl_backdoor_model::{Basis, EncoderConfig, Finding, ImportOptions, Imported, ModelError};
 use ssl_backdoor_ssl::{encoder_header, export_training};
 
 use super::import_args::ImportArgs;
@@ -117,10 +117,10 @@ fn flag(field: &str) -> String {
 }
 
 /// How the command line overrides `finding`, if it can be otherwise.
-fn overridden(finding: &Finding) -> String {
+fn overridden(finding: &Finding, encoder: &EncoderConfig) -> String {
     let flags: Vec<String> = match finding.basis {
         Basis::Stated | Basis::Given => Vec::new(),
-        _ => ImportOptions::overriding(finding).into_iter().map(flag).collect(),
+        _ => encoder.overriding(finding).into_iter().map(flag).collect(),
     };
     match &flags[..] {
         [] => String::new(),
@@ -146,7 +146,7 @@ fn report(imported: &Imported, backbone: bool) -> Result<()> {
     }
     for finding in &header.findings {
         if finding.of != "network" {
-            println!("{:<14} {finding}{}", finding.of, overridden(finding));
+            println!("{:<14} {finding}{}", finding.of, overridden(finding, &header.encoder));
         }
     }
     let how =

@@ -15,7 +15,7 @@ use crate::found::{Found, Naming, Place};
 use crate::regnet::{RegNet, RegNetConfig};
 use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
 use crate::vit::{Positions, Vit, VitSizes};
-use crate::{ImportOptions, ModelError};
+use crate::{Finding, ImportOptions, ModelError};
 
 /// A network by its sizes, as a config says it.
 ///
@@ -242,6 +242,14 @@ impl EncoderConfig {
     /// Side of the patches in pixels, of an encoder that makes a token of each patch.
     pub fn patch(&self) -> Option<usize> {
         Sizes::from(*self).architecture().patch()
+    }
+
+    /// The fields of [`ImportOptions`] that override `finding` when such an encoder is imported.
+    pub fn overriding(&self, finding: &Finding) -> Vec<&'static str> {
+        // A family has those that its arrays do not show.
+        let all = self.hidden().of_network().into_iter();
+        let of = all.filter(|option| option.finding == finding.of && option.value.is_some());
+        of.map(|option| option.name).collect()
     }
 
     /// Draws initial weights.

@@ -1,6 +1,6 @@
 //! What a user can say of a checkpoint.
 
-use crate::{Finding, Interpolation, ModelError};
+use crate::{Interpolation, ModelError};
 
 /// What is known of a checkpoint that does not say it itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,13 +50,6 @@ impl ImportOptions {
             stem("stem_stride", number(stem_stride)),
             stem("max_pool", max_pool.map(|value| value.to_string())),
         ]
-    }
-
-    /// The fields that override `finding`.
-    pub fn overriding(finding: &Finding) -> Vec<&'static str> {
-        let all = Self::default().of_network();
-        let of = all.iter().filter(|option| option.finding == finding.of);
-        of.map(|option| option.name).collect()
     }
 
     /// These, and where they say nothing of the network, `others`.

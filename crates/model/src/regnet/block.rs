@@ -1,11 +1,10 @@
 //! A RegNetY's block: 1×1, grouped 3×3 and 1×1 convolutions with squeeze-excitation, around a shortcut.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{DType, Device, Tensor, activation};
 use rand::Rng;
 use ssl_backdoor_kernels as kernels;
 
-use super::pool;
 use super::sizes::squeezed;
 use crate::{BatchNorm, init};
 
@@ -154,4 +153,13 @@ impl Block {
         };
         activation::relu(x + shortcut)
     }
+}
+
+/// The mean over the places of `[batch, height, width, channels]`, in 32 bits.
+pub(super) fn pool(x: Tensor<4>) -> Tensor<2> {
+    let [batch, height, width, channels] = x.dims();
+    x.cast(DType::F32)
+        .reshape([batch, height * width, channels])
+        .mean_dim(1)
+        .reshape([batch, channels])
 }

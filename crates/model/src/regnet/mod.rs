@@ -2,11 +2,10 @@
 //! torchvision's layout and names.
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
-use self::block::{Block, ConvNorm, conv_norm, through};
+use self::block::{Block, ConvNorm, conv_norm, pool, through};
 use self::sizes::STEM;
 use crate::family::{Names, Network};
 
@@ -14,27 +13,7 @@ mod block;
 mod foreign;
 mod sizes;
 
-pub use sizes::{RegNetConfig, RegNetShape, RegNetSize};
-
-/// The first layers of a RegNetY: a 3×3 convolution of padding 1 to 32 channels, batch norm, ReLU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RegNetStem {
-    /// Of stride 1: for images up to 64 px.
-    Small,
-    /// Of stride 2, as in the paper.
-    Imagenet,
-}
-
-impl RegNetStem {
-    /// Stride of the convolution in pixels.
-    pub fn stride(self) -> usize {
-        match self {
-            Self::Small => 1,
-            Self::Imagenet => 2,
-        }
-    }
-}
+pub use sizes::{RegNetConfig, RegNetShape, RegNetSize, RegNetStem};
 
 /// A RegNetY without its classifier.
 #[derive(Module, Debug)]
@@ -117,13 +96,4 @@ impl Network for RegNet {
 
 fn of_stage(stage: &[Block], x: Tensor<4>) -> Tensor<4> {
     stage.iter().fold(x, |x, block| block.forward(x))
-}
-
-/// The mean over the places of `[batch, height, width, channels]`, in 32 bits.
-fn pool(x: Tensor<4>) -> Tensor<2> {
-    let [batch, height, width, channels] = x.dims();
-    x.cast(DType::F32)
-        .reshape([batch, height * width, channels])
-        .mean_dim(1)
-        .reshape([batch, channels])
 }

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RegNetStem;
 use crate::family::{Architecture, Arrays};
 use crate::{ImportOptions, ModelError};
 
@@ -10,6 +9,26 @@ use crate::{ImportOptions, ModelError};
 pub(super) const STEM: usize = 32;
 /// The stages, each of which halves the map.
 pub(super) const STAGES: usize = 4;
+
+/// The first layers of a RegNetY: a 3×3 convolution of padding 1 to 32 channels, batch norm, ReLU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegNetStem {
+    /// Of stride 1: for images up to 64 px.
+    Small,
+    /// Of stride 2, as in the paper.
+    Imagenet,
+}
+
+impl RegNetStem {
+    /// Stride of the convolution in pixels.
+    pub fn stride(self) -> usize {
+        match self {
+            Self::Small => 1,
+            Self::Imagenet => 2,
+        }
+    }
+}
 
 /// The sizes of a RegNetY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
