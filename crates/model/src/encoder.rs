@@ -288,6 +288,22 @@ impl Encoder {
         self.network().forward(images)
     }
 
+    /// The features of [`forward`](Self::forward), with the last map that has places handed through `map`: of a ResNet,
+    /// RegNet and Conv-4 the map that is averaged, of a transformer the tokens of the patches (without the class token) behind
+    /// the first norm of the last block. What `map` returns is what the network goes on with.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - `map`: `[batch, rows, columns, channels]`, input and output
+    /// - output: `[batch, dim]`
+    pub fn forward_through_map(
+        &self,
+        images: Tensor<4>,
+        mut map: impl FnMut(Tensor<4>) -> Tensor<4>,
+    ) -> Tensor<2> {
+        self.network().through(images, &mut map)
+    }
+
     /// Features after each stage: of a ResNet or RegNet after the first layers and each of its four stages, averaged over the
     /// places; of a transformer the class token after each block. The last are those of [`forward`](Self::forward).
     ///

@@ -7,7 +7,7 @@ use rand::Rng;
 
 use self::block::{Block, ConvNorm, conv_norm, pool, through};
 use self::sizes::STEM;
-use crate::family::{Names, Network};
+use crate::family::{MapHook, Names, Network};
 
 mod block;
 mod foreign;
@@ -75,6 +75,11 @@ impl Network for RegNet {
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.first(images);
         pool(self.later().into_iter().fold(x, |x, stage| of_stage(stage, x)))
+    }
+
+    fn through(&self, images: Tensor<4>, map: &mut MapHook<'_>) -> Tensor<2> {
+        let x = self.first(images);
+        pool(map(self.later().into_iter().fold(x, |x, stage| of_stage(stage, x))))
     }
 
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {

@@ -8,7 +8,7 @@ use rand::Rng;
 use self::block::{Block, LayerNorm, layer_norm};
 use self::positions::positions;
 use self::resize::resized;
-use crate::family::Network;
+use crate::family::{MapHook, Network};
 use crate::init;
 
 mod block;
@@ -163,6 +163,24 @@ pub fn patches(images: Tensor<4>, patch: usize) -> Tensor<3> {
 impl Network for Vit {
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward(images)
+    }
+
+    fn through(&self, images: Tensor<4>, map: &mut MapHook<'_>) -> Tensor<2> {
+        let [_, _, height, width] = images.dims();
+        let [rows, columns] = [height, width].map(|side| side / self.patch());
+        let x = self.embedded(images, None);
+        let Some((last, before)) = self.blocks.split_last() else {
+            return class_tokens(self.norm.forward(x).cast(DType::F32));
+        };
+        let x = before.iter().fold(x, |x, block| block.forward(x));
+        let x = last.forward_through(x, |tokens| {
+            let [batch, _, dim] = tokens.dims();
+            let (class, patches) =
+                (tokens.clone().slice(s![.., 0..1, ..]), tokens.slice(s![.., 1.., ..]));
+            let patches = map(patches.reshape([batch, rows, columns, dim]));
+            Tensor::cat(vec![class, patches.reshape([batch, rows * columns, dim])], 1)
+        });
+        class_tokens(self.norm.forward(x).cast(DType::F32))
     }
 
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
