@@ -154,6 +154,17 @@ pub(crate) trait Network: Stored {
     fn maps(&self, _images: Tensor<4>) -> Option<[Tensor<4>; 5]> {
         None
     }
+
+    /// How its fields are called in files, if they cannot be called as they are there.
+    fn names(&self) -> Option<Names> {
+        None
+    }
+}
+
+/// Paths of fields and names in files that differ: a regular expression and what stands in its place, for either way.
+pub(crate) struct Names {
+    pub to_file: [&'static str; 2],
+    pub from_file: [&'static str; 2],
 }
 
 /// What any module can do with a file.

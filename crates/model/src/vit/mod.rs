@@ -7,6 +7,7 @@ use rand::Rng;
 
 use self::block::{Block, LayerNorm, layer_norm};
 use self::positions::positions;
+use self::resize::resized;
 use crate::family::{MapHook, Network};
 use crate::init;
 
@@ -14,6 +15,7 @@ mod block;
 mod foreign;
 mod mae_decoder;
 mod positions;
+mod resize;
 mod sizes;
 
 pub use mae_decoder::MaeDecoder;
@@ -39,7 +41,8 @@ pub struct Vit {
     patch_embed: PatchEmbed,
     /// `[1, 1, dim]`
     cls_token: Param<Tensor<3>>,
-    /// Learned positions, the class token's first, `[1, 1 + patches, dim]`; without them sines and cosines.
+    /// Learned positions of a square of patches, the class token's first, `[1, 1 + patches, dim]`, interpolated for other
+    /// images; without them sines and cosines.
     pos_embed: Option<Param<Tensor<3>>>,
     blocks: Vec<Block>,
     norm: LayerNorm,
@@ -112,11 +115,15 @@ impl Vit {
         let x = x.reshape([batch * count, length]).matmul(weight) + bias;
         // The class token's fixed position is zero.
         let class = self.cls_token.val();
+        let grid = [height / patch, width / patch];
         let (positions, class) = match &self.pos_embed {
-            None => (positions([height / patch, width / patch], dim, &device).unsqueeze(), class),
+            None => (positions(grid, dim, &device).unsqueeze(), class),
             Some(learned) => {
                 let learned = learned.val();
-                (learned.clone().slice(s![.., 1.., ..]), class + learned.slice(s![.., 0..1, ..]))
+                let places = learned.dims()[1] - 1;
+                let patches = learned.clone().slice(s![.., 1.., ..]).reshape([places, dim]);
+                let patches = resized(patches, places.isqrt(), grid).unsqueeze();
+                (patches, class + learned.slice(s![.., 0..1, ..]))
             }
         };
         let x = x.reshape([batch, count, dim]) + positions.cast(precision);
