@@ -293,7 +293,7 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
         let net = format!("clean-{seed}.safetensors");
         encoder(&lab, &net, seed, false);
         let said = call(scan(&net, &["--write-null", "nulls", "--out", &format!("scans/{seed}")]));
-        assert!(said.contains("null score nulls/") && said.contains("no p-value"), "{said}");
+        assert!(said.contains("null score   nulls/") && said.contains("no p-value"), "{said}");
     }
     encoder(&lab, "suspect.safetensors", 9, false);
     let said = call(scan("suspect.safetensors", &["--null", "nulls"]));
@@ -331,18 +331,26 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     assert!(told.contains("broken.json: it is no null score"), "{told}");
 }
 
-/// What trains: many images to be shown, and few rounds.
+/// Quick scans in a run, with nulls.
 const SCAN: &str = "scan={ null=\"nulls\", data={ networks=1, steps=40 }, decree={ rounds=2 }, \
     cleanse={ rounds=2, clusters=4 } }";
+
+/// Images enough to be shown, and a short training.
+const SETS: [&str; 4] = ["--set", "data.eval_per_class=20", "--set", "pretrain.epochs=1"];
+
+/// The tiny run with its scans; it finds the folder `nulls` from where it is started.
+fn scanned_run(lab: &Lab, out: &str, more: &[&str]) -> Output {
+    let args = ["run", "tiny.toml", "--out", out, "--set", SCAN];
+    binary(lab, &[&args[..], &SETS, more].concat())
+}
 
 #[test]
 fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     let lab = Lab::new();
-    let sets = ["--set", "data.eval_per_class=20", "--set", "pretrain.epochs=1"];
     let nulls = |more: &[&str]| {
         let args =
             ["scan", "nulls", "tiny.toml", "--out", "nulls", "--rounds", "2", "--clusters", "4"];
-        let args = [&args[..], &sets, more].concat();
+        let args = [&args[..], &SETS, more].concat();
         binary(&lab, &args)
     };
     let made = nulls(&["--count", "2"]);
@@ -364,12 +372,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
         refused(&lab, &["scan", "nulls", "tiny.toml", "--out", "n", "--count", "0"]);
     assert!(status == 2 && told.contains("--count = 0"), "{told}");
 
-    // The run finds the folder from where it is started.
-    let run = |out: &str, more: &[&str]| {
-        let args = [&["run", "tiny.toml", "--out", out, "--set", SCAN][..], &sets, more].concat();
-        binary(&lab, &args)
-    };
-    let done = run("run", &[]);
+    let done = scanned_run(&lab, "run", &[]);
     assert!(done.status.success(), "{}", stderr(&done));
     let scans: Value = serde_json::from_str(&read(&lab.path("run/scan.json"))).unwrap();
     for model in ["clean", "backdoored"] {
@@ -387,21 +390,26 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
         }
     }
     // Done once, and again if the nulls change.
-    assert!(stderr(&run("run", &[])).contains("scan: done already"));
+    assert!(stderr(&scanned_run(&lab, "run", &[])).contains("scan: done already"));
     std::fs::remove_file(lab.path("nulls/seed-1002.json")).unwrap();
     assert!(
-        stderr(&run("run", &["--until", "scan"]))
+        stderr(&scanned_run(&lab, "run", &["--until", "scan"]))
             .contains("scan: again, because of changed inputs")
     );
+}
 
-    // What cannot be scanned is said before anything is trained.
+#[test]
+fn what_a_run_cannot_scan_is_said_before_anything_is_trained() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("nulls")).unwrap();
     for (set, words) in [
         ("data.eval_per_class=5", "scan: 50 images are too few for ssl-cleanse"),
         ("scan.data.window=17", "scan.data.window = 17"),
         ("scan.decree.rounds=0", "scan.decree.rounds = 0"),
         ("scan.what=1", "scan.what"),
+        ("scan.null=absent", "scan: absent: "),
     ] {
-        let output = run("other", &["--set", set]);
+        let output = scanned_run(&lab, "other", &["--set", set]);
         let told = stderr(&output);
         assert!(output.status.code() == Some(2) && told.contains(words), "{set}: {told}");
         assert!(!lab.path("other/clean").exists());
@@ -412,7 +420,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
 fn the_defence_searches_removes_and_trains_again() {
     let lab = Lab::new();
     let defend = "defend={kind=\"patch-search\", networks=1, steps=40}";
-    let run = lab.run("run", &[defend]);
+    let run = lab.scanned_run(&lab, "run", &[defend]);
     assert!(run.status.success(), "{}", stderr(&run));
     let removed: Value =
         serde_json::from_str(&read(&lab.path("run/patch-searched/removed.json"))).unwrap();
@@ -422,14 +430,15 @@ fn the_defence_searches_removes_and_trains_again() {
     assert_eq!(found["removed"], ids);
     assert_eq!(found["poisoned"].as_u64().unwrap() + found["left"].as_u64().unwrap(), 16);
     assert!(scores["models"]["patch-searched"]["patched"]["asr"].is_number());
-    let again = lab.run("run", &[defend]);
+    let again = lab.scanned_run(&lab, "run", &[defend]);
     assert!(stderr(&again).contains("defend patch-searched: done already"), "{}", stderr(&again));
     // Without the retrained encoder, what was found is not searched again.
     std::fs::remove_file(lab.path("run/patch-searched/encoder.safetensors")).unwrap();
     let encoder = |lab: &Lab| std::fs::read(lab.path("run/patch-searched/encoder.safetensors"));
-    let resumed = lab.run("run", &[defend]);
+    let resumed = lab.scanned_run(&lab, "run", &[defend]);
     assert!(resumed.status.success() && encoder(&lab).is_ok(), "{}", stderr(&resumed));
     // Other settings of the search are another training.
-    let changed = lab.run("run", &["defend={kind=\"patch-search\", networks=1, steps=20}"]);
+    let changed =
+        lab.scanned_run(&lab, "run", &["defend={kind=\"patch-search\", networks=1, steps=20}"]);
     assert!(stderr(&changed).contains("defend patch-searched: again"), "{}", stderr(&changed));
 }
