@@ -33,11 +33,11 @@ struct Args {
     #[arg(long, default_value_t = 20)]
     show: usize,
     /// Networks that learn the strongest patches.
-    #[arg(long, default_value_t = 5)]
-    networks: usize,
+    #[arg(long)]
+    networks: Option<usize>,
     /// Optimisation steps of a network at most.
-    #[arg(long, default_value_t = 2000)]
-    steps: usize,
+    #[arg(long)]
+    steps: Option<usize>,
 }
 
 fn main() -> Result<()> {

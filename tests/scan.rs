@@ -293,7 +293,7 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
         let net = format!("clean-{seed}.safetensors");
         encoder(&lab, &net, seed, false);
         let said = call(scan(&net, &["--write-null", "nulls", "--out", &format!("scans/{seed}")]));
-        assert!(said.contains("null score nulls/") && said.contains("no p-value"), "{said}");
+        assert!(said.contains("null score   nulls/") && said.contains("no p-value"), "{said}");
     }
     encoder(&lab, "suspect.safetensors", 9, false);
     let said = call(scan("suspect.safetensors", &["--null", "nulls"]));
@@ -331,18 +331,26 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     assert!(told.contains("broken.json: it is no null score"), "{told}");
 }
 
-/// What trains: many images to be shown, and few rounds.
+/// Quick scans in a run, with nulls.
 const SCAN: &str = "scan={ null=\"nulls\", data={ networks=1, steps=40 }, decree={ rounds=2 }, \
     cleanse={ rounds=2, clusters=4 } }";
+
+/// Images enough to be shown, and a short training.
+const SETS: [&str; 4] = ["--set", "data.eval_per_class=20", "--set", "pretrain.epochs=1"];
+
+/// The tiny run with its scans; it finds the folder `nulls` from where it is started.
+fn scanned_run(lab: &Lab, out: &str, more: &[&str]) -> Output {
+    let args = ["run", "tiny.toml", "--out", out, "--set", SCAN];
+    binary(lab, &[&args[..], &SETS, more].concat())
+}
 
 #[test]
 fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     let lab = Lab::new();
-    let sets = ["--set", "data.eval_per_class=20", "--set", "pretrain.epochs=1"];
     let nulls = |more: &[&str]| {
         let args =
             ["scan", "nulls", "tiny.toml", "--out", "nulls", "--rounds", "2", "--clusters", "4"];
-        let args = [&args[..], &sets, more].concat();
+        let args = [&args[..], &SETS, more].concat();
         binary(&lab, &args)
     };
     let made = nulls(&["--count", "2"]);
@@ -364,12 +372,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
         refused(&lab, &["scan", "nulls", "tiny.toml", "--out", "n", "--count", "0"]);
     assert!(status == 2 && told.contains("--count = 0"), "{told}");
 
-    // The run finds the folder from where it is started.
-    let run = |out: &str, more: &[&str]| {
-        let args = [&["run", "tiny.toml", "--out", out, "--set", SCAN][..], &sets, more].concat();
-        binary(&lab, &args)
-    };
-    let done = run("run", &[]);
+    let done = scanned_run(&lab, "run", &[]);
     assert!(done.status.success(), "{}", stderr(&done));
     let scans: Value = serde_json::from_str(&read(&lab.path("run/scan.json"))).unwrap();
     for model in ["clean", "backdoored"] {
@@ -387,29 +390,29 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
         }
     }
     // Done once, and again if the nulls change.
-    assert!(stderr(&run("run", &[])).contains("scan: done already"));
+    assert!(stderr(&scanned_run(&lab, "run", &[])).contains("scan: done already"));
     std::fs::remove_file(lab.path("nulls/seed-1002.json")).unwrap();
     assert!(
-        stderr(&run("run", &["--until", "scan"]))
+        stderr(&scanned_run(&lab, "run", &["--until", "scan"]))
             .contains("scan: again, because of changed inputs")
     );
 }
 
 #[test]
-fn what_cannot_be_scanned_is_said_before_anything_is_trained() {
+fn what_a_run_cannot_scan_is_said_before_anything_is_trained() {
     let lab = Lab::new();
+    std::fs::create_dir(lab.path("nulls")).unwrap();
     for (set, words) in [
         ("data.eval_per_class=5", "scan: 50 images are too few for ssl-cleanse"),
         ("scan.data.window=17", "scan.data.window = 17"),
         ("scan.decree.rounds=0", "scan.decree.rounds = 0"),
         ("scan.what=1", "scan.what"),
+        ("scan.null=absent", "scan: absent: "),
     ] {
-        let args = ["run", "tiny.toml", "--out", "run", "--set", SCAN];
-        let args = [&args[..], &["--set", "data.eval_per_class=20", "--set", set]].concat();
-        let output = binary(&lab, &args);
+        let output = scanned_run(&lab, "other", &["--set", set]);
         let told = stderr(&output);
         assert!(output.status.code() == Some(2) && told.contains(words), "{set}: {told}");
-        assert!(!lab.path("run/clean").exists());
+        assert!(!lab.path("other/clean").exists());
     }
 }
 

@@ -61,10 +61,10 @@ pub struct DataArgs {
     /// Clusters of the features [default: one for 64 images].
     #[arg(long)]
     clusters: Option<usize>,
-    /// Networks that learn the best patches [default: 5].
+    /// Networks that learn the best patches [default: 5, up to 64 px 3].
     #[arg(long)]
     networks: Option<usize>,
-    /// Optimisation steps of a network at most [default: 2000].
+    /// Optimisation steps of a network at most [default: 2000, up to 64 px 1000].
     #[arg(long)]
     steps: Option<usize>,
     /// Of a config, scan the training images without its poison: what it finds there are false alarms.
@@ -82,13 +82,12 @@ impl DataArgs {
     /// As [`scan_data`].
     pub fn run(self) -> Result<()> {
         let Self { images, encoder, out, fail_above, size, seed, without_poison, sets, .. } = self;
-        let default = PatchSearchConfig::default();
         let config = PatchSearchConfig {
             window: self.window,
             clusters: self.clusters,
-            networks: self.networks.unwrap_or(default.networks),
-            steps: self.steps.unwrap_or(default.steps),
-            ..default
+            networks: self.networks,
+            steps: self.steps,
+            ..PatchSearchConfig::default()
         };
         let options = DataScanOptions {
             images,

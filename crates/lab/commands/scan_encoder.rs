@@ -160,7 +160,7 @@ pub fn scan_encoder(options: &EncoderScanOptions) -> Result<()> {
     let own = scans.expected(&header, (hash_file(file)?, *seed), &found.images, None);
     let own = NullScore { scores: found.scores(), ..own };
     if let Some(folder) = &options.write_null {
-        println!("null score {}", write_null(folder, &own)?.display());
+        println!("null score   {}", write_null(folder, &own)?.display());
     }
     let nulls = match &options.null {
         Some(folder) => Nulls::read(folder, &own)?,
@@ -212,10 +212,10 @@ impl Scanned<'_> {
             println!("{}", line(name, score));
             for (i, evidence) in findings.evidence.iter().take(PICTURES).enumerate() {
                 let file = format!("{name}-{}.png", i + 1);
-                println!("           {}: {}", evidence.caption, folder.join(&file).display());
+                println!("{:13}{}: {}", "", evidence.caption, folder.join(&file).display());
                 folder.write(&file, &enlarged(&evidence.picture)?)?;
             }
-            findings.notes.iter().for_each(|note| println!("           {note}"));
+            findings.notes.iter().for_each(|note| println!("{:13}{note}", ""));
         }
         print!("{}", about_nulls(nulls, scan.p_value, options.null.is_some()));
         println!("{}", EncoderScans::BLIND);
@@ -231,7 +231,7 @@ impl Scanned<'_> {
         let mut text = serde_json::to_string_pretty(&file)?;
         text.push('\n');
         folder.write("scan.json", text.as_bytes())?;
-        println!("findings   {}", folder.join("scan.json").display());
+        println!("findings     {}", folder.join("scan.json").display());
         Ok(())
     }
 }
@@ -240,7 +240,7 @@ impl Scanned<'_> {
 fn about_nulls(nulls: &Nulls, p_value: Option<PValue>, given: bool) -> String {
     let mut text = String::new();
     for (path, reason) in &nulls.left_out {
-        text += &format!("left out   {}: {reason}\n", path.display());
+        text += &format!("left out     {}: {reason}\n", path.display());
     }
     let Some(together) = p_value else {
         let reason = match given {
@@ -249,11 +249,11 @@ fn about_nulls(nulls: &Nulls, p_value: Option<PValue>, given: bool) -> String {
         };
         return text + &format!("no p-value: {reason}\n");
     };
-    text += &format!("together   {}\n", in_words(together));
+    text += &format!("together     {}\n", in_words(together));
     let methods: Vec<&str> = nulls.methods().into_iter().collect();
     if !methods.is_empty() {
         text += &format!(
-            "           The clean encoders were trained by {}. Of an encoder that was trained otherwise, or on other \
+            "             The clean encoders were trained by {}. Of an encoder that was trained otherwise, or on other \
              images, the p-value says nothing.\n",
             methods.join(" and by ")
         );
@@ -284,5 +284,5 @@ fn enlarged(picture: &RgbImage) -> Result<Vec<u8>> {
 /// One scan in a line.
 fn line(name: &str, ScanScore { score, p_value, .. }: &ScanScore) -> String {
     let p = p_value.map_or(String::new(), |p_value| format!(", p = {:.3}", p_value.p));
-    format!("{name:<11}score {score:.3}{p}")
+    format!("{name:<13}score {score:.3}{p}")
 }

@@ -21,7 +21,7 @@ use crate::purpose::{PATCH_NET, PATCH_STEP, PATCH_VIEW};
 use crate::{ScanError, Setting};
 
 /// Up to this side the networks are narrow and see every pixel.
-const SMALL: u32 = 64;
+pub(crate) const SMALL: u32 = 64;
 /// Images in a step.
 const STEP: usize = 32;
 /// Share of them that carry a patch.
@@ -80,6 +80,8 @@ pub(crate) struct Verdicts {
     pub probability: Vec<f64>,
     /// The mean of the networks' F1 on the images that are known, 0 to 1.
     pub f1: f64,
+    /// The mean of the steps that they took.
+    pub steps: f64,
 }
 
 impl PatchTask<'_> {
@@ -89,12 +91,14 @@ impl PatchTask<'_> {
     /// An image cannot be read.
     pub fn run(&self, networks: usize) -> Result<Verdicts, ScanError> {
         let images = self.set.len();
-        let (mut sum, mut f1) = (vec![0.0; images], 0.0);
+        let (mut sum, mut f1, mut steps) = (vec![0.0; images], 0.0, 0);
         let watch = |done: usize| {
             (self.setting.watch)("learning patches", done, networks * self.steps);
         };
         for network in 0..networks {
-            let trained = self.train(network as u64, &|step| watch(network * self.steps + step))?;
+            let (trained, taken) =
+                self.train(network as u64, &|step| watch(network * self.steps + step))?;
+            steps += taken;
             f1 += self.f1(&trained)?;
             for first in (0..images).step_by(BATCH) {
                 let some: Vec<usize> = (first..images.min(first + BATCH)).collect();
@@ -105,11 +109,11 @@ impl PatchTask<'_> {
         watch(networks * self.steps);
         let networks = networks as f64;
         let probability = sum.into_iter().map(|sum| sum / networks).collect();
-        Ok(Verdicts { probability, f1: f1 / networks })
+        Ok(Verdicts { probability, f1: f1 / networks, steps: steps as f64 / networks })
     }
 
-    /// One network in evaluation mode.
-    fn train(&self, network: u64, watch: &dyn Fn(usize)) -> Result<PatchNet, ScanError> {
+    /// One network in evaluation mode, and the steps that it took.
+    fn train(&self, network: u64, watch: &dyn Fn(usize)) -> Result<(PatchNet, usize), ScanError> {
         let Setting { device, seed, .. } = *self.setting;
         let device = device.clone().without_autodiff().autodiff();
         let mut net = PatchNet::new(self.size, seed, network, &device);
@@ -130,11 +134,11 @@ impl PatchTask<'_> {
                 looks.push((100.0 * self.f1(&net.valid())?).round() as u32);
                 let last = &looks[looks.len().saturating_sub(PATIENCE)..];
                 if last.len() == PATIENCE && last.iter().all(|look| *look == last[0]) {
-                    break;
+                    return Ok((net.valid(), step + 1));
                 }
             }
         }
-        Ok(net.valid())
+        Ok((net.valid(), self.steps))
     }
 
     /// The images of a step, half of them with a patch, and which.

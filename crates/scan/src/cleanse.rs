@@ -300,7 +300,12 @@ fn findings(found: &[Inverted], sizes: &[usize], side: usize) -> Findings {
         })
     });
     let works = found.iter().filter(|one| one.trigger.is_some()).count();
-    let figures = [("clusters", found.len() as f64), ("clusters with a trigger", works as f64)];
+    let rounds: usize = found.iter().map(|one| one.rounds).sum();
+    let figures = [
+        ("clusters", found.len() as f64),
+        ("clusters with a trigger", works as f64),
+        ("rounds", rounds as f64),
+    ];
     let mut notes = Vec::new();
     if works == 0 {
         notes.push("No trigger was found for any cluster.".into());

@@ -5,7 +5,7 @@ use ssl_backdoor_data::{Sample, SampleSet};
 use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::Encoder;
 
-use crate::classifier::{PatchTask, Verdicts};
+use crate::classifier::{PatchTask, SMALL, Verdicts};
 use crate::clusters::CosineClusters;
 use crate::features::{ALIKE, UnitFeatures};
 use crate::paste::{FlipSet, near_centres, nearest_members};
@@ -18,6 +18,9 @@ use crate::{
 const NAME: &str = "patch-search";
 /// Fewest images of a set: of fewer, no cluster would say anything.
 const FEWEST: usize = 60;
+/// Networks and steps as published, and for images up to [`SMALL`].
+const PUBLISHED: (usize, usize) = (5, 2000);
+const FEW: (usize, usize) = (3, 1000);
 /// Images of each cluster that are shown.
 const TYPICAL: usize = 6;
 /// Share of the images, the most suspicious, that the classifier does not learn as clean.
@@ -30,7 +33,7 @@ pub struct PatchSearchConfig {
     /// Clusters of the features; absent = one for 64 images, 4 to 1,000 (published: 1,000 for 126,689 images).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clusters: Option<usize>,
-    /// Images that each patch is pasted on; absent = a tenth of the images, 200 to 1,000 (published: 1,000).
+    /// Images that each patch is pasted on; absent = one of 25 images, 200 to 1,000 (published: 1,000 of 126,689).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flips: Option<usize>,
     /// Side of a patch in pixels; absent = 60/224 of the image's (published: 60 of 224).
@@ -42,16 +45,19 @@ pub struct PatchSearchConfig {
     pub drop: f64,
     /// Patches that the classifier learns.
     pub top: usize,
-    /// Networks of the classifier.
-    pub networks: usize,
-    /// Optimisation steps of a network at most.
-    pub steps: usize,
+    /// Networks of the classifier; absent = 5 as published, 3 for images of up to 64 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<usize>,
+    /// Optimisation steps of a network at most; absent = 2,000 as published, 1,000 for images of up to 64 pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
 }
 
 impl Default for PatchSearchConfig {
     fn default() -> Self {
         let (clusters, flips, window) = (None, None, None);
-        let (per_round, drop, top, networks, steps) = (2, 0.25, 20, 5, 2000);
+        let (networks, steps) = (None, None);
+        let (per_round, drop, top) = (2, 0.25, 20);
         Self { clusters, flips, window, per_round, drop, top, networks, steps }
     }
 }
@@ -81,14 +87,19 @@ impl PatchSearchConfig {
         let fits = self.drop > 0.0 && self.drop <= 1.0;
         require(fits, "drop", self.drop, "allowed are 0 < drop <= 1")?;
         count("top", self.top, 1, 1000)?;
-        count("networks", self.networks, 1, 100)?;
-        count("steps", self.steps, 1, 1_000_000)
+        if let Some(networks) = self.networks {
+            count("networks", networks, 1, 100)?;
+        }
+        match self.steps {
+            Some(steps) => count("steps", steps, 1, 1_000_000),
+            None => Ok(()),
+        }
     }
 
     /// Clusters, images to paste on, and side of a patch, for a set of `images` images of `size` pixels a side.
     fn sizes(&self, images: usize, size: u32) -> (usize, usize, u32) {
         let clusters = self.clusters.unwrap_or((images / 64).clamp(4, 1000));
-        let flips = self.flips.unwrap_or((images / 10).clamp(200, 1000)).min(images);
+        let flips = self.flips.unwrap_or((images / 25).clamp(200, 1000)).min(images);
         let window = (f64::from(size) * 60.0 / 224.0).round() as u32;
         (clusters, flips, self.window.unwrap_or(window.clamp(1, size)))
     }
@@ -210,9 +221,12 @@ impl PatchSearch {
         let patches: Vec<_> = best.iter().map(|one| &one.patch).collect();
         let positions = |of: &[Candidate]| of.iter().map(|one| one.image).collect::<Vec<_>>();
         let (with, without) = (positions(best), positions(worst));
-        let (patches, known, steps) = (&patches[..], [&with[..], &without[..]], self.config.steps);
+        let (networks, steps) = if size <= SMALL { FEW } else { PUBLISHED };
+        let (networks, steps) =
+            (self.config.networks.unwrap_or(networks), self.config.steps.unwrap_or(steps));
+        let (patches, known) = (&patches[..], [&with[..], &without[..]]);
         let task = PatchTask { set: images, clean: &clean, patches, known, size, steps, setting };
-        let verdicts = task.run(self.config.networks)?;
+        let verdicts = task.run(networks)?;
         findings(images, ids, &searched, &verdicts)
     }
 }
@@ -285,6 +299,7 @@ fn findings(
         ("images pasted on", *flips as f64),
         ("images tried", candidates.len() as f64),
         ("F1 of the classifier", verdicts.f1),
+        ("steps of a network", verdicts.steps),
     ];
     let typical = (0..).zip(typical).map(|(cluster, some)| (cluster, ids_of(some))).collect();
     let (figures, notes) = (figures.into(), Vec::new());

@@ -86,10 +86,11 @@ fn encoder(lab: &Lab, config: &ScanConfig, model: Role<'_>) -> Result<EncoderSca
     Ok(EncoderScan::of(&found, own, &nulls))
 }
 
-/// Checks, before anything is trained, that there are images enough.
+/// Checks, before anything is trained, that there are images enough and that the nulls can be read.
 pub(super) fn check(lab: &Lab) -> Result<(), ScanError> {
-    if lab.experiment.scan.is_none() {
-        return Ok(());
+    let Some(config) = &lab.experiment.scan else { return Ok(()) };
+    if let Some(folder) = &config.null {
+        Nulls::all(folder)?;
     }
     PatchSearch::check_count(lab.splits.train.labels.len())?;
     EncoderScans::check_count(lab.splits.eval.labels.len())
