@@ -81,10 +81,15 @@ fn the_last_stage_is_the_output() {
         let (encoder, images) = (built(&config), images());
         let stages = encoder.stages(images.clone());
         assert_eq!(stages.len(), config.stage_count(), "{config:?}");
-        let output = encoder.forward(images);
+        let output = encoder.forward(images.clone());
         assert_eq!(output.dims(), [2, config.dim()], "{config:?}");
         let values =
             |features: &Tensor<2>| -> Vec<f32> { features.clone().into_data().iter().collect() };
+        let through = |map: fn(Tensor<4>) -> Tensor<4>| {
+            values(&encoder.forward_through_map(images.clone(), map))
+        };
+        assert_eq!(through(|map| map), values(&output), "{config:?}");
+        assert_ne!(through(|map| map.mul_scalar(2.0)), values(&output), "{config:?}");
         assert_eq!(stages.last().map(values), Some(values(&output)), "{config:?}");
         assert_ne!(values(&stages[0]), values(&stages[1]), "{config:?}");
         assert_eq!(encoder.maps(self::images()).is_some(), config.has_maps(), "{config:?}");

@@ -163,3 +163,61 @@ pub(super) fn pool(x: Tensor<4>) -> Tensor<2> {
         .mean_dim(1)
         .reshape([batch, channels])
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+    use burn::tensor::Distribution;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn block() -> Block {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        Block::new([128, 256], 16, true, &mut rng, &Device::flex())
+    }
+
+    fn values<const D: usize>(of: &Param<Tensor<D>>) -> Vec<f32> {
+        of.val().into_data().try_to_vec().unwrap()
+    }
+
+    /// torchvision's `RegNet.__init__`: the groups of a convolution do not count.
+    #[test]
+    fn weights_are_drawn_as_torchvision_draws_them() {
+        let Block { proj, f } = block();
+        let (proj, se) = (proj.unwrap().0, f.se);
+        for (weight, shape, fan_out) in [
+            (&f.a.0.weight, [256, 128, 1, 1], 256),
+            (&f.b.0.weight, [256, 16, 3, 3], 9 * 256),
+            (&f.c.0.weight, [256, 256, 1, 1], 256),
+            (&proj.weight, [256, 128, 1, 1], 256),
+            (&se.fc1.weight, [32, 256, 1, 1], 32),
+            (&se.fc2.weight, [256, 32, 1, 1], 256),
+        ] {
+            assert_eq!(weight.dims(), shape);
+            let values = values(weight);
+            let square = values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64;
+            let expected = 2.0 / f64::from(fan_out);
+            assert!((square / expected - 1.0).abs() < 0.05, "{shape:?}: {square}");
+        }
+        for (bias, inputs) in [(&se.fc1.bias, 256.0f32), (&se.fc2.bias, 32.0)] {
+            let largest = values(bias).into_iter().fold(0.0, |most, v| f32::max(most, v.abs()));
+            let bound = inputs.sqrt().recip();
+            assert!(largest <= bound && largest > 0.8 * bound, "{largest}");
+        }
+    }
+
+    #[test]
+    fn a_block_in_16_bits_gives_what_it_gives_in_32() {
+        let block = block().valid();
+        let x = Tensor::<4>::random([2, 6, 5, 128], Distribution::Default, &Device::flex());
+        let exact = block.forward(x.clone());
+        assert_eq!(exact.dims(), [2, 3, 3, 256]);
+        let rough = block.forward(x.cast(DType::BF16));
+        assert_eq!(rough.dtype(), DType::BF16);
+        let scale: f32 = exact.clone().abs().max().into_scalar();
+        let off: f32 = (rough.cast(DType::F32) - exact).abs().max().into_scalar();
+        assert!(off < 0.03 * scale, "{off} of {scale}");
+    }
+}
