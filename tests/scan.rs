@@ -420,7 +420,7 @@ fn what_a_run_cannot_scan_is_said_before_anything_is_trained() {
 fn the_defence_searches_removes_and_trains_again() {
     let lab = Lab::new();
     let defend = "defend={kind=\"patch-search\", networks=1, steps=40}";
-    let run = lab.scanned_run(&lab, "run", &[defend]);
+    let run = lab.run("run", &[defend]);
     assert!(run.status.success(), "{}", stderr(&run));
     let removed: Value =
         serde_json::from_str(&read(&lab.path("run/patch-searched/removed.json"))).unwrap();
@@ -430,15 +430,14 @@ fn the_defence_searches_removes_and_trains_again() {
     assert_eq!(found["removed"], ids);
     assert_eq!(found["poisoned"].as_u64().unwrap() + found["left"].as_u64().unwrap(), 16);
     assert!(scores["models"]["patch-searched"]["patched"]["asr"].is_number());
-    let again = lab.scanned_run(&lab, "run", &[defend]);
+    let again = lab.run("run", &[defend]);
     assert!(stderr(&again).contains("defend patch-searched: done already"), "{}", stderr(&again));
     // Without the retrained encoder, what was found is not searched again.
     std::fs::remove_file(lab.path("run/patch-searched/encoder.safetensors")).unwrap();
     let encoder = |lab: &Lab| std::fs::read(lab.path("run/patch-searched/encoder.safetensors"));
-    let resumed = lab.scanned_run(&lab, "run", &[defend]);
+    let resumed = lab.run("run", &[defend]);
     assert!(resumed.status.success() && encoder(&lab).is_ok(), "{}", stderr(&resumed));
     // Other settings of the search are another training.
-    let changed =
-        lab.scanned_run(&lab, "run", &["defend={kind=\"patch-search\", networks=1, steps=20}"]);
+    let changed = lab.run("run", &["defend={kind=\"patch-search\", networks=1, steps=20}"]);
     assert!(stderr(&changed).contains("defend patch-searched: again"), "{}", stderr(&changed));
 }
