@@ -29,6 +29,9 @@ struct Args {
     /// Side of the views in pixels.
     #[arg(long, default_value_t = 32)]
     size: u32,
+    /// Epochs of the encoder [default: as many as see about 60,000 images].
+    #[arg(long)]
+    epochs: Option<usize>,
     /// Images that are shown.
     #[arg(long, default_value_t = 20)]
     show: usize,
@@ -41,7 +44,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    let Args { folder, size, show, networks, steps } = Args::parse();
+    let Args { folder, size, epochs, show, networks, steps } = Args::parse();
     let files = ImageFiles::read(&folder, &|_, _, _| {})?;
     let prepared = resized_set(files.split.set.clone(), size, Filter::Bilinear, true);
     let images: SampleSet = Arc::new(InMemory::read(&prepared, &|_, _, _| {})?);
@@ -49,7 +52,8 @@ fn main() -> Result<()> {
 
     let device = Device::flex();
     let training = Training::new(images.clone(), 1, &device);
-    let config = small_encoder(images.len(), size);
+    let mut config = small_encoder(images.len(), size);
+    config.train.epochs = epochs.unwrap_or(config.train.epochs);
     let encoder = pretrain(&config, None, size, &training, &mut ())?;
 
     let config = PatchSearchConfig { networks, steps, ..PatchSearchConfig::default() };

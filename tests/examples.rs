@@ -107,7 +107,7 @@ fn probe_external_encoder() {
 fn scan_a_folder() {
     let lab = Lab::new();
     export(&lab);
-    let arguments = ["images", "--size", "16", "--networks", "1", "--steps", "40", "--show", "3"];
+    let arguments = ["images", "--size", "16", "--epochs", "1", "--networks", "1", "--steps", "40"];
     let said = example(&lab, "scan_a_folder", &arguments);
     assert!(said.contains("of 320 images are suspected") && said.contains("cannot see"), "{said}");
     assert_eq!(image::image_dimensions(lab.path("strongest-patch.png")).unwrap(), (4, 4));
