@@ -28,7 +28,7 @@ const BATCH: usize = 64;
 const RESNET: &str = "{ kind = \"resnet18\", width = 16, stem = \"small\" }";
 const VIT: &str = "{ kind = \"vit\", dim = 96, depth = 4, heads = 4, patch = 4 }";
 // One group of batch norm, whatever the default is for such a batch: what is timed stays the same.
-const METHODS: [(&str, &str, &str); 7] = [
+const METHODS: [(&str, &str, &str); 12] = [
     ("moco-v2", ", queue = 4096, bn_groups = 1", RESNET),
     ("byol", ", bn_groups = 1", RESNET),
     ("msf", ", queue = 4096, bn_groups = 1", RESNET),
@@ -36,6 +36,11 @@ const METHODS: [(&str, &str, &str); 7] = [
     ("rotnet", "", RESNET),
     ("mae", ", decoder_dim = 64, decoder_depth = 2, decoder_heads = 4", VIT),
     ("simclr", "", RESNET),
+    ("simclr-v2", "", RESNET),
+    ("simsiam", ", dim = 512, hidden = 128", RESNET),
+    ("barlow-twins", ", hidden = 512, dim = 512", RESNET),
+    ("vicreg", ", hidden = 512, dim = 512", RESNET),
+    ("moco-v3", ", hidden = 512, dim = 128", RESNET),
 ];
 
 fn images() -> SampleSet {
@@ -108,7 +113,8 @@ impl WithMethod for Steps<'_, '_> {
         let mut steps = 0;
         bencher.iter(|| {
             let seen = BATCH * steps;
-            let progress = Progress { seed: 0, step: steps, epoch: 0, epochs: 2, seen };
+            let progress =
+                Progress { seed: 0, step: steps, steps: 1000, epoch: 0, epochs: 2, seen };
             let (ids, hidden) = (batch.ids.clone(), batch.hidden.clone());
             let views = Batch { views: tensors.clone(), ids, hidden };
             let old = method.take().expect("each step gives the method back");

@@ -51,7 +51,8 @@ fn what(text: &str) -> Result<What, String> {
 #[derive(Parser)]
 #[command(about = "Images per second of training or inference, as one JSON line")]
 struct Args {
-    /// `step`, `infer`, or a method: moco-v2, byol, msf, jigsaw, rotnet, mae, simclr.
+    /// `step`, `infer`, or a method: moco-v2, byol, msf, jigsaw, rotnet, mae, simclr, simclr-v2, simsiam, barlow-twins, vicreg,
+    /// moco-v3.
     #[arg(long, value_parser = what, default_value = "step")]
     what: What,
     /// Channels of the first stage (64: the standard ResNet-18).

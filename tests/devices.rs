@@ -45,12 +45,21 @@ mod wgpu {
     use super::Lab;
 
     /// Each method with its smallest network: overrides of the tiny experiment.
-    const METHODS: [&[&str]; 6] = [
+    const METHODS: [&[&str]; 12] = [
         &["pretrain.method={kind=\"moco-v2\", queue=16, dim=4, bn_groups=1}"],
         &["pretrain.method={kind=\"byol\", hidden=8, dim=4}"],
         &["pretrain.method={kind=\"msf\", queue=16, top_k=2, hidden=8, dim=4}"],
         &["pretrain.method={kind=\"jigsaw\", permutations=8, resize=25, tile=6}", "data.size=24"],
         &["pretrain.method={kind=\"rotnet\"}"],
+        &["pretrain.method={kind=\"simclr-v2\", dim=4}"],
+        &["pretrain.method={kind=\"simsiam\", dim=8, hidden=4}"],
+        &["pretrain.method={kind=\"barlow-twins\", hidden=8, dim=4}"],
+        &["pretrain.method={kind=\"vicreg\", hidden=8, dim=4}"],
+        &["pretrain.method={kind=\"moco-v3\", hidden=8, dim=4}"],
+        &[
+            "pretrain.method={kind=\"moco-v3\", hidden=8, dim=4}",
+            "pretrain.encoder={kind=\"vit\", dim=8, depth=1, heads=2, patch=4}",
+        ],
         &[
             "pretrain.method={kind=\"mae\", decoder_dim=8, decoder_depth=1, decoder_heads=2}",
             "pretrain.encoder={kind=\"vit\", dim=8, depth=1, heads=2, patch=4}",

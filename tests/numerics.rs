@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use common::{Lab, stderr};
 use serde_json::{Map, Value, json};
 
-const METHODS: [(&str, &[&str]); 7] = [
+const METHODS: [(&str, &[&str]); 11] = [
     ("moco-v2", &[]),
     (
         "byol",
@@ -20,6 +20,11 @@ const METHODS: [(&str, &[&str]); 7] = [
     ),
     ("msf", &["pretrain.method={kind=\"msf\", queue=256, top_k=3, bn_groups=1}"]),
     ("simclr", &["pretrain.method={kind=\"simclr\", dim=16}"]),
+    ("simclr-v2", &["pretrain.method={kind=\"simclr-v2\", dim=16}"]),
+    // SimSiam is left out: its loss begins near 0, where a relative tolerance means nothing.
+    ("barlow-twins", &["pretrain.method={kind=\"barlow-twins\", hidden=32, dim=32}"]),
+    ("vicreg", &["pretrain.method={kind=\"vicreg\", hidden=32, dim=32}"]),
+    ("moco-v3", &["pretrain.method={kind=\"moco-v3\", hidden=32, dim=16}"]),
     ("jigsaw", &["pretrain.method={kind=\"jigsaw\", permutations=10, resize=16, tile=4}"]),
     ("rotnet", &["pretrain.method={kind=\"rotnet\"}"]),
     (

@@ -153,3 +153,45 @@ fn mae_resumes_to_the_same_bytes() {
     let method = "{kind=\"mae\", decoder_dim=16, decoder_depth=1, decoder_heads=2}";
     assert_method_survives(method, &[vit]);
 }
+
+#[test]
+fn simclr_v2_resumes_to_the_same_bytes() {
+    assert_method_survives("{kind=\"simclr-v2\", dim=16}", &[]);
+}
+
+#[test]
+fn simsiam_resumes_to_the_same_bytes() {
+    assert_method_survives("{kind=\"simsiam\", dim=32, hidden=8}", &[]);
+}
+
+#[test]
+fn barlow_twins_resumes_to_the_same_bytes_with_lars() {
+    assert_method_survives("{kind=\"barlow-twins\", hidden=32, dim=32}", &[]);
+}
+
+#[test]
+fn vicreg_resumes_to_the_same_bytes() {
+    assert_method_survives(
+        "{kind=\"vicreg\", hidden=32, dim=32}",
+        &["pretrain.optimizer={kind=\"adam\", betas=[0.9, 0.999]}"],
+    );
+}
+
+#[test]
+fn moco_v3_resumes_to_the_same_bytes() {
+    assert_method_survives("{kind=\"moco-v3\", hidden=32, dim=16}", &[]);
+}
+
+/// The patch embedding is fixed in the resumed training too.
+#[test]
+fn moco_v3_of_a_transformer_resumes_to_the_same_bytes() {
+    let vit = "pretrain.encoder={kind=\"vit\", dim=32, depth=2, heads=2, patch=4}";
+    let adam = "pretrain.optimizer={kind=\"adamw\", betas=[0.9, 0.999]}";
+    let method = "{kind=\"moco-v3\", hidden=32, dim=16, temperature=0.2}";
+    assert_method_survives(method, &[vit, adam]);
+}
+
+#[test]
+fn a_training_in_parts_resumes_to_the_same_bytes() {
+    assert_method_survives("{kind=\"simsiam\", dim=32, hidden=8}", &["pretrain.accumulate=2"]);
+}

@@ -92,7 +92,7 @@ pub const ROWS: [Row; 13] = [
 ];
 
 /// The methods, each end to end at a small size.
-pub const METHODS: [(&str, &str); 7] = [
+pub const METHODS: [(&str, &str); 12] = [
     ("MoCo v2", "--what moco-v2 --batch 64 --size 32"),
     ("BYOL", "--what byol --batch 64 --size 32"),
     ("MSF", "--what msf --batch 64 --size 32"),
@@ -100,4 +100,9 @@ pub const METHODS: [(&str, &str); 7] = [
     ("RotNet", "--what rotnet --batch 64 --size 32"),
     ("MAE, ViT of 4 blocks, 96-d, patch 4", "--what mae --batch 64 --size 32"),
     ("SimCLR", "--what simclr --batch 64 --size 32"),
+    ("SimCLR v2", "--what simclr-v2 --batch 64 --size 32"),
+    ("SimSiam", "--what simsiam --batch 64 --size 32"),
+    ("Barlow Twins", "--what barlow-twins --batch 64 --size 32"),
+    ("VICReg", "--what vicreg --batch 64 --size 32"),
+    ("MoCo v3", "--what moco-v3 --batch 64 --size 32"),
 ];

@@ -379,6 +379,11 @@ fn review_2_04_a_value_of_a_cfg_is_named_there() {
 const METHODS: &[&str] = &[
     "{kind=\"moco-v2\"}",
     "{kind=\"simclr\"}",
+    "{kind=\"simclr-v2\"}",
+    "{kind=\"simsiam\"}",
+    "{kind=\"barlow-twins\"}",
+    "{kind=\"vicreg\"}",
+    "{kind=\"moco-v3\"}",
     "{kind=\"byol\"}",
     "{kind=\"msf\", queue=512}",
     "{kind=\"jigsaw\"}",

@@ -58,6 +58,43 @@ fn review_2_02_neighbours_alone_have_a_default_and_the_report_says_so() {
     assert!(site.read("r/config.toml").contains("k = [1]"), "{}", site.read("r/config.toml"));
 }
 
+/// Each model on each share of labels, behind the other probes of the share; SimCLR v2 keeps a layer of its head.
+#[test]
+fn fine_tuning_is_a_probe_of_its_own() {
+    let site = site(12);
+    let more = "--set probe.labels=[0.5,1.0] --set pretrain.lr=0.01 --set pretrain.optimizer={kind=\"sgd\",momentum=0.9}";
+    let tune = "--set probe.fine_tune={epochs=2,batch=8,optimizer=\"sgd\"}";
+    let run = |method: &str, out: &str, tune: &str| {
+        let method = format!("--set pretrain.method={{kind=\"{method}\",dim=8}}");
+        site.run(&format!("run t.toml --out {out} {method} {more} {tune}"))
+    };
+    for method in ["simclr-v2", "simclr"] {
+        run(method, method, tune).good();
+        let scores = site.json(format!("{method}/scores.json"));
+        let probes = scores["probes"].as_array().unwrap();
+        let found =
+            probes.iter().map(|p| (p["probe"].as_str().unwrap(), p["labels"].as_f64().unwrap()));
+        let wanted = [("linear", 0.5), ("fine-tuned", 0.5), ("linear", 1.0), ("fine-tuned", 1.0)];
+        assert_eq!(found.collect::<Vec<_>>(), wanted);
+        for model in ["untrained", "clean", "backdoored"] {
+            let acc = &probes[1]["models"][model]["clean"]["acc"];
+            assert!((0.0..=100.0).contains(&acc.as_f64().unwrap()), "{model}: {acc}");
+        }
+        assert!(site.read(format!("{method}/report.md")).contains("| fine-tuned | 50 % |"));
+        // The head lies in the checkpoint: without one, SimCLR v2 cannot be fine-tuned, and SimCLR, which keeps none of
+        // it, can.
+        std::fs::remove_dir_all(site.path(format!("{method}/clean/checkpoint"))).unwrap();
+        let again = run(method, method, "--set probe.fine_tune={epochs=1,batch=8}");
+        if method == "simclr" {
+            again.good()
+        } else {
+            again.bad(1, &["clean/checkpoint"])
+        };
+    }
+    run("simclr", "wrong", "--set probe.fine_tune={batch=1}")
+        .bad(2, &["probe.fine_tune.batch = 1"]);
+}
+
 /// What `conf_matrix.csv` must be, from the two matrices: as `crates/probe/tests/fixtures/conf_matrix.py` writes it.
 fn reference_file(site: &Site, model: &str, data: &str) -> String {
     let matrix = |name: &str| -> Vec<Vec<u64>> {

@@ -241,7 +241,7 @@ mod tests {
         let teacher = encoder.init(&mut keyed(9, purpose::INIT, 0, 0, 0), &Device::flex());
         let config = CompressConfig { momentum: 0.5, ..CompressConfig::default() };
         let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device).unwrap();
-        let progress = Progress { seed: 1, step: 1, epoch: 0, epochs: 1, seen: 4 };
+        let progress = Progress { seed: 1, step: 1, steps: 2, epoch: 0, epochs: 1, seen: 4 };
         let view = Tensor::<4>::from_data(
             burn::tensor::TensorData::new(
                 (0..4 * 3 * 64).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect::<Vec<_>>(),
@@ -267,7 +267,7 @@ mod tests {
         let device = Device::flex().autodiff();
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         let view = Tensor::<4>::random([4, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
-        let progress = Progress { seed: 1, step: 0, epoch: 0, epochs: 1, seen: 0 };
+        let progress = Progress { seed: 1, step: 0, steps: 1, epoch: 0, epochs: 1, seen: 0 };
         // Banks, networks that learn, and whether the second keys are the student's own features.
         for (variant, banks, learning, own) in [
             (Variant::TwoQueues, 2, 60, false),

@@ -16,7 +16,8 @@ use crate::retrained::{Retrained, not_for};
 use crate::{Defence, DefenceSettings, DefendError, purpose};
 
 const KIND: &str = "i-cutmix";
-const NEEDS: &str = "targets that another network makes of the whole images (moco-v2, byol, msf)";
+const NEEDS: &str =
+    "targets that another network makes of the whole images (moco-v2, moco-v3, byol, msf)";
 
 /// Settings of i-CutMix: none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -85,7 +86,7 @@ mod tests {
     };
 
     fn progress(step: usize) -> Progress {
-        Progress { seed: 3, step, epoch: step / 10, epochs: 9, seen: 8 * step }
+        Progress { seed: 3, step, steps: 90, epoch: step / 10, epochs: 9, seen: 8 * step }
     }
 
     #[test]
@@ -172,7 +173,7 @@ mod tests {
     fn methods_that_say_they_mix_do_and_the_others_are_refused_before_training() {
         for method in METHODS {
             let (victim, size) = victim(method);
-            let mixes = ["moco-v2", "byol", "msf"].contains(&method);
+            let mixes = ["moco-v2", "moco-v3", "byol", "msf"].contains(&method);
             let checked = ICutmixConfig {}.check(&victim, None, size);
             assert_eq!(checked.is_ok(), mixes, "{method}: {checked:?}");
             let done = victim.with_method(1, &Device::flex().autodiff(), Mixed);

@@ -66,8 +66,20 @@ pub(crate) mod tests {
     use super::*;
 
     /// All methods.
-    pub(crate) const METHODS: [&str; 7] =
-        ["moco-v2", "byol", "msf", "simclr", "jigsaw", "rotnet", "mae"];
+    pub(crate) const METHODS: [&str; 12] = [
+        "moco-v2",
+        "byol",
+        "msf",
+        "simclr",
+        "jigsaw",
+        "rotnet",
+        "mae",
+        "simclr-v2",
+        "simsiam",
+        "barlow-twins",
+        "vicreg",
+        "moco-v3",
+    ];
 
     /// A victim of a method, and the side of its images.
     pub(crate) fn victim(method: &str) -> (PretrainConfig, u32) {

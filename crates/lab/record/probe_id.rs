@@ -13,6 +13,8 @@ pub(crate) enum ProbeHow {
     Linear,
     /// The method's own probe.
     Own,
+    /// A classifier with which the encoder is fine-tuned.
+    FineTuned,
     /// The vote of the `k` nearest neighbours.
     Knn { k: usize, weighted: bool },
     /// A probe that only another version knows, by its name.
@@ -44,6 +46,7 @@ impl ProbeId {
         let how = match &self.how {
             ProbeHow::Linear => "Linear probe".to_owned(),
             ProbeHow::Own => "The method's own probe".to_owned(),
+            ProbeHow::FineTuned => "Fine-tuned network".to_owned(),
             ProbeHow::Knn { k, weighted } => {
                 let vote = if *weighted { "Weighted vote" } else { "Vote" };
                 match k {
@@ -66,6 +69,7 @@ impl fmt::Display for ProbeId {
         match &self.how {
             ProbeHow::Linear => f.write_str("linear")?,
             ProbeHow::Own => f.write_str("paper")?,
+            ProbeHow::FineTuned => f.write_str("fine-tuned")?,
             ProbeHow::Knn { k, weighted } => {
                 write!(f, "knn-{k}{}", if *weighted { "-weighted" } else { "" })?;
             }
@@ -95,6 +99,7 @@ impl FromStr for ProbeId {
         let how = match how {
             "linear" => Some(ProbeHow::Linear),
             "paper" => Some(ProbeHow::Own),
+            "fine-tuned" => Some(ProbeHow::FineTuned),
             _ => how.strip_prefix("knn-").and_then(|k| {
                 let plain = k.strip_suffix("-weighted");
                 let k = plain.unwrap_or(k).parse().ok()?;
@@ -129,6 +134,7 @@ mod tests {
             ("linear, stage 2", "Linear probe of stage 2"),
             ("paper", "The method's own probe"),
             ("paper, map 3", "The method's own probe of map 3"),
+            ("fine-tuned", "Fine-tuned network"),
             ("knn-1", "Vote of the nearest neighbour"),
             ("knn-20", "Vote of the 20 nearest neighbours"),
             ("knn-5-weighted", "Weighted vote of the 5 nearest neighbours"),

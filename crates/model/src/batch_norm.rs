@@ -39,6 +39,16 @@ impl BatchNorm {
         }
     }
 
+    /// The same with a shift that does not learn: 0.
+    pub(crate) fn without_shift(self) -> Self {
+        Self { bias: self.bias.set_require_grad(false), ..self }
+    }
+
+    /// The same with a scale that does not learn: 1.
+    pub(crate) fn without_scale(self) -> Self {
+        Self { weight: self.weight.set_require_grad(false), ..self }
+    }
+
     /// Batch norm of rows, `[batch, channels]`: in a projection head.
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
         let on = &rows.device();

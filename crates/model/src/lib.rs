@@ -33,7 +33,7 @@ pub use ema::update_ema;
 pub use encoder::{Encoder, EncoderConfig};
 pub use encoder_file::{EncoderHeader, load_encoder, load_trainable, save_encoder};
 pub use error::ModelError;
-pub use head::{Mlp, l2_normalize};
+pub use head::{HeadEnd, Mlp, l2_normalize};
 pub use import::Imported;
 pub use options::ImportOptions;
 pub use origin::{Basis, Finding};

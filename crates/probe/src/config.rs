@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ssl_backdoor_fields::require;
 
+use crate::fine_tune::FineTuneConfig;
 use crate::knn::check_neighbours;
 use crate::{ProbeError, Vote};
 
@@ -74,6 +75,9 @@ pub struct ProbeConfig {
     pub temperature: Option<f32>,
     /// Probe after every so many epochs of pretraining, for the curve; 0 = only at the end.
     pub curve_every: usize,
+    /// Beside the other probes, fine-tune each model of a run on each share of labels; absent = not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fine_tune: Option<FineTuneConfig>,
 }
 
 impl Serialize for ProbeConfig {
@@ -105,6 +109,7 @@ impl Default for ProbeConfig {
             k: Vec::new(),
             temperature: None,
             curve_every: 0,
+            fine_tune: None,
         }
     }
 }
@@ -132,6 +137,9 @@ impl ProbeConfig {
         require(self.lr.is_finite() && self.lr > 0.0, "lr", self.lr, "above 0")?;
         let allowed = "a list of numbers of neighbours, 1 or more each";
         require(!self.k.contains(&0), "k", format!("{:?}", self.k), allowed)?;
+        if let Some(fine_tune) = &self.fine_tune {
+            fine_tune.check()?;
+        }
         if let Some(temperature) = self.temperature {
             let fits = temperature >= 0.01 && temperature.is_finite();
             require(fits, "temperature", temperature, "0.01 or more")?;

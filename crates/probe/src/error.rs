@@ -69,6 +69,18 @@ pub enum ProbeError {
         /// Number of classes.
         classes: usize,
     },
+    /// The loss of a fine-tuning is no number any more.
+    #[error(
+        "the loss of the fine-tuning is {loss} in epoch {epoch} (learning rate {lr}): lower fine_tune.lr"
+    )]
+    Diverged {
+        /// The loss.
+        loss: f32,
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The learning rate of the step.
+        lr: f64,
+    },
     /// Features that the encoder does not have.
     #[error("the probe reads five feature maps, as a ResNet has them, and the encoder has none")]
     NoMaps,

@@ -5,6 +5,7 @@ mod confusion;
 mod error;
 mod feature_map;
 mod features;
+mod fine_tune;
 mod flow;
 #[cfg(test)]
 mod golden;
@@ -20,6 +21,7 @@ pub use confusion::{Confusion, reference_csv};
 pub use error::ProbeError;
 pub use feature_map::{feature_map, target_neighbour_share};
 pub use features::{Features, extract, extract_by, extract_normalized};
+pub use fine_tune::{FineTuneConfig, FineTuneOptimizer, FineTuned};
 pub use flow::{FEWEST_LOST, Flow};
 pub use knn::{Vote, check_neighbours, knn};
 pub use linear::LinearProbe;

@@ -77,6 +77,10 @@ impl MethodSettings for ByolConfig {
         true
     }
 
+    fn accumulates(&self) -> bool {
+        true
+    }
+
     fn views(
         &self,
         train: &TrainConfig,
@@ -196,8 +200,16 @@ mod tests {
         let encoder = EncoderConfig::Resnet18 { width: 1, stem: Stem::Small };
         let config = ByolConfig { hidden: 2, dim: 2, ..ByolConfig::default() };
         let byol = Byol::new(&config, &encoder, 8, 1, &Device::flex().autodiff());
-        let at =
-            |epoch| byol.momentum_at(&Progress { seed: 1, step: 0, epoch, epochs: 200, seen: 0 });
+        let at = |epoch| {
+            byol.momentum_at(&Progress {
+                seed: 1,
+                step: 0,
+                steps: 200,
+                epoch,
+                epochs: 200,
+                seen: 0,
+            })
+        };
         assert!((at(0) - 0.99).abs() < 1e-12 && (at(100) - 0.995).abs() < 1e-12);
         assert!(at(199) < 1.0 && at(199) > 0.99999);
     }

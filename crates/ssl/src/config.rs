@@ -10,7 +10,7 @@ use crate::error::PretrainError;
 use crate::learning_rate::LearningRate;
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 use crate::precision::Precision;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, at_shares};
 
 /// Declares [`TrainConfig`] and, beside it, the table of a config file, in which each of these settings may be absent.
 /// A new setting is a line in the list below and a default in [`TrainConfig::sgd`].
@@ -81,7 +81,7 @@ train_config! {
     schedule: Schedule,
     /// Share of the area that a crop takes, low and high (of no effect on Jigsaw).
     crop: (f64, f64),
-    /// Gaussian blur in the views of MoCo v2, BYOL, MSF and SimCLR; absent = on above 64 px.
+    /// Gaussian blur in the views of methods that compare views; absent = on above 64 px.
     #[serde(skip_serializing_if = "Option::is_none")]
     blur: Option<bool>,
     /// Leave out the images at the end of an epoch that fill no whole batch; absent = yes. Otherwise they are a smaller
@@ -89,6 +89,14 @@ train_config! {
     /// do so by default, as their references; a config says so, of the others it says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_last: Option<bool>,
+    /// Parts in which a step takes its batch, one after the other: the gradients of the parts are averaged before the
+    /// optimiser's step, so memory is needed for one part alone. 1 takes it whole.
+    ///
+    /// The gradients are those of the whole batch for MoCo v2, BYOL, SimSiam, Jigsaw, RotNet and MAE but for batch norm,
+    /// whose statistics are each part's own, as on several GPUs; with an encoder and heads without batch norm they are
+    /// the same. Other methods hold the images of a batch against each other and refuse more than one part.
+    #[serde(skip_serializing_if = "is_one")]
+    accumulate: usize,
     /// Epochs between two checkpoints.
     checkpoint_every: usize,
     /// How many checkpoints are kept.
@@ -98,6 +106,10 @@ train_config! {
     /// Number format of the encoder's products.
     #[serde(skip_serializing_if = "Precision::is_full")]
     precision: Precision,
+}
+
+fn is_one(parts: &usize) -> bool {
+    *parts == 1
 }
 
 /// Above this side the views are blurred unless the config says otherwise.
@@ -118,10 +130,26 @@ impl TrainConfig {
             crop: (0.2, 1.0),
             blur: None,
             drop_last: None,
+            accumulate: 1,
             checkpoint_every: 1,
             keep: 1,
             canaries: CanaryMode::Stop,
             precision: Precision::F32,
+        }
+    }
+
+    /// What solo-learn's recipes for CIFAR share, and most of it the references that train with large batches: LARS without
+    /// decay of vectors, a learning rate of `base_lr` for 256 images, ten epochs of warm-up in a thousand and a cosine,
+    /// crops of 0.08 to 1.
+    pub(crate) fn lars(epochs: usize, batch: usize, base_lr: f64) -> Self {
+        let warmup_epochs = at_shares(epochs, &[10.0 / 1000.0]).into_iter().sum();
+        Self {
+            lr: LearningRate::Base(base_lr),
+            decayed: WeightDecayScope::Matrices,
+            optimizer: OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip: true },
+            schedule: Schedule::Cosine { warmup_epochs },
+            crop: (0.08, 1.0),
+            ..Self::sgd(epochs, batch, base_lr)
         }
     }
 
@@ -174,6 +202,9 @@ impl TrainConfig {
         let most = images.map(|n| format!(" and at most the {n} training images"));
         let allowed = format!("2 to 65,536{}", most.unwrap_or_default());
         require(fits, "batch", self.batch, allowed)?;
+        let fits = (1..=self.batch / 2).contains(&self.accumulate);
+        let allowed = format!("1 to {}: a part has 2 images or more", self.batch / 2);
+        require(fits, "accumulate", self.accumulate, allowed)?;
         let (key, lr) = self.lr.key();
         require(lr.is_finite() && lr > 0.0, key, lr, "above 0")?;
         let decay = self.weight_decay;

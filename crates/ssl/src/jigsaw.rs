@@ -67,6 +67,10 @@ impl MethodSettings for JigsawConfig {
         Ok(require((1..=cell).contains(&self.tile), "method.tile", self.tile, allowed)?)
     }
 
+    fn accumulates(&self) -> bool {
+        true
+    }
+
     fn views(
         &self,
         _train: &TrainConfig,

@@ -82,6 +82,10 @@ impl MethodSettings for MaeConfig {
         Ok(require(fits, "method.decoder_heads", heads, allowed)?)
     }
 
+    fn accumulates(&self) -> bool {
+        true
+    }
+
     fn views(
         &self,
         train: &TrainConfig,

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use ssl_backdoor_model::{Encoder, KeyQueue};
+use ssl_backdoor_model::{Encoder, KeyQueue, Mlp};
 
 use crate::ema::Ema;
 use crate::error::PretrainError;
@@ -15,6 +15,8 @@ pub struct Progress {
     pub seed: u64,
     /// Step, counted from the start of training.
     pub step: usize,
+    /// Steps of the whole training.
+    pub steps: usize,
     /// Epoch, from 0.
     pub epoch: usize,
     /// Epochs in all.
@@ -82,6 +84,9 @@ impl Step {
     }
 }
 
+/// Below this effective rank, embeddings differ in one direction alone.
+pub(crate) const ONE_DIRECTION: f32 = 1.15;
+
 /// A self-supervised method: the networks that it trains and what a step does.
 ///
 /// The whole state is in the module's parameters, so a checkpoint is the module's record. Chance is drawn from
@@ -89,7 +94,7 @@ impl Step {
 /// that a resumed training would start anew.
 ///
 /// A step of the loop is `before_step`, `forward`, the backward pass, the optimiser and `after_step`. What the canaries
-/// watch is optional: `random_guess_loss`, `queues`, `ema` and the fields of [`Step`].
+/// watch is optional: `random_guess_loss`, `least_rank`, `least_scale`, `queues`, `ema` and the fields of [`Step`].
 pub trait Method: Module {
     /// Before the forward pass: the EMA of MoCo v2 and MSF.
     ///
@@ -144,6 +149,23 @@ pub trait Method: Module {
 
     /// The loss of a network that knows nothing, if the task has such a level.
     fn random_guess_loss(&self) -> Option<f64> {
+        None
+    }
+
+    /// The effective rank of the embeddings ([`Spread::rank`](crate::Spread)) below which training collapsed, for a method
+    /// whose batch norm keeps up the standard deviation of embeddings that have.
+    fn least_rank(&self) -> Option<f32> {
+        None
+    }
+
+    /// The standard deviation of the embeddings' features ([`Spread::scale`](crate::Spread)) below which training
+    /// collapsed, for a method whose loss depends on the length of embeddings.
+    fn least_scale(&self) -> Option<f32> {
+        None
+    }
+
+    /// The first layers of its head, if they stay behind the encoder in a fine-tuning; a ReLU follows them.
+    fn kept_head(&self) -> Option<Mlp> {
         None
     }
 

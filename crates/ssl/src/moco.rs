@@ -74,6 +74,10 @@ impl MethodSettings for MocoConfig {
         true
     }
 
+    fn accumulates(&self) -> bool {
+        true
+    }
+
     fn views(
         &self,
         train: &TrainConfig,
@@ -239,7 +243,7 @@ mod tests {
     }
 
     fn progress(step: usize) -> Progress {
-        Progress { seed: 1, step, epoch: 0, epochs: 1, seen: 4 * step }
+        Progress { seed: 1, step, steps: 2, epoch: 0, epochs: 1, seen: 4 * step }
     }
 
     fn moco(bn_groups: usize) -> Moco {

@@ -160,7 +160,7 @@ impl EpochReport {
         for (name, value) in optional {
             line.extend(value.map(|value| (name.into(), value.into())));
         }
-        if let Some(Spread { std, rank }) = self.spread {
+        if let Some(Spread { std, rank, .. }) = self.spread {
             line.insert("embedding_std".into(), std.into());
             line.insert("embedding_rank".into(), rank.into());
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
+use crate::lars::Lars;
 use crate::sgd::Sgd;
 
 /// The optimiser and its settings.
@@ -23,6 +24,17 @@ pub enum OptimizerConfig {
     Adam {
         /// Momenta of the gradient and of its square, each 0 to below 1.
         betas: [f64; 2],
+    },
+    /// LARS (You et al., arXiv 1708.03888): SGD with momentum whose gradients, decay included, are scaled for each
+    /// parameter by `trust · |weight| / (|gradient| + decay · |weight|)`. Vectors, which are biases and batch norms, are
+    /// not scaled.
+    Lars {
+        /// Momentum, 0 to below 1.
+        momentum: f64,
+        /// Share of a weight's norm that a step with learning rate 1 moves.
+        trust: f64,
+        /// Is the scale at most one over the learning rate, so that no step is larger than that of SGD with rate 1?
+        clip: bool,
     },
     /// AdamW, weights decay by themselves (decoupled).
     AdamW {
@@ -46,6 +58,11 @@ impl OptimizerConfig {
             Self::Sgd { momentum } => {
                 require(fits(momentum), "optimizer.momentum", momentum, "0 to below 1")
             }
+            Self::Lars { momentum, trust, .. } => {
+                require(fits(momentum), "optimizer.momentum", momentum, "0 to below 1")?;
+                let fits = trust > 0.0 && trust <= 1.0;
+                require(fits, "optimizer.trust", trust, "above 0, at most 1")
+            }
             Self::Adam { betas } | Self::AdamW { betas } => {
                 let value = format!("{betas:?}");
                 require(betas.into_iter().all(fits), "optimizer.betas", value, "0 to below 1")
@@ -64,6 +81,10 @@ impl OptimizerConfig {
         match *self {
             Self::Sgd { momentum } => {
                 grouped(|weight_decay| Sgd { momentum, weight_decay }, weight_decay, spared)
+            }
+            Self::Lars { momentum, trust, clip } => {
+                let of = |weight_decay| Lars { momentum, weight_decay, trust, clip };
+                grouped(of, weight_decay, spared)
             }
             Self::Adam { betas: [beta_1, beta_2] } => {
                 let config = AdamConfig::new()
@@ -174,8 +195,11 @@ mod tests {
         for decayed in
             [WeightDecayScope::All, WeightDecayScope::NoBiasNoBn, WeightDecayScope::Matrices]
         {
-            for optimizer in [OptimizerConfig::sgd(), OptimizerConfig::AdamW { betas: [0.9, 0.95] }]
-            {
+            for optimizer in [
+                OptimizerConfig::sgd(),
+                OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip: false },
+                OptimizerConfig::AdamW { betas: [0.9, 0.95] },
+            ] {
                 let net = config.init(&mut rng(), &device);
                 let before = values(&net);
                 let images = Tensor::ones([2, 3, 8, 8], &device);

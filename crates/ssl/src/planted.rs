@@ -203,7 +203,7 @@ fn update(
         let x = Tensor::<2>::from_data([[0.3, -0.2, 0.9 - 0.1 * step as f32]], &device);
         let loss = net.forward(x).powi_scalar(2).sum();
         let grads = GradientsParams::from_grads(loss.backward(), &net);
-        let progress = Progress { seed: 1, step, epoch: 0, epochs: 1, seen: step };
+        let progress = Progress { seed: 1, step, steps: 10, epoch: 0, epochs: 1, seen: step };
         let step = |net, grads| actual.step(lr, net, grads);
         net = canaries.update(0.1, net, grads, &progress, step)?;
     }
@@ -214,6 +214,7 @@ fn update(
 fn dampening_or_another_learning_rate_is_called() {
     let all = [
         OptimizerConfig::sgd(),
+        OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip: false },
         OptimizerConfig::Adam { betas: [0.9, 0.999] },
         OptimizerConfig::AdamW { betas: [0.9, 0.95] },
     ];

@@ -77,7 +77,11 @@ impl PretrainConfig {
     fn check_training(&self, images: Option<usize>, size: u32) -> Result<(), PretrainError> {
         self.train.check(images)?;
         self.encoder.check().map_err(PretrainError::of_encoder)?;
-        self.method.settings().check(&self.train, &self.encoder)?;
+        let settings = self.method.settings();
+        settings.check(&self.train, &self.encoder)?;
+        let parts = self.train.accumulate;
+        let allowed = "1 with this method: its loss holds the images of a batch against each other";
+        require(parts == 1 || settings.accumulates(), "accumulate", parts, allowed)?;
         // Jigsaw trains on tiles.
         self.encoder.check_size(self.views(size)?.size()).map_err(PretrainError::of_encoder)
     }
@@ -106,8 +110,13 @@ impl PretrainConfig {
 
 /// The encoder of a run before any training, in evaluation mode: both twins start from it.
 pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> Encoder {
+    initial_trainable(config, seed, device).valid()
+}
+
+/// The same on an autodiff `device`, to be trained.
+pub fn initial_trainable(config: &PretrainConfig, seed: u64, device: &Device) -> Encoder {
     let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
-    config.encoder.init(&mut rng, device).valid()
+    config.encoder.init(&mut rng, device)
 }
 
 /// What the encoder files of a run say: the network, and its images of `size` pixels a side.

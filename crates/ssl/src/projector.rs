@@ -1,10 +1,10 @@
-//! An encoder with its projection head, and shuffling batch norm: what MoCo v2, BYOL and MSF share.
+//! An encoder with its projection head, and shuffling batch norm: what methods with two views share.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use rand::Rng;
 use rand::seq::SliceRandom;
-use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp};
+use ssl_backdoor_model::{Encoder, EncoderConfig, HeadEnd, Mlp};
 use ssl_backdoor_rng::keyed;
 
 use crate::loss::indices;
@@ -32,6 +32,19 @@ impl Projected {
         let head =
             if normed { Mlp::normed(&widths, rng, device) } else { Mlp::new(&widths, rng, device) };
         Self { encoder, head }
+    }
+
+    /// The run's initial encoder, and the head with batch norm that `widths` gives for features of its length, with this
+    /// `end`.
+    pub fn ending(
+        config: &EncoderConfig,
+        rng: &mut impl Rng,
+        device: &Device,
+        widths: impl FnOnce(usize) -> Vec<usize>,
+        end: HeadEnd,
+    ) -> Self {
+        let encoder = config.init(rng, device);
+        Self { encoder, head: Mlp::ending(&widths(config.dim()), end, rng, device) }
     }
 
     /// Embeddings `[batch, dim]`; in the encoder each of `groups` equal parts of the batch has its own

@@ -4,16 +4,21 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_model::EncoderConfig;
 
+use crate::barlow_twins::{BarlowTwins, BarlowTwinsConfig};
 use crate::byol::{Byol, ByolConfig};
 use crate::error::PretrainError;
 use crate::jigsaw::{Jigsaw, JigsawConfig};
 use crate::mae::{Mae, MaeConfig};
 use crate::method::Method;
 use crate::moco::{Moco, MocoConfig};
+use crate::moco_v3::{MocoV3, MocoV3Config};
 use crate::msf::{Msf, MsfConfig};
 use crate::rotnet::{RotNet, RotNetConfig};
 use crate::settings::MethodSettings;
 use crate::simclr::{Simclr, SimclrConfig};
+use crate::simclr_v2::{SimclrV2, SimclrV2Config};
+use crate::simsiam::{SimSiam, SimSiamConfig};
+use crate::vicreg::{Vicreg, VicregConfig};
 
 /// A method: the model and its views together. One arm per method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +38,16 @@ pub enum MethodConfig {
     Mae(MaeConfig),
     /// SimCLR (protocol 8.5).
     Simclr(SimclrConfig),
+    /// SimCLR v2.
+    SimclrV2(SimclrV2Config),
+    /// SimSiam.
+    Simsiam(SimSiamConfig),
+    /// Barlow Twins.
+    BarlowTwins(BarlowTwinsConfig),
+    /// VICReg.
+    Vicreg(VicregConfig),
+    /// MoCo v3.
+    MocoV3(MocoV3Config),
 }
 
 /// Work on a method, whichever it is: each is a type of its own.
@@ -58,6 +73,11 @@ impl MethodConfig {
             Self::Rotnet(config) => config,
             Self::Mae(config) => config,
             Self::Simclr(config) => config,
+            Self::SimclrV2(config) => config,
+            Self::Simsiam(config) => config,
+            Self::BarlowTwins(config) => config,
+            Self::Vicreg(config) => config,
+            Self::MocoV3(config) => config,
         }
     }
 
@@ -82,6 +102,11 @@ impl MethodConfig {
             Self::Rotnet(_) => work.on(RotNet::new(net, seed, device)),
             Self::Mae(own) => work.on(Mae::new(own, net, seed, device)?),
             Self::Simclr(own) => work.on(Simclr::new(own, net, batch, seed, device)),
+            Self::SimclrV2(own) => work.on(SimclrV2::new(own, net, batch, seed, device)),
+            Self::Simsiam(own) => work.on(SimSiam::new(own, net, seed, device)),
+            Self::BarlowTwins(own) => work.on(BarlowTwins::new(own, net, seed, device)),
+            Self::Vicreg(own) => work.on(Vicreg::new(own, net, seed, device)),
+            Self::MocoV3(own) => work.on(MocoV3::new(own, net, batch, seed, device)),
         }
     }
 }

@@ -41,6 +41,10 @@ impl MethodSettings for RotNetConfig {
         Ok(())
     }
 
+    fn accumulates(&self) -> bool {
+        true
+    }
+
     fn views(
         &self,
         train: &TrainConfig,

@@ -33,6 +33,13 @@ pub trait MethodSettings {
         false
     }
 
+    /// Is the loss a mean over images that do not see each other, so that a step may take its batch in parts
+    /// ([`TrainConfig::accumulate`])? Not where images are told from others of the batch, or statistics of the batch
+    /// enter the loss.
+    fn accumulates(&self) -> bool {
+        false
+    }
+
     /// What the method sees of an image, for views of `size` pixels.
     ///
     /// # Errors

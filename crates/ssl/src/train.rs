@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
 use ssl_backdoor_data::augment::Views;
-use ssl_backdoor_data::{Draws, EpochPlan, Pixels, SampleSet, ViewBatch, ViewLoader};
+use ssl_backdoor_data::{Draws, EpochPlan, SampleSet, ViewBatch, ViewLoader};
 use ssl_backdoor_model::Encoder;
 
 use crate::canary::{Canaries, Shadow};
@@ -19,6 +19,7 @@ use crate::hook::TrainingHook;
 use crate::meter::{EpochEnd, Meter};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::observer::{StepReport, TrainObserver, TrainState};
+use crate::parts::{HostBatch, Pass};
 
 /// What a training runs on. [`Training::new`] gives one to change with struct update syntax.
 #[derive(Clone)]
@@ -138,7 +139,8 @@ impl<'a> Run<'a> {
     fn progress(&self, step: usize) -> Progress {
         let (seed, epochs, epoch) =
             (self.training.seed, self.config.epochs, self.plan.epoch_of(step));
-        Progress { seed, step, epoch, epochs, seen: self.plan.images_before(step) }
+        let (steps, seen) = (self.rates.len(), self.plan.images_before(step));
+        Progress { seed, step, steps, epoch, epochs, seen }
     }
 
     /// One step: EMA, forward, backward, optimiser, queue, with all canaries on the way.
@@ -148,47 +150,68 @@ impl<'a> Run<'a> {
         batch: ViewBatch,
         progress: &Progress,
     ) -> Result<M, PretrainError> {
-        let Self { canaries, optimizer, meter, .. } = self;
         let (step, lr) = (progress.step, self.rates[progress.step]);
         let images = batch.ids.len();
-        let dtype = self.config.precision.dtype();
-        let view = |pixels| to_tensor(pixels, &self.device).cast(dtype);
-        let views = batch.views.into_iter().map(view).collect();
-        let views = Batch { views, ids: batch.ids, hidden: batch.hidden };
+        let host = HostBatch { views: batch.views, ids: batch.ids, hidden: batch.hidden };
 
         let before = |method: M| method.before_step(progress);
-        method = canaries.follow(EmaTiming::BeforeStep, method, progress, before)?;
-        let hook = self.training.hook.as_deref();
-        let mut out = forward(&mut method, views, hook, progress)?;
-        let loss: f32 = out.loss.clone().into_scalar();
-        if !loss.is_finite() {
-            return Err(PretrainError::Loss { loss, step, epoch: progress.epoch, lr });
-        }
-        // Taken, not borrowed: while another holds the queue's rows, new ones cannot be written in place.
-        canaries.negatives(&out.keys, out.negatives.take(), progress)?;
-        let grads = GradientsParams::from_grads(out.loss.backward(), &method);
+        method = self.canaries.follow(EmaTiming::BeforeStep, method, progress, before)?;
+        let Pass { loss, grads, keys, negatives, embeddings, accuracy } =
+            self.pass(&mut method, host, progress)?;
+        let Self { canaries, optimizer, meter, .. } = self;
+        // Given away: while another holds the queue's rows, new ones cannot be written in place.
+        canaries.negatives(&keys, negatives, progress)?;
         let norm = canaries.gradients(&method, &grads, progress)?;
         let update = |method, grads| optimizer.step(lr, method, grads);
         method = canaries.update(lr, method, grads, progress, update)?;
-        let after = |method: M| method.after_step(out.keys, progress);
+        let after = |method: M| method.after_step(keys, progress);
         method = canaries.follow(EmaTiming::AfterStep, method, progress, after)?;
         canaries.queues(&method, images, progress)?;
 
         meter.images += images;
         meter.losses.push(loss);
         meter.norms.extend(norm);
-        meter.accuracy.extend(out.accuracy.map(|share| share.into_scalar::<f32>()));
+        meter.accuracy.extend(accuracy);
         meter.visibility.merge(&batch.visibility);
         // A smaller batch at the end spreads otherwise: the last whole one is measured.
         let done = step + 1;
         if images == self.plan.batch && self.plan.images_in(done) < self.plan.batch
             || done.is_multiple_of(self.plan.steps_per_epoch()) && meter.spread.is_none()
         {
-            meter.spread = canaries.spread(out.embeddings);
+            meter.spread = canaries.spread(embeddings);
         }
         let (steps, epoch) = (self.rates.len(), progress.epoch);
         self.observer.on_step(&StepReport { done, steps, epoch, images, loss, lr });
         Ok(method)
+    }
+
+    /// Forward and backward passes of a step, part by part.
+    fn pass<M: Method>(
+        &self,
+        method: &mut M,
+        batch: HostBatch,
+        progress: &Progress,
+    ) -> Result<Pass, PretrainError> {
+        let (images, dtype) = (batch.ids.len(), self.config.precision.dtype());
+        let hook = self.training.hook.as_deref();
+        let of_part = |method: &mut M, part: HostBatch| {
+            let share = part.ids.len() as f32 / images as f32;
+            let out = forward(method, part.on(&self.device, dtype), hook, progress)?;
+            let loss: f32 = out.loss.clone().into_scalar();
+            if !loss.is_finite() {
+                let Progress { step, epoch, .. } = *progress;
+                return Err(PretrainError::Loss { loss, step, epoch, lr: self.rates[step] });
+            }
+            Ok(Pass::of(method, out, loss, share))
+        };
+        let mut parts = batch.parts(self.config.accumulate);
+        let rest = parts.split_off(1);
+        let mut pass = of_part(method, parts.remove(0))?;
+        for part in rest {
+            let next = of_part(method, part)?;
+            pass = pass.and(next, method);
+        }
+        Ok(pass)
     }
 
     /// Reports the epoch whose last step `progress` is, and begins to measure the next one.
@@ -206,7 +229,7 @@ impl<'a> Run<'a> {
             workers: self.training.workers,
         };
         let mut report = std::mem::replace(&mut self.meter, Meter::new()).report(&end);
-        self.canaries.epoch(report.spread, report.loss, method.random_guess_loss(), progress)?;
+        self.canaries.epoch(report.spread, report.loss, method, progress)?;
         self.observer
             .on_epoch(&mut report, &method.encoder().valid())
             .map_err(|e| PretrainError::observed(format!("after epoch {epoch}"), e))?;
@@ -259,9 +282,4 @@ fn forward<M: Method>(
         None => method.forward(batch, progress)?,
     };
     Ok(Step { loss: hook.loss(out.loss.clone(), progress), ..out })
-}
-
-/// `[batch, 3, size, size]` on `device`.
-fn to_tensor(pixels: Pixels, device: &Device) -> Tensor<4> {
-    Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device)
 }

@@ -11,13 +11,34 @@ use super::crop_box::{CropBox, one_draw_crop_box, random_resized_crop_box};
 use super::views::{normalize, to_planes};
 use super::{Filter, Geometry, Scratch, ViewKey, Views, blur, color, crop};
 
-const JITTER: f32 = 0.4;
-const JITTER_HUE: f32 = 0.1;
+/// How far a colour jitter may go: factors of brightness, contrast and saturation are drawn from 1 − x to 1 + x, a shift of
+/// the hue from −x to x of a full circle.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Jitter {
+    /// Of the brightness.
+    pub brightness: f32,
+    /// Of the contrast.
+    pub contrast: f32,
+    /// Of the saturation.
+    pub saturation: f32,
+    /// Of the hue.
+    pub hue: f32,
+}
+
+impl Jitter {
+    /// MoCo v2's.
+    pub const MOCO_V2: Self = Self { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 };
+    /// SimCLR's at strength 1.
+    pub const SIMCLR: Self = Self { brightness: 0.8, contrast: 0.8, saturation: 0.8, hue: 0.2 };
+    /// The BYOL paper's, which Barlow Twins, VICReg, MoCo v3 and DINO took over.
+    pub const BYOL_PAPER: Self = Self { brightness: 0.4, contrast: 0.4, saturation: 0.2, hue: 0.1 };
+}
+
 /// Standard deviations of the blur, in pixels.
 const SIGMA: std::ops::Range<f32> = 0.1..2.0;
 
-/// RandomResizedCrop, ColorJitter(0.4, 0.4, 0.4, 0.1), grey, Gaussian blur σ U(0.1, 2), flip with
-/// probability ½, small blur σ U(0.1, 2), luma, normalise: in this order, each with its probability (0 = never).
+/// RandomResizedCrop, ColorJitter, grey, Gaussian blur σ U(0.1, 2), solarisation, flip with probability ½, small blur σ
+/// U(0.1, 2), luma, normalise: in this order, each with its probability (0 = never).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chain {
     /// Side of the view in pixels.
@@ -30,10 +51,14 @@ pub struct Chain {
     pub one_draw: bool,
     /// Probability of the colour jitter.
     pub jitter: f64,
+    /// Strength of the colour jitter.
+    pub jitter_by: Jitter,
     /// Probability of grey.
     pub grey: f64,
     /// Probability of blur; 0 at small sizes (≤ 64 px), where σ 2 would leave nothing to see.
     pub blur: f64,
+    /// Probability that values of 128 and more (of 255) are inverted.
+    pub solarize: f64,
     /// Probability of a blur by a kernel of 3 × 3 pixels, which small images survive too.
     pub small_blur: f64,
     /// Probability that the view shows its luma in all three channels.
@@ -53,8 +78,10 @@ impl Chain {
             filter,
             one_draw: false,
             jitter: 0.0,
+            jitter_by: Jitter::MOCO_V2,
             grey: 0.0,
             blur: 0.0,
+            solarize: 0.0,
             small_blur: 0.0,
             luma: 0.0,
         }
@@ -69,6 +96,19 @@ impl Chain {
     /// BYOL's view (protocol 2.2).
     pub fn byol(size: u32, crop: (f64, f64), blur: bool) -> Self {
         Self { filter: Filter::Bicubic, grey: 0.1, ..Self::moco(size, crop, blur) }
+    }
+
+    /// SimCLR's view at strength 1 (arXiv 2002.05709, appendix A).
+    pub fn simclr(size: u32, crop: (f64, f64), blur: bool) -> Self {
+        Self { jitter_by: Jitter::SIMCLR, ..Self::moco(size, crop, blur) }
+    }
+
+    /// The two views of the BYOL paper (arXiv 2006.07733, table 6), which differ in blur (always, or 0.1) and
+    /// solarisation (never, or 0.2).
+    pub fn byol_paper(size: u32, crop: (f64, f64), blur: bool) -> [Self; 2] {
+        let both = Self { jitter_by: Jitter::BYOL_PAPER, ..Self::moco(size, crop, blur) };
+        let blurred = |p| if blur { p } else { 0.0 };
+        [Self { blur: blurred(1.0), ..both }, Self { blur: blurred(0.1), solarize: 0.2, ..both }]
     }
 
     /// Writes one view to `out`, `[3, size, size]`, and says where it looks.
@@ -105,7 +145,7 @@ impl Chain {
         to_planes(bytes, out);
         let happens = |p: f64, rng: &mut ChaCha8Rng| p > 0.0 && rng.random_bool(p);
         if happens(self.jitter, rng) {
-            color_jitter(out, rng);
+            color_jitter(out, self.jitter_by, rng);
         }
         if happens(self.grey, rng) {
             color::grayscale(out);
@@ -113,6 +153,9 @@ impl Chain {
         if happens(self.blur, rng) {
             let sigma = rng.random_range(SIGMA);
             blur::gaussian_blur(out, side, side, sigma, &mut scratch.blur);
+        }
+        if happens(self.solarize, rng) {
+            color::solarize(out);
         }
         let flip = rng.random_bool(0.5);
         if flip {
@@ -131,15 +174,11 @@ impl Chain {
     }
 }
 
-/// The four operations of torchvision's ColorJitter(0.4, 0.4, 0.4, 0.1) in a random order.
-fn color_jitter(image: &mut [f32], rng: &mut ChaCha8Rng) {
-    let factor = 1.0 - JITTER..=1.0 + JITTER;
-    let (brightness, contrast, saturation) = (
-        rng.random_range(factor.clone()),
-        rng.random_range(factor.clone()),
-        rng.random_range(factor),
-    );
-    let hue = rng.random_range(-JITTER_HUE..=JITTER_HUE);
+/// The four operations of torchvision's ColorJitter in a random order.
+fn color_jitter(image: &mut [f32], by: Jitter, rng: &mut ChaCha8Rng) {
+    let [brightness, contrast, saturation] = [by.brightness, by.contrast, by.saturation]
+        .map(|most| rng.random_range(1.0 - most..=1.0 + most));
+    let hue = rng.random_range(-by.hue..=by.hue);
     let mut order = [0, 1, 2, 3];
     order.shuffle(rng);
     for op in order {
@@ -166,6 +205,16 @@ impl ChainViews {
     /// The two views of BYOL.
     pub fn byol(size: u32, crop: (f64, f64), blur: bool) -> Self {
         Self(vec![Chain::byol(size, crop, blur); 2])
+    }
+
+    /// The two views of SimCLR at strength 1.
+    pub fn simclr(size: u32, crop: (f64, f64), blur: bool) -> Self {
+        Self(vec![Chain::simclr(size, crop, blur); 2])
+    }
+
+    /// The two views of the BYOL paper, of which the second is solarised at times.
+    pub fn byol_paper(size: u32, crop: (f64, f64), blur: bool) -> Self {
+        Self(Chain::byol_paper(size, crop, blur).to_vec())
     }
 
     /// Query and target of MSF, the target weak.
@@ -243,6 +292,41 @@ mod tests {
         assert_ne!(a, b);
         assert_ne!(values[..768], values[768..]);
         assert!(first.iter().flat_map(|(v, _)| v).all(|v| v.is_finite() && v.abs() < 3.0));
+    }
+
+    /// A solarised view is the same view inverted where it is bright, and nothing else is drawn differently after it.
+    #[test]
+    fn solarisation_inverts_bright_values_of_the_same_view() {
+        use super::super::{MEAN, STD};
+        let image = RgbImage::from_fn(20, 20, |x, y| image::Rgb([x as u8 * 12, y as u8 * 12, 200]));
+        let view = |solarize: f64| {
+            let chain = Chain { solarize, grey: 0.0, ..Chain::moco(16, (0.2, 1.0), false) };
+            let mut out = vec![0.0; 3 * 16 * 16];
+            let mut rng = ViewKey { seed: 1, purpose: purpose::VIEW, epoch: 0, id: 4 }.rng(0);
+            let geometry = chain.view(&image, &mut rng, &mut Scratch::default(), &mut out);
+            let value = |(i, v): (usize, f32)| v * STD[i / 256] + MEAN[i / 256];
+            (geometry, out.into_iter().enumerate().map(value).collect::<Vec<f32>>())
+        };
+        let (plain, solarized) = (view(0.0), view(1.0));
+        assert_eq!(plain.0, solarized.0);
+        let mut inverted = 0;
+        for (plain, solarized) in plain.1.iter().zip(&solarized.1) {
+            let bright = *plain >= 128.0 / 255.0;
+            let expected = if bright { 1.0 - plain } else { *plain };
+            assert!((solarized - expected).abs() < 1e-5, "{plain} {solarized}");
+            inverted += usize::from(bright);
+        }
+        assert!((100..700).contains(&inverted), "{inverted}");
+    }
+
+    #[test]
+    fn the_byol_papers_views_differ_in_blur_and_solarisation() {
+        let [first, second] = Chain::byol_paper(224, (0.08, 1.0), true);
+        assert_eq!((first.blur, first.solarize), (1.0, 0.0));
+        assert_eq!((second.blur, second.solarize), (0.1, 0.2));
+        assert_eq!(Chain { blur: 0.1, solarize: 0.2, ..first }, second);
+        let small = Chain::byol_paper(32, (0.08, 1.0), false);
+        assert_eq!(small.map(|chain| (chain.blur, chain.solarize)), [(0.0, 0.0), (0.0, 0.2)]);
     }
 
     /// White square on black, followed through 200 weak views: the pixels say where it went.

@@ -97,6 +97,18 @@ fn turn_hue(r: f32, g: f32, b: f32, shift: f32) -> (f32, f32, f32) {
     (channel(5.0), channel(3.0), channel(1.0))
 }
 
+/// The value from which on solarisation inverts: 128 of 255, PIL's default.
+const SOLAR: f32 = 128.0 / 255.0;
+
+/// Inverts all values of 128 of 255 and more.
+pub fn solarize(image: &mut [f32]) {
+    Arch::new().dispatch(|| {
+        for v in image {
+            *v = if *v >= SOLAR { 1.0 - *v } else { *v };
+        }
+    });
+}
+
 /// The projection of the reference's Jigsaw (protocol 2.4): I − a·aᵀ/6 with a = (−1, 2, −1), which
 /// removes what chromatic aberration would give away.
 const PROJECTION: [[f32; 3]; 3] = [
@@ -153,6 +165,14 @@ mod tests {
         let mut image = [0.4, 0.4, 0.4];
         project_color(&mut image);
         near(&image, &[0.4; 3]);
+    }
+
+    /// `PIL.ImageOps.solarize` of 0, 127, 128, 200, 255 gives 0, 127, 127, 55, 0.
+    #[test]
+    fn solarisation_is_pils() {
+        let mut image = [0.0, 127.0, 128.0, 200.0, 255.0, 1.0].map(|v| v / 255.0);
+        solarize(&mut image);
+        near(&image, &[0.0, 127.0, 127.0, 55.0, 0.0, 1.0].map(|v| v / 255.0));
     }
 
     #[test]

@@ -20,9 +20,10 @@ mod rotnet;
 mod views;
 
 pub use blur::{gaussian_blur, gaussian_blur_within};
-pub use chain::{Chain, ChainViews};
+pub use chain::{Chain, ChainViews, Jitter};
 pub use color::{
     adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
+    solarize,
 };
 pub use crop::{
     Filter, resize_center_crop, resize_crop_box, resize_shorter, resized, shorter_side,

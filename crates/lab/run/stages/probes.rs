@@ -8,7 +8,7 @@ use ssl_backdoor_data::Subset;
 use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_defend::{ModelId, ProbedAs};
 use ssl_backdoor_probe::{
-    Labelled as LabelledImages, PaperProbe, PaperProbeConfig, ProbeConfig, Protocol,
+    FineTuned, Labelled as LabelledImages, PaperProbe, PaperProbeConfig, ProbeConfig, Protocol,
 };
 use ssl_backdoor_ssl::MethodConfig;
 
@@ -31,6 +31,7 @@ pub(super) struct Probe<'a> {
 enum How {
     Unified(UnifiedProbe),
     Paper { seed: u64 },
+    FineTuned { seed: u64 },
 }
 
 /// All probes of the config; the headline's comes first.
@@ -43,7 +44,8 @@ pub(super) fn probes<'a>(
         (UnifiedProbe::Linear { seed }, Protocol::Paper) => How::Paper { seed },
         (unified, _) => How::Unified(unified),
     };
-    let hows: Vec<How> = UnifiedProbe::all(config, seed).into_iter().map(how).collect();
+    let mut hows: Vec<How> = UnifiedProbe::all(config, seed).into_iter().map(how).collect();
+    hows.extend(config.fine_tune.is_some().then_some(How::FineTuned { seed }));
     let of = |labelled| hows.iter().map(move |&how| Probe { how, labelled });
     labelled.iter().flat_map(of).collect()
 }
@@ -52,7 +54,7 @@ impl Probe<'_> {
     /// The seed of its weights and order.
     pub(super) fn seed(&self) -> Option<u64> {
         match self.how {
-            How::Paper { seed } => Some(seed),
+            How::Paper { seed } | How::FineTuned { seed } => Some(seed),
             How::Unified(unified) => unified.seed(),
         }
     }
@@ -67,6 +69,7 @@ impl Probe<'_> {
     ) -> Result<Vec<ProbeRun>> {
         let unified = match self.how {
             How::Paper { seed } => return self.run_as_the_paper(lab, model, seed),
+            How::FineTuned { seed } => return Ok(vec![self.fine_tune(lab, model, seed)?]),
             How::Unified(unified) => unified,
         };
         let task = Task {
@@ -77,6 +80,27 @@ impl Probe<'_> {
         };
         let keep = keep.map(|file| lab.folder.join(file));
         Ok(vec![unified.run(&lab.experiment.probe, task, keep.as_deref())?])
+    }
+
+    /// Images are those of the method's own probe: labelled ones are augmented anew in each step.
+    fn fine_tune(&self, lab: &Lab, model: &ModelId, seed: u64) -> Result<ProbeRun> {
+        let now = Instant::now();
+        let Lab { splits, device, experiment, .. } = lab;
+        let config = experiment.probe.fine_tune.clone().unwrap_or_default();
+        let ids = &self.labelled.ids;
+        let raw = Subset::of_ids(splits.labelled.set.clone(), &splits.labelled.labels, ids);
+        let raw = at_test_time(lab, model, Arc::new(raw));
+        let prepared = at_test_time(lab, model, lab.images(ids));
+        let size = experiment.data.size();
+        let labelled = LabelledImages { images: &raw, prepared: &prepared, size };
+        let start = encoders::trainable(lab, model)?;
+        let classes = splits.classes.len();
+        let tuned = FineTuned::fit(&config, start, &labelled, classes, seed, device)?;
+        let [clean, patched] = [splits.prepared(&splits.eval), lab.patched(&splits.eval)]
+            .map(|set| tuned.predict(&at_test_time(lab, model, set)));
+        eprintln!("probe: {model} fine-tuned: {:.1} s", now.elapsed().as_secs_f64());
+        let probe = ProbeId { how: ProbeHow::FineTuned, part: ProbePart::Output };
+        Ok(ProbeRun { probe, predicted: [clean?, patched?] })
     }
 
     fn run_as_the_paper(&self, lab: &Lab, model: &ModelId, seed: u64) -> Result<Vec<ProbeRun>> {
@@ -122,6 +146,11 @@ fn rules(lab: &Lab, model: &ModelId) -> PaperProbeConfig {
         MethodConfig::MocoV2(_) | MethodConfig::Msf(_) | MethodConfig::Simclr(_) => {
             PaperProbeConfig::moco()
         }
+        MethodConfig::SimclrV2(_) => PaperProbeConfig::simclr_v2(),
+        MethodConfig::Simsiam(_) => PaperProbeConfig::simsiam(),
+        MethodConfig::BarlowTwins(_) => PaperProbeConfig::barlow_twins(),
+        MethodConfig::Vicreg(_) => PaperProbeConfig::vicreg(),
+        MethodConfig::MocoV3(_) => PaperProbeConfig::moco_v3(),
         MethodConfig::Byol(_) => PaperProbeConfig::byol(),
         MethodConfig::Jigsaw(_) => PaperProbeConfig::jigsaw(),
         MethodConfig::Rotnet(_) => PaperProbeConfig::rotnet(),

@@ -12,7 +12,7 @@ const TRUST: f32 = 0.001;
 
 /// The optimiser's momentum, by parameter: the values of a flattened tensor.
 #[derive(Default)]
-pub(super) struct Lars(HashMap<ParamId, Vec<f32>>);
+pub(crate) struct Lars(HashMap<ParamId, Vec<f32>>);
 
 impl Lars {
     /// One step without weight decay; vectors (biases) are not scaled.

@@ -21,8 +21,9 @@ use crate::purpose::PROBE_INIT;
 use crate::{ProbeError, features};
 use head::{Classifier, Normed};
 use lars::Lars;
-use rules::{Norm, Optimizer, Reads, SIDES};
+use rules::{Norm, Reads, SIDES};
 
+pub(crate) use rules::Optimizer;
 pub use rules::PaperProbeConfig;
 
 /// Images in a forward pass without training.
@@ -209,13 +210,13 @@ impl<'a> PaperProbe<'a> {
 }
 
 /// An optimiser with its state.
-enum Trained {
+pub(crate) enum Trained {
     Burn(ModuleOptimizer),
     Lars(Lars),
 }
 
 impl Trained {
-    fn new(optimizer: Optimizer) -> Self {
+    pub(crate) fn new(optimizer: Optimizer) -> Self {
         let decay = |penalty| Some(WeightDecayConfig::new(penalty));
         match optimizer {
             Optimizer::Sgd { nesterov, weight_decay } => {
@@ -237,10 +238,10 @@ impl Trained {
         }
     }
 
-    fn step(&mut self, lr: f64, heads: Vec<Classifier>, grads: GradientsParams) -> Vec<Classifier> {
+    pub(crate) fn step<M: Module>(&mut self, lr: f64, module: M, grads: GradientsParams) -> M {
         match self {
-            Self::Burn(optimizer) => optimizer.step(lr, heads, grads),
-            Self::Lars(lars) => lars.step(lr, heads, &grads),
+            Self::Burn(optimizer) => optimizer.step(lr, module, grads),
+            Self::Lars(lars) => lars.step(lr, module, &grads),
         }
     }
 }
@@ -274,12 +275,28 @@ mod tests {
         let encoder = EncoderConfig::Resnet18 { width: 8, stem: Stem::Small };
         let encoder = encoder.init(&mut rng, &device).valid();
         let fast = |lr| rules::Rate::Steps(vec![(0, lr)]);
+        let cosine = rules::Rate::CosineByEpoch { blr: 20.0 };
+        // Plain SGD on features as they are needs more steps than sixty images give it: on images without crops they
+        // cost little.
+        let plain = |rules| {
+            let (rate, seen) = (rules::Rate::CosineByEpoch { blr: 1.0 }, rules::Seen::Plain);
+            PaperProbeConfig { rate, seen, epochs: 1000, ..rules }
+        };
         for (name, rules, heads) in [
             ("moco", PaperProbeConfig { rate: fast(0.1), ..PaperProbeConfig::moco() }, 1),
             ("byol", PaperProbeConfig::byol(), 1),
             ("jigsaw", PaperProbeConfig { rate: fast(0.1), ..PaperProbeConfig::jigsaw() }, 5),
             ("rotnet", PaperProbeConfig { epochs: 10, ..PaperProbeConfig::rotnet() }, 5),
             ("mae", PaperProbeConfig { rate: fast(6.4), ..PaperProbeConfig::mae() }, 1),
+            (
+                "simsiam",
+                PaperProbeConfig { epochs: 300, rate: cosine, ..PaperProbeConfig::simsiam() },
+                1,
+            ),
+            ("simclr-v2", plain(PaperProbeConfig::simclr_v2()), 1),
+            ("barlow", plain(PaperProbeConfig::barlow_twins()), 1),
+            ("vicreg", plain(PaperProbeConfig::vicreg()), 1),
+            ("moco-v3", plain(PaperProbeConfig::moco_v3()), 1),
         ] {
             let fit =
                 || PaperProbe::fit(rules.clone(), &encoder, &labelled, 10, 3, &device).unwrap();

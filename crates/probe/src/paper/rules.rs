@@ -33,7 +33,7 @@ pub(super) enum Norm {
 
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Optimizer {
+pub(crate) enum Optimizer {
     Sgd { nesterov: bool, weight_decay: f32 },
     Adam { weight_decay: f32 },
     Lars,
@@ -70,6 +70,8 @@ pub(super) enum Rate {
     Steps(Vec<(usize, f64)>),
     /// From the first to the second value, by the same factor after each epoch.
     Exponential(f64, f64),
+    /// `blr · batch / 256` along a cosine to 0, epoch by epoch.
+    CosineByEpoch { blr: f64 },
     /// `blr · batch / 256` after a linear warm-up, a cosine to 0, step by step.
     Cosine { blr: f64, warmup_epochs: usize },
 }
@@ -162,6 +164,48 @@ impl PaperProbeConfig {
         }
     }
 
+    /// MoCo v3: the official code's linear classifier, which trains a ResNet-50's with these values. A ViT's has a base
+    /// learning rate of 3 there, which small encoders do not bear.
+    pub fn moco_v3() -> Self {
+        Self { rate: Rate::CosineByEpoch { blr: 0.1 }, epochs: 90, batch: 1024, ..Self::cosine() }
+    }
+
+    /// SimSiam: the official code's, LARS in batches of 4,096. That code scales the steps of the bias too; here, as in
+    /// MAE's, those of the weights alone.
+    pub fn simsiam() -> Self {
+        Self { optimizer: Optimizer::Lars, batch: 4096, ..Self::moco_v3() }
+    }
+
+    /// Barlow Twins: the official code's, with its learning rate of 0.3 and weight decay of 1e-6.
+    pub fn barlow_twins() -> Self {
+        let optimizer = Optimizer::Sgd { nesterov: false, weight_decay: 1e-6 };
+        Self { optimizer, rate: Rate::CosineByEpoch { blr: 0.3 }, ..Self::cosine() }
+    }
+
+    /// VICReg: the official code's, which is Barlow Twins' with a learning rate of 0.02.
+    pub fn vicreg() -> Self {
+        Self { rate: Rate::CosineByEpoch { blr: 0.02 }, ..Self::barlow_twins() }
+    }
+
+    /// SimCLR v2: appendix B.6 of the SimCLR paper (arXiv 2002.05709), with the cosine of its code.
+    pub fn simclr_v2() -> Self {
+        let optimizer = Optimizer::Sgd { nesterov: true, weight_decay: 0.0 };
+        let rate = Rate::Cosine { blr: 0.1, warmup_epochs: 0 };
+        Self { optimizer, rate, epochs: 90, batch: 4096, ..Self::cosine() }
+    }
+
+    /// What the linear classifiers of these methods share: features as they are, plain SGD, crops and flips, 100 epochs
+    /// in batches of 256, first weights of N(0, 0.01).
+    fn cosine() -> Self {
+        Self {
+            norm: Norm::Nothing,
+            optimizer: Optimizer::Sgd { nesterov: false, weight_decay: 0.0 },
+            epochs: 100,
+            weight_std: Some(0.01),
+            ..Self::moco()
+        }
+    }
+
     /// Whether the reference would take no step on so many labelled images, because it drops what does not fill a batch.
     /// Here all of them are one batch then.
     pub fn below_a_batch(&self, labelled: usize) -> bool {
@@ -185,6 +229,10 @@ impl PaperProbeConfig {
             }
             Rate::Exponential(first, last) => {
                 first * (last / first).powf(epoch as f64 / self.epochs as f64)
+            }
+            Rate::CosineByEpoch { blr } => {
+                let share = epoch as f64 / self.epochs as f64;
+                blr * batch as f64 / 256.0 * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
             }
             Rate::Cosine { blr, warmup_epochs } => {
                 let lr = blr * batch as f64 / 256.0;
@@ -256,6 +304,17 @@ mod tests {
         assert_eq!(mae.lr(5, 0, 4, 16_384), 3.2);
         assert!((mae.lr(10, 0, 4, 16_384) - 6.4).abs() < 1e-12);
         assert!((mae.lr(50, 0, 4, 16_384) - 3.2).abs() < 1e-12);
+        // A cosine by epochs, whatever the step, and one by steps; both scale with the batch.
+        let moco_v3 = PaperProbeConfig::moco_v3();
+        assert_eq!(moco_v3.lr(0, 3, 4, 1024), 0.4);
+        assert!((moco_v3.lr(45, 3, 4, 1024) - 0.2).abs() < 1e-12);
+        let simclr_v2 = PaperProbeConfig::simclr_v2();
+        assert_eq!(simclr_v2.lr(0, 0, 4, 4096), 1.6);
+        assert!((simclr_v2.lr(45, 0, 4, 512) - 0.1).abs() < 1e-12);
+        assert!(simclr_v2.lr(45, 1, 4, 512) < 0.1);
+        assert_eq!(at(PaperProbeConfig::barlow_twins(), 0), 0.3);
+        assert!((at(PaperProbeConfig::vicreg(), 50) - 0.01).abs() < 1e-12);
+        assert_eq!(PaperProbeConfig::simsiam().batch, 4096);
     }
 
     /// The 1,259 images of 1 % of ImageNet-100, as the reference's probes use them.

@@ -8,7 +8,8 @@
 //! | `ema` | every parameter of a target follows the EMA, and asks for no gradient |
 //! | `gradient` | every gradient is finite |
 //! | `learning-rate` | parameters move as the optimiser with this learning rate says |
-//! | `collapse` | embeddings of different images differ |
+//! | `collapse` | embeddings of different images differ, by their directions or, where the method says so, by their size |
+//! | `rank` | embeddings differ in more than one direction, where batch norm keeps up their deviation |
 //! | `chance` | past half of the training, the loss is below that of guessing |
 
 mod gradient;
@@ -218,29 +219,60 @@ impl Canaries {
         (self.mode != CanaryMode::Off).then(|| Spread::of(embeddings))
     }
 
+    /// Sees whether embeddings still spread.
+    fn collapse<M: Method>(
+        &mut self,
+        Spread { std, rank, scale }: Spread,
+        method: &M,
+        progress: &Progress,
+    ) -> Result<(), PretrainError> {
+        const CURE: &str = "Lower the learning rate or take another seed";
+        if std < COLLAPSED {
+            let diagnosis = format!(
+                "the embeddings of different images are alike: standard deviation {std:.4} (1 = \
+                 spread evenly), effective rank {rank:.1}. {CURE}"
+            );
+            self.breach("collapse", progress, diagnosis)?;
+        }
+        if let Some(least) = method.least_scale()
+            && scale < least
+        {
+            let diagnosis = format!(
+                "the embeddings of different images shrank together: standard deviation {scale:.4} of a \
+                 feature, at least {least} is expected. {CURE}"
+            );
+            self.breach("collapse", progress, diagnosis)?;
+        }
+        if let Some(least) = method.least_rank()
+            && rank < least
+        {
+            let diagnosis = format!(
+                "the embeddings of different images differ in one direction alone: effective rank {rank:.2}, \
+                 at least {least} is expected. {CURE}"
+            );
+            self.breach("rank", progress, diagnosis)?;
+        }
+        Ok(())
+    }
+
     /// At the end of an epoch: how embeddings `spread` in it, and its mean loss against chance.
-    pub fn epoch(
+    pub fn epoch<M: Method>(
         &mut self,
         spread: Option<Spread>,
         loss: f64,
-        chance: Option<f64>,
+        method: &M,
         progress: &Progress,
     ) -> Result<(), PretrainError> {
         if self.mode == CanaryMode::Off {
             return Ok(());
         }
         let done = progress.step + 1;
-        if let Some(Spread { std, rank }) = spread
+        if let Some(spread) = spread
             && done >= COLLAPSE_FROM
-            && std < COLLAPSED
         {
-            let diagnosis = format!(
-                "the embeddings of different images are alike: standard deviation {std:.4} (1 = \
-                 spread evenly), effective rank {rank:.1}. Lower the learning rate or take another seed"
-            );
-            self.breach("collapse", progress, diagnosis)?;
+            self.collapse(spread, method, progress)?;
         }
-        if let Some(chance) = chance
+        if let Some(chance) = method.random_guess_loss()
             && done >= CHANCE_FROM.max(self.steps / 2)
             && loss > BELOW_CHANCE * chance
         {

@@ -62,7 +62,8 @@ impl Shadow {
                 .collect();
         }
         self.steps += 1;
-        let found = Look::at(self.paths(), Some(grads), module);
+        let normed = matches!(self.optimizer, OptimizerConfig::Lars { .. });
+        let found = Look::at(self.paths(), Some(grads), module, normed);
         for (followed, seen) in self.followed.iter_mut().zip(found) {
             let decays = self.decayed.includes(&followed.path, seen.rank);
             let decay = if decays { self.weight_decay } else { 0.0 };
@@ -70,6 +71,14 @@ impl Shadow {
             let values = seen.weights.iter().zip(&seen.gradients);
             for (coordinate, (&weight, &gradient)) in followed.coordinates.iter_mut().zip(values) {
                 coordinate.before = weight;
+                let decayed = gradient + decay * weight;
+                let gradient = match self.optimizer {
+                    OptimizerConfig::Lars { trust, clip, .. } if seen.rank > 1 => {
+                        decayed * lars_scale(seen.norms, [lr, decay, trust], clip)
+                    }
+                    OptimizerConfig::AdamW { .. } => gradient,
+                    _ => decayed,
+                };
                 coordinate.expected = weight
                     + coordinate.step(&self.optimizer, self.steps, [lr, decay, weight, gradient]);
             }
@@ -78,7 +87,7 @@ impl Shadow {
 
     /// Looks at the weights after the step, and says what is wrong with them.
     pub fn after<M: Module>(&self, module: &M) -> Option<String> {
-        let found = Look::at(self.paths(), None, module);
+        let found = Look::at(self.paths(), None, module, false);
         for (followed, seen) in self.followed.iter().zip(found) {
             for (coordinate, &weight) in followed.coordinates.iter().zip(&seen.weights) {
                 let Coordinate { before, expected, .. } = *coordinate;
@@ -111,7 +120,7 @@ impl Shadow {
 }
 
 impl Coordinate {
-    /// By how much the weight is to move.
+    /// By how much the weight is to move; a decay that is coupled to the gradient is in it already.
     fn step(
         &mut self,
         optimizer: &OptimizerConfig,
@@ -127,14 +136,23 @@ impl Coordinate {
             -lr * mean / (root + EPSILON)
         };
         match *optimizer {
-            OptimizerConfig::Sgd { momentum } => {
-                self.first = momentum * self.first + gradient + decay * weight;
+            OptimizerConfig::Sgd { momentum } | OptimizerConfig::Lars { momentum, .. } => {
+                self.first = momentum * self.first + gradient;
                 -lr * self.first
             }
-            OptimizerConfig::Adam { betas } => adam(betas, gradient + decay * weight),
+            OptimizerConfig::Adam { betas } => adam(betas, gradient),
             OptimizerConfig::AdamW { betas } => adam(betas, gradient) - lr * decay * weight,
         }
     }
+}
+
+/// What LARS multiplies a gradient by, from the norms of weight and gradient.
+fn lars_scale([weight, gradient]: [f64; 2], [lr, decay, trust]: [f64; 3], clip: bool) -> f64 {
+    if weight == 0.0 || gradient == 0.0 {
+        return 1.0;
+    }
+    let scale = trust * weight / (gradient + decay * weight);
+    if clip { (scale / lr).min(1.0) } else { scale }
 }
 
 /// The paths of all parameters with a gradient.
@@ -157,12 +175,15 @@ struct Seen {
     rank: usize,
     weights: Vec<f64>,
     gradients: Vec<f64>,
+    /// Of all weights and all gradients, if they are asked for.
+    norms: [f64; 2],
 }
 
 /// Takes samples of the parameters at some paths.
 struct Look<'a> {
     paths: Vec<&'a str>,
     grads: Option<&'a GradientsParams>,
+    normed: bool,
     found: Vec<Seen>,
 }
 
@@ -171,12 +192,17 @@ impl<'a> Look<'a> {
         paths: Vec<&'a str>,
         grads: Option<&'a GradientsParams>,
         module: &M,
+        normed: bool,
     ) -> Vec<Seen> {
         let found = paths.iter().map(|_| Seen::default()).collect();
-        let mut look = Self { paths, grads, found };
+        let mut look = Self { paths, grads, normed, found };
         for_each_parameter(module, &mut look);
         look.found
     }
+}
+
+fn norm<const D: usize>(tensor: &Tensor<D>) -> f64 {
+    f64::from(tensor.clone().powi_scalar(2).sum().sqrt().into_scalar::<f32>())
 }
 
 fn host(samples: Tensor<1>) -> Vec<f64> {
@@ -187,9 +213,15 @@ impl OnParameter for Look<'_> {
     fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         let Some(i) = self.paths.iter().position(|wanted| *wanted == path) else { return };
         let gradient = self.grads.and_then(|grads| grads.get::<D>(param.id));
+        let weight = param.val().inner();
+        let norms = match &gradient {
+            Some(gradient) if self.normed => [norm(&weight), norm(gradient)],
+            _ => [0.0; 2],
+        };
         self.found[i] = Seen {
             rank: D,
-            weights: host(sample(param.val().inner())),
+            norms,
+            weights: host(sample(weight)),
             gradients: gradient.map(|g| host(sample(g))).unwrap_or_default(),
         };
     }

@@ -108,7 +108,7 @@ impl Fixture {
         for step in 0..2 {
             let [epoch, epochs] = epochs;
             let seen = step * self.get(&format!("view.{step}.0")).0[0];
-            let progress = Progress { seed: 1, step, epoch, epochs, seen };
+            let progress = Progress { seed: 1, step, steps: 8, epoch, epochs, seen };
             method = method.before_step(&progress).unwrap();
             let out = forward(&mut method, &progress).unwrap();
             let loss: f32 = out.loss.clone().into_scalar();

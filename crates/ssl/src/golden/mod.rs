@@ -5,6 +5,7 @@
 mod encoders;
 mod fixture;
 mod methods;
+mod two_views;
 
 use std::process::Command;
 

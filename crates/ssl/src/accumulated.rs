@@ -1,0 +1,119 @@
+//! Trainings whose steps take their batches in parts.
+
+use burn::tensor::{Device, Tensor};
+use ssl_backdoor_data::{DataConfig, Shapes};
+
+use crate::error::PretrainError;
+use crate::observer::after_each_epoch;
+use crate::pretrain::{PretrainConfig, initial_encoder, pretrain};
+use crate::train::Training;
+
+/// Side of the images.
+const SIZE: u32 = 12;
+const VIT: &str = r#""kind": "vit", "dim": 16, "depth": 1, "heads": 2, "patch": 4"#;
+const RESNET: &str = r#""kind": "resnet18", "width": 2, "stem": "small""#;
+
+fn config(method: &str, encoder: &str, accumulate: usize) -> PretrainConfig {
+    let text = format!(
+        r#"{{ "method": {{ "kind": {method} }}, "encoder": {{ {encoder} }}, "epochs": 2, "batch": 16, "lr": 0.05,
+             "optimizer": {{ "kind": "sgd", "momentum": 0.9 }}, "schedule": {{ "kind": "cosine-per-epoch" }},
+             "weight_decay": 0.0, "accumulate": {accumulate} }}"#
+    );
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Features of the trained encoder less those of the initial one, and the loss of each epoch, of two epochs of two steps.
+fn train(method: &str, encoder: &str, accumulate: usize) -> (Vec<f32>, Vec<f64>) {
+    let data = DataConfig::Shapes(Shapes {
+        size: SIZE,
+        native: None,
+        per_class: 4,
+        eval_per_class: 1,
+        seed: 0,
+        eval: Default::default(),
+    });
+    let splits = data.load(&|_, _, _| {}).unwrap();
+    let device = Device::flex();
+    let training = Training::new(splits.pretrain_set().clone(), 1, &device);
+    let config = config(method, encoder, accumulate);
+    let mut losses = Vec::new();
+    let mut observer = after_each_epoch(|epoch, _| {
+        losses.push(epoch.loss);
+        Ok(())
+    });
+    let trained = pretrain(&config, None, SIZE, &training, &mut observer).unwrap();
+    drop(observer);
+    let images = (0..2 * 3 * SIZE * SIZE).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0);
+    let images = burn::tensor::TensorData::new(
+        images.collect::<Vec<f32>>(),
+        [2, 3, SIZE as usize, SIZE as usize],
+    );
+    let images = Tensor::<4>::from_data(images, &device);
+    let initial = initial_encoder(&config, 1, &device).forward(images.clone());
+    let moved = (trained.forward(images) - initial).into_data().iter::<f32>().collect();
+    (moved, losses)
+}
+
+/// How far two trainings are apart, as a share of how far the first one went.
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    let most = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |m: f32, v| m.max(v.abs()));
+    most(&mut a.iter().zip(b).map(|(a, b)| a - b)) / most(&mut a.iter().copied())
+}
+
+/// Methods whose networks have no batch norm on a transformer.
+const WITHOUT_NORMS: [&str; 4] = [
+    r#""moco-v2", "queue": 32, "dim": 8"#,
+    r#""rotnet""#,
+    r#""jigsaw", "permutations": 10, "resize": 24, "tile": 4"#,
+    r#""mae", "decoder_dim": 8, "decoder_depth": 1, "decoder_heads": 2"#,
+];
+
+/// Four steps; the queue that later steps of MoCo v2 read is filled by earlier ones.
+#[test]
+fn parts_without_batch_norm_train_as_the_whole_batch() {
+    for method in WITHOUT_NORMS {
+        let (whole, losses) = train(method, VIT, 1);
+        assert!(whole.iter().any(|v| v.abs() > 1e-3), "{method} learnt nothing");
+        for parts in [2, 3, 8] {
+            let (found, of_parts) = train(method, VIT, parts);
+            let off = apart(&whole, &found);
+            assert!(off < 2e-3, "{method} in {parts} parts: {off} of what it moved");
+            for (a, b) in losses.iter().zip(&of_parts) {
+                assert!((a - b).abs() < 1e-4 * a.abs(), "{method}: {losses:?} {of_parts:?}");
+            }
+        }
+    }
+}
+
+/// What the documentation of `accumulate` says: statistics of batch norm are each part's own.
+#[test]
+fn parts_with_batch_norm_have_statistics_of_their_own() {
+    for (method, encoder) in [
+        (r#""rotnet""#, RESNET),
+        (r#""byol", "hidden": 8, "dim": 4"#, VIT),
+        (r#""simsiam", "hidden": 8, "dim": 16"#, VIT),
+    ] {
+        let (whole, _) = train(method, encoder, 1);
+        let (parts, _) = train(method, encoder, 2);
+        assert!(parts.iter().all(|v| v.is_finite()));
+        assert!(apart(&whole, &parts) > 1e-2, "{method}");
+    }
+}
+
+#[test]
+fn methods_that_hold_a_batchs_images_against_each_other_refuse_parts() {
+    for method in ["msf", "simclr", "simclr-v2", "barlow-twins", "vicreg", "moco-v3"] {
+        let more = if method == "msf" { r#", "queue": 32"# } else { "" };
+        let of = |parts| config(&format!("\"{method}\"{more}"), RESNET, parts);
+        of(1).check(Some(40), SIZE).unwrap();
+        let error = of(2).check(Some(40), SIZE).unwrap_err();
+        assert_eq!(error.field(), Some("accumulate"));
+        assert!(error.to_string().starts_with("accumulate = 2 is out of range: 1 with"), "{error}");
+    }
+    for parts in [0, 9] {
+        let error: PretrainError =
+            config(r#""rotnet""#, RESNET, parts).check(None, SIZE).unwrap_err();
+        assert!(error.to_string().contains("1 to 8: a part has 2 images"), "{error}");
+    }
+    config(r#""rotnet""#, RESNET, 8).check(None, SIZE).unwrap();
+}

@@ -1,0 +1,316 @@
+//! MoCo v3 (Chen, Xie and He, ICCV 2021): the prediction from one view is to be told, by the EMA copy's projection of the
+//! other view, from all other images of the batch. It has no queue, and it trains transformers too.
+
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::Views;
+use ssl_backdoor_fields::require;
+use ssl_backdoor_model::purpose;
+use ssl_backdoor_model::{Encoder, EncoderConfig, HeadEnd, Mlp, l2_normalize, update_ema};
+use ssl_backdoor_rng::keyed;
+
+use crate::config::TrainConfig;
+use crate::ema::{Ema, EmaTiming};
+use crate::error::PretrainError;
+use crate::loss::{cross_entropy, indices};
+use crate::method::{Batch, Method, Progress, Step};
+use crate::mixing::{Mix, Seen};
+use crate::optimizer::OptimizerConfig;
+use crate::projector::Projected;
+use crate::schedule::{Schedule, at_shares};
+use crate::settings::{MethodSettings, check_dim, check_momentum, check_temperature};
+use crate::view_pair::ViewPair;
+
+/// Config of MoCo v3; the defaults are the official code's for a ResNet-50 over 300 epochs. For a ViT it sets
+/// `temperature = 0.2`, AdamW, a base learning rate of 1.5e-4, a weight decay of 0.1 and 40 epochs of warm-up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MocoV3Config {
+    /// EMA momentum of the target in the first step; it goes to 1 along a cosine, step by step.
+    pub momentum: f64,
+    /// Temperature of the contrast.
+    pub temperature: f64,
+    /// Inner width of projector and predictor.
+    pub hidden: usize,
+    /// Length of a projection.
+    pub dim: usize,
+    /// Layers of the projector; absent = 3 for a transformer, else 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Augmentations.
+    pub views: ViewPair,
+}
+
+impl Default for MocoV3Config {
+    fn default() -> Self {
+        Self {
+            momentum: 0.99,
+            temperature: 1.0,
+            hidden: 4096,
+            dim: 256,
+            layers: None,
+            views: ViewPair::Asymmetric,
+        }
+    }
+}
+
+impl MethodSettings for MocoV3Config {
+    fn name(&self) -> &'static str {
+        "moco-v3"
+    }
+
+    fn defaults(&self, epochs: usize) -> TrainConfig {
+        let warmup_epochs = at_shares(epochs, &[10.0 / 300.0]).into_iter().sum();
+        TrainConfig {
+            optimizer: OptimizerConfig::Lars { momentum: 0.9, trust: 0.001, clip: false },
+            weight_decay: 1.5e-6,
+            schedule: Schedule::Cosine { warmup_epochs },
+            crop: (0.2, 1.0),
+            ..TrainConfig::lars(epochs, 4096, 0.3)
+        }
+    }
+
+    fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
+        check_momentum(self.momentum)?;
+        check_temperature(self.temperature)?;
+        check_dim("method.hidden", self.hidden)?;
+        check_dim("method.dim", self.dim)?;
+        let layers = self.layers.unwrap_or(2);
+        Ok(require((1..=16).contains(&layers), "method.layers", layers, "1 to 16")?)
+    }
+
+    fn mixes(&self) -> bool {
+        true
+    }
+
+    fn views(
+        &self,
+        train: &TrainConfig,
+        _encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        Ok(self.views.views(train, size))
+    }
+}
+
+/// Online network with predictor, and target network.
+#[derive(Module, Debug)]
+pub struct MocoV3 {
+    pub(crate) online: Projected,
+    pub(crate) predictor: Mlp,
+    pub(crate) target: Projected,
+    momentum: f64,
+    temperature: f64,
+    /// Images in a step.
+    batch: usize,
+}
+
+impl MocoV3 {
+    /// Online and target network start equal. A transformer's patch embedding never learns. `batch` is that of training;
+    /// `device` is an autodiff device.
+    pub fn new(
+        method: &MocoV3Config,
+        encoder: &EncoderConfig,
+        batch: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let MocoV3Config { momentum, temperature, hidden, dim, layers, .. } = *method;
+        let is_transformer = encoder.patch().is_some();
+        let inner = layers.unwrap_or(if is_transformer { 3 } else { 2 }).saturating_sub(1);
+        let widths = |width| [vec![width], vec![hidden; inner], vec![dim]].concat();
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
+        let mut online =
+            Projected::ending(encoder, &mut rng, device, widths, HeadEnd::Standardized);
+        online.encoder = with_fixed_patches(online.encoder);
+        // The official code gives the predictor a last batch norm for transformers alone.
+        let end = if is_transformer { HeadEnd::Standardized } else { HeadEnd::Unbiased };
+        let predictor = Mlp::ending(&[dim, hidden, dim], end, &mut rng, device);
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
+        let target = Projected::ending(encoder, &mut rng, device, widths, HeadEnd::Standardized);
+        let target = target.no_grad();
+        Self { online, predictor, target, momentum, temperature, batch }
+    }
+
+    /// The predictions from what the online network sees are held against the target's keys of the other views.
+    fn step(&mut self, seen: [Seen; 2], views: [Tensor<4>; 2]) -> Step {
+        let [first, second] = seen.each_ref().map(|seen| {
+            let projected = self.online.forward(seen.images.clone(), 1);
+            l2_normalize(self.predictor.forward(projected))
+        });
+        let [of_first, of_second] =
+            views.map(|view| l2_normalize(self.target.forward(view, 1)).detach());
+        let contrast = |query: &Tensor<2>, keys| contrast(query.clone(), keys, self.temperature);
+        let loss = seen[0].loss(of_second, |keys| contrast(&first, keys))
+            + seen[1].loss(of_first, |keys| contrast(&second, keys));
+        Step::new(loss, first)
+    }
+
+    /// `1 − (1 − m) · ½(1 + cos(π · step / steps))`: from m to 1.
+    fn momentum_at(&self, progress: &Progress) -> f64 {
+        let done = progress.step as f64 / progress.steps.max(1) as f64;
+        1.0 - (1.0 - self.momentum) * 0.5 * (1.0 + (PI * done).cos())
+    }
+}
+
+impl Method for MocoV3 {
+    fn before_step(self, progress: &Progress) -> Result<Self, PretrainError> {
+        let momentum = self.momentum_at(progress);
+        let target = update_ema(self.target, &self.online, momentum);
+        Ok(Self { target, ..self })
+    }
+
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
+        let views: [Tensor<4>; 2] = batch.views()?;
+        Ok(self.step(views.clone().map(Seen::whole), views))
+    }
+
+    /// The online network sees both views mixed.
+    fn forward_mixed(
+        &mut self,
+        batch: Batch,
+        mixes: &[Mix],
+        _progress: &Progress,
+    ) -> Result<Step, PretrainError> {
+        let (views, seen) = batch.mixed(mixes)?;
+        Ok(self.step(seen, views))
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.online.encoder.clone()
+    }
+
+    fn start_from(mut self, trained: Encoder, copy: Encoder) -> Self {
+        self.online.encoder = with_fixed_patches(trained);
+        self.target.encoder = copy.no_grad();
+        self
+    }
+
+    fn random_guess_loss(&self) -> Option<f64> {
+        Some(2.0 * 2.0 * self.temperature * (self.batch as f64).ln())
+    }
+
+    fn ema(&self, progress: &Progress) -> Option<Ema> {
+        let momentum = self.momentum_at(progress);
+        Some(Ema::new(&self.online, &self.target, momentum, EmaTiming::BeforeStep))
+    }
+}
+
+/// Cross entropy of each query's similarities to all keys of the batch, with its own key as the class, times 2T, which
+/// takes the temperature out of the size of the gradients.
+///
+/// # Shapes
+/// - `query`, `keys`: `[batch, dim]`, rows of norm 1
+/// - output: `[1]`
+pub fn contrast(query: Tensor<2>, keys: Tensor<2>, temperature: f64) -> Tensor<1> {
+    let (rows, device) = (query.dims()[0] as i64, query.device());
+    let similarity = query.matmul(keys.transpose()).div_scalar(temperature);
+    cross_entropy(similarity, indices((0..rows).collect(), &device)).mul_scalar(2.0 * temperature)
+}
+
+/// The encoder with a patch embedding that does not learn, if it has one: random projections train a transformer more
+/// steadily (section 4.2 of the paper).
+fn with_fixed_patches(encoder: Encoder) -> Encoder {
+    encoder.map(&mut FixPatches { inside: 0 })
+}
+
+struct FixPatches {
+    /// How many modules of the path down to here are inside of a patch embedding, or are one.
+    inside: usize,
+}
+
+impl ModuleMapper for FixPatches {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.inside += usize::from(self.inside > 0 || name == "patch_embed");
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.inside = self.inside.saturating_sub(1);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.inside == 0 { param } else { param.set_require_grad(false) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::optim::GradientsParams;
+    use ssl_backdoor_model::{OnParameter, Positions, Stem, for_each_parameter, init};
+
+    fn progress(step: usize) -> Progress {
+        Progress { seed: 1, step, steps: 100, epoch: 0, epochs: 1, seen: 4 * step }
+    }
+
+    fn moco(encoder: &EncoderConfig) -> MocoV3 {
+        let config = MocoV3Config { hidden: 6, dim: 4, ..MocoV3Config::default() };
+        MocoV3::new(&config, encoder, 4, 1, &Device::flex().autodiff())
+    }
+
+    const VIT: EncoderConfig =
+        EncoderConfig::Vit { dim: 8, depth: 1, heads: 2, patch: 4, positions: Positions::Fixed };
+
+    #[test]
+    fn the_contrast_by_hand() {
+        let rows = |values: &[f32]| init::matrix(values.to_vec(), 2, &Device::flex());
+        let (query, keys) = (rows(&[1.0, 0.0, 0.6, 0.8]), rows(&[0.8, 0.6, 0.0, 1.0]));
+        let loss: f32 = contrast(query, keys, 0.5).into_scalar();
+        // Similarities 0.8, 0 and 0.96, 0.8.
+        let row = |own: f64, other: f64| ((2.0 * own).exp() + (2.0 * other).exp()).ln() - 2.0 * own;
+        let expected = 2.0 * 0.5 * (row(0.8, 0.0) + row(0.8, 0.96)) / 2.0;
+        assert!((f64::from(loss) - expected).abs() < 1e-6, "{loss} {expected}");
+    }
+
+    #[test]
+    fn the_momentum_goes_from_its_start_to_one_by_steps() {
+        let moco = moco(&EncoderConfig::Resnet18 { width: 1, stem: Stem::Small });
+        let at = |step| moco.momentum_at(&progress(step));
+        assert!((at(0) - 0.99).abs() < 1e-12 && (at(50) - 0.995).abs() < 1e-12);
+        assert!(at(99) < 1.0 && at(99) > 0.99999 && at(1) > at(0));
+    }
+
+    /// Parameters of the online network without a gradient.
+    #[derive(Default)]
+    struct Idle(Vec<String>, Option<GradientsParams>);
+
+    impl OnParameter for Idle {
+        fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            let learns = self.1.as_ref().is_some_and(|grads| grads.get::<D>(param.id).is_some());
+            if !learns && !path.contains("running_") {
+                self.0.push(path.to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn the_patch_embedding_of_a_transformer_alone_does_not_learn() {
+        let idle = |moco: MocoV3| {
+            let device = Device::flex().autodiff();
+            let values: Vec<f32> =
+                (0..4 * 3 * 64).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
+            let view = burn::tensor::TensorData::new(values, [4, 3, 8, 8]);
+            let views = vec![Tensor::from_data(view, &device); 2];
+            let batch = Batch { views, ids: (0..4).collect(), hidden: Vec::new() };
+            let mut moco = moco.before_step(&progress(0)).unwrap();
+            let grads = moco.forward(batch, &progress(0)).unwrap().loss.backward();
+            let mut idle = Idle(Vec::new(), Some(GradientsParams::from_grads(grads, &moco)));
+            for_each_parameter(&moco.online, &mut idle);
+            idle.0
+        };
+        let norm = ["head.norms.2.weight", "head.norms.2.bias"];
+        let fixed = ["encoder.Vit.patch_embed.proj.weight", "encoder.Vit.patch_embed.proj.bias"];
+        assert_eq!(idle(moco(&VIT)), [fixed, norm].concat());
+        // Whatever encoder it starts from.
+        let mut rng = keyed(2, purpose::INIT, 0, 0, 0);
+        let device = Device::flex().autodiff();
+        let [trained, copy] = [VIT.init(&mut rng, &device), VIT.init(&mut rng, &device)];
+        assert_eq!(idle(moco(&VIT).start_from(trained, copy)), [fixed, norm].concat());
+        let resnet = EncoderConfig::Resnet18 { width: 1, stem: Stem::Small };
+        assert_eq!(idle(moco(&resnet)), ["head.norms.1.weight", "head.norms.1.bias"]);
+    }
+}
