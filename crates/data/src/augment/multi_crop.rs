@@ -1,7 +1,7 @@
 //! Multi-crop: beside the large views of an image, several small ones of small parts of it (Caron et al., SwAV, arXiv
 //! 2006.09882, section 3.3).
 
-use super::{Chain, ChainViews, Filter, Jitter};
+use super::{Chain, ChainViews};
 
 /// Small crops beside the large ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,23 +21,6 @@ impl ChainViews {
         self.0.extend(std::iter::repeat_n(Chain { size, crop, ..like }, count));
         self
     }
-
-    /// SwAV's crops, `large` of `size` pixels and the small ones, all by one chain: colour jitter of full strength, grey
-    /// with probability 0.2, blur with ½. DeepCluster v2 takes the same.
-    pub fn swav(size: u32, crop: (f64, f64), blur: bool, large: usize, small: SmallCrops) -> Self {
-        let chain = Chain { jitter_by: Jitter::SIMCLR, ..Chain::moco(size, crop, blur) };
-        Self(vec![chain; large]).with_small(chain, small)
-    }
-
-    /// DINO's crops: two large ones, which differ in blur and solarisation as those of the BYOL paper, and small ones with
-    /// blur in half of them; all bicubic.
-    pub fn dino(size: u32, crop: (f64, f64), blur: bool, small: SmallCrops) -> Self {
-        let half = if blur { 0.5 } else { 0.0 };
-        let bicubic = |chain| Chain { filter: Filter::Bicubic, ..chain };
-        let large = Chain::byol_paper(size, crop, blur).map(bicubic);
-        let like = Chain { blur: half, ..large[0] };
-        Self(large.to_vec()).with_small(like, small)
-    }
 }
 
 #[cfg(test)]
@@ -45,11 +28,29 @@ mod tests {
     use image::RgbImage;
     use ssl_backdoor_trigger::Spot;
 
-    use super::super::{Geometry, MEAN, STD, Scratch, ViewKey, Views};
+    use super::super::{Filter, Geometry, Jitter, MEAN, STD, Scratch, ViewKey, Views};
     use super::*;
     use crate::purpose;
 
     const SMALL: SmallCrops = SmallCrops { count: 4, size: 12, crop: (0.05, 0.3) };
+
+    const CHAIN: Chain = Chain {
+        size: 28,
+        crop: (0.3, 1.0),
+        filter: Filter::Bilinear,
+        one_draw: false,
+        jitter: 0.8,
+        jitter_by: Jitter::SIMCLR,
+        grey: 0.2,
+        blur: 0.0,
+        solarize: 0.0,
+        small_blur: 0.0,
+        luma: 0.0,
+    };
+
+    fn large() -> ChainViews {
+        ChainViews(vec![CHAIN; 2])
+    }
 
     /// The views of image `id`, each of its own size, and where they look.
     fn write(views: &ChainViews, image: &RgbImage, id: u64) -> (Vec<Vec<f32>>, Vec<Geometry>) {
@@ -64,7 +65,7 @@ mod tests {
 
     #[test]
     fn each_large_crop_is_paired_with_every_other_crop() {
-        let views = ChainViews::swav(28, (0.3, 1.0), false, 2, SMALL);
+        let views = large().with_small(CHAIN, SMALL);
         assert_eq!((views.count(), views.size()), (6, 28));
         let sizes: Vec<u32> = (0..6).map(|view| views.size_of(view)).collect();
         assert_eq!(sizes, [28, 28, 12, 12, 12, 12]);
@@ -80,8 +81,8 @@ mod tests {
     fn the_first_views_do_not_depend_on_small_crops() {
         let image = RgbImage::from_fn(40, 40, |x, y| image::Rgb([x as u8 * 6, y as u8 * 6, 90]));
         let none = SmallCrops { count: 0, ..SMALL };
-        let alone = ChainViews::swav(28, (0.3, 1.0), false, 2, none);
-        let both = ChainViews::swav(28, (0.3, 1.0), false, 2, SMALL);
+        let alone = large().with_small(CHAIN, none);
+        let both = large().with_small(CHAIN, SMALL);
         for id in 0..20 {
             let ((a, _), (b, _)) = (write(&alone, &image, id), write(&both, &image, id));
             assert_eq!(a, b[..2]);
@@ -93,7 +94,7 @@ mod tests {
     #[test]
     fn crops_take_the_share_of_the_area_that_is_theirs() {
         let image = RgbImage::new(100, 100);
-        let views = ChainViews::dino(28, (0.4, 1.0), false, SMALL);
+        let views = ChainViews::moco(28, (0.4, 1.0), false).with_small(CHAIN, SMALL);
         for id in 0..100 {
             let (_, geometry) = write(&views, &image, id);
             for (view, Geometry { extent: [width, height], .. }) in geometry.iter().enumerate() {
@@ -102,10 +103,6 @@ mod tests {
                 assert!(share > low - 0.02 && share < high + 0.02, "view {view}: {share}");
             }
         }
-        let [first, second, small] = [0, 1, 2].map(|view| views.0[view]);
-        assert_eq!((first.solarize, second.solarize, small.solarize), (0.0, 0.2, 0.0));
-        let blurred = ChainViews::dino(224, (0.4, 1.0), true, SMALL);
-        assert_eq!([0, 1, 2].map(|view| blurred.0[view].blur), [1.0, 0.1, 0.5]);
     }
 
     /// A white square on black: the pixels of large and small crops say where it went.

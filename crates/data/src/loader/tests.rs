@@ -135,7 +135,9 @@ fn crops_of_two_sizes_do_not_depend_on_workers_or_on_where_one_starts() {
     use crate::augment::SmallCrops;
     let set = splits().train.set;
     let small = SmallCrops { count: 3, size: 8, crop: (0.1, 0.4) };
-    let views: Arc<dyn Views> = Arc::new(ChainViews::swav(16, (0.3, 1.0), false, 2, small));
+    let large = ChainViews::moco(16, (0.3, 1.0), false);
+    let like = large.0[0];
+    let views: Arc<dyn Views> = Arc::new(large.with_small(like, small));
     let plan =
         EpochPlan { seed: 5, images: 30, batch: 7, drop_last: false, draws: Draws::PRETRAIN };
     let all = |steps: Range<usize>, workers| -> Vec<ViewBatch> {
