@@ -71,6 +71,12 @@ mod wgpu {
         ],
     ];
 
+    /// Encoders of other families.
+    const ENCODERS: [&[&str]; 1] = [&[
+        "pretrain.method={kind=\"rotnet\"}",
+        "pretrain.encoder={kind=\"regnet-y\", stem=\"small\", size={custom={depths=[1,1,1,1], widths=[8,8,16,24], group=8}}}",
+    ]];
+
     /// The losses of two steps.
     fn losses(experiment: &Experiment, device: &Device) -> Vec<f64> {
         let splits = experiment.data.load(&|_, _, _| {}).unwrap();
@@ -95,8 +101,8 @@ mod wgpu {
         // Each epoch is one step.
         let own = ["data.per_class=1", "pretrain.batch=8", "pretrain.epochs=2", "pretrain.lr=0.01"];
         let own = own.iter().chain(&["pretrain.encoder.width=2", "probe.curve_every=0"]);
-        let vit = sets.iter().any(|set| set.contains("vit"));
-        let sets = own.filter(|set| !vit || !set.contains("width")).chain(sets);
+        let other = sets.iter().any(|set| set.starts_with("pretrain.encoder="));
+        let sets = own.filter(|set| !other || !set.contains("width")).chain(sets);
         let sets: Vec<String> = sets.map(|set| set.to_string()).collect();
         Experiment::read(&Lab::new().path("tiny.toml"), &sets).unwrap()
     }
@@ -104,7 +110,7 @@ mod wgpu {
     #[test]
     fn every_method_has_the_losses_of_the_cpu() {
         let (flex, wgpu) = (Device::flex(), ssl_backdoor::device::open("wgpu").unwrap());
-        for sets in METHODS {
+        for sets in METHODS.into_iter().chain(ENCODERS) {
             let experiment = tiny(sets);
             let name = experiment.pretrain.method.settings().name();
             let (expected, got) = (losses(&experiment, &flex), losses(&experiment, &wgpu));

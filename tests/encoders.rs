@@ -144,7 +144,7 @@ fn every_command_teaches_by_an_example_and_shells_are_told() {
         .filter_map(|line| line.split_whitespace().next())
         .filter(|c| *c != "help")
         .collect();
-    assert_eq!(commands.len(), 10, "{commands:?}");
+    assert_eq!(commands.len(), 11, "{commands:?}");
     for command in &commands {
         let help = String::from_utf8(binary(&[command, "--help"]).stdout).unwrap();
         assert!(help.contains(&format!("  ssl-backdoor {command}")), "{command}: {help}");
@@ -162,6 +162,69 @@ fn every_command_teaches_by_an_example_and_shells_are_told() {
         folder.path().join("ssl-backdoor.1").exists()
             && folder.path().join("ssl-backdoor-run.1").exists()
     );
+}
+
+#[test]
+fn a_regnet_is_trained_probed_at_a_stage_and_converted() {
+    let lab = Lab::new();
+    let encoder =
+        |size: &str| format!("pretrain.encoder={{kind=\"regnet-y\", stem=\"small\", size={size}}}");
+    let custom = encoder("{custom={depths=[1,1,1,1], widths=[8,8,16,24], group=8}}");
+    let small = [custom.as_str(), "pretrain.epochs=1", "data.per_class=4"];
+    let sets = [&small[..], &["probe.stage=3", "probe.curve_every=0", "probe.labels=[1.0]"]];
+    let run = lab.run("run", &sets.concat());
+    assert!(run.status.success(), "{}", stderr(&run));
+    let config = std::fs::read_to_string(lab.path("run/config.toml")).unwrap();
+    assert!(config.contains("kind = \"regnet-y\"\nstem = \"small\""), "{config}");
+    let scores = std::fs::read_to_string(lab.path("run/scores.json")).unwrap();
+    assert!(scores.contains("stage 3"), "{scores}");
+    // The networks of the training go by their fields, the encoder file by torchvision's names.
+    for input in ["run/clean/encoder.safetensors", "run/clean"] {
+        let (input, out) = (text(lab.path(input)), text(lab.path("out.safetensors")));
+        let convert = binary(&["convert", &input, &out, "--backbone"]);
+        assert!(convert.status.success(), "{}", stderr(&convert));
+        let own = std::fs::read(lab.path("run/clean/encoder.safetensors")).unwrap();
+        assert_eq!(std::fs::read(out).unwrap(), own);
+        let name = "trunk_output.block1.block1-0.f.se.fc1.weight";
+        assert!(String::from_utf8_lossy(&own).contains(name));
+    }
+    let wide = encoder("{custom={depths=[1,1,1,1], widths=[8,8,20,24], group=8}}");
+    for (set, words) in [
+        (wide.as_str(), "pretrain.encoder.size.custom.group = 8 is out of range"),
+        (encoder("\"500mf\"").as_str(), "allowed are \"400mf\", \"800mf\""),
+        ("probe.stage=6", "allowed are 1 to 5"),
+        ("pretrain.method={kind=\"mae\"}", "MAE hides patches"),
+    ] {
+        let refused = lab.run("refused", &[&small[..], &[set]].concat());
+        let said = stderr(&refused);
+        assert!(refused.status.code() == Some(2) && said.contains(words), "{set}: {said}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_swav_is_converted_without_its_head_and_prototypes() {
+    let lab = Lab::new();
+    let fixture = |name: &str| {
+        format!("{}/crates/model/tests/fixtures/encoders/{name}", env!("CARGO_MANIFEST_DIR"))
+    };
+    let out = text(lab.path("out.safetensors"));
+    let convert = |name: &str, more: &[&str]| {
+        let input = fixture(name);
+        let run =
+            binary(&[&["convert", &input, &out, "--backbone", "--size", "48"], more].concat());
+        assert!(run.status.success(), "{}", stderr(&run));
+        String::from_utf8(run.stdout).unwrap()
+    };
+    let said = convert("swav.pth.tar", &[]);
+    assert!(said.contains("taken from     state_dict.module.*"), "{said}");
+    assert!(said.contains("left out       ") && said.contains("projection_head.0.bias"), "{said}");
+    let said = convert("seer.torch", &[]);
+    assert!(
+        said.contains("(assumed: as torchvision's and SEER's); --stem-stride overrides"),
+        "{said}"
+    );
+    let said = convert("dino_positions.pth", &["--heads", "2"]);
+    assert!(said.contains("positions      of 4x4 patches, interpolated to 6x6 (given"), "{said}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::Lab;
+use ssl_backdoor_model::{EncoderConfig, Stem, load_encoder, save_encoder};
 
 /// Runs an example in the lab's folder and gives what it printed.
 fn example(lab: &Lab, name: &str, arguments: &[&str]) -> String {
@@ -82,10 +83,105 @@ fn main_table() {
 }
 
 #[test]
+fn attack_matrix() {
+    let defend = "[{kind=\"luma\"}, {kind=\"compress\", clean=[0.5], steps=10, batch=16}]";
+    let arguments = ["tiny.toml", "--defend", defend];
+    let said = example(&Lab::new(), "attack_matrix", &[&arguments[..], &SHORT].concat());
+    assert!(said.contains("| Attack | Victim | none | distilled-0.5 | luma |"), "{said}");
+    for attack in ["| patch |", "| blend |", "| Noisy Alignment |"] {
+        // Once among the net ASRs, three times in full.
+        assert_eq!(said.matches(&format!("\n{attack}")).count(), 4, "{said}");
+    }
+}
+
+#[test]
 fn probe_external_encoder() {
     let fixture =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/fixtures/moco.pth.tar");
     let arguments = [fixture.to_str().unwrap(), "tiny.toml", "--size", "16"];
     let said = example(&Lab::new(), "probe_external_encoder", &arguments);
     assert!(said.contains("taken from") && said.contains("| encoder |"), "{said}");
+}
+
+#[test]
+fn scan_a_folder() {
+    let lab = Lab::new();
+    export(&lab);
+    let arguments = ["images", "--size", "16", "--epochs", "1", "--networks", "1", "--steps", "40"];
+    let said = example(&lab, "scan_a_folder", &arguments);
+    assert!(said.contains("of 320 images are suspected") && said.contains("cannot see"), "{said}");
+    assert_eq!(image::image_dimensions(lab.path("strongest-patch.png")).unwrap(), (4, 4));
+}
+
+#[test]
+fn scan_an_encoder() {
+    let lab = Lab::new();
+    export(&lab);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/scan/tests/fixtures");
+    let device = burn::tensor::Device::flex();
+    let config = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+    let header = ssl_backdoor_ssl::encoder_header(config, 16);
+    let encoder = load_encoder(&header, &fixture.join("cam-resnet.safetensors"), &device).unwrap();
+    save_encoder(&encoder, &header, &lab.path("encoder.safetensors")).unwrap();
+    let arguments = ["encoder.safetensors", "--images", "images", "--rounds", "1"];
+    let said = example(&lab, "scan_an_encoder", &arguments);
+    assert!(said.contains("score") && said.contains("there is no p-value"), "{said}");
+}
+
+/// The training images of the tiny experiment as files, in `images`.
+fn export(lab: &Lab) {
+    let program = env!("CARGO_BIN_EXE_ssl-backdoor");
+    let arguments = ["poison", "tiny.toml", "--out", "export", "--lossless"];
+    let run = Command::new(program).args(arguments).current_dir(lab.path(".")).output().unwrap();
+    assert!(run.status.success(), "{}", common::stderr(&run));
+    let list = std::fs::read_dir(lab.path("export/data")).unwrap().next().unwrap().unwrap().path();
+    let list = std::fs::read_dir(list.join("train")).unwrap().map(|entry| entry.unwrap().path());
+    let list = list.into_iter().find(|path| path.to_string_lossy().ends_with("_filelist.txt"));
+    let text = std::fs::read_to_string(list.unwrap()).unwrap();
+    std::fs::create_dir(lab.path("images")).unwrap();
+    for (i, line) in text.lines().enumerate() {
+        let path = Path::new(line.rsplit_once(' ').unwrap().0);
+        let path = if path.is_absolute() { path.to_owned() } else { lab.path("export").join(path) };
+        let kind = path.extension().unwrap().to_string_lossy().into_owned();
+        std::fs::copy(&path, lab.path(&format!("images/{i:03}.{kind}"))).unwrap();
+    }
+}
+
+#[test]
+fn scan_evidence() {
+    let lab = Lab::new();
+    let sets = ["--set", "data.eval_per_class=20", "--set", "pretrain.epochs=1"];
+    let binary = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+        let run = command.args(arguments).args(sets).current_dir(lab.path(".")).output().unwrap();
+        assert!(run.status.success(), "{}", common::stderr(&run));
+    };
+    for seed in ["1", "2"] {
+        let (seed, out) = (format!("seed={seed}"), format!("runs/{seed}"));
+        binary(&["run", "tiny.toml", "--out", &out, "--set", &seed, "--until", "probe"]);
+    }
+    for (folder, seed) in [("nulls", "1001"), ("more", "2001")] {
+        let arguments = ["scan", "nulls", "tiny.toml", "--out", folder, "--first-seed", seed];
+        binary(&[&arguments[..], &["--count", "2", "--rounds", "1"]].concat());
+    }
+    let arguments =
+        ["runs", "--null", "nulls", "--out", "evidence", "--rounds", "1", "--sets", "1"];
+    let quick = ["--networks", "1", "--steps", "40"];
+    let arguments = [&arguments[..], &quick].concat();
+    let said = example(&lab, "scan_evidence", &[&arguments[..], &["--clean", "more"]].concat());
+    assert!(said.contains("Area under the ROC curve") && said.contains("| moco-v2 |"), "{said}");
+    let read = |name: &str| std::fs::read_to_string(lab.path("evidence").join(name)).unwrap();
+    // Two runs with both models, and two clean encoders more.
+    let encoders = read("encoders.csv");
+    assert_eq!(encoders.lines().count(), 1 + 6, "{encoders}");
+    let roc = read("roc.csv");
+    assert!(roc.contains("moco-v2,ssl-cleanse,all,2,4,"), "{roc}");
+    assert!(read("alarms.csv").contains("all methods,together,clean,"));
+    assert_eq!(read("sets.csv").lines().count(), 1 + 2);
+    // An encoder that is scored is no null.
+    let own = std::env::current_exe().unwrap();
+    let program = own.parent().unwrap().parent().unwrap().join("examples/scan_evidence");
+    let both = [&arguments[..], &["--clean", "nulls"]].concat();
+    let run = Command::new(program).args(both).current_dir(lab.path(".")).output().unwrap();
+    assert!(common::stderr(&run).contains("is one of the nulls"), "{}", common::stderr(&run));
 }

@@ -73,7 +73,11 @@ fn measure(method: &str, sets: &[&str]) -> (u64, Vec<f64>, String) {
             hasher.update(&std::fs::read(encoder).unwrap());
         }
     }
-    let scores: Value = serde_json::from_slice(&read("scores.json")).unwrap();
+    let mut scores: Value = serde_json::from_slice(&read("scores.json")).unwrap();
+    // A key that came after version 2 of the numerics; its figures follow from predictions whose other figures are here.
+    for probe in scores["probes"].as_array_mut().unwrap() {
+        probe.as_object_mut().unwrap().remove("defended");
+    }
     hasher.update(scores["probes"].to_string().as_bytes());
     let numerics = scores["made_by"][0]["numerics"].as_u64().unwrap();
     (numerics, losses, hasher.finalize().to_hex()[..16].to_owned())

@@ -9,7 +9,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemUse, UseTree, Visibility};
 
 /// The crates in the order in which they may depend on each other, and where their files lie.
-const CRATES: [(&str, &str); 12] = [
+const CRATES: [(&str, &str); 13] = [
     ("fields", "crates/fields/src"),
     ("rng", "crates/rng/src"),
     ("files", "crates/files/src"),
@@ -20,6 +20,7 @@ const CRATES: [(&str, &str); 12] = [
     ("ssl", "crates/ssl/src"),
     ("probe", "crates/probe/src"),
     ("compress", "crates/compress/src"),
+    ("scan", "crates/scan/src"),
     ("defend", "crates/defend/src"),
     ("lab", "crates/lab"),
 ];

@@ -13,8 +13,9 @@ mod run;
 mod sweep;
 
 pub use commands::{
-    Cli, ConvertOptions, ExternalOptions, PoisonOptions, convert, print_clean_list, probe_external,
-    run_export,
+    Cli, ConvertOptions, DataScanOptions, EncoderScanOptions, ExternalOptions, NullsOptions,
+    PoisonOptions, Suspected, convert, print_clean_list, probe_external, run_export, scan_data,
+    scan_encoder, scan_nulls,
 };
 pub use config::{AttackConfig, ConfigError, Experiment};
 pub use record::{Images, ProbeId, RunScores};

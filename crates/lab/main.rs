@@ -1,10 +1,10 @@
 //! The command line of `ssl-backdoor`. Exit status: 0 done, 1 the run failed, 2 the command line or
-//! the config is wrong.
+//! the config is wrong, 3 `scan data` suspects more images than `--fail-above` allows.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use ssl_backdoor::{Cli, ConfigError};
+use ssl_backdoor::{Cli, ConfigError, Suspected};
 
 fn main() -> ExitCode {
     // `ssl-backdoor poison --clean DIR | head` ends when `head` does, as any other command would.
@@ -14,8 +14,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let wrong_config = error.chain().any(|cause| cause.is::<ConfigError>());
-            ExitCode::from(if wrong_config { 2 } else { 1 })
+            let is = |of: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(of);
+            ExitCode::from(match () {
+                () if is(|cause| cause.is::<ConfigError>()) => 2,
+                () if is(|cause| cause.is::<Suspected>()) => 3,
+                () => 1,
+            })
         }
     }
 }

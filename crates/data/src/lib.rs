@@ -15,6 +15,7 @@ mod file_parts;
 #[cfg(test)]
 mod fuzz;
 mod halves;
+mod image_files;
 mod inside;
 mod joined;
 mod jpeg;
@@ -44,6 +45,7 @@ pub use decode::{decode, read_image};
 pub use epoch_plan::{Draws, EpochPlan};
 pub use error::DataError;
 pub use export::{Export, Exported, FORMAT, Verified, clean_list, verify};
+pub use image_files::ImageFiles;
 pub use joined::Joined;
 pub use left_out::{LeftOut, LeftOutKind};
 pub use loader::{ViewBatch, ViewLoader};

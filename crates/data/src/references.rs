@@ -41,7 +41,7 @@ impl References for OfClass {
     }
 
     fn get(&self, id: u64) -> Result<RgbImage, TriggerError> {
-        let wrong = |reason| TriggerError::Image { image: format!("reference {id}"), reason };
+        let wrong = |reason| TriggerError::Reference { id, reason };
         let at = self.ids.binary_search(&id);
         let at = at.map_err(|_| wrong("no image of the target class".into()))?;
         let sample = self.set.get(self.positions[at]).map_err(|e| wrong(e.to_string()))?;
@@ -49,10 +49,7 @@ impl References for OfClass {
     }
 
     fn mask(&self, id: u64) -> Result<GrayImage, TriggerError> {
-        let wrong = |reason: &str| TriggerError::Image {
-            image: format!("reference {id}"),
-            reason: reason.into(),
-        };
+        let wrong = |reason: &str| TriggerError::Reference { id, reason: reason.into() };
         self.ids.binary_search(&id).map_err(|_| wrong("no image of the target class"))?;
         let outlines =
             self.outlines.ok_or_else(|| wrong("the outline of its object is not known"))?;

@@ -1,12 +1,14 @@
 //! One image with its label, and sets of them held in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn_dataset::Dataset;
 use image::RgbImage;
+use rayon::prelude::*;
 use ssl_backdoor_trigger::Footprint;
 
-use crate::DataError;
+use crate::{DataError, Watch};
 
 /// The label of an image without one: no class, so it is never drawn for a labelled subset.
 pub const UNLABELLED: u32 = u32::MAX;
@@ -44,6 +46,22 @@ impl InMemory {
     /// Holds these samples in this order.
     pub fn new(samples: Vec<Sample>) -> Self {
         Self { samples }
+    }
+
+    /// Reads all of `set`, on all cores, and tells `watch` of it.
+    ///
+    /// # Errors
+    /// An image cannot be read.
+    pub fn read(set: &SampleSet, watch: &Watch<'_>) -> Result<Self, DataError> {
+        let done = AtomicUsize::new(0);
+        let one = |index: usize| {
+            let sample = set.get(index)?;
+            watch("reading images", done.fetch_add(1, Ordering::Relaxed) + 1, set.len());
+            Ok(sample)
+        };
+        let samples: Result<Vec<Sample>, DataError> =
+            (0..set.len()).into_par_iter().map(one).collect();
+        Ok(Self::new(samples?))
     }
 }
 

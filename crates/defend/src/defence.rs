@@ -8,7 +8,7 @@ use ssl_backdoor_data::{Draws, EpochPlan, Splits};
 use ssl_backdoor_model::Encoder;
 use ssl_backdoor_ssl::{PretrainConfig, TrainObserver, Training, TrainingHook, pretrain};
 
-use crate::{Bench, DefendError, ImageHook, Images, ModelId, Role, Victim};
+use crate::{Bench, DefendError, ImageHook, Images, ModelId, Role, Search, Victim};
 
 /// What a defended model is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +132,13 @@ pub trait Defence {
     /// They cannot be chosen.
     fn on_training_set(&self, _victim: &Victim<'_>) -> Result<Images, DefendError> {
         Ok(Images::All)
+    }
+
+    /// Point 1 where it takes a trained encoder: what finds images that are removed from those of point 1 before the
+    /// training, if anything does. It is asked once, with the encoder of the model that the defence
+    /// [needs](Self::needs).
+    fn search(&self) -> Option<&dyn Search> {
+        None
     }
 
     /// Point 2, on views and loss during the training. The default of [`on_encoder`](Self::on_encoder) trains with the hook;

@@ -3,6 +3,7 @@
 use ssl_backdoor_data::DataError;
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_model::ModelError;
+use ssl_backdoor_scan::ScanError;
 use ssl_backdoor_ssl::PretrainError;
 
 /// An error of this crate. Fields are those of the config of one defence.
@@ -49,6 +50,9 @@ pub enum DefendError {
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The training images could not be searched.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
     /// An encoder file could not be read.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -61,6 +65,7 @@ impl DefendError {
         match self {
             Self::Range(range) => Some(&range.field),
             Self::Value { field, .. } | Self::Training { field, .. } => Some(field),
+            Self::Scan(error) => error.field(),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::{CompressConfig, MimicConfig};
+use ssl_backdoor_scan::PatchSearchConfig;
 
 use crate::{
     BlurLumaConfig, Defence, DefenceSettings, DefendError, DistilCleanConfig, FilterConfig,
@@ -47,6 +48,8 @@ defences! {
     DistilClean(DistilCleanConfig),
     /// The victim's method, trained again without the images that a list names.
     Filter(FilterConfig),
+    /// The victim's method, trained again without the images that PatchSearch accuses.
+    PatchSearch(PatchSearchConfig),
     /// The victim's method, trained again on pairs of views that look at neighbouring places.
     LocalizedCrop(LocalizedCropConfig),
     /// The victim's method, trained again on views that are blurred a little and at times shown without colour.

@@ -5,7 +5,8 @@ use burn::tensor::Tensor;
 /// A convolution without bias, padded by half its kernel, and the batch norm behind it.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    /// `[out, in, kernel, kernel]`, kernel odd.
+    /// `[out, in, kernel, kernel]`, kernel odd; of a grouped convolution, which [`conv_norm`](crate::conv_norm) alone
+    /// takes, `[out, in / groups, kernel, kernel]`.
     pub weight: Tensor<4>,
     /// Learnt scale of the batch norm, `[out]`.
     pub scale: Tensor<1>,
@@ -24,8 +25,20 @@ impl Unit {
     /// # Panics
     /// If the unit cannot take images of so many channels.
     pub(crate) fn check(&self, channels: usize) {
-        let [out, from, kernel, kernel_width] = self.weight.dims();
+        let [out, from, ..] = self.weight.dims();
         assert_eq!(channels, from, "the weight [{out}, {from}, ..] does not fit the images");
+        self.check_grouped(channels);
+    }
+
+    /// # Panics
+    /// If the unit cannot take images of so many channels, in as many groups as its weight asks for.
+    pub(crate) fn check_grouped(&self, channels: usize) {
+        let [out, from, kernel, kernel_width] = self.weight.dims();
+        let whole = from > 0 && channels.is_multiple_of(from);
+        assert!(
+            whole && out.is_multiple_of(channels / from.max(1)),
+            "the weight [{out}, {from}, ..] does not divide {channels} channels into groups"
+        );
         assert!(
             kernel == kernel_width && kernel % 2 == 1,
             "the kernel is {kernel} x {kernel_width}: it must be square and odd"

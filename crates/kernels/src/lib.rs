@@ -123,8 +123,8 @@ pub fn basic_block(
 }
 
 /// Convolution and batch norm without ReLU, always of ordinary Burn operations: the last convolution
-/// of a bottleneck and its shortcut, whose 1×1 kernels are products of matrices. Also gives the
-/// statistics as [`stem`] does.
+/// of a bottleneck and its shortcut, whose 1×1 kernels are products of matrices, and grouped convolutions.
+/// Also gives the statistics as [`stem`] does.
 ///
 /// # Shapes
 /// - `images`: `[batch, height, width, in]`
@@ -134,7 +134,7 @@ pub fn basic_block(
 /// If the shapes do not fit, or an axis of the images is empty.
 pub fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
     check_images(images.dims());
-    unit.check(images.dims()[3]);
+    unit.check_grouped(images.dims()[3]);
     plain::conv_norm(images, unit)
 }
 

@@ -11,14 +11,15 @@ use crate::layer::Unit;
 
 fn conv2d(images: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     let [out, from, kernel, _] = weight.dims();
-    if (kernel, stride) == (1, 1) {
-        let [batch, height, width, _] = images.dims();
+    let [batch, height, width, channels] = images.dims();
+    let groups = channels / from;
+    if (kernel, stride, groups) == (1, 1, 1) {
         let rows = images.reshape([batch * height * width, from]);
         let weight = weight.reshape([out, from]).transpose();
         return rows.matmul(weight).reshape([batch, height, width, out]);
     }
     let half = kernel / 2;
-    let options = ConvOptions::new([stride, stride], [half, half], [1, 1], 1);
+    let options = ConvOptions::new([stride, stride], [half, half], [1, 1], groups);
     let channels_first = images.permute([0, 3, 1, 2]);
     module::conv2d(channels_first, weight, None, options).permute([0, 2, 3, 1])
 }

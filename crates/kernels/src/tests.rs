@@ -351,3 +351,44 @@ fn a_unit_in_other_bits_takes_the_plain_operations() {
     let (y, _) = crate::stem(tracked(&[0.5; 48], [1, 4, 4, 3]), half, false);
     assert_eq!(y.dims(), [1, 4, 4, 4]);
 }
+
+/// A grouped convolution is a convolution of each group of channels; the gradients too.
+#[test]
+fn a_grouped_unit_is_one_unit_for_each_group() {
+    let (groups, from, out) = (3, 2, 4);
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let images = random(2 * 5 * 6 * groups * from, &mut rng);
+    let weight = random(groups * out * from * 9, &mut rng);
+    let (scale, shift) = (random(groups * out, &mut rng), random(groups * out, &mut rng));
+    let unit = |weight: Tensor<4>, scale: &[f32], shift: &[f32]| crate::Unit {
+        weight,
+        scale: tracked(scale, [scale.len()]),
+        shift: tracked(shift, [shift.len()]),
+        running: None,
+        epsilon: EPSILON,
+        stride: 2,
+    };
+    let side = |grouped: bool| {
+        let x = tracked(&images, [2, 5, 6, groups * from]);
+        let w = tracked(&weight, [groups * out, from, 3, 3]);
+        let y = if grouped {
+            crate::conv_norm(x.clone(), unit(w.clone(), &scale, &shift)).0
+        } else {
+            let part = |g: usize| {
+                let x = x.clone().slice_dim(3, g * from..(g + 1) * from);
+                let w = w.clone().slice_dim(0, g * out..(g + 1) * out);
+                let of = g * out..(g + 1) * out;
+                crate::conv_norm(x, unit(w, &scale[of.clone()], &shift[of])).0
+            };
+            Tensor::cat((0..groups).map(part).collect(), 3)
+        };
+        assert_eq!(y.dims(), [2, 3, 3, groups * out]);
+        let grads = y.clone().powi_scalar(3).sum().backward();
+        let gradients = [x.grad(&grads), w.grad(&grads)].map(|g| values(g.unwrap()));
+        (values(y), gradients)
+    };
+    let ((y, [dx, dw]), (expected, [ex, ew])) = (side(true), side(false));
+    assert_near(&y, &expected, "output");
+    assert_near(&dx, &ex, "gradient of the images");
+    assert_near(&dw, &ew, "gradient of the weight");
+}

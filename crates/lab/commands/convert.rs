@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
 use clap::Args;
 use ssl_backdoor_fields::OutOfRange;
-use ssl_backdoor_model::{Basis, Finding, ImportOptions, Imported, ModelError};
+use ssl_backdoor_model::{Basis, EncoderConfig, Finding, ImportOptions, Imported, ModelError};
 use ssl_backdoor_ssl::{encoder_header, export_training};
 
 use super::import_args::ImportArgs;
@@ -15,9 +15,9 @@ use crate::{ConfigError, Experiment, device};
 
 /// Turn a checkpoint of another tool into an encoder file, or an encoder file into one for PyTorch.
 ///
-/// Reads torchvision's ResNets and timm's ViTs as MoCo, MoCo v3, DINO, MAE, solo-learn, lightly, lightning-bolts,
-/// vissl, timm and the reference repository write them, from .pth, .pth.tar, .pt, .ckpt and .safetensors. Takes the
-/// network that the tool evaluates, and prints what it assumed. Writes safetensors with torchvision's names (of a
+/// Reads torchvision's ResNets and RegNetYs and timm's ViTs as MoCo, MoCo v3, SwAV, DeepCluster v2, SEER, DINO, MAE,
+/// solo-learn, lightly, lightning-bolts, vissl, timm and the reference repository write them, from .pth, .pth.tar, .pt,
+/// .ckpt, .torch and .safetensors. Takes the network that the tool evaluates, and prints what it assumed. Writes safetensors with torchvision's names (of a
 /// ViT timm's), which PyTorch loads with strict=True; the file records how images are prepared, which
 /// `probe --encoder` then does.
 #[derive(Debug, Args)]
@@ -117,10 +117,10 @@ fn flag(field: &str) -> String {
 }
 
 /// How the command line overrides `finding`, if it can be otherwise.
-fn overridden(finding: &Finding) -> String {
+fn overridden(finding: &Finding, encoder: &EncoderConfig) -> String {
     let flags: Vec<String> = match finding.basis {
         Basis::Stated | Basis::Given => Vec::new(),
-        _ => ImportOptions::overriding(finding).into_iter().map(flag).collect(),
+        _ => encoder.overriding(finding).into_iter().map(flag).collect(),
     };
     match &flags[..] {
         [] => String::new(),
@@ -146,7 +146,7 @@ fn report(imported: &Imported, backbone: bool) -> Result<()> {
     }
     for finding in &header.findings {
         if finding.of != "network" {
-            println!("{:<14} {finding}{}", finding.of, overridden(finding));
+            println!("{:<14} {finding}{}", finding.of, overridden(finding, &header.encoder));
         }
     }
     let how =

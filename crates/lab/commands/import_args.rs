@@ -16,13 +16,15 @@ pub struct ImportArgs {
     /// Padding of a ResNet's first convolution in pixels [default: what its tool builds, else half the kernel].
     #[arg(long)]
     stem_padding: Option<usize>,
-    /// Stride of a ResNet's first convolution in pixels [default: 2 of a 7x7 kernel, 1 of a 3x3 one].
+    /// Stride of the first convolution in pixels [default: of a ResNet 2 with a 7x7 kernel and 1 with a 3x3 one, of a
+    /// RegNet 2].
     #[arg(long)]
     stem_stride: Option<usize>,
     /// Whether a 3x3 max-pool of stride 2 follows it [default: what its tool builds, else true of a 7x7 kernel].
     #[arg(long)]
     max_pool: Option<bool>,
-    /// Side of its images in pixels, 8 to 1024 [default: 224 with a 7x7 stem, or what a ViT's positions say].
+    /// Side of its images in pixels, 8 to 1024 [default: 224 with a stem for ImageNet, or what a ViT's positions say].
+    /// Learned positions are interpolated for another size.
     #[arg(long)]
     size: Option<u32>,
     /// Per-channel mean of values in 0 to 1 [default: ImageNet's].

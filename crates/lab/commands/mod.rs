@@ -11,6 +11,13 @@ mod reference_config;
 mod reference_keys;
 mod report;
 mod run;
+mod scan;
+mod scan_data;
+mod scan_encoder;
+mod scan_images;
+mod scan_nulls;
+mod scan_page;
+mod scan_training;
 mod shared;
 mod sweep;
 mod verify;
@@ -23,6 +30,9 @@ pub use poison::{PoisonOptions, print_clean_list, run_export};
 pub use probe::{ExternalOptions, probe_external};
 #[cfg(test)]
 pub(crate) use reference_config::parse_reference_config;
+pub use scan_data::{DataScanOptions, Suspected, scan_data};
+pub use scan_encoder::{EncoderScanOptions, scan_encoder};
+pub use scan_nulls::{NullsOptions, scan_nulls};
 
 use shared::computing;
 
@@ -49,6 +59,7 @@ enum Command {
     Poison(poison::PoisonArgs),
     Verify(verify::VerifyArgs),
     Probe(probe::ProbeArgs),
+    Scan(scan::ScanArgs),
     Convert(convert::ConvertArgs),
     /// Show devices, data sets, disk and versions, and try a training step on each device.
     #[command(after_help = "Example:\n  ssl-backdoor doctor")]
@@ -71,6 +82,7 @@ impl Cli {
             Command::Poison(args) => args.run(),
             Command::Verify(args) => args.run(),
             Command::Probe(args) => args.run(),
+            Command::Scan(args) => args.run(),
             Command::Convert(args) => args.run(),
             Command::Doctor => computing(doctor::doctor),
             Command::Completions(args) => {

@@ -21,7 +21,7 @@ use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::{Attack, PoisonConfig};
 
-use super::shared::{computing, path};
+use super::shared::{computing, encoder_file, path};
 use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
 
 use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, percent};
@@ -194,7 +194,7 @@ impl ExternalConfig {
     /// The tables of `path` that count; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;
-        for unused in ["workers", "pretrain", "defend"] {
+        for unused in ["workers", "pretrain", "defend", "scan"] {
             document.remove(unused);
         }
         let mut settings = Self { source: document.clone().into(), ..document.read()? };
@@ -213,13 +213,7 @@ impl ExternalConfig {
 
     /// What the encoder file says of itself; the attack is checked against the images that it was made for.
     fn header(&self, file: &Path) -> Result<EncoderHeader> {
-        let shown = file.display();
-        let header = EncoderHeader::read(file)?.ok_or_else(|| {
-            ConfigError(format!(
-                "{shown} does not say how its images were prepared: write it down with `ssl-backdoor convert {shown} \
-                 OUT.safetensors`"
-            ))
-        })?;
+        let header = encoder_file(file)?;
         let (own, size) = (&header.preprocessing, self.data.size());
         if *own != encoder_header(header.encoder, size).preprocessing {
             eprintln!(

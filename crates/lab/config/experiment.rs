@@ -12,6 +12,7 @@ use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_defend::{DefendConfig, DefendError, check_names, one_or_several};
 use ssl_backdoor_fields::require;
 use ssl_backdoor_probe::ProbeConfig;
+use ssl_backdoor_scan::ScanConfig;
 use ssl_backdoor_ssl::{PretrainConfig, PretrainError};
 use ssl_backdoor_trigger::PoisonConfig;
 
@@ -40,6 +41,9 @@ pub struct Experiment {
     /// The defences: one table, or a list of tables; absent = none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_several")]
     pub defend: Vec<DefendConfig>,
+    /// The scans; absent = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<ScanConfig>,
     /// Where its values were written.
     #[serde(skip)]
     pub(crate) source: Source,
@@ -75,6 +79,7 @@ impl Experiment {
             Some(&mut experiment.probe),
         );
         experiment.defend.iter_mut().for_each(home::expand_defence);
+        experiment.scan.iter_mut().for_each(home::expand_scan);
         experiment.check().map_err(|wrong| document.wrong(wrong))?;
         Ok(experiment)
     }
@@ -121,6 +126,9 @@ impl Experiment {
         for (i, defence) in self.defend.iter().enumerate() {
             let checked = defence.settings().check(&self.pretrain, images, self.data.size());
             checked.map_err(|e| self.wrong_defence(i, &e))?;
+        }
+        if let Some(scan) = &self.scan {
+            scan.check(images, self.data.size()).map_err(|e| e.within("scan"))?;
         }
         Ok(check_names(&self.defend)?)
     }

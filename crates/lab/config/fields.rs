@@ -8,6 +8,7 @@ use ssl_backdoor_data::DataError;
 use ssl_backdoor_defend::DefendError;
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_probe::ProbeError;
+use ssl_backdoor_scan::ScanError;
 use ssl_backdoor_ssl::PretrainError;
 use ssl_backdoor_trigger::TriggerError;
 
@@ -116,6 +117,18 @@ impl OfConfig for ProbeError {
     }
 }
 
+/// A scan has no table: its options are called as its fields.
+impl OfConfig for ScanError {
+    fn wrong(&self) -> Wrong {
+        match self {
+            Self::Data(error) => error.wrong(),
+            Self::Features(error) => error.wrong(),
+            Self::Pretrain(error) => error.wrong(),
+            _ => Wrong { key: None, message: self.to_string() },
+        }
+    }
+}
+
 impl OfConfig for DefendError {
     fn wrong(&self) -> Wrong {
         of_defence("defend", self)
@@ -127,6 +140,7 @@ pub(crate) fn of_defence(table: &str, error: &DefendError) -> Wrong {
     match error {
         DefendError::Pretrain(error) => error.wrong(),
         DefendError::Data(error) => error.wrong(),
+        DefendError::Scan(error) if error.field().is_none() => error.wrong(),
         // Two tables say together what is wrong.
         DefendError::Training { field, what, cause } => {
             let key = format!("{table}.{field}");

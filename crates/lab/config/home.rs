@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_defend::DefendConfig;
 use ssl_backdoor_probe::{Labels, ProbeConfig};
+use ssl_backdoor_scan::ScanConfig;
 use ssl_backdoor_trigger::PoisonConfig;
 
 /// Puts the home folder in the place of a leading `~`. `~name` stays: it is another user's home, or a folder of that
@@ -42,6 +43,11 @@ pub(crate) fn expand_tables(
     let encoder = select.as_mut().and_then(|select| select.encoder.as_mut());
     let poison = list.iter_mut().chain(trigger.file_mut()).chain(encoder);
     data.paths_mut().into_iter().chain(poison).chain(labels).for_each(expand_home);
+}
+
+/// Expands every path of the scans.
+pub(crate) fn expand_scan(scan: &mut ScanConfig) {
+    scan.null.iter_mut().for_each(expand_home);
 }
 
 /// Expands every path of a defence.

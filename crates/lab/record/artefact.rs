@@ -23,6 +23,8 @@ pub(crate) enum Artefact {
     Baseline,
     /// The figures.
     Scores,
+    /// What the scans say.
+    Scan,
     /// The features in the plane.
     FeatureMaps,
     /// The report.
@@ -31,6 +33,8 @@ pub(crate) enum Artefact {
     ReportMarkdown,
     /// The encoder of a model.
     Encoder(ModelId),
+    /// The training images that a search removed before its training.
+    Removed(ModelId),
     /// The log of its training.
     Metrics(ModelId),
     /// Its features.
@@ -93,10 +97,12 @@ impl fmt::Display for Artefact {
             Self::TriggerSize => f.write_str("trigger.json"),
             Self::Baseline => f.write_str("floor.json"),
             Self::Scores => f.write_str("scores.json"),
+            Self::Scan => f.write_str("scan.json"),
             Self::FeatureMaps => f.write_str("maps.json"),
             Self::ReportHtml => f.write_str("report.html"),
             Self::ReportMarkdown => f.write_str("report.md"),
             Self::Encoder(model) => write!(f, "{model}/encoder.safetensors"),
+            Self::Removed(model) => write!(f, "{model}/removed.json"),
             Self::Metrics(model) => write!(f, "{model}/metrics.jsonl"),
             Self::Features(model, FeaturesOf::Labelled) => {
                 write!(f, "{model}/features/labelled.safetensors")

@@ -126,6 +126,16 @@ pub(crate) fn percent(share: f64) -> f64 {
     (share * 1e8).round() / 1e6
 }
 
+/// A defended model against the clean twin on the same patched images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Against {
+    /// Its net ASR and patched drop: the backdoored model's, with the defended model in its place.
+    #[serde(flatten)]
+    pub net: Paired,
+    /// Where its patched images go.
+    pub flow: Flow,
+}
+
 /// What one probe says of all models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeResult {
@@ -143,6 +153,9 @@ pub struct ProbeResult {
     /// Where the poison sends patched images; none in files of version 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<Flow>,
+    /// Every defended model against the clean twin; none in files of version 0.1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub defended: BTreeMap<ModelId, Against>,
     /// Backdoored against clean.
     #[serde(flatten)]
     pub net: Paired,

@@ -19,6 +19,7 @@ pub(crate) enum StageId {
     Baseline,
     Features(ModelId),
     Probe,
+    Scan,
     FeatureMaps,
     Report,
     /// A stage that only another version knows, by its name.
@@ -38,7 +39,7 @@ pub(crate) enum Cost {
 
 impl StageId {
     /// Those that are the only one of their kind.
-    const SINGLE: [(Self, &'static str); 9] = [
+    const SINGLE: [(Self, &'static str); 10] = [
         (Self::Poison, "poison"),
         (Self::CheckImages, "check images"),
         (Self::TriggerSize, "trigger size"),
@@ -46,6 +47,7 @@ impl StageId {
         (Self::PretrainBackdoored, "pretrain backdoored"),
         (Self::Baseline, "floor"),
         (Self::Probe, "probe"),
+        (Self::Scan, "scan"),
         (Self::FeatureMaps, "feature maps"),
         (Self::Report, "report"),
     ];
@@ -66,7 +68,7 @@ impl StageId {
 
     /// Do the scores rest on it?
     pub(crate) fn is_before_the_scores(&self) -> bool {
-        !matches!(self, Self::Probe | Self::FeatureMaps | Self::Report)
+        !matches!(self, Self::Probe | Self::Scan | Self::FeatureMaps | Self::Report)
     }
 }
 

@@ -53,7 +53,8 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
     let asr = |cell: AccFp| format!("{:.1}", 100.0 * cell[1] / main.non_target);
     let acc = |cell: AccFp| format!("{:.1}", cell[0]);
     let mut rows = Vec::new();
-    for group in groups.iter().filter(|group| group.setting.targeted) {
+    for group in groups.iter().filter(|group| group.setting.targeted && group.setting.is_of_paper())
+    {
         let Some(theirs) = main.rows.get(&group.setting.method) else { continue };
         let ours = [
             group.cell(CLEAN, Images::Clean)[0],
@@ -87,7 +88,9 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
 pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
     let defence = &published.defence;
     let mut rows = Vec::new();
-    for group in groups.iter().filter(|group| !group.defended().is_empty()) {
+    for group in
+        groups.iter().filter(|group| !group.defended().is_empty() && group.setting.is_of_paper())
+    {
         for (model, theirs) in &defence.rows {
             let ours = Images::ALL.map(|images| group.cell(model, images));
             if ours[0][0].is_none() {
@@ -115,7 +118,8 @@ pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Com
 pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
     let others = &published.others;
     let mut rows = Vec::new();
-    for group in groups.iter().filter(|group| group.setting.targeted) {
+    for group in groups.iter().filter(|group| group.setting.targeted && group.setting.is_of_paper())
+    {
         let Some(theirs) = others.rows.get(&group.setting.method) else { continue };
         let [patched_acc, _, patched_asr] = group.cell(BACKDOORED, Images::Patched);
         let ours = [group.cell(BACKDOORED, Images::Clean)[0], patched_acc, patched_asr];

@@ -1,5 +1,6 @@
 //! Runs of the same settings but for target, trigger, seed: what a row of the paper's table stands for.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use ssl_backdoor_defend::ModelId;
@@ -131,22 +132,11 @@ impl<'a> Group<'a> {
 
     /// Of how many backdoored models the poison has each effect, in words; `-` where the scores do not say.
     pub(super) fn effects(&self) -> String {
-        let mut counts: Vec<(&str, usize)> = Vec::new();
         let mut seen = BTreeSet::new();
-        for &(_, run, reading) in &self.runs {
-            let Some(flow) = reading.flow.as_ref().filter(|_| seen.insert(victim(run))) else {
-                continue;
-            };
-            let word = Effect::of(flow, run.target, reading.net.patched_drop).word();
-            match counts.iter_mut().find(|(other, _)| *other == word) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((word, 1)),
-            }
-        }
-        counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-        let words: Vec<String> =
-            counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-        if words.is_empty() { "-".into() } else { words.join(", ") }
+        counted(self.runs.iter().filter_map(|&(_, run, reading)| {
+            let flow = reading.flow.as_ref().filter(|_| seen.insert(victim(run)))?;
+            Some(Effect::of(flow, run.target, reading.net.patched_drop))
+        }))
     }
 
     /// By the rule, which is of the net ASR: none without a target.
@@ -160,10 +150,7 @@ impl<'a> Group<'a> {
         let models = reading.models.keys();
         let mut models: Vec<&ModelId> = models.filter(|model| !model.role().is_basic()).collect();
         // By series, then by falling share.
-        models.sort_by(|a, b| {
-            let (a, b) = (a.series(), b.series());
-            a.0.cmp(b.0).then(b.1.total_cmp(&a.1))
-        });
+        models.sort_by(|a, b| by_series(a, b));
         models
     }
 
@@ -175,8 +162,28 @@ impl<'a> Group<'a> {
     }
 }
 
+/// By series, and in each by falling share.
+pub(super) fn by_series(a: &ModelId, b: &ModelId) -> Ordering {
+    let (a, b) = (a.series(), b.series());
+    a.0.cmp(b.0).then(b.1.total_cmp(&a.1))
+}
+
+/// How often there is each effect, in words, the most frequent first; `-` where there is none.
+pub(super) fn counted(effects: impl Iterator<Item = Effect>) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for word in effects.map(Effect::word) {
+        match counts.iter_mut().find(|(other, _)| *other == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let words: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    if words.is_empty() { "-".into() } else { words.join(", ") }
+}
+
 /// What makes a backdoored model, within a setting.
-fn victim(run: &RunScores) -> (u64, Option<u32>, &str) {
+pub(super) fn victim(run: &RunScores) -> (u64, Option<u32>, &str) {
     (run.seed, run.target, &run.trigger)
 }
 

@@ -11,6 +11,7 @@ use super::claims::{Claim, claims};
 use super::comparison::{self, Comparison};
 use super::destinations::{TAKEN_OVER, TARGETED};
 use super::group::Group;
+use super::matrix::{Matrix, matrix};
 use super::mean::{ROBUST_BELOW, Verdict, shown};
 use super::setting::common;
 use super::sources::{Source, compute, makers, sources};
@@ -18,7 +19,9 @@ use super::table::{Row, Table};
 use super::table_csv::csv;
 use crate::config::Experiment;
 use crate::record::write_whole;
-use crate::record::{BACKDOORED, CLEAN, Images, Published, RunScores, UNTRAINED, percent};
+use crate::record::{
+    Artefact, BACKDOORED, CLEAN, Images, Manifest, Published, RunScores, UNTRAINED, percent,
+};
 
 /// What the command line says of a report.
 #[derive(Debug, Clone)]
@@ -53,7 +56,10 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let config = |path: &PathBuf| Experiment::read(&path.join("config.toml"), &[]).ok().map(common);
     let configs: Vec<Option<Experiment>> = paths.iter().map(config).collect();
-    let mut page = Page::new(&runs, &configs, &paths, out)?;
+    let manifest = |path: &PathBuf| Manifest::read(&path.join(Artefact::Manifest.to_string()));
+    let manifests: Vec<Manifest> = paths.iter().map(manifest).collect::<Result<_>>()?;
+    let mut page = Page::new(&runs, &configs, &manifests)?;
+    page.sources = sources(&Group::all(&runs, &configs, false), &paths, out);
     page.superseded = superseded.note();
     let markdown = Markdown { page: &page }.render().context("cannot render table.md")?;
     let html = Html { page: &page }.render().context("cannot render table.html")?;
@@ -124,6 +130,7 @@ struct Page {
     charts: Vec<Chart>,
     comparisons: Vec<Comparison>,
     defence: Option<Table>,
+    matrix: Option<Matrix>,
     readings: Option<Table>,
     superseded: Option<String>,
     sources: Vec<Source>,
@@ -135,8 +142,7 @@ impl Page {
     fn new(
         runs: &[RunScores],
         configs: &[Option<Experiment>],
-        paths: &[PathBuf],
-        out: &Path,
+        manifests: &[Manifest],
     ) -> Result<Self> {
         let published = Published::read()?;
         let groups = Group::all(runs, configs, false);
@@ -186,10 +192,11 @@ impl Page {
             .flatten()
             .collect(),
             defence: defence_table(&groups),
+            matrix: matrix(runs, configs, manifests),
             readings: (!others.is_empty()).then(|| main_table(&others)),
             superseded: None,
-            sources: sources(&groups, paths, out),
-            compute: compute(paths)?,
+            sources: Vec::new(),
+            compute: compute(manifests),
             made_with: format!("Made by ssl-backdoor {}.", env!("CARGO_PKG_VERSION")),
         })
     }

@@ -7,7 +7,7 @@ use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_defend::ModelId;
 use ssl_backdoor_trigger::PoisonPlan;
 
-use crate::record::{FeatureMap, RunScores};
+use crate::record::{FeatureMap, RunScans, RunScores};
 
 /// What a report is made from.
 pub(crate) struct Material<'a> {
@@ -18,6 +18,8 @@ pub(crate) struct Material<'a> {
     pub classes: &'a [String],
     /// Lines of `metrics.jsonl` of the clean twin and of the backdoored model.
     pub metrics: [Vec<Value>; 2],
+    /// What the scans say, if the config has them.
+    pub scans: Option<RunScans>,
     /// Feature maps by model.
     pub maps: BTreeMap<ModelId, FeatureMap>,
     /// The poisoned training set with its plan and labels, and the evaluation images without and with

@@ -64,7 +64,10 @@ fn some(
 }
 
 /// The images beside each other at one height, as PNG in a URI.
-fn data_uri(images: &[RgbImage]) -> Result<String> {
+///
+/// # Errors
+/// The picture cannot be encoded.
+pub(crate) fn data_uri(images: &[RgbImage]) -> Result<String> {
     let height = images.first().map_or(1, RgbImage::height);
     // Photographs are made smaller.
     let (h, filter) = if height > LARGEST {

@@ -7,11 +7,16 @@ use ssl_backdoor_trigger::{TriggerConfig, strength};
 use crate::config::Experiment;
 use crate::record::{ProbeId, ProbeResult, RunScores, percent};
 
+/// The attack of the paper, and of runs whose config is not there.
+const PATCH: &str = "patch";
+
 /// What the runs of a group share.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Setting {
     pub data: String,
     pub method: String,
+    /// What is done to the images, [in a word](ssl_backdoor_trigger::PoisonConfig::kind).
+    pub attack: String,
     pub eval: String,
     pub train_images: usize,
     pub steps: usize,
@@ -42,6 +47,10 @@ pub(super) fn common(config: Experiment) -> Experiment {
     {
         poison.trigger = TriggerConfig::Solid { color: [0; 3], width };
     }
+    // What a rule chose by the features of the run's own encoder.
+    if let Some(select) = &mut poison.select {
+        (select.encoder, select.chosen) = (None, None);
+    }
     let probe = ProbeConfig::default();
     let mut defend = config.defend;
     defend.iter_mut().for_each(|defence| defence.settings_mut().forget_seed());
@@ -54,6 +63,7 @@ impl Setting {
         Self {
             data: run.data.clone(),
             method: run.method.clone(),
+            attack: config.map_or(PATCH.into(), |config| config.poison.kind()),
             eval: format!("{:?}", run.eval).to_lowercase(),
             train_images: run.train_images,
             steps: run.steps,
@@ -69,8 +79,19 @@ impl Setting {
         }
     }
 
-    /// The share that was poisoned, in words.
+    /// Is it the attack that the paper's figures are of?
+    pub(super) fn is_of_paper(&self) -> bool {
+        self.attack == PATCH
+    }
+
+    /// What was done, unless it is the paper's attack, and the share that was poisoned, in words.
     pub(super) fn poison(&self) -> String {
+        let attack = if self.is_of_paper() { "" } else { &format!("{}, ", self.attack) };
+        format!("{attack}{}", self.amount())
+    }
+
+    /// The share that was poisoned, in words.
+    pub(super) fn amount(&self) -> String {
         let rate = f64::from(self.rate) / 10.0;
         if self.of_class {
             let set = 100.0 * self.dataset_rate;
@@ -83,13 +104,14 @@ impl Setting {
     }
 
     /// What a chart's label is made from, beside the method.
-    pub(super) fn parts(&self) -> [String; 9] {
+    pub(super) fn parts(&self) -> [String; 10] {
         let Self { data, strength, steps, probe, labels, .. } = self;
         let pretrain = self.config.as_ref().map(|config| &config.pretrain.train);
         let rate = f64::from(self.rate) / 10.0;
         let of = if self.of_class { "" } else { " of the set" };
         [
             data.clone(),
+            self.attack.clone(),
             format!("{rate} %{of}"),
             strength.clone(),
             format!("{steps} steps"),

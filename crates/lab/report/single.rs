@@ -10,6 +10,7 @@ use super::run_table::{
     ModelRow, READINGS_HEAD, curve_table, readings, readings_table, rows, table,
 };
 use super::run_words::{lead, net, removed, target_neighbours, warnings};
+use super::scans::ScanTable;
 use super::{pictures, visibility};
 use crate::record::{BACKDOORED, CLEAN};
 
@@ -28,6 +29,7 @@ struct Html<'a> {
     maps: Vec<Chart>,
     gathered: Option<String>,
     removed: Option<String>,
+    scans: Option<ScanTable>,
     strips: Vec<(String, String)>,
     config: &'a str,
     made_with: &'a str,
@@ -45,6 +47,7 @@ struct Markdown<'a> {
     curve: Option<String>,
     gathered: Option<String>,
     removed: Option<String>,
+    scans: Option<String>,
     visibility: Option<String>,
     config: &'a str,
     made_with: &'a str,
@@ -55,6 +58,7 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
     let Material { scores, config, metrics, made_with, .. } = material;
     let title = scores.name.as_str();
     let lead = lead(material);
+    let scans = material.scans.as_ref().map(|scans| ScanTable::of(scans, scores));
     let html = Html {
         title,
         lead: lead.clone(),
@@ -72,6 +76,7 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
         maps: maps(material),
         gathered: target_neighbours(scores),
         removed: removed(scores),
+        scans: scans.clone(),
         strips: pictures::strips(material)?,
         config,
         made_with,
@@ -86,6 +91,7 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
         curve: curve_table(metrics),
         gathered: target_neighbours(scores),
         removed: removed(scores),
+        scans: scans.map(|scans| scans.markdown()),
         visibility: visibility::summary(&metrics[1]),
         config,
         made_with,

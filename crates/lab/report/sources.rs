@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-
 use super::destinations::{Effect, top};
 use super::group::{Group, anchor};
 use crate::record::{Artefact, BACKDOORED, CLEAN, Cost, Images, MadeBy, Manifest, RunScores};
@@ -76,29 +74,24 @@ pub(super) fn makers(runs: &[RunScores]) -> String {
 }
 
 /// What the runs cost, in words: the time of their stages, a clean twin that several runs share counted once.
-///
-/// # Errors
-/// A manifest is absent or broken.
-pub(super) fn compute(paths: &[PathBuf]) -> Result<String> {
+pub(super) fn compute(manifests: &[Manifest]) -> String {
     let (mut training, mut rest) = (0.0, 0.0);
     let mut twins = BTreeMap::new();
-    for path in paths {
-        for (stage, done) in Manifest::read(&path.join(Artefact::Manifest.to_string()))?.stages {
-            match stage.cost() {
-                Cost::Twin => {
-                    twins.insert(done.inputs, done.seconds);
-                }
-                Cost::Training => training += done.seconds,
-                Cost::Rest => rest += done.seconds,
+    for (stage, done) in manifests.iter().flat_map(|manifest| &manifest.stages) {
+        match stage.cost() {
+            Cost::Twin => {
+                twins.insert(&done.inputs, done.seconds);
             }
+            Cost::Training => training += done.seconds,
+            Cost::Rest => rest += done.seconds,
         }
     }
     let trained: f64 = training + twins.values().sum::<f64>();
-    Ok(format!(
+    format!(
         "Compute, by the clock of the process that finished each stage: {:.1} h of training (clean twins, each counted \
          once: {}) and {:.1} h of everything else.",
         trained / 3600.0,
         twins.len(),
         rest / 3600.0
-    ))
+    )
 }

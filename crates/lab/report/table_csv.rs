@@ -6,7 +6,8 @@ use ssl_backdoor_data::Eval;
 
 use crate::record::{Images, ProbeId, RunScores};
 
-/// One reading of one model on one kind of images; the net ASR is the reading's.
+/// One reading of one model on one kind of images. What compares a model with the clean twin is that of the defended
+/// model itself, and else that of the backdoored one.
 #[derive(Serialize)]
 struct Line<'a> {
     run: &'a str,
@@ -53,9 +54,12 @@ pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     for run in runs {
         for reading in &run.probes {
-            let (net, flow) = (reading.net, reading.flow.as_ref());
-            let first = flow.and_then(|flow| flow.top(1).first().copied());
             for (model, sets) in &reading.models {
+                let (net, flow) = match reading.defended.get(model) {
+                    Some(against) => (against.net, Some(&against.flow)),
+                    None => (reading.net, reading.flow.as_ref()),
+                };
+                let first = flow.and_then(|flow| flow.top(1).first().copied());
                 for (images, s) in sets {
                     table.serialize(Line {
                         run: &run.name,

@@ -15,6 +15,8 @@ pub enum Stage {
     Defend,
     /// Probe all models and the untrained encoder; write the scores.
     Probe,
+    /// Scan the training images and both models, if the config has a scan.
+    Scan,
     /// Draw the feature maps of both models.
     Maps,
     /// Write the report.

@@ -51,8 +51,9 @@ const TAIL: usize = 6;
 const TICK: Duration = Duration::from_millis(50);
 /// How long processes may take to end by themselves when the sweep is asked to. Shorter than what the sweep itself has.
 const GRACE: Duration = Duration::from_millis(1200);
-/// How long a process of a sweep that was killed may take to leave its folder: longer than it has to end.
-const LEFT: Duration = Duration::from_secs(5);
+/// How long a process of a sweep that was killed may take to leave its folder: it ends its step and saves a checkpoint,
+/// which takes seconds where many programs share the cores.
+const LEFT: Duration = Duration::from_secs(30);
 
 /// Works all jobs off, as many at a time as there are `slots`, each on the device of its slot (of its config,
 /// where the slot names none); `done` is called after each that succeeded. The outcomes, in the order of the jobs.

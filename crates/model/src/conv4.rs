@@ -11,7 +11,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_kernels as kernels;
 
-use crate::family::{Architecture, Arrays, Detected, Family, Network};
+use crate::family::{Architecture, Arrays, Detected, Family, MapHook, Network};
 use crate::found::Found;
 use crate::{BatchNorm, ModelError, init, parts};
 
@@ -66,6 +66,11 @@ impl Block {
 impl Network for Conv4 {
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         average(self.block.iter().fold(images, |x, block| block.forward(x)))
+    }
+
+    fn through(&self, images: Tensor<4>, map: &mut MapHook<'_>) -> Tensor<2> {
+        let x = self.block.iter().fold(images, |x, block| block.forward(x));
+        average(map(x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]))
     }
 
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::conv4::{Conv4, Conv4Config};
 use crate::family::{Architecture, Arrays, Computed, Detected, Family, Network};
 use crate::found::{Found, Naming, Place};
+use crate::regnet::{RegNet, RegNetConfig};
 use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
 use crate::vit::{Positions, Vit, VitSizes};
-use crate::{ImportOptions, ModelError};
+use crate::{Finding, ImportOptions, ModelError};
 
 /// A network by its sizes, as a config says it.
 ///
@@ -33,13 +34,13 @@ pub enum EncoderConfig {
     Resnet101 { width: usize, stem: Stem },
     /// ResNet-152: 3, 8, 36, 3 bottlenecks.
     Resnet152 { width: usize, stem: Stem },
-    /// A vision transformer with a class token, as MAE's encoder.
+    /// A vision transformer with a class token.
     Vit {
-        /// Length of a token, a multiple of 4; ViT-B has 768.
+        /// Length of a token, a multiple of 4; ViT-Ti has 192, ViT-S 384, ViT-B 768.
         dim: usize,
-        /// Blocks; ViT-B has 12.
+        /// Blocks; ViT-Ti, ViT-S and ViT-B have 12.
         depth: usize,
-        /// Attention heads, a divisor of `dim`; ViT-B has 12.
+        /// Attention heads, a divisor of `dim`; ViT-Ti has 3, ViT-S 6 (MoCo v3's 12), ViT-B 12.
         heads: usize,
         /// Side of a patch in pixels; 16 at 224 px, 4 at 32 px.
         patch: usize,
@@ -49,6 +50,8 @@ pub enum EncoderConfig {
     },
     /// Four convolutions, as few-shot learning has them.
     Conv4(Conv4Config),
+    /// A RegNetY, SEER's encoder.
+    RegnetY(RegNetConfig),
 }
 
 /// `NETWORK from SIZES` for each family: what its networks are, and what they are built from.
@@ -146,6 +149,8 @@ families! {
     Vit from VitSizes;
     /// Four convolutions; its feature is the average of the last map.
     Conv4 from Conv4Config;
+    /// A RegNetY; its feature is the average pool.
+    RegNet from RegNetConfig;
 }
 
 impl From<EncoderConfig> for Sizes {
@@ -162,6 +167,7 @@ impl From<EncoderConfig> for Sizes {
                 Self::Vit(VitSizes { dim, depth, heads, patch, positions })
             }
             EncoderConfig::Conv4(sizes) => Self::Conv4(sizes),
+            EncoderConfig::RegnetY(sizes) => Self::RegNet(sizes),
         }
     }
 }
@@ -180,6 +186,7 @@ impl From<Sizes> for EncoderConfig {
                 Self::Vit { dim, depth, heads, patch, positions }
             }
             Sizes::Conv4(sizes) => Self::Conv4(sizes),
+            Sizes::RegNet(sizes) => Self::RegnetY(sizes),
         }
     }
 }
@@ -237,6 +244,14 @@ impl EncoderConfig {
         Sizes::from(*self).architecture().patch()
     }
 
+    /// The fields of [`ImportOptions`] that override `finding` when such an encoder is imported.
+    pub fn overriding(&self, finding: &Finding) -> Vec<&'static str> {
+        // A family has those that its arrays do not show.
+        let all = self.hidden().of_network().into_iter();
+        let of = all.filter(|option| option.finding == finding.of && option.value.is_some());
+        of.map(|option| option.name).collect()
+    }
+
     /// Draws initial weights.
     pub fn init(&self, rng: &mut impl Rng, device: &Device) -> Encoder {
         Sizes::from(*self).init(rng, device)
@@ -273,7 +288,23 @@ impl Encoder {
         self.network().forward(images)
     }
 
-    /// Features after each stage: of a ResNet after the first layers and each of its four stages, averaged over the
+    /// The features of [`forward`](Self::forward), with the last map that has places handed through `map`: of a ResNet,
+    /// RegNet and Conv-4 the map that is averaged, of a transformer the tokens of the patches (without the class token) behind
+    /// the first norm of the last block. What `map` returns is what the network goes on with.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - `map`: `[batch, rows, columns, channels]`, input and output
+    /// - output: `[batch, dim]`
+    pub fn forward_through_map(
+        &self,
+        images: Tensor<4>,
+        mut map: impl FnMut(Tensor<4>) -> Tensor<4>,
+    ) -> Tensor<2> {
+        self.network().through(images, &mut map)
+    }
+
+    /// Features after each stage: of a ResNet or RegNet after the first layers and each of its four stages, averaged over the
     /// places; of a transformer the class token after each block. The last are those of [`forward`](Self::forward).
     ///
     /// # Shapes
@@ -292,12 +323,16 @@ impl Encoder {
         self.network().maps(images)
     }
 
-    /// Writes the arrays of the network by their names in it, without the family before them.
+    /// Writes the arrays of the network by the names that files have, without the family before them.
     pub(crate) fn collect_into(
         &self,
         store: SafetensorsStore,
     ) -> Result<(), SafetensorsStoreError> {
-        self.network().collect_into(store)
+        let network = self.network();
+        network.collect_into(match network.names() {
+            None => store,
+            Some(names) => store.with_key_remapping(names.to_file[0], names.to_file[1]),
+        })
     }
 
     /// Takes the arrays of a file that has these names.
@@ -305,6 +340,11 @@ impl Encoder {
         &mut self,
         store: SafetensorsStore,
     ) -> Result<(), SafetensorsStoreError> {
-        self.network_mut().apply_from(store)
+        let network = self.network_mut();
+        let store = match network.names() {
+            None => store,
+            Some(names) => store.with_key_remapping(names.from_file[0], names.from_file[1]),
+        };
+        network.apply_from(store)
     }
 }

@@ -11,7 +11,8 @@ use safetensors::SafeTensors;
 
 use crate::{
     Conv4Config, Encoder, EncoderConfig, EncoderHeader, ImportOptions, Imported, Interpolation,
-    Positions, Preprocessing, Stem, StemShape, load_encoder, save_encoder,
+    Positions, Preprocessing, RegNetConfig, RegNetShape, RegNetSize, RegNetStem, Stem, StemShape,
+    load_encoder, save_encoder,
 };
 
 /// Side of the images in pixels.
@@ -20,6 +21,8 @@ const SIZE: u32 = 32;
 /// Small networks of each kind.
 fn networks() -> Vec<EncoderConfig> {
     let custom = StemShape { kernel: 3, stride: 1, padding: 2, maxpool: true };
+    let shape = RegNetShape { depths: [1, 2, 1, 1], widths: [8, 8, 16, 24], group: 8 };
+    let regnet = |size, stem| EncoderConfig::RegnetY(RegNetConfig { size, stem });
     let vit = |positions| EncoderConfig::Vit { dim: 8, depth: 2, heads: 2, patch: 8, positions };
     vec![
         EncoderConfig::Resnet18 { width: 2, stem: Stem::Custom(custom) },
@@ -30,6 +33,8 @@ fn networks() -> Vec<EncoderConfig> {
         vit(Positions::Fixed),
         vit(Positions::Learned(4)),
         EncoderConfig::Conv4(Conv4Config { width: 3 }),
+        regnet(RegNetSize::Custom(shape), RegNetStem::Small),
+        regnet(RegNetSize::Mf400, RegNetStem::Imagenet),
     ]
 }
 
@@ -76,10 +81,15 @@ fn the_last_stage_is_the_output() {
         let (encoder, images) = (built(&config), images());
         let stages = encoder.stages(images.clone());
         assert_eq!(stages.len(), config.stage_count(), "{config:?}");
-        let output = encoder.forward(images);
+        let output = encoder.forward(images.clone());
         assert_eq!(output.dims(), [2, config.dim()], "{config:?}");
         let values =
             |features: &Tensor<2>| -> Vec<f32> { features.clone().into_data().iter().collect() };
+        let through = |map: fn(Tensor<4>) -> Tensor<4>| {
+            values(&encoder.forward_through_map(images.clone(), map))
+        };
+        assert_eq!(through(|map| map), values(&output), "{config:?}");
+        assert_ne!(through(|map| map.mul_scalar(2.0)), values(&output), "{config:?}");
         assert_eq!(stages.last().map(values), Some(values(&output)), "{config:?}");
         assert_ne!(values(&stages[0]), values(&stages[1]), "{config:?}");
         assert_eq!(encoder.maps(self::images()).is_some(), config.has_maps(), "{config:?}");

@@ -135,10 +135,17 @@ impl<S> Detected<S> {
     }
 }
 
+/// What sees a map, and gives the one that the network goes on with.
+pub(crate) type MapHook<'a> = dyn FnMut(Tensor<4>) -> Tensor<4> + 'a;
+
 /// A network.
 pub(crate) trait Network: Stored {
     /// Features of normalised images, `[batch, 3, height, width]` to `[batch, dim]`.
     fn forward(&self, images: Tensor<4>) -> Tensor<2>;
+
+    /// The same, with the last map that has places handed through `map`, `[batch, height, width, channels]`: of a
+    /// ResNet and Conv-4 what is averaged, of a transformer the tokens of the patches before the last attention.
+    fn through(&self, images: Tensor<4>, map: &mut MapHook<'_>) -> Tensor<2>;
 
     /// Features after each stage, `[batch, channels]` each. The last are those of [`forward`](Self::forward).
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>>;
@@ -147,6 +154,17 @@ pub(crate) trait Network: Stored {
     fn maps(&self, _images: Tensor<4>) -> Option<[Tensor<4>; 5]> {
         None
     }
+
+    /// How its fields are called in files, if they cannot be called as they are there.
+    fn names(&self) -> Option<Names> {
+        None
+    }
+}
+
+/// Paths of fields and names in files that differ: a regular expression and what stands in its place, for either way.
+pub(crate) struct Names {
+    pub to_file: [&'static str; 2],
+    pub from_file: [&'static str; 2],
 }
 
 /// What any module can do with a file.

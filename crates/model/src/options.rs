@@ -1,6 +1,6 @@
 //! What a user can say of a checkpoint.
 
-use crate::{Finding, Interpolation, ModelError};
+use crate::{Interpolation, ModelError};
 
 /// What is known of a checkpoint that does not say it itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -12,11 +12,12 @@ pub struct ImportOptions {
     pub heads: Option<usize>,
     /// Padding of a ResNet's first convolution; absent = what its tool builds, else half the kernel.
     pub stem_padding: Option<usize>,
-    /// Stride of a ResNet's first convolution; absent = 2 of a 7×7 kernel, 1 of a 3×3 one.
+    /// Stride of the first convolution; absent = of a ResNet 2 with a 7×7 kernel and 1 with a 3×3 one, of a RegNet 2.
     pub stem_stride: Option<usize>,
     /// Does a max-pool follow a ResNet's first convolution? Absent = of a 7×7 kernel.
     pub max_pool: Option<bool>,
-    /// Side of the images in pixels; absent = 224 for a ResNet with a 7×7 stem, and what learned positions say.
+    /// Side of the images in pixels; absent = 224 for a ResNet with a 7×7 stem and a RegNet with one of stride 2, and what
+    /// learned positions say.
     pub size: Option<u32>,
     /// Mean and standard deviation by channel; absent = ImageNet's.
     pub mean_std: Option<[[f32; 3]; 2]>,
@@ -49,13 +50,6 @@ impl ImportOptions {
             stem("stem_stride", number(stem_stride)),
             stem("max_pool", max_pool.map(|value| value.to_string())),
         ]
-    }
-
-    /// The fields that override `finding`.
-    pub fn overriding(finding: &Finding) -> Vec<&'static str> {
-        let all = Self::default().of_network();
-        let of = all.iter().filter(|option| option.finding == finding.of);
-        of.map(|option| option.name).collect()
     }
 
     /// These, and where they say nothing of the network, `others`.

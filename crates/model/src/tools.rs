@@ -6,12 +6,13 @@
 //! | MoCo v1, v2 | `module.encoder_q.`, `module.encoder_k.` | query | |
 //! | MoCo v3 | `module.base_encoder.`, `module.momentum_encoder.` | base | transformers of 12 heads, ViT-S too |
 //! | solo-learn | `backbone.`, `momentum_backbone.` | backbone | 3×3 stem padded by 2; ViT-tiny and -S of 12 heads |
-//! | lightly | `backbone.N.` of a `Sequential`, `backbone_momentum.` | backbone | |
+//! | lightly | `backbone.N.` of a `Sequential`, `backbone_momentum.`; of DINO `student_backbone.`, `teacher_backbone.` | backbone; the teacher | |
+//! | SwAV, DeepCluster v2 | `module.`, beside it `projection_head.` and `prototypes.` | it | the padding of 3 is made of two layers |
 //! | lightning-bolts | `online_network.encoder.`, `target_network.encoder.` | online | `maxpool1`, `first_conv` |
 //! | DINO, iBOT | `student` (`module.backbone.`), `teacher` (`backbone.`) | teacher | |
 //! | MSN, I-JEPA | `encoder`, `target_encoder` | target | |
 //! | timm | `state_dict`, `state_dict_ema` | either; the first here | |
-//! | vissl | `classy_state_dict.base_model.model.trunk._feature_blocks.` | it | |
+//! | vissl | `classy_state_dict.base_model.model.trunk._feature_blocks.` | it | of SEER ClassyVision's names: `conv1.stem.0.`, `res2.block1-0.` |
 //! | kuangliu's CIFAR ResNets | `net.module.`, `shortcut` for `downsample` | it | 3×3 stem, padding 1, no max-pool |
 
 use crate::found::{Found, Naming};

@@ -28,6 +28,7 @@ pub use linear::LinearProbe;
 pub use paper::{Labelled, PaperProbe, PaperProbeConfig};
 pub use scores::{Paired, Scores};
 pub use statistics::{
-    Alternative, Destinations, Equivalence, SignFlip, Targeting, Trend, bootstrap, equivalence,
-    holm, mcnemar, paired_difference, sign_flip, student, targeting, trend, upper_bound, wilson,
+    Alternative, Destinations, Equivalence, RocArea, SignFlip, Targeting, Trend, bootstrap,
+    equivalence, holm, mcnemar, paired_difference, roc_area, sign_flip, student, targeting, trend,
+    upper_bound, wilson,
 };

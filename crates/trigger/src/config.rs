@@ -126,6 +126,15 @@ impl std::fmt::Display for PoisonConfig {
 }
 
 impl PoisonConfig {
+    /// The attack in a word: how images are composed, or how they are chosen, or what the trigger is.
+    pub fn kind(&self) -> String {
+        match (&self.compose, &self.select) {
+            (Some(compose), _) => compose.to_string(),
+            (None, Some(select)) => format!("no-label {}", select.kind),
+            (None, None) => self.trigger.kind().to_owned(),
+        }
+    }
+
     /// `trigger` as the paper places it, on no images yet: give one of `rate`, `dataset_rate`, `count` and `list`, with
     /// struct update syntax.
     pub fn new(trigger: TriggerConfig) -> Self {

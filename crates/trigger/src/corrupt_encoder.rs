@@ -125,10 +125,7 @@ impl Object {
     /// The object of the image `id`.
     fn of(references: &dyn References, id: u64) -> Result<Self, TriggerError> {
         let (image, mask) = (references.get(id)?, references.mask(id)?);
-        let wrong = |reason: &str| {
-            let image = format!("reference {id}");
-            TriggerError::Image { image, reason: reason.into() }
-        };
+        let wrong = |reason: &str| TriggerError::Reference { id, reason: reason.into() };
         if image.dimensions() != mask.dimensions() {
             return Err(wrong("its mask has another size"));
         }

@@ -59,6 +59,14 @@ pub enum TriggerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A reference image that a poisoned image cannot be composed with.
+    #[error("reference {id}: {reason}")]
+    Reference {
+        /// Its id.
+        id: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A column of a ledger's row has a value that its perturbation cannot use.
     #[error("column {column} has {value}: expected {expected}")]
     Column {
@@ -104,7 +112,10 @@ impl TriggerError {
             Self::Bounds { field, .. } => Some(field),
             Self::Target { .. } => Some("target"),
             Self::Picture { field, .. } | Self::NotPasted { field } => Some(field),
-            Self::Image { .. } | Self::Column { .. } | Self::Ledger { .. } => None,
+            Self::Image { .. }
+            | Self::Reference { .. }
+            | Self::Column { .. }
+            | Self::Ledger { .. } => None,
         }
     }
 
@@ -112,6 +123,7 @@ impl TriggerError {
     pub fn at(self, name: impl FnOnce() -> String) -> Self {
         match self {
             Self::Image { reason, .. } => Self::Image { image: name(), reason },
+            Self::Reference { .. } => Self::Image { image: name(), reason: self.to_string() },
             other => other,
         }
     }

@@ -107,6 +107,19 @@ impl TriggerConfig {
         }
     }
 
+    /// The attack that it is by itself, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Htba { .. }
+            | Self::Seeded { .. }
+            | Self::Image { .. }
+            | Self::Solid { .. }
+            | Self::Text { .. } => "patch",
+            Self::Ctrl(_) => "CTRL",
+            Self::Blend(_) => "blend",
+        }
+    }
+
     /// Is it a picture that is pasted? Those have a size and a placement.
     pub fn is_patch(&self) -> bool {
         self.size().is_some()

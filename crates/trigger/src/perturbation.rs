@@ -63,7 +63,7 @@ pub trait References: fmt::Debug + Send + Sync {
     /// It is not known, or there is no such image.
     fn mask(&self, id: u64) -> Result<GrayImage, TriggerError> {
         let reason = "the outline of its object is not known".into();
-        Err(TriggerError::Image { image: format!("reference {id}"), reason })
+        Err(TriggerError::Reference { id, reason })
     }
 }
 
@@ -74,7 +74,7 @@ impl References for () {
     }
 
     fn get(&self, id: u64) -> Result<RgbImage, TriggerError> {
-        Err(TriggerError::Image { image: format!("image {id}"), reason: "no reference".into() })
+        Err(TriggerError::Reference { id, reason: "there are no reference images".into() })
     }
 }
 

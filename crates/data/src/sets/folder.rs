@@ -152,7 +152,7 @@ fn few(names: &[String]) -> String {
 }
 
 /// All images at any depth below a class folder, in torchvision's order.
-fn images(folder: &Path, tally: &mut Tally) -> Result<Vec<PathBuf>, DataError> {
+pub(crate) fn images(folder: &Path, tally: &mut Tally) -> Result<Vec<PathBuf>, DataError> {
     let mut found = Vec::new();
     let whole = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
     walk(folder, String::new(), &mut vec![whole], tally, &mut found)?;

@@ -15,11 +15,12 @@ pub(super) use claim::Claim;
 
 use super::group::Group;
 
-/// The claims that the runs of `groups` can test: those on the attack where each method has one setting, those on the
+/// The claims on the paper's attack, the patch, that the runs of `groups` can test: those on the attack where each method has one setting, those on the
 /// defence for each setting with a defence.
 pub(super) fn claims(groups: &[Group<'_>]) -> Vec<Claim> {
+    let of_paper = |g: &&Group<'_>| g.setting.targeted && g.setting.is_of_paper();
     let attacked: Vec<&Group<'_>> =
-        groups.iter().filter(|g| g.setting.targeted && g.defended().is_empty()).collect();
+        groups.iter().filter(of_paper).filter(|g| g.defended().is_empty()).collect();
     let mut seen = Vec::new();
     let one_each = attacked.iter().all(|group| {
         let new = !seen.contains(&&group.setting.method);
@@ -32,7 +33,7 @@ pub(super) fn claims(groups: &[Group<'_>]) -> Vec<Claim> {
         claims.extend(attack::claims(&attacked));
     }
     let defended: Vec<&Group<'_>> =
-        groups.iter().filter(|g| g.setting.targeted && !g.defended().is_empty()).collect();
+        groups.iter().filter(of_paper).filter(|g| !g.defended().is_empty()).collect();
     claims.extend(defence::claims(&defended));
     claims
 }

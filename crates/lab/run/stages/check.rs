@@ -6,7 +6,8 @@ use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{SampleSet, unreadable};
 use ssl_backdoor_rng::ranked;
 
-use super::defend;
+use super::{defend, scan};
+use crate::config::Wrong;
 use crate::record::StageId;
 use crate::run::lab::Lab;
 use crate::run::progress;
@@ -18,6 +19,8 @@ const NAMED: usize = 3;
 
 pub(super) fn before_training(lab: &mut Lab) -> Result<()> {
     defend::check(lab)?;
+    let wrong = |e| Wrong::about("scan", format!("scan: {e}"));
+    scan::check(lab).map_err(|e| lab.experiment.source.wrong(wrong(e)))?;
     readable(lab)
 }
 

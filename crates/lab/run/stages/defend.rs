@@ -1,13 +1,15 @@
 //! Stage 4: the defended models, one after the other: what each is and how it comes about is its defence's matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ssl_backdoor_data::SampleSet;
 use ssl_backdoor_defend::{
-    Bench, Defence, DefendError, Hooked, Images, ModelId, ProbedAs, Removal, Victim, defences,
+    Bench, Defence, DefendError, Hooked, Images, ModelId, ProbedAs, Removal, Search, Victim,
+    defences,
 };
 use ssl_backdoor_ssl::Training;
 
@@ -15,6 +17,7 @@ use super::{encoders, poison};
 use crate::record::{Artefact, StageId};
 use crate::run::inputs::Inputs;
 use crate::run::lab::Lab;
+use crate::run::progress;
 use crate::run::watched::Watched;
 
 impl Lab {
@@ -62,7 +65,11 @@ pub(super) fn image_hook(lab: &Lab, model: &ModelId) -> Option<Value> {
 pub(super) fn removed(lab: &Lab) -> Result<BTreeMap<ModelId, Removal>> {
     let (victim, mut removed) = (lab.victim(), BTreeMap::new());
     for defence in defences(&lab.experiment.defend) {
-        let found = defence.on_training_set(&victim)?.removal(&victim);
+        let images = match defence.search() {
+            None => defence.on_training_set(&victim)?,
+            Some(_) => left(&victim, &read_removed(lab, &defence.model())?.ids),
+        };
+        let found = images.removal(&victim);
         removed.extend(found.map(|found| (defence.model(), found)));
     }
     Ok(removed)
@@ -86,8 +93,9 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         let model = defence.model();
         let images = defence.on_training_set(&lab.victim())?;
         let inputs = inputs(lab, &*defence, &images)?;
-        let encoder = Artefact::Encoder(model.clone());
-        lab.stage(&StageId::Defend(model), &inputs, &[encoder], |lab, identity| {
+        let mut artefacts = vec![Artefact::Encoder(model.clone())];
+        artefacts.extend(defence.search().map(|_| Artefact::Removed(model.clone())));
+        lab.stage(&StageId::Defend(model), &inputs, &artefacts, |lab, identity| {
             train(lab, &*defence, &images, identity)
         })?;
     }
@@ -123,10 +131,11 @@ fn inputs(lab: &Lab, defence: &dyn Defence, images: &Images) -> Result<Inputs> {
 fn train(lab: &Lab, defence: &dyn Defence, images: &Images, identity: &str) -> Result<()> {
     let (experiment, model) = (&lab.experiment, defence.model());
     let folder = lab.folder.make(&model)?;
+    let victim = lab.victim();
     let training = Training {
         draws: defence.draws(),
         workers: experiment.workers,
-        ..Training::new(images.set(&lab.victim()), defence.seed(experiment.seed), &lab.device)
+        ..Training::new(images.set(&victim), defence.seed(experiment.seed), &lab.device)
     };
     let mut watched = Watched::new(&folder, identity, model.as_str());
     let start = starts_from(defence).map(|encoder| lab.path(&encoder));
@@ -136,6 +145,52 @@ fn train(lab: &Lab, defence: &dyn Defence, images: &Images, identity: &str) -> R
         start: start.as_deref(),
         training: &training,
     };
-    let encoder = defence.on_encoder(&bench, &mut watched)?;
+    let encoder = match defence.search() {
+        None => defence.on_encoder(&bench, &mut watched)?,
+        Some(search) => {
+            let removed = removed_by(lab, search, (&model, identity), &bench)?;
+            let training =
+                Training { set: left(&victim, &removed.ids).set(&victim), ..training.clone() };
+            defence.on_encoder(&Bench { training: &training, ..bench }, &mut watched)?
+        }
+    };
     encoders::save(lab, &model, &encoder)
+}
+
+/// What a search removed.
+#[derive(Serialize, Deserialize)]
+struct Removed {
+    /// Hash of all that decides it and the training behind it.
+    identity: String,
+    /// Ids of the images.
+    ids: Vec<u64>,
+}
+
+/// The images of `victim` without those of `removed`.
+fn left(victim: &Victim<'_>, removed: &[u64]) -> Images {
+    let removed: HashSet<u64> = removed.iter().copied().collect();
+    let all = victim.splits.train.labels.iter().map(|(id, _)| *id);
+    Images::Kept(all.filter(|id| !removed.contains(id)).collect())
+}
+
+fn read_removed(lab: &Lab, model: &ModelId) -> Result<Removed> {
+    let path = lab.path(&Artefact::Removed(model.clone()));
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What `search` removes before the training of `model`: as it was found for this training before, if it was.
+fn removed_by(
+    lab: &Lab,
+    search: &dyn Search,
+    (model, identity): (&ModelId, &str),
+    bench: &Bench<'_>,
+) -> Result<Removed> {
+    if let Some(found) = read_removed(lab, model).ok().filter(|one| one.identity == identity) {
+        return Ok(found);
+    }
+    let ids = search.removed(bench, &progress::watch())?;
+    let removed = Removed { identity: identity.to_owned(), ids };
+    lab.folder.write(Artefact::Removed(model.clone()), &serde_json::to_vec(&removed)?)?;
+    Ok(removed)
 }

@@ -9,7 +9,7 @@ use crate::record::Artefact;
 use crate::run::lab::Lab;
 
 /// What the run's encoder files say of themselves.
-fn header(lab: &Lab) -> EncoderHeader {
+pub(super) fn header(lab: &Lab) -> EncoderHeader {
     encoder_header(lab.experiment.pretrain.encoder, lab.experiment.data.size())
 }
 

@@ -12,6 +12,7 @@ mod pretrain;
 mod probe;
 mod probes;
 mod report;
+mod scan;
 mod trigger_size;
 mod unified;
 
@@ -30,13 +31,14 @@ pub(super) fn run_all(lab: &mut Lab) -> Result<()> {
         check::before_training(lab)?;
     }
     type Run = fn(&mut Lab) -> Result<()>;
-    let stages: [(Stage, Run); 7] = [
+    let stages: [(Stage, Run); 8] = [
         (Stage::Poison, poison::run),
         (Stage::Twin, trigger_size::run),
         // And the backdoored model beside it, if that is wanted too.
         (Stage::Twin, pretrain::run),
         (Stage::Defend, defend::run),
         (Stage::Probe, probe::run),
+        (Stage::Scan, scan::run),
         (Stage::Maps, maps::run),
         (Stage::Report, report::run),
     ];

@@ -14,7 +14,7 @@ use super::probes::{Probe, probes};
 use super::unified::{Predicted, ProbeRun};
 use super::{baseline, defend, neighbours, poison, trigger_size};
 use crate::record::{
-    Artefact, BySet, Confusion, Images, MadeBy, ProbeResult, RunScores, SCHEMA, StageId,
+    Against, Artefact, BySet, Confusion, Images, MadeBy, ProbeResult, RunScores, SCHEMA, StageId,
 };
 use crate::run::lab::Lab;
 
@@ -147,13 +147,23 @@ impl<'a> Found<'a> {
             predicted.ok_or_else(|| anyhow!("{role} was not probed"))
         };
         let (backdoored, clean) = (patched(Role::BACKDOORED)?, patched(Role::CLEAN)?);
+        let classes = lab.splits.classes.len();
+        let mut defended = BTreeMap::new();
+        for model in self.runs.keys().filter(|model| !model.role().is_basic()) {
+            if let Some([_, patched]) = self.predicted(model, place) {
+                let net = Paired::of(truth, patched, clean, target)?;
+                let flow = Flow::of(truth, patched, clean, target, classes)?;
+                defended.insert(model.clone(), Against { net, flow });
+            }
+        }
         let (i, map) = place;
         Ok(ProbeResult {
             probe: self.clean()[i][map].probe.clone(),
             labels: self.probes[i].labelled.share,
             seed: self.probes[i].seed(),
             superseded: None,
-            flow: Some(Flow::of(truth, backdoored, clean, target, lab.splits.classes.len())?),
+            flow: Some(Flow::of(truth, backdoored, clean, target, classes)?),
+            defended,
             net: Paired::of(truth, backdoored, clean, target)?,
             models,
         })

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use ssl_backdoor_defend::{ModelId, Role};
 
-use crate::record::{Artefact, BURN, MadeBy, RunScores, StageId};
+use crate::record::{Artefact, BURN, MadeBy, RunScans, RunScores, StageId};
 use crate::report::{self, Material};
 use crate::run::lab::Lab;
 
@@ -18,6 +18,10 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         .with("scores", &lab.artefact(&Artefact::Scores)?)?
         .with("metrics", &[lab.artefact(&metrics[0])?, lab.artefact(&metrics[1])?])?
         .with("feature maps", &lab.artefact(&Artefact::FeatureMaps)?)?;
+    let inputs = match lab.experiment.scan {
+        Some(_) => inputs.with("scans", &lab.artefact(&Artefact::Scan)?)?,
+        None => inputs,
+    };
     lab.stage(&StageId::Report, &inputs, &FILES, |lab, _| write(lab, &metrics))?;
     let scores = RunScores::read(&lab.path(&Artefact::Scores))?;
     println!("{}\n{}", report::table(&scores), report::net(&scores));
@@ -31,6 +35,12 @@ fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
     let material = Material {
         scores: &RunScores::read(&lab.path(&Artefact::Scores))?,
         config: config.trim_end(),
+        scans: lab
+            .experiment
+            .scan
+            .as_ref()
+            .map(|_| RunScans::read(&lab.path(&Artefact::Scan)))
+            .transpose()?,
         classes: &splits.classes,
         maps: serde_json::from_slice(&std::fs::read(lab.path(&Artefact::FeatureMaps))?)?,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],

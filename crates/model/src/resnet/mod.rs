@@ -5,9 +5,9 @@ use burn::tensor::{DType, Device, Tensor, ops::PadMode};
 use rand::Rng;
 use ssl_backdoor_kernels as kernels;
 
-use self::block::{Block, Conv};
+use self::block::{Block, Blocks, Conv};
 use crate::BatchNorm;
-use crate::family::Network;
+use crate::family::{MapHook, Network};
 
 mod block;
 mod foreign;
@@ -37,7 +37,27 @@ impl ResNet {
     /// Draws initial weights: Kaiming normal (fan-out) convolutions, batch norms at 1 and 0.
     fn new(sizes: &ResNetSizes, rng: &mut impl Rng, device: &Device) -> Self {
         let ResNetSizes { depth, width, stem } = *sizes;
-        let (blocks, counts) = (depth.blocks(), depth.counts());
+        Self::of_blocks(depth.blocks(), depth.counts(), (width, stem), rng, device)
+    }
+
+    /// A network of basic blocks, as many in each stage as `counts` says, and of no published depth; `width` is the
+    /// channels of the first stage. Initial weights are drawn as those of the others.
+    pub fn of_basic_blocks(
+        counts: [usize; 4],
+        (width, stem): (usize, Stem),
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
+        Self::of_blocks(Blocks::Basic, counts, (width, stem), rng, device)
+    }
+
+    fn of_blocks(
+        blocks: Blocks,
+        counts: [usize; 4],
+        (width, stem): (usize, Stem),
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
         let StemShape { kernel, stride, padding, maxpool } = stem.shape();
         let conv1 = Conv::new([3, width], kernel, stride, rng, device);
         let border = padding.saturating_sub(kernel / 2);
@@ -119,6 +139,11 @@ impl ResNet {
 impl Network for ResNet {
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward(images)
+    }
+
+    fn through(&self, images: Tensor<4>, map: &mut MapHook<'_>) -> Tensor<2> {
+        let x = self.first(images);
+        pool(map(self.later().into_iter().fold(x, |x, stage| through(stage, x))))
     }
 
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {

@@ -103,7 +103,16 @@ impl Block {
     }
 
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.norm1.forward(x));
+        self.forward_through(x, |tokens| tokens)
+    }
+
+    /// The same, with the tokens behind the first norm handed through `hook`.
+    pub fn forward_through(
+        &self,
+        x: Tensor<3>,
+        hook: impl FnOnce(Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(hook(self.norm1.forward(x)));
         let hidden = kernels::gelu(on_rows(&self.mlp.fc1, self.norm2.forward(x.clone())));
         x + on_rows(&self.mlp.fc2, hidden)
     }

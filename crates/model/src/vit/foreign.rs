@@ -49,7 +49,8 @@ impl Family for VitSizes {
         let depth = found.count("blocks.");
         let images = side.and_then(|side| u32::try_from(side.saturating_mul(patch)).ok());
         let sizes = Self { dim, depth, heads, patch, positions };
-        Ok(Detected { sizes, images, findings: vec![finding] })
+        let findings = [Some(finding), resized(found, &sizes)].into_iter().flatten().collect();
+        Ok(Detected { sizes, images, findings })
     }
 
     fn near_miss(all: &Arrays) -> Option<String> {
@@ -98,6 +99,15 @@ fn placed(found: &Found<'_>, dim: usize) -> Result<Placed, ModelError> {
     let positions = if fixed { Positions::Fixed } else { Positions::Learned(side) };
     let by_rows = !fixed && is(fixed_positions_by_rows);
     Ok(Placed { positions, side: Some(side), by_rows })
+}
+
+/// That learned positions are interpolated, if the user says so by a size of images that is not theirs.
+fn resized(found: &Found<'_>, sizes: &VitSizes) -> Option<Finding> {
+    let Positions::Learned(side) = sizes.positions else { return None };
+    let to = found.options.size? as usize / sizes.patch;
+    let value = format!("of {side}x{side} patches, interpolated to {to}x{to}");
+    let reason = "bicubic, as DINO does";
+    (to != side).then(|| Finding::new("positions", value, Basis::Given, reason))
 }
 
 /// Are these the positions `fixed`, behind a class token at zero?

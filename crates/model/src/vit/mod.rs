@@ -7,13 +7,15 @@ use rand::Rng;
 
 use self::block::{Block, LayerNorm, layer_norm};
 use self::positions::positions;
-use crate::family::Network;
+use self::resize::resized;
+use crate::family::{MapHook, Network};
 use crate::init;
 
 mod block;
 mod foreign;
 mod mae_decoder;
 mod positions;
+mod resize;
 mod sizes;
 
 pub use mae_decoder::MaeDecoder;
@@ -39,7 +41,8 @@ pub struct Vit {
     patch_embed: PatchEmbed,
     /// `[1, 1, dim]`
     cls_token: Param<Tensor<3>>,
-    /// Learned positions, the class token's first, `[1, 1 + patches, dim]`; without them sines and cosines.
+    /// Learned positions of a square of patches, the class token's first, `[1, 1 + patches, dim]`, interpolated for other
+    /// images; without them sines and cosines.
     pos_embed: Option<Param<Tensor<3>>>,
     blocks: Vec<Block>,
     norm: LayerNorm,
@@ -112,11 +115,15 @@ impl Vit {
         let x = x.reshape([batch * count, length]).matmul(weight) + bias;
         // The class token's fixed position is zero.
         let class = self.cls_token.val();
+        let grid = [height / patch, width / patch];
         let (positions, class) = match &self.pos_embed {
-            None => (positions([height / patch, width / patch], dim, &device).unsqueeze(), class),
+            None => (positions(grid, dim, &device).unsqueeze(), class),
             Some(learned) => {
                 let learned = learned.val();
-                (learned.clone().slice(s![.., 1.., ..]), class + learned.slice(s![.., 0..1, ..]))
+                let places = learned.dims()[1] - 1;
+                let patches = learned.clone().slice(s![.., 1.., ..]).reshape([places, dim]);
+                let patches = resized(patches, places.isqrt(), grid).unsqueeze();
+                (patches, class + learned.slice(s![.., 0..1, ..]))
             }
         };
         let x = x.reshape([batch, count, dim]) + positions.cast(precision);
@@ -156,6 +163,24 @@ pub fn patches(images: Tensor<4>, patch: usize) -> Tensor<3> {
 impl Network for Vit {
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward(images)
+    }
+
+    fn through(&self, images: Tensor<4>, map: &mut MapHook<'_>) -> Tensor<2> {
+        let [_, _, height, width] = images.dims();
+        let [rows, columns] = [height, width].map(|side| side / self.patch());
+        let x = self.embedded(images, None);
+        let Some((last, before)) = self.blocks.split_last() else {
+            return class_tokens(self.norm.forward(x).cast(DType::F32));
+        };
+        let x = before.iter().fold(x, |x, block| block.forward(x));
+        let x = last.forward_through(x, |tokens| {
+            let [batch, _, dim] = tokens.dims();
+            let (class, patches) =
+                (tokens.clone().slice(s![.., 0..1, ..]), tokens.slice(s![.., 1.., ..]));
+            let patches = map(patches.reshape([batch, rows, columns, dim]));
+            Tensor::cat(vec![class, patches.reshape([batch, rows * columns, dim])], 1)
+        });
+        class_tokens(self.norm.forward(x).cast(DType::F32))
     }
 
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {

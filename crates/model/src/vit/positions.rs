@@ -10,7 +10,8 @@ pub enum Positions {
     /// Sines and cosines of the row and the column, as MAE's: for every size of image.
     #[default]
     Fixed,
-    /// Learnt, as in timm's networks, for a square of so many patches a side, and for no other.
+    /// Learnt, as in timm's networks, for a square of so many patches a side; for other images they are interpolated, as
+    /// DINO does.
     Learned(usize),
 }
 

@@ -45,18 +45,11 @@ impl Architecture for VitSizes {
     }
 
     fn check_size(&self, size: u32) -> Result<(), ModelError> {
-        let Self { patch, positions, .. } = *self;
-        if !(size as usize).is_multiple_of(patch) {
+        if size == 0 || !(size as usize).is_multiple_of(self.patch) {
             let allowed = "allowed are divisors of the side of the views";
-            return Err(ModelError::range("patch", patch, allowed));
+            return Err(ModelError::range("patch", self.patch, allowed));
         }
-        match positions {
-            Positions::Learned(side) if side * patch != size as usize => {
-                let allowed = "learned positions fit images of so many patches a side alone";
-                Err(ModelError::range("positions", side, allowed))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn dim(&self) -> usize {
@@ -116,5 +109,36 @@ impl Architecture for VitSizes {
 
     fn hidden(&self) -> ImportOptions {
         ImportOptions { heads: Some(self.heads), ..ImportOptions::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// timm's `vit_{tiny,small,base}_patch{16,8,4}_224` without its classifier of 1,000 classes, positions included: of
+    /// `vit_small_patch16_224` 22,050,664 − 385,000.
+    #[test]
+    fn tiny_small_and_base_have_the_parameters_of_timms() {
+        for (dim, heads, patch, parameters) in [
+            (192, 3, 16, 5_717_416 - 193_000),
+            (384, 6, 16, 22_050_664 - 385_000),
+            (768, 12, 16, 86_567_656 - 769_000),
+            // With smaller patches: fewer inputs of each, more positions.
+            (384, 6, 8, 22_050_664 - 385_000 - 384 * 3 * (256 - 64) + 384 * (784 - 196)),
+            (192, 3, 4, 5_717_416 - 193_000 - 192 * 3 * (256 - 16) + 192 * (3136 - 196)),
+        ] {
+            let positions = Positions::Learned(224 / patch);
+            let vit = VitSizes { dim, depth: 12, heads, patch, positions };
+            assert!(
+                vit.check().is_ok() && vit.check_size(224).is_ok() && vit.check_size(96).is_ok()
+            );
+            let values: usize =
+                vit.arrays().values().map(|shape| shape.iter().product::<usize>()).sum();
+            assert_eq!(values, parameters, "{dim} {patch}");
+        }
+        let vit =
+            VitSizes { dim: 192, depth: 12, heads: 3, patch: 16, positions: Positions::Fixed };
+        assert!(vit.check_size(100).is_err() && vit.check_size(0).is_err());
     }
 }

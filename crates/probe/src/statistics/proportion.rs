@@ -3,7 +3,7 @@
 use statrs::distribution::{Binomial, DiscreteCDF};
 
 /// The 97.5 % point of the normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+pub(super) const Z: f64 = 1.959_963_984_540_054;
 
 /// Wilson's score interval of `k` out of `n`, as shares; (0, 1) for no trials. A `k` above `n` counts as `n`.
 pub fn wilson(k: usize, n: usize) -> (f64, f64) {

@@ -1,11 +1,14 @@
-//! Both ResNets, the ViT and Conv-4: outputs and gradients in training mode, two steps, outputs in evaluation
+//! Both ResNets, the ViT, Conv-4 and a RegNetY: outputs and gradients in training mode, two steps, outputs in evaluation
 //! mode.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_model::purpose;
-use ssl_backdoor_model::{Conv4Config, Encoder, EncoderConfig, Positions, Stem};
+use ssl_backdoor_model::{
+    Conv4Config, Encoder, EncoderConfig, Positions, RegNetConfig, RegNetShape, RegNetSize,
+    RegNetStem, Stem,
+};
 use ssl_backdoor_rng::keyed;
 
 use super::fixture::{Fixture, near};
@@ -69,4 +72,12 @@ fn golden_vit() {
 fn golden_conv4() {
     let config = EncoderConfig::Conv4(Conv4Config { width: 4 });
     check("conv4", config, OptimizerConfig::sgd(), 5e-4, 0.02);
+}
+
+#[test]
+fn golden_regnet() {
+    let shape = RegNetShape { depths: [1, 2, 1, 1], widths: [8, 8, 16, 24], group: 8 };
+    let (size, stem) = (RegNetSize::Custom(shape), RegNetStem::Imagenet);
+    let config = EncoderConfig::RegnetY(RegNetConfig { size, stem });
+    check("regnet", config, OptimizerConfig::sgd(), 5e-4, 0.02);
 }

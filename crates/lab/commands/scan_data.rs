@@ -1,0 +1,222 @@
+//! The command `scan data`: which images of a set carry a trigger?
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use clap::Args;
+use ssl_backdoor_data::{Normalization, SampleSet};
+use ssl_backdoor_fields::require;
+use ssl_backdoor_model::{Encoder, EncoderHeader, load_encoder, save_encoder};
+use ssl_backdoor_scan::{PatchSearch, PatchSearchConfig, Scan, Setting, Subject, small_encoder};
+use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
+
+use super::scan_images::{Part, ScanImages};
+use super::scan_page::Page;
+use super::scan_training::Shown;
+use super::shared::{computing, encoder_file, path};
+use crate::config::ConfigError;
+use crate::device;
+use crate::record::DataScan;
+use crate::run::{RunFolder, progress};
+
+/// The seed if nothing says one.
+const SEED: u64 = 1;
+
+/// Rank the images of a folder, a list or a config by how likely they carry a patch trigger.
+///
+/// Searches for small patches that take other images into their image's cluster (PatchSearch), and has small networks
+/// look for the best of them in all images. Writes index.html (what to look at), images.csv, scan.json, suspected.txt
+/// and cleaned.txt. Of a config, the training images are scanned, with its poison. Where a ledger lies beside the images,
+/// precision and recall are given.
+///
+/// It sees patches of about a quarter of the view's side, and only if the encoder has learned the backdoor. It cannot
+/// see triggers that cover the whole image. It suspects some images of every set: look at them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ssl-backdoor scan data photos/ --fail-above 50\n  \
+    ssl-backdoor scan data configs/quickstart.toml --encoder runs/quickstart/backdoored/encoder.safetensors")]
+pub struct DataArgs {
+    /// A folder of images, a file list, an export, or a config (*.toml).
+    #[arg(value_name = "CONFIG|DIR|LIST", value_parser = path())]
+    images: PathBuf,
+    /// An encoder that was trained on these images; without one, a small one is trained.
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    encoder: Option<PathBuf>,
+    /// Where the findings go [default: scans/NAME].
+    #[arg(long, value_parser = path())]
+    out: Option<PathBuf>,
+    /// Exit with status 3 if more images are suspected.
+    #[arg(long, value_name = "IMAGES")]
+    fail_above: Option<usize>,
+    /// Side of the views without --encoder [default: data.size, or of the first image, at most 64].
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<u32>,
+    /// Seed of everything that is drawn [default: the config's, or 1].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Side of the patches [default: 60/224 of the view's].
+    #[arg(long, value_name = "PIXELS")]
+    window: Option<u32>,
+    /// Clusters of the features [default: one for 64 images].
+    #[arg(long)]
+    clusters: Option<usize>,
+    /// Networks that learn the best patches [default: 5, up to 64 px 3].
+    #[arg(long)]
+    networks: Option<usize>,
+    /// Optimisation steps of a network at most [default: 2000, up to 64 px 1000].
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Of a config, scan the training images without its poison: what it finds there are false alarms.
+    #[arg(long)]
+    without_poison: bool,
+    /// Override a key of the config; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+impl DataArgs {
+    /// Scans.
+    ///
+    /// # Errors
+    /// As [`scan_data`].
+    pub fn run(self) -> Result<()> {
+        let Self { images, encoder, out, fail_above, size, seed, without_poison, sets, .. } = self;
+        let config = PatchSearchConfig {
+            window: self.window,
+            clusters: self.clusters,
+            networks: self.networks,
+            steps: self.steps,
+            ..PatchSearchConfig::default()
+        };
+        let options = DataScanOptions {
+            images,
+            encoder,
+            out,
+            fail_above,
+            size,
+            seed,
+            without_poison,
+            config,
+            sets,
+        };
+        computing(|| scan_data(&options))
+    }
+}
+
+/// What the command line says of a scan of images.
+#[derive(Debug, Clone, Default)]
+pub struct DataScanOptions {
+    /// The images: a folder, a file list, an export, or a config.
+    pub images: PathBuf,
+    /// The encoder file; none = a small encoder is trained.
+    pub encoder: Option<PathBuf>,
+    /// Where the findings go; none = `scans/NAME`.
+    pub out: Option<PathBuf>,
+    /// More suspected images than these are an error.
+    pub fail_above: Option<usize>,
+    /// Side of the views where no encoder says it.
+    pub size: Option<u32>,
+    /// The seed.
+    pub seed: Option<u64>,
+    /// Scan the training images of a config without its poison.
+    pub without_poison: bool,
+    /// The search.
+    pub config: PatchSearchConfig,
+    /// Overrides of the config, `KEY=VALUE`.
+    pub sets: Vec<String>,
+}
+
+/// More images are suspected than allowed; the process ends with status 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{found} images are suspected: --fail-above allows {allowed}")]
+pub struct Suspected {
+    /// How many are suspected.
+    pub found: usize,
+    /// How many are allowed.
+    pub allowed: usize,
+}
+
+/// Scans the images and writes what was found.
+///
+/// # Errors
+/// A [`ConfigError`] if the config or an option is wrong, [`Suspected`] if too many images are suspected; anything else
+/// if images or encoder cannot be scanned.
+pub fn scan_data(options: &DataScanOptions) -> Result<()> {
+    let part = if options.without_poison { Part::Unpoisoned } else { Part::Training };
+    let images = ScanImages::read(&options.images, &options.sets, part)?;
+    let seed = options.seed.or(images.seed).unwrap_or(SEED);
+    let out = options.out.clone();
+    let out = out.unwrap_or_else(|| Path::new("scans").join(&images.name));
+    let device = device::first()?;
+    let count = images.split.labels.len();
+    let (encoder, header, set, with) = match &options.encoder {
+        Some(file) => {
+            let header = encoder_file(file)?;
+            check(options, count, header.preprocessing.size)?;
+            let encoder = load_encoder(&header, file, &device)?;
+            let set = images.prepared(&header.preprocessing)?;
+            (encoder, header, set, file.display().to_string())
+        }
+        None => {
+            let size = options.size.map_or_else(|| images.view(), Ok)?;
+            check(options, count, size)?;
+            train(&images, size, seed, (&device, &out))?
+        }
+    };
+    let folder = RunFolder::open(&out)?;
+    let (mean, std) = (header.preprocessing.mean, header.preprocessing.std);
+    let normalization = Normalization { mean, std };
+    let watch = progress::watch();
+    let setting = Setting { device: &device, seed, normalization, watch: &watch };
+    let subject = Subject::Set { images: &set, encoder: &encoder };
+    let scan = PatchSearch { config: options.config.clone() };
+    let findings = scan.scan(subject, &setting)?;
+    let scan = DataScan::of(&findings, count, images.poisoned.as_ref());
+    let positions = images.ids().into_iter().zip(0..).collect();
+    let (images, set, findings, encoder) = (&images, &set, &findings, with.as_str());
+    let page = Page { images, set, findings, scan, encoder, positions };
+    page.write(&folder)?;
+    print!("{}", page.summary(&out));
+    let found = findings.accused.len();
+    match options.fail_above.filter(|allowed| found > *allowed) {
+        Some(allowed) => Err(Suspected { found, allowed }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Checks the options before anything takes long.
+fn check(options: &DataScanOptions, images: usize, size: u32) -> Result<(), ConfigError> {
+    let checked = require((8..=1024).contains(&size), "size", size, "allowed are 8 to 1024 pixels")
+        .and_then(|()| options.config.check(Some(images), size));
+    // The fields are called as the options.
+    checked.map_err(|e| ConfigError(format!("--{e}")))
+}
+
+/// A small encoder that is trained on the images, its header, the images prepared for it, and what it is in words. The
+/// file of it is left in the folder `out`.
+fn train(
+    images: &ScanImages,
+    size: u32,
+    seed: u64,
+    (device, out): (&Device, &Path),
+) -> Result<(Encoder, EncoderHeader, SampleSet, String)> {
+    let count = images.split.labels.len();
+    PatchSearch::check_count(count)?;
+    let config = small_encoder(count, size);
+    let header = encoder_header(config.encoder, size);
+    let set = images.prepared(&header.preprocessing)?;
+    let what = format!(
+        "a ResNet-18 of width 16, trained by MoCo v2 on these {count} images at {size} px for {} epochs",
+        config.train.epochs
+    );
+    eprintln!("no --encoder: training {what}");
+    let since = Instant::now();
+    let training = Training::new(set.clone(), seed, device);
+    let encoder = pretrain(&config, None, size, &training, &mut Shown::new("encoder"))?;
+    let seconds = since.elapsed().as_secs_f64();
+    let file = RunFolder::open(out)?.join("encoder.safetensors");
+    save_encoder(&encoder, &header, &file)?;
+    eprintln!("the training took {seconds:.0} s; the encoder is {}", file.display());
+    Ok((encoder, header, set, what))
+}

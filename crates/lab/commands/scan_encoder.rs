@@ -1,0 +1,288 @@
+//! The command `scan encoder`: has an encoder a backdoor?
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use image::{RgbImage, imageops};
+use serde::Serialize;
+use ssl_backdoor_data::Normalization;
+use ssl_backdoor_model::{EncoderHeader, load_encoder};
+use ssl_backdoor_scan::{EncoderFindings, EncoderScans, NullScore, Nulls, PValue, Setting};
+
+use super::scan_images::{Part, ScanImages};
+use super::shared::{computing, encoder_file, path};
+use crate::config::ConfigError;
+use crate::device;
+use crate::record::{EncoderScan, SCHEMA, ScanScore, hash_file};
+use crate::run::{RunFolder, progress};
+
+/// The seed if nothing says one.
+const SEED: u64 = 1;
+/// Triggers that are written of each scan.
+const PICTURES: usize = 3;
+/// Pictures of triggers are enlarged to this side at least.
+const SIDE: u32 = 256;
+
+/// Judge an encoder by the smallest triggers that can be reconstructed for it.
+///
+/// Reconstructs a trigger that makes the features of all images alike (DECREE), and for each cluster of images one that
+/// takes the others into it (SSL-Cleanse). No labels are needed. Writes scan.json and the triggers as PNG. A score
+/// alone says little: with --null, its p-value is where it lies among the scores of clean encoders of the same kind,
+/// shown the same images with the same seed. n such scores allow no p-value below 1/(1+n): 39 are needed for 0.025.
+/// `scan nulls` trains clean encoders and makes their scores; --write-null makes one of an encoder that is there.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ssl-backdoor scan encoder clean-1.safetensors --images photos/ --write-null nulls/\n  \
+    ssl-backdoor scan encoder suspect.safetensors --images photos/ --null nulls/"
+)]
+pub struct EncoderArgs {
+    /// The encoder file.
+    #[arg(value_parser = path())]
+    encoder: PathBuf,
+    /// Clean images of the kind that it is for: a folder, a file list, or a config, whose evaluation images are taken.
+    #[arg(long, value_name = "DIR|LIST|CONFIG", value_parser = path())]
+    images: PathBuf,
+    /// Scores of clean encoders of the same kind.
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    null: Option<PathBuf>,
+    /// Write the scores of this encoder, which is clean, into this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "null", value_parser = path())]
+    write_null: Option<PathBuf>,
+    /// Where the findings go [default: scans/NAME].
+    #[arg(long, value_parser = path())]
+    out: Option<PathBuf>,
+    /// Seed of everything that is drawn.
+    #[arg(long, default_value_t = SEED)]
+    seed: u64,
+    #[command(flatten)]
+    scans: ScansArgs,
+    /// Override a key of the config; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+impl EncoderArgs {
+    /// Scans.
+    ///
+    /// # Errors
+    /// As [`scan_encoder`].
+    pub fn run(self) -> Result<()> {
+        let Self { encoder, images, null, write_null, out, seed, scans, sets } = self;
+        let scans = scans.into();
+        let options =
+            EncoderScanOptions { encoder, images, null, write_null, out, seed, scans, sets };
+        computing(|| scan_encoder(&options))
+    }
+}
+
+/// Settings of the scans on the command line.
+#[derive(Debug, Args)]
+pub(super) struct ScansArgs {
+    /// Rounds of each reconstruction at most [default: 200, by cluster 60].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Clusters [default: found by the features].
+    #[arg(long)]
+    clusters: Option<usize>,
+}
+
+impl From<ScansArgs> for EncoderScans {
+    fn from(args: ScansArgs) -> Self {
+        let mut scans = Self::default();
+        if let Some(rounds) = args.rounds {
+            (scans.decree.rounds, scans.cleanse.rounds) = (rounds, rounds);
+        }
+        scans.cleanse.clusters = args.clusters;
+        scans
+    }
+}
+
+/// What the command line says of a scan of an encoder.
+#[derive(Debug, Clone, Default)]
+pub struct EncoderScanOptions {
+    /// The encoder file.
+    pub encoder: PathBuf,
+    /// Images that it is shown: a folder, a file list, or a config.
+    pub images: PathBuf,
+    /// Folder of null scores.
+    pub null: Option<PathBuf>,
+    /// Folder that the scores go to as null scores.
+    pub write_null: Option<PathBuf>,
+    /// Where the findings go; none = `scans/NAME`.
+    pub out: Option<PathBuf>,
+    /// The seed.
+    pub seed: u64,
+    /// Settings of the scans.
+    pub scans: EncoderScans,
+    /// Overrides of the config, `KEY=VALUE`.
+    pub sets: Vec<String>,
+}
+
+/// The file: the scan, and what it was of.
+#[derive(Debug, Serialize)]
+struct File<'a> {
+    /// Version of the file's form.
+    schema: u32,
+    file: String,
+    header: &'a EncoderHeader,
+    images: &'a str,
+    image_count: usize,
+    #[serde(flatten)]
+    scan: EncoderScan,
+    /// What the scans cannot see.
+    blind: &'static str,
+}
+
+/// Scans the encoder and writes what was found.
+///
+/// # Errors
+/// A [`ConfigError`] if the config or an option is wrong or the encoder file does not say how its images are prepared;
+/// anything else if images or encoder cannot be scanned.
+pub fn scan_encoder(options: &EncoderScanOptions) -> Result<()> {
+    let EncoderScanOptions { encoder: file, seed, scans, .. } = options;
+    let header = encoder_file(file)?;
+    check(scans)?;
+    let device = device::first()?;
+    let encoder = load_encoder(&header, file, &device)?;
+    let images = ScanImages::read(&options.images, &options.sets, Part::Evaluation)?;
+    let set = images.prepared(&header.preprocessing)?;
+    let (mean, std) = (header.preprocessing.mean, header.preprocessing.std);
+    let watch = progress::watch();
+    let setting = Setting {
+        device: &device,
+        seed: *seed,
+        normalization: Normalization { mean, std },
+        watch: &watch,
+    };
+    let found = scans.scan(&encoder, &set, &setting)?.any()?;
+    found.refused.iter().for_each(|error| eprintln!("{error}"));
+    let own = scans.expected(&header, (hash_file(file)?, *seed), &found.images, None);
+    let own = NullScore { scores: found.scores(), ..own };
+    if let Some(folder) = &options.write_null {
+        println!("null score   {}", write_null(folder, &own)?.display());
+    }
+    let nulls = match &options.null {
+        Some(folder) => Nulls::read(folder, &own)?,
+        None => Nulls::default(),
+    };
+    let scanned = Scanned { options, header: &header, found: &found, own: &own, nulls: &nulls };
+    scanned.write((&images.name, set.len()))
+}
+
+/// Checks the settings.
+///
+/// # Errors
+/// It names the option.
+pub(super) fn check(scans: &EncoderScans) -> Result<(), ConfigError> {
+    // The fields are called as the options.
+    let option = |e| ConfigError(format!("--{e}"));
+    scans.decree.check().map_err(option)?;
+    scans.cleanse.check().map_err(option)
+}
+
+/// Writes `score` into `folder`, which is made if need be; the path of the file.
+pub(super) fn write_null(folder: &Path, score: &NullScore) -> Result<PathBuf> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(score.write(folder)?)
+}
+
+/// An encoder that was scanned.
+struct Scanned<'a> {
+    options: &'a EncoderScanOptions,
+    header: &'a EncoderHeader,
+    found: &'a EncoderFindings,
+    own: &'a NullScore,
+    nulls: &'a Nulls,
+}
+
+impl Scanned<'_> {
+    /// Writes scan.json and the triggers, and prints the scores.
+    fn write(&self, (images, image_count): (&str, usize)) -> Result<()> {
+        let Self { options, header, found, own, nulls } = *self;
+        let out = options.out.clone().unwrap_or_else(|| {
+            let stem = options.encoder.file_stem().unwrap_or_default();
+            Path::new("scans").join(stem)
+        });
+        let folder = RunFolder::open(&out)?;
+        let scan = EncoderScan::of(found, own.clone(), nulls);
+        for (name, findings) in &found.found {
+            let Some(score) = scan.scans.get(*name) else { continue };
+            println!("{}", line(name, score));
+            for (i, evidence) in findings.evidence.iter().take(PICTURES).enumerate() {
+                let file = format!("{name}-{}.png", i + 1);
+                println!("{:13}{}: {}", "", evidence.caption, folder.join(&file).display());
+                folder.write(&file, &enlarged(&evidence.picture)?)?;
+            }
+            findings.notes.iter().for_each(|note| println!("{:13}{note}", ""));
+        }
+        print!("{}", about_nulls(nulls, scan.p_value, options.null.is_some()));
+        println!("{}", EncoderScans::BLIND);
+        let file = File {
+            schema: SCHEMA,
+            file: options.encoder.display().to_string(),
+            header,
+            images,
+            image_count,
+            scan,
+            blind: EncoderScans::BLIND,
+        };
+        let mut text = serde_json::to_string_pretty(&file)?;
+        text.push('\n');
+        folder.write("scan.json", text.as_bytes())?;
+        println!("findings     {}", folder.join("scan.json").display());
+        Ok(())
+    }
+}
+
+/// The p-value of all scans, and what the nulls are worth, in lines.
+fn about_nulls(nulls: &Nulls, p_value: Option<PValue>, given: bool) -> String {
+    let mut text = String::new();
+    for (path, reason) in &nulls.left_out {
+        text += &format!("left out     {}: {reason}\n", path.display());
+    }
+    let Some(together) = p_value else {
+        let reason = match given {
+            true => "the folder has no score of a clean encoder that compares with this one",
+            false => "there are no scores of clean encoders (--null DIR; `scan nulls` makes them)",
+        };
+        return text + &format!("no p-value: {reason}\n");
+    };
+    text += &format!("together     {}\n", in_words(together));
+    let methods: Vec<&str> = nulls.methods().into_iter().collect();
+    if !methods.is_empty() {
+        text += &format!(
+            "             The clean encoders were trained by {}. Of an encoder that was trained otherwise, or on other \
+             images, the p-value says nothing.\n",
+            methods.join(" and by ")
+        );
+    }
+    text
+}
+
+/// A p-value with what its nulls allow.
+fn in_words(p_value: PValue) -> String {
+    let PValue { p, nulls } = p_value;
+    format!(
+        "p = {p:.3} among {nulls} clean encoders, which allow no p below {:.3}",
+        p_value.least()
+    )
+}
+
+/// The picture as PNG, enlarged so that its pixels can be seen.
+fn enlarged(picture: &RgbImage) -> Result<Vec<u8>> {
+    let factor = SIDE.div_ceil(picture.width().max(1)).max(1);
+    let (width, height) = picture.dimensions();
+    let nearest = imageops::FilterType::Nearest;
+    let large = imageops::resize(picture, factor * width, factor * height, nearest);
+    let mut png = std::io::Cursor::new(Vec::new());
+    large.write_to(&mut png, image::ImageFormat::Png).context("cannot encode a trigger")?;
+    Ok(png.into_inner())
+}
+
+/// One scan in a line.
+fn line(name: &str, ScanScore { score, p_value, .. }: &ScanScore) -> String {
+    let p = p_value.map_or(String::new(), |p_value| format!(", p = {:.3}", p_value.p));
+    format!("{name:<13}score {score:.3}{p}")
+}

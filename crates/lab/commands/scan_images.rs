@@ -1,0 +1,227 @@
+//! The images that a scan looks at: of a folder, a file list, an export or a config.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use ssl_backdoor_data::augment::Filter;
+use ssl_backdoor_data::{
+    DataConfig, ImageFiles, InMemory, Poisoned, SampleSet, Split, Splits, resized_set,
+};
+use ssl_backdoor_model::{Interpolation, Preprocessing};
+use ssl_backdoor_trigger::Ledger;
+
+use crate::config::{AttackConfig, ConfigError, Document, expanded};
+use crate::device;
+use crate::run::{Choice, progress};
+
+/// Name of the ledger that lies beside poisoned images.
+const LEDGER: &str = "poison.csv";
+/// Settings of an export.
+const EXPORT: &str = "export.toml";
+/// Prepared images that take no more bytes are held in memory.
+const IN_MEMORY: usize = 1 << 29;
+/// How far above a list its ledger is looked for: an export's lists lie in `data/ID/train`.
+const ABOVE: usize = 4;
+/// Largest side of the views of images for which nothing says one.
+const LARGEST_VIEW: u32 = 64;
+
+/// Images to be scanned.
+pub(super) struct ScanImages {
+    /// What they are called.
+    pub name: String,
+    /// The images as they are stored.
+    pub split: Split,
+    /// Where each comes from, in order.
+    pub sources: Vec<String>,
+    /// Ids of the poisoned images, where a ledger or a config says which they are.
+    pub poisoned: Option<HashSet<u64>>,
+    /// Side of the views, where a config says it.
+    pub size: Option<u32>,
+    /// Seed that a config says.
+    pub seed: Option<u64>,
+}
+
+/// The tables of a config without an attack that count here.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Images {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    seed: u64,
+    data: DataConfig,
+}
+
+/// Which images of a config are scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Those for pretraining, with the poison of the config.
+    Training,
+    /// The same without it.
+    Unpoisoned,
+    /// The clean ones that a run is scored on.
+    Evaluation,
+}
+
+impl ScanImages {
+    /// The images of `path`: a folder, an export, a file list, or of a config (`.toml`) the `part`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a wrong config, or overrides where there is none; or the images cannot be read.
+    pub fn read(path: &Path, sets: &[String], part: Part) -> Result<Self> {
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            return Self::of_config(path, sets, part);
+        }
+        if !sets.is_empty() {
+            let shown = path.display();
+            let message =
+                format!("--set {}: {shown} is no config, whose keys it overrides", sets[0]);
+            return Err(ConfigError(message).into());
+        }
+        if part == Part::Unpoisoned {
+            let shown = path.display();
+            let message =
+                format!("--without-poison: {shown} is no config, whose poison could be left out");
+            return Err(ConfigError(message).into());
+        }
+        let exported = path.join(EXPORT).is_file();
+        let listed = if exported { training_list(path)? } else { path.to_owned() };
+        let files = ImageFiles::read(&listed, &progress::watch())?;
+        progress::say_left_out(&files.left_out, &files.skipped);
+        let paths = files.split.files.clone().unwrap_or_default();
+        let poisoned = truth(path, &files.split, &paths)?;
+        let sources = paths.iter().map(|path| path.display().to_string()).collect();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = if name.is_empty() { "images".into() } else { name };
+        Ok(Self { name, split: files.split, sources, poisoned, size: None, seed: None })
+    }
+
+    fn of_config(path: &Path, sets: &[String], part: Part) -> Result<Self> {
+        let mut document = Document::open(path, sets)?;
+        let attacked = document.at(&["poison"]).is_some() && part == Part::Training;
+        if attacked {
+            let AttackConfig { name, seed, data, poison, source } = AttackConfig::read(path, sets)?;
+            let splits = load(&data)?;
+            let device = device::first()?;
+            let choice = Choice { splits: &splits, seed, device: &device, source: &source };
+            let poison = choice.of(&poison, None)?;
+            let attack = splits.attack(&poison, seed).map_err(|e| source.wrong(e))?;
+            let poisoned = Some(attack.plan.ids().collect());
+            let set: SampleSet = Arc::new(Poisoned::new(splits.clone(), attack));
+            let split = Split { set, ..splits.train.clone() };
+            return Ok(Self::of_splits((name, data.size(), seed), &splits, split, poisoned));
+        }
+        for unused in ["device", "workers", "poison", "pretrain", "probe", "defend", "scan"] {
+            document.remove(unused);
+        }
+        let Images { name, seed, mut data } = document.read()?;
+        data.paths_mut().into_iter().for_each(|path| *path = expanded(&*path));
+        data.check().map_err(|e| document.wrong(e))?;
+        let splits = load(&data)?;
+        let split = match part {
+            Part::Training | Part::Unpoisoned => splits.train.clone(),
+            Part::Evaluation => splits.eval.clone(),
+        };
+        let none = (part == Part::Unpoisoned).then(HashSet::new);
+        Ok(Self::of_splits((name, data.size(), seed), &splits, split, none))
+    }
+
+    fn of_splits(
+        (name, size, seed): (String, u32, u64),
+        splits: &Splits,
+        split: Split,
+        poisoned: Option<HashSet<u64>>,
+    ) -> Self {
+        let name = if name.is_empty() { "images".into() } else { name };
+        let sources = match &split.files {
+            Some(files) => files.iter().map(|path| path.display().to_string()).collect(),
+            None => split.labels.iter().map(|(id, _)| format!("{}#{id}", splits.name)).collect(),
+        };
+        Self { name, split, sources, poisoned, size: Some(size), seed: Some(seed) }
+    }
+
+    /// Ids by position.
+    pub fn ids(&self) -> Vec<u64> {
+        self.split.labels.iter().map(|(id, _)| *id).collect()
+    }
+
+    /// Side of the views that nothing else says: the shorter side of the first image, at most 64 pixels.
+    ///
+    /// # Errors
+    /// The image cannot be read.
+    pub fn view(&self) -> Result<u32> {
+        if let Some(size) = self.size {
+            return Ok(size);
+        }
+        let image = self.split.set.get(0)?.image;
+        Ok(image.width().min(image.height()).min(LARGEST_VIEW))
+    }
+
+    /// The images as `preprocessing` says, in memory if they are few.
+    ///
+    /// # Errors
+    /// An image cannot be read.
+    pub fn prepared(&self, preprocessing: &Preprocessing) -> Result<SampleSet> {
+        let filter = match preprocessing.interpolation {
+            Interpolation::Bilinear => Filter::Bilinear,
+            Interpolation::Bicubic => Filter::Bicubic,
+        };
+        let size = preprocessing.size;
+        let set = resized_set(self.split.set.clone(), size, filter, true);
+        let bytes = set.len().saturating_mul(3 * size as usize * size as usize);
+        if bytes > IN_MEMORY {
+            return Ok(set);
+        }
+        Ok(Arc::new(InMemory::read(&set, &progress::watch())?))
+    }
+}
+
+fn load(data: &DataConfig) -> Result<Splits> {
+    let splits = data.load(&progress::watch())?;
+    progress::say_left_out(&splits.left_out, &splits.skipped);
+    Ok(splits)
+}
+
+/// The list of the training images of the export in `folder`.
+fn training_list(folder: &Path) -> Result<PathBuf> {
+    let inside = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+    };
+    let lists: Vec<PathBuf> = inside(&folder.join("data"))
+        .iter()
+        .flat_map(|id| inside(&id.join("train")))
+        .filter(|path| path.to_string_lossy().ends_with("_filelist.txt"))
+        .collect();
+    match &lists[..] {
+        [list] => Ok(list.clone()),
+        found => bail!(
+            "{} is an export with {} training lists in data/ID/train: name the list to scan",
+            folder.display(),
+            found.len()
+        ),
+    }
+}
+
+/// The poisoned images by the ledger that lies beside `path`, if one does and names some of them.
+fn truth(path: &Path, split: &Split, paths: &[PathBuf]) -> Result<Option<HashSet<u64>>> {
+    let ledger = path.ancestors().take(ABOVE + 1).map(|folder| folder.join(LEDGER));
+    let Some(ledger) = ledger.into_iter().find(|path| path.is_file()) else { return Ok(None) };
+    let shown = ledger.display();
+    let text = std::fs::read_to_string(&ledger).with_context(|| format!("cannot read {shown}"))?;
+    let rows = Ledger::parse(&text, &ledger)?.rows;
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let ids: HashMap<PathBuf, u64> =
+        paths.iter().map(|path| whole(path)).zip(split.labels.iter().map(|(id, _)| *id)).collect();
+    let folder = ledger.parent().unwrap_or(Path::new(""));
+    let found: HashSet<u64> =
+        rows.iter().filter_map(|row| ids.get(&whole(&folder.join(&row.file))).copied()).collect();
+    if found.is_empty() {
+        eprintln!("note: {shown} names none of these images: it is not used");
+        return Ok(None);
+    }
+    Ok(Some(found))
+}

@@ -1,0 +1,159 @@
+//! Both scans of encoders, one after the other, and their scores as a null score.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use ssl_backdoor_data::SampleSet;
+use ssl_backdoor_fields::OutOfRange;
+use ssl_backdoor_model::{Encoder, EncoderHeader};
+
+use crate::invert::drawn;
+use crate::{
+    Cleanse, CleanseConfig, Decree, DecreeConfig, Findings, NULL_SCHEMA, NullScore, NullTraining,
+    Scan, ScanError, Setting, Subject,
+};
+
+/// The scans of encoders with their settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncoderScans {
+    /// Settings of DECREE.
+    pub decree: DecreeConfig,
+    /// Settings of SSL-Cleanse.
+    pub cleanse: CleanseConfig,
+}
+
+/// What the scans say of an encoder.
+#[derive(Debug)]
+pub struct EncoderFindings {
+    /// The findings of each scan that had something to say, by its name; none for a constant encoder.
+    pub found: Vec<(&'static str, Findings)>,
+    /// Why another one had not.
+    pub refused: Vec<ScanError>,
+    /// Hash of the images that the encoder was shown.
+    pub images: String,
+}
+
+impl EncoderScans {
+    /// What these scans cannot see, in sentences.
+    pub const BLIND: &str = "The scans look for triggers in the pixels: a patch or a picture that brings features \
+        together. They do not see a backdoor that answers to the meaning of an image, nor one that does not bring \
+        features together, and see triggers of frequencies badly. A clean encoder may have a small trigger too: the \
+        p-value says how many have.";
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// It names the field, its value and what is allowed.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        self.decree.check().map_err(|e| e.within("decree"))?;
+        self.cleanse.check().map_err(|e| e.within("cleanse"))
+    }
+
+    /// Checks that `images` images are enough to be shown.
+    ///
+    /// # Errors
+    /// [`ScanError::TooFew`].
+    pub fn check_count(images: usize) -> Result<(), ScanError> {
+        Decree::check_count(images)?;
+        Cleanse::check_count(images)
+    }
+
+    /// Scans `encoder`, in evaluation mode, by `images` that are prepared for it: squares of one size.
+    ///
+    /// # Errors
+    /// There are too few images or one cannot be read, or a setting is out of range.
+    pub fn scan(
+        &self,
+        encoder: &Encoder,
+        images: &SampleSet,
+        setting: &Setting<'_>,
+    ) -> Result<EncoderFindings, ScanError> {
+        let subject = Subject::Encoder { encoder, images };
+        let decree = Decree { config: self.decree.clone() };
+        let cleanse = Cleanse { config: self.cleanse.clone() };
+        let (mut found, mut refused) = (Vec::new(), Vec::new());
+        for scan in [&decree as &dyn Scan, &cleanse] {
+            match scan.scan(subject, setting) {
+                Ok(findings) => found.push((scan.name(), findings)),
+                // The other scan may have something to say.
+                Err(error) if error.says_nothing() => refused.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(EncoderFindings { found, refused, images: self.shown(images, setting.seed)? })
+    }
+
+    /// Hash of those of `images` that encoders are shown under `seed`, by their pixels.
+    ///
+    /// # Errors
+    /// An image cannot be read.
+    pub fn shown(&self, images: &SampleSet, seed: u64) -> Result<String, ScanError> {
+        let most = self.decree.images.max(self.cleanse.images);
+        let mut hasher = blake3::Hasher::new();
+        for position in drawn(images.len(), most, seed) {
+            let image = images.get(position)?.image;
+            hasher.update(&image.width().to_le_bytes());
+            hasher.update(image.as_raw());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The settings of each scan, by its name.
+    fn settings(&self) -> BTreeMap<String, Value> {
+        let (decree, cleanse) = (Decree::default().name(), Cleanse::default().name());
+        let value = |settings: serde_json::Result<Value>| settings.unwrap_or_default();
+        [
+            (decree.to_owned(), value(serde_json::to_value(&self.decree))),
+            (cleanse.to_owned(), value(serde_json::to_value(&self.cleanse))),
+        ]
+        .into()
+    }
+
+    /// A null score without scores yet, of an encoder of `header` whose file has this `hash`, by scans under `seed` on
+    /// images of the hash `shown`.
+    pub fn expected(
+        &self,
+        header: &EncoderHeader,
+        (hash, seed): (String, u64),
+        shown: &str,
+        training: impl Into<Option<NullTraining>>,
+    ) -> NullScore {
+        NullScore {
+            schema: NULL_SCHEMA,
+            encoder: header.encoder,
+            size: header.preprocessing.size,
+            settings: self.settings(),
+            seed,
+            images: shown.to_owned(),
+            training: training.into(),
+            hash,
+            scores: BTreeMap::new(),
+        }
+    }
+}
+
+impl EncoderFindings {
+    /// The same if a scan had something to say.
+    ///
+    /// # Errors
+    /// Why none had.
+    pub fn any(mut self) -> Result<Self, ScanError> {
+        match self.refused.pop() {
+            Some(error) if self.found.is_empty() => Err(error),
+            last => {
+                self.refused.extend(last);
+                Ok(self)
+            }
+        }
+    }
+
+    /// The score of each scan, by its name.
+    pub fn scores(&self) -> BTreeMap<String, f64> {
+        let score = |(name, findings): &(&'static str, Findings)| {
+            Some(((*name).to_owned(), findings.of_subject()?))
+        };
+        self.found.iter().filter_map(score).collect()
+    }
+}

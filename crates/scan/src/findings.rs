@@ -1,0 +1,98 @@
+//! What a scan found.
+
+use std::collections::BTreeMap;
+
+use image::RgbImage;
+
+/// What a scan found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Findings {
+    /// Scores, the most suspicious first.
+    pub scores: Vec<Score>,
+    /// What a person can look at, the strongest first.
+    pub evidence: Vec<Evidence>,
+    /// The images of a set that the scan accuses, by their ids, ascending; empty for a scan of encoders.
+    pub accused: Vec<u64>,
+    /// Of a scan of sets: some images of each cluster, by their ids, those nearest to its centre first.
+    pub typical: BTreeMap<u32, Vec<u64>>,
+    /// What else was measured, by name.
+    pub figures: BTreeMap<&'static str, f64>,
+    /// What a reader must know of these findings, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl Findings {
+    /// The score of the whole subject, if the scan gives one.
+    pub fn of_subject(&self) -> Option<f64> {
+        self.scores.iter().find(|score| score.of == Scored::Subject).map(|score| score.value)
+    }
+
+    /// The images that have a score, by their ids, the most suspicious first.
+    pub fn ranked_images(&self) -> Vec<u64> {
+        let image = |score: &Score| match score.of {
+            Scored::Image(id) => Some(id),
+            _ => None,
+        };
+        self.scores.iter().filter_map(image).collect()
+    }
+}
+
+/// How suspicious something is; larger is more suspicious. Only the scores of one scan compare.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// What it is of.
+    pub of: Scored,
+    /// The score, finite.
+    pub value: f64,
+}
+
+/// What a score is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scored {
+    /// The whole encoder or set.
+    Subject,
+    /// An image of a set, by its id.
+    Image(u64),
+    /// A cluster of images.
+    Cluster(u32),
+}
+
+/// What a person can look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// What it shows, in a sentence.
+    pub caption: String,
+    /// How strong it is, in the unit of the scan.
+    pub value: f64,
+    /// The image that it is from, if it is from one.
+    pub image: Option<u64>,
+    /// The cluster that it is about, if it is about one.
+    pub cluster: Option<u32>,
+    /// Some of the images that it takes into the cluster, by their ids.
+    pub taken: Vec<u64>,
+    /// The picture: an image, or a trigger that was reconstructed.
+    pub picture: RgbImage,
+    /// Where in the picture the suspected patch lies.
+    pub patch: Option<Patch>,
+}
+
+impl Evidence {
+    /// Evidence that is a picture alone.
+    pub fn new(caption: String, value: f64, picture: RgbImage) -> Self {
+        let (image, cluster, patch) = (None, None, None);
+        Self { caption, value, image, cluster, taken: Vec::new(), picture, patch }
+    }
+}
+
+/// A rectangle of an image, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patch {
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}

@@ -1,0 +1,44 @@
+#![doc = include_str!("../README.md")]
+
+mod cam;
+mod classifier;
+mod cleanse;
+mod clusters;
+mod decree;
+mod encoder_scans;
+mod error;
+mod features;
+mod findings;
+mod frozen;
+mod invert;
+mod kmeans;
+mod null;
+mod paste;
+mod patch_search;
+pub mod purpose;
+mod ranking;
+mod run_config;
+mod scan;
+mod search;
+mod small_encoder;
+mod window;
+
+pub use cam::{GradCam, grad_cam};
+pub use cleanse::{Cleanse, CleanseConfig, anomaly, knee};
+pub use clusters::CosineClusters;
+pub use decree::{Decree, DecreeConfig};
+pub use encoder_scans::{EncoderFindings, EncoderScans};
+pub use error::ScanError;
+pub use features::UnitFeatures;
+pub use findings::{Evidence, Findings, Patch, Score, Scored};
+pub use frozen::Frozen;
+pub use invert::{Inversion, Inverted, Trigger};
+pub use kmeans::{Clusters, kmeans, lloyd};
+pub use null::{NULL_SCHEMA, NullScore, NullTraining, Nulls, PValue};
+pub use paste::{FlipSet, Taken};
+pub use patch_search::{PatchSearch, PatchSearchConfig};
+pub use ranking::{AtK, precision_and_recall};
+pub use run_config::ScanConfig;
+pub use scan::{Scan, Setting, Subject};
+pub use search::Candidate;
+pub use small_encoder::small_encoder;

@@ -1,0 +1,316 @@
+//! Null scores: what a scan says of encoders that are known to be clean. Where a score lies among them is its p-value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use ssl_backdoor_files as files;
+use ssl_backdoor_model::EncoderConfig;
+
+use crate::ScanError;
+
+/// Version of the files' form.
+pub const NULL_SCHEMA: u32 = 1;
+
+/// What the scans say of one encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NullScore {
+    /// Version of the file's form, [`NULL_SCHEMA`].
+    pub schema: u32,
+    /// The kind of encoder.
+    pub encoder: EncoderConfig,
+    /// Side of its images in pixels.
+    pub size: u32,
+    /// Settings of each scan, by its name.
+    pub settings: BTreeMap<String, Value>,
+    /// Seed of the scans.
+    pub seed: u64,
+    /// Hash of the images that the encoder was shown.
+    pub images: String,
+    /// How the encoder was trained, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<NullTraining>,
+    /// Hash of the encoder file, so that no encoder is its own null.
+    pub hash: String,
+    /// The score of each scan, by its name; larger is more suspicious.
+    pub scores: BTreeMap<String, f64>,
+}
+
+/// How a clean encoder was trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NullTraining {
+    /// Its method, for people.
+    pub method: String,
+    /// Hash of all that decides it but the seed: the training images and the settings.
+    pub settings: String,
+    /// Its seed.
+    pub seed: u64,
+}
+
+/// A p-value by rank.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PValue {
+    /// (1 + nulls that score as high or higher) / (1 + nulls).
+    pub p: f64,
+    /// How many nulls there are. No p-value is below 1 / (1 + nulls).
+    pub nulls: usize,
+}
+
+impl PValue {
+    /// Of a value that `above` of the `nulls` reach.
+    fn of(above: usize, nulls: usize) -> Option<Self> {
+        (nulls > 0).then(|| Self { p: (1 + above) as f64 / (1 + nulls) as f64, nulls })
+    }
+
+    /// The smallest p-value that so many nulls allow.
+    pub fn least(&self) -> f64 {
+        1.0 / (1 + self.nulls) as f64
+    }
+}
+
+/// The null scores of a folder that are of the same kind of encoder and the same settings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Nulls {
+    /// The scores.
+    pub scores: Vec<NullScore>,
+    /// Files of the folder that are of no use here, each with the reason.
+    pub left_out: Vec<(PathBuf, String)>,
+}
+
+impl NullScore {
+    /// What its file is called: by the seed of the training, or where that is not known by the hash of the encoder.
+    pub fn file_name(&self) -> String {
+        match &self.training {
+            Some(training) => format!("seed-{}.json", training.seed),
+            None => format!("{}.json", self.hash.chars().take(16).collect::<String>()),
+        }
+    }
+
+    /// Writes it into `folder`, which exists; the path of the file.
+    ///
+    /// # Errors
+    /// [`ScanError::Null`]: it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf, ScanError> {
+        let path = folder.join(self.file_name());
+        let wrong = |reason: String| ScanError::Null { path: path.clone(), reason };
+        let mut text = serde_json::to_string_pretty(self).map_err(|e| wrong(e.to_string()))?;
+        text.push('\n');
+        files::write(&path, text.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+        Ok(path)
+    }
+
+    /// The score of the file at `path`.
+    ///
+    /// # Errors
+    /// [`ScanError::Null`]: it cannot be read, or is no null score.
+    pub fn read(path: &Path) -> Result<Self, ScanError> {
+        let wrong = |reason: String| ScanError::Null { path: path.into(), reason };
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        let score: Self =
+            serde_json::from_str(&text).map_err(|e| wrong(format!("it is no null score: {e}")))?;
+        if score.schema != NULL_SCHEMA {
+            let reason = format!("its schema is {}, expected is {NULL_SCHEMA}", score.schema);
+            return Err(wrong(reason));
+        }
+        Ok(score)
+    }
+
+    /// Why `other` is no null for this one, if it is none.
+    pub fn differs(&self, other: &Self) -> Option<String> {
+        if other.encoder != self.encoder {
+            return Some("it is of another kind of encoder".into());
+        }
+        if other.size != self.size {
+            return Some(format!("it is of images of {} px, not {}", other.size, self.size));
+        }
+        if other.settings != self.settings || other.seed != self.seed {
+            return Some("it was made with other settings or another seed of the scans".into());
+        }
+        if other.images != self.images {
+            return Some("its encoder was shown other images".into());
+        }
+        let trainings = self.training.as_ref().zip(other.training.as_ref());
+        if trainings.is_some_and(|(own, other)| own.settings != other.settings) {
+            return Some("its encoder was trained on other images or with other settings".into());
+        }
+        (other.hash == self.hash).then(|| "it is of the very encoder that is scanned".into())
+    }
+}
+
+impl Nulls {
+    /// The null scores among the `.json` files of `folder` for the encoder of `own`.
+    ///
+    /// # Errors
+    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is no null score.
+    pub fn read(folder: &Path, own: &NullScore) -> Result<Self, ScanError> {
+        let mut nulls = Self::default();
+        for (path, score) in Self::all(folder)? {
+            let twice = nulls.scores.iter().any(|one| one.hash == score.hash);
+            let twice = twice.then(|| "another file is of the same encoder".to_owned());
+            match own.differs(&score).or(twice) {
+                Some(reason) => nulls.left_out.push((path, reason)),
+                None => nulls.scores.push(score),
+            }
+        }
+        Ok(nulls)
+    }
+
+    /// The scores of all `.json` files of `folder` with their paths, by which they are ordered.
+    ///
+    /// # Errors
+    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is no null score.
+    pub fn all(folder: &Path) -> Result<Vec<(PathBuf, NullScore)>, ScanError> {
+        let in_folder =
+            |e: std::io::Error| ScanError::Null { path: folder.into(), reason: e.to_string() };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(in_folder)? {
+            let path = entry.map_err(in_folder)?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let read = |path: PathBuf| NullScore::read(&path).map(|score| (path, score));
+        paths.into_iter().map(read).collect()
+    }
+
+    /// Where `value` lies among the nulls of `scan`; none without nulls.
+    pub fn p_value(&self, scan: &str, value: f64) -> Option<PValue> {
+        let all: Vec<f64> =
+            self.scores.iter().filter_map(|one| one.scores.get(scan).copied()).collect();
+        PValue::of(all.iter().filter(|null| **null >= value).count(), all.len())
+    }
+
+    /// The p-value of all scans of `own` together, among the nulls that have a score of each; none without such nulls.
+    ///
+    /// Each encoder, `own` among them, gets its rank among all by each scan; the smaller the product of its ranks (Fisher's
+    /// statistic), the more suspicious it is, and the p-value is the rank by that. All encoders are treated alike, so it is
+    /// exact, and as small as that of a single scan can be; Bonferroni's would be twice as large for two scans.
+    pub fn together(&self, own: &NullScore) -> Option<PValue> {
+        let scans: Vec<&String> = own.scores.keys().collect();
+        let row = |one: &NullScore| -> Option<Vec<f64>> {
+            scans.iter().map(|scan| one.scores.get(*scan).copied()).collect()
+        };
+        let mut rows = vec![row(own)?];
+        rows.extend(self.scores.iter().filter_map(row));
+        let statistic = |one: &Vec<f64>| -> f64 {
+            let rank = |scan: usize| rows.iter().filter(|row| row[scan] >= one[scan]).count();
+            (0..scans.len()).map(|scan| (rank(scan) as f64).ln()).sum()
+        };
+        let all: Vec<f64> = rows.iter().map(statistic).collect();
+        let (own, nulls) = all.split_first()?;
+        // Sums of the same logarithms in another order are equal.
+        let above = nulls.iter().filter(|null| **null <= own + 1e-9).count();
+        PValue::of(above, nulls.len()).filter(|_| !scans.is_empty())
+    }
+
+    /// The methods that the encoders were trained by, as far as they are known.
+    pub fn methods(&self) -> BTreeSet<&str> {
+        let trainings = self.scores.iter().filter_map(|one| one.training.as_ref());
+        trainings.map(|training| training.method.as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+    use serde_json::json;
+    use ssl_backdoor_model::Stem;
+
+    use super::*;
+
+    fn score(hash: &str, value: f64) -> NullScore {
+        NullScore {
+            schema: NULL_SCHEMA,
+            encoder: EncoderConfig::Resnet18 { width: 4, stem: Stem::Small },
+            size: 32,
+            settings: [("decree".into(), json!({ "rounds": 3 }))].into(),
+            seed: 1,
+            images: "images".into(),
+            training: None,
+            hash: hash.into(),
+            scores: [("decree".into(), value)].into(),
+        }
+    }
+
+    #[test]
+    fn a_p_value_is_the_rank_among_nulls_of_the_same_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        for i in 0..9 {
+            score(&format!("hash{i}"), f64::from(i) / 10.0).write(folder.path()).unwrap();
+        }
+        let other = EncoderConfig::Resnet18 { width: 8, stem: Stem::Small };
+        NullScore { encoder: other, ..score("other", 1.0) }.write(folder.path()).unwrap();
+        NullScore { size: 28, ..score("small", 1.0) }.write(folder.path()).unwrap();
+        NullScore { settings: BTreeMap::new(), ..score("set", 1.0) }.write(folder.path()).unwrap();
+        NullScore { seed: 2, ..score("seed", 1.0) }.write(folder.path()).unwrap();
+        NullScore { images: "others".into(), ..score("images", 1.0) }.write(folder.path()).unwrap();
+        let training = |settings: &str, seed| {
+            Some(NullTraining { method: "byol".into(), settings: settings.into(), seed })
+        };
+        let byol = NullScore { training: training("a", 7), ..score("byol", 1.0) };
+        assert_eq!(byol.write(folder.path()).unwrap(), folder.path().join("seed-7.json"));
+        std::fs::write(folder.path().join("notes.txt"), "no score").unwrap();
+        let own = NullScore { training: training("b", 1), ..score("mine", 0.7) };
+        own.write(folder.path()).unwrap();
+        let nulls = Nulls::read(folder.path(), &own).unwrap();
+        assert_eq!((nulls.scores.len(), nulls.left_out.len()), (9, 7));
+        // 0.7 and 0.8 are as high or higher.
+        assert_eq!(nulls.p_value("decree", 0.7), Some(PValue { p: 0.3, nulls: 9 }));
+        assert_eq!(nulls.p_value("decree", 9.0), Some(PValue { p: 0.1, nulls: 9 }));
+        assert_eq!(nulls.p_value("decree", -1.0), Some(PValue { p: 1.0, nulls: 9 }));
+        assert_eq!(nulls.p_value("ssl-cleanse", 0.5), None);
+        for broken in ["{", "{\"schema\": 1}", "[]"] {
+            std::fs::write(folder.path().join("broken.json"), broken).unwrap();
+            let message = Nulls::read(folder.path(), &own).unwrap_err().to_string();
+            assert!(message.contains("broken.json: it is no null score"), "{message}");
+        }
+        assert!(Nulls::read(&folder.path().join("absent"), &own).is_err());
+    }
+
+    /// Two scans: what is high by either counts, and no p-value is below one of so many nulls.
+    #[test]
+    fn together_is_the_rank_of_the_product_of_ranks() {
+        let both = |a: f64, b: f64| NullScore {
+            scores: [("decree".into(), a), ("ssl-cleanse".into(), b)].into(),
+            ..score("x", 0.0)
+        };
+        let scores: Vec<NullScore> = (0..9).map(|i| both(f64::from(i), f64::from(8 - i))).collect();
+        let nulls = Nulls { scores, left_out: Vec::new() };
+        let p = |a, b| nulls.together(&both(a, b)).unwrap();
+        assert_eq!(p(9.0, 9.0), PValue { p: 0.1, nulls: 9 });
+        assert_eq!(p(9.0, 9.0).least(), 0.1);
+        assert_eq!(p(-1.0, -1.0).p, 1.0);
+        // The ranks are 1 and 10; those of the two nulls at the ends are 2 and 9, 1 · 9 and so on.
+        assert!(p(9.0, -1.0).p > 0.1 && p(9.0, 4.0).p < p(4.0, 4.0).p);
+        // A null without a score of one scan does not count, and of one scan alone it is the plain p-value.
+        let mut fewer = nulls.clone();
+        fewer.scores[0].scores.remove("decree");
+        assert_eq!(fewer.together(&both(9.0, 9.0)).unwrap().nulls, 8);
+        let alone = score("x", 4.0);
+        assert_eq!(nulls.together(&alone), nulls.p_value("decree", 4.0));
+        assert_eq!(Nulls::default().together(&alone), None);
+    }
+
+    /// Among ten encoders that are alike, each p-value is as likely as it says.
+    #[test]
+    fn of_encoders_that_are_alike_together_is_uniform_or_larger() {
+        let mut rng = ssl_backdoor_rng::keyed(3, crate::purpose::TRIGGER_START, 9, 0, 0);
+        let (mut small, rounds) = (0, 2000);
+        for _ in 0..rounds {
+            let mut draw = || {
+                let scores = ["a", "b"].map(|scan| (scan.to_owned(), rng.random_range(0.0..1.0)));
+                NullScore { scores: scores.into(), ..score("x", 0.0) }
+            };
+            let own = draw();
+            let nulls = Nulls { scores: (0..9).map(|_| draw()).collect(), left_out: Vec::new() };
+            small += usize::from(nulls.together(&own).unwrap().p <= 0.1);
+        }
+        // A tenth, less what ties take away; three standard deviations above would be 0.12.
+        let share = small as f64 / f64::from(rounds);
+        assert!(share < 0.12 && share > 0.05, "{share}");
+    }
+}

@@ -1,0 +1,52 @@
+//! What a scan is: it judges and changes nothing.
+
+use burn::tensor::Device;
+use ssl_backdoor_data::{Normalization, SampleSet, Watch};
+use ssl_backdoor_model::Encoder;
+
+use crate::{Findings, ScanError};
+
+/// What is scanned.
+#[derive(Clone, Copy)]
+pub enum Subject<'a> {
+    /// An encoder, by what it makes of images that the scan may show it.
+    Encoder {
+        /// The encoder, in evaluation mode.
+        encoder: &'a Encoder,
+        /// Images that are prepared for it: squares of one size.
+        images: &'a SampleSet,
+    },
+    /// A set of images, by the features of an encoder, best one that was trained on it.
+    Set {
+        /// The images, prepared for the encoder: squares of one size.
+        images: &'a SampleSet,
+        /// The encoder, in evaluation mode.
+        encoder: &'a Encoder,
+    },
+}
+
+/// Where and under which seed a scan works.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// Where it computes: the device of the encoder.
+    pub device: &'a Device,
+    /// Seed of what it draws.
+    pub seed: u64,
+    /// How the encoder's images are normalised.
+    pub normalization: Normalization,
+    /// Told of the progress.
+    pub watch: &'a Watch<'a>,
+}
+
+/// A scan of an encoder or of a set of images. It changes neither; what follows from its findings is up to the caller.
+pub trait Scan {
+    /// What it is called in tables and files.
+    fn name(&self) -> &'static str;
+
+    /// Judges `subject`. The same subject and seed give the same findings.
+    ///
+    /// # Errors
+    /// The scan is of the other kind of subject; there are too few images, or their features are all alike; an image
+    /// cannot be read; a value of the scan's config is out of range.
+    fn scan(&self, subject: Subject<'_>, setting: &Setting<'_>) -> Result<Findings, ScanError>;
+}

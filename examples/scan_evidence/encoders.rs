@@ -1,0 +1,102 @@
+//! The scores of encoders and their p-values.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use ssl_backdoor::{EncoderScanOptions, scan_encoder};
+use ssl_backdoor_scan::{EncoderScans, NullScore, Nulls, PValue};
+
+use crate::runs::Run;
+
+/// Seed of the scans, that of `scan nulls`.
+const SEED: u64 = 1;
+
+/// An encoder whose truth is known.
+pub struct Scored {
+    pub name: String,
+    pub method: String,
+    pub backdoored: bool,
+    pub net_asr: Option<f64>,
+    pub score: NullScore,
+}
+
+/// The same with its p-values.
+pub struct Judged {
+    pub encoder: Scored,
+    /// By scan.
+    pub p: BTreeMap<String, PValue>,
+    pub together: Option<PValue>,
+}
+
+/// The scores of all encoders of `runs`, each scanned once, and those of the clean encoders that are `more`.
+pub fn scored(
+    runs: &[Run],
+    more: Vec<(PathBuf, NullScore)>,
+    scans: &EncoderScans,
+    out: &Path,
+) -> Result<Vec<Scored>> {
+    let (mut all, mut seen) = (Vec::new(), HashSet::new());
+    for (run, model) in runs.iter().flat_map(|run| [(run, "clean"), (run, "backdoored")]) {
+        let Some(file) = run.encoder(model) else { continue };
+        let name = format!("{}-{model}", run.name);
+        let backdoored = model == "backdoored";
+        let score = score(run, &file, scans, &out.join("encoders").join(&name))?;
+        // Runs share their twins.
+        if seen.insert(score.hash.clone()) {
+            let (method, net_asr) = (run.method.clone(), run.net_asr.filter(|_| backdoored));
+            all.push(Scored { name, method, backdoored, net_asr, score });
+        }
+    }
+    for (path, score) in more {
+        let shown = path.display();
+        let training = score.training.as_ref();
+        let training = training.with_context(|| format!("{shown} does not say its training"))?;
+        let (name, method) = (format!("seed-{}", training.seed), training.method.clone());
+        if seen.insert(score.hash.clone()) {
+            all.push(Scored { name, method, backdoored: false, net_asr: None, score });
+        }
+    }
+    Ok(all)
+}
+
+/// The score of an encoder: of an earlier scan with the same settings, or of one that is done now.
+fn score(run: &Run, encoder: &Path, scans: &EncoderScans, out: &Path) -> Result<NullScore> {
+    let file = out.join("scan.json");
+    if !file.is_file() {
+        let options = EncoderScanOptions {
+            encoder: encoder.to_owned(),
+            images: run.config(),
+            out: Some(out.to_owned()),
+            seed: SEED,
+            scans: scans.clone(),
+            ..EncoderScanOptions::default()
+        };
+        scan_encoder(&options).with_context(|| format!("cannot scan {}", encoder.display()))?;
+    }
+    let text = std::fs::read_to_string(&file)?;
+    let scan: Value = serde_json::from_str(&text)?;
+    let broken = || format!("{} holds no scan of an encoder", file.display());
+    serde_json::from_value(scan["score"].clone()).with_context(broken)
+}
+
+/// The p-values of `scored` among the `nulls` of the same method. No encoder is both.
+pub fn judged(scored: Vec<Scored>, nulls: Vec<NullScore>) -> Result<Vec<Judged>> {
+    let hashes: HashSet<&str> = nulls.iter().map(|null| null.hash.as_str()).collect();
+    if let Some(both) = scored.iter().find(|one| hashes.contains(one.score.hash.as_str())) {
+        bail!("{} is scored and is one of the nulls: they must be different encoders", both.name);
+    }
+    let judge = |encoder: Scored| {
+        let fits = |null: &&NullScore| {
+            let method = null.training.as_ref().map(|training| &training.method);
+            encoder.score.differs(null).is_none() && method == Some(&encoder.method)
+        };
+        let scores = nulls.iter().filter(fits).cloned().collect();
+        let own = Nulls { scores, left_out: Vec::new() };
+        let p = |(scan, score): (&String, &f64)| Some((scan.clone(), own.p_value(scan, *score)?));
+        let p = encoder.score.scores.iter().filter_map(p).collect();
+        Judged { p, together: own.together(&encoder.score), encoder }
+    };
+    Ok(scored.into_iter().map(judge).collect())
+}

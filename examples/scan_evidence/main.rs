@@ -1,0 +1,70 @@
+//! How good the scans are, over many runs whose truth is known: ROC areas and false alarms of the scans of encoders,
+//! precision and recall of the scan of images.
+//!
+//! ```sh
+//! cargo run --release --example scan_evidence -- runs/table --null nulls --clean more-clean --out evidence
+//! ```
+//!
+//! Every folder below the given ones that holds a `config.toml` counts, with `clean/encoder.safetensors`,
+//! `backdoored/encoder.safetensors` and its `scores.json`, as runs and the twins of sweeps have them. More clean encoders
+//! come as scores that `scan nulls` made (`--clean`); their seeds, and those of the nulls, are nobody else's. What was
+//! scanned already is not scanned again, so the program can be stopped and goes on.
+
+mod encoders;
+mod runs;
+mod sets;
+mod tables;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+use ssl_backdoor_scan::{EncoderScans, Nulls, PatchSearchConfig};
+
+#[derive(Parser)]
+#[command(about = "ROC areas, false alarms, precision and recall of the scans over many runs")]
+struct Args {
+    /// Folders of run folders.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// Null scores of clean encoders, of any method.
+    #[arg(long)]
+    null: PathBuf,
+    /// Scores of more clean encoders, which are scored and are no nulls.
+    #[arg(long)]
+    clean: Option<PathBuf>,
+    /// Where scans and tables go.
+    #[arg(long)]
+    out: PathBuf,
+    /// Poisoned sets, and as many clean ones, that are scanned.
+    #[arg(long, default_value_t = 10)]
+    sets: usize,
+    /// Rounds of each reconstruction at most, as those of the nulls [default: 200, by cluster 60].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Networks that learn the strongest patches.
+    #[arg(long)]
+    networks: Option<usize>,
+    /// Optimisation steps of a network at most.
+    #[arg(long)]
+    steps: Option<usize>,
+}
+
+fn main() -> Result<()> {
+    let Args { runs, null, clean, out, sets, rounds, networks, steps } = Args::parse();
+    let runs = runs::find(&runs)?;
+    let mut scans = EncoderScans::default();
+    if let Some(rounds) = rounds {
+        (scans.decree.rounds, scans.cleanse.rounds) = (rounds, rounds);
+    }
+    let nulls = Nulls::all(&null)?.into_iter().map(|(_, score)| score).collect();
+    let more = clean.map_or_else(|| Ok(Vec::new()), |folder| Nulls::all(&folder))?;
+    let scored = encoders::scored(&runs, more, &scans, &out)?;
+    let judged = encoders::judged(scored, nulls)?;
+
+    let search = PatchSearchConfig { networks, steps, ..PatchSearchConfig::default() };
+    let scanned = sets::scanned(&runs, sets, &search, &out)?;
+    let text = tables::write(&judged, &scanned, &out)?;
+    println!("{text}");
+    Ok(())
+}

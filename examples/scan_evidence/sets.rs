@@ -1,0 +1,72 @@
+//! Scans of the training images of runs: with their poison, and without.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use ssl_backdoor::{DataScanOptions, scan_data};
+use ssl_backdoor_scan::PatchSearchConfig;
+
+use crate::runs::Run;
+
+/// A set that was scanned.
+pub struct Scanned {
+    pub name: String,
+    pub method: String,
+    pub poisoned: bool,
+    pub net_asr: Option<f64>,
+    /// The figures, as `scan.json` has them.
+    pub scan: Value,
+}
+
+impl Scanned {
+    /// A figure of `scan.json` by its path.
+    pub fn figure(&self, path: &str) -> Option<f64> {
+        self.scan.pointer(path)?.as_f64()
+    }
+
+    /// Precision or recall (`of`) of the first 20, by the `ranking` or by the strongest `patches`.
+    pub fn at_20(&self, by: &str, of: &str) -> Option<f64> {
+        let all = self.scan["truth"][by].as_array()?;
+        all.iter().find(|at| at["k"] == 20)?[of].as_f64()
+    }
+
+    /// Share of the suspected images that is poisoned (`images` = their number), or of the poisoned ones that is suspected.
+    pub fn share_found(&self, of: &str) -> Option<f64> {
+        let all = self.figure(of).filter(|all| *all > 0.0)?;
+        Some(self.figure("/truth/suspected")? / all)
+    }
+}
+
+/// The poisoned sets of the first `most` runs by their backdoored encoders, and as many clean sets by clean ones.
+pub fn scanned(
+    runs: &[Run],
+    most: usize,
+    search: &PatchSearchConfig,
+    out: &Path,
+) -> Result<Vec<Scanned>> {
+    let mut all = Vec::new();
+    for (model, poisoned) in [("backdoored", true), ("clean", false)] {
+        let found = runs.iter().filter_map(|run| Some((run, run.encoder(model)?)));
+        for (run, encoder) in found.take(most) {
+            let name = format!("{}-{model}", run.name);
+            let folder = out.join("sets").join(&name);
+            let file = folder.join("scan.json");
+            if !file.is_file() {
+                let options = DataScanOptions {
+                    images: run.config(),
+                    encoder: Some(encoder),
+                    out: Some(folder),
+                    without_poison: !poisoned,
+                    config: search.clone(),
+                    ..DataScanOptions::default()
+                };
+                scan_data(&options).with_context(|| format!("cannot scan the set of {name}"))?;
+            }
+            let scan = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+            let (method, net_asr) = (run.method.clone(), run.net_asr.filter(|_| poisoned));
+            all.push(Scanned { name, method, poisoned, net_asr, scan });
+        }
+    }
+    Ok(all)
+}
