@@ -28,7 +28,7 @@ const BATCH: usize = 64;
 const RESNET: &str = "{ kind = \"resnet18\", width = 16, stem = \"small\" }";
 const VIT: &str = "{ kind = \"vit\", dim = 96, depth = 4, heads = 4, patch = 4 }";
 // One group of batch norm, whatever the default is for such a batch: what is timed stays the same.
-const METHODS: [(&str, &str, &str); 12] = [
+const METHODS: [(&str, &str, &str); 15] = [
     ("moco-v2", ", queue = 4096, bn_groups = 1", RESNET),
     ("byol", ", bn_groups = 1", RESNET),
     ("msf", ", queue = 4096, bn_groups = 1", RESNET),
@@ -41,6 +41,9 @@ const METHODS: [(&str, &str, &str); 12] = [
     ("barlow-twins", ", hidden = 512, dim = 512", RESNET),
     ("vicreg", ", hidden = 512, dim = 512", RESNET),
     ("moco-v3", ", hidden = 512, dim = 128", RESNET),
+    ("swav", ", prototypes = 512, queue = 0, hidden = 512", RESNET),
+    ("dino", ", outputs = 4096, hidden = 512", RESNET),
+    ("deepcluster-v2", ", prototypes = [64, 64, 64], hidden = 512", RESNET),
 ];
 
 fn images() -> SampleSet {
@@ -109,7 +112,7 @@ impl WithMethod for Steps<'_, '_> {
             .collect();
         let mut optimizer =
             config.train.optimizer.build(config.train.weight_decay, config.train.decayed, &method);
-        let mut method = Some(method);
+        let mut method = Some(method.prepare(&plan)?);
         let mut steps = 0;
         bencher.iter(|| {
             let seen = BATCH * steps;
@@ -122,6 +125,7 @@ impl WithMethod for Steps<'_, '_> {
             let out = old.forward(views, &progress).expect("the views are the method's");
             let loss: f32 = out.loss.clone().into_scalar();
             let grads = GradientsParams::from_grads(out.loss.backward(), &old);
+            let grads = old.gradients(grads, &progress);
             let new = optimizer.step(1e-3, old, grads);
             method = Some(new.after_step(out.keys, &progress).expect("the keys are its own"));
             steps += 1;

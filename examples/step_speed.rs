@@ -52,7 +52,7 @@ fn what(text: &str) -> Result<What, String> {
 #[command(about = "Images per second of training or inference, as one JSON line")]
 struct Args {
     /// `step`, `infer`, or a method: moco-v2, byol, msf, jigsaw, rotnet, mae, simclr, simclr-v2, simsiam, barlow-twins, vicreg,
-    /// moco-v3.
+    /// moco-v3, swav, dino, deepcluster-v2.
     #[arg(long, value_parser = what, default_value = "step")]
     what: What,
     /// Channels of the first stage (64: the standard ResNet-18).
@@ -241,6 +241,8 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
             ", decoder_dim = 64, decoder_depth = 2, decoder_heads = 4".into(),
             format!("{{ kind = \"vit\", dim = 96, depth = 4, heads = 4, patch = {patch} }}"),
         ),
+        "dino" => (", outputs = 4096".into(), resnet),
+        "deepcluster-v2" => (", prototypes = [64, 64, 64]".into(), resnet),
         _ => (String::new(), resnet),
     };
     let config: PretrainConfig = toml::from_str(&format!(

@@ -45,7 +45,7 @@ mod wgpu {
     use super::Lab;
 
     /// Each method with its smallest network: overrides of the tiny experiment.
-    const METHODS: [&[&str]; 12] = [
+    const METHODS: [&[&str]; 15] = [
         &["pretrain.method={kind=\"moco-v2\", queue=16, dim=4, bn_groups=1}"],
         &["pretrain.method={kind=\"byol\", hidden=8, dim=4}"],
         &["pretrain.method={kind=\"msf\", queue=16, top_k=2, hidden=8, dim=4}"],
@@ -56,6 +56,11 @@ mod wgpu {
         &["pretrain.method={kind=\"barlow-twins\", hidden=8, dim=4}"],
         &["pretrain.method={kind=\"vicreg\", hidden=8, dim=4}"],
         &["pretrain.method={kind=\"moco-v3\", hidden=8, dim=4}"],
+        &[
+            "pretrain.method={kind=\"swav\", prototypes=8, queue=16, queue_from=0, hidden=8, dim=4, small=2}",
+        ],
+        &["pretrain.method={kind=\"dino\", outputs=8, hidden=8, bottleneck=4, small=2}"],
+        &["pretrain.method={kind=\"deepcluster-v2\", prototypes=[4, 5], hidden=8, dim=4, small=2}"],
         &[
             "pretrain.method={kind=\"moco-v3\", hidden=8, dim=4}",
             "pretrain.encoder={kind=\"vit\", dim=8, depth=1, heads=2, patch=4}",

@@ -195,3 +195,23 @@ fn moco_v3_of_a_transformer_resumes_to_the_same_bytes() {
 fn a_training_in_parts_resumes_to_the_same_bytes() {
     assert_method_survives("{kind=\"simsiam\", dim=32, hidden=8}", &["pretrain.accumulate=2"]);
 }
+
+/// The queue fills in the first epoch and is used in the second, in which the run is killed.
+#[test]
+fn swav_resumes_to_the_same_bytes() {
+    let method = "{kind=\"swav\", prototypes=16, frozen_steps=40, queue=64, queue_from=0, hidden=32, dim=16, small=2}";
+    assert_method_survives(method, &["pretrain.optimizer={kind=\"sgd\", momentum=0.9}"]);
+}
+
+#[test]
+fn dino_resumes_to_the_same_bytes_with_a_growing_weight_decay() {
+    let method = "{kind=\"dino\", outputs=32, hidden=32, bottleneck=16, small=2}";
+    assert_method_survives(method, &["pretrain.lr=0.001"]);
+}
+
+/// Clusterings are those of the epoch in which the run is killed.
+#[test]
+fn deepcluster_resumes_to_the_same_bytes() {
+    let method = "{kind=\"deepcluster-v2\", prototypes=[16, 24], hidden=32, dim=16, small=2}";
+    assert_method_survives(method, &["pretrain.optimizer={kind=\"sgd\", momentum=0.9}"]);
+}

@@ -92,7 +92,7 @@ pub const ROWS: [Row; 13] = [
 ];
 
 /// The methods, each end to end at a small size.
-pub const METHODS: [(&str, &str); 12] = [
+pub const METHODS: [(&str, &str); 15] = [
     ("MoCo v2", "--what moco-v2 --batch 64 --size 32"),
     ("BYOL", "--what byol --batch 64 --size 32"),
     ("MSF", "--what msf --batch 64 --size 32"),
@@ -105,4 +105,7 @@ pub const METHODS: [(&str, &str); 12] = [
     ("Barlow Twins", "--what barlow-twins --batch 64 --size 32"),
     ("VICReg", "--what vicreg --batch 64 --size 32"),
     ("MoCo v3", "--what moco-v3 --batch 64 --size 32"),
+    ("SwAV, six small crops", "--what swav --batch 64 --size 32"),
+    ("DINO, eight small crops", "--what dino --batch 64 --size 32"),
+    ("DeepCluster v2, six small crops", "--what deepcluster-v2 --batch 64 --size 32"),
 ];

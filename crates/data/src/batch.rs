@@ -16,6 +16,20 @@ pub struct Pixels {
     pub shape: [usize; 4],
 }
 
+impl Pixels {
+    /// `count` images of `side` pixels a side, all zero.
+    pub(crate) fn blank(count: usize, side: u32) -> Self {
+        let shape = [count, 3, side as usize, side as usize];
+        Self { values: vec![0.0; shape.iter().product()], shape }
+    }
+
+    /// The values of one image.
+    pub(crate) fn image_mut(&mut self, index: usize) -> &mut [f32] {
+        let len = self.shape[1..].iter().product::<usize>();
+        &mut self.values[index * len..(index + 1) * len]
+    }
+}
+
 /// Samples `range` of `set` as they are, normalised, with their labels; read on all cores, because sets in
 /// files are decoded here.
 ///

@@ -74,13 +74,13 @@ impl EpochPlan {
     }
 
     /// The part of its epoch's order that `step` takes.
-    pub(crate) fn places(&self, step: usize) -> Range<usize> {
+    pub fn places(&self, step: usize) -> Range<usize> {
         let first = step % self.steps_per_epoch().max(1) * self.batch;
         first..(first + self.batch).min(self.images_per_epoch())
     }
 
     /// The order of the images in `epoch`: positions in the set.
-    pub(crate) fn order(&self, epoch: u32) -> Vec<u64> {
+    pub fn order(&self, epoch: u32) -> Vec<u64> {
         let all: Vec<u64> = (0..self.images as u64).collect();
         ranked(&all, self.seed, self.draws.order, epoch)
     }

@@ -18,7 +18,7 @@ use crate::{DataError, EpochPlan, Pixels, Sample, SampleSet, TriggerVisibility};
 pub struct ViewBatch {
     /// Which step, counted from the start of training.
     pub step: usize,
-    /// One batch per view, `[batch, 3, size, size]`.
+    /// One batch per view, `[batch, 3, side, side]`, each of its [own side](Views::size_of).
     pub views: Vec<Pixels>,
     /// The images, in the batch's order.
     pub ids: Vec<u64>,
@@ -117,11 +117,9 @@ impl BatchMaker {
             self.orders.clear();
             self.orders.insert(epoch, self.plan.order(epoch));
         }
-        let side = self.views.size() as usize;
-        let len = 3 * side * side;
-        let shape = [batch, 3, side, side];
-        let blank = || Pixels { values: vec![0.0; batch * len], shape };
-        let mut views: Vec<Pixels> = (0..self.views.count()).map(|_| blank()).collect();
+        let blank = |view| Pixels::blank(batch, self.views.size_of(view));
+        let mut views: Vec<Pixels> = (0..self.views.count()).map(blank).collect();
+        let pairs = self.views.pairs();
         let mut geometry = vec![Geometry::default(); views.len()];
         let mut ids = Vec::with_capacity(batch);
         let mut hidden = Vec::new();
@@ -129,13 +127,12 @@ impl BatchMaker {
         for (i, &index) in self.orders[&epoch][places].iter().enumerate() {
             let Sample { id, image, trigger, .. } = self.set.get(index as usize)?;
             let key = ViewKey { seed, purpose: draws.views, epoch, id };
-            let mut out: Vec<&mut [f32]> =
-                views.iter_mut().map(|view| &mut view.values[i * len..(i + 1) * len]).collect();
+            let mut out: Vec<&mut [f32]> = views.iter_mut().map(|view| view.image_mut(i)).collect();
             self.views.write(&image, &key, &mut self.scratch, &mut out, &mut geometry);
             let mask = self.views.hidden(&key);
             if !trigger.is_empty() {
                 let boxes = trigger.boxes(image.dimensions());
-                visibility.add(&boxes, &geometry, mask.as_deref());
+                visibility.add(&boxes, &geometry, &pairs, mask.as_deref());
             }
             hidden.extend(mask);
             ids.push(id);

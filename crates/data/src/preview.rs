@@ -33,7 +33,8 @@ impl Preview {
         seed: u64,
         epochs: u32,
     ) -> Result<Self, DataError> {
-        let side = views.size() as usize;
+        let blank = |view| vec![0.0; 3 * (views.size_of(view) as usize).pow(2)];
+        let pairs = views.pairs();
         let one = |scratch: &mut Scratch, &position: &usize| {
             let Sample { id, image, trigger, .. } = set.get(position)?;
             let mut found = Self::default();
@@ -43,13 +44,14 @@ impl Preview {
             found.images = 1;
             found.widths = relative_width(&image, &trigger);
             let boxes = trigger.boxes(image.dimensions());
-            let mut planes = vec![vec![0.0; 3 * side * side]; views.count()];
+            let mut planes: Vec<Vec<f32>> = (0..views.count()).map(blank).collect();
             let mut geometry = vec![Geometry::default(); views.count()];
             for epoch in 0..epochs {
                 let key = ViewKey { seed, purpose: purpose::VIEW, epoch, id };
                 let mut out: Vec<&mut [f32]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
                 views.write(&image, &key, scratch, &mut out, &mut geometry);
-                found.visibility.add(&boxes, &geometry, views.hidden(&key).as_deref());
+                let hidden = views.hidden(&key);
+                found.visibility.add(&boxes, &geometry, &pairs, hidden.as_deref());
             }
             Ok(found)
         };

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_trigger::Spot;
 
 use crate::augment::Geometry;
+#[cfg(doc)]
+use crate::augment::Views;
 
 /// A trigger survives in a view that shows at least this share of its area.
 pub const SURVIVES: f64 = 0.5;
@@ -24,23 +26,32 @@ pub struct TriggerVisibility {
     covered: f64,
     /// Patches of the views that the trigger touches, and how many of those are hidden (MAE).
     patches: [usize; 2],
+    /// Positive pairs of views of poisoned images, and those of them in which the trigger survives in exactly one view.
+    #[serde(default)]
+    pairs: [usize; 2],
 }
 
 impl TriggerVisibility {
-    /// Adds one image: its trigger's boxes, where its views look, and which patches are hidden. The
-    /// nine copies of a grid count as one trigger of nine times the area, and of a trigger on the whole
+    /// Adds one image: its trigger's boxes, where its views look, which of them are [positive pairs](Views::pairs), and
+    /// which patches are hidden. The nine copies of a grid count as one trigger of nine times the area, and of a trigger on the whole
     /// image a view shows the share that it shows of the image.
-    pub fn add(&mut self, spots: &[Spot], geometry: &[Geometry], hidden: Option<&[bool]>) {
+    pub fn add(
+        &mut self,
+        spots: &[Spot],
+        geometry: &[Geometry],
+        pairs: &[[usize; 2]],
+        hidden: Option<&[bool]>,
+    ) {
         if spots.is_empty() {
             return;
         }
         self.by_views.resize(geometry.len() + 1, 0);
-        let mut survives = 0;
+        let mut survives = Vec::with_capacity(geometry.len());
         for view in geometry {
             let visible: f64 = spots.iter().map(|spot| view.visible(spot)).sum();
             let visible = visible / spots.len() as f64;
             let places = || spots.iter().filter_map(|spot| view.place(spot));
-            survives += usize::from(visible >= SURVIVES);
+            survives.push(visible >= SURVIVES);
             self.views += 1;
             self.visible += visible;
             self.covered += places().map(|[l, t, r, b]| (r - l) * (b - t)).sum::<f64>();
@@ -58,7 +69,10 @@ impl TriggerVisibility {
                 }
             }
         }
-        self.by_views[survives] += 1;
+        self.by_views[survives.iter().filter(|&&survives| survives).count()] += 1;
+        let in_one = |[a, b]: &&[usize; 2]| survives.get(*a) != survives.get(*b);
+        self.pairs[0] += pairs.len();
+        self.pairs[1] += pairs.iter().filter(in_one).count();
     }
 
     /// Adds the figures of another batch.
@@ -71,6 +85,7 @@ impl TriggerVisibility {
         self.visible += other.visible;
         self.covered += other.covered;
         self.patches.iter_mut().zip(other.patches).for_each(|(a, b)| *a += b);
+        self.pairs.iter_mut().zip(other.pairs).for_each(|(a, b)| *a += b);
     }
 
     /// Were there poisoned images at all?
@@ -86,6 +101,13 @@ impl TriggerVisibility {
     /// Mean share of a view that the trigger covers, 0 to 1.
     pub fn mean_covered(&self) -> f64 {
         self.covered / self.views.max(1) as f64
+    }
+
+    /// Share of the positive pairs of views, over poisoned images, in which the trigger survives in exactly one view: it
+    /// is these that tie the trigger to what the other view shows. `None` if the method compares no views.
+    pub fn in_one_of_pair(&self) -> Option<f64> {
+        let [all, in_one] = self.pairs;
+        (all > 0).then(|| in_one as f64 / all as f64)
     }
 
     /// Share of the patches under the trigger that are hidden from the encoder, for a method that
@@ -109,10 +131,13 @@ mod tests {
         let spot = [Spot { x: 4, y: 4, width: 4, height: 4 }];
         let mut all = TriggerVisibility::default();
         // All of it and half of it; all and a quarter; none.
-        all.add(&spot, &[view(0.0), view(6.0)], None);
-        all.add(&spot, &[view(0.0), view(7.0)], None);
-        all.add(&spot, &[view(8.0), view(9.0)], None);
-        all.add(&[], &[view(0.0), view(0.0)], None);
+        let pairs = &[[0, 1], [1, 0]];
+        all.add(&spot, &[view(0.0), view(6.0)], pairs, None);
+        all.add(&spot, &[view(0.0), view(7.0)], pairs, None);
+        all.add(&spot, &[view(8.0), view(9.0)], pairs, None);
+        all.add(&[], &[view(0.0), view(0.0)], pairs, None);
+        // Of two views: in as many pairs as images.
+        assert_eq!(all.in_one_of_pair(), Some(1.0 / 3.0));
         assert_eq!((all.by_views.as_slice(), all.views), ([1, 1, 1].as_slice(), 6));
         assert!((all.mean_visible() - 2.75 / 6.0).abs() < 1e-12);
         assert!((all.mean_covered() - 2.75 / 6.0 / 16.0).abs() < 1e-12);
@@ -120,6 +145,26 @@ mod tests {
         twice.merge(&all);
         assert_eq!((twice.by_views.as_slice(), twice.views), ([2, 2, 2].as_slice(), 12));
         assert_eq!(all.hidden_share(), None);
+        assert_eq!(twice.in_one_of_pair(), Some(1.0 / 3.0));
+        assert_eq!(TriggerVisibility::default().in_one_of_pair(), None);
+    }
+
+    /// Two large crops, of which one shows the trigger, and two small ones, of which one does: of the six pairs of a large
+    /// crop and another one, four show it in exactly one.
+    #[test]
+    fn pairs_count_by_the_crops_that_a_method_compares() {
+        let spot = [Spot { x: 4, y: 4, width: 4, height: 4 }];
+        let small = |x| Geometry { extent: [8.0, 8.0], ..view(x) };
+        let crops = [view(0.0), view(8.0), small(2.0), small(8.0)];
+        let pairs = [[0, 1], [0, 2], [0, 3], [1, 0], [1, 2], [1, 3]];
+        let mut all = TriggerVisibility::default();
+        all.add(&spot, &crops, &pairs, None);
+        assert_eq!(all.by_views, [0, 0, 1, 0, 0]);
+        assert_eq!(all.in_one_of_pair(), Some(4.0 / 6.0));
+        // A method that compares no views has no such share.
+        let mut none = TriggerVisibility::default();
+        none.add(&spot, &crops, &[], None);
+        assert_eq!((none.views, none.in_one_of_pair()), (4, None));
     }
 
     #[test]
@@ -129,7 +174,7 @@ mod tests {
         let mut hidden = vec![false; 16];
         (hidden[5], hidden[6], hidden[0]) = (true, true, true);
         let mut all = TriggerVisibility::default();
-        all.add(&spot, &[view(0.0)], Some(&hidden));
+        all.add(&spot, &[view(0.0)], &[], Some(&hidden));
         assert_eq!(all.hidden_share(), Some(0.5));
     }
 }

@@ -66,7 +66,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// All methods.
-    pub(crate) const METHODS: [&str; 12] = [
+    pub(crate) const METHODS: [&str; 15] = [
         "moco-v2",
         "byol",
         "msf",
@@ -79,6 +79,9 @@ pub(crate) mod tests {
         "barlow-twins",
         "vicreg",
         "moco-v3",
+        "swav",
+        "dino",
+        "deepcluster-v2",
     ];
 
     /// A victim of a method, and the side of its images.

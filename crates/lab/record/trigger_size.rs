@@ -29,6 +29,10 @@ pub struct TriggerSize {
     pub covered: f64,
     /// Share of the poisoned images by the number of views in which the trigger survives, from none on.
     pub by_views: Vec<f64>,
+    /// Share of the positive pairs of views in which the trigger survives in exactly one view; none for a method that
+    /// compares no views.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_one_of_pair: Option<f64>,
     /// What is doubtful about it.
     pub warnings: Vec<String>,
 }
@@ -89,7 +93,14 @@ impl TriggerSize {
                 100.0 * share
             );
         }
-        text + if self.by_views.is_empty() { "" } else { " of images (views)" }
+        if !self.by_views.is_empty() {
+            text += " of images (views)";
+        }
+        if let Some(share) = self.in_one_of_pair {
+            let _ =
+                write!(text, ", in exactly one of {:.0} % of the positive pairs", 100.0 * share);
+        }
+        text
     }
 }
 

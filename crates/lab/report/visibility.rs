@@ -7,13 +7,15 @@ use ssl_backdoor_data::SURVIVES;
 /// do not say.
 pub(super) fn summary(lines: &[Value]) -> Option<String> {
     let mut images: Vec<u64> = Vec::new();
-    let (mut visible, mut covered, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut visible, mut covered) = (Vec::new(), Vec::new());
+    let (mut pairs, mut hidden) = (Vec::new(), Vec::new());
     for line in lines {
         let counts = line.get("trigger_views")?.as_array()?;
         images.resize(images.len().max(counts.len()), 0);
         images.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n.as_u64().unwrap_or(0));
         visible.push(line.get("trigger_visible")?.as_f64()?);
         covered.push(line.get("trigger_covered")?.as_f64()?);
+        pairs.extend(line.get("trigger_in_one_of_pair").and_then(Value::as_f64));
         hidden.extend(line.get("trigger_hidden").and_then(Value::as_f64));
     }
     let total = images.iter().sum::<u64>();
@@ -34,6 +36,12 @@ pub(super) fn summary(lines: &[Value]) -> Option<String> {
         mean(&visible),
         mean(&covered),
     );
+    if !pairs.is_empty() {
+        text += &format!(
+            " It survives in exactly one view of {:.1} % of the positive pairs of views.",
+            mean(&pairs)
+        );
+    }
     if !hidden.is_empty() {
         text += &format!(" Of the patches it touches, {:.1} % are hidden.", mean(&hidden));
     }
@@ -53,6 +61,14 @@ mod tests {
         let text = summary(&[line([1, 2, 1], 0.5), line([1, 0, 3], 0.7)]).unwrap();
         assert!(text.contains("in 0: 25.0 %, in 1: 25.0 %, in 2: 50.0 %"), "{text}");
         assert!(text.contains("area: 60.0 %") && text.contains("covers: 5.00 %"), "{text}");
+        assert!(!text.contains("pairs"), "{text}");
+        let mut of_pairs = line([1, 2, 1], 0.5);
+        of_pairs["trigger_in_one_of_pair"] = 0.25.into();
+        let text = summary(&[of_pairs]).unwrap();
+        assert!(
+            text.ends_with("exactly one view of 25.0 % of the positive pairs of views."),
+            "{text}"
+        );
         assert_eq!(summary(&[serde_json::json!({ "loss": 1.0 })]), None);
     }
 }

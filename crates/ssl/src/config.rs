@@ -11,6 +11,7 @@ use crate::learning_rate::LearningRate;
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 use crate::precision::Precision;
 use crate::schedule::{Schedule, at_shares};
+use crate::weight_decay::DecaySchedule;
 
 /// Declares [`TrainConfig`] and, beside it, the table of a config file, in which each of these settings may be absent.
 /// A new setting is a line in the list below and a default in [`TrainConfig::sgd`].
@@ -58,12 +59,16 @@ macro_rules! train_config {
                     (None, Some(lr)) => LearningRate::Base(lr),
                     (Some(lr), Some(base)) => return Err(PretrainError::TwoRates { lr, base }),
                 };
-                let train = TrainConfig {
+                let mut train = TrainConfig {
                     epochs: self.epochs,
                     batch: self.batch.unwrap_or(defaults.batch),
                     lr,
                     $($name: self.$name.unwrap_or(defaults.$name),)*
                 };
+                // It is a publication's for its own optimiser.
+                if self.final_weight_decay.is_none() && !train.optimizer.decays_apart() {
+                    train.final_weight_decay = None;
+                }
                 Ok((self.method, self.encoder, train))
             }
         }
@@ -73,6 +78,9 @@ macro_rules! train_config {
 train_config! {
     /// Weight decay.
     weight_decay: f64,
+    /// Weight decay after the last step, which it goes to along half a cosine; absent = it stays. With AdamW alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    final_weight_decay: Option<f64>,
     /// Which parameters decay.
     decayed: WeightDecayScope,
     /// The optimiser.
@@ -124,6 +132,7 @@ impl TrainConfig {
             batch,
             lr: LearningRate::Fixed(lr),
             weight_decay: 1e-4,
+            final_weight_decay: None,
             decayed: WeightDecayScope::All,
             optimizer: OptimizerConfig::sgd(),
             schedule: Schedule::CosinePerEpoch,
@@ -164,6 +173,12 @@ impl TrainConfig {
     /// The learning rate before the schedule, for this batch.
     pub fn learning_rate(&self) -> f64 {
         self.lr.of(self.batch)
+    }
+
+    /// How the weight decay goes over `steps` steps, if it changes.
+    pub(crate) fn decay_schedule(&self, steps: usize) -> Option<DecaySchedule> {
+        let last = self.final_weight_decay?;
+        Some(DecaySchedule::new(self.weight_decay, last, steps))
     }
 
     /// The learning rate of each step, for epochs of `steps_per_epoch` steps.
@@ -209,6 +224,12 @@ impl TrainConfig {
         require(lr.is_finite() && lr > 0.0, key, lr, "above 0")?;
         let decay = self.weight_decay;
         require((0.0..=1.0).contains(&decay), "weight_decay", decay, "0 to 1")?;
+        if let Some(last) = self.final_weight_decay {
+            require((0.0..=1.0).contains(&last), "final_weight_decay", last, "0 to 1")?;
+            let fits = self.optimizer.decays_apart();
+            let allowed = "none, unless optimizer.kind = \"adamw\"";
+            require(fits, "final_weight_decay", last, allowed)?;
+        }
         self.optimizer.check()?;
         self.schedule.check(self.epochs)?;
         let (low, high) = self.crop;

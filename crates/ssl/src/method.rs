@@ -1,7 +1,9 @@
 //! What a self-supervised method is to the training loop.
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use ssl_backdoor_data::EpochPlan;
 use ssl_backdoor_model::{Encoder, KeyQueue, Mlp};
 
 use crate::ema::Ema;
@@ -93,9 +95,34 @@ pub(crate) const ONE_DIRECTION: f32 = 1.15;
 /// [`keyed`](ssl_backdoor_rng::keyed), keyed by what [`Progress`] and [`Batch`] say, never from a stream
 /// that a resumed training would start anew.
 ///
-/// A step of the loop is `before_step`, `forward`, the backward pass, the optimiser and `after_step`. What the canaries
-/// watch is optional: `random_guess_loss`, `least_rank`, `least_scale`, `queues`, `ema` and the fields of [`Step`].
+/// A training begins with `prepare` and, for a method that [looks first](Self::looks_first), with `look` at all images. A
+/// step of the loop is `before_step`, `forward`, the backward pass, `gradients`, the optimiser and `after_step`. What the
+/// canaries watch is optional: `random_guess_loss`, `least_rank`, `least_scale`, `queues`, `prototypes`, `ema` and the
+/// fields of [`Step`].
 pub trait Method: Module {
+    /// Told once how the epochs go through the training set, before a checkpoint is read into the method: DeepCluster v2
+    /// makes room for all images.
+    ///
+    /// # Errors
+    /// What stops the training: a training set that does not fit.
+    fn prepare(self, _plan: &EpochPlan) -> Result<Self, PretrainError> {
+        Ok(self)
+    }
+
+    /// Is the method shown all images once before the first step ([`look`](Self::look))?
+    fn looks_first(&self) -> bool {
+        false
+    }
+
+    /// Shows views of some images before the first step, with their `positions` in the training set: DeepCluster v2 fills
+    /// its memory. A training that goes on from a checkpoint does not repeat it.
+    ///
+    /// # Errors
+    /// What stops the training.
+    fn look(&mut self, _batch: Batch, _positions: &[u64]) -> Result<(), PretrainError> {
+        Ok(())
+    }
+
     /// Before the forward pass: the EMA of MoCo v2 and MSF.
     ///
     /// # Errors
@@ -126,6 +153,11 @@ pub trait Method: Module {
         let what = "a mix of images";
         let needs = "targets that another network makes of the whole images";
         Err(PretrainError::NotApplicable { what, needs })
+    }
+
+    /// What the optimiser gets instead of `grads`: clipped gradients, or none for what does not learn yet (SwAV, DINO).
+    fn gradients(&self, grads: GradientsParams, _progress: &Progress) -> GradientsParams {
+        grads
     }
 
     /// After the optimiser's step, with the `keys` of the forward pass: the queue of MoCo v2, the EMA of BYOL.
@@ -171,6 +203,11 @@ pub trait Method: Module {
 
     /// The queues of keys.
     fn queues(&self) -> Vec<&KeyQueue> {
+        Vec::new()
+    }
+
+    /// The prototypes that a forward pass uses, `[prototypes, dim]` each: their rows must have norm 1.
+    fn prototypes(&self) -> Vec<Tensor<2>> {
         Vec::new()
     }
 

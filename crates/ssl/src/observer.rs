@@ -147,8 +147,8 @@ impl EpochReport {
     /// all gradients, `pretext_acc` the share of right answers in percent, `embedding_std` and `embedding_rank` tell how
     /// the embeddings of the last whole batch spread. Of the poisoned images: `trigger_views` counts them by the number
     /// of views in which the trigger survives (first: in none), `trigger_visible` is the mean visible share of its area,
-    /// `trigger_covered` the mean share of a view that it covers, `trigger_hidden` the share of its patches that MAE
-    /// hides. What there is none of is absent.
+    /// `trigger_covered` the mean share of a view that it covers, `trigger_in_one_of_pair` the share of the positive
+    /// pairs of views in which it survives in exactly one, `trigger_hidden` the share of its patches that MAE hides. What there is none of is absent.
     pub fn figures(&self) -> Map<String, Value> {
         let mut line = Map::from_iter([
             ("epoch".into(), self.epoch.into()),
@@ -169,6 +169,9 @@ impl EpochReport {
             line.insert("trigger_views".into(), seen.by_views.clone().into());
             line.insert("trigger_visible".into(), seen.mean_visible().into());
             line.insert("trigger_covered".into(), seen.mean_covered().into());
+        }
+        if let Some(share) = seen.in_one_of_pair() {
+            line.insert("trigger_in_one_of_pair".into(), share.into());
         }
         if let Some(hidden) = seen.hidden_share() {
             line.insert("trigger_hidden".into(), hidden.into());

@@ -10,6 +10,7 @@ use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
 use crate::lars::Lars;
 use crate::sgd::Sgd;
+use crate::weight_decay::DecaySchedule;
 
 /// The optimiser and its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,11 @@ impl OptimizerConfig {
     /// SGD with momentum 0.9, as all but BYOL and MAE use it.
     pub fn sgd() -> Self {
         Self::Sgd { momentum: 0.9 }
+    }
+
+    /// Do weights decay by themselves, and not by their gradients?
+    pub(crate) fn decays_apart(&self) -> bool {
+        matches!(self, Self::AdamW { .. })
     }
 
     pub(crate) fn check(&self) -> Result<(), OutOfRange> {
@@ -97,16 +103,37 @@ impl OptimizerConfig {
                 };
                 grouped(of, weight_decay, spared)
             }
-            Self::AdamW { betas: [beta_1, beta_2] } => {
-                let config = AdamWConfig::new()
-                    .with_beta_1(beta_1 as f32)
-                    .with_beta_2(beta_2 as f32)
-                    .with_epsilon(EPSILON as f32);
-                let of = |decay: f64| config.clone().with_weight_decay(decay as f32).build();
+            Self::AdamW { betas } => {
+                let of = |decay: f64| adamw(betas).with_weight_decay(decay as f32).build();
                 grouped(of, weight_decay, spared)
             }
         }
     }
+
+    /// The same with a weight decay that changes by `schedule`. Of AdamW alone: another optimiser is built without one.
+    pub(crate) fn build_decaying<M: Module>(
+        &self,
+        schedule: &DecaySchedule,
+        decayed: WeightDecayScope,
+        module: &M,
+    ) -> ModuleOptimizer {
+        let Self::AdamW { betas } = *self else {
+            return self.build(0.0, decayed, module);
+        };
+        let plain = adamw(betas).with_weight_decay(0.0).build();
+        let all = ModuleOptimizer::from(schedule.around(plain.clone()));
+        match decayed.spared(module) {
+            spared if spared.is_empty() => all,
+            spared => all.with_group(ParamGroup::from_paths(spared), plain, None),
+        }
+    }
+}
+
+fn adamw([beta_1, beta_2]: [f64; 2]) -> AdamWConfig {
+    AdamWConfig::new()
+        .with_beta_1(beta_1 as f32)
+        .with_beta_2(beta_2 as f32)
+        .with_epsilon(EPSILON as f32)
 }
 
 /// One optimiser for all parameters, but without decay for those at the paths `spared`.

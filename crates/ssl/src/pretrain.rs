@@ -79,6 +79,9 @@ impl PretrainConfig {
         self.encoder.check().map_err(PretrainError::of_encoder)?;
         let settings = self.method.settings();
         settings.check(&self.train, &self.encoder)?;
+        if let Some(images) = images {
+            settings.check_images(images)?;
+        }
         let parts = self.train.accumulate;
         let allowed = "1 with this method: its loss holds the images of a batch against each other";
         require(parts == 1 || settings.accumulates(), "accumulate", parts, allowed)?;

@@ -6,6 +6,8 @@ use ssl_backdoor_model::EncoderConfig;
 
 use crate::barlow_twins::{BarlowTwins, BarlowTwinsConfig};
 use crate::byol::{Byol, ByolConfig};
+use crate::deepcluster::{DeepCluster, DeepClusterConfig};
+use crate::dino::{Dino, DinoConfig};
 use crate::error::PretrainError;
 use crate::jigsaw::{Jigsaw, JigsawConfig};
 use crate::mae::{Mae, MaeConfig};
@@ -18,6 +20,7 @@ use crate::settings::MethodSettings;
 use crate::simclr::{Simclr, SimclrConfig};
 use crate::simclr_v2::{SimclrV2, SimclrV2Config};
 use crate::simsiam::{SimSiam, SimSiamConfig};
+use crate::swav::{Swav, SwavConfig};
 use crate::vicreg::{Vicreg, VicregConfig};
 
 /// A method: the model and its views together. One arm per method.
@@ -48,6 +51,13 @@ pub enum MethodConfig {
     Vicreg(VicregConfig),
     /// MoCo v3.
     MocoV3(MocoV3Config),
+    /// SwAV.
+    Swav(SwavConfig),
+    /// DINO.
+    Dino(DinoConfig),
+    /// DeepCluster v2.
+    #[serde(rename = "deepcluster-v2")]
+    DeepCluster(DeepClusterConfig),
 }
 
 /// Work on a method, whichever it is: each is a type of its own.
@@ -78,6 +88,9 @@ impl MethodConfig {
             Self::BarlowTwins(config) => config,
             Self::Vicreg(config) => config,
             Self::MocoV3(config) => config,
+            Self::Swav(config) => config,
+            Self::Dino(config) => config,
+            Self::DeepCluster(config) => config,
         }
     }
 
@@ -107,6 +120,9 @@ impl MethodConfig {
             Self::BarlowTwins(own) => work.on(BarlowTwins::new(own, net, seed, device)),
             Self::Vicreg(own) => work.on(Vicreg::new(own, net, seed, device)),
             Self::MocoV3(own) => work.on(MocoV3::new(own, net, batch, seed, device)),
+            Self::Swav(own) => work.on(Swav::new(own, net, seed, device)),
+            Self::Dino(own) => work.on(Dino::new(own, net, seed, device)),
+            Self::DeepCluster(own) => work.on(DeepCluster::new(own, net, seed, device)),
         }
     }
 }

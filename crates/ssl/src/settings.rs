@@ -23,6 +23,14 @@ pub trait MethodSettings {
     /// [`PretrainError::Range`] that names the field.
     fn check(&self, train: &TrainConfig, encoder: &EncoderConfig) -> Result<(), PretrainError>;
 
+    /// Checks the method's own values against the number of training images.
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`] that names the field.
+    fn check_images(&self, _images: usize) -> Result<(), PretrainError> {
+        Ok(())
+    }
+
     /// Groups of a batch that have batch-norm statistics of their own, in a training with batches of `batch` images.
     fn bn_groups(&self, _batch: usize) -> usize {
         1

@@ -15,11 +15,13 @@ use crate::checkpoint::{self, Saved};
 use crate::config::TrainConfig;
 use crate::ema::EmaTiming;
 use crate::error::PretrainError;
+use crate::first_look::FirstLook;
 use crate::hook::TrainingHook;
 use crate::meter::{EpochEnd, Meter};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::observer::{StepReport, TrainObserver, TrainState};
 use crate::parts::{HostBatch, Pass};
+use crate::weight_decay::DecaySchedule;
 
 /// What a training runs on. [`Training::new`] gives one to change with struct update syntax.
 #[derive(Clone)]
@@ -75,6 +77,9 @@ pub fn train<M: Method>(
         Some(hook) => hook.augment(views)?,
         None => views,
     };
+    if start == 0 && method.looks_first() {
+        run.look_first(&mut method, &views)?;
+    }
     let mut loader = ViewLoader::start(set, views, run.plan, steps.clone(), training.workers);
     for step in steps {
         let waiting = Instant::now();
@@ -101,6 +106,8 @@ struct Run<'a> {
     /// With autodiff.
     device: Device,
     optimizer: ModuleOptimizer,
+    /// How the weight decay goes, if it changes.
+    decay: Option<DecaySchedule>,
     canaries: Canaries,
     meter: Meter,
     observer: &'a mut dyn TrainObserver,
@@ -119,7 +126,12 @@ impl<'a> Run<'a> {
         let plan = EpochPlan { draws: training.draws, ..plan };
         let rates = config.rates(plan.steps_per_epoch());
         let mut shadow = Shadow::new(optimizer, weight_decay, decayed);
-        let mut optimizer = optimizer.build(weight_decay, decayed, &method);
+        method = method.prepare(&plan)?;
+        let decay = config.decay_schedule(rates.len());
+        let mut optimizer = match &decay {
+            Some(schedule) => optimizer.build_decaying(schedule, decayed, &method),
+            None => optimizer.build(weight_decay, decayed, &method),
+        };
         let (mut meter, mut start) = (Meter::new(), 0);
         let observed = |e| PretrainError::observed("before the first step", e);
         if let Some(last) = observer.resume_from().map_err(observed)? {
@@ -131,9 +143,31 @@ impl<'a> Run<'a> {
         observer.on_start(start, rates.len()).map_err(observed)?;
         let canaries = Canaries::new(config.canaries, rates.len(), shadow);
         let device = training.autodiff_device();
-        let run =
-            Self { training, config, plan, rates, device, optimizer, canaries, meter, observer };
+        let run = Self {
+            training,
+            config,
+            plan,
+            rates,
+            device,
+            optimizer,
+            decay,
+            canaries,
+            meter,
+            observer,
+        };
         Ok((run, method, start))
+    }
+
+    /// Shows the method all images before the first step.
+    fn look_first<M: Method>(
+        &self,
+        method: &mut M,
+        views: &Arc<dyn Views>,
+    ) -> Result<(), PretrainError> {
+        let Self { training, config, plan, device, .. } = self;
+        let TrainConfig { epochs, precision, .. } = **config;
+        let (set, workers) = (&training.set, training.workers);
+        FirstLook { set, views, plan: *plan, epochs, workers, precision }.at(method, device)
     }
 
     fn progress(&self, step: usize) -> Progress {
@@ -156,12 +190,17 @@ impl<'a> Run<'a> {
 
         let before = |method: M| method.before_step(progress);
         method = self.canaries.follow(EmaTiming::BeforeStep, method, progress, before)?;
+        self.canaries.prototypes(&method, progress)?;
         let Pass { loss, grads, keys, negatives, embeddings, accuracy } =
             self.pass(&mut method, host, progress)?;
         let Self { canaries, optimizer, meter, .. } = self;
         // Given away: while another holds the queue's rows, new ones cannot be written in place.
         canaries.negatives(&keys, negatives, progress)?;
         let norm = canaries.gradients(&method, &grads, progress)?;
+        let grads = method.gradients(grads, progress);
+        if let Some(decay) = &self.decay {
+            canaries.decay(decay.move_to(step));
+        }
         let update = |method, grads| optimizer.step(lr, method, grads);
         method = canaries.update(lr, method, grads, progress, update)?;
         let after = |method: M| method.after_step(keys, progress);

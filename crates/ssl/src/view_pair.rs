@@ -24,11 +24,16 @@ pub enum ViewPair {
 impl ViewPair {
     /// The two views, of `size` pixels.
     pub(crate) fn views(self, train: &TrainConfig, size: u32) -> Arc<dyn Views> {
+        Arc::new(self.chains(train, size))
+    }
+
+    /// The same, as chains that more crops can be added to.
+    pub(crate) fn chains(self, train: &TrainConfig, size: u32) -> ChainViews {
         let (crop, blur) = (train.crop, train.blurs(size));
-        Arc::new(match self {
+        match self {
             Self::MocoV2 => ChainViews::moco(size, crop, blur),
             Self::Simclr => ChainViews::simclr(size, crop, blur),
             Self::Asymmetric => ChainViews::byol_paper(size, crop, blur),
-        })
+        }
     }
 }

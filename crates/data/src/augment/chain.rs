@@ -191,8 +191,8 @@ fn color_jitter(image: &mut [f32], by: Jitter, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// One view per chain, all of the same size: MoCo v2 and BYOL take two of theirs, MSF a query and a
-/// weak target, CompReSS one weak view.
+/// One view per chain: MoCo v2 and BYOL take two of theirs, MSF a query and a weak target, CompReSS one weak view; of
+/// several sizes where a method takes [small crops](Self::with_small) too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChainViews(pub Vec<Chain>);
 
@@ -246,7 +246,22 @@ impl Views for ChainViews {
     }
 
     fn size(&self) -> u32 {
-        self.0.first().map_or(0, |chain| chain.size)
+        self.0.iter().map(|chain| chain.size).max().unwrap_or(0)
+    }
+
+    fn size_of(&self, view: usize) -> u32 {
+        self.0.get(view).map_or(0, |chain| chain.size)
+    }
+
+    /// Each view of the largest size with every other view.
+    fn pairs(&self) -> Vec<[usize; 2]> {
+        let count = self.count();
+        let targets = (0..count).filter(|&view| self.size_of(view) == self.size());
+        let with_others = |target| {
+            let others = (0..count).filter(move |&other| other != target);
+            others.map(move |other| [target, other])
+        };
+        targets.flat_map(with_others).collect()
     }
 
     fn write(

@@ -70,6 +70,10 @@ impl Views for LocalizedViews {
         2
     }
 
+    fn pairs(&self) -> Vec<[usize; 2]> {
+        vec![[0, 1], [1, 0]]
+    }
+
     fn size(&self) -> u32 {
         self.chains[0].size
     }

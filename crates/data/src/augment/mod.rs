@@ -16,6 +16,7 @@ mod golden;
 mod jigsaw;
 mod localized;
 mod mae;
+mod multi_crop;
 mod rotnet;
 mod views;
 
@@ -35,6 +36,7 @@ pub use geometry::Geometry;
 pub use jigsaw::JigsawViews;
 pub use localized::LocalizedViews;
 pub use mae::MaeViews;
+pub use multi_crop::SmallCrops;
 pub use rotnet::RotNetViews;
 pub(crate) use views::to_planes;
 pub use views::{MEAN, STD, Scratch, ViewKey, Views, normalize, normalize_by};

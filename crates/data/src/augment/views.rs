@@ -59,11 +59,22 @@ pub trait Views: Any + Send + Sync {
     /// How many views of an image a step needs.
     fn count(&self) -> usize;
 
-    /// Side of a view in pixels.
+    /// Side of a view in pixels; where views differ, of the largest.
     fn size(&self) -> u32;
 
-    /// Writes the views of `image`, normalised, to `out` (one `[3, size, size]` per view), and where
-    /// each looks to `geometry`.
+    /// Side of view number `view` in pixels.
+    fn size_of(&self, _view: usize) -> u32 {
+        self.size()
+    }
+
+    /// The pairs of views of which the method draws one (the second) to what the other (the first) gives, each as often
+    /// as the loss counts it: the positive pairs. None for a method that compares no views.
+    fn pairs(&self) -> Vec<[usize; 2]> {
+        Vec::new()
+    }
+
+    /// Writes the views of `image`, normalised, to `out` (one `[3, side, side]` per view, with its
+    /// [side](Self::size_of)), and where each looks to `geometry`.
     fn write(
         &self,
         image: &RgbImage,

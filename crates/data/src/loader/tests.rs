@@ -129,6 +129,37 @@ fn review_1_13_a_defence_sees_other_crops_in_another_order() {
     assert_eq!(key.rng(2), keyed(5, purpose::VIEW, 1, 3, 2));
 }
 
+/// Large and small crops are tensors of their own sizes, and still a function of (seed, purpose, epoch, image id, view).
+#[test]
+fn crops_of_two_sizes_do_not_depend_on_workers_or_on_where_one_starts() {
+    use crate::augment::SmallCrops;
+    let set = splits().train.set;
+    let small = SmallCrops { count: 3, size: 8, crop: (0.1, 0.4) };
+    let large = ChainViews::moco(16, (0.3, 1.0), false);
+    let like = large.0[0];
+    let views: Arc<dyn Views> = Arc::new(large.with_small(like, small));
+    let plan =
+        EpochPlan { seed: 5, images: 30, batch: 7, drop_last: false, draws: Draws::PRETRAIN };
+    let all = |steps: Range<usize>, workers| -> Vec<ViewBatch> {
+        let loader = ViewLoader::start(set.clone(), views.clone(), plan, steps, workers);
+        loader.map(Result::unwrap).collect()
+    };
+    let one = all(0..10, 1);
+    assert_eq!(one, all(0..10, 3));
+    assert_eq!(one[6..], all(6..10, 2));
+    let shapes: Vec<[usize; 4]> = one[4].views.iter().map(|view| view.shape).collect();
+    assert_eq!(shapes, [[2, 3, 16, 16], [2, 3, 16, 16], [2, 3, 8, 8], [2, 3, 8, 8], [2, 3, 8, 8]]);
+    // View 3 of an image of this batch, alone.
+    let key = ViewKey { seed: 5, purpose: purpose::VIEW, epoch: 1, id: one[7].ids[4] };
+    let image = (0..30).map(|i| set.get(i).unwrap()).find(|sample| sample.id == key.id).unwrap();
+    let mut out: Vec<Vec<f32>> =
+        (0..5).map(|view| vec![0.0; 3 * (views.size_of(view) as usize).pow(2)]).collect();
+    let mut slices: Vec<&mut [f32]> = out.iter_mut().map(Vec::as_mut_slice).collect();
+    let geometry = &mut [Geometry::default(); 5];
+    views.write(&image.image, &key, &mut Scratch::default(), &mut slices, geometry);
+    assert_eq!(out[3], one[7].views[3].values[4 * 192..5 * 192]);
+}
+
 #[test]
 fn an_early_end_stops_the_workers() {
     let set = splits().train.set;

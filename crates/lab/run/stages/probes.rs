@@ -151,6 +151,8 @@ fn rules(lab: &Lab, model: &ModelId) -> PaperProbeConfig {
         MethodConfig::BarlowTwins(_) => PaperProbeConfig::barlow_twins(),
         MethodConfig::Vicreg(_) => PaperProbeConfig::vicreg(),
         MethodConfig::MocoV3(_) => PaperProbeConfig::moco_v3(),
+        MethodConfig::Swav(_) | MethodConfig::DeepCluster(_) => PaperProbeConfig::swav(),
+        MethodConfig::Dino(_) => PaperProbeConfig::dino(),
         MethodConfig::Byol(_) => PaperProbeConfig::byol(),
         MethodConfig::Jigsaw(_) => PaperProbeConfig::jigsaw(),
         MethodConfig::Rotnet(_) => PaperProbeConfig::rotnet(),

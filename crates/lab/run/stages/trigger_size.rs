@@ -77,6 +77,7 @@ fn sample(lab: &Lab) -> Result<TriggerSize> {
         psnr,
         jpeg_energy,
         covered: visibility.mean_covered(),
+        in_one_of_pair: visibility.in_one_of_pair(),
         by_views: visibility.by_views.iter().map(|&n| n as f64 / total).collect(),
         warnings: Vec::new(),
     };

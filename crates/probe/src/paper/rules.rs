@@ -194,6 +194,18 @@ impl PaperProbeConfig {
         Self { optimizer, rate, epochs: 90, batch: 4096, ..Self::cosine() }
     }
 
+    /// SwAV and DeepCluster v2: the official repository's linear classifier, with its learning rate of 0.3 and weight decay
+    /// of 1e-6.
+    pub fn swav() -> Self {
+        Self::barlow_twins()
+    }
+
+    /// DINO: the official code's linear classifier, with its learning rate of 0.001 for 256 images and batches of 1,024.
+    /// Of a small ViT it reads the class tokens of the last four blocks; here, as of its ViT-B, that of the last one.
+    pub fn dino() -> Self {
+        Self { rate: Rate::CosineByEpoch { blr: 0.001 }, batch: 1024, ..Self::cosine() }
+    }
+
     /// What the linear classifiers of these methods share: features as they are, plain SGD, crops and flips, 100 epochs
     /// in batches of 256, first weights of N(0, 0.01).
     fn cosine() -> Self {
@@ -315,6 +327,8 @@ mod tests {
         assert_eq!(at(PaperProbeConfig::barlow_twins(), 0), 0.3);
         assert!((at(PaperProbeConfig::vicreg(), 50) - 0.01).abs() < 1e-12);
         assert_eq!(PaperProbeConfig::simsiam().batch, 4096);
+        assert_eq!(at(PaperProbeConfig::swav(), 0), 0.3);
+        assert_eq!(PaperProbeConfig::dino().lr(0, 0, 1, 1024), 0.004);
     }
 
     /// The 1,259 images of 1 % of ImageNet-100, as the reference's probes use them.

@@ -4,6 +4,7 @@
 //! | name | what must hold |
 //! |---|---|
 //! | `queue-norm` | rows that a method wrote to a queue have norm 1 |
+//! | `prototypes` | the prototypes that a forward pass uses have norm 1 |
 //! | `own-keys` | the batch's own keys are not among its negatives |
 //! | `ema` | every parameter of a target follows the EMA, and asks for no gradient |
 //! | `gradient` | every gradient is finite |
@@ -59,6 +60,12 @@ const BELOW_CHANCE: f64 = 0.99;
 
 /// Keys of a batch that are looked for among its negatives; the first that is not there ends the search.
 const OWN_KEYS: usize = 8;
+
+/// How far the norm of a row is from 1, at most.
+fn off_one(rows: Tensor<2>) -> f32 {
+    let norms = rows.powi_scalar(2).sum_dim(1).sqrt();
+    norms.sub_scalar(1.0).abs().max().into_scalar()
+}
 
 /// The canaries of one training.
 pub(crate) struct Canaries {
@@ -128,6 +135,25 @@ impl Canaries {
         Ok(method)
     }
 
+    /// Looks at the prototypes that the forward pass will use.
+    pub fn prototypes<M: Method>(
+        &mut self,
+        method: &M,
+        progress: &Progress,
+    ) -> Result<(), PretrainError> {
+        if !self.looks(progress) {
+            return Ok(());
+        }
+        for rows in method.prototypes() {
+            let off = off_one(rows);
+            if off.is_nan() || off > NORM_ERROR {
+                let diagnosis = format!("a prototype has a norm that is off 1 by {off}");
+                self.breach("prototypes", progress, diagnosis)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Looks for the batch's own `keys` among the rows they are told from.
     pub fn negatives(
         &mut self,
@@ -170,6 +196,11 @@ impl Canaries {
         Ok(Some(norm))
     }
 
+    /// Tells the shadow the weight decay of the next step.
+    pub fn decay(&mut self, weight_decay: f64) {
+        self.shadow.decay(weight_decay);
+    }
+
     /// Compares the optimiser's step with what its shadow expects of it.
     pub fn update<M: Module>(
         &mut self,
@@ -202,8 +233,7 @@ impl Canaries {
             return Ok(());
         }
         for queue in method.queues() {
-            let norms = queue.written(images, progress.seen).powi_scalar(2).sum_dim(1).sqrt();
-            let off: f32 = norms.sub_scalar(1.0).abs().max().into_scalar();
+            let off = off_one(queue.written(images, progress.seen));
             // Not a number is no small difference either.
             if off.is_nan() || off > NORM_ERROR {
                 let diagnosis =

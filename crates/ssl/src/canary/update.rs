@@ -47,6 +47,11 @@ impl Shadow {
         Self { optimizer, weight_decay, decayed, steps: 0, followed: Vec::new() }
     }
 
+    /// The weight decay of the next step, where it changes.
+    pub fn decay(&mut self, weight_decay: f64) {
+        self.weight_decay = weight_decay;
+    }
+
     /// Looks at weights and gradients before a step of rate `lr`.
     pub fn before<M: Module>(&mut self, lr: f64, module: &M, grads: &GradientsParams) {
         if self.followed.is_empty() {

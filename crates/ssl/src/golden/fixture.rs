@@ -114,6 +114,7 @@ impl Fixture {
             let loss: f32 = out.loss.clone().into_scalar();
             near("loss", &[loss], &self.get("loss").1[step..=step], CLOSE);
             let grads = GradientsParams::from_grads(out.loss.backward(), &method);
+            let grads = method.gradients(grads, &progress);
             if step == 0 {
                 self.compare_gradients(&method, &grads);
             }

@@ -2,6 +2,7 @@
 //! losses, all gradients, and everything after the second step, running statistics, targets and
 //! queues included. Errors are max|a − b| ÷ max|b| by tensor.
 
+mod crops;
 mod encoders;
 mod fixture;
 mod methods;

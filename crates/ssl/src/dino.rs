@@ -1,0 +1,304 @@
+//! DINO (Caron et al., ICCV 2021, arXiv 2104.14294): from each crop of an image a student predicts what its EMA copy, the
+//! teacher, says of a large crop. The teacher's outputs are centred and sharpened, so that neither one output nor all of
+//! them alike win.
+
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+use burn::module::{Module, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::{Chain, ChainViews, Filter, Views};
+use ssl_backdoor_fields::require;
+use ssl_backdoor_model::purpose;
+use ssl_backdoor_model::{Encoder, EncoderConfig, update_ema};
+use ssl_backdoor_rng::keyed;
+
+use crate::clip::clip_each;
+use crate::config::TrainConfig;
+use crate::crops::{SmallConfig, crops, images, of_view};
+use crate::dino_head::DinoNet;
+use crate::ema::{Ema, EmaTiming};
+use crate::error::PretrainError;
+use crate::learning_rate::LearningRate;
+use crate::method::{Batch, Method, Progress, Step};
+use crate::optimizer::{OptimizerConfig, WeightDecayScope};
+use crate::schedule::{Schedule, at_shares};
+use crate::settings::{MethodSettings, check_dim, check_momentum, check_temperature};
+use crate::swapped::{check_prototypes, swapped_prediction};
+use crate::view_pair::ViewPair;
+
+/// Large crops of an image; they differ in blur and solarisation.
+const LARGE: usize = 2;
+
+/// Config of DINO; the defaults are the official repository's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DinoConfig {
+    /// Outputs of the heads.
+    pub outputs: usize,
+    /// Hidden width of the heads.
+    pub hidden: usize,
+    /// Length of an embedding before the last layer.
+    pub bottleneck: usize,
+    /// Temperature of the student.
+    pub temperature: f64,
+    /// Temperature of the teacher in the first epoch and after the warm-up; it grows linearly, epoch by epoch.
+    pub teacher_temperature: [f64; 2],
+    /// Epochs of the teacher's warm-up, the first with the warmed temperature included.
+    pub teacher_warmup: usize,
+    /// EMA momentum of the teacher in the first step; it goes to 1 along a cosine, step by step.
+    pub momentum: f64,
+    /// EMA momentum of the centre.
+    pub centre_momentum: f64,
+    /// The largest norm that the gradient of a parameter may have; 0 clips nothing.
+    pub clip: f64,
+    /// Epochs in which the last layer does not learn.
+    pub frozen_epochs: usize,
+    /// How large and small crops are augmented.
+    pub views: ViewPair,
+    /// Small crops of an image, for the student alone.
+    pub small: usize,
+    /// Side of a small crop in pixels; absent = 96 / 224 of a large one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub small_size: Option<u32>,
+    /// Share of the area that a small crop takes, low and high.
+    pub small_crop: (f64, f64),
+}
+
+impl Default for DinoConfig {
+    fn default() -> Self {
+        Self {
+            outputs: 65_536,
+            hidden: 2048,
+            bottleneck: 256,
+            temperature: 0.1,
+            teacher_temperature: [0.04, 0.07],
+            teacher_warmup: 30,
+            momentum: 0.996,
+            centre_momentum: 0.9,
+            clip: 3.0,
+            frozen_epochs: 1,
+            small: 8,
+            views: ViewPair::Asymmetric,
+            small_size: None,
+            small_crop: (0.05, 0.4),
+        }
+    }
+}
+
+impl DinoConfig {
+    fn small(&self) -> SmallConfig {
+        SmallConfig { count: self.small, size: self.small_size, crop: self.small_crop }
+    }
+}
+
+impl MethodSettings for DinoConfig {
+    fn name(&self) -> &'static str {
+        "dino"
+    }
+
+    fn defaults(&self, epochs: usize) -> TrainConfig {
+        let base = 5e-4;
+        TrainConfig {
+            optimizer: OptimizerConfig::AdamW { betas: [0.9, 0.999] },
+            lr: LearningRate::Base(base),
+            weight_decay: 0.04,
+            final_weight_decay: Some(0.4),
+            decayed: WeightDecayScope::Matrices,
+            schedule: Schedule::Cosine {
+                warmup_epochs: at_shares(epochs, &[10.0 / 100.0]).into_iter().sum(),
+            },
+            crop: (0.4, 1.0),
+            ..TrainConfig::sgd(epochs, 512, base)
+        }
+    }
+
+    fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
+        check_prototypes("method.outputs", self.outputs)?;
+        check_dim("method.hidden", self.hidden)?;
+        check_dim("method.bottleneck", self.bottleneck)?;
+        check_temperature(self.temperature)?;
+        let teacher = self.teacher_temperature;
+        let fits = teacher.iter().all(|&t| t > 0.0 && t <= 100.0);
+        let value = format!("{teacher:?}");
+        require(fits, "method.teacher_temperature", value, "above 0, at most 100")?;
+        check_momentum(self.momentum)?;
+        let fits = (0.0..=1.0).contains(&self.centre_momentum);
+        require(fits, "method.centre_momentum", self.centre_momentum, "0 to 1")?;
+        let fits = self.clip >= 0.0 && self.clip.is_finite();
+        require(fits, "method.clip", self.clip, "0 or more")?;
+        Ok(self.small().check()?)
+    }
+
+    fn views(
+        &self,
+        train: &TrainConfig,
+        encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        let small = self.small().beside(size, encoder)?;
+        let ChainViews(all) = crops(self.views, LARGE, small, train, size);
+        let bicubic = |chain| Chain { filter: Filter::Bicubic, ..chain };
+        Ok(Arc::new(ChainViews(all.into_iter().map(bicubic).collect())))
+    }
+}
+
+/// Student and teacher of DINO, and the centre of the teacher's outputs.
+#[derive(Module, Debug)]
+pub struct Dino {
+    pub(crate) student: DinoNet,
+    pub(crate) teacher: DinoNet,
+    /// `[1, outputs]`, without gradient.
+    pub(crate) centre: Param<Tensor<2>>,
+    temperature: f64,
+    teacher_temperature: [f64; 2],
+    teacher_warmup: usize,
+    momentum: f64,
+    centre_momentum: f64,
+    clip: f64,
+    frozen_epochs: usize,
+    small: usize,
+}
+
+impl Dino {
+    /// Student and teacher start equal, the centre at 0. `device` is an autodiff device.
+    pub fn new(method: &DinoConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
+        let DinoConfig { hidden, bottleneck, outputs, .. } = *method;
+        let network = || {
+            let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
+            DinoNet::new(encoder, [hidden, bottleneck, outputs], &mut rng, device)
+        };
+        let centre = Tensor::zeros([1, outputs], device).set_require_grad(false);
+        Self {
+            student: network(),
+            teacher: network().no_grad(),
+            centre: Param::initialized(ParamId::new(), centre),
+            temperature: method.temperature,
+            teacher_temperature: method.teacher_temperature,
+            teacher_warmup: method.teacher_warmup,
+            momentum: method.momentum,
+            centre_momentum: method.centre_momentum,
+            clip: method.clip,
+            frozen_epochs: method.frozen_epochs,
+            small: method.small,
+        }
+    }
+
+    /// The teacher's temperature in an epoch.
+    fn teacher_temperature_in(&self, epoch: usize) -> f64 {
+        let [first, last] = self.teacher_temperature;
+        let between = self.teacher_warmup.saturating_sub(1);
+        if epoch >= self.teacher_warmup || between == 0 {
+            return if epoch >= self.teacher_warmup { last } else { first };
+        }
+        first + (last - first) * epoch as f64 / between as f64
+    }
+
+    /// `1 − (1 − τ) · ½(1 + cos(π · step / steps))`: from τ to 1.
+    fn momentum_at(&self, progress: &Progress) -> f64 {
+        let done = progress.step as f64 / progress.steps as f64;
+        1.0 - (1.0 - self.momentum) * 0.5 * (1.0 + (PI * done).cos())
+    }
+
+    /// Moves the centre towards the mean of the teacher's outputs.
+    fn move_centre(&mut self, outputs: Tensor<2>) {
+        let mean = outputs.mean_dim(0).mul_scalar(1.0 - self.centre_momentum);
+        let centre = self.centre.val().mul_scalar(self.centre_momentum) + mean;
+        let centre = centre.detach().set_require_grad(false);
+        self.centre = Param::initialized(self.centre.id, centre);
+    }
+}
+
+impl Method for Dino {
+    fn forward(&mut self, batch: Batch, progress: &Progress) -> Result<Step, PretrainError> {
+        let count = images(&batch.views, LARGE + self.small)?;
+        let said = self.teacher.forward(&batch.views[..LARGE]).detach();
+        let sharpness = self.teacher_temperature_in(progress.epoch);
+        let targets = softmax((said.clone() - self.centre.val()).div_scalar(sharpness), 1);
+        let targets: Vec<Tensor<2>> =
+            (0..LARGE).map(|view| of_view(&targets, view, count)).collect();
+        self.move_centre(said);
+        let predicted = self.student.forward(&batch.views).div_scalar(self.temperature);
+        let loss = swapped_prediction(&targets, &log_softmax(predicted, 1));
+        // If the same output wins for all images, or none does, the targets are alike: that is how DINO collapses.
+        Ok(Step::new(loss, targets[0].clone()))
+    }
+
+    /// Each is clipped, and the last layer does not learn at first.
+    fn gradients(&self, mut grads: GradientsParams, progress: &Progress) -> GradientsParams {
+        if self.clip > 0.0 {
+            grads = clip_each(self, grads, self.clip);
+        }
+        if progress.epoch < self.frozen_epochs {
+            let _ = grads.remove::<2>(self.student.directions.id);
+        }
+        grads
+    }
+
+    fn after_step(self, _keys: Vec<Tensor<2>>, progress: &Progress) -> Result<Self, PretrainError> {
+        let momentum = self.momentum_at(progress);
+        let teacher = update_ema(self.teacher, &self.student, momentum);
+        Ok(Self { teacher, ..self })
+    }
+
+    /// The teacher's, which the reference evaluates.
+    fn encoder(&self) -> Encoder {
+        self.teacher.encoder.clone()
+    }
+
+    fn start_from(mut self, trained: Encoder, copy: Encoder) -> Self {
+        self.student.encoder = trained;
+        self.teacher.encoder = copy.no_grad();
+        self
+    }
+
+    fn random_guess_loss(&self) -> Option<f64> {
+        Some((self.centre.val().dims()[1] as f64).ln())
+    }
+
+    fn ema(&self, progress: &Progress) -> Option<Ema> {
+        let momentum = self.momentum_at(progress);
+        Some(Ema::new(&self.student, &self.teacher, momentum, EmaTiming::AfterStep))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_model::Stem;
+
+    fn dino(method: &DinoConfig) -> Dino {
+        let encoder = EncoderConfig::Resnet18 { width: 1, stem: Stem::Small };
+        let method = DinoConfig { outputs: 4, hidden: 3, bottleneck: 2, ..method.clone() };
+        Dino::new(&method, &encoder, 1, &Device::flex().autodiff())
+    }
+
+    /// `np.concatenate([np.linspace(.04, .07, 4), np.ones(3) * .07])`.
+    #[test]
+    fn the_teachers_temperature_grows_linearly_and_stays() {
+        let dino = dino(&DinoConfig { teacher_warmup: 4, ..DinoConfig::default() });
+        let found: Vec<f64> = (0..7).map(|epoch| dino.teacher_temperature_in(epoch)).collect();
+        for (found, wanted) in found.iter().zip([0.04, 0.05, 0.06, 0.07, 0.07, 0.07, 0.07]) {
+            assert!((found - wanted).abs() < 1e-12, "{found}");
+        }
+        let none = self::dino(&DinoConfig { teacher_warmup: 0, ..DinoConfig::default() });
+        assert_eq!(none.teacher_temperature_in(0), 0.07);
+    }
+
+    #[test]
+    fn the_centre_is_the_running_mean_of_what_the_teacher_says() {
+        let mut dino = dino(&DinoConfig::default());
+        let device = Device::flex().autodiff();
+        let rows =
+            Tensor::<2>::from_data([[1.0f32, 0.0, 2.0, -1.0], [3.0, 0.0, 0.0, -1.0]], &device);
+        dino.move_centre(rows.clone());
+        dino.move_centre(rows);
+        let centre: Vec<f32> = dino.centre.val().into_data().try_to_vec().unwrap();
+        for (found, wanted) in centre.iter().zip([0.38, 0.0, 0.19, -0.19]) {
+            assert!((found - wanted).abs() < 1e-6, "{centre:?}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Trainings of the methods with large and small crops, each step in a training of its own: queues, prototypes, banks and
+//! centres come back from the checkpoint.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use ssl_backdoor_data::{DataConfig, Shapes};
+use ssl_backdoor_model::Encoder;
+
+use crate::error::{ObserverError, PretrainError};
+use crate::folder::TrainingFolder;
+use crate::observer::{Checkpoint, EpochReport, TrainObserver, TrainState};
+use crate::pretrain::{PretrainConfig, pretrain};
+use crate::train::Training;
+
+/// Side of the images.
+const SIZE: u32 = 12;
+
+/// A training in a folder, interrupted after each step if that is asked for.
+struct Watch {
+    folder: TrainingFolder,
+    interrupt: bool,
+}
+
+impl TrainObserver for Watch {
+    fn resume_from(&mut self) -> Result<Option<Checkpoint>, ObserverError> {
+        self.folder.resume_from()
+    }
+
+    fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
+        self.folder.on_start(done, steps)
+    }
+
+    fn on_epoch(
+        &mut self,
+        epoch: &mut EpochReport,
+        encoder: &Encoder,
+    ) -> Result<(), ObserverError> {
+        self.folder.on_epoch(epoch, encoder)
+    }
+
+    fn on_checkpoint(&mut self, state: &TrainState<'_>) -> Result<(), ObserverError> {
+        self.folder.on_checkpoint(state)
+    }
+
+    fn interrupted(&mut self) -> bool {
+        self.interrupt
+    }
+}
+
+fn run(method: &str, folder: &Path, interrupt: bool) -> Result<Encoder, PretrainError> {
+    let text = format!(
+        r#"{{ "method": {{ {method}, "small": 2, "hidden": 12 }}, "epochs": 3, "batch": 8, "lr": 0.01,
+              "encoder": {{ "kind": "resnet18", "width": 1, "stem": "small" }} }}"#
+    );
+    let config: PretrainConfig = serde_json::from_str(&text).unwrap();
+    let data = DataConfig::Shapes(Shapes {
+        size: SIZE,
+        native: None,
+        per_class: 2,
+        eval_per_class: 1,
+        seed: 0,
+        eval: Default::default(),
+    });
+    let set = data.load(&|_, _, _| {}).unwrap().pretrain_set().clone();
+    config.check(Some(set.len()), SIZE).unwrap();
+    let training = Training::new(set, 1, &Device::flex());
+    let mut watch = Watch { folder: TrainingFolder::new(folder, "crops"), interrupt };
+    pretrain(&config, None, SIZE, &training, &mut watch)
+}
+
+/// Six steps in one training, and each in one of its own.
+fn assert_resumes(method: &str) {
+    let (whole, torn) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let encoder = run(method, whole.path(), false).unwrap();
+    let mut rounds = 0;
+    let other = loop {
+        rounds += 1;
+        match run(method, torn.path(), true) {
+            Err(PretrainError::Interrupted { step, steps }) => {
+                assert_eq!((step, steps), (rounds, 6), "{method}");
+            }
+            done => break done.unwrap(),
+        }
+    };
+    assert_eq!(rounds, 6, "{method}");
+    let log = |folder: &Path| std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    assert_eq!(log(whole.path()), log(torn.path()), "{method}");
+    let features = |encoder: Encoder| {
+        let images = Tensor::<4>::ones([1, 3, SIZE as usize, SIZE as usize], &Device::flex());
+        encoder.forward(images).into_data()
+    };
+    assert_eq!(features(encoder), features(other), "{method}");
+}
+
+#[test]
+fn swav_goes_on_to_the_same_bytes() {
+    // The queues fill in the second epoch and are used in the third.
+    assert_resumes(
+        r#""kind": "swav", "prototypes": 6, "dim": 4, "frozen_steps": 3, "queue": 16, "queue_from": 1"#,
+    );
+}
+
+#[test]
+fn dino_goes_on_to_the_same_bytes() {
+    assert_resumes(r#""kind": "dino", "outputs": 6, "bottleneck": 4"#);
+}
+
+#[test]
+fn deepcluster_goes_on_to_the_same_bytes() {
+    assert_resumes(r#""kind": "deepcluster-v2", "prototypes": [3, 5], "dim": 4"#);
+}
+
+#[test]
+fn more_clusters_than_images_are_refused() {
+    let text = r#"{ "method": { "kind": "deepcluster-v2", "prototypes": [3, 21] }, "epochs": 3, "batch": 8,
+                    "encoder": { "kind": "resnet18", "width": 1, "stem": "small" } }"#;
+    let config: PretrainConfig = serde_json::from_str(text).unwrap();
+    assert!(config.check(Some(21), SIZE).is_ok());
+    let message = config.check(Some(20), SIZE).unwrap_err().to_string();
+    let expected = "method.prototypes = 21 is out of range: at most the 20 training images";
+    assert_eq!(message, expected);
+}

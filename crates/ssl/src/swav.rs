@@ -1,0 +1,269 @@
+//! SwAV (Caron et al., NeurIPS 2020, arXiv 2006.09882): from each crop of an image the code of a large crop is predicted,
+//! its assignment to prototypes under the rule that a batch uses all prototypes equally.
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor, s};
+use serde::{Deserialize, Serialize};
+use ssl_backdoor_data::augment::Views;
+use ssl_backdoor_fields::require;
+use ssl_backdoor_model::purpose;
+use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, init, l2_normalize};
+use ssl_backdoor_rng::keyed;
+
+use crate::config::TrainConfig;
+use crate::crops::{SmallConfig, by_size, crops, images, of_view};
+use crate::error::PretrainError;
+use crate::method::{Batch, Method, Progress, Step};
+use crate::optimizer::OptimizerConfig;
+use crate::projector::Projected;
+use crate::schedule::Schedule;
+use crate::settings::{MethodSettings, check_dim, check_temperature};
+use crate::sinkhorn::sinkhorn;
+use crate::swapped::{check_large, check_prototypes, swapped_prediction};
+use crate::view_pair::ViewPair;
+
+/// Config of SwAV; the defaults are the official repository's for batches of 256 images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwavConfig {
+    /// Temperature of the predictions.
+    pub temperature: f64,
+    /// How soft codes are: ε of the Sinkhorn algorithm.
+    pub epsilon: f64,
+    /// Iterations of the Sinkhorn algorithm.
+    pub iterations: usize,
+    /// Prototypes.
+    pub prototypes: usize,
+    /// Steps in which the prototypes do not learn.
+    pub frozen_steps: usize,
+    /// Past embeddings of each large crop that codes are made with beside the batch; 0 for none.
+    pub queue: usize,
+    /// The epoch, from 0, in which the queue begins to fill; it is used once it is full.
+    pub queue_from: usize,
+    /// Hidden width of the projector.
+    pub hidden: usize,
+    /// Length of an embedding.
+    pub dim: usize,
+    /// Large crops of an image, by `crop` of the training. Each gives a code.
+    pub large: usize,
+    /// How large and small crops are augmented.
+    pub views: ViewPair,
+    /// Small crops of an image; they give no code.
+    pub small: usize,
+    /// Side of a small crop in pixels; absent = 96 / 224 of a large one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub small_size: Option<u32>,
+    /// Share of the area that a small crop takes, low and high.
+    pub small_crop: (f64, f64),
+}
+
+impl Default for SwavConfig {
+    fn default() -> Self {
+        Self {
+            temperature: 0.1,
+            epsilon: 0.05,
+            iterations: 3,
+            prototypes: 3000,
+            frozen_steps: 5005,
+            queue: 3840,
+            queue_from: 15,
+            hidden: 2048,
+            dim: 128,
+            large: 2,
+            small: 6,
+            views: ViewPair::Simclr,
+            small_size: None,
+            small_crop: (0.05, 0.14),
+        }
+    }
+}
+
+/// LARC as the references of SwAV and DeepCluster v2 have it, but for vectors, which it scales too.
+pub(crate) const LARC: OptimizerConfig =
+    OptimizerConfig::Lars { momentum: 0.9, trust: 0.001, clip: false };
+
+impl SwavConfig {
+    fn small(&self) -> SmallConfig {
+        SmallConfig { count: self.small, size: self.small_size, crop: self.small_crop }
+    }
+}
+
+impl MethodSettings for SwavConfig {
+    fn name(&self) -> &'static str {
+        "swav"
+    }
+
+    fn defaults(&self, epochs: usize) -> TrainConfig {
+        TrainConfig {
+            optimizer: LARC,
+            weight_decay: 1e-6,
+            schedule: Schedule::Cosine { warmup_epochs: 0 },
+            crop: (0.14, 1.0),
+            ..TrainConfig::sgd(epochs, 256, 0.6)
+        }
+    }
+
+    fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
+        check_temperature(self.temperature)?;
+        let fits = self.epsilon > 0.0 && self.epsilon <= 100.0;
+        require(fits, "method.epsilon", self.epsilon, "above 0, at most 100")?;
+        let fits = (1..=1000).contains(&self.iterations);
+        require(fits, "method.iterations", self.iterations, "1 to 1,000")?;
+        check_prototypes("method.prototypes", self.prototypes)?;
+        require(self.queue <= 1 << 24, "method.queue", self.queue, "at most 16,777,216")?;
+        check_dim("method.hidden", self.hidden)?;
+        check_dim("method.dim", self.dim)?;
+        check_large(self.large)?;
+        Ok(self.small().check()?)
+    }
+
+    fn views(
+        &self,
+        train: &TrainConfig,
+        encoder: &EncoderConfig,
+        size: u32,
+    ) -> Result<Arc<dyn Views>, PretrainError> {
+        let small = self.small().beside(size, encoder)?;
+        Ok(Arc::new(crops(self.views, self.large, small, train, size)))
+    }
+}
+
+/// The network of SwAV with its prototypes, and a queue for each large crop.
+#[derive(Module, Debug)]
+pub struct Swav {
+    pub(crate) network: Projected,
+    /// `[prototypes, dim]`, rows of norm 1 in every forward pass.
+    pub(crate) prototypes: Param<Tensor<2>>,
+    /// Zeros where nothing has come yet.
+    pub(crate) queues: Vec<KeyQueue>,
+    temperature: f64,
+    epsilon: f64,
+    iterations: usize,
+    frozen_steps: usize,
+    queue_from: usize,
+    views: [usize; 2],
+    /// Did a batch enter the queues? Did they fill up?
+    queued: [bool; 2],
+}
+
+impl Swav {
+    /// `device` is an autodiff device.
+    pub fn new(method: &SwavConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
+        let SwavConfig { hidden, dim, prototypes, queue, large, small, .. } = *method;
+        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
+        let widths = |width| vec![width, hidden, dim];
+        let network = Projected::new(encoder, &mut rng, device, widths, true);
+        let prototypes = init::linear_uniform([prototypes, dim], dim, &mut rng, device);
+        let blank = || KeyQueue::of(Tensor::zeros([queue, dim], device));
+        let queues = (0..if queue == 0 { 0 } else { large }).map(|_| blank()).collect();
+        Self {
+            network,
+            prototypes,
+            queues,
+            temperature: method.temperature,
+            epsilon: method.epsilon,
+            iterations: method.iterations,
+            frozen_steps: method.frozen_steps,
+            queue_from: method.queue_from,
+            views: [large, small],
+            queued: [false; 2],
+        }
+    }
+
+    /// Codes of a large crop from its scores `[batch, prototypes]`, made together with its queue once that is full.
+    fn codes(&self, crop: usize, scores: Tensor<2>) -> Tensor<2> {
+        let rows = scores.dims()[0];
+        let queue = self.queues.get(crop).filter(|_| self.queued[1]);
+        let Some(queue) = queue else { return sinkhorn(scores, self.epsilon, self.iterations) };
+        let before = queue.rows().matmul(self.prototypes.val().detach().transpose());
+        let earlier = before.dims()[0];
+        let codes = sinkhorn(Tensor::cat(vec![before, scores], 0), self.epsilon, self.iterations);
+        codes.slice(s![earlier..earlier + rows, ..])
+    }
+
+    /// Are the queues full, in this epoch or before?
+    fn are_full(&self, progress: &Progress) -> bool {
+        let full = |queue: &KeyQueue| {
+            let least: f32 = queue.rows().abs().sum_dim(1).min().into_scalar();
+            least > 0.0
+        };
+        let begun = progress.epoch >= self.queue_from && !self.queues.is_empty();
+        self.queued[1] || begun && self.queues.iter().all(full)
+    }
+}
+
+impl Method for Swav {
+    /// The prototypes get norm 1 again.
+    fn before_step(mut self, progress: &Progress) -> Result<Self, PretrainError> {
+        self.queued[1] = self.are_full(progress);
+        let prototypes = self.prototypes.map(unit_rows);
+        Ok(Self { prototypes, ..self })
+    }
+
+    fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
+        let [large, small] = self.views;
+        let count = images(&batch.views, large + small)?;
+        let features = by_size(&batch.views, |images| self.network.encoder.forward(images));
+        let embeddings = l2_normalize(self.network.head.forward(features));
+        let scores = embeddings.clone().matmul(self.prototypes.val().transpose());
+        let codes: Vec<Tensor<2>> =
+            (0..large).map(|crop| self.codes(crop, of_view(&scores, crop, count))).collect();
+        let predicted = log_softmax(scores.div_scalar(self.temperature), 1);
+        let keys = (0..large).map(|crop| of_view(&embeddings, crop, count).detach()).collect();
+        let loss = swapped_prediction(&codes, &predicted);
+        Ok(Step { keys, ..Step::new(loss, of_view(&embeddings, 0, count)) })
+    }
+
+    /// The prototypes do not learn at first.
+    fn gradients(&self, mut grads: GradientsParams, progress: &Progress) -> GradientsParams {
+        if progress.step < self.frozen_steps {
+            let _ = grads.remove::<2>(self.prototypes.id);
+        }
+        grads
+    }
+
+    fn after_step(
+        mut self,
+        keys: Vec<Tensor<2>>,
+        progress: &Progress,
+    ) -> Result<Self, PretrainError> {
+        if progress.epoch >= self.queue_from {
+            for (queue, keys) in self.queues.iter_mut().zip(keys) {
+                queue.enqueue(keys, progress.seen)?;
+                self.queued[0] = true;
+            }
+        }
+        Ok(self)
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.network.encoder.clone()
+    }
+
+    fn start_from(mut self, trained: Encoder, _copy: Encoder) -> Self {
+        self.network.encoder = trained;
+        self
+    }
+
+    fn random_guess_loss(&self) -> Option<f64> {
+        Some((self.prototypes.val().dims()[0] as f64).ln())
+    }
+
+    fn queues(&self) -> Vec<&KeyQueue> {
+        self.queues.iter().filter(|_| self.queued[0]).collect()
+    }
+
+    fn prototypes(&self) -> Vec<Tensor<2>> {
+        vec![self.prototypes.val()]
+    }
+}
+
+/// The same parameter with rows of norm 1.
+pub(crate) fn unit_rows(rows: Tensor<2>) -> Tensor<2> {
+    let learns = rows.is_require_grad();
+    Tensor::from_inner(l2_normalize(rows.inner())).set_require_grad(learns)
+}
