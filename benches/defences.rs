@@ -101,7 +101,7 @@ impl WithMethod for Losses<'_, '_> {
         let shape = [BATCH, 3, SIDE as usize, SIDE as usize];
         let view = || Tensor::<4>::random(shape, Distribution::Default, device);
         let plain = vec![view(), view()];
-        let progress = Progress { seed: 0, step: 0, epoch: 0, epochs: 2, seen: 0 };
+        let progress = Progress { seed: 0, step: 0, steps: 2, epoch: 0, epochs: 2, seen: 0 };
         let ids: Vec<u64> = (0..BATCH as u64).collect();
         bencher.iter(|| {
             let views = match &hook {
