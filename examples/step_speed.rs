@@ -88,6 +88,15 @@ struct Args {
     /// Plain Burn operations instead of our kernels.
     #[arg(long)]
     plain: bool,
+    /// The device: flex, or wgpu:N or cuda:N of a build with that feature.
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+impl Args {
+    fn device(&self) -> anyhow::Result<Device> {
+        Ok(ssl_backdoor::device::open(&self.device)?)
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -108,11 +117,11 @@ fn main() -> anyhow::Result<()> {
     keep_freed_memory();
     let (what, result) = match &args.what {
         What::Step => ("step", on_pool(|| step(&args))?),
-        What::Infer => ("infer", on_pool(|| infer(&args))),
+        What::Infer => ("infer", on_pool(|| infer(&args))?),
         What::Method(kind) => (kind.as_str(), on_pool(|| method(&args, kind))?),
     };
     let line = serde_json::json!({
-        "what": what,
+        "what": what, "device": args.device,
         "kernels": if args.plain { "plain Burn".into() } else { std::env::var(KERNELS).unwrap_or_default() },
         "width": args.width, "batch": args.batch, "size": args.size, "steps": args.steps,
         "threads": args.threads, "parameters": result.parameters,
@@ -170,7 +179,7 @@ struct Classifier {
 const CLASSES: usize = 100;
 
 fn step(args: &Args) -> anyhow::Result<Measured> {
-    let device = Device::flex().autodiff();
+    let device = args.device()?.autodiff();
     let config = encoder(args);
     let mut rng = keyed(0, INIT, 0, 0, 0);
     let mut net = Classifier {
@@ -200,8 +209,8 @@ fn step(args: &Args) -> anyhow::Result<Measured> {
     })
 }
 
-fn infer(args: &Args) -> Measured {
-    let device = Device::flex();
+fn infer(args: &Args) -> anyhow::Result<Measured> {
+    let device = args.device()?;
     let config = encoder(args);
     let mut rng = keyed(0, INIT, 0, 0, 0);
     let net = config.init(&mut rng, &device).valid();
@@ -215,11 +224,11 @@ fn infer(args: &Args) -> Measured {
             times.push(start.elapsed().as_secs_f64());
         }
     }
-    Measured {
+    Ok(Measured {
         parameters: parameters(&net, args.width),
         loss: Vec::new(),
         rate: args.batch as f64 / median(times),
-    }
+    })
 }
 
 /// A method end to end, through the pretraining loop with its canaries: random images in memory, views,
@@ -257,7 +266,7 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
     });
     let set = Arc::new(InMemory::new(samples.collect()));
     config.check(Some(batch * steps), *size)?;
-    let training = Training { workers: args.workers, ..Training::new(set, 0, &Device::flex()) };
+    let training = Training { workers: args.workers, ..Training::new(set, 0, &args.device()?) };
     let (mut loss, mut rate) = (Vec::new(), 0.0);
     let mut measure = after_each_epoch(|epoch, _| {
         loss.push(epoch.loss as f32);

@@ -61,9 +61,7 @@ enum Command {
     Probe(probe::ProbeArgs),
     Scan(scan::ScanArgs),
     Convert(convert::ConvertArgs),
-    /// Show devices, data sets, disk and versions, and try a training step on each device.
-    #[command(after_help = "Example:\n  ssl-backdoor doctor")]
-    Doctor,
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -84,7 +82,7 @@ impl Cli {
             Command::Probe(args) => args.run(),
             Command::Scan(args) => args.run(),
             Command::Convert(args) => args.run(),
-            Command::Doctor => computing(doctor::doctor),
+            Command::Doctor(args) => computing(|| args.run()),
             Command::Completions(args) => {
                 args.run(&mut Self::command());
                 Ok(())

@@ -1,0 +1,172 @@
+//! `doctor --deep`: layers, methods and memory of a device, against the CPU.
+
+use anyhow::Result;
+use burn::tensor::Device;
+
+use super::Depth;
+use super::growth::{Growth, growth};
+use super::layers::{Layer, Values};
+use super::methods::{METHODS, Steps, steps};
+use crate::device::{self, Found};
+
+/// Up to here values of 32-bit arithmetic differ by the order of their sums.
+const ROUNDING: f32 = 1e-4;
+/// Up to here they may come of factors rounded to the 10 bits of TF32: 2⁻¹¹ each, and sums of many.
+const REDUCED: f32 = 5e-3;
+
+/// Compares a device with the CPU, prints a table, and says in words whether to trust it. `true`: it is.
+///
+/// # Errors
+/// This binary has no CPU backend, or a training ends.
+pub(super) fn deep(depth: Depth, found: &Found) -> Result<bool> {
+    println!("\n{} ({}) against the CPU", found.name, found.what);
+    let cpu = &cpu()?;
+    let mut verdict = Verdict::default();
+    println!("  {:<52} {:>9} {:>10}", "layer, forward and backward", "error", "ms");
+    for layer in Layer::all(depth) {
+        let compared = device::attempt(|| {
+            let (expected, _) = layer.compute(cpu, false);
+            let (got, milliseconds) = layer.compute(&found.device, true);
+            (worst(&expected, &got), milliseconds.unwrap_or(f64::NAN))
+        });
+        verdict.row(&layer.name, compared);
+    }
+    println!("  {:<52} {:>9} {:>10}", "method, the loss of three steps", "error", "ms a step");
+    for method in METHODS {
+        let name = format!("{}{}", method.0, if method.2 { ", ViT" } else { "" });
+        let compared = device::attempt(|| -> Result<_> {
+            let (expected, got) =
+                (steps(method, depth, cpu)?, steps(method, depth, &found.device)?);
+            Ok((losses_apart(&expected, &got), got.milliseconds))
+        });
+        let compared = compared.and_then(|done| done.map_err(|error| format!("{error:#}")));
+        verdict.row(&name, compared);
+    }
+    match device::attempt(|| growth(depth, &found.device)) {
+        Ok(Ok(held)) => verdict.memory(&held),
+        Ok(Err(error)) => verdict.fail(format!("400 steps of MoCo v2: {error:#}")),
+        Err(panic) => verdict.fail(format!("400 steps of MoCo v2: {panic}")),
+    }
+    println!("  {}", verdict.words(&found.name));
+    Ok(verdict.wrong.is_empty())
+}
+
+fn cpu() -> Result<Device> {
+    let cpu = device::open("flex");
+    cpu.map_err(|error| anyhow::anyhow!("doctor --deep compares with the CPU: {error}"))
+}
+
+/// What was found wrong, and what differs by reduced precision.
+#[derive(Default)]
+struct Verdict {
+    wrong: Vec<String>,
+    reduced: Vec<String>,
+}
+
+impl Verdict {
+    fn row(&mut self, name: &str, compared: Result<(Apart, f64), String>) {
+        let (apart, milliseconds) = match compared {
+            Ok(compared) => compared,
+            Err(reason) => {
+                println!("  {name:<52} FAILED: {reason}");
+                return self.fail(format!("{name}: {reason}"));
+            }
+        };
+        let note = match apart.error {
+            error if error <= ROUNDING => String::new(),
+            error if error <= REDUCED => {
+                self.reduced.push(name.to_owned());
+                format!("  reduced precision ({})", apart.of)
+            }
+            error => {
+                self.fail(format!("{name}: {} off by {error:.1e} of its scale", apart.of));
+                format!("  WRONG ({})", apart.of)
+            }
+        };
+        println!("  {name:<52} {:>9.1e} {milliseconds:>10.3}{note}", apart.error);
+    }
+
+    fn memory(&mut self, held: &Growth) {
+        println!("  {}", held.text());
+        self.wrong.extend(held.found());
+    }
+
+    fn fail(&mut self, what: String) {
+        self.wrong.push(what);
+    }
+
+    fn words(&self, name: &str) -> String {
+        match (self.wrong.as_slice(), self.reduced.as_slice()) {
+            ([], []) => format!("{name} computes what the CPU computes."),
+            ([], some) => format!(
+                "{name} can be trusted for trainings: {} of the rows have the precision of TF32 or 16 bits, none is wrong.",
+                some.len()
+            ),
+            (wrong, _) => format!("Do not trust {name}:\n    {}", wrong.join("\n    ")),
+        }
+    }
+}
+
+/// The largest difference as a share of the largest value, and of what.
+#[derive(Debug, Clone, Copy)]
+struct Apart {
+    error: f32,
+    of: &'static str,
+}
+
+/// The worst of several values; what is not finite, or of another length, is infinitely wrong.
+fn worst(expected: &Values, got: &Values) -> Apart {
+    let apart = |((of, a), (_, b)): (&(&'static str, Vec<f32>), &(&str, Vec<f32>))| {
+        let scale = a.iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
+        let sound = a.len() == b.len() && b.iter().all(|v| v.is_finite());
+        let most = a.iter().zip(b).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+        Apart { error: if sound { most / scale } else { f32::INFINITY }, of }
+    };
+    let all = expected.iter().zip(got).map(apart);
+    let none = Apart { error: 0.0, of: "" };
+    all.fold(none, |worst, one| if one.error > worst.error { one } else { worst })
+}
+
+fn losses_apart(expected: &Steps, got: &Steps) -> Apart {
+    let of = |steps: &Steps| vec![("loss", steps.losses.clone())];
+    worst(&of(expected), &of(got))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_gradient_is_named_and_rounding_is_not() {
+        let of = |values: [f32; 2]| vec![("output", vec![1.0]), ("gradient", values.to_vec())];
+        let expected = of([2.0, -4.0]);
+        let row = |got: [f32; 2]| {
+            let mut verdict = Verdict::default();
+            verdict.row("a layer", Ok((worst(&expected, &of(got)), 1.0)));
+            verdict.words("gpu")
+        };
+        assert_eq!(row([2.0, -4.0001]), "gpu computes what the CPU computes.");
+        assert!(row([2.0, -4.004]).contains("1 of the rows"));
+        for bad in [[2.0, -4.1], [2.0, f32::NAN], [f32::INFINITY, -4.0]] {
+            let said = row(bad);
+            assert!(
+                said.contains("Do not trust gpu") && said.contains("gradient off by"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_layer_has_gradients_and_agrees_with_itself() {
+        let cpu = cpu().unwrap();
+        for layer in Layer::all(Depth::Small) {
+            let (values, milliseconds) = layer.compute(&cpu, true);
+            assert!(milliseconds.unwrap() > 0.0);
+            assert!(worst(&values, &values).error == 0.0);
+            for (of, values) in values {
+                let some = values.iter().any(|&v| v != 0.0) && values.iter().all(|v| v.is_finite());
+                assert!(some, "{}: {of}", layer.name);
+            }
+        }
+    }
+}

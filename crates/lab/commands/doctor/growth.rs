@@ -1,0 +1,111 @@
+//! Memory that a long training holds: it should stop growing once the first steps have taken what they need.
+
+use anyhow::Result;
+use burn::tensor::Device;
+use ssl_backdoor_ssl::{StepReport, TrainObserver};
+
+use super::Depth;
+use super::methods::train;
+
+/// What is held after the first and after the second half of the steps, in bytes.
+pub(super) struct Growth {
+    /// Steps of a half.
+    pub steps: usize,
+    /// By the device, if its backend tells.
+    pub device: Option<[u64; 2]>,
+    /// By the process in main memory, on Linux.
+    pub process: Option<[u64; 2]>,
+}
+
+impl Growth {
+    /// What grew beyond what a pool may round up: a tenth of what it was and 64 MiB.
+    pub fn found(&self) -> Vec<String> {
+        let of = |name, held: Option<[u64; 2]>| {
+            let [first, second] = held?;
+            let most = first + (first / 10).max(64 << 20);
+            (second > most).then(|| format!("{name} grew from {} to {}", mb(first), mb(second)))
+        };
+        [of("the device's memory", self.device), of("main memory", self.process)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// In words.
+    pub fn text(&self) -> String {
+        let of = |name, held: Option<[u64; 2]>| match held {
+            None => format!("{name} unknown"),
+            Some([first, second]) => format!("{name} {} then {}", mb(first), mb(second)),
+        };
+        let (device, process) = (of("device", self.device), of("process", self.process));
+        format!("memory after {0} and after 2 x {0} steps: {device}; {process}", self.steps)
+    }
+}
+
+fn mb(bytes: u64) -> String {
+    format!("{:.0} MB", bytes as f64 / 1e6)
+}
+
+/// Trains MoCo v2 for twice as many steps as `depth` says.
+///
+/// # Errors
+/// The training ends.
+pub(super) fn growth(depth: Depth, device: &Device) -> Result<Growth> {
+    let (batch, width, steps) = match depth {
+        Depth::Small => (8, 2, 20),
+        Depth::Full => (64, 16, 200),
+    };
+    let encoder = format!("{{ kind = \"resnet18\", width = {width}, stem = \"small\" }}");
+    let mut held = Held { device, steps, found: Vec::new() };
+    train(("moco-v2", ", queue = 256"), &encoder, (batch, 10, 2 * steps / 10), device, &mut held)?;
+    let both = |of: fn(&(Option<u64>, Option<u64>)) -> Option<u64>| {
+        let [first, second] = held.found.as_slice() else { return None };
+        Some([of(first)?, of(second)?])
+    };
+    Ok(Growth { steps, device: both(|held| held.0), process: both(|held| held.1) })
+}
+
+/// Looks at the memory in the middle and at the end.
+struct Held<'a> {
+    device: &'a Device,
+    steps: usize,
+    found: Vec<(Option<u64>, Option<u64>)>,
+}
+
+impl TrainObserver for Held<'_> {
+    fn on_step(&mut self, step: &StepReport) {
+        if step.done.is_multiple_of(self.steps) {
+            let reserved = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved);
+            self.found.push((reserved, resident()));
+        }
+    }
+}
+
+/// Bytes of main memory that this process has, on Linux.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_what_a_pool_does_not_round_up() {
+        let held = |device| Growth { steps: 200, device: Some(device), process: None };
+        assert!(held([4 << 30, (4 << 30) + (100 << 20)]).found().is_empty());
+        assert_eq!(
+            held([4_000_000_000, 14_000_000_000]).found(),
+            ["the device's memory grew from 4000 MB to 14000 MB"]
+        );
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_process_has_memory() {
+        assert!(resident().unwrap() > 1 << 20);
+    }
+}
