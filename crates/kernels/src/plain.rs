@@ -72,6 +72,11 @@ pub(crate) fn basic_block(
     (activation::relu(y + shortcut), [s1, s2].into_iter().chain(sd).collect())
 }
 
+pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let twice_phi = x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1);
+    (x * twice_phi).mul_scalar(0.5)
+}
+
 pub(crate) fn layer_norm(
     x: Tensor<3>,
     scale: Tensor<1>,

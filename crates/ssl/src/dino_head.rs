@@ -2,9 +2,9 @@
 
 use burn::module::{Module, Param, ParamId};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
+use ssl_backdoor_kernels as kernels;
 use ssl_backdoor_model::{Encoder, EncoderConfig, init, l2_normalize};
 
 use crate::crops::by_size;
@@ -45,7 +45,7 @@ impl DinoNet {
         let layers = (0..).zip(&self.head);
         let embeddings = layers.fold(features, |x, (i, layer)| {
             let x = layer.forward(x);
-            if i == last { x } else { gelu(x) }
+            if i == last { x } else { kernels::gelu(x) }
         });
         l2_normalize(embeddings).matmul(l2_normalize(self.directions.val()).transpose())
     }

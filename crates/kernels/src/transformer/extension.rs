@@ -33,7 +33,7 @@ pub trait Transformer: Backend {
     fn fused_attention(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self>;
 }
 
-pub(crate) fn gelu(x: Tensor<3>) -> Tensor<3> {
+pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Transformer>::fused_gelu(x.into_dispatch()))
 }
 

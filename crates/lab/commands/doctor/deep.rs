@@ -31,9 +31,9 @@ pub(super) fn deep(depth: Depth, found: &Found) -> Result<bool> {
         });
         verdict.row(&layer.name, compared);
     }
-    println!("  {:<52} {:>9} {:>10}", "method, the loss of three steps", "error", "ms a step");
+    println!("  {:<52} {:>9} {:>10}", "method, the losses of two steps", "error", "ms a step");
     for method in METHODS {
-        let name = format!("{}{}", method.0, if method.2 { ", ViT" } else { "" });
+        let name = format!("{}, {}", method.0, format!("{:?}", method.2).to_lowercase());
         let compared = device::attempt(|| -> Result<_> {
             let (expected, got) =
                 (steps(method, depth, cpu)?, steps(method, depth, &found.device)?);
@@ -44,8 +44,8 @@ pub(super) fn deep(depth: Depth, found: &Found) -> Result<bool> {
     }
     match device::attempt(|| growth(depth, &found.device)) {
         Ok(Ok(held)) => verdict.memory(&held),
-        Ok(Err(error)) => verdict.fail(format!("400 steps of MoCo v2: {error:#}")),
-        Err(panic) => verdict.fail(format!("400 steps of MoCo v2: {panic}")),
+        Ok(Err(error)) => verdict.fail(format!("a long training of MoCo v2: {error:#}")),
+        Err(panic) => verdict.fail(format!("a long training of MoCo v2: {panic}")),
     }
     println!("  {}", verdict.words(&found.name));
     Ok(verdict.wrong.is_empty())
