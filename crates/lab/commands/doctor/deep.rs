@@ -6,7 +6,8 @@ use burn::tensor::Device;
 use super::Depth;
 use super::growth::{Growth, growth};
 use super::layers::{Layer, Values};
-use super::methods::{METHODS, Steps, steps};
+use super::methods::{METHODS, Net, Steps, steps};
+use crate::ConfigError;
 use crate::device::{self, Found};
 
 /// Up to here values of 32-bit arithmetic differ by the order of their sums.
@@ -14,16 +15,17 @@ const ROUNDING: f32 = 1e-4;
 /// Up to here they may come of factors rounded to the 10 bits of TF32: 2⁻¹¹ each, and sums of many.
 const REDUCED: f32 = 5e-3;
 
-/// Compares a device with the CPU, prints a table, and says in words whether to trust it. `true`: it is.
+/// Compares a device with the CPU in what has `only` in its name, prints a table, and says in words whether to trust it.
+/// `true`: it is to be trusted.
 ///
 /// # Errors
 /// This binary has no CPU backend, or a training ends.
-pub(super) fn deep(depth: Depth, found: &Found) -> Result<bool> {
+pub(super) fn deep(depth: Depth, found: &Found, only: &str) -> Result<bool> {
     println!("\n{} ({}) against the CPU", found.name, found.what);
     let cpu = &cpu()?;
     let mut verdict = Verdict::default();
     println!("  {:<52} {:>9} {:>10}", "layer, forward and backward", "error", "ms");
-    for layer in Layer::all(depth) {
+    for layer in Layer::all(depth).into_iter().filter(|layer| layer.name.contains(only)) {
         let compared = device::attempt(|| {
             let (expected, _) = layer.compute(cpu, false);
             let (got, milliseconds) = layer.compute(&found.device, true);
@@ -34,21 +36,37 @@ pub(super) fn deep(depth: Depth, found: &Found) -> Result<bool> {
     println!("  {:<52} {:>9} {:>10}", "method, the losses of two steps", "error", "ms a step");
     for method in METHODS {
         let name = format!("{}, {}", method.0, format!("{:?}", method.2).to_lowercase());
-        let compared = device::attempt(|| -> Result<_> {
-            let (expected, got) =
-                (steps(method, depth, cpu)?, steps(method, depth, &found.device)?);
-            Ok((losses_apart(&expected, &got), got.milliseconds))
-        });
-        let compared = compared.and_then(|done| done.map_err(|error| format!("{error:#}")));
-        verdict.row(&name, compared);
+        if name.contains(only) {
+            verdict.row(&name, method_apart(method, depth, cpu, &found.device));
+        }
     }
-    match device::attempt(|| growth(depth, &found.device)) {
-        Ok(Ok(held)) => verdict.memory(&held),
-        Ok(Err(error)) => verdict.fail(format!("a long training of MoCo v2: {error:#}")),
-        Err(panic) => verdict.fail(format!("a long training of MoCo v2: {panic}")),
+    if "memory".contains(only) {
+        match device::attempt(|| growth(depth, &found.device)) {
+            Ok(Ok(held)) => verdict.memory(&held),
+            Ok(Err(error)) => verdict.fail(format!("memory of a long training: {error:#}")),
+            Err(panic) => verdict.fail(format!("memory of a long training: {panic}")),
+        }
+    }
+    if verdict.rows == 0 {
+        let unknown = format!("--only {only:?}: nothing that is compared has that in its name");
+        return Err(ConfigError(unknown).into());
     }
     println!("  {}", verdict.words(&found.name));
     Ok(verdict.wrong.is_empty())
+}
+
+/// How far the first losses of a method are apart, and the milliseconds of a step.
+fn method_apart(
+    method: (&str, &str, Net),
+    depth: Depth,
+    cpu: &Device,
+    device: &Device,
+) -> Result<(Apart, f64), String> {
+    let compared = device::attempt(|| -> Result<_> {
+        let (expected, got) = (steps(method, depth, cpu)?, steps(method, depth, device)?);
+        Ok((losses_apart(&expected, &got), got.milliseconds))
+    });
+    compared.and_then(|done| done.map_err(|error| format!("{error:#}")))
 }
 
 fn cpu() -> Result<Device> {
@@ -59,12 +77,15 @@ fn cpu() -> Result<Device> {
 /// What was found wrong, and what differs by reduced precision.
 #[derive(Default)]
 struct Verdict {
+    /// What was compared.
+    rows: usize,
     wrong: Vec<String>,
     reduced: Vec<String>,
 }
 
 impl Verdict {
     fn row(&mut self, name: &str, compared: Result<(Apart, f64), String>) {
+        self.rows += 1;
         let (apart, milliseconds) = match compared {
             Ok(compared) => compared,
             Err(reason) => {
@@ -87,6 +108,7 @@ impl Verdict {
     }
 
     fn memory(&mut self, held: &Growth) {
+        self.rows += 1;
         println!("  {}", held.text());
         self.wrong.extend(held.found());
     }

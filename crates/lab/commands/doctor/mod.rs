@@ -38,6 +38,9 @@ pub struct DoctorArgs {
     /// Compare this device alone, such as wgpu:1 or cuda:0.
     #[arg(long, value_name = "NAME", requires = "deep")]
     device: Option<String>,
+    /// Compare only what has this in its name, such as `conv`, `moco-v3` or `memory`.
+    #[arg(long, value_name = "TEXT", requires = "deep")]
+    only: Option<String>,
 }
 
 /// How large the shapes are that a device is compared at.
@@ -66,7 +69,7 @@ impl DoctorArgs {
         let (mut tried, mut off) = (0, Vec::new());
         for found in device::found().into_iter().flatten().filter(|found| wanted(&found.name)) {
             tried += 1;
-            if !deep::deep(depth, &found)? {
+            if !deep::deep(depth, &found, self.only.as_deref().unwrap_or(""))? {
                 off.push(found.name);
             }
         }
