@@ -6,7 +6,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
 use super::attention::Heads;
@@ -56,7 +56,7 @@ pub(crate) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(out)
 }
 
-fn tensor(values: Vec<f32>, like: [usize; 3]) -> FlexTensor {
+fn tensor(values: Vec<f32>, like: impl Into<Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, like))
 }
 
@@ -78,7 +78,7 @@ fn sizes(qkv: &FlexTensor, heads: usize) -> Heads {
 impl Transformer for Flex {
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let x = x.to_contiguous();
-        tensor(on_pool(|| gelus::gelu(path(), x.storage())), dims(&x))
+        tensor(on_pool(|| gelus::gelu(path(), x.storage())), x.layout().shape().clone())
     }
 
     fn fused_layer_norm(
@@ -112,7 +112,7 @@ impl Backward<Flex, 1> for GeluBackward {
         let ([node], x) = (ops.parents, ops.state);
         if let Some(node) = node {
             let dx = on_pool(|| gelus::gelu_backward(path(), x.storage(), gradient.storage()));
-            grads.register::<Flex>(node.id, tensor(dx, dims(&x)));
+            grads.register::<Flex>(node.id, tensor(dx, x.layout().shape().clone()));
         }
     }
 }

@@ -82,6 +82,24 @@ fn gelu_agrees_with_plain_burn() {
     gelu_agrees_with(burn::tensor::activation::gelu);
 }
 
+#[test]
+fn gelu_takes_tensors_of_any_rank() {
+    fn check<const D: usize>(shape: [usize; D]) {
+        let x: Vec<f32> = (0..shape.iter().product()).map(|i| i as f32 / 20.0 - 1.5).collect();
+        let [ours, plain] = [crate::gelu, crate::plain::gelu].map(|gelu: fn(Tensor<D>) -> _| {
+            let x = tracked(&x, shape);
+            let y = gelu(x.clone());
+            assert_eq!(y.dims(), shape);
+            let grads = y.clone().powi_scalar(2).sum().backward();
+            [values(y), values(x.grad(&grads).unwrap())].concat()
+        });
+        assert_near(&ours, &plain, "output and gradient");
+    }
+    check([12]);
+    check([3, 20]);
+    check([2, 3, 4, 5]);
+}
+
 /// What other devices compute: their own gradient is that of the approximation by tanh.
 #[test]
 fn gelu_agrees_with_erf() {
