@@ -7,9 +7,12 @@
 #     benches/gpu.sh target/release OUT [DEVICE]          # DEVICE: wgpu:0 unless it is said
 #
 # OUT/gpu.md is the table, OUT/doctor.txt what the doctor says. Rows that are not begun after LIMIT seconds (540) are
-# left out and named.
+# left out and named, and so are rows that take longer than ROW seconds (240).
+#
+# The first training on a GPU tries the kernels of every shape, which takes minutes (docs/gpu.md); what it finds is kept on
+# disk. Run this twice, or with a higher LIMIT, where the GPU has never run the project.
 set -uo pipefail
-[ $# -ge 2 ] || { sed -n '2,10p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,13p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 programs=$(cd "$1" && pwd)
 mkdir -p "$2"
@@ -28,18 +31,18 @@ figure() { grep -o "\"$1\": *[0-9.]*" | head -1 | grep -o '[0-9.]*$'; }
 # Mean use of the GPU in percent while it computes, and the most memory it held in MB, of what nvidia-smi wrote.
 busy() { awk -F', ' '$1 > 0 { sum += $1; n++ } $2 > most { most = $2 } END { if (n) printf "%.0f | %d", sum / n, most; else printf "- | -" }' "$1"; }
 
-# row NAME SECONDS ARGUMENTS: measures one row.
+# row NAME ARGUMENTS: measures one row.
 row() {
-    local name=$1 most=$2
-    shift 2
+    local name=$1
+    shift
     if [ $SECONDS -gt "$limit" ]; then left+=("$name"); return; fi
     command -v nvidia-smi > /dev/null &&
         nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader,nounits -lms 100 > "$out/smi" 2> /dev/null &
     local smi=$! line rate start=$SECONDS
-    line=$(timeout "$most" "$step_speed" --device "$device" --threads "$threads" --workers "$threads" "$@" 2> "$out/error" | tail -1)
+    line=$(timeout "${ROW:-240}" "$step_speed" --device "$device" --threads "$threads" --workers "$threads" "$@" 2> "$out/error" | tail -1)
     rate=$(figure images_per_s <<< "$line")
     kill "$smi" 2> /dev/null; wait "$smi" 2> /dev/null
-    [ -n "$rate" ] || rate="failed: $(tail -1 "$out/error" | cut -c1-120)"
+    [ -n "$rate" ] || rate="none after $((SECONDS - start)) s: $(tail -1 "$out/error" | cut -c1-120)"
     echo "| $name | $rate | $(busy "$out/smi") | $((SECONDS - start)) |" | tee -a "$out/gpu.md"
 }
 
@@ -55,15 +58,15 @@ echo "doctor: $SECONDS s"
     echo "| --- | --- | --- | --- | --- |"
 } | tee "$out/gpu.md"
 : > "$out/smi"
-row "training step, width 64, batch 256, 32 px" 90 --what step --width 64 --batch 256 --size 32
-row "training step, width 64, batch 256, 224 px" 120 --what step --width 64 --batch 256 --size 224
+row "training step, width 64, batch 256, 32 px" --what step --width 64 --batch 256 --size 32
+row "training step, width 64, batch 256, 224 px" --what step --width 64 --batch 256 --size 224
 for method in ${METHODS:-moco-v2 byol msf rotnet mae simclr swav dino jigsaw simsiam barlow-twins vicreg moco-v3 simclr-v2 deepcluster-v2}; do
     # Jigsaw cuts its image in nine.
     side=32; [ "$method" = jigsaw ] && side=48
-    row "$method, width 64, batch 256, $side px" 60 --what "$method" --width 64 --batch 256 --size $side --steps 8
+    row "$method, width 64, batch 256, $side px" --what "$method" --width 64 --batch 256 --size $side --steps 8
 done
 for method in ${LARGE:-moco-v2 byol rotnet mae}; do
-    row "$method, width 64, batch 256, 224 px" 90 --what "$method" --width 64 --batch 256 --size 224 --steps 4
+    row "$method, width 64, batch 256, 224 px" --what "$method" --width 64 --batch 256 --size 224 --steps 4
 done
 for side in 32 224; do
     views=$("$data_speed" --what view --size $side 2> /dev/null | tail -1 | figure images_per_s)
