@@ -1,5 +1,5 @@
 //! Every example runs, on a tiny experiment.
-#![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
 
@@ -91,6 +91,20 @@ fn attack_matrix() {
     for attack in ["| patch |", "| blend |", "| Noisy Alignment |"] {
         // Once among the net ASRs, three times in full.
         assert_eq!(said.matches(&format!("\n{attack}")).count(), 4, "{said}");
+    }
+}
+
+#[test]
+fn methods_table() {
+    let lab = Lab::new();
+    let swav = "extends = \"tiny.toml\"\nname = \"swav\"\n[pretrain]\nmethod = { kind = \"swav\", hidden = 8, dim = 4, \
+                prototypes = 6, frozen_steps = 1, queue = 0, small = 2, small_size = 8 }\n";
+    std::fs::write(lab.path("swav.toml"), swav).unwrap();
+    let said = example(&lab, "methods_table", &[&["tiny.toml", "swav.toml"][..], &SHORT].concat());
+    for row in ["| moco-v2 | ", "| swav | "] {
+        let line = said.lines().find(|line| line.starts_with(row));
+        let line = line.unwrap_or_else(|| panic!("{row}: {said}"));
+        assert!(line.ends_with(" % |") && !line.contains("NaN"), "{line}");
     }
 }
 
