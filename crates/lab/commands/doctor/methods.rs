@@ -13,8 +13,7 @@ use ssl_backdoor_ssl::{PretrainConfig, StepReport, TrainObserver, Training, pret
 
 use super::Depth;
 
-/// Steps of a method whose losses are compared: the second has seen the gradients of the first. Later ones enlarge every
-/// rounding, with LARS by orders of magnitude.
+/// Steps of a method whose losses are compared: the second has seen the gradients of the first.
 const COMPARED: usize = 2;
 
 /// An encoder that a method is tried with.
@@ -27,7 +26,8 @@ pub(super) enum Net {
 
 use Net::{Regnet, Resnet, Vit};
 
-/// Every method, with settings that fit a small batch, and other encoders.
+/// Every method, with settings that fit a small batch, and other encoders. All are trained by SGD: LARS and Adam divide by
+/// the size of a gradient and enlarge the rounding of those that are almost zero.
 pub(super) const METHODS: [(&str, &str, Net); 17] = [
     ("moco-v2", ", queue = 256", Resnet),
     ("byol", "", Resnet),
@@ -100,7 +100,7 @@ pub(super) fn train(
 ) -> Result<()> {
     let config: PretrainConfig = toml::from_str(&format!(
         "method = {{ kind = \"{kind}\"{settings} }}\nencoder = {encoder}\nepochs = {epochs}\n\
-         batch = {batch}\nlr = 0.01\ncanaries = \"off\""
+         batch = {batch}\nlr = 0.01\noptimizer = {{ kind = \"sgd\", momentum = 0.9 }}\ncanaries = \"off\""
     ))?;
     let training = Training::new(noise(batch * steps), 1, device);
     pretrain(&config, None, SIDE, &training, observer)?;
