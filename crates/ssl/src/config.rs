@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_fields::require;
-use ssl_backdoor_model::EncoderConfig;
+use ssl_backdoor_model::{EncoderConfig, LarsConfig};
 
 use crate::canary::CanaryMode;
 use crate::error::PretrainError;
@@ -155,7 +155,7 @@ impl TrainConfig {
         Self {
             lr: LearningRate::Base(base_lr),
             decayed: WeightDecayScope::Matrices,
-            optimizer: OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip: true },
+            optimizer: OptimizerConfig::Lars(LarsConfig::new(0.02, true)),
             schedule: Schedule::Cosine { warmup_epochs },
             crop: (0.08, 1.0),
             ..Self::sgd(epochs, batch, base_lr)

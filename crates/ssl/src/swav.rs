@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
 use ssl_backdoor_model::purpose;
-use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, init, l2_normalize};
+use ssl_backdoor_model::{
+    Encoder, EncoderConfig, KeyQueue, LarsConfig, LarsScope, init, l2_normalize,
+};
 use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
@@ -82,9 +84,10 @@ impl Default for SwavConfig {
     }
 }
 
-/// LARC as the references of SwAV and DeepCluster v2 have it, but for vectors, which it scales too.
+/// LARC of NVIDIA's apex, as the references of SwAV and DeepCluster v2 use it: vectors are scaled too, and nothing is
+/// clipped.
 pub(crate) const LARC: OptimizerConfig =
-    OptimizerConfig::Lars { momentum: 0.9, trust: 0.001, clip: false };
+    OptimizerConfig::Lars(LarsConfig { scaled: LarsScope::All, ..LarsConfig::new(0.001, false) });
 
 impl SwavConfig {
     fn small(&self) -> SmallConfig {

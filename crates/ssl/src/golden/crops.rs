@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::{Draws, EpochPlan};
-use ssl_backdoor_model::{EncoderConfig, Stem};
+use ssl_backdoor_model::{EncoderConfig, LarsConfig, LarsScope, Stem};
 use ssl_backdoor_rng::keyed;
 
 use super::fixture::Fixture;
@@ -46,7 +46,10 @@ fn golden_swav() {
     swav.network = fixture.fill(swav.network, "network");
     let prototypes = fixture.tensor("init.prototypes", &device);
     swav.prototypes = swav.prototypes.map(|_: Tensor<2>| prototypes.require_grad());
-    fixture.train(swav, sgd(), [0, 1], |step| fixture.batch(step, CROPS, &device));
+    // LARC: vectors are scaled too.
+    let lars = LarsConfig { scaled: LarsScope::All, ..LarsConfig::new(0.02, false) };
+    let settings = (OptimizerConfig::Lars(lars), 1e-2, WeightDecayScope::All, 0.1);
+    fixture.train(swav, settings, [0, 1], |step| fixture.batch(step, CROPS, &device));
 }
 
 #[test]
