@@ -83,7 +83,7 @@ pub use pretrain::{PretrainConfig, encoder_header, initial_encoder, initial_trai
 pub use registry::{MethodConfig, WithMethod};
 pub use rotnet::{RotNet, RotNetConfig};
 pub use schedule::{Schedule, at_shares};
-pub use settings::MethodSettings;
+pub use settings::{MethodSettings, Rescaling};
 pub use sgd::{Sgd, SgdState};
 pub use simclr::{Simclr, SimclrConfig, nt_xent};
 pub use simclr_v2::{SimclrV2, SimclrV2Config};
