@@ -57,9 +57,11 @@ mod wgpu {
         &["pretrain.method={kind=\"vicreg\", hidden=8, dim=4}"],
         &["pretrain.method={kind=\"moco-v3\", hidden=8, dim=4}"],
         &[
-            "pretrain.method={kind=\"swav\", prototypes=8, queue=16, queue_from=0, hidden=8, dim=4, small=2}",
+            "pretrain.method={kind=\"swav\", prototypes=8, frozen_steps=1, queue=16, queue_from=0, hidden=8, dim=4, small=2}",
         ],
-        &["pretrain.method={kind=\"dino\", outputs=8, hidden=8, bottleneck=4, small=2}"],
+        &[
+            "pretrain.method={kind=\"dino\", outputs=8, hidden=8, bottleneck=4, teacher_warmup=1, small=2}",
+        ],
         &["pretrain.method={kind=\"deepcluster-v2\", prototypes=[4, 5], hidden=8, dim=4, small=2}"],
         &[
             "pretrain.method={kind=\"moco-v3\", hidden=8, dim=4}",
