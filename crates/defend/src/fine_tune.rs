@@ -92,7 +92,7 @@ mod tests {
                 size: 8,
                 seed: 1,
             };
-            let config = FineTuneConfig(config(part));
+            let config = FineTuneConfig(toml::from_str(part).unwrap());
             let defence = &config.defences()[0];
             defence.check(&victim).map_err(|e| e.to_string())
         };
