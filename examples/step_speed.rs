@@ -250,7 +250,8 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
             ", decoder_dim = 64, decoder_depth = 2, decoder_heads = 4".into(),
             format!("{{ kind = \"vit\", dim = 96, depth = 4, heads = 4, patch = {patch} }}"),
         ),
-        "dino" => (", outputs = 4096".into(), resnet),
+        "swav" => (", queue = 0, frozen_steps = 1".into(), resnet),
+        "dino" => (", outputs = 4096, teacher_warmup = 1".into(), resnet),
         "deepcluster-v2" => (", prototypes = [64, 64, 64]".into(), resnet),
         _ => (String::new(), resnet),
     };

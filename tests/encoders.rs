@@ -61,8 +61,13 @@ fn all_networks_of_a_training_go_into_one_file() {
         ("moco-v2", None, "query.head", "query.encoder."),
         ("byol", None, "predictor", "online.encoder."),
         ("mae", Some("{kind=\"vit\", dim=8, depth=1, heads=2, patch=4}"), "decoder", "encoder."),
+        ("deepcluster-v2", None, "banks.1", "network.encoder."),
     ] {
-        let own = if method == "moco-v2" { ", queue=256" } else { "" };
+        let own = match method {
+            "moco-v2" => ", queue=256",
+            "deepcluster-v2" => ", prototypes=[5, 4], hidden=8, dim=4, small=1",
+            _ => "",
+        };
         let mut sets = vec![format!("pretrain.method={{kind=\"{method}\"{own}}}")];
         sets.extend(encoder.map(|encoder| format!("pretrain.encoder={encoder}")));
         sets.extend(

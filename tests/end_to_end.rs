@@ -181,8 +181,10 @@ fn what_the_paper_used_is_the_default() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/imagenet100");
     let mut found = Vec::new();
     configs(&folder, &mut found);
-    found.retain(|path| !std::fs::read_to_string(path).unwrap().contains("[[axis]]"));
-    assert_eq!(found.len(), 6);
+    // The configs of other methods say in what they differ from their own papers.
+    let of_paper = ["moco-v2", "byol", "msf", "jigsaw", "rotnet", "mae"];
+    found.retain(|path| of_paper.iter().any(|name| path.ends_with(format!("{name}.toml"))));
+    assert_eq!(found.len(), of_paper.len());
     for path in found {
         let spelt = Experiment::read(&path, &[]).unwrap().pretrain;
         let mut table: toml::Table =

@@ -205,7 +205,7 @@ fn swav_resumes_to_the_same_bytes() {
 
 #[test]
 fn dino_resumes_to_the_same_bytes_with_a_growing_weight_decay() {
-    let method = "{kind=\"dino\", outputs=32, hidden=32, bottleneck=16, small=2}";
+    let method = "{kind=\"dino\", outputs=32, hidden=32, bottleneck=16, teacher_warmup=2, small=2}";
     assert_method_survives(method, &["pretrain.lr=0.001"]);
 }
 

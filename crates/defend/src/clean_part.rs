@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use ssl_backdoor_data::purpose;
 use ssl_backdoor_data::{Joined, SampleSet, Subset, clean_part_ids};
-use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::ranked;
 
 use crate::{DefendError, Images, Victim};
@@ -25,7 +24,7 @@ impl CleanPart {
     }
 
     /// The error that `images` images of the part are too few, as `cause` says.
-    pub fn too_small(&self, images: usize, cause: OutOfRange) -> DefendError {
+    pub fn too_small(&self, images: usize, cause: impl std::fmt::Display) -> DefendError {
         DefendError::Value {
             field: "clean",
             value: self.share.to_string(),

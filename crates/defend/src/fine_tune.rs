@@ -70,6 +70,43 @@ mod tests {
         assert!(scratch.unwrap_err().to_string().contains("only the kind fine-tune"));
     }
 
+    /// Checked before the victims train: DeepCluster v2 needs as many images as clusters. The clocks of SwAV follow the
+    /// length of the training on the part.
+    #[test]
+    fn a_part_that_the_method_cannot_train_on_is_refused() {
+        let data = r#"{ "kind": "shapes", "size": 8, "per_class": 8 }"#;
+        let data: ssl_backdoor_data::DataConfig = serde_json::from_str(data).unwrap();
+        let splits = data.load(&|_, _, _| {}).unwrap();
+        let checked = |method: &str, part: &str| {
+            let text = format!(
+                "method = {{ {method}, small = 0 }}\nencoder = {{ kind = \"resnet18\", width = 2, stem = \"small\" }}\n\
+                 epochs = 4\nbatch = 16\nlr = 0.01\n"
+            );
+            let pretrain: PretrainConfig = toml::from_str(&text).unwrap();
+            pretrain.check(Some(80), 8).unwrap();
+            let victim = Victim {
+                splits: &splits,
+                train: splits.pretrain_set().clone(),
+                poisoned: Vec::new(),
+                pretrain: &pretrain,
+                size: 8,
+                seed: 1,
+            };
+            let config = FineTuneConfig(toml::from_str(part).unwrap());
+            let defence = &config.defences()[0];
+            defence.check(&victim).map_err(|e| e.to_string())
+        };
+        let clusters = "kind = \"deepcluster-v2\", prototypes = [30, 12]";
+        assert_eq!(checked(clusters, "clean = [0.5]\nbatch = 8\nepochs = 3"), Ok(()));
+        let expected = "clean = 0.25: it is 20 images: method.prototypes = 30 is out of range: at most the 20 training \
+                        images";
+        let found = checked(clusters, "clean = [0.25]\nbatch = 8\nepochs = 3");
+        assert_eq!(found, Err(expected.into()));
+        // 19 of the 20 steps; on the part, 4 of 5.
+        let frozen = "kind = \"swav\", prototypes = 4, queue = 0, frozen_steps = 19";
+        assert_eq!(checked(frozen, "clean = [0.5]\nbatch = 8\nsteps = 1"), Ok(()));
+    }
+
     /// A rate that moves nothing leaves the weights of the start; the victim's own does not.
     #[test]
     fn the_rate_is_that_of_the_training() {

@@ -106,6 +106,21 @@ pub(crate) struct OnPart {
     pub alone: Value,
 }
 
+impl OnPart {
+    /// The training on the part's `images` images: as many steps as a student, up to a part of an epoch, because the
+    /// method may leave out a last batch.
+    fn config(&self, victim: &PretrainConfig, images: usize, seed: u64) -> PretrainConfig {
+        let batch = self.budget.batch;
+        let epochs = victim.train.with_budget(1, batch).plan(seed, images);
+        let epochs = epochs.epochs_for(self.budget.steps_on(images));
+        let mut config = victim.with_budget_on(self.part.share, epochs, batch);
+        if let Some(lr) = self.lr {
+            config.train.lr = LearningRate::Fixed(lr);
+        }
+        config
+    }
+}
+
 impl Defence for OnPart {
     fn model(&self) -> ModelId {
         let role = if self.fine_tunes { Role::FINE_TUNED } else { Role::SCRATCH };
@@ -136,8 +151,15 @@ impl Defence for OnPart {
     }
 
     fn check(&self, victim: &Victim<'_>) -> Result<(), DefendError> {
-        let images = self.part.of(victim, self.seed(victim.seed))?.len();
-        self.budget.check_part(images).map_err(|cause| self.part.too_small(images, cause))
+        let seed = self.seed(victim.seed);
+        let images = self.part.of(victim, seed)?.len();
+        self.budget.check_part(images).map_err(|cause| self.part.too_small(images, cause))?;
+        let config = self.config(victim.pretrain, images, seed);
+        let settings = config.method.settings();
+        let checked = settings
+            .check_images(images)
+            .and_then(|()| settings.check_clocks(&config.train, Some(images)));
+        checked.map_err(|cause| self.part.too_small(images, cause))
     }
 
     fn workload(&self, _: &PretrainConfig, splits: &Splits) -> Result<Workload, DefendError> {
@@ -155,14 +177,7 @@ impl Defence for OnPart {
         observer: &mut dyn TrainObserver,
     ) -> Result<Encoder, DefendError> {
         let Bench { victim, size, training, start } = *bench;
-        let (images, batch) = (training.set.len(), self.budget.batch);
-        // As many steps as a student, up to a part of an epoch: the method may leave out a last batch.
-        let epochs = victim.train.with_budget(1, batch).plan(training.seed, images);
-        let epochs = epochs.epochs_for(self.budget.steps_on(images));
-        let mut config = victim.with_budget(epochs, batch);
-        if let Some(lr) = self.lr {
-            config.train.lr = LearningRate::Fixed(lr);
-        }
+        let config = self.config(victim, training.set.len(), training.seed);
         Ok(pretrain(&config, start, size, training, observer)?)
     }
 }

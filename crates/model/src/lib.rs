@@ -14,6 +14,7 @@ mod found;
 mod head;
 mod import;
 pub mod init;
+mod lars;
 mod layout;
 mod options;
 mod origin;
@@ -35,6 +36,7 @@ pub use encoder_file::{EncoderHeader, load_encoder, load_trainable, save_encoder
 pub use error::ModelError;
 pub use head::{HeadEnd, Mlp, l2_normalize};
 pub use import::Imported;
+pub use lars::{Lars, LarsConfig, LarsScope, LarsState};
 pub use options::ImportOptions;
 pub use origin::{Basis, Finding};
 pub use parameters::{OnParameter, for_each_parameter, is_running_statistic};

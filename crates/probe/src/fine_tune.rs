@@ -1,10 +1,10 @@
 //! Fine-tuning: a linear classifier behind an encoder, and behind the first layers of its projection head where its
 //! method keeps them; all of them learn from the labelled images (SimCLR v2, arXiv 2006.10029, section 2).
 
-use burn::module::Module;
+use burn::module::{Module, ParamGroup};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -12,10 +12,10 @@ use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::purpose::PROBE_VIEW;
 use ssl_backdoor_data::{Pixels, SampleSet, plain_batch, view_batch};
 use ssl_backdoor_fields::require;
-use ssl_backdoor_model::{Encoder, Mlp, init};
+use ssl_backdoor_model::{Encoder, Lars, LarsConfig, LarsScope, Mlp, init};
 use ssl_backdoor_rng::{keyed, ranked};
 
-use crate::paper::{Labelled, Optimizer, Trained};
+use crate::paper::{Labelled, Optimizer};
 use crate::purpose::{PROBE_INIT, PROBE_ORDER};
 use crate::{ProbeError, features};
 
@@ -28,11 +28,12 @@ const WEIGHT_STD: f32 = 0.01;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FineTuneOptimizer {
-    /// LARS with a trust of 0.001, as the official code of SimCLR v2.
+    /// LARS with a trust of 0.001, as the official code of SimCLR v2: the classifier takes plain steps with the same
+    /// momentum.
     #[default]
     Lars,
-    /// SGD with a Nesterov momentum of 0.9, as the paper of SimCLR; small data sets need it, because steps of LARS are
-    /// small and an epoch has few.
+    /// SGD with a Nesterov momentum of 0.9, as the paper of SimCLR. Small data sets need it: a step of LARS moves a weight
+    /// of the encoder by a thousandth of its norm times the learning rate, and an epoch has few steps.
     Sgd,
 }
 
@@ -76,13 +77,30 @@ impl FineTuneConfig {
         lr * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos())
     }
 
-    fn optimizer(&self) -> Trained {
-        Trained::new(match self.optimizer {
-            FineTuneOptimizer::Lars => Optimizer::Lars,
-            FineTuneOptimizer::Sgd => Optimizer::Sgd { nesterov: true, weight_decay: 0.0 },
-        })
+    /// The optimiser of a [`Network`].
+    fn optimizer(&self) -> ModuleOptimizer {
+        match self.optimizer {
+            FineTuneOptimizer::Lars => {
+                let of = |scaled| {
+                    let (norm_of_sum, lr_in_momentum) = (true, true);
+                    let plain = LarsConfig::new(0.001, false);
+                    let config = LarsConfig { scaled, norm_of_sum, lr_in_momentum, ..plain };
+                    Lars { config, weight_decay: 0.0 }
+                };
+                let classifier = ParamGroup::from_paths(CLASSIFIER.to_vec());
+                ModuleOptimizer::from(of(LarsScope::Matrices)).with_group(
+                    classifier,
+                    of(LarsScope::None),
+                    None,
+                )
+            }
+            FineTuneOptimizer::Sgd => Optimizer::Sgd { nesterov: true, weight_decay: 0.0 }.build(),
+        }
     }
 }
+
+/// The parameters of the classifier in a [`Network`].
+const CLASSIFIER: [&str; 2] = ["linear.weight", "linear.bias"];
 
 /// Encoder, first layers of its head, and a classifier.
 #[derive(Module, Debug)]
@@ -219,9 +237,10 @@ fn to_tensor(pixels: Pixels, on: &Device) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::module::Param;
     use ssl_backdoor_data::{DataConfig, Shapes, Splits};
     use ssl_backdoor_model::purpose::INIT;
-    use ssl_backdoor_model::{EncoderConfig, HeadEnd, Stem};
+    use ssl_backdoor_model::{EncoderConfig, HeadEnd, OnParameter, Stem, for_each_parameter};
 
     const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
 
@@ -268,6 +287,65 @@ mod tests {
             let right = found.iter().zip(&truth).filter(|(a, b)| a == b).count();
             assert!(right > 24, "{right} of 60, with a layer of the head: {with_head}");
             assert_eq!(fit(&config, with_head, &splits).unwrap(), found);
+        }
+    }
+
+    /// One step with a learning rate of 0.5 and a gradient of ones. The classifier's weights go by 0.5 each; those of the
+    /// encoder and of the layer of the head by 0.5 · 0.001 · |w| / √n, of n values.
+    #[test]
+    fn lars_scales_the_encoder_and_the_head_but_not_the_classifier() {
+        let device = Device::flex().autodiff();
+        let (encoder, kept) = start(true);
+        let linear = classifier(24, 10, 3, &device);
+        let network = Network { encoder, kept, linear };
+        let mut before = Values::default();
+        for_each_parameter(&network, &mut before);
+        let mut ones = Ones(GradientsParams::new());
+        for_each_parameter(&network, &mut ones);
+        let network = FineTuneConfig::default().optimizer().step(0.5, network, ones.0);
+        let mut after = Values::default();
+        for_each_parameter(&network, &mut after);
+        let mut scaled = 0;
+        for ((path, rank, old), (_, _, new)) in before.0.iter().zip(&after.0) {
+            let norm = old.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            let share = match CLASSIFIER.contains(&path.as_str()) || *rank == 1 || norm == 0.0 {
+                true => 1.0,
+                false => 0.001 * norm / (old.len() as f64).sqrt(),
+            };
+            scaled += usize::from(share < 1.0);
+            for (old, new) in old.iter().zip(new) {
+                let moved = f64::from(old - new);
+                assert!(
+                    (moved - 0.5 * share).abs() < 1e-6 + 1e-3 * share,
+                    "{path}: {moved} {share}"
+                );
+            }
+        }
+        // The twenty convolutions and the layer of the head.
+        assert_eq!(scaled, 21);
+    }
+
+    /// Path, rank and values of every parameter that learns.
+    #[derive(Default)]
+    struct Values(Vec<(String, usize, Vec<f32>)>);
+
+    impl OnParameter for Values {
+        fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                let values = param.val().into_data().iter::<f32>().collect();
+                self.0.push((path.to_owned(), D, values));
+            }
+        }
+    }
+
+    /// A gradient of ones for every parameter that learns.
+    struct Ones(GradientsParams);
+
+    impl OnParameter for Ones {
+        fn parameter<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.0.register(param.id, param.val().inner().ones_like());
+            }
         }
     }
 

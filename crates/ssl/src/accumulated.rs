@@ -1,11 +1,18 @@
 //! Trainings whose steps take their batches in parts.
 
 use burn::tensor::{Device, Tensor};
-use ssl_backdoor_data::{DataConfig, Shapes};
+use ssl_backdoor_data::{DataConfig, SampleSet, Shapes};
+use ssl_backdoor_model::Encoder;
+use ssl_backdoor_model::purpose::INIT;
+use ssl_backdoor_rng::keyed;
 
+use crate::config::TrainConfig;
 use crate::error::PretrainError;
 use crate::observer::after_each_epoch;
 use crate::pretrain::{PretrainConfig, initial_encoder, pretrain};
+use crate::projector::Projected;
+use crate::registry::MethodConfig;
+use crate::swav::Swav;
 use crate::train::Training;
 
 /// Side of the images.
@@ -24,17 +31,8 @@ fn config(method: &str, encoder: &str, accumulate: usize) -> PretrainConfig {
 
 /// Features of the trained encoder less those of the initial one, and the loss of each epoch, of two epochs of two steps.
 fn train(method: &str, encoder: &str, accumulate: usize) -> (Vec<f32>, Vec<f64>) {
-    let data = DataConfig::Shapes(Shapes {
-        size: SIZE,
-        native: None,
-        per_class: 4,
-        eval_per_class: 1,
-        seed: 0,
-        eval: Default::default(),
-    });
-    let splits = data.load(&|_, _, _| {}).unwrap();
     let device = Device::flex();
-    let training = Training::new(splits.pretrain_set().clone(), 1, &device);
+    let training = Training::new(set(), 1, &device);
     let config = config(method, encoder, accumulate);
     let mut losses = Vec::new();
     let mut observer = after_each_epoch(|epoch, _| {
@@ -43,15 +41,33 @@ fn train(method: &str, encoder: &str, accumulate: usize) -> (Vec<f32>, Vec<f64>)
     });
     let trained = pretrain(&config, None, SIZE, &training, &mut observer).unwrap();
     drop(observer);
+    (moved(&config, trained), losses)
+}
+
+/// Forty images.
+fn set() -> SampleSet {
+    let data = DataConfig::Shapes(Shapes {
+        size: SIZE,
+        native: None,
+        per_class: 4,
+        eval_per_class: 1,
+        seed: 0,
+        eval: Default::default(),
+    });
+    data.load(&|_, _, _| {}).unwrap().pretrain_set().clone()
+}
+
+/// Features of the trained encoder less those of the initial one.
+fn moved(config: &PretrainConfig, trained: Encoder) -> Vec<f32> {
+    let device = Device::flex();
     let images = (0..2 * 3 * SIZE * SIZE).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0);
     let images = burn::tensor::TensorData::new(
         images.collect::<Vec<f32>>(),
         [2, 3, SIZE as usize, SIZE as usize],
     );
     let images = Tensor::<4>::from_data(images, &device);
-    let initial = initial_encoder(&config, 1, &device).forward(images.clone());
-    let moved = (trained.forward(images) - initial).into_data().iter::<f32>().collect();
-    (moved, losses)
+    let initial = initial_encoder(config, 1, &device).forward(images.clone());
+    (trained.forward(images) - initial).into_data().iter::<f32>().collect()
 }
 
 /// How far two trainings are apart, as a share of how far the first one went.
@@ -100,10 +116,78 @@ fn parts_with_batch_norm_have_statistics_of_their_own() {
     }
 }
 
+/// Codes are made of the whole batch whatever its parts: but for batch norm, which this network has nowhere, SwAV trains
+/// as on the whole. The queue is full after the first epoch and used in the second and third.
+#[test]
+fn parts_of_swav_share_the_codes_of_the_whole_batch() {
+    let set = set();
+    let run = |accumulate: usize| {
+        let method = r#""swav", "prototypes": 6, "frozen_steps": 1, "queue": 32, "queue_from": 0, "hidden": 8, "dim": 4, "small": 2, "small_size": 8"#;
+        let config = config(method, VIT, accumulate);
+        config.check(Some(set.len()), SIZE).unwrap();
+        let training = Training::new(set.clone(), 1, &Device::flex());
+        let MethodConfig::Swav(own) = &config.method else { panic!("{config:?}") };
+        let device = training.autodiff_device();
+        let mut swav = Swav::new(own, &config.encoder, 1, &device);
+        let mut rng = keyed(1, INIT, 0, 0, 0);
+        let widths = |width| vec![width, 8, 4];
+        swav.network = Projected::new(&config.encoder, &mut rng, &device, widths, false);
+        let views = config.views(SIZE).unwrap();
+        let mut losses = Vec::new();
+        let mut observer = after_each_epoch(|epoch, _| {
+            losses.push(epoch.loss);
+            Ok(())
+        });
+        let more = TrainConfig { epochs: 3, ..config.train.clone() };
+        let trained = crate::train::train(&training, &more, views, swav, &mut observer).unwrap();
+        drop(observer);
+        (moved(&config, trained), losses)
+    };
+    let (whole, losses) = run(1);
+    assert!(whole.iter().any(|v| v.abs() > 1e-3), "{whole:?}");
+    for parts in [2, 3] {
+        let (found, of_parts) = run(parts);
+        let off = apart(&whole, &found);
+        assert!(off < 2e-3, "in {parts} parts: {off} of what it moved");
+        for (a, b) in losses.iter().zip(&of_parts) {
+            assert!((a - b).abs() < 1e-4 * a.abs(), "{losses:?} {of_parts:?}");
+        }
+    }
+}
+
+/// Groups of batch norm that no config asks for are those of a part, and a part has whole groups.
+#[test]
+fn parts_have_whole_groups_of_batch_norm() {
+    let of = |text: &str, batch: usize, parts: usize| {
+        let mut config = config(text, RESNET, parts);
+        config.train.batch = batch;
+        config
+    };
+    let moco = r#""moco-v2", "queue": 128, "dim": 8"#;
+    // Two groups of 32 in a batch of 64, but not in its halves.
+    assert!(of(moco, 64, 1).check(None, SIZE).is_ok() && of(moco, 64, 2).check(None, SIZE).is_ok());
+    let asked = r#""moco-v2", "queue": 128, "dim": 8, "bn_groups": 4"#;
+    assert!(of(asked, 64, 8).check(None, SIZE).is_ok());
+    // Groups of one image, and parts of 10 and 11 images.
+    for parts in [16, 3] {
+        let error = of(asked, 64, parts).check(None, SIZE).unwrap_err();
+        assert_eq!(error.field(), Some("accumulate"));
+        assert!(error.to_string().contains("method.bn_groups = 4 equal groups"), "{error}");
+    }
+}
+
 #[test]
 fn methods_that_hold_a_batchs_images_against_each_other_refuse_parts() {
-    for method in ["msf", "simclr", "simclr-v2", "barlow-twins", "vicreg", "moco-v3"] {
-        let more = if method == "msf" { r#", "queue": 32"# } else { "" };
+    for (method, more) in [
+        ("msf", r#", "queue": 32"#),
+        ("simclr", ""),
+        ("simclr-v2", ""),
+        ("barlow-twins", ""),
+        ("vicreg", ""),
+        ("moco-v3", ""),
+        ("dino", r#", "teacher_warmup": 1"#),
+        ("deepcluster-v2", r#", "prototypes": [4]"#),
+    ] {
         let of = |parts| config(&format!("\"{method}\"{more}"), RESNET, parts);
         of(1).check(Some(40), SIZE).unwrap();
         let error = of(2).check(Some(40), SIZE).unwrap_err();

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
-use burn::store::ModuleRecord;
+use burn::store::{BurnpackStore, ModuleRecord, ModuleStore};
 
 use crate::canary::Shadow;
+use crate::config::TrainConfig;
 use crate::error::PretrainError;
 use crate::meter::Meter;
+use crate::method::Method;
 
 /// The method's parameters, buffers and queues.
 pub(crate) const METHOD: &str = "method.bpk";
@@ -41,6 +43,27 @@ pub(crate) fn write<M: Module>(
     fs::write(folder.join(SHADOW), shadow).map_err(|e| wrong(SHADOW, &e))?;
     let meter = serde_json::to_string(meter).map_err(|e| wrong(METER, &e))?;
     fs::write(folder.join(METER), meter).map_err(|e| wrong(METER, &e))
+}
+
+/// `method`, freshly built, as it was when its `record` was written by a training as `config` says.
+///
+/// # Errors
+/// The record cannot be read, or it is another method's.
+pub(crate) fn read_method<M: Method>(
+    record: &Path,
+    mut method: M,
+    config: &TrainConfig,
+) -> Result<M, PretrainError> {
+    let wrong = |e: &dyn std::fmt::Display| PretrainError::file(record, e);
+    if let Some(name) = method.row_by_image() {
+        let mut store = BurnpackStore::from_file(record);
+        let rows = store.get_tensor(name).map_err(|e| wrong(&e))?;
+        let images = rows.and_then(|rows| rows.shape.first().copied());
+        let images = images.ok_or_else(|| wrong(&format!("it holds no {name}")))?;
+        method = method.prepare(&config.plan(0, images))?;
+    }
+    let state = ModuleRecord::load(record).map_err(|e| wrong(&e))?;
+    method.try_load_record(state).map_err(|e| wrong(&e))
 }
 
 /// Puts the checkpoint in `folder` back into a freshly built method and optimiser.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_fields::require;
-use ssl_backdoor_model::EncoderConfig;
+use ssl_backdoor_model::{EncoderConfig, LarsConfig};
 
 use crate::canary::CanaryMode;
 use crate::error::PretrainError;
@@ -100,9 +100,10 @@ train_config! {
     /// Parts in which a step takes its batch, one after the other: the gradients of the parts are averaged before the
     /// optimiser's step, so memory is needed for one part alone. 1 takes it whole.
     ///
-    /// The gradients are those of the whole batch for MoCo v2, BYOL, SimSiam, Jigsaw, RotNet and MAE but for batch norm,
-    /// whose statistics are each part's own, as on several GPUs; with an encoder and heads without batch norm they are
-    /// the same. Other methods hold the images of a batch against each other and refuse more than one part.
+    /// The gradients are those of the whole batch for MoCo v2, BYOL, SimSiam, Jigsaw, RotNet, MAE and SwAV but for batch
+    /// norm, whose statistics are each part's own, as on several GPUs; with an encoder and heads without batch norm they
+    /// are the same. SwAV sees each part twice: its codes are made of the whole batch first. Other methods hold the images
+    /// of a batch against each other and refuse more than one part.
     #[serde(skip_serializing_if = "is_one")]
     accumulate: usize,
     /// Epochs between two checkpoints.
@@ -155,7 +156,7 @@ impl TrainConfig {
         Self {
             lr: LearningRate::Base(base_lr),
             decayed: WeightDecayScope::Matrices,
-            optimizer: OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip: true },
+            optimizer: OptimizerConfig::Lars(LarsConfig::new(0.02, true)),
             schedule: Schedule::Cosine { warmup_epochs },
             crop: (0.08, 1.0),
             ..Self::sgd(epochs, batch, base_lr)
@@ -173,6 +174,11 @@ impl TrainConfig {
     /// The learning rate before the schedule, for this batch.
     pub fn learning_rate(&self) -> f64 {
         self.lr.of(self.batch)
+    }
+
+    /// Images in a forward pass: a batch, or the smallest of the parts in which it is taken.
+    pub(crate) fn part(&self) -> usize {
+        self.batch / self.accumulate.max(1)
     }
 
     /// How the weight decay goes over `steps` steps, if it changes.

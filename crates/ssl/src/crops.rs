@@ -38,12 +38,14 @@ impl SmallConfig {
     /// of that, rounded to whole patches of a transformer.
     ///
     /// # Errors
-    /// [`PretrainError::Range`] if the encoder takes no images of their size.
+    /// [`PretrainError::Range`] if they are not smaller than the large ones, or the encoder takes no images of their size.
     pub fn beside(&self, large: u32, encoder: &EncoderConfig) -> Result<SmallCrops, PretrainError> {
         let patch = encoder.patch().unwrap_or(1).max(1) as f64;
         let round = |side: f64| ((side / patch).round().max(1.0) * patch) as u32;
         let size = self.size.unwrap_or_else(|| round(f64::from(large) * SHARE));
         if self.count > 0 {
+            let allowed = format!("below the {large} pixels of a large crop");
+            require(size < large, "method.small_size", size, allowed)?;
             encoder.check_size(size).map_err(|e| {
                 PretrainError::from(OutOfRange::new("method.small_size", size, e.to_string()))
             })?;
@@ -158,6 +160,11 @@ mod tests {
         let message = odd.beside(28, &vit(4)).unwrap_err().to_string();
         assert!(message.starts_with("method.small_size = 10 is out of range"), "{message}");
         assert!(SmallConfig { count: 0, ..odd }.beside(28, &vit(4)).is_ok());
+        let message = odd.beside(10, &resnet).unwrap_err().to_string();
+        let expected =
+            "method.small_size = 10 is out of range: below the 10 pixels of a large crop";
+        assert_eq!(message, expected);
+        assert!(odd.beside(11, &resnet).is_ok());
         let bad = [
             SmallConfig { count: 65, ..small },
             SmallConfig { size: Some(0), ..small },

@@ -249,16 +249,22 @@ impl Method for DeepCluster {
         Ok(self)
     }
 
-    fn looks_first(&self) -> bool {
-        true
+    fn row_by_image(&self) -> Option<&'static str> {
+        Some("banks.0")
+    }
+
+    /// The large crops.
+    fn looks_first(&self) -> Option<usize> {
+        let [large, _] = self.views;
+        Some(large)
     }
 
     /// Fills the banks.
     fn look(&mut self, batch: Batch, positions: &[u64]) -> Result<(), PretrainError> {
-        let [large, small] = self.views;
-        images(&batch.views, large + small)?;
+        let [large, _] = self.views;
+        images(&batch.views, large)?;
         let embed = |view: &Tensor<4>| l2_normalize(self.network.forward(view.clone(), 1));
-        let embeddings = batch.views[..large].iter().map(embed).collect();
+        let embeddings = batch.views.iter().map(embed).collect();
         self.remember(embeddings, positions.iter().map(|&position| position as i64).collect());
         Ok(())
     }

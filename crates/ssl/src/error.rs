@@ -60,7 +60,8 @@ pub enum PretrainError {
     },
     /// Somebody asked it to end.
     #[error(
-        "interrupted after step {step} of {steps}; a checkpoint is saved: run the same again to go on"
+        "interrupted after step {step} of {steps}; {}: run the same again to go on",
+        if *step == 0 { "nothing was trained yet" } else { "a checkpoint is saved" }
     )]
     Interrupted {
         /// Steps done.

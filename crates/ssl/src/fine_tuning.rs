@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use ssl_backdoor_model::Mlp;
 
+use crate::checkpoint::read_method;
 use crate::error::PretrainError;
 use crate::folder::newest_method;
 use crate::method::Method;
@@ -24,10 +24,11 @@ pub fn kept_head(
     seed: u64,
     device: &Device,
 ) -> Result<Option<Mlp>, PretrainError> {
-    config.with_method(seed, device, Keeping { folder })
+    config.with_method(seed, device, Keeping { config, folder })
 }
 
 struct Keeping<'a> {
+    config: &'a PretrainConfig,
     folder: Option<&'a Path>,
 }
 
@@ -37,10 +38,7 @@ impl WithMethod for Keeping<'_> {
     fn on<M: Method>(self, method: M) -> Result<Option<Mlp>, PretrainError> {
         let initial = method.kept_head();
         let (Some(_), Some(folder)) = (&initial, self.folder) else { return Ok(initial) };
-        let record = newest_method(folder)?;
-        let wrong = |e: &dyn std::fmt::Display| PretrainError::file(&record, e);
-        let state = ModuleRecord::load(&record).map_err(|e| wrong(&e))?;
-        let method = method.try_load_record(state).map_err(|e| wrong(&e))?;
+        let method = read_method(&newest_method(folder)?, method, &self.config.train)?;
         Ok(method.kept_head())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ssl_backdoor_data::augment::Views;
+use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_data::{EpochPlan, SampleSet, ViewLoader};
 
 use crate::error::PretrainError;
@@ -14,6 +14,8 @@ use crate::precision::Precision;
 pub(crate) struct FirstLook<'a> {
     pub set: &'a SampleSet,
     pub views: &'a Arc<dyn Views>,
+    /// Views that the method is shown: the first of them.
+    pub count: usize,
     pub plan: EpochPlan,
     /// Epochs of the training: the pass sees the views of the epoch behind the last, which no step sees.
     pub epochs: usize,
@@ -22,24 +24,63 @@ pub(crate) struct FirstLook<'a> {
 }
 
 impl FirstLook<'_> {
-    /// Shows `method` views of all images, those that fill no whole batch included; a single one that is left is not
-    /// shown, because batch norm needs two.
+    /// Shows `method` views of all images, those that fill no whole batch included. False if it was `interrupted`, which is
+    /// asked before each batch.
     pub fn at<M: Method>(
         self,
         method: &mut M,
         device: &burn::tensor::Device,
-    ) -> Result<(), PretrainError> {
-        let plan = EpochPlan { drop_last: false, ..self.plan };
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, PretrainError> {
+        let plan = EpochPlan { drop_last: false, batch: batch(&self.plan), ..self.plan };
         let each = plan.steps_per_epoch();
         let order = plan.order(self.epochs as u32);
         let steps = self.epochs * each..(self.epochs + 1) * each;
-        let (set, views) = (self.set.clone(), self.views.clone());
+        let (set, views) = (self.set.clone(), first(self.views, self.count));
         for batch in ViewLoader::start(set, views, plan, steps, self.workers) {
-            let batch = batch?;
+            if interrupted() {
+                return Ok(false);
+            }
+            let mut batch = batch?;
+            batch.views.truncate(self.count);
             let positions = &order[plan.places(batch.step)];
             let host = HostBatch { views: batch.views, ids: batch.ids, hidden: batch.hidden };
             method.look(host.on(device, self.precision.dtype()), positions)?;
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+/// Images in a batch of the pass: as many as in a step, or the next number that leaves no single image at the end. Batch
+/// norm needs two, and without an embedding the row of the bank would stay zero.
+fn batch(plan: &EpochPlan) -> usize {
+    let alone = |batch: &usize| plan.images % batch == 1;
+    (plan.batch.max(2)..).find(|batch| !alone(batch)).unwrap_or(plan.batch)
+}
+
+/// The first `count` of `views`, where they are drawn one by one; else all of them.
+fn first(views: &Arc<dyn Views>, count: usize) -> Arc<dyn Views> {
+    match ChainViews::of(views.as_ref()) {
+        Some(ChainViews(chains)) => {
+            Arc::new(ChainViews(chains.iter().take(count).copied().collect()))
+        }
+        None => views.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_data::Draws;
+
+    #[test]
+    fn no_image_is_left_alone() {
+        let of = |images, batch| {
+            let draws = Draws::PRETRAIN;
+            super::batch(&EpochPlan { seed: 1, images, batch, drop_last: true, draws })
+        };
+        assert_eq!((of(40, 8), of(42, 8), of(8, 8)), (8, 8, 8));
+        // 41 = 4 · 9 + 5, 7 = 4 + 3, 5 = 5, and 7 leaves one image beside batches of 2 and of 3.
+        assert_eq!((of(41, 8), of(7, 6), of(5, 4), of(7, 2)), (9, 7, 5, 4));
     }
 }

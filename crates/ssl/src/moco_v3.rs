@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
 use ssl_backdoor_model::purpose;
-use ssl_backdoor_model::{Encoder, EncoderConfig, HeadEnd, Mlp, l2_normalize, update_ema};
+use ssl_backdoor_model::{
+    Encoder, EncoderConfig, HeadEnd, LarsConfig, Mlp, l2_normalize, update_ema,
+};
 use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
@@ -66,7 +68,10 @@ impl MethodSettings for MocoV3Config {
     fn defaults(&self, epochs: usize) -> TrainConfig {
         let warmup_epochs = at_shares(epochs, &[10.0 / 300.0]).into_iter().sum();
         TrainConfig {
-            optimizer: OptimizerConfig::Lars { momentum: 0.9, trust: 0.001, clip: false },
+            optimizer: OptimizerConfig::Lars(LarsConfig {
+                norm_of_sum: true,
+                ..LarsConfig::new(0.001, false)
+            }),
             weight_decay: 1.5e-6,
             schedule: Schedule::Cosine { warmup_epochs },
             crop: (0.2, 1.0),

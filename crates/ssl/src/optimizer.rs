@@ -6,9 +6,8 @@ use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, Optimizer};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
-use ssl_backdoor_model::{OnParameter, for_each_parameter};
+use ssl_backdoor_model::{Lars, LarsConfig, OnParameter, for_each_parameter};
 
-use crate::lars::Lars;
 use crate::sgd::Sgd;
 use crate::weight_decay::DecaySchedule;
 
@@ -26,17 +25,9 @@ pub enum OptimizerConfig {
         /// Momenta of the gradient and of its square, each 0 to below 1.
         betas: [f64; 2],
     },
-    /// LARS (You et al., arXiv 1708.03888): SGD with momentum whose gradients, decay included, are scaled for each
-    /// parameter by `trust · |weight| / (|gradient| + decay · |weight|)`. Vectors, which are biases and batch norms, are
-    /// not scaled.
-    Lars {
-        /// Momentum, 0 to below 1.
-        momentum: f64,
-        /// Share of a weight's norm that a step with learning rate 1 moves.
-        trust: f64,
-        /// Is the scale at most one over the learning rate, so that no step is larger than that of SGD with rate 1?
-        clip: bool,
-    },
+    /// LARS (You et al., arXiv 1708.03888): SGD with momentum whose gradients are scaled for each parameter by the ratio
+    /// of the norms of weight and gradient.
+    Lars(LarsConfig),
     /// AdamW, weights decay by themselves (decoupled).
     AdamW {
         /// Momenta of the gradient and of its square, each 0 to below 1.
@@ -64,7 +55,7 @@ impl OptimizerConfig {
             Self::Sgd { momentum } => {
                 require(fits(momentum), "optimizer.momentum", momentum, "0 to below 1")
             }
-            Self::Lars { momentum, trust, .. } => {
+            Self::Lars(LarsConfig { momentum, trust, .. }) => {
                 require(fits(momentum), "optimizer.momentum", momentum, "0 to below 1")?;
                 let fits = trust > 0.0 && trust <= 1.0;
                 require(fits, "optimizer.trust", trust, "above 0, at most 1")
@@ -88,9 +79,8 @@ impl OptimizerConfig {
             Self::Sgd { momentum } => {
                 grouped(|weight_decay| Sgd { momentum, weight_decay }, weight_decay, spared)
             }
-            Self::Lars { momentum, trust, clip } => {
-                let of = |weight_decay| Lars { momentum, weight_decay, trust, clip };
-                grouped(of, weight_decay, spared)
+            Self::Lars(config) => {
+                grouped(|weight_decay| Lars { config, weight_decay }, weight_decay, spared)
             }
             Self::Adam { betas: [beta_1, beta_2] } => {
                 let config = AdamConfig::new()
@@ -224,7 +214,7 @@ mod tests {
         {
             for optimizer in [
                 OptimizerConfig::sgd(),
-                OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip: false },
+                OptimizerConfig::Lars(LarsConfig::new(0.02, false)),
                 OptimizerConfig::AdamW { betas: [0.9, 0.95] },
             ] {
                 let net = config.init(&mut rng(), &device);

@@ -11,6 +11,7 @@ use ssl_backdoor_data::Pixels;
 use crate::method::{Batch, Step};
 
 /// A batch on the host.
+#[derive(Clone)]
 pub(crate) struct HostBatch {
     pub views: Vec<Pixels>,
     pub ids: Vec<u64>,

@@ -8,7 +8,9 @@ use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::{DataConfig, Shapes};
-use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Mlp, Stem, update_ema};
+use ssl_backdoor_model::{
+    Encoder, EncoderConfig, KeyQueue, LarsConfig, LarsScope, Mlp, Stem, update_ema,
+};
 
 use crate::canary::{CHANCE_FROM, COLLAPSE_FROM, Canaries, CanaryMode, Shadow};
 use crate::config::TrainConfig;
@@ -214,7 +216,10 @@ fn update(
 fn dampening_or_another_learning_rate_is_called() {
     let all = [
         OptimizerConfig::sgd(),
-        OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip: false },
+        OptimizerConfig::Lars(LarsConfig::new(0.02, false)),
+        OptimizerConfig::Lars(LarsConfig { scaled: LarsScope::All, ..LarsConfig::new(0.02, true) }),
+        OptimizerConfig::Lars(LarsConfig { norm_of_sum: true, ..LarsConfig::new(0.02, false) }),
+        OptimizerConfig::Lars(LarsConfig { lr_in_momentum: true, ..LarsConfig::new(0.02, false) }),
         OptimizerConfig::Adam { betas: [0.9, 0.999] },
         OptimizerConfig::AdamW { betas: [0.9, 0.95] },
     ];

@@ -83,7 +83,7 @@ impl<B: Bug> Method for With<B::Of, B> {
         Ok(Self { sound: self.sound.prepare(plan)?, ..self })
     }
 
-    fn looks_first(&self) -> bool {
+    fn looks_first(&self) -> Option<usize> {
         self.sound.looks_first()
     }
 

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::{DataConfig, Shapes};
-use ssl_backdoor_model::{Encoder, EncoderConfig, Stem, update_ema};
+use ssl_backdoor_model::{Encoder, EncoderConfig, LarsConfig, LarsScope, Stem, update_ema};
 
 use crate::barlow_twins::{BarlowTwins, BarlowTwinsConfig};
 use crate::canary::CanaryMode;
@@ -233,11 +233,17 @@ fn moco_v3_with_the_keys_of_other_images_learns_nothing_and_its_ema_takes_the_he
     assert_eq!(fallen(2, 0.03, sgd, |t| HeadLeftBehind { sound: moco_v3(t) }), "ema");
 }
 
-/// The shadow follows LARS, clipped or not, through a training with a warm-up from a rate of 0.
+/// The shadow follows LARS in all its variants.
 #[test]
 fn lars_is_followed() {
-    for clip in [true, false] {
-        let lars = OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip };
+    let plain = LarsConfig::new(0.02, false);
+    for lars in [
+        plain,
+        LarsConfig { clip: true, ..plain },
+        LarsConfig { scaled: LarsScope::All, ..plain },
+        LarsConfig { norm_of_sum: true, lr_in_momentum: true, ..plain },
+    ] {
+        let lars = OptimizerConfig::Lars(lars);
         assert_eq!(fallen(5, 0.3, lars, |t| barlow_twins(t, 0.05)), "none");
     }
 }

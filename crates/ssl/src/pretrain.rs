@@ -19,6 +19,7 @@ use crate::error::PretrainError;
 use crate::method::Method;
 use crate::observer::TrainObserver;
 use crate::registry::{MethodConfig, WithMethod};
+use crate::settings::Rescaling;
 use crate::train::{Training, train};
 
 /// A pretraining. Read from a file, it has what the method's publication says where the file is silent.
@@ -51,9 +52,18 @@ impl PretrainConfig {
         Self { method, encoder, train }
     }
 
-    /// The same training over `epochs` epochs in batches of `batch`, as [`TrainConfig::with_budget`].
+    /// The same training over `epochs` epochs in batches of `batch`, as [`TrainConfig::with_budget`]; the method's own
+    /// clocks scale with it.
     pub fn with_budget(&self, epochs: usize, batch: usize) -> Self {
-        Self { train: self.train.with_budget(epochs, batch), ..self.clone() }
+        self.with_budget_on(1.0, epochs, batch)
+    }
+
+    /// The same on a `share` of its training images, so that clocks that count steps stay at their share of the training.
+    pub fn with_budget_on(&self, share: f64, epochs: usize, batch: usize) -> Self {
+        let mut new = Self { train: self.train.with_budget(epochs, batch), ..self.clone() };
+        let (epochs, batch) = ([self.train.epochs, epochs], [self.train.batch, batch]);
+        new.method.settings_mut().rescale(&Rescaling { epochs, batch, images: share });
+        new
     }
 
     /// Checks every value; `images` is the size of the training set (`None` if it is not known yet), `size` their side
@@ -66,6 +76,7 @@ impl PretrainConfig {
         let fits = (1..=100_000).contains(&train.epochs);
         require(fits, "epochs", train.epochs, "1 to 100,000")?;
         self.check_training(images, size)?;
+        method.settings().check_clocks(train, images)?;
         let keeps = !method.settings().defaults(train.epochs).drops_last();
         let allowed = "only jigsaw and rotnet can train on a batch that is not whole";
         require(train.drops_last() || keeps, "drop_last", false, allowed)?;
@@ -82,11 +93,23 @@ impl PretrainConfig {
         if let Some(images) = images {
             settings.check_images(images)?;
         }
-        let parts = self.train.accumulate;
-        let allowed = "1 with this method: its loss holds the images of a batch against each other";
-        require(parts == 1 || settings.accumulates(), "accumulate", parts, allowed)?;
+        self.check_parts()?;
         // Jigsaw trains on tiles.
         self.encoder.check_size(self.views(size)?.size()).map_err(PretrainError::of_encoder)
+    }
+
+    /// Checks that the method can take its batches in parts, and that each part has whole groups of batch norm.
+    fn check_parts(&self) -> Result<(), PretrainError> {
+        let (settings, parts) = (self.method.settings(), self.train.accumulate);
+        let allowed = "1 with this method: its loss holds the images of a batch against each other";
+        require(parts == 1 || settings.accumulates(), "accumulate", parts, allowed)?;
+        let batch = self.train.batch;
+        let groups = settings.bn_groups(self.train.part());
+        let fits = batch.is_multiple_of(parts * groups) && batch / (parts * groups) >= 2;
+        let allowed = format!(
+            "a number of parts, each of method.bn_groups = {groups} equal groups of 2 images or more, of batch = {batch}"
+        );
+        Ok(require(parts == 1 || groups == 1 || fits, "accumulate", parts, allowed)?)
     }
 
     /// What the method sees of an image, for views of `size` pixels.
@@ -107,7 +130,7 @@ impl PretrainConfig {
         device: &Device,
         work: W,
     ) -> Result<W::Output, PretrainError> {
-        self.method.build(&self.encoder, self.train.batch, seed, device, work)
+        self.method.build(&self.encoder, self.train.part(), seed, device, work)
     }
 }
 
@@ -261,6 +284,51 @@ mod tests {
         assert_eq!(groups("method = { kind = \"moco-v2\", bn_groups = 1 }"), (1, 1));
         assert_eq!(groups("method = { kind = \"moco-v2\", bn_groups = 2 }\nbatch = 16"), (2, 2));
         assert_eq!(groups("method = { kind = \"rotnet\" }"), (1, 1));
+    }
+
+    #[test]
+    fn a_methods_own_clocks_follow_the_budget() {
+        let of = |method: &str| config(&format!("method = {{ {method} }}\nbatch = 64\n")).unwrap();
+        let clocks = |config: &PretrainConfig| match &config.method {
+            MethodConfig::Swav(own) => [own.frozen_steps, own.queue_from],
+            MethodConfig::Dino(own) => [own.teacher_warmup, own.frozen_epochs],
+            _ => [0, 0],
+        };
+        let swav = of("kind = \"swav\", frozen_steps = 100, queue_from = 4");
+        assert_eq!(clocks(&swav.with_budget(10, 64)), [100, 4]);
+        // Twice as many epochs of four times as many steps.
+        assert_eq!(clocks(&swav.with_budget(20, 16)), [800, 8]);
+        assert_eq!(clocks(&swav.with_budget_on(0.25, 20, 16)), [200, 8]);
+        let dino = of("kind = \"dino\", teacher_warmup = 5, frozen_epochs = 1");
+        assert_eq!(clocks(&dino.with_budget(30, 64)), [15, 3]);
+        assert_eq!(clocks(&dino.with_budget(2, 64)), [1, 0]);
+        // What stays valid stays valid.
+        assert!(dino.with_budget(1, 64).check(Some(640), 32).is_ok());
+    }
+
+    #[test]
+    fn a_clock_behind_the_end_of_the_training_is_refused() {
+        let said = |method: &str, images: Option<usize>| {
+            let config = config(&format!("method = {{ {method} }}\nbatch = 64\n")).unwrap();
+            config.check(images, 32).map_err(|e| e.to_string())
+        };
+        // Ten epochs of ten steps.
+        let swav = |more: &str| said(&format!("kind = \"swav\", {more}"), Some(640));
+        assert_eq!(swav("queue_from = 9, frozen_steps = 99"), Ok(()));
+        assert_eq!(swav("queue = 0, frozen_steps = 0"), Ok(()));
+        let message = swav("queue = 0").unwrap_err();
+        assert!(
+            message.starts_with("method.frozen_steps = 5005 is out of range: below the 100 steps")
+        );
+        let message = swav("queue_from = 10, frozen_steps = 0").unwrap_err();
+        assert!(message.starts_with("method.queue_from = 10 is out of range: below the 10 epochs"));
+        assert_eq!(said("kind = \"swav\", queue = 0", None), Ok(()));
+        let dino = |more: &str| said(&format!("kind = \"dino\", {more}"), None);
+        assert_eq!(dino("teacher_warmup = 10, frozen_epochs = 9"), Ok(()));
+        let message = dino("frozen_epochs = 1").unwrap_err();
+        assert!(message.starts_with("method.teacher_warmup = 30 is out of range: at most the 10"));
+        let message = dino("teacher_warmup = 0, frozen_epochs = 10").unwrap_err();
+        assert!(message.starts_with("method.frozen_epochs = 10 is out of range: below the 10"));
     }
 
     #[test]

@@ -72,29 +72,41 @@ pub trait WithMethod {
     fn on<M: Method>(self, method: M) -> Result<Self::Output, PretrainError>;
 }
 
+/// What `work` makes of the config in a [`MethodConfig`], whichever it is.
+macro_rules! each {
+    ($method:expr, $config:ident => $work:expr) => {
+        match $method {
+            MethodConfig::MocoV2($config) => $work,
+            MethodConfig::Byol($config) => $work,
+            MethodConfig::Msf($config) => $work,
+            MethodConfig::Jigsaw($config) => $work,
+            MethodConfig::Rotnet($config) => $work,
+            MethodConfig::Mae($config) => $work,
+            MethodConfig::Simclr($config) => $work,
+            MethodConfig::SimclrV2($config) => $work,
+            MethodConfig::Simsiam($config) => $work,
+            MethodConfig::BarlowTwins($config) => $work,
+            MethodConfig::Vicreg($config) => $work,
+            MethodConfig::MocoV3($config) => $work,
+            MethodConfig::Swav($config) => $work,
+            MethodConfig::Dino($config) => $work,
+            MethodConfig::DeepCluster($config) => $work,
+        }
+    };
+}
+
 impl MethodConfig {
     /// The method's settings.
     pub fn settings(&self) -> &dyn MethodSettings {
-        match self {
-            Self::MocoV2(config) => config,
-            Self::Byol(config) => config,
-            Self::Msf(config) => config,
-            Self::Jigsaw(config) => config,
-            Self::Rotnet(config) => config,
-            Self::Mae(config) => config,
-            Self::Simclr(config) => config,
-            Self::SimclrV2(config) => config,
-            Self::Simsiam(config) => config,
-            Self::BarlowTwins(config) => config,
-            Self::Vicreg(config) => config,
-            Self::MocoV3(config) => config,
-            Self::Swav(config) => config,
-            Self::Dino(config) => config,
-            Self::DeepCluster(config) => config,
-        }
+        each!(self, config => config)
     }
 
-    /// Does `work` on the method over a new `net`, for batches of `batch` images. Its weights are drawn from `seed`;
+    /// The same, to be changed.
+    pub fn settings_mut(&mut self) -> &mut dyn MethodSettings {
+        each!(self, config => config)
+    }
+
+    /// Does `work` on the method over a new `net`, for forward passes of `batch` images. Its weights are drawn from `seed`;
     /// `device` is an autodiff device.
     ///
     /// # Errors

@@ -2,24 +2,41 @@
 //! centres come back from the checkpoint.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use ssl_backdoor_data::{DataConfig, Shapes};
+use ssl_backdoor_data::{DataConfig, SampleSet, Shapes, Subset};
 use ssl_backdoor_model::Encoder;
 
+use crate::deepcluster::DeepCluster;
 use crate::error::{ObserverError, PretrainError};
+use crate::first_look::FirstLook;
 use crate::folder::TrainingFolder;
-use crate::observer::{Checkpoint, EpochReport, TrainObserver, TrainState};
+use crate::method::Method;
+use crate::observer::{Checkpoint, EpochReport, StepReport, TrainObserver, TrainState};
+use crate::precision::Precision;
 use crate::pretrain::{PretrainConfig, pretrain};
+use crate::registry::MethodConfig;
 use crate::train::Training;
 
 /// Side of the images.
 const SIZE: u32 = 12;
 
-/// A training in a folder, interrupted after each step if that is asked for.
+/// When a training is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum When {
+    Never,
+    AfterEachStep,
+    /// Before the first step.
+    AtOnce,
+}
+
+/// A training in a folder, interrupted when that is asked for.
 struct Watch {
     folder: TrainingFolder,
-    interrupt: bool,
+    interrupt: When,
+    /// Has it taken a step?
+    stepped: bool,
 }
 
 impl TrainObserver for Watch {
@@ -43,12 +60,16 @@ impl TrainObserver for Watch {
         self.folder.on_checkpoint(state)
     }
 
+    fn on_step(&mut self, _: &StepReport) {
+        self.stepped = true;
+    }
+
     fn interrupted(&mut self) -> bool {
-        self.interrupt
+        self.interrupt == When::AtOnce || self.interrupt == When::AfterEachStep && self.stepped
     }
 }
 
-fn run(method: &str, folder: &Path, interrupt: bool) -> Result<Encoder, PretrainError> {
+fn run(method: &str, folder: &Path, interrupt: When) -> Result<Encoder, PretrainError> {
     let text = format!(
         r#"{{ "method": {{ {method}, "small": 2, "hidden": 12 }}, "epochs": 3, "batch": 8, "lr": 0.01,
               "encoder": {{ "kind": "resnet18", "width": 1, "stem": "small" }} }}"#
@@ -65,18 +86,19 @@ fn run(method: &str, folder: &Path, interrupt: bool) -> Result<Encoder, Pretrain
     let set = data.load(&|_, _, _| {}).unwrap().pretrain_set().clone();
     config.check(Some(set.len()), SIZE).unwrap();
     let training = Training::new(set, 1, &Device::flex());
-    let mut watch = Watch { folder: TrainingFolder::new(folder, "crops"), interrupt };
+    let folder = TrainingFolder::new(folder, "crops");
+    let mut watch = Watch { folder, interrupt, stepped: false };
     pretrain(&config, None, SIZE, &training, &mut watch)
 }
 
 /// Six steps in one training, and each in one of its own.
 fn assert_resumes(method: &str) {
     let (whole, torn) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let encoder = run(method, whole.path(), false).unwrap();
+    let encoder = run(method, whole.path(), When::Never).unwrap();
     let mut rounds = 0;
     let other = loop {
         rounds += 1;
-        match run(method, torn.path(), true) {
+        match run(method, torn.path(), When::AfterEachStep) {
             Err(PretrainError::Interrupted { step, steps }) => {
                 assert_eq!((step, steps), (rounds, 6), "{method}");
             }
@@ -103,12 +125,59 @@ fn swav_goes_on_to_the_same_bytes() {
 
 #[test]
 fn dino_goes_on_to_the_same_bytes() {
-    assert_resumes(r#""kind": "dino", "outputs": 6, "bottleneck": 4"#);
+    assert_resumes(r#""kind": "dino", "outputs": 6, "bottleneck": 4, "teacher_warmup": 2"#);
 }
 
 #[test]
 fn deepcluster_goes_on_to_the_same_bytes() {
     assert_resumes(r#""kind": "deepcluster-v2", "prototypes": [3, 5], "dim": 4"#);
+}
+
+/// The first pass over all images ends when it is asked to, and says that there is nothing to go on from.
+#[test]
+fn deepclusters_first_look_can_be_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let method = r#""kind": "deepcluster-v2", "prototypes": [3, 5], "dim": 4"#;
+    let error = run(method, folder.path(), When::AtOnce).unwrap_err();
+    let expected =
+        "interrupted after step 0 of 6; nothing was trained yet: run the same again to go on";
+    assert_eq!(error.to_string(), expected);
+    assert!(!folder.path().join("checkpoint").exists());
+}
+
+/// Of nine images in batches of four one is left over: it has a row in each bank all the same.
+#[test]
+fn deepclusters_banks_know_all_images() {
+    let text = r#"{ "method": { "kind": "deepcluster-v2", "prototypes": [3], "dim": 4, "hidden": 8, "small": 2 },
+                    "epochs": 1, "batch": 4, "encoder": { "kind": "resnet18", "width": 1, "stem": "small" } }"#;
+    let config: PretrainConfig = serde_json::from_str(text).unwrap();
+    let data = DataConfig::Shapes(Shapes {
+        size: SIZE,
+        native: None,
+        per_class: 1,
+        eval_per_class: 1,
+        seed: 0,
+        eval: Default::default(),
+    });
+    let set = data.load(&|_, _, _| {}).unwrap().pretrain_set().clone();
+    let set: SampleSet = Arc::new(Subset::new(set, (0..9).collect()).unwrap());
+    let MethodConfig::DeepCluster(own) = &config.method else { panic!("{config:?}") };
+    let device = Device::flex().autodiff();
+    let plan = config.train.plan(1, set.len());
+    let mut method = DeepCluster::new(own, &config.encoder, 1, &device).prepare(&plan).unwrap();
+    let views = config.views(SIZE).unwrap();
+    let (count, precision) = (method.looks_first().unwrap(), Precision::F32);
+    let look =
+        FirstLook { set: &set, views: &views, count, plan, epochs: 1, workers: 1, precision };
+    assert!(look.at(&mut method, &device, &mut || false).unwrap());
+    for bank in &method.banks {
+        let norms: Vec<f32> =
+            bank.val().powi_scalar(2).sum_dim(1).into_data().try_to_vec().unwrap();
+        assert!(
+            norms.len() == 9 && norms.iter().all(|norm| (norm - 1.0).abs() < 1e-5),
+            "{norms:?}"
+        );
+    }
 }
 
 #[test]

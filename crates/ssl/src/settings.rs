@@ -9,6 +9,33 @@ use ssl_backdoor_model::EncoderConfig;
 use crate::config::TrainConfig;
 use crate::error::PretrainError;
 
+/// How long a training is beside the one that a config was written for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rescaling {
+    /// Epochs of the old training and of the new one.
+    pub epochs: [usize; 2],
+    /// Images in a batch of the old training and of the new one.
+    pub batch: [usize; 2],
+    /// Images of the new training as a share of those of the old one.
+    pub images: f64,
+}
+
+impl Rescaling {
+    /// The epoch that is at the same share of the new training as `epoch` of the old one, rounded down.
+    pub fn epoch(&self, epoch: usize) -> usize {
+        let [old, new] = self.epochs;
+        epoch * new / old.max(1)
+    }
+
+    /// The step that is at the same share of the new training as `step` of the old one, rounded down.
+    pub fn step(&self, step: usize) -> usize {
+        let ([old, new], [old_batch, new_batch]) = (self.epochs, self.batch);
+        let longer = new as f64 * old_batch as f64 * self.images;
+        // A share of 0.2 must not lose a step to rounding.
+        (step as f64 * longer / (old.max(1) as f64 * new_batch.max(1) as f64) + 1e-6) as usize
+    }
+}
+
 /// The config of one method.
 pub trait MethodSettings {
     /// The method's name in configs and results.
@@ -30,6 +57,22 @@ pub trait MethodSettings {
     fn check_images(&self, _images: usize) -> Result<(), PretrainError> {
         Ok(())
     }
+
+    /// Checks the method's own clocks, steps and epochs of this training in which something is different, against its
+    /// length; `images` is the size of the training set (`None` if it is not known yet).
+    ///
+    /// # Errors
+    /// [`PretrainError::Range`] that names the field.
+    fn check_clocks(
+        &self,
+        _train: &TrainConfig,
+        _images: Option<usize>,
+    ) -> Result<(), PretrainError> {
+        Ok(())
+    }
+
+    /// Sets the method's own clocks for another length of training.
+    fn rescale(&mut self, _by: &Rescaling) {}
 
     /// Groups of a batch that have batch-norm statistics of their own, in a training with batches of `batch` images.
     fn bn_groups(&self, _batch: usize) -> usize {
@@ -100,6 +143,16 @@ pub(crate) fn check_groups(groups: Option<usize>, batch: usize) -> Result<(), Ou
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_stay_at_their_share_of_a_training() {
+        let by = Rescaling { epochs: [200, 800], batch: [256, 64], images: 0.05 };
+        // As many steps as 494 of 200 · 494, of 800 · 494 · 4 / 20.
+        assert_eq!((by.step(494), by.step(0), by.step(1)), (395, 0, 0));
+        assert_eq!((by.epoch(15), by.epoch(0), by.epoch(1)), (60, 0, 4));
+        let shorter = Rescaling { epochs: [100, 5], batch: [64, 64], images: 0.2 };
+        assert_eq!((shorter.epoch(30), shorter.epoch(1), shorter.step(500)), (1, 0, 5));
+    }
 
     #[test]
     fn review_1_06_groups_are_the_references_where_the_batch_allows() {

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_model::purpose;
-use ssl_backdoor_model::{Encoder, EncoderConfig, HeadEnd, Mlp, l2_normalize};
+use ssl_backdoor_model::{Encoder, EncoderConfig, HeadEnd, LarsConfig, Mlp, l2_normalize};
 use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
@@ -49,7 +49,11 @@ impl MethodSettings for SimclrV2Config {
     fn defaults(&self, epochs: usize) -> TrainConfig {
         let warmup_epochs = at_shares(epochs, &[10.0 / 800.0]).into_iter().sum();
         TrainConfig {
-            optimizer: OptimizerConfig::Lars { momentum: 0.9, trust: 0.001, clip: false },
+            optimizer: OptimizerConfig::Lars(LarsConfig {
+                norm_of_sum: true,
+                lr_in_momentum: true,
+                ..LarsConfig::new(0.001, false)
+            }),
             schedule: Schedule::Cosine { warmup_epochs },
             ..TrainConfig::lars(epochs, 4096, 0.3)
         }

@@ -16,14 +16,25 @@ use crate::error::PretrainError;
 pub fn swapped_prediction(codes: &[Tensor<2>], predicted: &Tensor<2>) -> Tensor<1> {
     let batch = codes.first().map_or(1, |codes| codes.dims()[0]);
     let crops = predicted.dims()[0] / batch;
-    let pairs = (0..codes.len()).flat_map(|code| {
-        (0..crops).filter(move |&crop| crop != code).map(move |crop| (code, crop))
-    });
-    let loss = |(code, crop): (usize, usize)| {
-        (codes[code].clone() * of_view(predicted, crop, batch)).sum_dim(1).mean().neg()
+    // The cross entropy is linear in the code: one product of each crop with the sum of its codes.
+    let all = sum(codes.iter().cloned());
+    let others = |crop: usize| match crop < codes.len() {
+        true => sum((0..).zip(codes).filter(|(code, _)| *code != crop).map(|(_, c)| c.clone())),
+        false => all.clone(),
     };
-    let losses: Vec<Tensor<1>> = pairs.map(loss).collect();
-    Tensor::cat(losses, 0).mean()
+    let loss = |(crop, codes): (usize, Tensor<2>)| {
+        (codes * of_view(predicted, crop, batch)).sum_dim(1).mean()
+    };
+    let losses = (0..crops).filter_map(|crop| Some((crop, others(crop)?))).map(loss);
+    let pairs = codes.len() * crops.saturating_sub(1);
+    let none = || Tensor::zeros([1], &predicted.device());
+    sum(losses).unwrap_or_else(none).div_scalar(-(pairs.max(1) as f64))
+}
+
+/// None of nothing.
+fn sum<const D: usize>(mut all: impl Iterator<Item = Tensor<D>>) -> Option<Tensor<D>> {
+    let first = all.next()?;
+    Some(all.fold(first, |sum, next| sum + next))
 }
 
 pub(crate) fn check_prototypes(field: &str, count: usize) -> Result<(), PretrainError> {
@@ -48,12 +59,18 @@ mod tests {
         let scores = matrix(vec![1.0, 0.0, 0.2, 0.4, -0.3, 0.5], 2, &device);
         let codes = [matrix(vec![0.9, 0.1], 2, &device), matrix(vec![0.3, 0.7], 2, &device)];
         let loss: f32 = swapped_prediction(&codes, &log_softmax(scores.clone(), 1)).into_scalar();
-        let p: Vec<f32> = softmax(scores, 1).into_data().try_to_vec().unwrap();
+        let p: Vec<f32> = softmax(scores.clone(), 1).into_data().try_to_vec().unwrap();
         let entropy = |code: [f32; 2], crop: usize| {
             -(code[0] * p[2 * crop].ln() + code[1] * p[2 * crop + 1].ln())
         };
         let of_first = (entropy([0.9, 0.1], 1) + entropy([0.9, 0.1], 2)) / 2.0;
         let of_second = (entropy([0.3, 0.7], 0) + entropy([0.3, 0.7], 2)) / 2.0;
         assert!((loss - (of_first + of_second) / 2.0).abs() < 1e-6, "{loss}");
+        // Three codes: each crop has two.
+        let third = matrix(vec![0.5, 0.5], 2, &device);
+        let codes = [codes[0].clone(), codes[1].clone(), third];
+        let loss: f32 = swapped_prediction(&codes, &log_softmax(scores, 1)).into_scalar();
+        let of_third = (entropy([0.5, 0.5], 0) + entropy([0.5, 0.5], 1)) / 2.0;
+        assert!((loss - (of_first + of_second + of_third) / 3.0).abs() < 1e-6, "{loss}");
     }
 }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
 use ssl_backdoor_model::purpose;
-use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, init, l2_normalize};
+use ssl_backdoor_model::{
+    Encoder, EncoderConfig, KeyQueue, LarsConfig, LarsScope, init, l2_normalize,
+};
 use ssl_backdoor_rng::keyed;
 
 use crate::config::TrainConfig;
@@ -21,7 +23,7 @@ use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
 use crate::schedule::Schedule;
-use crate::settings::{MethodSettings, check_dim, check_temperature};
+use crate::settings::{MethodSettings, Rescaling, check_dim, check_temperature};
 use crate::sinkhorn::sinkhorn;
 use crate::swapped::{check_large, check_prototypes, swapped_prediction};
 use crate::view_pair::ViewPair;
@@ -82,9 +84,10 @@ impl Default for SwavConfig {
     }
 }
 
-/// LARC as the references of SwAV and DeepCluster v2 have it, but for vectors, which it scales too.
+/// LARC of NVIDIA's apex, as the references of SwAV and DeepCluster v2 use it: vectors are scaled too, and nothing is
+/// clipped.
 pub(crate) const LARC: OptimizerConfig =
-    OptimizerConfig::Lars { momentum: 0.9, trust: 0.001, clip: false };
+    OptimizerConfig::Lars(LarsConfig { scaled: LarsScope::All, ..LarsConfig::new(0.001, false) });
 
 impl SwavConfig {
     fn small(&self) -> SmallConfig {
@@ -121,6 +124,35 @@ impl MethodSettings for SwavConfig {
         Ok(self.small().check()?)
     }
 
+    fn check_clocks(
+        &self,
+        train: &TrainConfig,
+        images: Option<usize>,
+    ) -> Result<(), PretrainError> {
+        let epochs = train.epochs;
+        let allowed = format!(
+            "below the {epochs} epochs of the training (the default is for 200 or more), or queue = 0"
+        );
+        let fits = self.queue == 0 || self.queue_from < epochs;
+        require(fits, "method.queue_from", self.queue_from, allowed)?;
+        let Some(images) = images else { return Ok(()) };
+        let steps = train.steps(images);
+        let allowed = format!(
+            "below the {steps} steps of the training (the default is one epoch of ImageNet in batches of 256)"
+        );
+        Ok(require(self.frozen_steps < steps, "method.frozen_steps", self.frozen_steps, allowed)?)
+    }
+
+    fn rescale(&mut self, by: &Rescaling) {
+        self.frozen_steps = by.step(self.frozen_steps);
+        self.queue_from = by.epoch(self.queue_from);
+    }
+
+    /// Codes are made of all parts before the first gradient.
+    fn accumulates(&self) -> bool {
+        true
+    }
+
     fn views(
         &self,
         train: &TrainConfig,
@@ -148,6 +180,17 @@ pub struct Swav {
     views: [usize; 2],
     /// Did a batch enter the queues? Did they fill up?
     queued: [bool; 2],
+    #[module(skip)]
+    ahead: Ahead,
+}
+
+/// What a step knows of its whole batch before the forward passes of its parts, by large crop.
+#[derive(Debug, Clone, Default)]
+struct Ahead {
+    /// Scores of the parts so far, `[images, prototypes]`.
+    scores: Vec<Tensor<2>>,
+    /// Codes of the images that no forward pass had yet, `[images, prototypes]`.
+    codes: Vec<Tensor<2>>,
 }
 
 impl Swav {
@@ -171,7 +214,34 @@ impl Swav {
             queue_from: method.queue_from,
             views: [large, small],
             queued: [false; 2],
+            ahead: Ahead::default(),
         }
+    }
+
+    /// Embeddings of all crops, `[crops · batch, dim]`, and their scores, `[crops · batch, prototypes]`.
+    fn scores(&self, network: &Projected, views: &[Tensor<4>]) -> [Tensor<2>; 2] {
+        let features = by_size(views, |images| network.encoder.forward(images));
+        let embeddings = l2_normalize(network.head.forward(features));
+        let scores = embeddings.clone().matmul(self.prototypes.val().transpose());
+        [embeddings, scores]
+    }
+
+    /// The codes of the large crops of `count` images, whose scores are given: those that were made ahead, or new ones.
+    fn next_codes(&mut self, scores: &Tensor<2>, count: usize) -> Vec<Tensor<2>> {
+        let Ahead { scores: whole, codes } = std::mem::take(&mut self.ahead);
+        let codes = match whole.is_empty() {
+            true => codes,
+            false => (0..).zip(whole).map(|(crop, scores)| self.codes(crop, scores)).collect(),
+        };
+        let Some(left) = codes.first().map(|codes| codes.dims()[0]) else {
+            let [large, _] = self.views;
+            return (0..large).map(|crop| self.codes(crop, of_view(scores, crop, count))).collect();
+        };
+        if left > count {
+            let later = |codes: &Tensor<2>| codes.clone().slice(s![count.., ..]);
+            self.ahead.codes = codes.iter().map(later).collect();
+        }
+        codes.into_iter().map(|codes| codes.slice(s![..count, ..])).collect()
     }
 
     /// Codes of a large crop from its scores `[batch, prototypes]`, made together with its queue once that is full.
@@ -204,14 +274,32 @@ impl Method for Swav {
         Ok(Self { prototypes, ..self })
     }
 
+    fn surveys(&self) -> bool {
+        true
+    }
+
+    /// Scores of the large crops: codes are made of those of the whole batch.
+    fn survey(&mut self, part: Batch) -> Result<(), PretrainError> {
+        let [large, small] = self.views;
+        let count = images(&part.views, large + small)?;
+        let [_, scores] = self.scores(&self.network.clone().no_grad(), &part.views);
+        let scores = scores.detach();
+        let own = (0..large).map(|crop| of_view(&scores, crop, count));
+        self.ahead.scores = match self.ahead.scores.is_empty() {
+            true => own.collect(),
+            false => {
+                let before = std::mem::take(&mut self.ahead.scores).into_iter();
+                before.zip(own).map(|(before, own)| Tensor::cat(vec![before, own], 0)).collect()
+            }
+        };
+        Ok(())
+    }
+
     fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
         let [large, small] = self.views;
         let count = images(&batch.views, large + small)?;
-        let features = by_size(&batch.views, |images| self.network.encoder.forward(images));
-        let embeddings = l2_normalize(self.network.head.forward(features));
-        let scores = embeddings.clone().matmul(self.prototypes.val().transpose());
-        let codes: Vec<Tensor<2>> =
-            (0..large).map(|crop| self.codes(crop, of_view(&scores, crop, count))).collect();
+        let [embeddings, scores] = self.scores(&self.network, &batch.views);
+        let codes = self.next_codes(&scores, count);
         let predicted = log_softmax(scores.div_scalar(self.temperature), 1);
         let keys = (0..large).map(|crop| of_view(&embeddings, crop, count).detach()).collect();
         let loss = swapped_prediction(&codes, &predicted);
@@ -266,4 +354,65 @@ impl Method for Swav {
 pub(crate) fn unit_rows(rows: Tensor<2>) -> Tensor<2> {
     let learns = rows.is_require_grad();
     Tensor::from_inner(l2_normalize(rows.inner())).set_require_grad(learns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssl_backdoor_model::Stem;
+    use ssl_backdoor_model::purpose::QUEUE;
+
+    const BATCH: usize = 3;
+
+    /// A queue of two batches that fills from epoch 1 on, with epochs of one step: codes are made with it from the step in
+    /// which it is full before the batch's own embeddings enter.
+    #[test]
+    fn codes_are_made_with_the_queue_once_it_is_full() {
+        let device = Device::flex().autodiff();
+        let config = SwavConfig {
+            prototypes: 5,
+            queue: 2 * BATCH,
+            queue_from: 1,
+            hidden: 4,
+            dim: 4,
+            small: 0,
+            ..SwavConfig::default()
+        };
+        let encoder = EncoderConfig::Resnet18 { width: 1, stem: Stem::Small };
+        let mut swav = Swav::new(&config, &encoder, 1, &device);
+        let rows = |step: usize, crop: u64| {
+            let mut rng = keyed(step as u64, QUEUE, 0, crop, 0);
+            init::unit_rows(BATCH, 4, &mut rng, &device)
+        };
+        let values = |codes: Tensor<2>| codes.into_data().try_to_vec::<f32>().unwrap();
+        for step in 0..5 {
+            let progress =
+                Progress { seed: 1, step, steps: 5, epoch: step, epochs: 5, seen: BATCH * step };
+            swav = swav.before_step(&progress).unwrap();
+            // Batches of the steps 1 and 2 fill it: those of the last two steps from then on.
+            let full = step >= 3;
+            assert_eq!(swav.queued[1], full, "step {step}");
+            for crop in 0..2 {
+                let prototypes = swav.prototypes.val().transpose();
+                let own = rows(step, crop).matmul(prototypes.clone());
+                let found = values(swav.codes(crop as usize, own.clone()));
+                let alone = values(sinkhorn(own.clone(), 0.05, 3));
+                if !full {
+                    assert_eq!(found, alone, "step {step}");
+                    continue;
+                }
+                // The order in the ring says nothing about codes but by rounding.
+                let before = Tensor::cat(vec![rows(step - 2, crop), rows(step - 1, crop)], 0);
+                let all = Tensor::cat(vec![before.matmul(prototypes), own], 0);
+                let wanted = sinkhorn(all, 0.05, 3).slice(s![2 * BATCH.., ..]);
+                let off = |other: &[f32]| {
+                    let off = found.iter().zip(other).map(|(a, b)| (a - b).abs());
+                    off.fold(0.0, f32::max)
+                };
+                assert!(off(&values(wanted)) < 1e-5 && off(&alone) > 1e-2, "step {step}");
+            }
+            let keys = (0..2).map(|crop| rows(step, crop)).collect();
+            swav = swav.after_step(keys, &progress).unwrap();
+        }
+    }
 }

@@ -77,7 +77,7 @@ pub fn train<M: Method>(
         Some(hook) => hook.augment(views)?,
         None => views,
     };
-    if start == 0 && method.looks_first() {
+    if start == 0 {
         run.look_first(&mut method, &views)?;
     }
     let mut loader = ViewLoader::start(set, views, run.plan, steps.clone(), training.workers);
@@ -158,16 +158,21 @@ impl<'a> Run<'a> {
         Ok((run, method, start))
     }
 
-    /// Shows the method all images before the first step.
+    /// Shows the method all images before the first step, if it wants to see them.
     fn look_first<M: Method>(
-        &self,
+        &mut self,
         method: &mut M,
         views: &Arc<dyn Views>,
     ) -> Result<(), PretrainError> {
-        let Self { training, config, plan, device, .. } = self;
+        let Some(count) = method.looks_first() else { return Ok(()) };
+        let Self { training, config, plan, device, observer, .. } = self;
         let TrainConfig { epochs, precision, .. } = **config;
         let (set, workers) = (&training.set, training.workers);
-        FirstLook { set, views, plan: *plan, epochs, workers, precision }.at(method, device)
+        let look = FirstLook { set, views, count, plan: *plan, epochs, workers, precision };
+        match look.at(method, device, &mut || observer.interrupted())? {
+            true => Ok(()),
+            false => Err(PretrainError::Interrupted { step: 0, steps: self.rates.len() }),
+        }
     }
 
     fn progress(&self, step: usize) -> Progress {
@@ -244,6 +249,15 @@ impl<'a> Run<'a> {
             Ok(Pass::of(method, out, loss, share))
         };
         let mut parts = batch.parts(self.config.accumulate);
+        if parts.len() > 1 && method.surveys() {
+            for part in &parts {
+                let mut part = part.clone().on(&self.device, dtype);
+                if let Some(hook) = hook {
+                    part.views = hook.views(part.views, progress);
+                }
+                method.survey(part)?;
+            }
+        }
         let rest = parts.split_off(1);
         let mut pass = of_part(method, parts.remove(0))?;
         for part in rest {

@@ -43,8 +43,8 @@ pub(super) const METHODS: [(&str, &str, Net); 17] = [
     ("vicreg", ", hidden = 512, dim = 512", Resnet),
     ("moco-v3", ", hidden = 512, dim = 128", Resnet),
     ("moco-v3", ", hidden = 512, dim = 128", Vit),
-    ("swav", "", Resnet),
-    ("dino", ", outputs = 1024", Resnet),
+    ("swav", ", queue = 0, frozen_steps = 1", Resnet),
+    ("dino", ", outputs = 1024, teacher_warmup = 0, frozen_epochs = 0", Resnet),
     ("deepcluster-v2", ", prototypes = [16, 16, 16]", Resnet),
 ];
 

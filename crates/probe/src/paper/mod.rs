@@ -2,7 +2,6 @@
 //! BYOL's augment the labelled images at every step, so features are computed anew and not cached.
 
 mod head;
-mod lars;
 mod rules;
 
 use burn::module::Module;
@@ -14,13 +13,12 @@ use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ssl_backdoor_data::purpose::PROBE_VIEW;
 use ssl_backdoor_data::{Pixels, SampleSet, plain_batch, view_batch};
-use ssl_backdoor_model::Encoder;
+use ssl_backdoor_model::{Encoder, Lars, LarsConfig};
 use ssl_backdoor_rng::keyed;
 
 use crate::purpose::PROBE_INIT;
 use crate::{ProbeError, features};
 use head::{Classifier, Normed};
-use lars::Lars;
 use rules::{Norm, Reads, SIDES};
 
 pub(crate) use rules::Optimizer;
@@ -82,7 +80,7 @@ impl<'a> PaperProbe<'a> {
         let (kept, labels) = probe.features(labelled.prepared, if once { count } else { 1 })?;
         features::check_labels(&labels, classes)?;
         probe.start(&kept, classes, seed, &on);
-        let mut optimizer = Trained::new(probe.rules.optimizer);
+        let mut optimizer = probe.rules.optimizer.build();
         let loss = CrossEntropyLossConfig::new().init(&on);
         let batch = probe.rules.batch.min(count);
         for epoch in 0..probe.rules.epochs {
@@ -209,16 +207,11 @@ impl<'a> PaperProbe<'a> {
     }
 }
 
-/// An optimiser with its state.
-pub(crate) enum Trained {
-    Burn(ModuleOptimizer),
-    Lars(Lars),
-}
-
-impl Trained {
-    pub(crate) fn new(optimizer: Optimizer) -> Self {
+impl Optimizer {
+    /// The optimiser, whose state is new.
+    pub(crate) fn build(self) -> ModuleOptimizer {
         let decay = |penalty| Some(WeightDecayConfig::new(penalty));
-        match optimizer {
+        match self {
             Optimizer::Sgd { nesterov, weight_decay } => {
                 let momentum = MomentumConfig::new()
                     .with_momentum(0.9)
@@ -227,21 +220,18 @@ impl Trained {
                 let config = SgdConfig::new()
                     .with_momentum(Some(momentum))
                     .with_weight_decay(decay(weight_decay));
-                Self::Burn(config.init())
+                config.init()
             }
             Optimizer::Adam { weight_decay } => {
                 let config =
                     AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay(weight_decay));
-                Self::Burn(config.init())
+                config.init()
             }
-            Optimizer::Lars => Self::Lars(Lars::default()),
-        }
-    }
-
-    pub(crate) fn step<M: Module>(&mut self, lr: f64, module: M, grads: GradientsParams) -> M {
-        match self {
-            Self::Burn(optimizer) => optimizer.step(lr, module, grads),
-            Self::Lars(lars) => lars.step(lr, module, &grads),
+            // Without decay; the biases are not scaled (protocol 2.6).
+            Optimizer::Lars => ModuleOptimizer::from(Lars {
+                config: LarsConfig::new(0.001, false),
+                weight_decay: 0.0,
+            }),
         }
     }
 }
@@ -310,6 +300,30 @@ mod tests {
             if name == "byol" {
                 assert_eq!(fit().predict(&splits.labelled_prepared).unwrap(), found);
             }
+        }
+    }
+
+    /// Two steps of LARS on a linear layer, worked by hand: trust 0.001, momentum 0.9, a bias that is not scaled.
+    #[test]
+    fn steps_of_lars_worked_by_hand() {
+        use burn::module::{Param, ParamId};
+        use burn::nn::{Linear, LinearConfig};
+        let device = Device::flex().autodiff();
+        let mut linear: Linear = LinearConfig::new(2, 1).init(&device);
+        let weight = Tensor::from_data([[3.0f32], [4.0]], &device).require_grad();
+        linear.weight = Param::initialized(ParamId::new(), weight);
+        let bias = Tensor::from_data([1.0f32], &device).require_grad();
+        linear.bias = Some(Param::initialized(ParamId::new(), bias));
+        let mut lars = Optimizer::Lars.build();
+        // The output is 2·w₀ + b: gradients (2, 0) and 1, norms 5 and 2.
+        for (w, b) in [(3.0 - 0.005, 0.0), (3.0 - 0.005 - 0.9 * 0.005 - 0.004_996, -1.9)] {
+            let x = Tensor::<2>::from_data([[2.0f32, 0.0]], &device);
+            let grads = GradientsParams::from_grads(linear.forward(x).sum().backward(), &linear);
+            linear = lars.step(1.0, linear, grads);
+            let got: Vec<f32> = linear.weight.val().into_data().iter::<f32>().collect();
+            assert!((got[0] - w).abs() < 1e-5 && got[1] == 4.0, "{got:?} {w}");
+            let bias = linear.bias.as_ref().unwrap().val().into_scalar::<f32>();
+            assert!((bias - b).abs() < 1e-6, "{bias} {b}");
         }
     }
 

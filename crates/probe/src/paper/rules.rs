@@ -89,6 +89,8 @@ pub struct PaperProbeConfig {
     pub(super) batch: usize,
     /// What becomes of images that do not fill a batch.
     pub(super) rest: Rest,
+    /// How clean evaluation images are resized.
+    pub(super) eval: Filter,
     /// Standard deviation of the first weights with a bias of 0; none = the linear layer's default.
     pub(super) weight_std: Option<f64>,
 }
@@ -105,6 +107,7 @@ impl PaperProbeConfig {
             epochs: 40,
             batch: 256,
             rest: Rest::Kept,
+            eval: Filter::Bilinear,
             weight_std: None,
         }
     }
@@ -140,6 +143,7 @@ impl PaperProbeConfig {
             epochs: 40,
             batch: 32,
             rest: Rest::Kept,
+            eval: Filter::Bilinear,
             weight_std: Some(0.02f64.sqrt()),
         }
     }
@@ -160,6 +164,7 @@ impl PaperProbeConfig {
             epochs: 90,
             batch: 16_384,
             rest: Rest::DroppedByEpoch,
+            eval: Filter::Bicubic,
             weight_std: Some(0.01),
         }
     }
@@ -200,10 +205,12 @@ impl PaperProbeConfig {
         Self::barlow_twins()
     }
 
-    /// DINO: the official code's linear classifier, with its learning rate of 0.001 for 256 images and batches of 1,024.
-    /// Of a small ViT it reads the class tokens of the last four blocks; here, as of its ViT-B, that of the last one.
+    /// DINO: the official code's linear classifier, with its learning rate of 0.001 for 256 images and batches of 1,024;
+    /// evaluation images are resized with a bicubic filter, training images with a bilinear one. Of a small ViT it reads
+    /// the class tokens of the last four blocks; here, as of its ViT-B, that of the last one.
     pub fn dino() -> Self {
-        Self { rate: Rate::CosineByEpoch { blr: 0.001 }, batch: 1024, ..Self::cosine() }
+        let (rate, eval) = (Rate::CosineByEpoch { blr: 0.001 }, Filter::Bicubic);
+        Self { rate, batch: 1024, eval, ..Self::cosine() }
     }
 
     /// What the linear classifiers of these methods share: features as they are, plain SGD, crops and flips, 100 epochs
@@ -224,13 +231,10 @@ impl PaperProbeConfig {
         self.rest != Rest::Kept && labelled < self.batch
     }
 
-    /// How clean evaluation images are resized: bicubic for MAE, else bilinear. Patched images are made before a probe
+    /// How clean evaluation images are resized: bicubic for MAE and DINO, else bilinear. Patched images are made before a probe
     /// sees them, by the reference's poison generation, which is bilinear.
     pub fn eval_filter(&self) -> Filter {
-        match self.seen {
-            Seen::ResizedByOneDraw => Filter::Bicubic,
-            Seen::Plain | Seen::Resized | Seen::Cropped => Filter::Bilinear,
-        }
+        self.eval
     }
 
     /// The learning rate of `step` of `steps` in `epoch`.
@@ -312,6 +316,9 @@ mod tests {
         let mae = PaperProbeConfig::mae();
         assert_eq!(mae.eval_filter(), Filter::Bicubic);
         assert_eq!(PaperProbeConfig::byol().eval_filter(), Filter::Bilinear);
+        assert_eq!(PaperProbeConfig::swav().eval_filter(), Filter::Bilinear);
+        assert_eq!(PaperProbeConfig::dino().eval_filter(), Filter::Bicubic);
+        assert_eq!(PaperProbeConfig::dino().seen, Seen::Resized);
         assert_eq!(mae.lr(0, 0, 4, 16_384), 0.0);
         assert_eq!(mae.lr(5, 0, 4, 16_384), 3.2);
         assert!((mae.lr(10, 0, 4, 16_384) - 6.4).abs() < 1e-12);

@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_model::{OnParameter, for_each_parameter};
+use ssl_backdoor_model::{LarsConfig, OnParameter, for_each_parameter};
 
 use crate::ema::sample;
 use crate::optimizer::{EPSILON, OptimizerConfig, WeightDecayScope};
@@ -67,8 +67,14 @@ impl Shadow {
                 .collect();
         }
         self.steps += 1;
-        let normed = matches!(self.optimizer, OptimizerConfig::Lars { .. });
-        let found = Look::at(self.paths(), Some(grads), module, normed);
+        let norms = match self.optimizer {
+            OptimizerConfig::Lars(LarsConfig { norm_of_sum, .. }) => {
+                let Self { weight_decay, decayed, .. } = *self;
+                Some(Norms { weight_decay, decayed, norm_of_sum })
+            }
+            _ => None,
+        };
+        let found = Look::at(self.paths(), Some(grads), module, norms);
         for (followed, seen) in self.followed.iter_mut().zip(found) {
             let decays = self.decayed.includes(&followed.path, seen.rank);
             let decay = if decays { self.weight_decay } else { 0.0 };
@@ -78,8 +84,8 @@ impl Shadow {
                 coordinate.before = weight;
                 let decayed = gradient + decay * weight;
                 let gradient = match self.optimizer {
-                    OptimizerConfig::Lars { trust, clip, .. } if seen.rank > 1 => {
-                        decayed * lars_scale(seen.norms, [lr, decay, trust], clip)
+                    OptimizerConfig::Lars(config) if config.scaled.includes(seen.rank) => {
+                        decayed * lars_scale(&config, seen.norms, [lr, decay])
                     }
                     OptimizerConfig::AdamW { .. } => gradient,
                     _ => decayed,
@@ -92,7 +98,7 @@ impl Shadow {
 
     /// Looks at the weights after the step, and says what is wrong with them.
     pub fn after<M: Module>(&self, module: &M) -> Option<String> {
-        let found = Look::at(self.paths(), None, module, false);
+        let found = Look::at(self.paths(), None, module, None);
         for (followed, seen) in self.followed.iter().zip(found) {
             for (coordinate, &weight) in followed.coordinates.iter().zip(&seen.weights) {
                 let Coordinate { before, expected, .. } = *coordinate;
@@ -141,7 +147,12 @@ impl Coordinate {
             -lr * mean / (root + EPSILON)
         };
         match *optimizer {
-            OptimizerConfig::Sgd { momentum } | OptimizerConfig::Lars { momentum, .. } => {
+            OptimizerConfig::Lars(LarsConfig { momentum, lr_in_momentum: true, .. }) => {
+                self.first = momentum * self.first + lr * gradient;
+                -self.first
+            }
+            OptimizerConfig::Sgd { momentum }
+            | OptimizerConfig::Lars(LarsConfig { momentum, .. }) => {
                 self.first = momentum * self.first + gradient;
                 -lr * self.first
             }
@@ -151,13 +162,14 @@ impl Coordinate {
     }
 }
 
-/// What LARS multiplies a gradient by, from the norms of weight and gradient.
-fn lars_scale([weight, gradient]: [f64; 2], [lr, decay, trust]: [f64; 3], clip: bool) -> f64 {
-    if weight == 0.0 || gradient == 0.0 {
+/// What LARS multiplies a gradient by, from the norms of the weight and of what it asks for.
+fn lars_scale(config: &LarsConfig, [weight, moving]: [f64; 2], [lr, decay]: [f64; 2]) -> f64 {
+    if weight == 0.0 || moving == 0.0 {
         return 1.0;
     }
-    let scale = trust * weight / (gradient + decay * weight);
-    if clip { (scale / lr).min(1.0) } else { scale }
+    let divisor = if config.norm_of_sum { moving } else { moving + decay * weight };
+    let scale = config.trust * weight / divisor;
+    if config.clip { (scale / lr).min(1.0) } else { scale }
 }
 
 /// The paths of all parameters with a gradient.
@@ -180,16 +192,29 @@ struct Seen {
     rank: usize,
     weights: Vec<f64>,
     gradients: Vec<f64>,
-    /// Of all weights and all gradients, if they are asked for.
+    /// Of all weights, and of all gradients or their sums with the decay; zeros if they are not asked for.
     norms: [f64; 2],
 }
+
+/// What LARS asks for beside samples.
+#[derive(Clone, Copy)]
+struct Norms {
+    weight_decay: f64,
+    decayed: WeightDecayScope,
+    /// That of gradients with the decay in them, not of gradients.
+    norm_of_sum: bool,
+}
+
+/// The rank of a parameter; its weights, its gradients and the two norms on the device.
+type Taken = (usize, [Option<Tensor<1>>; 3]);
 
 /// Takes samples of the parameters at some paths.
 struct Look<'a> {
     paths: Vec<&'a str>,
     grads: Option<&'a GradientsParams>,
-    normed: bool,
-    found: Vec<Seen>,
+    norms: Option<Norms>,
+    /// For each path.
+    taken: Vec<Option<Taken>>,
 }
 
 impl<'a> Look<'a> {
@@ -197,21 +222,39 @@ impl<'a> Look<'a> {
         paths: Vec<&'a str>,
         grads: Option<&'a GradientsParams>,
         module: &M,
-        normed: bool,
+        norms: Option<Norms>,
     ) -> Vec<Seen> {
-        let found = paths.iter().map(|_| Seen::default()).collect();
-        let mut look = Self { paths, grads, normed, found };
+        let taken = paths.iter().map(|_| None).collect();
+        let mut look = Self { paths, grads, norms, taken };
         for_each_parameter(module, &mut look);
-        look.found
+        seen(look.taken)
     }
 }
 
-fn norm<const D: usize>(tensor: &Tensor<D>) -> f64 {
-    f64::from(tensor.clone().powi_scalar(2).sum().sqrt().into_scalar::<f32>())
+/// What was taken, brought to the host at once.
+fn seen(taken: Vec<Option<Taken>>) -> Vec<Seen> {
+    let all = taken.iter().flatten().flat_map(|(_, parts)| parts.iter().flatten().cloned());
+    let all: Vec<Tensor<1>> = all.collect();
+    let mut values = match all.is_empty() {
+        true => Vec::new(),
+        false => Tensor::cat(all, 0).into_data().iter::<f64>().collect(),
+    }
+    .into_iter();
+    let mut next = |part: Option<Tensor<1>>| -> Vec<f64> {
+        let count = part.map_or(0, |part| part.dims()[0]);
+        values.by_ref().take(count).collect()
+    };
+    let of_one = |one: Option<Taken>| {
+        let Some((rank, [weights, gradients, norms])) = one else { return Seen::default() };
+        let (weights, gradients) = (next(weights), next(gradients));
+        let norms = next(norms).try_into().unwrap_or([0.0; 2]);
+        Seen { rank, weights, gradients, norms }
+    };
+    taken.into_iter().map(of_one).collect()
 }
 
-fn host(samples: Tensor<1>) -> Vec<f64> {
-    samples.into_data().iter::<f64>().collect()
+fn norm<const D: usize>(tensor: &Tensor<D>) -> Tensor<1> {
+    tensor.clone().powi_scalar(2).sum().sqrt()
 }
 
 impl OnParameter for Look<'_> {
@@ -219,15 +262,15 @@ impl OnParameter for Look<'_> {
         let Some(i) = self.paths.iter().position(|wanted| *wanted == path) else { return };
         let gradient = self.grads.and_then(|grads| grads.get::<D>(param.id));
         let weight = param.val().inner();
-        let norms = match &gradient {
-            Some(gradient) if self.normed => [norm(&weight), norm(gradient)],
-            _ => [0.0; 2],
-        };
-        self.found[i] = Seen {
-            rank: D,
-            norms,
-            weights: host(sample(weight)),
-            gradients: gradient.map(|g| host(sample(g))).unwrap_or_default(),
-        };
+        let norms = self.norms.zip(gradient.clone()).map(|(norms, gradient)| {
+            let Norms { weight_decay, decayed, norm_of_sum } = norms;
+            let decays = norm_of_sum && decayed.includes(path, D);
+            let moving = match decays {
+                true => gradient + weight.clone().mul_scalar(weight_decay),
+                false => gradient,
+            };
+            Tensor::cat(vec![norm(&weight), norm(&moving)], 0)
+        });
+        self.taken[i] = Some((D, [Some(sample(weight)), gradient.map(sample), norms]));
     }
 }

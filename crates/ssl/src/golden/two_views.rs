@@ -1,7 +1,7 @@
 //! The methods with two views of an image and no queue.
 
 use burn::tensor::Device;
-use ssl_backdoor_model::{EncoderConfig, Positions, Stem};
+use ssl_backdoor_model::{EncoderConfig, LarsConfig, Positions, Stem};
 
 use super::fixture::Fixture;
 use crate::barlow_twins::{BarlowTwins, BarlowTwinsConfig};
@@ -22,9 +22,15 @@ fn sgd(lr: f64) -> (OptimizerConfig, f64, WeightDecayScope, f64) {
 }
 
 fn lars(clip: bool, lr: f64) -> (OptimizerConfig, f64, WeightDecayScope, f64) {
-    let optimizer = OptimizerConfig::Lars { momentum: 0.9, trust: 0.02, clip };
-    (optimizer, 1e-2, WeightDecayScope::Matrices, lr)
+    with_lars(LarsConfig::new(0.02, clip), lr)
 }
+
+fn with_lars(config: LarsConfig, lr: f64) -> (OptimizerConfig, f64, WeightDecayScope, f64) {
+    (OptimizerConfig::Lars(config), 1e-2, WeightDecayScope::Matrices, lr)
+}
+
+/// As the official codes of SimCLR v2 and MoCo v3.
+const JOINT: LarsConfig = LarsConfig { norm_of_sum: true, ..LarsConfig::new(0.02, false) };
 
 #[test]
 fn golden_simsiam() {
@@ -62,7 +68,8 @@ fn golden_simclr_v2() {
         SimclrV2Config { temperature: 0.5, hidden: Some(24), dim: 8, ..SimclrV2Config::default() };
     let mut simclr = SimclrV2::new(&config, &ENCODER, 8, 1, &device);
     simclr.network = fixture.fill(simclr.network, "network");
-    fixture.train(simclr, sgd(0.01), [0, 1], |step| fixture.batch(step, 2, &device));
+    let lars = LarsConfig { lr_in_momentum: true, ..JOINT };
+    fixture.train(simclr, with_lars(lars, 0.05), [0, 1], |step| fixture.batch(step, 2, &device));
 }
 
 /// A MoCo v3 whose weights are the fixture's.
@@ -80,7 +87,7 @@ fn moco_v3(fixture: &Fixture, temperature: f64, encoder: &EncoderConfig) -> Moco
 fn golden_moco_v3() {
     let (fixture, device) = (Fixture::open("moco-v3"), device());
     let moco = moco_v3(&fixture, 1.0, &ENCODER);
-    fixture.train(moco, lars(false, 0.05), [0, 1], |step| fixture.batch(step, 2, &device));
+    fixture.train(moco, with_lars(JOINT, 0.05), [0, 1], |step| fixture.batch(step, 2, &device));
 }
 
 #[test]
