@@ -139,6 +139,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_row_trains() {
+        let cpu = crate::device::open("flex").unwrap();
+        for method in METHODS {
+            let found = steps(method, Depth::Small, &cpu).unwrap();
+            let [first, second] = found.losses.as_slice() else { panic!("{:?}", found.losses) };
+            assert!(first.is_finite() && second.is_finite() && first != second, "{}", method.0);
+        }
+    }
+
+    #[test]
     fn every_method_is_tried() {
         let unknown = serde_json::from_str::<ssl_backdoor_ssl::MethodConfig>(r#"{"kind":"?"}"#);
         let said = unknown.unwrap_err().to_string();
