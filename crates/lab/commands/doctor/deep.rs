@@ -5,7 +5,7 @@ use burn::tensor::Device;
 
 use super::Depth;
 use super::growth::{Growth, growth};
-use super::layers::{Layer, Values};
+use super::layers::{Layer, Named, Values};
 use super::methods::{METHODS, Net, Steps, steps};
 use crate::ConfigError;
 use crate::device::{self, Found};
@@ -138,7 +138,7 @@ struct Apart {
 
 /// The worst of several values; what is not finite, or of another length, is infinitely wrong.
 fn worst(expected: &Values, got: &Values) -> Apart {
-    let apart = |((of, a), (_, b)): (&(&'static str, Vec<f32>), &(&str, Vec<f32>))| {
+    let apart = |((of, a), (_, b)): (&Named, &Named)| {
         let scale = a.iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
         let sound = a.len() == b.len() && b.iter().all(|v| v.is_finite());
         let most = a.iter().zip(b).fold(0f32, |most, (a, b)| most.max((a - b).abs()));

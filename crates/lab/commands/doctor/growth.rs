@@ -58,25 +58,32 @@ pub(super) fn growth(depth: Depth, device: &Device) -> Result<Growth> {
     let encoder = format!("{{ kind = \"resnet18\", width = {width}, stem = \"small\" }}");
     let mut held = Held { device, steps, found: Vec::new() };
     train(("moco-v2", ", queue = 256"), &encoder, (batch, 10, 2 * steps / 10), device, &mut held)?;
-    let both = |of: fn(&(Option<u64>, Option<u64>)) -> Option<u64>| {
-        let [first, second] = held.found.as_slice() else { return None };
-        Some([of(first)?, of(second)?])
+    let [first, second] = held.found.as_slice() else {
+        anyhow::bail!("the training took {} halves of {steps} steps", held.found.len());
     };
-    Ok(Growth { steps, device: both(|held| held.0), process: both(|held| held.1) })
+    let both = |first: Option<u64>, second: Option<u64>| Some([first?, second?]);
+    let device = both(first.device, second.device);
+    Ok(Growth { steps, device, process: both(first.process, second.process) })
 }
 
 /// Looks at the memory in the middle and at the end.
 struct Held<'a> {
     device: &'a Device,
     steps: usize,
-    found: Vec<(Option<u64>, Option<u64>)>,
+    found: Vec<Bytes>,
+}
+
+/// What is held at one time.
+struct Bytes {
+    device: Option<u64>,
+    process: Option<u64>,
 }
 
 impl TrainObserver for Held<'_> {
     fn on_step(&mut self, step: &StepReport) {
         if step.done.is_multiple_of(self.steps) {
-            let reserved = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved);
-            self.found.push((reserved, resident()));
+            let device = self.device.memory_pool_usage().map(|usage| usage.bytes_reserved);
+            self.found.push(Bytes { device, process: resident() });
         }
     }
 }

@@ -102,8 +102,11 @@ impl Layer {
     }
 }
 
-/// Values by the name of what has them.
-pub(super) type Values = Vec<(&'static str, Vec<f32>)>;
+/// All values of a layer.
+pub(super) type Values = Vec<Named>;
+
+/// Values and what has them.
+pub(super) type Named = (&'static str, Vec<f32>);
 
 /// What goes in, and what it is multiplied by: both take gradients.
 struct Inputs {
