@@ -3,7 +3,7 @@
 use anyhow::Result;
 use burn::tensor::Device;
 
-use super::Depth;
+use super::depth::Depth;
 use super::growth::{Growth, growth};
 use super::layers::{Layer, Named, Values};
 use super::methods::{METHODS, Net, Steps, steps};

@@ -4,7 +4,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use ssl_backdoor_ssl::{StepReport, TrainObserver};
 
-use super::Depth;
+use super::depth::Depth;
 use super::methods::train;
 
 /// What is held after the first and after the second half of the steps, in bytes.

@@ -9,7 +9,7 @@ use ssl_backdoor_kernels as kernels;
 use ssl_backdoor_model::{BatchNorm, init, purpose};
 use ssl_backdoor_rng::keyed;
 
-use super::Depth;
+use super::depth::Depth;
 
 /// Repetitions of a layer that are timed.
 const TIMED: usize = 5;

@@ -11,7 +11,7 @@ use ssl_backdoor_model::init;
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{PretrainConfig, StepReport, TrainObserver, Training, pretrain};
 
-use super::Depth;
+use super::depth::Depth;
 
 /// Steps of a method whose losses are compared: the second has seen the gradients of the first.
 const COMPARED: usize = 2;

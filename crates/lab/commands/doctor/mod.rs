@@ -1,6 +1,7 @@
 //! The command `doctor`: what this machine and this binary have, and whether each device computes.
 
 mod deep;
+mod depth;
 mod growth;
 mod layers;
 mod methods;
@@ -15,6 +16,7 @@ use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{EncoderConfig, Stem, init};
 use ssl_backdoor_rng::keyed;
 
+use self::depth::Depth;
 use crate::ConfigError;
 use crate::device::{self, Found};
 use crate::record::BURN;
@@ -41,15 +43,6 @@ pub struct DoctorArgs {
     /// Compare only what has this in its name, such as `conv`, `moco-v3` or `memory`.
     #[arg(long, value_name = "TEXT", requires = "deep")]
     only: Option<String>,
-}
-
-/// How large the shapes are that a device is compared at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Depth {
-    /// Tiny ones, for a software device.
-    Small,
-    /// Those of real trainings.
-    Full,
 }
 
 impl DoctorArgs {
