@@ -59,10 +59,20 @@ pub fn xavier_uniform<const D: usize>(
     param(values, shape, device)
 }
 
+/// Normal with mean 0 and standard deviation `deviation`.
+pub fn normal<const D: usize>(
+    shape: [usize; D],
+    deviation: f32,
+    rng: &mut impl Rng,
+    device: &Device,
+) -> Param<Tensor<D>> {
+    let count = shape.iter().product();
+    param(normals(count, rng).into_iter().map(|v| deviation * v).collect(), shape, device)
+}
+
 /// Learnt tokens, `[1, count, dim]`: normal with standard deviation 0.02, as in MAE.
 pub fn tokens(count: usize, dim: usize, rng: &mut impl Rng, device: &Device) -> Param<Tensor<3>> {
-    let values = normals(count * dim, rng).into_iter().map(|v| 0.02 * v).collect();
-    param(values, [1, count, dim], device)
+    normal([1, count, dim], 0.02, rng, device)
 }
 
 /// A vector of one value, for batch norm.

@@ -44,4 +44,4 @@ pub use preprocessing::{Interpolation, Preprocessing};
 pub use queue::KeyQueue;
 pub use regnet::{RegNet, RegNetConfig, RegNetShape, RegNetSize, RegNetStem};
 pub use resnet::{ResNet, Stem, StemShape};
-pub use vit::{MaeDecoder, Positions, Vit, patches};
+pub use vit::{MaeDecoder, Positions, Vit, VitInitial, patches};

@@ -5,7 +5,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use ssl_backdoor_kernels as kernels;
-use ssl_backdoor_model::{Encoder, EncoderConfig, init, l2_normalize};
+use ssl_backdoor_model::{Encoder, EncoderConfig, VitInitial, init, l2_normalize};
 
 use crate::crops::by_size;
 
@@ -24,14 +24,18 @@ pub(crate) struct DinoNet {
 }
 
 impl DinoNet {
-    /// A head of layers from the encoder's features to `hidden`, to `hidden`, to `bottleneck`.
+    /// A head of layers from the encoder's features to `hidden`, to `hidden`, to `bottleneck`. A transformer has the initial
+    /// weights of the official code.
     pub fn new(
         config: &EncoderConfig,
         [hidden, bottleneck, outputs]: [usize; 3],
         rng: &mut impl Rng,
         device: &Device,
     ) -> Self {
-        let encoder = config.init(rng, device);
+        let encoder = match config.init(rng, device) {
+            Encoder::Vit(vit) => vit.redrawn(VitInitial::Dino, rng, device).into(),
+            other => other,
+        };
         let widths = [config.dim(), hidden, hidden, bottleneck];
         let head = widths.windows(2).map(|pair| layer([pair[0], pair[1]], rng, device)).collect();
         let directions = init::linear_uniform([outputs, bottleneck], bottleneck, rng, device);

@@ -11,7 +11,7 @@ use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
 use ssl_backdoor_model::purpose;
 use ssl_backdoor_model::{
-    Encoder, EncoderConfig, HeadEnd, LarsConfig, Mlp, l2_normalize, update_ema,
+    Encoder, EncoderConfig, HeadEnd, LarsConfig, Mlp, VitInitial, l2_normalize, update_ema,
 };
 use ssl_backdoor_rng::keyed;
 
@@ -131,12 +131,14 @@ impl MocoV3 {
         let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let mut online =
             Projected::ending(encoder, &mut rng, device, widths, HeadEnd::Standardized);
-        online.encoder = with_fixed_patches(online.encoder);
+        online.encoder = with_fixed_patches(drawn_anew(online.encoder, seed, device));
         // The official code gives the predictor a last batch norm for transformers alone.
         let end = if is_transformer { HeadEnd::Standardized } else { HeadEnd::Unbiased };
         let predictor = Mlp::ending(&[dim, hidden, dim], end, &mut rng, device);
         let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
-        let target = Projected::ending(encoder, &mut rng, device, widths, HeadEnd::Standardized);
+        let mut target =
+            Projected::ending(encoder, &mut rng, device, widths, HeadEnd::Standardized);
+        target.encoder = drawn_anew(target.encoder, seed, device);
         let target = target.no_grad();
         Self { online, predictor, target, momentum, temperature, batch }
     }
@@ -215,6 +217,17 @@ pub fn contrast(query: Tensor<2>, keys: Tensor<2>, temperature: f64) -> Tensor<1
     let (rows, device) = (query.dims()[0] as i64, query.device());
     let similarity = query.matmul(keys.transpose()).div_scalar(temperature);
     cross_entropy(similarity, indices((0..rows).collect(), &device)).mul_scalar(2.0 * temperature)
+}
+
+/// A transformer with the initial weights of the official code.
+fn drawn_anew(encoder: Encoder, seed: u64, device: &Device) -> Encoder {
+    match encoder {
+        Encoder::Vit(vit) => {
+            let mut rng = keyed(seed, purpose::INIT, 0, 0, 1);
+            vit.redrawn(VitInitial::MocoV3, &mut rng, device).into()
+        }
+        other => other,
+    }
 }
 
 /// The encoder with a patch embedding that does not learn, if it has one: random projections train a transformer more

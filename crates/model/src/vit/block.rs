@@ -102,6 +102,17 @@ impl Block {
         }
     }
 
+    /// Takes its layers' weights from `draw`, which is told their lengths in and out, and how many matrices lie side by
+    /// side. Biases stay 0.
+    pub fn redraw(&mut self, draw: &mut impl FnMut([usize; 2], usize) -> Param<Tensor<2>>) {
+        let Self { attn, mlp, .. } = self;
+        let layers =
+            [(&mut attn.qkv, 3), (&mut attn.proj, 1), (&mut mlp.fc1, 1), (&mut mlp.fc2, 1)];
+        for (layer, matrices) in layers {
+            layer.weight = draw(layer.weight.dims(), matrices);
+        }
+    }
+
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         self.forward_through(x, |tokens| tokens)
     }

@@ -13,11 +13,13 @@ use crate::init;
 
 mod block;
 mod foreign;
+mod initial;
 mod mae_decoder;
 mod positions;
 mod resize;
 mod sizes;
 
+pub use initial::VitInitial;
 pub use mae_decoder::MaeDecoder;
 pub use positions::Positions;
 pub(crate) use sizes::VitSizes;
