@@ -109,13 +109,19 @@ pub(super) fn train(
 
 const SIDE: u32 = 32;
 
+/// Noise around a colour of the image's own. Of noise alone all features would be nearly alike, and batch norm in a head
+/// would divide them by their rounding.
 fn noise(images: usize) -> SampleSet {
     let sample = |id| {
         let mut rng = keyed(1, DRAW, 0, id, 0);
+        let colour = init::normals(3, &mut rng);
         let values = init::normals(3 * (SIDE * SIDE) as usize, &mut rng);
-        // 0 to 255 is two standard deviations to either side.
-        let level = |place: u32| (127.5 + 64.0 * values[place as usize]) as u8;
-        let pixel = |x, y| [0, 1, 2].map(|channel| level(3 * (y * SIDE + x) + channel));
+        let level = |place: u32, channel: usize| {
+            127.5 + 50.0 * colour[channel] + 30.0 * values[place as usize]
+        };
+        let pixel = |x, y| {
+            [0, 1, 2].map(|channel| level(3 * (y * SIDE + x) + channel, channel as usize) as u8)
+        };
         let image = image::RgbImage::from_fn(SIDE, SIDE, |x, y| image::Rgb(pixel(x, y)));
         Sample::new(id, image, 0)
     };
