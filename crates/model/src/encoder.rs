@@ -14,7 +14,7 @@ use crate::family::{Architecture, Arrays, Computed, Detected, Family, Network};
 use crate::found::{Found, Naming, Place};
 use crate::regnet::{RegNet, RegNetConfig};
 use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
-use crate::vit::{Positions, Vit, VitSizes};
+use crate::vit::{Positions, Vit, VitInitial, VitSizes};
 use crate::{Finding, ImportOptions, ModelError};
 
 /// A network by its sizes, as a config says it.
@@ -255,6 +255,14 @@ impl EncoderConfig {
     /// Draws initial weights.
     pub fn init(&self, rng: &mut impl Rng, device: &Device) -> Encoder {
         Sizes::from(*self).init(rng, device)
+    }
+
+    /// Draws initial weights, of a transformer those of `vit` in place of MAE's.
+    pub fn init_as(&self, vit: Option<VitInitial>, rng: &mut impl Rng, device: &Device) -> Encoder {
+        match (self.init(rng, device), vit) {
+            (Encoder::Vit(network), Some(how)) => network.redrawn(how, rng, device).into(),
+            (other, _) => other,
+        }
     }
 
     /// The arrays in its file.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{Chain, ChainViews, Filter, Views};
 use ssl_backdoor_fields::require;
 use ssl_backdoor_model::purpose;
-use ssl_backdoor_model::{Encoder, EncoderConfig, update_ema};
+use ssl_backdoor_model::{Encoder, EncoderConfig, VitInitial, update_ema};
 use ssl_backdoor_rng::keyed;
 
 use crate::clip::clip_each;
@@ -135,6 +135,10 @@ impl MethodSettings for DinoConfig {
         Ok(self.small().check()?)
     }
 
+    fn vit_initial(&self) -> Option<VitInitial> {
+        Some(VitInitial::Dino)
+    }
+
     fn check_clocks(
         &self,
         train: &TrainConfig,
@@ -191,7 +195,9 @@ impl Dino {
         let DinoConfig { hidden, bottleneck, outputs, .. } = *method;
         let network = || {
             let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
-            DinoNet::new(encoder, [hidden, bottleneck, outputs], &mut rng, device)
+            let drawn = encoder.init_as(method.vit_initial(), &mut rng, device);
+            let widths = [encoder.dim(), hidden, bottleneck, outputs];
+            DinoNet::behind(drawn, widths, &mut rng, device)
         };
         let centre = Tensor::zeros([1, outputs], device).set_require_grad(false);
         Self {

@@ -5,7 +5,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use ssl_backdoor_kernels as kernels;
-use ssl_backdoor_model::{Encoder, EncoderConfig, VitInitial, init, l2_normalize};
+use ssl_backdoor_model::{Encoder, init, l2_normalize};
 
 use crate::crops::by_size;
 
@@ -24,19 +24,14 @@ pub(crate) struct DinoNet {
 }
 
 impl DinoNet {
-    /// A head of layers from the encoder's features to `hidden`, to `hidden`, to `bottleneck`. A transformer has the initial
-    /// weights of the official code.
-    pub fn new(
-        config: &EncoderConfig,
-        [hidden, bottleneck, outputs]: [usize; 3],
+    /// A new head behind `encoder`: layers from its `dim` features to `hidden`, to `hidden`, to `bottleneck`.
+    pub fn behind(
+        encoder: Encoder,
+        [dim, hidden, bottleneck, outputs]: [usize; 4],
         rng: &mut impl Rng,
         device: &Device,
     ) -> Self {
-        let encoder = match config.init(rng, device) {
-            Encoder::Vit(vit) => vit.redrawn(VitInitial::Dino, rng, device).into(),
-            other => other,
-        };
-        let widths = [config.dim(), hidden, hidden, bottleneck];
+        let widths = [dim, hidden, hidden, bottleneck];
         let head = widths.windows(2).map(|pair| layer([pair[0], pair[1]], rng, device)).collect();
         let directions = init::linear_uniform([outputs, bottleneck], bottleneck, rng, device);
         Self { encoder, head, directions }

@@ -88,6 +88,10 @@ impl MethodSettings for MocoV3Config {
         Ok(require((1..=16).contains(&layers), "method.layers", layers, "1 to 16")?)
     }
 
+    fn vit_initial(&self) -> Option<VitInitial> {
+        Some(VitInitial::MocoV3)
+    }
+
     fn mixes(&self) -> bool {
         true
     }
@@ -128,18 +132,19 @@ impl MocoV3 {
         let is_transformer = encoder.patch().is_some();
         let inner = layers.unwrap_or(if is_transformer { 3 } else { 2 }).saturating_sub(1);
         let widths = |width| [vec![width], vec![hidden; inner], vec![dim]].concat();
-        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
-        let mut online =
-            Projected::ending(encoder, &mut rng, device, widths, HeadEnd::Standardized);
-        online.encoder = with_fixed_patches(drawn_anew(online.encoder, seed, device));
+        let network = || {
+            let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
+            let drawn = encoder.init_as(method.vit_initial(), &mut rng, device);
+            let widths = widths(encoder.dim());
+            let head = Mlp::ending(&widths, HeadEnd::Standardized, &mut rng, device);
+            (Projected { encoder: drawn, head }, rng)
+        };
+        let (mut online, mut rng) = network();
+        online.encoder = with_fixed_patches(online.encoder);
         // The official code gives the predictor a last batch norm for transformers alone.
         let end = if is_transformer { HeadEnd::Standardized } else { HeadEnd::Unbiased };
         let predictor = Mlp::ending(&[dim, hidden, dim], end, &mut rng, device);
-        let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
-        let mut target =
-            Projected::ending(encoder, &mut rng, device, widths, HeadEnd::Standardized);
-        target.encoder = drawn_anew(target.encoder, seed, device);
-        let target = target.no_grad();
+        let target = network().0.no_grad();
         Self { online, predictor, target, momentum, temperature, batch }
     }
 
@@ -217,17 +222,6 @@ pub fn contrast(query: Tensor<2>, keys: Tensor<2>, temperature: f64) -> Tensor<1
     let (rows, device) = (query.dims()[0] as i64, query.device());
     let similarity = query.matmul(keys.transpose()).div_scalar(temperature);
     cross_entropy(similarity, indices((0..rows).collect(), &device)).mul_scalar(2.0 * temperature)
-}
-
-/// A transformer with the initial weights of the official code.
-fn drawn_anew(encoder: Encoder, seed: u64, device: &Device) -> Encoder {
-    match encoder {
-        Encoder::Vit(vit) => {
-            let mut rng = keyed(seed, purpose::INIT, 0, 0, 1);
-            vit.redrawn(VitInitial::MocoV3, &mut rng, device).into()
-        }
-        other => other,
-    }
 }
 
 /// The encoder with a patch embedding that does not learn, if it has one: random projections train a transformer more

@@ -142,7 +142,7 @@ pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> E
 /// The same on an autodiff `device`, to be trained.
 pub fn initial_trainable(config: &PretrainConfig, seed: u64, device: &Device) -> Encoder {
     let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
-    config.encoder.init(&mut rng, device)
+    config.encoder.init_as(config.method.settings().vit_initial(), &mut rng, device)
 }
 
 /// What the encoder files of a run say: the network, and its images of `size` pixels a side.
@@ -284,6 +284,43 @@ mod tests {
         assert_eq!(groups("method = { kind = \"moco-v2\", bn_groups = 1 }"), (1, 1));
         assert_eq!(groups("method = { kind = \"moco-v2\", bn_groups = 2 }\nbatch = 16"), (2, 2));
         assert_eq!(groups("method = { kind = \"rotnet\" }"), (1, 1));
+    }
+
+    /// Features of some pixels.
+    fn features(encoder: &Encoder) -> Vec<f32> {
+        let pixels: Vec<f32> = (0..3 * 64).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        let images = burn::tensor::TensorData::new(pixels, [1, 3, 8, 8]);
+        let features =
+            encoder.valid().forward(burn::tensor::Tensor::from_data(images, &Device::flex()));
+        features.into_data().iter::<f32>().collect()
+    }
+
+    struct Start;
+
+    impl WithMethod for Start {
+        type Output = Vec<f32>;
+
+        fn on<M: Method>(self, method: M) -> Result<Self::Output, PretrainError> {
+            Ok(features(&method.encoder()))
+        }
+    }
+
+    /// What is called untrained is what the training begins with, whichever initial weights the method gives it.
+    #[test]
+    fn the_initial_encoder_is_the_one_that_training_starts_from() {
+        let device = Device::flex();
+        let started = |method: &str| {
+            let config = config(&format!("method = {{ {method} }}\nbatch = 16\n")).unwrap();
+            let initial = features(&initial_encoder(&config, 3, &device));
+            let start = config.with_method(3, &device.clone().autodiff(), Start).unwrap();
+            assert_eq!(initial, start, "{method}");
+            initial
+        };
+        let mae = started("kind = \"mae\"");
+        let dino = started("kind = \"dino\", outputs = 8, hidden = 8, bottleneck = 4");
+        let moco_v3 = started("kind = \"moco-v3\", hidden = 8, dim = 4");
+        assert_eq!(started("kind = \"moco-v2\", queue = 16"), mae);
+        assert!(mae != dino && mae != moco_v3 && dino != moco_v3);
     }
 
     #[test]

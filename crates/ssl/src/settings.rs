@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::{OutOfRange, require};
-use ssl_backdoor_model::EncoderConfig;
+use ssl_backdoor_model::{EncoderConfig, VitInitial};
 
 use crate::config::TrainConfig;
 use crate::error::PretrainError;
@@ -73,6 +73,11 @@ pub trait MethodSettings {
 
     /// Sets the method's own clocks for another length of training.
     fn rescale(&mut self, _by: &Rescaling) {}
+
+    /// The initial weights of a transformer; `None` are MAE's.
+    fn vit_initial(&self) -> Option<VitInitial> {
+        None
+    }
 
     /// Groups of a batch that have batch-norm statistics of their own, in a training with batches of `batch` images.
     fn bn_groups(&self, _batch: usize) -> usize {

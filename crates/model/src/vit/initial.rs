@@ -26,7 +26,7 @@ const CLASS_TOKEN: f32 = 1e-6;
 
 impl Vit {
     /// The network with initial weights as another method draws them. Learned positions stay as they are: N(0, 0.02).
-    pub fn redrawn(mut self, how: VitInitial, rng: &mut impl Rng, device: &Device) -> Self {
+    pub(crate) fn redrawn(mut self, how: VitInitial, rng: &mut impl Rng, device: &Device) -> Self {
         let [dim, _, patch, _] = self.patch_embed.proj.weight.dims();
         let (shape, inputs) = ([dim, 3, patch, patch], 3 * patch * patch);
         let proj = &mut self.patch_embed.proj;
@@ -62,7 +62,7 @@ mod tests {
     use ssl_backdoor_rng::keyed;
 
     use super::*;
-    use crate::{Encoder, EncoderConfig, OnParameter, Positions, for_each_parameter, purpose};
+    use crate::{EncoderConfig, OnParameter, Positions, for_each_parameter, purpose};
 
     const DIM: usize = 96;
     const PATCH: usize = 8;
@@ -85,9 +85,8 @@ mod tests {
         let positions = Positions::Fixed;
         let config = EncoderConfig::Vit { dim: DIM, depth: 1, heads: 4, patch: PATCH, positions };
         let mut rng = keyed(1, purpose::INIT, 0, 0, 0);
-        let Encoder::Vit(vit) = config.init(&mut rng, &device) else { panic!("a transformer") };
         let mut found = Spread::default();
-        for_each_parameter(&vit.redrawn(how, &mut rng, &device), &mut found);
+        for_each_parameter(&config.init_as(Some(how), &mut rng, &device), &mut found);
         move |name| {
             let (_, most, rms) = found.0.iter().find(|(path, ..)| path.ends_with(name)).unwrap();
             [*most, *rms]
