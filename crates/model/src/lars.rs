@@ -1,9 +1,11 @@
 //! LARS, which pretraining, linear probes and fine-tuning share: SGD with momentum whose step on each matrix is a share of
 //! the matrix's norm.
 
-use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
+use burn::optim::{LearningRate, Optimizer};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+
+use crate::velocity::Velocity;
 
 /// Settings of LARS (You et al., arXiv 1708.03888). Gradients, decay included, are scaled for each parameter by
 /// `trust · |weight| / (|gradient| + decay · |weight|)`; the scale is 1 where a norm is 0.
@@ -81,25 +83,6 @@ pub struct Lars {
     pub weight_decay: f64,
 }
 
-/// The running sum of a parameter's scaled gradients.
-#[derive(Debug, Clone)]
-pub struct LarsState<const D: usize> {
-    velocity: Tensor<D>,
-}
-
-const VELOCITY: &str = "velocity";
-
-impl<const D: usize> RecordState for LarsState<D> {
-    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
-        out.push_tensor(prefix, VELOCITY, self.velocity.to_data());
-    }
-
-    fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
-        let velocity = src.take_tensor(prefix, VELOCITY)?;
-        Some(Self { velocity: Tensor::from_data(velocity, device) })
-    }
-}
-
 fn norm<const D: usize>(values: &Tensor<D>) -> Tensor<1> {
     values.clone().powi_scalar(2).sum().sqrt()
 }
@@ -117,7 +100,10 @@ impl Lars {
         let LarsConfig { trust, clip, norm_of_sum, .. } = self.config;
         let weight = norm(weight);
         let (moving, divisor) = match norm_of_sum {
-            true => (norm(decayed), norm(decayed)),
+            true => {
+                let sum = norm(decayed);
+                (sum.clone(), sum)
+            }
             false => {
                 let gradient = norm(gradient);
                 (gradient.clone(), gradient + weight.clone().mul_scalar(self.weight_decay))
@@ -131,7 +117,7 @@ impl Lars {
 }
 
 impl Optimizer for Lars {
-    type State<const D: usize> = LarsState<D>;
+    type State<const D: usize> = Velocity<D>;
 
     fn step<const D: usize>(
         &self,
@@ -151,16 +137,16 @@ impl Optimizer for Lars {
         };
         let step = if lr_in_momentum { step.mul_scalar(lr) } else { step };
         let velocity = match state {
-            Some(LarsState { velocity }) => velocity.mul_scalar(momentum) + step,
+            Some(Velocity(velocity)) => velocity.mul_scalar(momentum) + step,
             None => step,
         };
         let moved = velocity.clone();
         let weight = weight - if lr_in_momentum { moved } else { moved.mul_scalar(lr) };
-        (weight, Some(LarsState { velocity }))
+        (weight, Some(Velocity(velocity)))
     }
 
     fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
-        LarsState { velocity: state.velocity.to_device(device) }
+        state.on(device)
     }
 }
 

@@ -26,6 +26,7 @@ mod queue;
 mod regnet;
 mod resnet;
 mod tools;
+mod velocity;
 mod vit;
 
 pub use batch_norm::BatchNorm;
@@ -36,7 +37,7 @@ pub use encoder_file::{EncoderHeader, load_encoder, load_trainable, save_encoder
 pub use error::ModelError;
 pub use head::{HeadEnd, Mlp, l2_normalize};
 pub use import::Imported;
-pub use lars::{Lars, LarsConfig, LarsScope, LarsState};
+pub use lars::{Lars, LarsConfig, LarsScope};
 pub use options::ImportOptions;
 pub use origin::{Basis, Finding};
 pub use parameters::{OnParameter, for_each_parameter, is_running_statistic};
@@ -44,4 +45,5 @@ pub use preprocessing::{Interpolation, Preprocessing};
 pub use queue::KeyQueue;
 pub use regnet::{RegNet, RegNetConfig, RegNetShape, RegNetSize, RegNetStem};
 pub use resnet::{ResNet, Stem, StemShape};
+pub use velocity::Velocity;
 pub use vit::{MaeDecoder, Positions, Vit, VitInitial, patches};

@@ -1,7 +1,6 @@
 //! Trainings whose steps take their batches in parts.
 
 use burn::tensor::{Device, Tensor};
-use ssl_backdoor_data::{DataConfig, SampleSet, Shapes};
 use ssl_backdoor_model::Encoder;
 use ssl_backdoor_model::purpose::INIT;
 use ssl_backdoor_rng::keyed;
@@ -12,10 +11,11 @@ use crate::observer::after_each_epoch;
 use crate::pretrain::{PretrainConfig, initial_encoder, pretrain};
 use crate::projector::Projected;
 use crate::registry::MethodConfig;
+use crate::small_runs::drawn;
 use crate::swav::Swav;
 use crate::train::Training;
 
-/// Side of the images.
+/// Side of the images, of which there are forty.
 const SIZE: u32 = 12;
 const VIT: &str = r#""kind": "vit", "dim": 16, "depth": 1, "heads": 2, "patch": 4"#;
 const RESNET: &str = r#""kind": "resnet18", "width": 2, "stem": "small""#;
@@ -32,7 +32,7 @@ fn config(method: &str, encoder: &str, accumulate: usize) -> PretrainConfig {
 /// Features of the trained encoder less those of the initial one, and the loss of each epoch, of two epochs of two steps.
 fn train(method: &str, encoder: &str, accumulate: usize) -> (Vec<f32>, Vec<f64>) {
     let device = Device::flex();
-    let training = Training::new(set(), 1, &device);
+    let training = Training::new(drawn(SIZE, 4), 1, &device);
     let config = config(method, encoder, accumulate);
     let mut losses = Vec::new();
     let mut observer = after_each_epoch(|epoch, _| {
@@ -42,19 +42,6 @@ fn train(method: &str, encoder: &str, accumulate: usize) -> (Vec<f32>, Vec<f64>)
     let trained = pretrain(&config, None, SIZE, &training, &mut observer).unwrap();
     drop(observer);
     (moved(&config, trained), losses)
-}
-
-/// Forty images.
-fn set() -> SampleSet {
-    let data = DataConfig::Shapes(Shapes {
-        size: SIZE,
-        native: None,
-        per_class: 4,
-        eval_per_class: 1,
-        seed: 0,
-        eval: Default::default(),
-    });
-    data.load(&|_, _, _| {}).unwrap().pretrain_set().clone()
 }
 
 /// Features of the trained encoder less those of the initial one.
@@ -120,7 +107,7 @@ fn parts_with_batch_norm_have_statistics_of_their_own() {
 /// as on the whole. The queue is full after the first epoch and used in the second and third.
 #[test]
 fn parts_of_swav_share_the_codes_of_the_whole_batch() {
-    let set = set();
+    let set = drawn(SIZE, 4);
     let run = |accumulate: usize| {
         let method = r#""swav", "prototypes": 6, "frozen_steps": 1, "queue": 32, "queue_from": 0, "hidden": 8, "dim": 4, "small": 2, "small_size": 8"#;
         let config = config(method, VIT, accumulate);

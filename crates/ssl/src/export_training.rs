@@ -53,9 +53,9 @@ mod tests {
     use super::*;
     use crate::folder::TrainingFolder;
     use crate::pretrain::pretrain;
+    use crate::small_runs::drawn;
     use crate::train::Training;
     use safetensors::SafeTensors;
-    use ssl_backdoor_data::{DataConfig, Shapes};
 
     /// Each method with small settings, and an array of its own beside the encoder.
     const METHODS: [(&str, &str, &str); 15] = [
@@ -90,15 +90,7 @@ mod tests {
 
     #[test]
     fn every_method_is_exported_from_its_last_checkpoint() {
-        let data = DataConfig::Shapes(Shapes {
-            size: 24,
-            native: None,
-            per_class: 1,
-            eval_per_class: 1,
-            seed: 0,
-            eval: Default::default(),
-        });
-        let set = data.load(&|_, _, _| {}).unwrap().pretrain_set().clone();
+        let set = drawn(24, 1);
         let training = Training::new(set, 1, &Device::flex());
         for (kind, more, own) in METHODS {
             let encoder = match kind {

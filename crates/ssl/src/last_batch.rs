@@ -4,30 +4,21 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
-use ssl_backdoor_data::{DataConfig, SampleSet, Shapes, Splits, Subset};
+use ssl_backdoor_data::{SampleSet, Subset};
 use ssl_backdoor_model::Encoder;
 
 use crate::config::TrainConfig;
-use crate::error::{ObserverError, PretrainError};
+use crate::error::PretrainError;
 use crate::folder::TrainingFolder;
-use crate::observer::{Checkpoint, EpochReport, TrainObserver, TrainState};
 use crate::pretrain::{PretrainConfig, pretrain};
+use crate::small_runs::{Watch, When, drawn};
 use crate::train::Training;
 
 /// Side of the images.
 const SIZE: u32 = 12;
 
 fn set(images: usize) -> SampleSet {
-    let data = DataConfig::Shapes(Shapes {
-        size: SIZE,
-        native: None,
-        per_class: 4,
-        eval_per_class: 1,
-        seed: 0,
-        eval: Default::default(),
-    });
-    let splits: Splits = data.load(&|_, _, _| {}).unwrap();
-    std::sync::Arc::new(Subset::new(splits.pretrain_set().clone(), (0..images).collect()).unwrap())
+    std::sync::Arc::new(Subset::new(drawn(SIZE, 4), (0..images).collect()).unwrap())
 }
 
 fn config(method: &str, more: &str) -> PretrainConfig {
@@ -41,38 +32,6 @@ fn config(method: &str, more: &str) -> PretrainConfig {
 const ROTNET: &str = r#""kind": "rotnet""#;
 const JIGSAW: &str = r#""kind": "jigsaw", "permutations": 10, "resize": 13, "tile": 4"#;
 
-/// A training in a folder, interrupted after each step if that is asked for.
-struct Watch {
-    folder: TrainingFolder,
-    interrupt: bool,
-}
-
-impl TrainObserver for Watch {
-    fn resume_from(&mut self) -> Result<Option<Checkpoint>, ObserverError> {
-        self.folder.resume_from()
-    }
-
-    fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
-        self.folder.on_start(done, steps)
-    }
-
-    fn on_epoch(
-        &mut self,
-        epoch: &mut EpochReport,
-        encoder: &Encoder,
-    ) -> Result<(), ObserverError> {
-        self.folder.on_epoch(epoch, encoder)
-    }
-
-    fn on_checkpoint(&mut self, state: &TrainState<'_>) -> Result<(), ObserverError> {
-        self.folder.on_checkpoint(state)
-    }
-
-    fn interrupted(&mut self) -> bool {
-        self.interrupt
-    }
-}
-
 fn train(
     config: &PretrainConfig,
     images: usize,
@@ -80,7 +39,8 @@ fn train(
     interrupt: bool,
 ) -> Result<Encoder, PretrainError> {
     let training = Training::new(set(images), 1, &Device::flex());
-    let mut watch = Watch { folder: TrainingFolder::new(folder, "last batch"), interrupt };
+    let interrupt = if interrupt { When::AfterEachStep } else { When::Never };
+    let mut watch = Watch::new(TrainingFolder::new(folder, "last batch"), interrupt);
     pretrain(config, None, SIZE, &training, &mut watch)
 }
 

@@ -84,7 +84,7 @@ pub use registry::{MethodConfig, WithMethod};
 pub use rotnet::{RotNet, RotNetConfig};
 pub use schedule::{Schedule, at_shares};
 pub use settings::{MethodSettings, Rescaling};
-pub use sgd::{Sgd, SgdState};
+pub use sgd::Sgd;
 pub use simclr::{Simclr, SimclrConfig, nt_xent};
 pub use simclr_v2::{SimclrV2, SimclrV2Config};
 pub use simsiam::{SimSiam, SimSiamConfig, negative_cosine};
@@ -112,3 +112,5 @@ mod planted_crops;
 mod planted_pairs;
 #[cfg(test)]
 mod resumed_crops;
+#[cfg(test)]
+mod small_runs;

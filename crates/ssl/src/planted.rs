@@ -7,7 +7,6 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_data::{DataConfig, Shapes};
 use ssl_backdoor_model::{
     Encoder, EncoderConfig, KeyQueue, LarsConfig, LarsScope, Mlp, Stem, update_ema,
 };
@@ -20,6 +19,7 @@ use crate::method::{Batch, Method, Progress, Step};
 use crate::moco::{Moco, MocoConfig};
 use crate::observer::TrainObserver;
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
+use crate::small_runs::drawn;
 use crate::train::{Training, train};
 
 const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
@@ -138,16 +138,7 @@ impl TrainObserver for Warnings {
 
 /// Trains a MoCo v2 with a bug; the warnings.
 fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<Vec<String>, PretrainError> {
-    let data = DataConfig::Shapes(Shapes {
-        size: 8,
-        native: None,
-        per_class: PER_CLASS as u32,
-        eval_per_class: 1,
-        seed: 0,
-        eval: Default::default(),
-    });
-    let splits = data.load(&|_, _, _| {}).unwrap();
-    let training = Training::new(splits.pretrain_set().clone(), 1, &Device::flex());
+    let training = Training::new(drawn(8, PER_CLASS as u32), 1, &Device::flex());
     let method = MocoConfig { queue: 20, momentum: 0.9, dim: 6, ..MocoConfig::default() };
     let moco = Moco::new(&method, &ENCODER, BATCH, 1, &training.autodiff_device());
     let config = TrainConfig { canaries, ..TrainConfig::sgd(epochs, BATCH, 0.03) };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleDisplay, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
+use ssl_backdoor_data::EpochPlan;
 use ssl_backdoor_data::augment::{Chain, ChainViews, SmallCrops};
-use ssl_backdoor_data::{DataConfig, EpochPlan, Shapes};
 use ssl_backdoor_model::{Encoder, EncoderConfig, KeyQueue, Stem};
 
 use crate::canary::CHANCE_FROM;
@@ -17,6 +17,7 @@ use crate::ema::Ema;
 use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::OptimizerConfig;
+use crate::small_runs::drawn;
 use crate::swav::{Swav, SwavConfig};
 use crate::train::{Training, train};
 
@@ -38,16 +39,7 @@ fn fallen<M: Method>(
     (config, large): (TrainConfig, Chain),
     of: impl Fn(&Training) -> M,
 ) -> &'static str {
-    let data = DataConfig::Shapes(Shapes {
-        size: SIZE,
-        native: None,
-        per_class: PER_CLASS as u32,
-        eval_per_class: 1,
-        seed: 0,
-        eval: Default::default(),
-    });
-    let splits = data.load(&|_, _, _| {}).unwrap();
-    let training = Training::new(splits.pretrain_set().clone(), 1, &Device::flex());
+    let training = Training::new(drawn(SIZE, PER_CLASS as u32), 1, &Device::flex());
     let small = SmallCrops { count: SMALL, size: SMALL_SIZE, crop: large.crop };
     let views = Arc::new(ChainViews(vec![large; 2]).with_small(large, small));
     match train(&training, &config, views, of(&training), &mut ()) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ssl_backdoor_data::augment::ChainViews;
-use ssl_backdoor_data::{DataConfig, Shapes};
 use ssl_backdoor_model::{Encoder, EncoderConfig, LarsConfig, LarsScope, Stem, update_ema};
 
 use crate::barlow_twins::{BarlowTwins, BarlowTwinsConfig};
@@ -19,6 +18,7 @@ use crate::moco_v3::{MocoV3, MocoV3Config};
 use crate::optimizer::OptimizerConfig;
 use crate::simclr_v2::{SimclrV2, SimclrV2Config};
 use crate::simsiam::{SimSiam, SimSiamConfig, negative_cosine};
+use crate::small_runs::drawn;
 use crate::train::{Training, train};
 use crate::vicreg::{Vicreg, VicregConfig};
 use crate::view_pair::ViewPair;
@@ -36,16 +36,7 @@ fn fallen<M: Method>(
     optimizer: OptimizerConfig,
     of: impl Fn(&Training) -> M,
 ) -> &'static str {
-    let data = DataConfig::Shapes(Shapes {
-        size: SIZE,
-        native: None,
-        per_class: PER_CLASS as u32,
-        eval_per_class: 1,
-        seed: 0,
-        eval: Default::default(),
-    });
-    let splits = data.load(&|_, _, _| {}).unwrap();
-    let training = Training::new(splits.pretrain_set().clone(), 1, &burn::tensor::Device::flex());
+    let training = Training::new(drawn(SIZE, PER_CLASS as u32), 1, &burn::tensor::Device::flex());
     let canaries = CanaryMode::Stop;
     let config = TrainConfig { canaries, optimizer, ..TrainConfig::sgd(epochs, BATCH, lr) };
     let views = Arc::new(ChainViews::moco(SIZE, (0.5, 1.0), false));

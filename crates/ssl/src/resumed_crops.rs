@@ -5,69 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use ssl_backdoor_data::{DataConfig, SampleSet, Shapes, Subset};
+use ssl_backdoor_data::{SampleSet, Subset};
 use ssl_backdoor_model::Encoder;
 
 use crate::deepcluster::DeepCluster;
-use crate::error::{ObserverError, PretrainError};
+use crate::error::PretrainError;
 use crate::first_look::FirstLook;
 use crate::folder::TrainingFolder;
 use crate::method::Method;
-use crate::observer::{Checkpoint, EpochReport, StepReport, TrainObserver, TrainState};
 use crate::precision::Precision;
 use crate::pretrain::{PretrainConfig, pretrain};
 use crate::registry::MethodConfig;
+use crate::small_runs::{Watch, When, drawn};
 use crate::train::Training;
 
 /// Side of the images.
 const SIZE: u32 = 12;
-
-/// When a training is interrupted.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum When {
-    Never,
-    AfterEachStep,
-    /// Before the first step.
-    AtOnce,
-}
-
-/// A training in a folder, interrupted when that is asked for.
-struct Watch {
-    folder: TrainingFolder,
-    interrupt: When,
-    /// Has it taken a step?
-    stepped: bool,
-}
-
-impl TrainObserver for Watch {
-    fn resume_from(&mut self) -> Result<Option<Checkpoint>, ObserverError> {
-        self.folder.resume_from()
-    }
-
-    fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
-        self.folder.on_start(done, steps)
-    }
-
-    fn on_epoch(
-        &mut self,
-        epoch: &mut EpochReport,
-        encoder: &Encoder,
-    ) -> Result<(), ObserverError> {
-        self.folder.on_epoch(epoch, encoder)
-    }
-
-    fn on_checkpoint(&mut self, state: &TrainState<'_>) -> Result<(), ObserverError> {
-        self.folder.on_checkpoint(state)
-    }
-
-    fn on_step(&mut self, _: &StepReport) {
-        self.stepped = true;
-    }
-
-    fn interrupted(&mut self) -> bool {
-        self.interrupt == When::AtOnce || self.interrupt == When::AfterEachStep && self.stepped
-    }
-}
 
 fn run(method: &str, folder: &Path, interrupt: When) -> Result<Encoder, PretrainError> {
     let text = format!(
@@ -75,19 +28,11 @@ fn run(method: &str, folder: &Path, interrupt: When) -> Result<Encoder, Pretrain
               "encoder": {{ "kind": "resnet18", "width": 1, "stem": "small" }} }}"#
     );
     let config: PretrainConfig = serde_json::from_str(&text).unwrap();
-    let data = DataConfig::Shapes(Shapes {
-        size: SIZE,
-        native: None,
-        per_class: 2,
-        eval_per_class: 1,
-        seed: 0,
-        eval: Default::default(),
-    });
-    let set = data.load(&|_, _, _| {}).unwrap().pretrain_set().clone();
+    let set = drawn(SIZE, 2);
     config.check(Some(set.len()), SIZE).unwrap();
     let training = Training::new(set, 1, &Device::flex());
     let folder = TrainingFolder::new(folder, "crops");
-    let mut watch = Watch { folder, interrupt, stepped: false };
+    let mut watch = Watch::new(folder, interrupt);
     pretrain(&config, None, SIZE, &training, &mut watch)
 }
 
@@ -151,15 +96,7 @@ fn deepclusters_banks_know_all_images() {
     let text = r#"{ "method": { "kind": "deepcluster-v2", "prototypes": [3], "dim": 4, "hidden": 8, "small": 2 },
                     "epochs": 1, "batch": 4, "encoder": { "kind": "resnet18", "width": 1, "stem": "small" } }"#;
     let config: PretrainConfig = serde_json::from_str(text).unwrap();
-    let data = DataConfig::Shapes(Shapes {
-        size: SIZE,
-        native: None,
-        per_class: 1,
-        eval_per_class: 1,
-        seed: 0,
-        eval: Default::default(),
-    });
-    let set = data.load(&|_, _, _| {}).unwrap().pretrain_set().clone();
+    let set = drawn(SIZE, 1);
     let set: SampleSet = Arc::new(Subset::new(set, (0..9).collect()).unwrap());
     let MethodConfig::DeepCluster(own) = &config.method else { panic!("{config:?}") };
     let device = Device::flex().autodiff();

@@ -1,8 +1,9 @@
 //! SGD with momentum in one pass over memory: Burn's own makes five passes and five tensors.
 
-use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
+use burn::optim::{LearningRate, Optimizer};
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_kernels as kernels;
+use ssl_backdoor_model::Velocity;
 
 /// SGD as PyTorch's: no dampening, no Nesterov, weight decay added to the gradient.
 #[derive(Debug, Clone, Copy)]
@@ -13,27 +14,8 @@ pub struct Sgd {
     pub weight_decay: f64,
 }
 
-/// The running sum of a parameter's gradients.
-#[derive(Debug, Clone)]
-pub struct SgdState<const D: usize> {
-    velocity: Tensor<D>,
-}
-
-const VELOCITY: &str = "velocity";
-
-impl<const D: usize> RecordState for SgdState<D> {
-    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
-        out.push_tensor(prefix, VELOCITY, self.velocity.to_data());
-    }
-
-    fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
-        let velocity = src.take_tensor(prefix, VELOCITY)?;
-        Some(Self { velocity: Tensor::from_data(velocity, device) })
-    }
-}
-
 impl Optimizer for Sgd {
-    type State<const D: usize> = SgdState<D>;
+    type State<const D: usize> = Velocity<D>;
 
     fn step<const D: usize>(
         &self,
@@ -48,14 +30,11 @@ impl Optimizer for Sgd {
             weight_decay: self.weight_decay as f32,
         };
         let (weight, velocity) =
-            kernels::sgd(weight, gradient, state.map(|state| state.velocity), step);
-        (weight, Some(SgdState { velocity }))
+            kernels::sgd(weight, gradient, state.map(|Velocity(velocity)| velocity), step);
+        (weight, Some(Velocity(velocity)))
     }
 
     fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
-        if state.velocity.device() == *device {
-            return state;
-        }
-        SgdState { velocity: state.velocity.to_device(device) }
+        state.on(device)
     }
 }
