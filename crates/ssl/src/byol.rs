@@ -1,7 +1,6 @@
 //! BYOL (protocol 2.2): a predictor on one view's projection is trained to give the EMA copy's
 //! projection of the other view.
 
-use std::f64::consts::PI;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -19,7 +18,7 @@ use crate::method::{Batch, Method, Progress, Step};
 use crate::mixing::{Mix, Seen};
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
-use crate::schedule::{Schedule, at_shares};
+use crate::schedule::{Schedule, at_shares, rising_momentum};
 use crate::settings::{MethodSettings, check_dim, check_groups, check_momentum, groups};
 
 /// Config of BYOL; the defaults are the protocol's.
@@ -138,7 +137,7 @@ impl Byol {
     /// `1 − (1 − τ) · ½(1 + cos(π · epoch / epochs))`: from τ to 1.
     fn momentum_at(&self, progress: &Progress) -> f64 {
         let done = progress.epoch as f64 / progress.epochs as f64;
-        1.0 - (1.0 - self.momentum) * 0.5 * (1.0 + (PI * done).cos())
+        rising_momentum(self.momentum, done)
     }
 }
 

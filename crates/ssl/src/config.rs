@@ -10,7 +10,7 @@ use crate::error::PretrainError;
 use crate::learning_rate::LearningRate;
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 use crate::precision::Precision;
-use crate::schedule::{Schedule, at_shares};
+use crate::schedule::Schedule;
 use crate::weight_decay::DecaySchedule;
 
 /// Declares [`TrainConfig`] and, beside it, the table of a config file, in which each of these settings may be absent.
@@ -152,12 +152,11 @@ impl TrainConfig {
     /// decay of vectors, a learning rate of `base_lr` for 256 images, ten epochs of warm-up in a thousand and a cosine,
     /// crops of 0.08 to 1.
     pub(crate) fn lars(epochs: usize, batch: usize, base_lr: f64) -> Self {
-        let warmup_epochs = at_shares(epochs, &[10.0 / 1000.0]).into_iter().sum();
         Self {
             lr: LearningRate::Base(base_lr),
             decayed: WeightDecayScope::Matrices,
             optimizer: OptimizerConfig::Lars(LarsConfig::new(0.02, true)),
-            schedule: Schedule::Cosine { warmup_epochs },
+            schedule: Schedule::warmed_cosine(epochs, 10.0 / 1000.0),
             crop: (0.08, 1.0),
             ..Self::sgd(epochs, batch, base_lr)
         }

@@ -56,19 +56,24 @@ impl SmallConfig {
 
 /// The crops of a method: `large` of `size` pixels, which take turns at the two augmentations of `pair`, and the small ones
 /// by the first of these, blurred in at most half of them.
+///
+/// # Errors
+/// As [`SmallConfig::beside`].
 pub(crate) fn crops(
     pair: ViewPair,
     large: usize,
-    small: SmallCrops,
+    small: SmallConfig,
     train: &TrainConfig,
+    encoder: &EncoderConfig,
     size: u32,
-) -> ChainViews {
+) -> Result<ChainViews, PretrainError> {
+    let small = small.beside(size, encoder)?;
     let ChainViews(both) = pair.chains(train, size);
     let views = ChainViews(both.iter().cycle().take(large).copied().collect());
-    match both.first() {
+    Ok(match both.first() {
         Some(first) => views.with_small(Chain { blur: first.blur.min(0.5), ..*first }, small),
         None => views,
-    }
+    })
 }
 
 /// What `network` makes of `views`, put together: one pass for all neighbouring views of one size, so that batch norm
@@ -132,13 +137,15 @@ mod tests {
     fn crops_are_augmented_as_the_pair_says() {
         let train =
             TrainConfig { blur: Some(true), crop: (0.3, 1.0), ..TrainConfig::sgd(1, 2, 0.1) };
-        let small = SmallCrops { count: 2, size: 12, crop: (0.05, 0.2) };
-        let ChainViews(all) = crops(ViewPair::Asymmetric, 3, small, &train, 28);
+        let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+        let small = SmallConfig { count: 2, size: None, crop: (0.05, 0.2) };
+        let of = |pair, large| crops(pair, large, small, &train, &encoder, 28).unwrap();
+        let ChainViews(all) = of(ViewPair::Asymmetric, 3);
         assert_eq!(all.iter().map(|c| c.size).collect::<Vec<_>>(), [28, 28, 28, 12, 12]);
         assert_eq!(all.iter().map(|c| c.blur).collect::<Vec<_>>(), [1.0, 0.1, 1.0, 0.5, 0.5]);
         assert_eq!(all.iter().map(|c| c.solarize).collect::<Vec<_>>(), [0.0, 0.2, 0.0, 0.0, 0.0]);
         assert!(all.iter().all(|c| c.crop == if c.size == 28 { (0.3, 1.0) } else { small.crop }));
-        let ChainViews(all) = crops(ViewPair::Simclr, 2, small, &train, 28);
+        let ChainViews(all) = of(ViewPair::Simclr, 2);
         assert!(all.iter().all(|c| c.blur == 0.5 && c.jitter_by == all[0].jitter_by));
     }
 

@@ -21,7 +21,7 @@ use crate::loss::{cross_entropy, indices};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::projector::Projected;
 use crate::purpose::CLUSTERS;
-use crate::schedule::{Schedule, at_shares};
+use crate::schedule::Schedule;
 use crate::settings::{MethodSettings, check_dim, check_temperature};
 use crate::swapped::{check_large, check_prototypes};
 use crate::swav::LARC;
@@ -90,9 +90,7 @@ impl MethodSettings for DeepClusterConfig {
         TrainConfig {
             optimizer: LARC,
             weight_decay: 1e-6,
-            schedule: Schedule::Cosine {
-                warmup_epochs: at_shares(epochs, &[10.0 / 400.0]).into_iter().sum(),
-            },
+            schedule: Schedule::warmed_cosine(epochs, 10.0 / 400.0),
             crop: (0.14, 1.0),
             ..TrainConfig::sgd(epochs, 4096, 4.8)
         }
@@ -127,8 +125,7 @@ impl MethodSettings for DeepClusterConfig {
         encoder: &EncoderConfig,
         size: u32,
     ) -> Result<Arc<dyn Views>, PretrainError> {
-        let small = self.small().beside(size, encoder)?;
-        Ok(Arc::new(crops(self.views, self.large, small, train, size)))
+        Ok(Arc::new(crops(self.views, self.large, self.small(), train, encoder, size)?))
     }
 }
 

@@ -2,7 +2,6 @@
 //! teacher, says of a large crop. The teacher's outputs are centred and sharpened, so that neither one output nor all of
 //! them alike win.
 
-use std::f64::consts::PI;
 use std::sync::Arc;
 
 use burn::module::{Module, Param, ParamId};
@@ -25,7 +24,7 @@ use crate::error::PretrainError;
 use crate::learning_rate::LearningRate;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
-use crate::schedule::{Schedule, at_shares};
+use crate::schedule::{Schedule, rising_momentum};
 use crate::settings::{MethodSettings, Rescaling, check_dim, check_momentum, check_temperature};
 use crate::swapped::{check_prototypes, swapped_prediction};
 use crate::view_pair::ViewPair;
@@ -110,9 +109,7 @@ impl MethodSettings for DinoConfig {
             weight_decay: 0.04,
             final_weight_decay: Some(0.4),
             decayed: WeightDecayScope::Matrices,
-            schedule: Schedule::Cosine {
-                warmup_epochs: at_shares(epochs, &[10.0 / 100.0]).into_iter().sum(),
-            },
+            schedule: Schedule::warmed_cosine(epochs, 10.0 / 100.0),
             crop: (0.4, 1.0),
             ..TrainConfig::sgd(epochs, 512, base)
         }
@@ -165,8 +162,7 @@ impl MethodSettings for DinoConfig {
         encoder: &EncoderConfig,
         size: u32,
     ) -> Result<Arc<dyn Views>, PretrainError> {
-        let small = self.small().beside(size, encoder)?;
-        let ChainViews(all) = crops(self.views, LARGE, small, train, size);
+        let ChainViews(all) = crops(self.views, LARGE, self.small(), train, encoder, size)?;
         let bicubic = |chain| Chain { filter: Filter::Bicubic, ..chain };
         Ok(Arc::new(ChainViews(all.into_iter().map(bicubic).collect())))
     }
@@ -228,7 +224,7 @@ impl Dino {
     /// `1 − (1 − τ) · ½(1 + cos(π · step / steps))`: from τ to 1.
     fn momentum_at(&self, progress: &Progress) -> f64 {
         let done = progress.step as f64 / progress.steps as f64;
-        1.0 - (1.0 - self.momentum) * 0.5 * (1.0 + (PI * done).cos())
+        rising_momentum(self.momentum, done)
     }
 
     /// Moves the centre towards the mean of the teacher's outputs.

@@ -18,7 +18,7 @@ use crate::learning_rate::LearningRate;
 use crate::loss::indices;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
-use crate::schedule::{Schedule, at_shares};
+use crate::schedule::Schedule;
 use crate::settings::MethodSettings;
 
 /// Config of MAE; the defaults are the official repository's.
@@ -61,9 +61,7 @@ impl MethodSettings for MaeConfig {
             lr: LearningRate::Base(base),
             weight_decay: 0.05,
             decayed: WeightDecayScope::Matrices,
-            schedule: Schedule::Cosine {
-                warmup_epochs: at_shares(epochs, &[40.0 / 800.0]).into_iter().sum(),
-            },
+            schedule: Schedule::warmed_cosine(epochs, 40.0 / 800.0),
             ..TrainConfig::sgd(epochs, 4096, base)
         }
     }

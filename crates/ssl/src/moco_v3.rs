@@ -1,7 +1,6 @@
 //! MoCo v3 (Chen, Xie and He, ICCV 2021): the prediction from one view is to be told, by the EMA copy's projection of the
 //! other view, from all other images of the batch. It has no queue, and it trains transformers too.
 
-use std::f64::consts::PI;
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
@@ -23,7 +22,7 @@ use crate::method::{Batch, Method, Progress, Step};
 use crate::mixing::{Mix, Seen};
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
-use crate::schedule::{Schedule, at_shares};
+use crate::schedule::{Schedule, rising_momentum};
 use crate::settings::{MethodSettings, check_dim, check_momentum, check_temperature};
 use crate::view_pair::ViewPair;
 
@@ -66,14 +65,13 @@ impl MethodSettings for MocoV3Config {
     }
 
     fn defaults(&self, epochs: usize) -> TrainConfig {
-        let warmup_epochs = at_shares(epochs, &[10.0 / 300.0]).into_iter().sum();
         TrainConfig {
             optimizer: OptimizerConfig::Lars(LarsConfig {
                 norm_of_sum: true,
                 ..LarsConfig::new(0.001, false)
             }),
             weight_decay: 1.5e-6,
-            schedule: Schedule::Cosine { warmup_epochs },
+            schedule: Schedule::warmed_cosine(epochs, 10.0 / 300.0),
             crop: (0.2, 1.0),
             ..TrainConfig::lars(epochs, 4096, 0.3)
         }
@@ -165,7 +163,7 @@ impl MocoV3 {
     /// `1 − (1 − m) · ½(1 + cos(π · step / steps))`: from m to 1.
     fn momentum_at(&self, progress: &Progress) -> f64 {
         let done = progress.step as f64 / progress.steps.max(1) as f64;
-        1.0 - (1.0 - self.momentum) * 0.5 * (1.0 + (PI * done).cos())
+        rising_momentum(self.momentum, done)
     }
 }
 

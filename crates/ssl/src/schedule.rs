@@ -32,6 +32,11 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// A cosine over `epochs`, of which the share `warmup` is a linear warm-up.
+    pub(crate) fn warmed_cosine(epochs: usize, warmup: f64) -> Self {
+        Self::Cosine { warmup_epochs: at_shares(epochs, &[warmup]).into_iter().sum() }
+    }
+
     /// The same course over `new` epochs instead of `old`.
     pub(crate) fn scaled(&self, old: usize, new: usize) -> Self {
         let scale = |epoch: usize| epoch * new / old.max(1);
@@ -63,15 +68,16 @@ impl Schedule {
     /// The learning rate of every step.
     pub fn rates(&self, lr: f64, epochs: usize, steps_per_epoch: usize) -> Vec<f64> {
         let steps = epochs * steps_per_epoch;
-        let cosine = |done: f64| 0.5 * (1.0 + (PI * done).cos());
         let rate = |step: usize| match self {
-            Self::CosinePerEpoch => lr * cosine((step / steps_per_epoch) as f64 / epochs as f64),
+            Self::CosinePerEpoch => {
+                lr * half_cosine((step / steps_per_epoch) as f64 / epochs as f64)
+            }
             Self::Cosine { warmup_epochs } => {
                 let warmup = warmup_epochs * steps_per_epoch;
                 if step < warmup {
                     return lr * step as f64 / warmup as f64;
                 }
-                lr * cosine((step - warmup) as f64 / (steps - warmup) as f64)
+                lr * half_cosine((step - warmup) as f64 / (steps - warmup) as f64)
             }
             Self::Steps { drops, factor, warmup_steps } => {
                 let epoch = step / steps_per_epoch;
@@ -86,6 +92,16 @@ impl Schedule {
         };
         (0..steps).map(rate).collect()
     }
+}
+
+/// From 1 to 0 along half a cosine, at a share `done` of the way: `½(1 + cos(π · done))`.
+pub(crate) fn half_cosine(done: f64) -> f64 {
+    0.5 * (1.0 + (PI * done).cos())
+}
+
+/// The momentum of an EMA that goes from `first` to 1 along half a cosine.
+pub(crate) fn rising_momentum(first: f64, done: f64) -> f64 {
+    1.0 - (1.0 - first) * half_cosine(done)
 }
 
 /// The epochs at which these shares of a training are over.

@@ -120,8 +120,12 @@ pub(crate) fn check_momentum(momentum: f64) -> Result<(), OutOfRange> {
 }
 
 pub(crate) fn check_temperature(temperature: f64) -> Result<(), OutOfRange> {
-    let fits = temperature > 0.0 && temperature <= 100.0;
-    require(fits, "method.temperature", temperature, "above 0, at most 100")
+    check_softness("method.temperature", temperature)
+}
+
+/// Checks a temperature, or what is one by another name.
+pub(crate) fn check_softness(field: &str, value: f64) -> Result<(), OutOfRange> {
+    require(value > 0.0 && value <= 100.0, field, value, "above 0, at most 100")
 }
 
 pub(crate) fn check_dim(field: &str, dim: usize) -> Result<(), OutOfRange> {

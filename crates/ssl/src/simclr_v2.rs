@@ -15,7 +15,7 @@ use crate::error::PretrainError;
 use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
-use crate::schedule::{Schedule, at_shares};
+use crate::schedule::Schedule;
 use crate::settings::{MethodSettings, check_dim, check_temperature};
 use crate::simclr::nt_xent;
 use crate::view_pair::ViewPair;
@@ -47,14 +47,13 @@ impl MethodSettings for SimclrV2Config {
     }
 
     fn defaults(&self, epochs: usize) -> TrainConfig {
-        let warmup_epochs = at_shares(epochs, &[10.0 / 800.0]).into_iter().sum();
         TrainConfig {
             optimizer: OptimizerConfig::Lars(LarsConfig {
                 norm_of_sum: true,
                 lr_in_momentum: true,
                 ..LarsConfig::new(0.001, false)
             }),
-            schedule: Schedule::Cosine { warmup_epochs },
+            schedule: Schedule::warmed_cosine(epochs, 10.0 / 800.0),
             ..TrainConfig::lars(epochs, 4096, 0.3)
         }
     }

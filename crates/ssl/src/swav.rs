@@ -23,7 +23,7 @@ use crate::method::{Batch, Method, Progress, Step};
 use crate::optimizer::OptimizerConfig;
 use crate::projector::Projected;
 use crate::schedule::Schedule;
-use crate::settings::{MethodSettings, Rescaling, check_dim, check_temperature};
+use crate::settings::{MethodSettings, Rescaling, check_dim, check_softness, check_temperature};
 use crate::sinkhorn::sinkhorn;
 use crate::swapped::{check_large, check_prototypes, swapped_prediction};
 use crate::view_pair::ViewPair;
@@ -112,8 +112,7 @@ impl MethodSettings for SwavConfig {
 
     fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         check_temperature(self.temperature)?;
-        let fits = self.epsilon > 0.0 && self.epsilon <= 100.0;
-        require(fits, "method.epsilon", self.epsilon, "above 0, at most 100")?;
+        check_softness("method.epsilon", self.epsilon)?;
         let fits = (1..=1000).contains(&self.iterations);
         require(fits, "method.iterations", self.iterations, "1 to 1,000")?;
         check_prototypes("method.prototypes", self.prototypes)?;
@@ -159,8 +158,7 @@ impl MethodSettings for SwavConfig {
         encoder: &EncoderConfig,
         size: u32,
     ) -> Result<Arc<dyn Views>, PretrainError> {
-        let small = self.small().beside(size, encoder)?;
-        Ok(Arc::new(crops(self.views, self.large, small, train, size)))
+        Ok(Arc::new(crops(self.views, self.large, self.small(), train, encoder, size)?))
     }
 }
 

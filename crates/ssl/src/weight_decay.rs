@@ -1,11 +1,12 @@
 //! A weight decay that changes from step to step, as DINO's grows.
 
-use std::f64::consts::PI;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::optim::{LearningRate, Optimizer};
 use burn::tensor::{Device, Tensor};
+
+use crate::schedule::half_cosine;
 
 /// The weight decay of a training: from `first` to `last` along half a cosine over `steps` steps.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ impl DecaySchedule {
     /// Sets the weight decay of `step` and says it.
     pub fn move_to(&self, step: usize) -> f64 {
         let done = step as f64 / self.steps.max(1) as f64;
-        let decay = self.last + (self.first - self.last) * 0.5 * (1.0 + (PI * done).cos());
+        let decay = self.last + (self.first - self.last) * half_cosine(done);
         self.now.store(decay.to_bits(), Ordering::Relaxed);
         decay
     }
