@@ -37,7 +37,7 @@ pub(super) fn deep(depth: Depth, found: &Found, only: &str) -> Result<bool> {
     }
     println!("  {:<52} {:>9} {:>10}", "method, the losses of two steps", "error", "ms a step");
     for method in METHODS {
-        let name = format!("{}, {}", method.0, format!("{:?}", method.2).to_lowercase());
+        let name = format!("{}, {}", method.0, method.2.name());
         if name.contains(only) {
             let compared = method_apart(method, depth, cpu, &found.device);
             verdict.row(&name, LOSS_ROUNDING, compared);

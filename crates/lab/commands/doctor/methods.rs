@@ -17,7 +17,7 @@ use super::depth::Depth;
 const COMPARED: usize = 2;
 
 /// An encoder that a method is tried with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Net {
     Resnet,
     Vit,
@@ -25,6 +25,17 @@ pub(super) enum Net {
 }
 
 use Net::{Regnet, Resnet, Vit};
+
+impl Net {
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Resnet => "resnet",
+            Vit => "vit",
+            Regnet => "regnet",
+        }
+    }
+}
 
 /// Every method, with settings that fit a small batch, and other encoders. All are trained by SGD: LARS and Adam divide by
 /// the size of a gradient and enlarge the rounding of those that are almost zero.

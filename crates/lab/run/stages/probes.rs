@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use ssl_backdoor_data::Subset;
 use ssl_backdoor_data::augment::Filter;
+use ssl_backdoor_data::{SampleSet, Subset};
 use ssl_backdoor_defend::{ModelId, ProbedAs};
 use ssl_backdoor_probe::{
     FineTuned, Labelled as LabelledImages, PaperProbe, PaperProbeConfig, ProbeConfig, Protocol,
@@ -82,15 +82,20 @@ impl Probe<'_> {
         Ok(vec![unified.run(&lab.experiment.probe, task, keep.as_deref())?])
     }
 
-    /// Images are those of the method's own probe: labelled ones are augmented anew in each step.
+    /// The labelled images as they are, to be augmented anew in each step, and prepared; a defence's change to images at
+    /// test time applies to both.
+    fn raw_and_prepared(&self, lab: &Lab, model: &ModelId) -> [SampleSet; 2] {
+        let (ids, all) = (&self.labelled.ids, &lab.splits.labelled);
+        let raw = Subset::of_ids(all.set.clone(), &all.labels, ids);
+        [Arc::new(raw) as SampleSet, lab.images(ids)].map(|set| at_test_time(lab, model, set))
+    }
+
+    /// Images are those of the method's own probe.
     fn fine_tune(&self, lab: &Lab, model: &ModelId, seed: u64) -> Result<ProbeRun> {
         let now = Instant::now();
         let Lab { splits, device, experiment, .. } = lab;
         let config = experiment.probe.fine_tune.clone().unwrap_or_default();
-        let ids = &self.labelled.ids;
-        let raw = Subset::of_ids(splits.labelled.set.clone(), &splits.labelled.labels, ids);
-        let raw = at_test_time(lab, model, Arc::new(raw));
-        let prepared = at_test_time(lab, model, lab.images(ids));
+        let [raw, prepared] = self.raw_and_prepared(lab, model);
         let size = experiment.data.size();
         let labelled = LabelledImages { images: &raw, prepared: &prepared, size };
         let start = encoders::trainable(lab, model)?;
@@ -107,15 +112,12 @@ impl Probe<'_> {
         let now = Instant::now();
         let Lab { splits, device, experiment, .. } = lab;
         let encoder = encoders::load(lab, model)?;
-        let ids = &self.labelled.ids;
-        let raw = Subset::of_ids(splits.labelled.set.clone(), &splits.labelled.labels, ids);
-        let raw = at_test_time(lab, model, Arc::new(raw));
-        let prepared = at_test_time(lab, model, lab.images(ids));
+        let [raw, prepared] = self.raw_and_prepared(lab, model);
         let size = experiment.data.size();
         let labelled = LabelledImages { images: &raw, prepared: &prepared, size };
         let classes = splits.classes.len();
         let rules = rules(lab, model);
-        if rules.below_a_batch(ids.len()) {
+        if rules.below_a_batch(self.labelled.ids.len()) {
             eprintln!("probe: {NO_STEP}");
         }
         let clean = match rules.eval_filter() {
