@@ -13,10 +13,13 @@ mod gather;
 #[cfg(feature = "flex")]
 mod geometry;
 mod layer;
+mod multiply;
 #[cfg(feature = "flex")]
 mod norm;
 #[cfg(feature = "flex")]
 mod outer;
+#[cfg(feature = "flex")]
+mod pairs;
 #[cfg(feature = "flex")]
 mod path;
 mod plain;
@@ -39,8 +42,9 @@ mod winograd;
 
 use burn::tensor::Tensor;
 pub use layer::Unit;
+pub use multiply::multiply_in_bf16;
 #[cfg(feature = "flex")]
-pub use path::instruction_path;
+pub use path::{bf16_instruction_path, instruction_path};
 pub use process::{keep_freed_memory, on_pool, side_by_side};
 pub use update::{Sgd, ema, sgd};
 
