@@ -22,7 +22,7 @@ use clap::Parser;
 use rand::RngExt;
 use ssl_backdoor_data::purpose::DRAW;
 use ssl_backdoor_data::{InMemory, Sample};
-use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
+use ssl_backdoor_kernels::{keep_freed_memory, multiply_in_bf16, on_pool};
 use ssl_backdoor_model::purpose::INIT;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
 use ssl_backdoor_rng::keyed;
@@ -85,6 +85,9 @@ struct Args {
     /// What the canaries do in a method: `stop` as in a run, or `off` to see what they cost.
     #[arg(long, default_value = "stop")]
     canaries: String,
+    /// Number format of the products of a step or a method: f32 or bf16.
+    #[arg(long, default_value = "f32")]
+    precision: String,
     /// Plain Burn operations instead of our kernels.
     #[arg(long)]
     plain: bool,
@@ -124,7 +127,7 @@ fn main() -> anyhow::Result<()> {
         "what": what, "device": args.device,
         "kernels": if args.plain { "plain Burn".into() } else { std::env::var(KERNELS).unwrap_or_default() },
         "width": args.width, "batch": args.batch, "size": args.size, "steps": args.steps,
-        "threads": args.threads, "parameters": result.parameters,
+        "threads": args.threads, "precision": args.precision, "parameters": result.parameters,
         "loss": result.loss, "images_per_s": (result.rate * 10.0).round() / 10.0,
     });
     println!("{line}");
@@ -193,7 +196,11 @@ fn step(args: &Args) -> anyhow::Result<Measured> {
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for step in 0..args.warmup + args.steps {
         let start = Instant::now();
-        let logits = net.head.forward(net.encoder.forward(images.clone()));
+        let features = match args.precision.as_str() {
+            "bf16" => multiply_in_bf16(|| net.encoder.forward(images.clone())),
+            _ => net.encoder.forward(images.clone()),
+        };
+        let logits = net.head.forward(features);
         let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, labels.clone());
         losses.push(loss.clone().into_scalar::<f32>());
         let grads = GradientsParams::from_grads(loss.backward(), &net);
@@ -257,8 +264,8 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
     };
     let config: PretrainConfig = toml::from_str(&format!(
         "method = {{ kind = \"{kind}\"{settings} }}\nencoder = {encoder}\nepochs = 2\nbatch = {batch}\n\
-         canaries = \"{}\"",
-        args.canaries
+         canaries = \"{}\"\nprecision = \"{}\"",
+        args.canaries, args.precision
     ))?;
     let samples = (0..(batch * steps) as u64).map(|id| {
         let mut rng = keyed(0, DRAW, 0, id, 0);

@@ -42,7 +42,7 @@ mod winograd;
 
 use burn::tensor::Tensor;
 pub use layer::Unit;
-pub use multiply::multiply_in_bf16;
+pub use multiply::{multiplies_in_bf16, multiply_in_bf16};
 #[cfg(feature = "flex")]
 pub use path::{bf16_instruction_path, instruction_path};
 pub use process::{keep_freed_memory, on_pool, side_by_side};
