@@ -14,7 +14,7 @@ use crate::simd::{Four, Simd};
 pub(crate) const SPARE: usize = 48;
 
 /// Output channels of a chunk of sums.
-const LANES: usize = 32;
+pub(crate) const LANES: usize = 32;
 /// Pixels that are summed up at a time, so that their gradients stay in the first-level cache.
 const PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
 

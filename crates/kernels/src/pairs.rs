@@ -117,9 +117,11 @@ impl Simd for Dot {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the caller is compiled for AVX512-BF16; vectors of floats and of bf16 are as large, and take any bits.
         unsafe {
+            // The instruction takes its last factor from memory, there also a single pair for all lanes: what is splat
+            // comes last.
             let a: __m512bh = std::mem::transmute(self.0);
             let b: __m512bh = std::mem::transmute(b.0);
-            Self(_mm512_dpbf16_ps(c.0, a, b))
+            Self(_mm512_dpbf16_ps(c.0, b, a))
         }
     }
     #[inline(always)]

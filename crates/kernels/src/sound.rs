@@ -12,7 +12,7 @@ use crate::pairs::Format;
 use crate::path::Path;
 use crate::scratch::scratch;
 use crate::stem::{self, StemSaved};
-use crate::transformer::{Heads, Norm, kernels as transformer};
+use crate::transformer::{Heads, Layer, Norm, kernels as transformer};
 use crate::unit::Unit;
 
 fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
@@ -225,6 +225,33 @@ fn a_block_reads_only_what_it_wrote() {
                 assert_finite(&found.images, x.len());
                 assert_finite(&found.first.weight, first.weights());
                 assert_finite(&found.second.weight, second.weights());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_linear_layer_is_its_definition_and_its_gradients_are_adjoint() {
+    on_dirty_threads(|| {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for ((format, path), [rows, from, to]) in
+            ways().flat_map(|way| [[1, 1, 1], [5, 3, 7], [9, 6, 33]].map(|sizes| (way, sizes)))
+        {
+            let [x, weight, bias, dy] =
+                [rows * from, from * to, to, rows * to].map(|len| rough(len, &mut rng));
+            let layer = Layer { weight: &weight, bias: &bias, format };
+            let y = transformer::linear(path, &x, layer);
+            for (i, found) in y.iter().enumerate() {
+                let row =
+                    x[i / to * from..][..from].iter().zip(weight[i % to..].iter().step_by(to));
+                let wanted = row.map(|(x, w)| x * w).sum::<f32>() + bias[i % to];
+                assert!((found - wanted).abs() < 1e-4, "{found}, not {wanted}");
+            }
+            // Σ dy · (y − b) = Σ dw · w = Σ dx · x.
+            let found = transformer::linear_backward(path, &x, layer, &dy, true);
+            let wanted = dot(&dy, &y) - dot(&found.bias, &bias);
+            for got in [dot(&found.weight, &weight), dot(&found.x, &x)] {
+                assert!((got - wanted).abs() < 1e-3, "{got}, not {wanted}");
             }
         }
     });
