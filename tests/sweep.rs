@@ -265,6 +265,6 @@ fn figures_of_other_numerics_or_another_path_are_not_mixed() {
     std::fs::remove_file(lab.path("runs/target-3/scores.json")).unwrap();
     let manifest = lab.path("runs/target-3/manifest.json");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::write(&manifest, text.replace("\"numerics\": 2", "\"numerics\": 1")).unwrap();
+    std::fs::write(&manifest, text.replace("\"numerics\": 3", "\"numerics\": 1")).unwrap();
     assert!(stderr(&sweep(&lab, "s.toml", &[])).contains("target-3 was made by another program"));
 }

@@ -225,6 +225,8 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
 }
 
 #[cfg(all(test, feature = "flex"))]
+mod rounding;
+#[cfg(all(test, feature = "flex"))]
 mod sound;
 #[cfg(all(test, feature = "flex"))]
 mod tests;

@@ -104,8 +104,11 @@ impl Outer {
             assert!(furthest <= padded.len(), "a tile reads past its images");
             assert!(to + first + SPARE <= gradient.len(), "a tile reads past its gradient");
             if gathered {
-                for (&(_, to), line) in pixels.iter().zip(block.chunks_exact_mut(LANES)) {
-                    line.copy_from_slice(&gradient[to + first..][..LANES]);
+                // Arrays: a call of the C library for so short a copy would take longer than the copy.
+                for (&(_, to), line) in pixels.iter().zip(block.as_chunks_mut::<LANES>().0) {
+                    if let Some(gradient) = gradient[to + first..].first_chunk::<LANES>() {
+                        *line = *gradient;
+                    }
                 }
             }
             let gradient = if gathered { &block } else { &gradient[first..] };

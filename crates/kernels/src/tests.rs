@@ -265,9 +265,13 @@ fn a_block_and_its_gradients_equal_plain_burn() {
 #[test]
 fn bytes_do_not_depend_on_the_number_of_threads() {
     // Direct; Winograd's, and weights that the threads share.
-    for sizes in [[37, 6, 9, 19, 2], [19, 4, 64, 128, 2]] {
+    let ways = [[37, 6, 9, 19, 2], [19, 4, 64, 128, 2]]
+        .into_iter()
+        .flat_map(|sizes| [Format::Floats, Format::Pairs].map(|format| (sizes, format)));
+    for (sizes, format) in ways {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
-        let Blocks { x, drawn, gradient, .. } = drawn_block(sizes, &mut rng);
+        let Blocks { x, mut drawn, gradient, .. } = drawn_block(sizes, &mut rng);
+        drawn.iter_mut().for_each(|drawn| drawn.geometry.format = format);
         let path = crate::path::path();
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

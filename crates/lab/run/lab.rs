@@ -160,7 +160,7 @@ impl Lab {
     ) -> Result<()> {
         let artefacts = self.hashes(artefacts)?;
         let (inputs, from) = (inputs.hash(), inputs.parts().clone());
-        let made_by = MadeBy::this(&self.experiment.device);
+        let made_by = MadeBy::this(&self.experiment);
         let done = Done { inputs, from, artefacts, seconds, made_by };
         self.manifest.stages.insert(stage.clone(), done);
         let text = serde_json::to_vec_pretty(&self.manifest)?;

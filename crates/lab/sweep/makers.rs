@@ -12,8 +12,8 @@ use crate::record::{MadeBy, Manifest, RunScores};
 /// # Errors
 /// Something was made by another program, and runs are left to do.
 pub(super) fn check(plan: &Plan, todo: &[&Run], done: &[(&Run, RunScores)]) -> Result<()> {
-    let Some(device) = todo.first().map(|run| &run.experiment.device) else { return Ok(()) };
-    let this = MadeBy::this(device);
+    let Some(experiment) = todo.first().map(|run| &run.experiment) else { return Ok(()) };
+    let this = MadeBy::this(experiment);
     for (run, scores) in done {
         let unknown = [MadeBy::unknown()];
         let makers = if scores.made_by.is_empty() { &unknown[..] } else { &scores.made_by };

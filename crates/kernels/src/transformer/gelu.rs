@@ -18,11 +18,6 @@ pub(crate) fn gelu(path: Path, x: &[f32]) -> Vec<f32> {
     .0
 }
 
-/// GELU of each of a few values, in their place.
-pub(super) fn in_place(path: Path, values: &mut [f32]) {
-    apply(path, values);
-}
-
 /// The gradient of x where y has `gradient`.
 pub(crate) fn gelu_backward(path: Path, x: &[f32], gradient: &[f32]) -> Vec<f32> {
     let chunks = (x.par_chunks(CHUNK), gradient.par_chunks(CHUNK));
@@ -67,14 +62,6 @@ fn backward_body<'a, const FMA: bool>(
     write(dx, values)
 }
 
-#[inline(always)]
-fn apply_body<const FMA: bool>(values: &mut [f32]) {
-    values.iter_mut().for_each(|x| *x *= normal::<FMA>(*x).0);
-}
-
-kernel! {
-    apply(values: &mut [f32]) = apply_body
-}
 kernel! {
     forward<'a>(x: &[f32], y: &'a mut [Slot]) -> &'a mut [f32] = forward_body
 }

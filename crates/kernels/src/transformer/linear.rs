@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::gelu;
-use crate::fill::{Filling, fill, zeros};
+use crate::fill::{Filling, fill, fill_two, zeros};
 use crate::gather::{Axis, Gather, Inputs, Padded, Weights};
 use crate::outer::{Group, LANES, Outer, SPARE};
 use crate::pairs::{Format, pair_channels, pair_image};
@@ -93,16 +93,11 @@ pub(crate) fn linear(path: Path, x: &[f32], layer: Layer) -> Vec<f32> {
 /// The rows of the result before and behind GELU.
 pub(crate) fn linear_gelu(path: Path, x: &[f32], layer: Layer) -> [Vec<f32>; 2] {
     let ([from, to], product) = (layer.sizes(), layer.product());
-    let len = x.len() / from * to;
-    let mut hidden = vec![0.0; len];
-    let tasks = x.par_chunks(ROWS * from).zip(hidden.par_chunks_mut(ROWS * to));
-    let (out, _) = fill(len, ROWS * to, tasks, |(x, hidden), out| {
-        let y = product.run(path, x, out);
+    fill_two(x.len() / from * to, ROWS * to, x.par_chunks(ROWS * from), |x, hidden, out| {
+        let y = product.run(path, x, hidden);
         add_bias(path, layer.bias, y);
-        hidden.copy_from_slice(y);
-        gelu::in_place(path, y);
-    });
-    [hidden, out]
+        out.rest(|out| gelu::forward(path, y, out));
+    })
 }
 
 /// The way back through [`linear`], where the result has `gradient`. The gradient of `x` only if it is `wanted`.
@@ -160,9 +155,9 @@ fn weight_gradient(
     let each = outer.chunks().div_ceil(rayon::current_num_threads());
     let mut sums = vec![0.0; outer.chunks() * outer.chunk()];
     sums.par_chunks_mut(each * outer.chunk()).enumerate().for_each(|(task, sums)| {
-        for (x, gradient) in x.chunks(ROWS * from).zip(gradient.chunks(ROWS * to)) {
-            let [x, gradient] =
-                [(x, from), (gradient, to)].map(|(rows, n)| image(path, rows, n, format));
+        for start in (0..x.len() / from).step_by(ROWS) {
+            let [x, gradient] = [(x, from), (gradient, to)]
+                .map(|(rows, len)| image(path, &rows[start * len..], len, format));
             let group = Group { padded: &x, gradient: &gradient, images: 1 };
             for (c, sums) in sums.chunks_exact_mut(outer.chunk()).enumerate() {
                 outer.run(path, group, task * each + c, sums);
@@ -179,16 +174,38 @@ fn weight_gradient(
     fill(from * to, to, rows, row).0
 }
 
-/// Rows of `len` floats, zeros up to [`ROWS`] of them, in pairs if that is the format; and some floats of any value.
-fn image(path: Path, rows: &[f32], len: usize, format: Format) -> Scratch {
-    let mut image = scratch(ROWS * len + SPARE);
-    let (inside, beyond) = image[..ROWS * len].split_at_mut(rows.len());
-    inside.copy_from_slice(rows);
+/// The first [`ROWS`] of `rows`, of `len` floats each, zeros where they are fewer, in pairs if that is the format; and
+/// [`SPARE`] floats of any value.
+fn image(path: Path, rows: &[f32], len: usize, format: Format) -> Image<'_> {
+    let whole = ROWS * len;
+    if format == Format::Floats && rows.len() >= whole + SPARE {
+        return Image::There(rows);
+    }
+    let mut image = scratch(whole + SPARE);
+    let count = whole.min(rows.len());
+    let (inside, beyond) = image[..whole].split_at_mut(count);
+    inside.copy_from_slice(&rows[..count]);
     beyond.fill(0.0);
     if format == Format::Pairs {
-        pair_image(path, &mut image[..ROWS * len], len, 1);
+        pair_image(path, &mut image[..whole], len, 1);
     }
-    image
+    Image::Made(image)
+}
+
+/// Rows that are there as they are read, or were made so.
+enum Image<'a> {
+    There(&'a [f32]),
+    Made(Scratch),
+}
+
+impl std::ops::Deref for Image<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::There(rows) => rows,
+            Self::Made(image) => image,
+        }
+    }
 }
 
 #[inline(always)]
