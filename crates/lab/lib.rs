@@ -20,5 +20,5 @@ pub use commands::{
 pub use config::{AttackConfig, ConfigError, Experiment};
 pub use record::{Images, ProbeId, RunScores};
 pub use report::{ReportOptions, report};
-pub use run::{RunFolder, Stage, end_on_ctrl_c, run};
+pub use run::{RunFolder, Stage, TRY_AGAIN, end_when_asked, preempted, run};
 pub use sweep::{SweepOptions, read_sweep, sweep};

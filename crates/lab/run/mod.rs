@@ -19,8 +19,8 @@ use anyhow::Result;
 use crate::Experiment;
 
 pub use folder::RunFolder;
-pub use interrupt::end_on_ctrl_c;
-pub(crate) use interrupt::{INTERRUPTED, end_with_this};
+pub use interrupt::{TRY_AGAIN, end_when_asked, preempted};
+pub(crate) use interrupt::{end_with_this, interrupted, pass_on};
 use lab::Lab;
 pub(crate) use labels::labelled;
 pub(crate) use selection::{Choice, told};

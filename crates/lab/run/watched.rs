@@ -2,7 +2,6 @@
 //! the end when somebody asks for it.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value};
 use ssl_backdoor_model::Encoder;
@@ -11,7 +10,7 @@ use ssl_backdoor_ssl::{
     TrainingFolder,
 };
 
-use super::interrupt::INTERRUPTED;
+use super::interrupt;
 use super::progress::{TrainingBar, say_beside_bars};
 
 /// Figures of an encoder after an epoch, counted from 0, for the training's log.
@@ -70,7 +69,7 @@ impl TrainObserver for Watched<'_> {
     }
 
     fn interrupted(&mut self) -> bool {
-        INTERRUPTED.load(Ordering::Relaxed)
+        interrupt::interrupted()
     }
 
     fn on_warning(&mut self, warning: &PretrainError) {

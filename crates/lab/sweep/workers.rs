@@ -6,7 +6,6 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::run::RunFolder;
-use crate::run::{INTERRUPTED, end_with_this};
+use crate::run::{end_with_this, interrupted, pass_on};
 
 /// One process of this program.
 #[derive(Debug, Clone)]
@@ -49,8 +48,6 @@ struct State {
 const TAIL: usize = 6;
 /// How often a process is looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// How long processes may take to end by themselves when the sweep is asked to. Shorter than what the sweep itself has.
-const GRACE: Duration = Duration::from_millis(1200);
 /// How long a process of a sweep that was killed may take to leave its folder: it ends its step and saves a checkpoint,
 /// which takes seconds where many programs share the cores.
 const LEFT: Duration = Duration::from_secs(30);
@@ -107,10 +104,6 @@ pub(super) fn work(
     });
     anyhow::ensure!(!interrupted(), "interrupted: run the same again to go on");
     Ok(lock().ended.values().copied().collect())
-}
-
-fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 /// The next job that can begin; waits while others must end first, none when all have begun or the sweep is to end.
@@ -186,9 +179,8 @@ fn wait(child: &mut Child) -> Result<ExitStatus> {
             return Ok(status);
         }
         if interrupted() {
-            // Closing the pipe asks the process to end.
-            drop(pipe.take());
-            if asked.get_or_insert_with(Instant::now).elapsed() > GRACE {
+            let (since, grace) = *asked.get_or_insert_with(|| (Instant::now(), pass_on(&mut pipe)));
+            if since.elapsed() > grace {
                 // Nothing is lost but the steps since its last checkpoint.
                 child.kill().context("cannot end a process")?;
             }
