@@ -20,6 +20,7 @@ mod scan_page;
 mod scan_training;
 mod shared;
 mod sweep;
+mod sweep_slurm;
 mod verify;
 
 use anyhow::Result;

@@ -7,8 +7,10 @@ mod interrupt;
 mod lab;
 mod labels;
 pub(crate) mod progress;
+mod progress_file;
 mod selection;
 mod stages;
+mod state;
 mod until;
 mod watched;
 
@@ -25,6 +27,7 @@ use lab::Lab;
 pub(crate) use labels::labelled;
 pub(crate) use selection::{Choice, told};
 pub(crate) use stages::{Task, UnifiedProbe, read_out};
+pub(crate) use state::RunState;
 pub use until::Stage;
 
 /// Runs `experiment` in `out` up to and including `until`. With `twin`, the clean twin is not

@@ -12,6 +12,7 @@ use ssl_backdoor_ssl::{
 
 use super::interrupt;
 use super::progress::{TrainingBar, say_beside_bars};
+use super::progress_file::ProgressFile;
 
 /// Figures of an encoder after an epoch, counted from 0, for the training's log.
 type Figures<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, ObserverError> + 'a;
@@ -20,14 +21,16 @@ type Figures<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, Obse
 pub(crate) struct Watched<'a> {
     folder: TrainingFolder,
     bar: TrainingBar,
+    progress: ProgressFile,
     figures: Option<Box<Figures<'a>>>,
 }
 
 impl<'a> Watched<'a> {
     /// A training whose files go to `folder`, of this `identity` (a hash of all that decides it); the bar says `label`.
     pub fn new(folder: &Path, identity: &str, label: &str) -> Self {
+        let progress = ProgressFile::new(folder);
         let folder = TrainingFolder::new(folder, identity);
-        Self { folder, bar: TrainingBar::new(label), figures: None }
+        Self { folder, bar: TrainingBar::new(label), progress, figures: None }
     }
 
     /// The same with more figures in each epoch's line.
@@ -46,11 +49,13 @@ impl TrainObserver for Watched<'_> {
 
     fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
         self.bar.start(done, steps);
+        self.progress.start(done, steps);
         self.folder.on_start(done, steps)
     }
 
     fn on_step(&mut self, step: &StepReport) {
         self.bar.step(step);
+        self.progress.step(step);
     }
 
     fn on_epoch(
