@@ -15,12 +15,13 @@ mod status;
 mod submission;
 mod workers;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use crate::config::{ConfigError, Experiment};
-use crate::device;
+use crate::device::{self, DeviceError};
 use crate::record::RunScores;
 use job::SweepJob;
 use plan::{Plan, Run};
@@ -67,6 +68,9 @@ pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
         true => vec![None; options.jobs],
         false => options.devices.iter().cloned().map(Some).collect(),
     };
+    if options.devices.is_empty() {
+        on_each_device(&plan, |name| device::open(name).map(drop))?;
+    }
     if options.dry_run {
         return dry_run::print(&plan, slots.len());
     }
@@ -81,6 +85,25 @@ pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
     let failed = outcomes.iter().filter(|outcome| **outcome != Outcome::Done).count();
     if failed > 0 {
         bail!("{failed} of {} trainings failed or were skipped: see above", outcomes.len());
+    }
+    Ok(())
+}
+
+/// `1 run`, `2 runs`
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Checks every device that a run of the plan names.
+fn on_each_device(
+    plan: &Plan,
+    check: impl Fn(&str) -> Result<(), DeviceError>,
+) -> Result<(), ConfigError> {
+    let mut seen = BTreeSet::new();
+    for Run { experiment, .. } in &plan.runs {
+        if seen.insert(&experiment.device) {
+            check(&experiment.device).map_err(|e| experiment.source.wrong(e))?;
+        }
     }
     Ok(())
 }

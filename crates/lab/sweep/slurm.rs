@@ -10,8 +10,9 @@ use super::job::SweepJob;
 use super::plan::Plan;
 use super::slurm_script::{Script, Scripts};
 use super::submission::Submission;
-use super::{figures, makers, split};
+use super::{counted, figures, makers, on_each_device, split};
 use crate::config::ConfigError;
+use crate::device;
 use crate::record::write_whole;
 
 /// What the command line says of the jobs.
@@ -41,6 +42,7 @@ pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Res
             ConfigError("--max-parallel 0 runs nothing: allowed are 1 or more".into()).into()
         );
     }
+    on_each_device(&plan, device::check_compiled)?;
     let absolute = |path: &Path| {
         std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
     };
@@ -79,11 +81,11 @@ pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Res
     let scripts = all(&scripts, &jobs, &absolute(path)?, sets)?;
     jobs.iter().try_for_each(SweepJob::prepare)?;
     let submitted = submit(&scripts, &out)?;
-    let twins = jobs.len() - todo.len();
     println!(
-        "Submitted: {twins} clean twins as job {}, {} runs as job {}, the tables as job {}.",
+        "Submitted: {} as job {}, {} as job {}, the tables as job {}.",
+        counted(jobs.len() - todo.len(), "clean twin"),
         submitted.twins,
-        todo.len(),
+        counted(todo.len(), "run"),
         submitted.runs,
         submitted.collect
     );

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
+use super::counted;
 use super::figures;
 use super::plan::Plan;
 use super::submission::Submission;
 use crate::record::{CLEAN, Images, RunScores, SCHEMA, TrainingProgress};
+use crate::report::aligned;
 use crate::run::RunState;
 
 /// The state of a sweep.
@@ -88,13 +90,13 @@ impl Status {
         if let Some(slurm) = &self.slurm {
             println!("Submitted to Slurm as jobs {}", slurm.ids(", "));
         }
-        println!("\n| run | state | training | clean Acc % | net ASR |");
-        println!("| --- | --- | --- | --- | --- |");
-        for row in self.twins.iter().chain(&self.runs) {
-            let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
+        let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
+        let cells = self.twins.iter().chain(&self.runs).map(|row| {
             let (acc, net) = (number(row.clean_acc), number(row.net_asr));
-            println!("| {} | {} | {} | {acc} | {net} |", row.name, row.state, row.trainings());
-        }
+            [row.name.clone(), row.state.to_string(), row.trainings(), acc, net]
+        });
+        let head = ["run", "state", "training", "clean Acc %", "net ASR"];
+        print!("\n{}", aligned(head, &cells.collect::<Vec<_>>()));
     }
 }
 
@@ -136,6 +138,5 @@ fn summary(rows: &[Row], noun: &str) -> String {
         let count = rows.iter().filter(|row| row.state == *state).count();
         (count > 0).then(|| format!("{count} {state}"))
     });
-    let plural = if rows.len() == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}: {}", rows.len(), counts.collect::<Vec<_>>().join(", "))
+    format!("{}: {}", counted(rows.len(), noun), counts.collect::<Vec<_>>().join(", "))
 }
