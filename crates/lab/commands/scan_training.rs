@@ -1,10 +1,8 @@
 //! Trainings of the scans: without a run folder, shown on the terminal, ended by Ctrl-C.
 
-use std::sync::atomic::Ordering;
-
 use ssl_backdoor_ssl::{ObserverError, StepReport, TrainObserver};
 
-use crate::run::INTERRUPTED;
+use crate::run::interrupted;
 use crate::run::progress::TrainingBar;
 
 /// Shows the progress of a training, which Ctrl-C ends.
@@ -28,6 +26,6 @@ impl TrainObserver for Shown {
     }
 
     fn interrupted(&mut self) -> bool {
-        INTERRUPTED.load(Ordering::Relaxed)
+        interrupted()
     }
 }

@@ -1,67 +1,146 @@
-//! Requests to end: Ctrl-C, a signal of the system, and the end of the sweep that started this process. The training in
-//! progress saves a checkpoint; whatever else is going on leaves nothing half-written and is cut.
+//! Requests to end: Ctrl-C, a signal of the system or of a scheduler, and the end of the sweep that started this process.
+//! The training in progress saves a checkpoint; whatever else is going on leaves nothing half-written and is cut.
 
-use std::io::{self, Read};
-use std::process::{self, Command, Stdio};
+use std::io::{self, Read, Write};
+use std::process::{self, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Somebody asked this process to end.
-pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// The first who asked was a scheduler that needs the machine for something else.
+static PREEMPTED: AtomicBool = AtomicBool::new(false);
 
-/// How long a training has to finish its step and save.
-const GRACE: Duration = Duration::from_millis(1500);
+/// Exit status of a process that ended because a scheduler asked for the machine: the same command goes on from there.
+/// It is `EX_TEMPFAIL` of `sysexits.h`.
+pub const TRY_AGAIN: u8 = 75;
 
 /// Environment variable of a process that a sweep starts: its standard input ends when the sweep does.
 const SWEEP: &str = "SSL_BACKDOOR_SWEEP";
+/// Environment variable of a process in a job of Slurm.
+const SLURM_JOB: &str = "SLURM_JOB_ID";
 
-/// Makes Ctrl-C end this process with status 1: a training after a checkpoint, anything else, and a training whose
-/// steps are long, after one and a half seconds; at once when it comes twice. A process that a sweep started ends in
-/// the same way when the sweep is gone, however it ended.
+/// Why a process is to end, which decides how long it may take and its exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// A person waits.
+    Stop,
+    /// A scheduler wants the machine back and gives some time.
+    MakeRoom,
+}
+
+impl Request {
+    /// How long a training has to finish its step and save, and another stage to be done.
+    const fn grace(self) -> Duration {
+        match self {
+            Self::Stop => Duration::from_millis(1500),
+            Self::MakeRoom => Duration::from_secs(90),
+        }
+    }
+}
+
+/// Ends this process when it is asked to:
+///
+/// - Ctrl-C, SIGTERM and SIGHUP end it with status 1: a training after a checkpoint, anything else, and a training whose
+///   steps are long, after one and a half seconds; at once when they come twice
+/// - SIGUSR1, SIGUSR2, and within a job of Slurm SIGTERM, say that a scheduler wants the machine: the training finishes its
+///   step and saves a checkpoint, another stage is finished, and the status is [`TRY_AGAIN`]. What takes longer than 90
+///   seconds is cut.
+///
+/// A process that a sweep started ends in the same way when the sweep is gone, however it ended.
 ///
 /// # Errors
-/// The system refuses the handler.
-pub fn end_on_ctrl_c() -> Result<()> {
-    static ONCE: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if ONCE.swap(true, Ordering::Relaxed) {
-            process::exit(1);
-        }
-        end();
-    })
-    .context("cannot listen for Ctrl-C")?;
+/// The system refuses the handlers.
+pub fn end_when_asked() -> Result<()> {
+    listen().context("cannot listen for signals")?;
     if std::env::var_os(SWEEP).is_some() {
         thread::spawn(|| {
             until_closed(io::stdin().lock());
-            end();
+            end(Request::Stop);
         });
     }
     Ok(())
 }
 
-/// Asks this process to end: once, whoever asks again.
-fn end() {
-    if INTERRUPTED.swap(true, Ordering::Relaxed) {
+#[cfg(unix)]
+fn listen() -> io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let scheduled = std::env::var_os(SLURM_JOB).is_some();
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            signalled(match signal {
+                SIGUSR1 | SIGUSR2 => Request::MakeRoom,
+                SIGTERM if scheduled => Request::MakeRoom,
+                _ => Request::Stop,
+            });
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn listen() -> io::Result<()> {
+    ctrlc::set_handler(|| signalled(Request::Stop)).map_err(io::Error::other)
+}
+
+/// A signal came: the second one of a person ends the process at once.
+fn signalled(request: Request) {
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    if request == Request::Stop && ONCE.swap(true, Ordering::Relaxed) {
+        process::exit(1);
+    }
+    end(request);
+}
+
+/// Asks this process to end. A request that leaves less time than an earlier one counts, too.
+fn end(request: Request) {
+    if INTERRUPTED.load(Ordering::Relaxed) && request == Request::MakeRoom {
         return;
     }
-    thread::spawn(|| {
-        thread::sleep(GRACE);
-        eprintln!(
-            "interrupted: finished stages and the last checkpoint are kept; run the same again to go on"
-        );
-        process::exit(1);
+    if request == Request::MakeRoom {
+        PREEMPTED.store(true, Ordering::Relaxed);
+    }
+    INTERRUPTED.store(true, Ordering::Relaxed);
+    thread::spawn(move || {
+        thread::sleep(request.grace());
+        eprintln!("{KEPT}");
+        process::exit(if preempted() { TRY_AGAIN.into() } else { 1 });
     });
 }
 
-/// Reads until there is nothing more to come.
+const KEPT: &str =
+    "interrupted: finished stages and the last checkpoint are kept; run the same again to go on";
+
+/// Is this process to end?
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Did a scheduler ask this process to end? Whatever fails afterwards, the same command may be run again.
+pub fn preempted() -> bool {
+    PREEMPTED.load(Ordering::Relaxed)
+}
+
+/// Checks that nobody asked this process to end, before something is begun that takes long.
+///
+/// # Errors
+/// Somebody did.
+pub(crate) fn go_on() -> Result<()> {
+    ensure!(!interrupted(), "{KEPT}");
+    Ok(())
+}
+
+/// Reads until there is nothing more to come; a byte says that a scheduler wants the machine.
 fn until_closed(mut input: impl Read) {
     let mut bytes = [0; 64];
     loop {
         match input.read(&mut bytes) {
-            Ok(1..) => {}
+            Ok(1..) => end(Request::MakeRoom),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => return,
         }
@@ -72,4 +151,17 @@ fn until_closed(mut input: impl Read) {
 /// as it may go on: dropping it asks the process to end.
 pub(crate) fn end_with_this(command: &mut Command) -> &mut Command {
     command.env(SWEEP, "1").stdin(Stdio::piped())
+}
+
+/// Asks a process that was started as [`end_with_this`] says to end, as this one was asked. How long it may take, which
+/// is a little less than this process has itself.
+pub(crate) fn pass_on(pipe: &mut Option<ChildStdin>) -> Duration {
+    if !preempted() {
+        // Closing the pipe asks the process to end.
+        drop(pipe.take());
+        return Request::Stop.grace().mul_f64(0.8);
+    }
+    // A process that is gone already reads nothing.
+    let _ = pipe.as_mut().map(|pipe| pipe.write_all(b"\n").and_then(|()| pipe.flush()));
+    Request::MakeRoom.grace().mul_f64(0.95)
 }

@@ -13,6 +13,7 @@ use ssl_backdoor_trigger::Attack;
 
 use super::folder::RunFolder;
 use super::inputs::{Inputs, difference};
+use super::interrupt::go_on;
 use super::labels::{Labelled, labelled};
 use super::progress;
 use super::selection::Choice;
@@ -37,8 +38,9 @@ pub(super) struct Lab {
     pub(super) until: Stage,
 }
 
-/// Does the work of `stage`; how many seconds it took.
+/// Does the work of `stage`, unless this process is to end; how many seconds it took.
 pub(super) fn timed(stage: &StageId, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    go_on()?;
     let since = Instant::now();
     work().with_context(|| format!("stage {stage} failed"))?;
     Ok(since.elapsed().as_secs_f64())

@@ -2,7 +2,6 @@
 //! the end when somebody asks for it.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value};
 use ssl_backdoor_model::Encoder;
@@ -11,8 +10,9 @@ use ssl_backdoor_ssl::{
     TrainingFolder,
 };
 
-use super::interrupt::INTERRUPTED;
+use super::interrupt;
 use super::progress::{TrainingBar, say_beside_bars};
+use super::progress_file::ProgressFile;
 
 /// Figures of an encoder after an epoch, counted from 0, for the training's log.
 type Figures<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, ObserverError> + 'a;
@@ -21,14 +21,16 @@ type Figures<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, Obse
 pub(crate) struct Watched<'a> {
     folder: TrainingFolder,
     bar: TrainingBar,
+    progress: ProgressFile,
     figures: Option<Box<Figures<'a>>>,
 }
 
 impl<'a> Watched<'a> {
     /// A training whose files go to `folder`, of this `identity` (a hash of all that decides it); the bar says `label`.
     pub fn new(folder: &Path, identity: &str, label: &str) -> Self {
+        let progress = ProgressFile::new(folder);
         let folder = TrainingFolder::new(folder, identity);
-        Self { folder, bar: TrainingBar::new(label), figures: None }
+        Self { folder, bar: TrainingBar::new(label), progress, figures: None }
     }
 
     /// The same with more figures in each epoch's line.
@@ -47,11 +49,13 @@ impl TrainObserver for Watched<'_> {
 
     fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
         self.bar.start(done, steps);
+        self.progress.start(done, steps);
         self.folder.on_start(done, steps)
     }
 
     fn on_step(&mut self, step: &StepReport) {
         self.bar.step(step);
+        self.progress.step(step);
     }
 
     fn on_epoch(
@@ -70,7 +74,7 @@ impl TrainObserver for Watched<'_> {
     }
 
     fn interrupted(&mut self) -> bool {
-        INTERRUPTED.load(Ordering::Relaxed)
+        interrupt::interrupted()
     }
 
     fn on_warning(&mut self, warning: &PretrainError) {
