@@ -1,4 +1,4 @@
-//! The INI configs of the paper's code (protocol 1.1): `ssl-backdoor poison FILE.cfg`.
+//! The INI configs of the paper's code (docs/protocol.md, 1.1): `ssl-backdoor poison FILE.cfg`.
 
 use std::path::{Path, PathBuf};
 

@@ -9,7 +9,7 @@ use rand::Rng;
 use crate::{BatchNorm, init};
 
 /// Linear layers with ReLU between them, and with or without batch norm before each ReLU: the heads
-/// of MoCo v2 (without), BYOL and MSF (with; protocol 2.1 to 2.3), and the classifiers of Jigsaw and
+/// of MoCo v2 (without), BYOL and MSF (with; docs/protocol.md, 2.1 to 2.3), and the classifiers of Jigsaw and
 /// RotNet (one layer).
 #[derive(Module, Debug)]
 pub struct Mlp {

@@ -6,7 +6,7 @@ use ssl_backdoor_model::{init, l2_normalize};
 
 use crate::{Features, ProbeError, Vote, knn};
 
-/// Perplexity and learning rate of the reference's figures for MoCo (protocol 4).
+/// Perplexity and learning rate of the reference's figures for MoCo (docs/protocol.md, 4).
 const PERPLEXITY: f32 = 30.0;
 const LEARNING_RATE: f32 = 200.0;
 /// Accuracy of the Barnes-Hut approximation; 0.5 is usual.

@@ -1,6 +1,6 @@
 //! The linear probe of the `unified` protocol: features are divided by their L2 norm and
 //! standardised with the labelled subset's own statistics, then a linear classifier is trained
-//! (protocol 3.2 on features extracted once, without augmentation).
+//! (docs/protocol.md, 3.2 on features extracted once, without augmentation).
 
 use std::path::Path;
 

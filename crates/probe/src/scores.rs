@@ -1,4 +1,4 @@
-//! Accuracy, FP and ASR of predictions. One definition each (protocol 4), named in full, because
+//! Accuracy, FP and ASR of predictions. One definition each (docs/protocol.md, 4), named in full, because
 //! the literature uses several.
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! MAE, the masked autoencoder (protocol 2.6): a transformer sees a quarter of an image's patches, a
+//! MAE, the masked autoencoder (docs/protocol.md, 2.6): a transformer sees a quarter of an image's patches, a
 //! smaller one paints the rest.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! MoCo v2 (protocol 2.1): a query encoder is trained to tell its image's key, made by an EMA copy,
+//! MoCo v2 (docs/protocol.md, 2.1): a query encoder is trained to tell its image's key, made by an EMA copy,
 //! from a queue of past keys.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! MSF, mean shift (protocol 2.3): the prediction from a strong view is drawn to the nearest
+//! MSF, mean shift (docs/protocol.md, 2.3): the prediction from a strong view is drawn to the nearest
 //! neighbours, in a bank of past targets, of the EMA copy's embedding of a weak view.
 
 use std::sync::Arc;

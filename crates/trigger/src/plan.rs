@@ -93,7 +93,7 @@ impl Selection {
 
 /// The poisoned images of a training set: a seeded sample of the target class, or of all classes.
 ///
-/// Poisoned images replace the originals; size and labels of the set do not change (protocol 1.4).
+/// Poisoned images replace the originals; size and labels of the set do not change (docs/protocol.md, 1.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoisonPlan {
     ids: BTreeSet<u64>,

@@ -69,7 +69,7 @@ pub struct Chain {
 const SMALL_RADIUS: usize = 1;
 
 impl Chain {
-    /// Crop and flip: CompReSS, the target of MSF, RotNet before it turns (protocol 2.3, 2.5, 5).
+    /// Crop and flip: CompReSS, the target of MSF, RotNet before it turns (docs/protocol.md, 2.3, 2.5, 5).
     pub fn weak(size: u32, crop: (f64, f64)) -> Self {
         let filter = Filter::Bilinear;
         Self {
@@ -87,13 +87,13 @@ impl Chain {
         }
     }
 
-    /// MoCo v2's view (protocol 2.1), also MSF's query.
+    /// MoCo v2's view (docs/protocol.md, 2.1), also MSF's query.
     pub fn moco(size: u32, crop: (f64, f64), blur: bool) -> Self {
         let blur = if blur { 0.5 } else { 0.0 };
         Self { jitter: 0.8, grey: 0.2, blur, ..Self::weak(size, crop) }
     }
 
-    /// BYOL's view (protocol 2.2).
+    /// BYOL's view (docs/protocol.md, 2.2).
     pub fn byol(size: u32, crop: (f64, f64), blur: bool) -> Self {
         Self { filter: Filter::Bicubic, grey: 0.1, ..Self::moco(size, crop, blur) }
     }

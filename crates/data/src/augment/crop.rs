@@ -120,7 +120,7 @@ pub(crate) fn resize_crop(
 }
 
 /// The side that the shorter side of an image gets before its centre of `size` is cut out: 256 for 224
-/// (protocol 1.2).
+/// (docs/protocol.md, 1.2).
 pub fn shorter_side(size: u32) -> u32 {
     (u64::from(size) * 256).div_ceil(224) as u32
 }

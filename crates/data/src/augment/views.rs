@@ -9,7 +9,7 @@ use ssl_backdoor_rng::{ChaCha8Rng, Purpose, keyed};
 
 use super::Geometry;
 
-/// Mean of ImageNet by channel, the reference's normalisation everywhere (protocol 0).
+/// Mean of ImageNet by channel, the reference's normalisation everywhere (docs/protocol.md, 0).
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Standard deviation of ImageNet by channel.
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];

@@ -1,4 +1,4 @@
-//! A poisoned data set on disk, in the reference's layout (protocol 1.5): poisoned training images that
+//! A poisoned data set on disk, in the reference's layout (docs/protocol.md, 1.5): poisoned training images that
 //! replace the originals in the list, every evaluation image patched, file lists, and the ledgers from
 //! which [`verify`](crate::verify) rebuilds every byte.
 //!

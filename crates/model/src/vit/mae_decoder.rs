@@ -1,4 +1,4 @@
-//! MAE's decoder (protocol 2.6); parameters are called as in the official MAE.
+//! MAE's decoder (docs/protocol.md, 2.6); parameters are called as in the official MAE.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;

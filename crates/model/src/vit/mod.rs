@@ -1,4 +1,4 @@
-//! The vision transformer of MAE (protocol 2.6): the encoder with a class token, and the fixed positions; parameters are
+//! The vision transformer of MAE (docs/protocol.md, 2.6): the encoder with a class token, and the fixed positions; parameters are
 //! called as in the official MAE.
 
 use burn::module::{Module, Param};

@@ -16,7 +16,7 @@ pub(super) enum Reads {
     Maps,
 }
 
-/// Sides that the five maps are pooled to (protocol 3.4).
+/// Sides that the five maps are pooled to (docs/protocol.md, 3.4).
 pub(super) const SIDES: [usize; 5] = [12, 12, 8, 6, 4];
 
 /// What happens to a feature before the linear layer.
@@ -96,7 +96,7 @@ pub struct PaperProbeConfig {
 }
 
 impl PaperProbeConfig {
-    /// MoCo v2, MSF, SimCLR and CompReSS students (protocol 3.2).
+    /// MoCo v2, MSF, SimCLR and CompReSS students (docs/protocol.md, 3.2).
     pub fn moco() -> Self {
         Self {
             reads: Reads::Output,
@@ -112,7 +112,7 @@ impl PaperProbeConfig {
         }
     }
 
-    /// BYOL (protocol 3.3). The reference extracts features of whole batches of 1,000 once, of a random order, and
+    /// BYOL (docs/protocol.md, 3.3). The reference extracts features of whole batches of 1,000 once, of a random order, and
     /// trains on these alone: one fixed sample of 1,000 of the 1,259 images of 1 % of ImageNet-100.
     pub fn byol() -> Self {
         Self {
@@ -127,12 +127,12 @@ impl PaperProbeConfig {
         }
     }
 
-    /// Jigsaw (protocol 3.4).
+    /// Jigsaw (docs/protocol.md, 3.4).
     pub fn jigsaw() -> Self {
         Self { reads: Reads::Maps, norm: Norm::Nothing, ..Self::moco() }
     }
 
-    /// RotNet (protocol 3.5).
+    /// RotNet (docs/protocol.md, 3.5).
     pub fn rotnet() -> Self {
         Self {
             reads: Reads::Maps,
@@ -148,7 +148,7 @@ impl PaperProbeConfig {
         }
     }
 
-    /// MAE (protocol 2.6): the official code's linear probe, which draws its crops once and clamps them, resizes with a
+    /// MAE (docs/protocol.md, 2.6): the official code's linear probe, which draws its crops once and clamps them, resizes with a
     /// bicubic filter, and drops images that do not fill a batch of 16,384.
     ///
     /// With fewer labelled images than that the official code takes no step at all: it cannot have been used on 1 % or
