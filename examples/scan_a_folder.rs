@@ -82,6 +82,6 @@ fn show_strongest(findings: &Findings) -> Result<()> {
         let cut = imageops::crop_imm(&best.picture, patch.x, patch.y, patch.width, patch.height);
         cut.to_image().save("strongest-patch.png")?;
     }
-    println!("What this scan cannot see: {}", PatchSearch::BLIND.join(" "));
+    println!("What this scan cannot detect: {}", PatchSearch::BLIND.join(" "));
     Ok(())
 }

@@ -35,7 +35,7 @@ fn a_list_of_defences_trains_what_one_table_with_controls_trains() {
     // A list of this one defence is the same experiment.
     let again = lab.run("one", &[&format!("defend=[{table}]")]);
     let told = stderr(&again);
-    assert!(again.status.success() && !told.contains("again, because"), "{told}");
+    assert!(again.status.success() && !told.contains("repeated, because"), "{told}");
     assert_eq!(told.matches("done already").count(), 11 + 2 * 4, "{told}");
     assert_eq!(std::fs::read(lab.path("one/scores.json")).unwrap(), before);
 
@@ -124,7 +124,7 @@ fn a_filter_retrains_on_what_its_list_leaves() {
     let changed = lab.command("run", &[&filters]).args(["--until", "defend"]).output().unwrap();
     let told = stderr(&changed);
     assert!(
-        told.contains("defend filtered: again, because of changed inputs: kept images"),
+        told.contains("defend filtered: repeated, because inputs changed: kept images"),
         "{told}"
     );
     assert!(told.contains("defend half: done already"), "{told}");
@@ -183,7 +183,7 @@ fn defences_that_train_again_or_look_without_colour() {
         assert!(features("luma", of) != features("backdoored", of), "{of}");
     }
     let again = lab.run("run", &[&kinds, "probe.curve_every=0"]);
-    assert!(!stderr(&again).contains("again, because"), "{}", stderr(&again));
+    assert!(!stderr(&again).contains("repeated, because"), "{}", stderr(&again));
 }
 
 #[test]

@@ -87,12 +87,12 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
     encoder(&lab, "net.safetensors", 3, false);
     let args = ["scan", "data", "export", "--encoder", "net.safetensors", "--out", "found"];
     let said = ok(&lab, &[&args[..], &QUICK].concat());
-    assert!(said.contains("of 320 images") && said.contains("16 in all"), "{said}");
+    assert!(said.contains("of 320 images") && said.contains("16 in total"), "{said}");
     for k in ["first 5 ", "first 100 "] {
         assert!(said.contains(k) && said.contains("precision"), "{said}");
     }
     assert!(!said.contains("first 500"), "{said}");
-    assert!(said.contains("patch 20") && said.contains("cannot see"), "{said}");
+    assert!(said.contains("patch 20") && said.contains("cannot detect"), "{said}");
 
     // Every image has a line, ranked, and is suspected or left.
     let mut csv = csv::Reader::from_path(lab.path("found/images.csv")).unwrap();
@@ -117,11 +117,11 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
     assert!(suspected.is_disjoint(&cleaned));
     let page = read(&lab.path("found/index.html"));
     for words in [
-        "cannot see",
+        "cannot detect",
         "data:image/png;base64,",
         "Precision",
         "takes",
-        "Images that the patch takes",
+        "Images pulled into the cluster by the patch",
         "Images of the cluster",
     ] {
         assert!(page.contains(words), "{words}");
@@ -146,7 +146,7 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
     encoder(&lab, "net.safetensors", 3, false);
     let args = ["scan", "data", "tiny.toml", "--encoder", "net.safetensors", "--set", "seed=5"];
     let said = ok(&lab, &[&args[..], &QUICK].concat());
-    assert!(said.contains("16 in all") && said.contains("scans/tiny/index.html"), "{said}");
+    assert!(said.contains("16 in total") && said.contains("scans/tiny/index.html"), "{said}");
     // Ids, as the filter takes them.
     let left = read(&lab.path("scans/tiny/cleaned.txt"));
     assert!(left.lines().all(|line| line.parse::<u64>().unwrap() < 320));
@@ -170,7 +170,7 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
     assert!(said.contains("0 of the suspected, 0 in all") && said.contains("recall -"), "{said}");
     folder(&lab, "photos", 64);
     let args = ["scan", "data", "photos", "--without-poison"];
-    assert!(refused(&lab, &args).1.contains("photos is no config"));
+    assert!(refused(&lab, &args).1.contains("photos is not a config"));
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
     for (more, words) in [
         (["--window", "17"], "--window = 17"),
         (["--clusters", "71"], "--clusters = 71"),
-        (["--set", "seed=1"], "many is no config"),
+        (["--set", "seed=1"], "many is not a config"),
     ] {
         let (status, told) = of("many", "net.safetensors", &more);
         assert!(told.contains(words) && status == 2, "{status} {told}");
@@ -362,7 +362,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     // It goes on where it was stopped, keeps what it is told to keep, and mixes nothing.
     let made = nulls(&["--count", "3", "--keep-encoders"]);
     let told = stderr(&made);
-    assert!(told.matches("there already").count() == 2 && told.contains("3 of 3"), "{told}");
+    assert!(told.matches("exists already").count() == 2 && told.contains("3 of 3"), "{told}");
     assert_eq!(read(&lab.path("nulls/seed-1001.json")), first);
     assert!(lab.path("nulls/seed-1003.safetensors").is_file());
     let mixed = nulls(&["--count", "3", "--set", "pretrain.lr=0.03"]);
@@ -394,7 +394,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     std::fs::remove_file(lab.path("nulls/seed-1002.json")).unwrap();
     assert!(
         stderr(&scanned_run(&lab, "run", &["--until", "scan"]))
-            .contains("scan: again, because of changed inputs")
+            .contains("scan: repeated, because inputs changed")
     );
 }
 

@@ -209,7 +209,7 @@ fn field_f13_what_a_set_without_labels_cannot_do_is_said_before_it_trains() {
     );
     let text = site.read("t.toml");
     site.write("t.toml", text.replace("rate = 0.5", "list = \"f/poison.txt\""));
-    run("").bad(2, &["probe.labels", "the training images carry no labels", "data.labelled"]);
+    run("").bad(2, &["probe.labels", "the training images have no labels", "data.labelled"]);
     site.write("f/poison.txt", "labelled/cat/000.png\n");
     run("--set data.labelled=f/labelled")
         .bad(2, &["f/poison.txt", "labelled/cat/000.png is no training image"]);

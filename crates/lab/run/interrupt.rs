@@ -1,5 +1,5 @@
-//! Requests to end: Ctrl-C, a signal of the system, and the end of the sweep that started this process. The training in
-//! progress saves a checkpoint; whatever else is going on leaves nothing half-written and is cut.
+//! Requests to stop: Ctrl-C, a signal of the system, and the end of the sweep that started this process. A training in
+//! progress saves a checkpoint; all other work is cut off without leaving a partial file.
 
 use std::io::{self, Read};
 use std::process::{self, Command, Stdio};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Somebody asked this process to end.
+/// This process was asked to stop.
 pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How long a training has to finish its step and save.
@@ -18,9 +18,9 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// Environment variable of a process that a sweep starts: its standard input ends when the sweep does.
 const SWEEP: &str = "SSL_BACKDOOR_SWEEP";
 
-/// Makes Ctrl-C end this process with status 1: a training after a checkpoint, anything else, and a training whose
-/// steps are long, after one and a half seconds; at once when it comes twice. A process that a sweep started ends in
-/// the same way when the sweep is gone, however it ended.
+/// Makes Ctrl-C stop this process with status 1: a training after a checkpoint; other work, and a training with long
+/// steps, after one and a half seconds; immediately on the second Ctrl-C. A process of a sweep stops in the same way when
+/// the sweep ends, for any reason.
 ///
 /// # Errors
 /// The system refuses the handler.
@@ -42,7 +42,7 @@ pub fn end_on_ctrl_c() -> Result<()> {
     Ok(())
 }
 
-/// Asks this process to end: once, whoever asks again.
+/// Asks this process to stop; further requests have no effect.
 fn end() {
     if INTERRUPTED.swap(true, Ordering::Relaxed) {
         return;
@@ -50,13 +50,13 @@ fn end() {
     thread::spawn(|| {
         thread::sleep(GRACE);
         eprintln!(
-            "interrupted: finished stages and the last checkpoint are kept; run the same again to go on"
+            "interrupted: finished stages and the last checkpoint are kept; run the same command again to resume"
         );
         process::exit(1);
     });
 }
 
-/// Reads until there is nothing more to come.
+/// Reads to the end.
 fn until_closed(mut input: impl Read) {
     let mut bytes = [0; 64];
     loop {
@@ -68,8 +68,8 @@ fn until_closed(mut input: impl Read) {
     }
 }
 
-/// Makes a process that `command` starts end with this one. Its [`stdin`](process::Child::stdin) is to be held as long
-/// as it may go on: dropping it asks the process to end.
+/// Makes a process started by `command` end together with this one. Keep its [`stdin`](process::Child::stdin) while it
+/// should run: dropping it asks the process to stop.
 pub(crate) fn end_with_this(command: &mut Command) -> &mut Command {
     command.env(SWEEP, "1").stdin(Stdio::piped())
 }

@@ -20,7 +20,7 @@ pub enum ProbeKind {
     Knn,
 }
 
-/// PaperProbeConfig of a linear probe.
+/// The protocol of a linear probe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
