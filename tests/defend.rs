@@ -110,7 +110,7 @@ fn a_filter_retrains_on_what_its_list_leaves() {
         assert!(found["models"][model]["patched"]["asr"].is_number(), "{model}");
     }
     let report = std::fs::read_to_string(lab.path("run/report.md")).unwrap();
-    let words = "trained without 15 images that a filter removed. Of these 12 are poisoned (precision 80.0 %); 4 of 16";
+    let words = "trained without 15 images that a filter removed. Of these, 12 are poisoned (precision 80.0 %); 4 of 16";
     assert!(report.contains("| filtered |") && report.contains(words), "{report}");
 
     // Without its poison the set is the clean one, but for the images that are gone.
@@ -219,8 +219,8 @@ fn a_defence_that_is_nothing_for_the_method_is_refused_before_anything_runs() {
     let rotnet = "pretrain.method={kind=\"rotnet\"}";
     for (kind, needs) in [
         ("localized-crop", "two augmented views of each image"),
-        ("blur-luma", "views that are crops by the usual augmentations"),
-        ("i-cutmix", "targets that another network makes of the whole images"),
+        ("blur-luma", "views that are augmented crops"),
+        ("i-cutmix", "targets that another network computes from the unmixed images"),
     ] {
         let run = lab.run("run", &[rotnet, &format!("defend={{kind=\"{kind}\"}}")]);
         let told = stderr(&run);

@@ -167,7 +167,7 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
 
     // Without the poison, what is suspected is a false alarm.
     let said = ok(&lab, &[&args[..], &QUICK, &["--without-poison", "--out", "clean"]].concat());
-    assert!(said.contains("0 of the suspected, 0 in all") && said.contains("recall -"), "{said}");
+    assert!(said.contains("0 of the suspected images, 0 in total") && said.contains("recall -"), "{said}");
     folder(&lab, "photos", 64);
     let args = ["scan", "data", "photos", "--without-poison"];
     assert!(refused(&lab, &args).1.contains("photos is not a config"));
@@ -189,8 +189,8 @@ fn what_a_list_names_and_is_not_there_is_left_out() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("of 80 images"), "{said}");
     for (text, words) in [
-        ("photos/absent.png\n", "no image that can be read"),
-        ("", "list.txt: it lists no image"),
+        ("photos/absent.png\n", "no readable image"),
+        ("", "list.txt: it lists no images"),
         ("photos/0.png\nphotos/absent.png\n", "1 images are too few"),
     ] {
         std::fs::write(lab.path("list.txt"), text).unwrap();
@@ -241,8 +241,8 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
     };
     for (images, net, words) in [
         ("ten", "net.safetensors", "10 images are too few"),
-        ("one", "net.safetensors", "are alike"),
-        ("many", "constant.safetensors", "are alike"),
+        ("one", "net.safetensors", "are almost the same"),
+        ("many", "constant.safetensors", "are almost the same"),
         ("many", "other.safetensors", "other.safetensors"),
         ("many", "unknown.safetensors", "resnet99"),
         ("absent", "net.safetensors", "absent"),
@@ -267,8 +267,8 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
     };
     for (images, net, words) in [
         ("ten", "net.safetensors", "10 images are too few"),
-        ("many", "constant.safetensors", "are alike"),
-        ("one", "net.safetensors", "are alike"),
+        ("many", "constant.safetensors", "are almost the same"),
+        ("one", "net.safetensors", "are almost the same"),
         ("many", "other.safetensors", "other.safetensors"),
         ("many", "unknown.safetensors", "resnet99"),
     ] {
@@ -297,7 +297,7 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     }
     encoder(&lab, "suspect.safetensors", 9, false);
     let said = call(scan("suspect.safetensors", &["--null", "nulls"]));
-    for words in ["among 3 clean encoders", "no p below 0.250", "do not see"] {
+    for words in ["among 3 clean encoders", "no p below 0.250", "do not detect"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let found: Value = serde_json::from_str(&read(&lab.path("scans/suspect/scan.json"))).unwrap();
@@ -322,7 +322,7 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     let own = scan("clean-0.safetensors", &["--null", "nulls"]);
     let output = binary(&lab, &own.iter().map(String::as_str).collect::<Vec<_>>());
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("the very encoder"), "{said}");
+    assert!(said.contains("the scanned encoder itself"), "{said}");
     assert!(said.contains("among 2 clean encoders"), "{said}");
     let broken = lab.path("nulls/broken.json");
     std::fs::write(&broken, "{}").unwrap();
@@ -384,7 +384,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     for report in ["run/report.md", "run/report.html"] {
         let text = read(&lab.path(report));
         for words in
-            ["What scans find", "backdoored, net ASR", "ssl-cleanse", "PatchSearch", "0.250"]
+            ["Scans without knowledge", "backdoored, net ASR", "ssl-cleanse", "PatchSearch", "0.250"]
         {
             assert!(text.contains(words), "{report}: {words}");
         }

@@ -146,7 +146,7 @@ pub fn found() -> Vec<Result<Found, NoDevice>> {
     let of = |kind: Kind| match kind.devices() {
         Err(reason) => none(kind, reason),
         Ok(devices) if devices.is_empty() => {
-            none(kind, "compiled in, but this machine has none".into())
+            none(kind, "compiled in, but this machine has no such device".into())
         }
         Ok(devices) => {
             let one = |(i, device): (usize, Device)| {

@@ -126,7 +126,7 @@ const OF_TRAINING: &[(&str, &str, &str, &str)] = &[
         "[probe]",
         "[[defend]]\nkind = \"scratch\"\nbatch = 8\n[[defend]]\nkind = \"scratch\"\nbatch = 8\n[probe]",
         "base.toml:20: defend: two defences make the model scratch-0.25",
-        "one model of each name",
+        "names must be different",
     ),
     ("[probe]", "[probes]\nk = [1]\n[probe]", "base.toml:20: probes: unknown key", "probe"),
     ("[poison]", "device = \"tpu\"\n[poison]", "base.toml:9: data.device: unknown key", ""),

@@ -54,7 +54,7 @@ pub(crate) fn decoded(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
     }
     let format = image::guess_format(bytes).ok();
     let Some((format, name)) = FORMATS.into_iter().find(|(known, _)| Some(*known) == format) else {
-        return Err(format!("{}: the formats that are read are {FORMAT_NAMES}", foreign(bytes)));
+        return Err(format!("{}: supported formats are {FORMAT_NAMES}", foreign(bytes)));
     };
     let bytes = match format {
         ImageFormat::Jpeg => jpeg::image_of(bytes)?,

@@ -79,7 +79,7 @@ pub enum DataError {
     Range(#[from] OutOfRange),
     /// Images of one batch have different sizes.
     #[error(
-        "image {id} is {found:?} pixels, the others are {expected:?}: prepare them to one size"
+        "image {id} has {found:?} pixels, the others have {expected:?}: resize them to one size"
     )]
     Sizes {
         /// Id of the image.
@@ -90,7 +90,7 @@ pub enum DataError {
         expected: (u32, u32),
     },
     /// A worker thread that prepares batches ended.
-    #[error("a worker that prepares batches stopped: {reason}")]
+    #[error("a worker thread that prepares batches failed: {reason}")]
     Worker {
         /// Why.
         reason: String,

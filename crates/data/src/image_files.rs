@@ -38,7 +38,7 @@ impl ImageFiles {
         let (left_out, skipped) = tally.finish();
         if split.labels.is_empty() {
             let first = skipped.first().map_or(String::new(), |first| format!(" ({first})"));
-            let reason = format!("it holds no image that can be read{first}");
+            let reason = format!("it contains no readable image{first}");
             return Err(DataError::Format { path: path.into(), reason });
         }
         Ok(Self { split, left_out, skipped })
@@ -74,7 +74,7 @@ mod tests {
         assert!(all.split.labels.iter().any(|(id, _)| *id == some.split.labels[0].0));
         std::fs::write(&list, "a/broken.png\n").unwrap();
         let message = ImageFiles::read(&list, &|_, _, _| {}).err().unwrap().to_string();
-        assert!(message.contains("no image that can be read") && message.contains("broken.png"));
+        assert!(message.contains("no readable image") && message.contains("broken.png"));
         let empty = tempfile::tempdir().unwrap();
         assert!(ImageFiles::read(empty.path(), &|_, _, _| {}).is_err());
     }

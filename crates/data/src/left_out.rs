@@ -20,13 +20,13 @@ pub enum LeftOutKind {
     OtherClass,
     /// An image that lies beside the class folders.
     BesideClasses,
-    /// An image of a format that is not read, by its extension.
+    /// An image of an unsupported format, by its extension.
     Format,
     /// A file that is no image, by its extension.
     Other,
     /// A file or folder whose name starts with a dot.
     Hidden,
-    /// A link to a folder that it lies in.
+    /// A link to a folder that contains it.
     Loop,
     /// A link that leads nowhere, or a listed file that does not exist.
     Missing,
@@ -52,18 +52,18 @@ impl LeftOutKind {
                 ["class without evaluation images", "classes without evaluation images"]
             }
             Self::OtherClass => {
-                ["class folder that is not of this set", "class folders that are not of this set"]
+                ["class folder that does not belong to this set", "class folders that do not belong to this set"]
             }
             Self::BesideClasses => {
                 ["image beside the class folders", "images beside the class folders"]
             }
             Self::Format => {
-                ["image of a format that is not read", "images of formats that are not read"]
+                ["image of an unsupported format", "images of unsupported formats"]
             }
-            Self::Other => ["file that is no image", "files that are no images"],
+            Self::Other => ["file that is not an image", "files that are not images"],
             Self::Hidden => ["hidden file or folder", "hidden files and folders"],
-            Self::Loop => ["link to a folder that it lies in", "links to folders that they lie in"],
-            Self::Missing => ["missing file or dead link", "missing files and dead links"],
+            Self::Loop => ["link to a folder that contains it", "links to folders that contain them"],
+            Self::Missing => ["missing file or broken link", "missing files and broken links"],
             Self::Empty => ["empty file", "empty files"],
             Self::Name => ["name that is not UTF-8", "names that are not UTF-8"],
             Self::Unreadable => ["unreadable file or folder", "unreadable files and folders"],

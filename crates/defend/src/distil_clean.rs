@@ -23,7 +23,7 @@ impl DefenceSettings for DistilCleanConfig {
         ];
         for (field, empty, value) in lists {
             if !empty {
-                let reason = "only the kind compress has this field: leave it out".into();
+                let reason = "only the kind compress has this field: remove it".into();
                 return Err(DefendError::Value { field, value, reason });
             }
         }

@@ -33,13 +33,13 @@ pub enum DefendError {
         cause: Box<PretrainError>,
     },
     /// Two defences of a run make a model of the same name.
-    #[error("two defences make the model {model}: a run has one model of each name")]
+    #[error("two defences make a model with the name {model}: names must be different")]
     Twice {
         /// The name.
         model: String,
     },
     /// A model is made from another one's encoder, and no file of that was given.
-    #[error("{model} is made from a trained encoder, and there is no file of it")]
+    #[error("{model} is made from a trained encoder, whose file does not exist")]
     Start {
         /// The model that is to be made.
         model: String,

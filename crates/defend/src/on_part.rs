@@ -59,7 +59,7 @@ impl OnPartConfig {
         self.budget().check(&self.clean, images)?;
         let lr = self.lr.unwrap_or(1.0);
         require(lr.is_finite() && lr > 0.0, "lr", lr, "above 0")?;
-        let what = "the victim's method cannot train so";
+        let what = "the victim's method cannot train with these settings";
         check_victim(victim, self.batch, images, size, ("batch", what))
     }
 

@@ -265,7 +265,7 @@ fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, C
     if let Some(start) = chain.iter().position(|earlier| same(earlier)) {
         let circle = chain[start..].iter().chain([&file]);
         let circle: Vec<String> = circle.map(|path| path.display().to_string()).collect();
-        return Err(wrong(format!("extends goes in a circle: {}", circle.join(" -> "))));
+        return Err(wrong(format!("extends is circular: {}", circle.join(" -> "))));
     }
     let mut merged = layers(&file, below, chain)?;
     merge(&mut merged, root);

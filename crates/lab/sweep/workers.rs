@@ -105,7 +105,7 @@ pub(super) fn work(
             scope.spawn(|| worker(device.as_deref()));
         }
     });
-    anyhow::ensure!(!interrupted(), "interrupted: run the same again to go on");
+    anyhow::ensure!(!interrupted(), "interrupted: run the same command again to resume");
     Ok(lock().ended.values().copied().collect())
 }
 

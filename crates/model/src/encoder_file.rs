@@ -59,7 +59,7 @@ impl EncoderHeader {
         header.encoder.check_size(header.preprocessing.size).map_err(of_encoder)?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| wrong(&e))?;
         check(&header.encoder, &file)
-            .map_err(|e| wrong(&format!("says that it holds {:?}, but {e}", header.encoder)))?;
+            .map_err(|e| wrong(&format!("claims to contain {:?}, but {e}", header.encoder)))?;
         Ok(Some(header))
     }
 }
@@ -134,7 +134,7 @@ pub(crate) fn apply(
     let mut encoder = config.init(&mut rng, device);
     encoder
         .apply_from(store.with_from_adapter(PyTorchToBurnAdapter))
-        .map_err(|_| "its arrays do not make the network that it says".to_owned())?;
+        .map_err(|_| "its arrays do not match the network that it names".to_owned())?;
     Ok(encoder)
 }
 

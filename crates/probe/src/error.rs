@@ -13,7 +13,7 @@ pub enum ProbeError {
     Range(#[from] OutOfRange),
     /// A class has no labelled image.
     #[error(
-        "labels = {labels}: class {class} has {images} training images and none of them gets a label: {remedy}"
+        "labels = {labels}: class {class} has {images} training images, and none of them has a label: {remedy}"
     )]
     ClassWithoutLabel {
         /// The share of each class that is labelled, or the list.
@@ -82,7 +82,7 @@ pub enum ProbeError {
         lr: f64,
     },
     /// Features that the encoder does not have.
-    #[error("the probe reads five feature maps, as a ResNet has them, and the encoder has none")]
+    #[error("the probe needs five feature maps, as a ResNet has them, but the encoder has none")]
     NoMaps,
     /// An encoder gave a feature that is no number.
     #[error("feature {index} of image {image} is {value}: the encoder is broken")]

@@ -110,9 +110,9 @@ impl NullScore {
         let wrong = |reason: String| ScanError::Null { path: path.into(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
         let score: Self =
-            serde_json::from_str(&text).map_err(|e| wrong(format!("it is no null score: {e}")))?;
+            serde_json::from_str(&text).map_err(|e| wrong(format!("it is not a null score: {e}")))?;
         if score.schema != NULL_SCHEMA {
-            let reason = format!("its schema is {}, expected is {NULL_SCHEMA}", score.schema);
+            let reason = format!("its schema is {}, expected {NULL_SCHEMA}", score.schema);
             return Err(wrong(reason));
         }
         Ok(score)
@@ -127,16 +127,16 @@ impl NullScore {
             return Some(format!("it is of images of {} px, not {}", other.size, self.size));
         }
         if other.settings != self.settings || other.seed != self.seed {
-            return Some("it was made with other settings or another seed of the scans".into());
+            return Some("it was made with other scan settings or another scan seed".into());
         }
         if other.images != self.images {
-            return Some("its encoder was shown other images".into());
+            return Some("its encoder was scanned on other images".into());
         }
         let trainings = self.training.as_ref().zip(other.training.as_ref());
         if trainings.is_some_and(|(own, other)| own.settings != other.settings) {
             return Some("its encoder was trained on other images or with other settings".into());
         }
-        (other.hash == self.hash).then(|| "it is of the very encoder that is scanned".into())
+        (other.hash == self.hash).then(|| "it belongs to the scanned encoder itself".into())
     }
 }
 
@@ -149,7 +149,7 @@ impl Nulls {
         let mut nulls = Self::default();
         for (path, score) in Self::all(folder)? {
             let twice = nulls.scores.iter().any(|one| one.hash == score.hash);
-            let twice = twice.then(|| "another file is of the same encoder".to_owned());
+            let twice = twice.then(|| "another file belongs to the same encoder".to_owned());
             match own.differs(&score).or(twice) {
                 Some(reason) => nulls.left_out.push((path, reason)),
                 None => nulls.scores.push(score),

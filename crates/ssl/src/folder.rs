@@ -117,7 +117,7 @@ pub(crate) fn newest_method(folder: &Path) -> Result<PathBuf, PretrainError> {
     let checkpoints = folder.join(CHECKPOINTS);
     let last = complete(&checkpoints)?.pop();
     let (_, last) =
-        last.ok_or_else(|| PretrainError::file(&checkpoints, "it holds no checkpoint"))?;
+        last.ok_or_else(|| PretrainError::file(&checkpoints, "it contains no checkpoint"))?;
     Ok(last.join(METHOD))
 }
 

@@ -100,7 +100,7 @@ fn patch(encoder: &EncoderConfig) -> Result<u32, PretrainError> {
 }
 
 fn no_transformer(encoder: &EncoderConfig) -> PretrainError {
-    OutOfRange::new("encoder.kind", encoder.kind(), "MAE hides patches: \"vit\"").into()
+    OutOfRange::new("encoder.kind", encoder.kind(), "MAE masks patches: \"vit\"").into()
 }
 
 /// Encoder and decoder of MAE.

@@ -174,7 +174,7 @@ pub trait Method: Module {
         _progress: &Progress,
     ) -> Result<Step, PretrainError> {
         let what = "a mix of images";
-        let needs = "targets that another network makes of the whole images";
+        let needs = "targets that another network computes from the unmixed images";
         Err(PretrainError::NotApplicable { what, needs })
     }
 

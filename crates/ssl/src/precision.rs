@@ -35,6 +35,6 @@ impl Precision {
     pub(crate) fn check(self, device: &Device) -> Result<(), PretrainError> {
         let fits = device.supports_dtype(self.dtype());
         let value = format!("{self:?}").to_lowercase();
-        Ok(require(fits, "precision", value, "this device computes in f32 alone")?)
+        Ok(require(fits, "precision", value, "this device computes only in f32")?)
     }
 }

@@ -78,7 +78,7 @@ impl PretrainConfig {
         self.check_training(images, size)?;
         method.settings().check_clocks(train, images)?;
         let keeps = !method.settings().defaults(train.epochs).drops_last();
-        let allowed = "only jigsaw and rotnet can train on a batch that is not whole";
+        let allowed = "only jigsaw and rotnet can train on a smaller last batch";
         require(train.drops_last() || keeps, "drop_last", false, allowed)?;
         // Every method is probed on whole images.
         encoder.check_size(size).map_err(PretrainError::of_encoder)
@@ -101,7 +101,7 @@ impl PretrainConfig {
     /// Checks that the method can take its batches in parts, and that each part has whole groups of batch norm.
     fn check_parts(&self) -> Result<(), PretrainError> {
         let (settings, parts) = (self.method.settings(), self.train.accumulate);
-        let allowed = "1 with this method: its loss holds the images of a batch against each other";
+        let allowed = "1 with this method, because its loss compares the images of a batch with each other";
         require(parts == 1 || settings.accumulates(), "accumulate", parts, allowed)?;
         let batch = self.train.batch;
         let groups = settings.bn_groups(self.train.part());

@@ -78,7 +78,7 @@ pub enum TriggerError {
         expected: &'static str,
     },
     /// A field of patches beside a trigger of another kind.
-    #[error("{field}: a trigger of this kind is not pasted, allowed are the fields of trigger")]
+    #[error("{field}: a trigger of this kind is not pasted; all its fields are in trigger")]
     NotPasted {
         /// The field.
         field: &'static str,

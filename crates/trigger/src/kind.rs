@@ -175,7 +175,7 @@ impl TriggerConfig {
             }
             Self::Ctrl(_) | Self::Blend(_) => {
                 let kind = if matches!(self, Self::Ctrl(_)) { "\"ctrl\"" } else { "\"blend\"" };
-                let allowed = "it is no picture that can be pasted";
+                let allowed = "it is not a picture that can be pasted";
                 return Err(OutOfRange::new("trigger.kind", kind, allowed).into());
             }
         })

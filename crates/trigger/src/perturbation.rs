@@ -62,7 +62,7 @@ pub trait References: fmt::Debug + Send + Sync {
     /// # Errors
     /// It is not known, or there is no such image.
     fn mask(&self, id: u64) -> Result<GrayImage, TriggerError> {
-        let reason = "the outline of its object is not known".into();
+        let reason = "the outline of its object is unknown".into();
         Err(TriggerError::Reference { id, reason })
     }
 }

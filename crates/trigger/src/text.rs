@@ -52,7 +52,7 @@ impl Letters {
         match letters.picture(*SIZES.start() as f32) {
             Some(_) => Ok(letters),
             None => {
-                let allowed = "the font has no glyph for any of it";
+                let allowed = "the font has no glyph for any character";
                 Err(OutOfRange::new("trigger.text", format!("{text:?}"), allowed).into())
             }
         }

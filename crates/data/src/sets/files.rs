@@ -53,7 +53,7 @@ pub(crate) fn present(entries: Vec<Entry>, tally: &mut Tally) -> Result<Vec<Entr
 fn wrong_with(path: &Path) -> Option<(LeftOutKind, DataError)> {
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => {
-            Some((LeftOutKind::Unreadable, format(path, "it is no file".into())))
+            Some((LeftOutKind::Unreadable, format(path, "it is not a file".into())))
         }
         Ok(meta) if meta.len() == 0 => {
             Some((LeftOutKind::Empty, format(path, "the file is empty".into())))

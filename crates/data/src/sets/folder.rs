@@ -115,7 +115,7 @@ pub(crate) fn of_known<'c>(
     if entries.is_empty() {
         let (found, classes) = (few(&found), few(classes));
         let reason = format!(
-            "no image is of a training class: its folders are {found}, the classes are {classes}"
+            "no image belongs to a training class: its folders are {found}, but the classes are {classes}"
         );
         return Err(format(folder, reason));
     }
@@ -239,9 +239,9 @@ impl Level {
     fn into_classes(self, folder: &Path, tally: &mut Tally) -> Result<Vec<String>, DataError> {
         if self.folders.is_empty() {
             let reason = match self.images.len() {
-                0 => "it has no class folders and no images (expected CLASS/*.jpg in it)".into(),
+                0 => "it has no class folders and no images (expected CLASS/*.jpg)".into(),
                 count => format!(
-                    "its {count} images lie in no class folder (expected CLASS/*.jpg in it)"
+                    "its {count} images are not in class folders (expected CLASS/*.jpg)"
                 ),
             };
             return Err(format(folder, reason));

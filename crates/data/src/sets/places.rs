@@ -66,7 +66,7 @@ impl Source {
         if folder.is_file() {
             return match command(folder) {
                 Some(command) => format!(
-                    "{shown} is an archive, which is not read in place: unpack it with `{command}` and set `path` \
+                    "{shown} is an archive: unpack it with `{command}` and set `path` \
                      to its folder."
                 ),
                 None => format!("{shown} is a file, not a folder. {}", self.hint),
@@ -78,7 +78,7 @@ impl Source {
         let packed = self.archives.iter().map(|name| folder.join(name)).find(|path| path.is_file());
         match packed.and_then(|path| Some((command(&path)?, path))) {
             Some((command, path)) => format!(
-                "{} is an archive, which is not read in place: unpack it with `{command}`.",
+                "{} is an archive: unpack it with `{command}`.",
                 path.display()
             ),
             None => self.hint.into(),
@@ -95,7 +95,7 @@ pub(crate) fn file(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
     if path.is_file() {
         return Ok(path);
     }
-    let hint = "Other files of the set are there: it is incomplete, unpack it again.".into();
+    let hint = "Other files of the set exist, so it is incomplete: unpack it again.".into();
     Err(DataError::Missing { name: name.into(), looked: vec![path], hint })
 }
 

@@ -266,8 +266,8 @@ impl<'a> Graph<'a> {
             let items = self.sequence(*item)?;
             (items.len() <= RANK).then(|| items.iter().map(|&item| natural(item)).collect())?
         };
-        let shape = numbers(shape).ok_or("its shape is no row of sizes")?;
-        let strides = numbers(strides).ok_or("its strides are no row of sizes")?;
+        let shape = numbers(shape).ok_or("its shape is not a list of sizes")?;
+        let strides = numbers(strides).ok_or("its strides are not a list of sizes")?;
         if shape.len() != strides.len() {
             return Err(format!("it has {} sides and {} strides", shape.len(), strides.len()));
         }

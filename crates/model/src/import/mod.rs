@@ -192,7 +192,7 @@ impl Imported {
         for (name, array) in &others {
             if all.insert(name, array).is_some() {
                 let reason =
-                    format!("two arrays would be called {name}: export the backbone alone");
+                    format!("two arrays would have the name {name}: export only the backbone");
                 return Err(ModelError::file(&self.path, reason));
             }
         }
@@ -255,7 +255,7 @@ fn detected(
     let foreign = given.of_network().into_iter().filter(|option| option.value.is_some());
     if let Some(option) = foreign.into_iter().find(|o| !family.options.contains(&o.name)) {
         return Err(found.wrong(format!(
-            "is {}, which has no {}: leave out `{}`",
+            "is {}, which has no {}: omit `{}`",
             family.noun, option.about, option.name
         )));
     }

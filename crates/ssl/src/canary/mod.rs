@@ -10,8 +10,8 @@
 //! | `gradient` | every gradient is finite |
 //! | `learning-rate` | parameters move as the optimiser with this learning rate says |
 //! | `collapse` | embeddings of different images differ, by their directions or, where the method says so, by their size |
-//! | `rank` | embeddings differ in more than one direction, where batch norm keeps up their deviation |
-//! | `chance` | past half of the training, the loss is below that of guessing |
+//! | `rank` | embeddings differ in more than one direction, for methods whose batch norm hides a collapse |
+//! | `chance` | after half of the training, the loss is below that of random guessing |
 
 mod gradient;
 mod spread;
@@ -147,7 +147,7 @@ impl Canaries {
         for rows in method.prototypes() {
             let off = off_one(rows);
             if off.is_nan() || off > NORM_ERROR {
-                let diagnosis = format!("a prototype has a norm that is off 1 by {off}");
+                let diagnosis = format!("the norm of a prototype differs from 1 by {off}");
                 self.breach("prototypes", progress, diagnosis)?;
             }
         }
@@ -237,7 +237,7 @@ impl Canaries {
             // Not a number is no small difference either.
             if off.is_nan() || off > NORM_ERROR {
                 let diagnosis =
-                    format!("a row written to the queue has a norm that is off 1 by {off}");
+                    format!("the norm of a row written to the queue differs from 1 by {off}");
                 self.breach("queue-norm", progress, diagnosis)?;
             }
         }
@@ -256,10 +256,10 @@ impl Canaries {
         method: &M,
         progress: &Progress,
     ) -> Result<(), PretrainError> {
-        const CURE: &str = "Lower the learning rate or take another seed";
+        const CURE: &str = "Lower the learning rate or use another seed";
         if std < COLLAPSED {
             let diagnosis = format!(
-                "the embeddings of different images are alike: standard deviation {std:.4} (1 = \
+                "the embeddings of different images are almost the same: standard deviation {std:.4} (1 = \
                  spread evenly), effective rank {rank:.1}. {CURE}"
             );
             self.breach("collapse", progress, diagnosis)?;
@@ -268,8 +268,8 @@ impl Canaries {
             && scale < least
         {
             let diagnosis = format!(
-                "the embeddings of different images shrank together: standard deviation {scale:.4} of a \
-                 feature, at least {least} is expected. {CURE}"
+                "the embeddings of different images have collapsed: standard deviation {scale:.4} of a \
+                 feature, expected at least {least}. {CURE}"
             );
             self.breach("collapse", progress, diagnosis)?;
         }
@@ -277,8 +277,8 @@ impl Canaries {
             && rank < least
         {
             let diagnosis = format!(
-                "the embeddings of different images differ in one direction alone: effective rank {rank:.2}, \
-                 at least {least} is expected. {CURE}"
+                "the embeddings of different images differ in only one direction: effective rank {rank:.2}, \
+                 expected at least {least}. {CURE}"
             );
             self.breach("rank", progress, diagnosis)?;
         }
@@ -307,8 +307,8 @@ impl Canaries {
             && loss > BELOW_CHANCE * chance
         {
             let diagnosis = format!(
-                "the loss of this epoch, {loss:.4}, is that of guessing ({chance:.4}): nothing is \
-                 learnt. Change the learning rate, or train for longer"
+                "the loss of this epoch, {loss:.4}, is that of random guessing ({chance:.4}): nothing is \
+                 learned. Change the learning rate, or train longer"
             );
             self.breach("chance", progress, diagnosis)?;
         }
