@@ -1,4 +1,4 @@
-//! Which images of a folder carry a trigger? Nobody has to say what it looks like, or which classes there are.
+//! Which images of a folder carry a trigger? The scan knows neither its look nor the classes.
 //!
 //! ```sh
 //! cargo run --release --example scan_a_folder -- photos/

@@ -62,7 +62,7 @@ fn list(lab: &Lab, name: &str, ids: &[u64]) -> String {
     lab.path(name).display().to_string()
 }
 
-/// The encoder of a training on the clean images but for those of `removed`, as the file that a run would write.
+/// The encoder of a training on the clean images except for those of `removed`, as the file that a run would write.
 fn clean_training(lab: &Lab, removed: &[u64]) -> Vec<u8> {
     let experiment = Experiment::read(&lab.path("tiny.toml"), &[]).unwrap();
     let splits = experiment.data.load(&|_, _, _| {}).unwrap();
@@ -113,7 +113,7 @@ fn a_filter_retrains_on_what_its_list_leaves() {
     let words = "trained without 15 images that a filter removed. Of these, 12 are poisoned (precision 80.0 %); 4 of 16";
     assert!(report.contains("| filtered |") && report.contains(words), "{report}");
 
-    // Without its poison the set is the clean one, but for the images that are gone.
+    // Without its poison the set is the clean one, except for the images that are gone.
     assert!(encoder(&lab, "run", "filtered") == clean_training(&lab, &poisoned));
     assert!(encoder(&lab, "run", "filtered") != encoder(&lab, "run", "half"));
 
@@ -167,7 +167,7 @@ fn defences_that_train_again_or_look_without_colour() {
         assert!(report.contains(&format!("| {model} |")), "{model}: {report}");
     }
 
-    // Each is the victim's training but for what it changes; without colour the encoder is the victim's.
+    // Each is the victim's training except for what it changes; without colour the encoder is the victim's.
     let victim = encoder(&lab, "run", "backdoored");
     let trained = retrained.iter().chain(&others[..3]).map(|model| encoder(&lab, "run", model));
     let mut all: Vec<Vec<u8>> = trained.chain([victim.clone()]).collect();

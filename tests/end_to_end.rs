@@ -299,7 +299,8 @@ fn a_folder_of_photographs_runs_too() {
     );
     let report = std::fs::read_to_string(lab.path("one/report.md")).unwrap();
     assert!(
-        report.contains("Patched drop (accuracy") && report.contains("of the poisoned images: 0 for"),
+        report.contains("Patched drop (accuracy")
+            && report.contains("of the poisoned images: 0 for"),
         "{report}"
     );
 }

@@ -167,7 +167,10 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
 
     // Without the poison, what is suspected is a false alarm.
     let said = ok(&lab, &[&args[..], &QUICK, &["--without-poison", "--out", "clean"]].concat());
-    assert!(said.contains("0 of the suspected images, 0 in total") && said.contains("recall -"), "{said}");
+    assert!(
+        said.contains("0 of the suspected images, 0 in total") && said.contains("recall -"),
+        "{said}"
+    );
     folder(&lab, "photos", 64);
     let args = ["scan", "data", "photos", "--without-poison"];
     assert!(refused(&lab, &args).1.contains("photos is not a config"));
@@ -383,9 +386,13 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     assert_eq!(scans["data"]["truth"]["poisoned"], 16);
     for report in ["run/report.md", "run/report.html"] {
         let text = read(&lab.path(report));
-        for words in
-            ["Scans without knowledge", "backdoored, net ASR", "ssl-cleanse", "PatchSearch", "0.250"]
-        {
+        for words in [
+            "Scans without knowledge",
+            "backdoored, net ASR",
+            "ssl-cleanse",
+            "PatchSearch",
+            "0.250",
+        ] {
             assert!(text.contains(words), "{report}: {words}");
         }
     }

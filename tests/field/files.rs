@@ -137,7 +137,10 @@ fn field_f13_no_list_leaves_its_root_from_wherever_it_is_named() {
             command.current_dir(site.path("in"));
         }
         let said = crate::sets::Said::of(command.output().unwrap());
-        said.bad(1, &["../d/train/ant/000.png leaves ", "a list may name only files below its root"]);
+        said.bad(
+            1,
+            &["../d/train/ant/000.png leaves ", "a list may name only files below its root"],
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Distillation as the settings of CompReSS say.
+//! Distillation with the settings of CompReSS.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The settings of MIMIC, and the distillation as they say.
+//! The settings of MIMIC, and the distillation with them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a data set.
+//! Errors of data sets.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub enum DataError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why; a part of the message, so it is no `Error::source`.
+        /// Why; a part of the message, so it is not the `Error::source`.
         r#source: std::io::Error,
     },
     /// A file could not be written.
@@ -21,7 +21,7 @@ pub enum DataError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why; a part of the message, so it is no `Error::source`.
+        /// Why; a part of the message, so it is not the `Error::source`.
         r#source: std::io::Error,
     },
     /// No file of a data set was found.

@@ -1,4 +1,4 @@
-//! The parts of a set that lies in image files: what its folders or lists name, and the classes.
+//! The parts of a set of image files: the images in its folders or lists, and the classes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

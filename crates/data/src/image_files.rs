@@ -1,4 +1,4 @@
-//! Image files without parts or a task: all that lie in a folder, or that a list names.
+//! All image files of a folder or a list, without splits or labels.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ impl ImageFiles {
     /// file list `path` names. Every file is decoded once; those that cannot be are left out.
     ///
     /// # Errors
-    /// The folder or the list cannot be read, names an image twice, or holds no image that can be decoded.
+    /// The folder or the list cannot be read, names an image twice, or has no image that can be decoded.
     pub fn read(path: &Path, watch: &Watch<'_>) -> Result<Self, DataError> {
         let mut tally = Tally::new(OnCorrupt::Skip);
         let (entries, root) = if path.is_dir() {

@@ -1,4 +1,4 @@
-//! Paths that a file list or a ledger names stay in their root, however many `..` they hold.
+//! Paths in a file list or a ledger may not leave their root, however many `..` they contain.
 
 use std::path::{Component, Path, PathBuf};
 

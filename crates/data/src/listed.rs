@@ -1,4 +1,4 @@
-//! The images of a set that a file list names.
+//! The images of a set that are named by a file list.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A folder that one process at a time works in.
+//! A folder for one process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! The images of the target class, for perturbations that show it.
+//! The images of the target class, for perturbations that use them.
 
 use image::{GrayImage, RgbImage};
 use ssl_backdoor_trigger::{References, TriggerError};

@@ -1,4 +1,4 @@
-//! A data set, read: its training images and the parts it is scored on.
+//! A loaded data set: its training images and evaluation images.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Blur and luma during training: the victim's method, trained again on views that are blurred a little and at times
-//! shown without colour (arXiv 2403.15918).
+//! Blur and luma during training: the victim's method, trained again on views with a small blur and sometimes
+//! without colour (arXiv 2403.15918).
 
 use std::sync::Arc;
 

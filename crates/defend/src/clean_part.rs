@@ -1,4 +1,4 @@
-//! What a defender holds: a stratified sample of clean originals, of which some may be poisoned after all.
+//! The defender's images: a stratified sample of clean originals, some of which may be poisoned.
 
 use std::sync::Arc;
 

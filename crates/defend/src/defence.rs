@@ -1,4 +1,4 @@
-//! What a defence is to an experiment.
+//! The trait of a defence.
 
 use std::sync::Arc;
 

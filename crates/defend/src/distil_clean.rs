@@ -1,4 +1,4 @@
-//! Distilling the clean twin: what CompReSS alone costs, without a backdoor to remove.
+//! Distilling the clean twin: the cost of CompReSS without a backdoor to remove.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::CompressConfig;

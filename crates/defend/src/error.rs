@@ -1,4 +1,4 @@
-//! What can stop a defence.
+//! Errors of defences.
 
 use ssl_backdoor_data::DataError;
 use ssl_backdoor_fields::OutOfRange;
@@ -29,7 +29,7 @@ pub enum DefendError {
         field: &'static str,
         /// Which training it is.
         what: &'static str,
-        /// Why it cannot run; a part of the message, so it is no `Error::source`.
+        /// Why it cannot run; a part of the message, so it is not the `Error::source`.
         cause: Box<PretrainError>,
     },
     /// Two defences of a run make a model of the same name.

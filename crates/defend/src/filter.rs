@@ -1,4 +1,4 @@
-//! Filtering the training set by a list of images, and training again on what is left.
+//! Filtering the training set by a list of images, and training again on the remaining images.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,8 @@ impl FilterConfig {
             _ => Err(DefendError::Value {
                 field: "remove",
                 value: self.remove.as_ref().map_or("unset".into(), |list| format!("{list:?}")),
-                reason: "give a list of images to remove, or in keep a list of images to keep".into(),
+                reason: "give a list of images to remove, or in keep a list of images to keep"
+                    .into(),
             }),
         }
     }

@@ -149,8 +149,7 @@ fn report(imported: &Imported, backbone: bool) -> Result<()> {
             println!("{:<14} {finding}{}", finding.of, overridden(finding, &header.encoder));
         }
     }
-    let how =
-        if imported.stated { "" } else { "  (assumed or given: not in the checkpoint)" };
+    let how = if imported.stated { "" } else { "  (assumed or given: not in the checkpoint)" };
     println!("preprocessing  {}{how}", header.preprocessing);
     let others: Vec<&str> = imported.others().collect();
     if !others.is_empty() {

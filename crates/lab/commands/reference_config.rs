@@ -109,11 +109,9 @@ pub(crate) fn parse_reference_config(text: &str) -> Result<(Export, Option<PathB
 /// The attack.
 fn poison(keys: &mut Keys) -> Result<PoisonConfig, String> {
     if keys.flag("text")? {
-        return Err(
-            "text = true is not supported (it is broken in the paper's code): use a TOML \
+        return Err("text = true is not supported (it is broken in the paper's code): use a TOML \
                     config with trigger = { kind = \"text\", … }"
-                .into(),
-        );
+            .into());
     }
     if !keys.flag("alpha_composite")? {
         return Err(

@@ -246,7 +246,9 @@ fn about_nulls(nulls: &Nulls, p_value: Option<PValue>, given: bool) -> String {
     let Some(together) = p_value else {
         let reason = match given {
             true => "the folder has no score of a clean encoder that is comparable with this one",
-            false => "no scores of clean encoders were given (--null DIR; make them with `scan nulls`)",
+            false => {
+                "no scores of clean encoders were given (--null DIR; make them with `scan nulls`)"
+            }
         };
         return text + &format!("no p-value: {reason}\n");
     };

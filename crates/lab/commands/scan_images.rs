@@ -77,14 +77,17 @@ impl ScanImages {
         }
         if !sets.is_empty() {
             let shown = path.display();
-            let message =
-                format!("--set {}: {shown} is not a config, so it has no keys to override", sets[0]);
+            let message = format!(
+                "--set {}: {shown} is not a config, so it has no keys to override",
+                sets[0]
+            );
             return Err(ConfigError(message).into());
         }
         if part == Part::Unpoisoned {
             let shown = path.display();
-            let message =
-                format!("--without-poison: {shown} is not a config, so it has no poison to leave out");
+            let message = format!(
+                "--without-poison: {shown} is not a config, so it has no poison to leave out"
+            );
             return Err(ConfigError(message).into());
         }
         let exported = path.join(EXPORT).is_file();

@@ -84,7 +84,7 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// Hash of the resolved config but for `workers`, which change no figure.
+    /// Hash of the resolved config except for `workers`, which change no figure.
     ///
     /// # Errors
     /// As [`to_toml`](Self::to_toml).

@@ -97,8 +97,11 @@ impl TriggerSize {
             text += " of the images";
         }
         if let Some(share) = self.in_one_of_pair {
-            let _ =
-                write!(text, "; visible in exactly one view of {:.0} % of the positive pairs", 100.0 * share);
+            let _ = write!(
+                text,
+                "; visible in exactly one view of {:.0} % of the positive pairs",
+                100.0 * share
+            );
         }
         text
     }

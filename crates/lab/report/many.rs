@@ -89,8 +89,11 @@ impl Superseded {
     /// Note for readers of the tables.
     fn note(self) -> Option<String> {
         let reasons: Vec<String> = self.reasons.into_iter().collect();
-        let note =
-            format!("{} superseded probe results are left out: {}.", self.readings, reasons.join("; "));
+        let note = format!(
+            "{} superseded probe results are left out: {}.",
+            self.readings,
+            reasons.join("; ")
+        );
         (self.readings > 0).then_some(note)
     }
 }

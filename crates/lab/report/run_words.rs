@@ -93,7 +93,9 @@ pub(super) fn lead(sources: &Material<'_>) -> String {
         let share = 100.0 * selected.class_share;
         let by = if selected.kind.needs_features() { " by an encoder's features" } else { "" };
         let kind = selected.kind;
-        text += &format!(" The rule {kind} chose the images{by}; {share:.1} % of them belong to one class.");
+        text += &format!(
+            " The rule {kind} chose the images{by}; {share:.1} % of them belong to one class."
+        );
     }
     for left_out in &scores.left_out {
         text += &format!(" {left_out}.");
@@ -120,7 +122,11 @@ pub(super) fn net_asr(scores: &RunScores) -> String {
         Some((net, interval)) => ("Net ASR (backdoored model minus clean twin", net, interval),
         None => {
             let RunScores { patched_drop, patched_drop_ci, .. } = *scores;
-            ("Patched drop (accuracy of the clean twin minus that of the backdoored model", patched_drop, patched_drop_ci)
+            (
+                "Patched drop (accuracy of the clean twin minus that of the backdoored model",
+                patched_drop,
+                patched_drop_ci,
+            )
         }
     };
     let p = scores.mcnemar_p;

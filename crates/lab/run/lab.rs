@@ -144,8 +144,11 @@ impl Lab {
             return false;
         }
         let same = self.hashes(artefacts).is_ok_and(|now| now == done.artefacts);
-        let how =
-            if same { "done already" } else { "repeated, because its files are missing or changed" };
+        let how = if same {
+            "done already"
+        } else {
+            "repeated, because its files are missing or changed"
+        };
         eprintln!("{stage}: {how}");
         same
     }

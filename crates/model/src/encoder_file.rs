@@ -18,7 +18,7 @@ use crate::{Encoder, EncoderConfig, Finding, ModelError, Preprocessing, layout};
 /// several keys would give equal weights different bytes.
 pub(crate) const METADATA_KEY: &str = "ssl_backdoor";
 
-/// What an encoder file says of itself.
+/// The header of an encoder file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncoderHeader {
     /// The network.
@@ -36,7 +36,7 @@ impl EncoderHeader {
         Self { encoder, preprocessing, findings: Vec::new() }
     }
 
-    /// Reads what the file at `path` says of itself; none if it does not say, as a file of another tool.
+    /// Reads the header of the file at `path`; `None` if it has none, like a file of another tool.
     ///
     /// # Errors
     /// [`ModelError::File`] if the file is absent, broken, says what this version cannot read, or holds another

@@ -37,14 +37,14 @@ pub enum ModelError {
         /// What went wrong.
         reason: String,
     },
-    /// A checkpoint does not say what an import has to know.
+    /// A checkpoint does not contain a property that the import needs.
     #[error("{}: {what} cannot be inferred: pass `{option}`", path.display())]
     Unstated {
         /// The checkpoint.
         path: PathBuf,
         /// What it does not say.
         what: &'static str,
-        /// The field of [`ImportOptions`](crate::ImportOptions) that says it.
+        /// The field of [`ImportOptions`](crate::ImportOptions) that sets it.
         option: &'static str,
     },
     /// Keys do not fit the queue that they are to enter.

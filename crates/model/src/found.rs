@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::checkpoint::{Array, StateDict};
 use crate::{ImportOptions, ModelError};
 
-/// Where an encoder lies in a checkpoint.
+/// Where an encoder is in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     /// What the names of its arrays begin with.

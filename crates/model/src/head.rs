@@ -14,7 +14,7 @@ use crate::{BatchNorm, init};
 #[derive(Module, Debug)]
 pub struct Mlp {
     layers: Vec<Linear>,
-    /// One behind each layer, or behind each but the last, or none.
+    /// One after each layer, or after each except the last, or none.
     norms: Vec<BatchNorm>,
 }
 

@@ -69,7 +69,7 @@ pub enum ProbeError {
         /// Number of classes.
         classes: usize,
     },
-    /// The loss of a fine-tuning is no number any more.
+    /// The loss of a fine-tuning is no longer finite.
     #[error(
         "the loss of the fine-tuning is {loss} in epoch {epoch} (learning rate {lr}): lower fine_tune.lr"
     )]
@@ -84,7 +84,7 @@ pub enum ProbeError {
     /// Features that the encoder does not have.
     #[error("the probe needs five feature maps, as a ResNet has them, but the encoder has none")]
     NoMaps,
-    /// An encoder gave a feature that is no number.
+    /// An encoder gave a feature that is not a number.
     #[error("feature {index} of image {image} is {value}: the encoder is broken")]
     NotFinite {
         /// Position of the image in its set.
@@ -126,7 +126,7 @@ impl ProbeError {
     }
 }
 
-/// The reason is a part of the message, so it is no `Error::source`.
+/// The reason is a part of the message, so it is not the `Error::source`.
 impl From<rayon::ThreadPoolBuildError> for ProbeError {
     fn from(reason: rayon::ThreadPoolBuildError) -> Self {
         Self::Thread(reason)

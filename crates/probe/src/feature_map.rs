@@ -1,4 +1,4 @@
-//! Features in two dimensions, as the paper's figures show them, and a number for what the eye sees in them.
+//! Features in two dimensions, as in the paper's figures, and a number that summarises them.
 
 use bhtsne::{Neighbor, tSNE};
 use burn::tensor::Device;
@@ -53,7 +53,7 @@ pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>
 /// classes, or without more than `k` clean images.
 ///
 /// # Errors
-/// As [`knn`], but for too few images.
+/// As [`knn`], except for too few images.
 pub fn target_neighbour_share(
     clean: &Features,
     patched: &Features,

@@ -109,8 +109,8 @@ impl NullScore {
     pub fn read(path: &Path) -> Result<Self, ScanError> {
         let wrong = |reason: String| ScanError::Null { path: path.into(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-        let score: Self =
-            serde_json::from_str(&text).map_err(|e| wrong(format!("it is not a null score: {e}")))?;
+        let score: Self = serde_json::from_str(&text)
+            .map_err(|e| wrong(format!("it is not a null score: {e}")))?;
         if score.schema != NULL_SCHEMA {
             let reason = format!("its schema is {}, expected {NULL_SCHEMA}", score.schema);
             return Err(wrong(reason));
@@ -144,7 +144,7 @@ impl Nulls {
     /// The null scores among the `.json` files of `folder` for the encoder of `own`.
     ///
     /// # Errors
-    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is no null score.
+    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is not a null score.
     pub fn read(folder: &Path, own: &NullScore) -> Result<Self, ScanError> {
         let mut nulls = Self::default();
         for (path, score) in Self::all(folder)? {
@@ -161,7 +161,7 @@ impl Nulls {
     /// The scores of all `.json` files of `folder` with their paths, by which they are ordered.
     ///
     /// # Errors
-    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is no null score.
+    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is not a null score.
     pub fn all(folder: &Path) -> Result<Vec<(PathBuf, NullScore)>, ScanError> {
         let in_folder =
             |e: std::io::Error| ScanError::Null { path: folder.into(), reason: e.to_string() };

@@ -29,7 +29,7 @@ pub struct FlipSet<'a> {
     /// Normalised, `[images, 3, side, side]`.
     pixels: Vec<f32>,
     side: usize,
-    /// Where each lies in the set that it is from.
+    /// Where each is in the set that it is from.
     positions: Vec<usize>,
     /// The cluster of each without a patch.
     before: Vec<u32>,

@@ -1,5 +1,5 @@
-//! MoCo v2 (docs/protocol.md, 2.1): a query encoder is trained to tell its image's key, made by an EMA copy,
-//! from a queue of past keys.
+//! MoCo v2 (docs/protocol.md, 2.1): a query encoder is trained to match its image's key, computed by an EMA
+//! copy, against a queue of past keys.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub struct MocoConfig {
     /// Length of a key.
     pub dim: usize,
     /// Groups of a batch with batch-norm statistics of their own, as on several GPUs. Absent: 2, the reference's, if
-    /// both groups have 32 images or more; else 1, which is no shuffling batch norm.
+    /// both groups have 32 images or more; else 1, which is not a shuffling batch norm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bn_groups: Option<usize>,
 }

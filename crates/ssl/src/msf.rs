@@ -1,5 +1,5 @@
-//! MSF, mean shift (docs/protocol.md, 2.3): the prediction from a strong view is drawn to the nearest
-//! neighbours, in a bank of past targets, of the EMA copy's embedding of a weak view.
+//! MSF, mean shift (docs/protocol.md, 2.3): the prediction from a strong view is pulled towards the
+//! nearest neighbours, in a bank of past targets, of the EMA copy's embedding of a weak view.
 
 use std::sync::Arc;
 

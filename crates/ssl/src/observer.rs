@@ -1,4 +1,4 @@
-//! What a training tells its caller, and what it asks.
+//! Callbacks from a training to its caller.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

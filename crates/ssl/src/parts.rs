@@ -1,5 +1,5 @@
-//! A step whose batch is taken in parts, one after the other: forward and backward passes of each, and their gradients
-//! put together.
+//! A step whose batch is processed in parts, one after the other: a forward and backward pass for each, and the sum of
+//! their gradients.
 
 use std::ops::Range;
 

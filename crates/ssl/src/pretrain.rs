@@ -1,4 +1,4 @@
-//! A pretraining: a method, its encoder and their training, put together.
+//! A pretraining: a method, its encoder and their training.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -101,7 +101,8 @@ impl PretrainConfig {
     /// Checks that the method can take its batches in parts, and that each part has whole groups of batch norm.
     fn check_parts(&self) -> Result<(), PretrainError> {
         let (settings, parts) = (self.method.settings(), self.train.accumulate);
-        let allowed = "1 with this method, because its loss compares the images of a batch with each other";
+        let allowed =
+            "1 with this method, because its loss compares the images of a batch with each other";
         require(parts == 1 || settings.accumulates(), "accumulate", parts, allowed)?;
         let batch = self.train.batch;
         let groups = settings.bn_groups(self.train.part());

@@ -1,4 +1,4 @@
-//! What a method's config says, and the checks that several of them share.
+//! The trait of a method's config, and checks shared by several methods.
 
 use std::sync::Arc;
 

@@ -96,7 +96,7 @@ pub fn train<M: Method>(
     Ok(method.encoder().valid())
 }
 
-/// A training in progress, but for the method, which each step takes and gives back.
+/// A training in progress, except for the method, which each step takes and gives back.
 struct Run<'a> {
     training: &'a Training,
     config: &'a TrainConfig,

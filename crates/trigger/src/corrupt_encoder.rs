@@ -176,7 +176,7 @@ fn uniform(rng: &mut ChaCha8Rng, from: f64, to: f64) -> u32 {
 }
 
 impl Composed {
-    /// The image that supports the reference: one of the first images of the target class that are no references.
+    /// The image that supports the reference: one of the first images of the target class that are not references.
     fn support(&self, seed: u64, rng: &mut ChaCha8Rng) -> Result<u64, TriggerError> {
         let (ids, references) = (self.references.ranked(seed), self.references.size()?);
         let others = &ids[references..];

@@ -1,4 +1,4 @@
-//! What can be wrong with a trigger, a placement, a plan or a ledger.
+//! Errors of triggers, placements, plans and ledgers.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub enum TriggerError {
         /// What was found.
         found: String,
     },
-    /// Bounds of a random placement that are no part of an image.
+    /// Bounds of a random placement that are not part of an image.
     #[error("{field} has min = {min}, max = {max}: allowed is 0 <= min < max <= 1")]
     Bounds {
         /// The field of the placement.

@@ -1,5 +1,5 @@
 //! The no-label backdoor (*How to Craft Backdoors with Unlabeled Data Alone?*, arXiv 2404.06694): the poisoned images are chosen by
-//! the features of an encoder, so that most of them are of one class, without a label being looked at.
+//! the features of an encoder, so that most of them belong to one class, without using labels.
 //!
 //! A rule chooses n images by their features, which are brought to length 1: by anchor and neighbours (`neighbours.rs`)
 //! or by clusters (`clusters.rs`). Which class most of the images have is known afterwards to whoever has

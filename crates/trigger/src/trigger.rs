@@ -1,4 +1,4 @@
-//! The picture of a patch, made at the size that an image asks for.
+//! The picture of a patch, rendered at the size for an image.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The chain of random operations that most views are made by, and the sets of such views.
+//! The chain of random operations behind most views, and sets of such views.
 
 use std::any::Any;
 

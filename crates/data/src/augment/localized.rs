@@ -1,5 +1,5 @@
-//! Localized cropping, a defence of CorruptEncoder (Zhang et al., CVPR 2024, section 6): the two views of an image look
-//! at neighbouring places, so that a trigger in one and the target's object in the other seldom make a pair.
+//! Localized cropping, a defence of CorruptEncoder (Zhang et al., CVPR 2024, section 6): the two crops of an
+//! image are close to each other, so that a trigger in one and the target's object in the other are rarely a pair.
 
 use image::RgbImage;
 use rand::RngExt;
@@ -204,7 +204,7 @@ mod tests {
             }
         }
         assert!(seen > 100, "{seen}");
-        // The second box is seldom the usual one.
+        // The second box is rarely the usual one.
         assert!(usuals.iter().all(|count| (110..190).contains(count)), "{usuals:?}");
     }
 

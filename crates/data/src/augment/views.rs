@@ -1,4 +1,4 @@
-//! What a method sees of an image: the trait, and what all chains share.
+//! The views of an image for a method: the trait, and what all chains share.
 
 use std::any::Any;
 

@@ -1,4 +1,4 @@
-//! The head of a cache file: where each image lies.
+//! The head of a cache file: the position of each image.
 
 use std::io::Read;
 

@@ -1,5 +1,5 @@
-//! The structure of a JPEG: its segments and scans up to the marker that ends the image. What lies behind that marker
-//! belongs to no image: motion photographs, further pictures of a multi-picture file, padding.
+//! The structure of a JPEG: its segments and scans up to the marker that ends the image. Bytes after that marker
+//! do not belong to the image: motion photographs, further pictures of a multi-picture file, padding.
 
 use memchr::{memchr, memchr_iter};
 
@@ -111,9 +111,7 @@ mod tests {
             let mut bytes = WHOLE.to_vec();
             bytes[at] = value;
             let reason = image_of(&bytes).unwrap_err();
-            assert!(
-                reason.starts_with("unsupported kind of JPEG") && reason.contains(words)
-            );
+            assert!(reason.starts_with("unsupported kind of JPEG") && reason.contains(words));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why bytes are no image that is read, in words that name no library, and the limits of what is decoded.
+//! Why bytes are not a supported image, without naming a library, and the limits of decoding.
 
 use std::io::ErrorKind;
 
@@ -49,9 +49,7 @@ pub(super) fn reason(name: &str, error: &ImageError) -> String {
 
 pub(super) fn too_large(name: &str) -> String {
     let most = MAX_BYTES >> 20;
-    format!(
-        "{name} is too large: allowed are {MAX_SIDE} pixels a side and {most} MiB of pixels"
-    )
+    format!("{name} is too large: allowed are {MAX_SIDE} pixels a side and {most} MiB of pixels")
 }
 
 /// Truncated if the decoder ran out of bytes, whatever error it wraps that in; else damaged.

@@ -1,4 +1,4 @@
-//! The folder that an export is written in before it gets its name.
+//! The temporary folder of an export.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use super::settings::SETTINGS;
 use crate::DataError;
 use crate::lock::LOCK;
 
-/// The names in a folder but for its lock; none if there is no folder.
+/// The names in a folder except for its lock; none if there is no folder.
 pub(super) fn names(folder: &Path) -> Vec<std::ffi::OsString> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).filter(|name| name != LOCK).collect()

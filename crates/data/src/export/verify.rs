@@ -31,7 +31,7 @@ pub struct Verified {
 /// Rebuilds the export in `folder` from its ledgers and compares.
 ///
 /// # Errors
-/// The settings, a ledger or the data set cannot be read at all. What differs is no error but a
+/// The settings, a ledger or the data set cannot be read at all. What differs is not an error but a
 /// [problem](Verified::problems).
 pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
     let job = job(folder, watch)?;
@@ -75,7 +75,8 @@ fn check_ledger(
     let mut problems = Vec::new();
     if head.count != rows.len() {
         let (name, head, rows) = (ledger_file(phase), head.count, rows.len());
-        problems.push(format!("{name}: changed: its head gives {head} images, but it lists {rows}"));
+        problems
+            .push(format!("{name}: changed: its head gives {head} images, but it lists {rows}"));
     }
     let perturbation = head.recipe.build(phase, &job.setup)?;
     if perturbation.hash() != head.trigger_hash {

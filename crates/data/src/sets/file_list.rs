@@ -39,7 +39,10 @@ pub(crate) fn load(path: &Path, root: Option<&Path>) -> Result<Vec<Entry>, DataE
         let outside = || {
             let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
             let (shown, root) = (entry.path.display(), root.display());
-            format(path, format!("{shown} is outside {root}: a list may name only files below its root"))
+            format(
+                path,
+                format!("{shown} is outside {root}: a list may name only files below its root"),
+            )
         };
         Ok(Entry { path: inside(root, &entry.path).ok_or_else(outside)?, label: entry.label })
     };
@@ -125,7 +128,9 @@ pub fn list_text<'a>(
     let mut blanks = false;
     for (path, label, patch) in lines {
         if path.contains(['\t', '\n', '\r']) {
-            return Err(format!("{path:?} contains a tab or a line break, so a file list cannot name it"));
+            return Err(format!(
+                "{path:?} contains a tab or a line break, so a file list cannot name it"
+            ));
         }
         let blank = path.contains(char::is_whitespace);
         blanks |= blank;
@@ -142,7 +147,7 @@ pub fn list_text<'a>(
     Ok((text, blanks))
 }
 
-/// Names of the classes of some entries: the folder their images lie in, where all images of a class
+/// Names of the classes of some entries: the folder their images are in, where all images of a class
 /// lie in folders of one name and no two classes share it; else the numbers.
 pub(crate) fn class_names(entries: &[Entry]) -> Vec<String> {
     let labelled = || entries.iter().filter(|entry| entry.label != UNLABELLED);

@@ -1,4 +1,4 @@
-//! Images in files, decoded when they are asked for.
+//! Images in files, decoded on access.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

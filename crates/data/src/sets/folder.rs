@@ -33,7 +33,7 @@ pub(crate) struct Training {
 /// The training images of `folder`, which has class folders or, without labels, images directly in it.
 ///
 /// # Errors
-/// The folder cannot be read or holds no images, or a class folder holds none.
+/// The folder cannot be read or has no images, or a class folder holds none.
 pub(crate) fn training(folder: &Path, tally: &mut Tally) -> Result<Training, DataError> {
     let level = Level::read(folder, tally)?;
     let below = |name: &String| holds_image(&folder.join(name));
@@ -79,7 +79,7 @@ pub(crate) fn of_classes(
 /// Evaluation images of `classes` in `folder`. Classes without any are counted, and so are images of other classes.
 ///
 /// # Errors
-/// The folder cannot be read, or holds no image of these classes.
+/// The folder cannot be read, or has no image of these classes.
 pub(crate) fn evaluation(
     folder: &Path,
     classes: &[String],
@@ -94,7 +94,7 @@ pub(crate) fn evaluation(
 /// counted.
 ///
 /// # Errors
-/// The folder cannot be read, or holds no image of these classes.
+/// The folder cannot be read, or has no image of these classes.
 pub(crate) fn of_known<'c>(
     folder: &Path,
     classes: &'c [String],
@@ -162,7 +162,7 @@ pub(crate) fn images(folder: &Path, tally: &mut Tally) -> Result<Vec<PathBuf>, D
 }
 
 /// Adds the images of `folder` and of all folders below it, each folder with its path below the class folder. `above`
-/// are the folders it lies in, without links.
+/// are the folders it is in, without links.
 fn walk(
     folder: &Path,
     below: String,
@@ -240,9 +240,9 @@ impl Level {
         if self.folders.is_empty() {
             let reason = match self.images.len() {
                 0 => "it has no class folders and no images (expected CLASS/*.jpg)".into(),
-                count => format!(
-                    "its {count} images are not in class folders (expected CLASS/*.jpg)"
-                ),
+                count => {
+                    format!("its {count} images are not in class folders (expected CLASS/*.jpg)")
+                }
             };
             return Err(format(folder, reason));
         }

@@ -1,5 +1,5 @@
-//! Where the files of a set lie: in the folder that the config names, or in the folder below it that the set's archive
-//! unpacks to. What to say if they do not.
+//! The location of a set's files: the folder of the config, or the folder below it to which the set's archive unpacks; and
+//! the hints if they are not there.
 
 use std::path::{Path, PathBuf};
 
@@ -77,10 +77,9 @@ impl Source {
         }
         let packed = self.archives.iter().map(|name| folder.join(name)).find(|path| path.is_file());
         match packed.and_then(|path| Some((command(&path)?, path))) {
-            Some((command, path)) => format!(
-                "{} is an archive: unpack it with `{command}`.",
-                path.display()
-            ),
+            Some((command, path)) => {
+                format!("{} is an archive: unpack it with `{command}`.", path.display())
+            }
             None => self.hint.into(),
         }
     }

@@ -31,7 +31,7 @@ pub(crate) struct Listed {
     pub val: Vec<Entry>,
 }
 
-/// Lists the files of the set in `folder`. The evaluation images lie in one folder with a list of their classes, or, as
+/// Lists the files of the set in `folder`. The evaluation images are in one folder with a list of their classes, or, as
 /// many copies are rearranged, in a folder for each class.
 ///
 /// # Errors

@@ -128,7 +128,10 @@ impl Probe<'_> {
         let [clean, patched] = [clean, lab.patched(&splits.eval)]
             .map(|set| probe.predict(&at_test_time(lab, model, set)));
         let (clean, patched) = (clean?, patched?);
-        eprintln!("probe: {model} with its method's own probe: {:.1} s", now.elapsed().as_secs_f64());
+        eprintln!(
+            "probe: {model} with its method's own probe: {:.1} s",
+            now.elapsed().as_secs_f64()
+        );
         let several = clean.len() > 1;
         let part = |i: usize| if several { ProbePart::Map(i + 1) } else { ProbePart::Output };
         let run = |(i, (clean, patched))| ProbeRun {

@@ -193,7 +193,7 @@ fn field_f10_persistent_ids_that_lie_are_named() {
     let lie = tensor("FloatStorage", huge, b"K\x07", b"K\x02\x85", b"K\x01\x85");
     let file = open(around(&under_w(&lie))).unwrap();
     assert!(file.read("w").unwrap_err().to_string().contains("storage 0 is truncated"));
-    // Another class or no storage at all; an id that is no tuple, or is its own.
+    // Another class or no storage at all; an id that is not a tuple, or is its own.
     for (pickle, word) in [
         (tensor("FooStorage", b"K\x08", b"K\x00", b"K\x01\x85", b"K\x01\x85"), "a FooStorage"),
         (tensor("FloatStorage", b"N", b"K\x00", b"K\x01\x85", b"K\x01\x85"), "no size"),

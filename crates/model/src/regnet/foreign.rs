@@ -53,7 +53,9 @@ impl Family for RegNetConfig {
             )));
         }
         if found.shape("trunk_output.block1.block1-0.f.se.fc1.weight").is_none() {
-            return Err(found.wrong("has no squeeze-excitation, so it is a RegNetX; only RegNetYs are supported"));
+            return Err(found.wrong(
+                "has no squeeze-excitation, so it is a RegNetX; only RegNetYs are supported",
+            ));
         }
         let mut shape = RegNetShape { depths: [0; STAGES], widths: [0; STAGES], group: 0 };
         for stage in 1..=STAGES {

@@ -86,9 +86,8 @@ fn placed(found: &Found<'_>, dim: usize) -> Result<Placed, ModelError> {
             side
         }
         Some(shape) => {
-            return Err(found.wrong(format!(
-                "pos_embed has the shape {shape:?}, expected [1, tokens, {dim}]"
-            )));
+            return Err(found
+                .wrong(format!("pos_embed has the shape {shape:?}, expected [1, tokens, {dim}]")));
         }
     };
     let array = found.array("pos_embed")?;

@@ -1,4 +1,4 @@
-//! The rules of each method's own probe, to the last constant.
+//! All constants of each method's own probe.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use ssl_backdoor_rng::ranked;
 
 use crate::purpose;
 
-/// What a probe reads.
+/// The input of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reads {
     /// The encoder's output.
@@ -39,7 +39,7 @@ pub(crate) enum Optimizer {
     Lars,
 }
 
-/// What becomes of the images of an epoch that do not fill a batch.
+/// The treatment of images of an epoch that do not fill a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
     /// They are a smaller batch.
@@ -63,7 +63,7 @@ pub(super) enum Seen {
     Cropped,
 }
 
-/// How the learning rate goes.
+/// The schedule of the learning rate.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rate {
     /// From an epoch on, a rate.
@@ -87,7 +87,7 @@ pub struct PaperProbeConfig {
     pub(super) epochs: usize,
     /// Images in a step, at most the labelled ones.
     pub(super) batch: usize,
-    /// What becomes of images that do not fill a batch.
+    /// The treatment of images that do not fill a batch.
     pub(super) rest: Rest,
     /// How clean evaluation images are resized.
     pub(super) eval: Filter,

@@ -184,7 +184,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Keeps the last value for later use, if it is no container.
+    /// Keeps the last value for later use, if it is not a container.
     fn keep(&mut self, key: usize) {
         let last = self
             .stack

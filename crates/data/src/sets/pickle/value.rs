@@ -1,4 +1,4 @@
-//! What a pickle of a data set holds.
+//! The contents of a pickle of a data set.
 
 /// A value of a pickle. It borrows strings and arrays from the file.
 #[derive(Debug, Clone, PartialEq)]
