@@ -9,7 +9,7 @@
 //! `--features wgpu` or `cuda` in `CARGO_FEATURES` on those devices as well. That takes an hour.
 //!
 //! The folder holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines;
-//! `torch_data.py` lies in `benches/`.
+//! `torch_data.py` is in `benches/`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Image files to RGB bytes, as Pillow's `Image.open(path).convert("RGB")` gives them: the format is told by the
+//! Image files to RGB bytes, as Pillow's `Image.open(path).convert("RGB")` gives them: the format is determined by the
 //! content, alpha is dropped, EXIF orientation is ignored unless asked for, of an animation the first frame is taken.
 //!
 //! Two deviations are deliberate. Grey values of 16 bits are scaled to 8; Pillow cuts them off at 255. A JPEG whose data

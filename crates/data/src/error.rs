@@ -68,7 +68,7 @@ pub enum DataError {
         /// What is wrong with it, with the value and what is expected.
         reason: String,
     },
-    /// Bytes are no image, or not a whole one.
+    /// Bytes are not an image, or an incomplete one.
     #[error("{reason}")]
     Image {
         /// What is wrong with them.

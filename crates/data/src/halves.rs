@@ -19,7 +19,7 @@ pub(crate) enum Order {
         /// Seed of the order.
         seed: u64,
     },
-    /// The set as it is in its files: for the published small sets, whose files are shuffled.
+    /// The order of the files: for the published small sets, whose files are shuffled.
     Stored,
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// `path` under `root`, with `.` and `..` resolved by name; none if that lies elsewhere. Links are not resolved: one that
-/// lies in the root may lead anywhere.
+/// `path` under `root`, with `.` and `..` resolved by name; `None` if that is outside. Links are not resolved: one in
+/// the root may lead anywhere.
 pub(crate) fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     let root = plain(root);
     let path = if path.is_absolute() && root.is_relative() {

@@ -18,7 +18,7 @@ pub enum LeftOutKind {
     ClassNotInVal,
     /// A class folder that is not of the set (ImageNet's other 900 classes).
     OtherClass,
-    /// An image that is beside the class folders.
+    /// An image beside the class folders.
     BesideClasses,
     /// An image of an unsupported format, by its extension.
     Format,
@@ -79,7 +79,7 @@ impl LeftOutKind {
 pub struct LeftOut {
     /// The reason.
     pub kind: LeftOutKind,
-    /// How many; images, except for the kinds that say otherwise.
+    /// How many: images, unless the kind says otherwise.
     pub count: usize,
     /// The first of them.
     pub example: PathBuf,
@@ -117,7 +117,7 @@ impl Tally {
         self.on_corrupt == OnCorrupt::Skip
     }
 
-    /// One more, which is not an image of the set.
+    /// Counts a file that is not an image of the set.
     pub fn add(&mut self, kind: LeftOutKind, path: &Path) {
         self.add_many(kind, 1, path);
     }
@@ -128,7 +128,7 @@ impl Tally {
         }
     }
 
-    /// One more, which should have been an image: an error, unless the config says that such files are left out.
+    /// Counts a file that should have been an image: an error, unless the config leaves such files out.
     ///
     /// # Errors
     /// `error`.

@@ -12,7 +12,7 @@ pub(crate) struct FolderLock {
     _file: File,
 }
 
-/// Why a folder is not to be had.
+/// Why a folder cannot be locked.
 pub(crate) enum Held {
     /// Another process, with this id, works in it.
     By(String),

@@ -32,7 +32,7 @@ impl CleanPart {
         }
     }
 
-    /// What a defender who holds it trains on.
+    /// The images that the defender trains on.
     ///
     /// # Errors
     /// As [`of`](Self::of).

@@ -25,7 +25,7 @@ pub enum DefendError {
     /// A training cannot run as the victim's config and the defence's say together.
     #[error("{field}: {what}: {cause}")]
     Training {
-        /// The field of the defence that asks for the training.
+        /// The field of the defence that requests the training.
         field: &'static str,
         /// Which training it is.
         what: &'static str,

@@ -102,7 +102,7 @@ pub(crate) struct OnPart {
     pub budget: Budget,
     /// Learning rate instead of the victim's.
     pub lr: Option<f64>,
-    /// The config that asks for it, without what does not touch this training.
+    /// The config, without keys that do not affect this training.
     pub alone: Value,
 }
 

@@ -1,4 +1,4 @@
-//! Training from scratch as a defence: a new encoder, trained by the victim's method on clean images alone.
+//! Training from scratch as a defence: a new encoder, trained by the victim's method on clean images only.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_ssl::PretrainConfig;

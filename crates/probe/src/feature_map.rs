@@ -49,7 +49,7 @@ pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>
 }
 
 /// Share of the `patched` images of other classes than `target` that most of their `k` nearest `clean` images call
-/// the target: where the eye sees the triangles gather. None where it is not defined: without patched images of other
+/// the target: where the triangles gather in the map. None where it is not defined: without patched images of other
 /// classes, or without more than `k` clean images.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ pub fn extract_by(
     extract_normalized(set, &Normalization::default(), device, of)
 }
 
-/// The same of images that are normalised by `normalization`, as an encoder from elsewhere asks for.
+/// The same for images with another `normalization`, for an external encoder.
 ///
 /// # Errors
 /// As [`extract`].

@@ -82,7 +82,7 @@ impl CleanseConfig {
     }
 }
 
-/// SSL-Cleanse as a scan of encoders. The score is how far the smallest trigger lies below the others, in standard
+/// SSL-Cleanse as a scan of encoders. The score is how far the smallest trigger is below the others, in standard
 /// deviations: [`anomaly`].
 #[derive(Debug, Clone, Default)]
 pub struct Cleanse {

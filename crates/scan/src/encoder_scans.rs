@@ -24,7 +24,7 @@ pub struct EncoderScans {
     pub cleanse: CleanseConfig,
 }
 
-/// What the scans say of an encoder.
+/// The findings of the scans on an encoder.
 #[derive(Debug)]
 pub struct EncoderFindings {
     /// The findings of each scan that had something to say, by its name; none for a constant encoder.

@@ -1,4 +1,4 @@
-//! Null scores: what a scan says of encoders that are known to be clean. Where a score lies among them is its p-value.
+//! Null scores: the scores of a scan for encoders that are known to be clean. They give a score its p-value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::ScanError;
 /// Version of the files' form.
 pub const NULL_SCHEMA: u32 = 1;
 
-/// What the scans say of one encoder.
+/// The scores of the scans for one encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NullScore {
@@ -65,7 +65,7 @@ impl PValue {
         (nulls > 0).then(|| Self { p: (1 + above) as f64 / (1 + nulls) as f64, nulls })
     }
 
-    /// The smallest p-value that so many nulls allow.
+    /// The smallest p-value that this many null scores allow.
     pub fn least(&self) -> f64 {
         1.0 / (1 + self.nulls) as f64
     }
@@ -105,7 +105,7 @@ impl NullScore {
     /// The score of the file at `path`.
     ///
     /// # Errors
-    /// [`ScanError::Null`]: it cannot be read, or is no null score.
+    /// [`ScanError::Null`]: it cannot be read, or is not a null score.
     pub fn read(path: &Path) -> Result<Self, ScanError> {
         let wrong = |reason: String| ScanError::Null { path: path.into(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
@@ -118,7 +118,7 @@ impl NullScore {
         Ok(score)
     }
 
-    /// Why `other` is no null for this one, if it is none.
+    /// Why `other` cannot be a null score for this one, if it cannot.
     pub fn differs(&self, other: &Self) -> Option<String> {
         if other.encoder != self.encoder {
             return Some("it is of another kind of encoder".into());
@@ -177,7 +177,7 @@ impl Nulls {
         paths.into_iter().map(read).collect()
     }
 
-    /// Where `value` lies among the nulls of `scan`; none without nulls.
+    /// The p-value of `value` among the null scores of `scan`; `None` without null scores.
     pub fn p_value(&self, scan: &str, value: f64) -> Option<PValue> {
         let all: Vec<f64> =
             self.scores.iter().filter_map(|one| one.scores.get(scan).copied()).collect();

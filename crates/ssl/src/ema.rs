@@ -62,7 +62,7 @@ const PER_PARAMETER: usize = 4;
 struct Samples {
     paths: Vec<String>,
     values: Vec<f32>,
-    /// The first parameter that asks for a gradient.
+    /// The first parameter that requires a gradient.
     tracked: Option<String>,
 }
 

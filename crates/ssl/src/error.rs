@@ -35,7 +35,7 @@ pub enum PretrainError {
         /// What a batch holds.
         found: usize,
     },
-    /// What a hook or a caller asks for is nothing for this method.
+    /// A hook or a caller asks for something that does not apply to this method.
     #[error("{what} does not apply to the method: it needs {needs}")]
     NotApplicable {
         /// What was asked for.
@@ -69,7 +69,7 @@ pub enum PretrainError {
         /// Steps in all.
         steps: usize,
     },
-    /// A canary fell: the training is not what it should be.
+    /// A canary failed: the training does not do what it should.
     #[error(
         "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}. The last checkpoint is kept; \
          with `canaries` set to \"warn\" the training continues"

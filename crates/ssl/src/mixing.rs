@@ -1,4 +1,4 @@
-//! Images that show a part of another one, and losses that are held against the targets of both: what CutMix and its
+//! Images that show a part of another image, with losses against the targets of both: used by CutMix and its
 //! relatives do to a method.
 
 use burn::tensor::{Int, Tensor, s};

@@ -124,7 +124,7 @@ impl Moco {
         Self { query, key, queue, momentum, temperature, bn_groups }
     }
 
-    /// Queries of `first`, keys of `second`, told from the queue.
+    /// Queries of `first`, keys of `second`, with the queue as negatives.
     fn step(&mut self, first: Seen, second: Tensor<4>, progress: &Progress) -> Step {
         let query = l2_normalize(self.query.forward(first.images.clone(), self.bn_groups));
         // The head has no batch norm: it may see all groups at once.
@@ -149,7 +149,7 @@ impl Method for Moco {
         Ok(self.step(Seen::whole(first), second, progress))
     }
 
-    /// The query's view alone is mixed.
+    /// Only the query's view is mixed.
     fn forward_mixed(
         &mut self,
         batch: Batch,

@@ -196,7 +196,7 @@ impl Method for Msf {
         self.step(Seen::whole(strong), weak, progress)
     }
 
-    /// The query's view alone is mixed.
+    /// Only the query's view is mixed.
     fn forward_mixed(
         &mut self,
         batch: Batch,

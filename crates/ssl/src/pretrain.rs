@@ -22,7 +22,7 @@ use crate::registry::{MethodConfig, WithMethod};
 use crate::settings::Rescaling;
 use crate::train::{Training, train};
 
-/// A pretraining. Read from a file, it has what the method's publication says where the file is silent.
+/// A pretraining. Keys that its file leaves unset have the values of the method's publication.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table<MethodConfig>")]
 pub struct PretrainConfig {
@@ -84,7 +84,7 @@ impl PretrainConfig {
         encoder.check_size(size).map_err(PretrainError::of_encoder)
     }
 
-    /// Checks what the training loop, the encoder and the method ask for.
+    /// Checks the requirements of the training loop, the encoder and the method.
     fn check_training(&self, images: Option<usize>, size: u32) -> Result<(), PretrainError> {
         self.train.check(images)?;
         self.encoder.check().map_err(PretrainError::of_encoder)?;
@@ -152,13 +152,13 @@ pub fn encoder_header(encoder: EncoderConfig, size: u32) -> EncoderHeader {
     EncoderHeader::new(encoder, Preprocessing { size, mean: MEAN, std: STD, interpolation })
 }
 
-/// Trains the method of `config` on views of `size` pixels, or goes on from the checkpoint that `observer` gives, and
+/// Trains the method of `config` on views of `size` pixels, or resumes from the checkpoint that `observer` returns, and
 /// returns the encoder in evaluation mode. With `start`, the encoder begins with the weights of that file and only the
 /// heads are new: fine-tuning by the same method.
 ///
 /// # Errors
 /// [`PretrainError::Range`] for a value that does not fit the method or the training set; [`PretrainError::Model`] if
-/// `start` is no encoder of this config; and as [`train`].
+/// `start` is not an encoder of this config; otherwise as [`train`].
 pub fn pretrain(
     config: &PretrainConfig,
     start: Option<&Path>,

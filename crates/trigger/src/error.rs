@@ -17,7 +17,7 @@ pub enum TriggerError {
     /// A value that is out of range or contradicts another.
     #[error(transparent)]
     Range(#[from] OutOfRange),
-    /// Not exactly one of the ways to say how much is poisoned.
+    /// Not exactly one of the keys for the amount of poison is set.
     #[error("needs exactly one of rate, dataset_rate, count and list: {found}")]
     Amount {
         /// What was found.

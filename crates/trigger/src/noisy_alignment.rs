@@ -51,7 +51,7 @@ impl NoisyAlignment {
     }
 }
 
-/// On which side of the shadow the reference lies.
+/// The side of the shadow on which the reference is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Top,
@@ -169,7 +169,7 @@ fn sizes(shadow: (u32, u32), reference: (u32, u32), side: Side) -> [[(u32, u32);
     [[shadow, shared[0]], [reference, shared[1]]]
 }
 
-/// Joins `shadow` and `reference`, which lies on `side` of it, and says where the shadow lies in the result.
+/// Joins `shadow` and `reference`, which is on `side` of it; returns the position of the shadow in the result too.
 fn join(
     shadow: &RgbImage,
     reference: &RgbImage,

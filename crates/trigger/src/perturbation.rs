@@ -173,7 +173,7 @@ impl Poison {
         Key { seed: self.seed, phase: self.phase, id }
     }
 
-    /// Perturbs image `id` and says where: in the same way in every epoch.
+    /// Perturbs image `id`, in the same way in every epoch, and returns the footprint.
     ///
     /// # Errors
     /// The image is not one that can be perturbed.

@@ -60,7 +60,7 @@ impl Selection {
     /// How many images it asks for, where `rate` is of a class of the mean size; none for images that are named.
     ///
     /// # Errors
-    /// It asks for none.
+    /// It asks for no images.
     pub(crate) fn of_mean_class(
         &self,
         images: usize,

@@ -36,7 +36,7 @@ impl Sampled {
     /// How many of them are in the sample.
     ///
     /// # Errors
-    /// [`TriggerError::Image`] if there is no image of the target class.
+    /// [`TriggerError::Image`] if the target class has no image.
     pub fn size(&self) -> Result<usize, TriggerError> {
         match self.images.ids().len().min(self.count.unwrap_or(usize::MAX)) {
             0 => {

@@ -86,7 +86,7 @@ pub struct Chosen {
     pub ids: Vec<u64>,
 }
 
-/// What a ledger says of a choice.
+/// A choice, as recorded in a ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Selected {
     /// The rule.

@@ -111,7 +111,7 @@ impl Chain {
         [Self { blur: blurred(1.0), ..both }, Self { blur: blurred(0.1), solarize: 0.2, ..both }]
     }
 
-    /// Writes one view to `out`, `[3, size, size]`, and says where it looks.
+    /// Writes one view to `out`, `[3, size, size]`, and returns its crop.
     pub(super) fn view(
         &self,
         image: &RgbImage,
@@ -129,7 +129,7 @@ impl Chain {
         draw(image, self.crop, rng)
     }
 
-    /// The view of what lies in `crop_box`: all but the first draw.
+    /// The view of the part in `crop_box`: all draws except the first.
     pub(super) fn view_of(
         &self,
         image: &RgbImage,
@@ -233,7 +233,7 @@ impl ChainViews {
         any.downcast_ref()
     }
 
-    /// The same views with a blur by 3 × 3 pixels and the luma alone, each with its probability, after all other
+    /// The same views with a blur by 3 × 3 pixels and with only the luma, each with its probability, after all other
     /// operations: the augmentations of a defence (arXiv 2403.15918).
     pub fn with_blur_and_luma(self, small_blur: f64, luma: f64) -> Self {
         Self(self.0.into_iter().map(|chain| Chain { small_blur, luma, ..chain }).collect())

@@ -8,7 +8,7 @@ use ssl_backdoor_rng::ChaCha8Rng;
 use super::crop_box::{CropBox, tried_crop_box};
 use super::{Chain, ChainViews, Geometry, Scratch, ViewKey, Views};
 
-/// Number of the draw that says which view is the first one, among the draws of an image; views count from 0.
+/// Number of the draw that decides which view is the first one, among the draws of an image; views count from 0.
 const ORDER: u64 = 1 << 33;
 
 /// Two views of which the second looks into the neighbourhood of the first. Either may be the first.

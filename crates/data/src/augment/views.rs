@@ -53,7 +53,7 @@ impl ViewKey {
     }
 }
 
-/// The views a method takes of each image. What changes the views of others may ask for their type (`Any`), as
+/// The views of each image for a method. Code that changes other views may query their type (`Any`), as
 /// [`ChainViews::of`](super::ChainViews::of) does.
 pub trait Views: Any + Send + Sync {
     /// How many views of an image a step needs.

@@ -7,7 +7,7 @@
 //! DIR/poison.csv             the ledger of the training images; val_poisoned.csv that of the others
 //! DIR/train/STEM/CLASS/*     the poisoned training images
 //! DIR/val_poisoned/STEM/CLASS/*
-//! DIR/clean/CLASS/*          the clean training images of a set that does not lie in image files
+//! DIR/clean/CLASS/*          the clean training images of a set that is not in image files
 //! DIR/data/ID/train/STEM_filelist.txt and DIR/data/ID/val_poisoned/STEM_filelist.txt
 //! ```
 //!

@@ -14,7 +14,7 @@ pub(super) fn names(folder: &Path) -> Vec<std::ffi::OsString> {
     entries.map(|entry| entry.file_name()).filter(|name| name != LOCK).collect()
 }
 
-/// Where `out` lies, links resolved: a link to an empty folder stays one, and two names of one folder are one. The
+/// The location of `out` with links resolved: a link to an empty folder stays one, and two names of one folder are one. The
 /// folders above it are made.
 pub(super) fn resolved(out: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(out)?;

@@ -1,5 +1,4 @@
-//! Is an export still what its ledgers say? Every file is rebuilt from its original and compared byte
-//! for byte.
+//! Verifies an export: every file is rebuilt from its original by the ledgers and compared byte for byte.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +23,7 @@ pub struct Verified {
     pub files: usize,
     /// What is not as it should be, each with the file's name; empty = all is well.
     pub problems: Vec<String>,
-    /// What else there is to know of the export: that it is of an older format, or was moved.
+    /// Notes on the export: that it has an older format, or was moved.
     pub notes: Vec<String>,
 }
 

@@ -43,7 +43,7 @@ impl Export {
     /// processes keep out of, and renamed: whole or not at all. What a killed export left there is replaced.
     ///
     /// # Errors
-    /// A folder that is not empty or that another process exports to, an attack that is not to be had, an image that
+    /// A folder that is not empty or that another process exports to, an attack that is not possible, an image that
     /// cannot be read, a file that cannot be written. Nothing is left then.
     pub fn write(mut self, out: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
         let wrong = |source| DataError::Write { path: out.into(), source };

@@ -19,8 +19,8 @@ const MAX_CLASSES: u32 = 100_000;
 /// The label of an image without one, in a list.
 const NO_LABEL: &str = "-1";
 
-/// Reads the list `path`; relative paths in it start at `root`, or else where the list lies, and stay there. Absolute
-/// ones are taken as they are, but with a `root` they must lie in it.
+/// Reads the list `path`; relative paths in it start at `root`, or otherwise at the list's folder, and must stay there.
+/// Absolute paths are unchanged, but with a `root` they must be below it.
 ///
 /// # Errors
 /// The list cannot be read or names no image, a line is malformed, or a path leaves the root.
@@ -71,7 +71,7 @@ pub(crate) fn text(bytes: &[u8]) -> Result<String, String> {
 /// Reads a list's text.
 ///
 /// # Errors
-/// Names the line, what stands there and what is allowed.
+/// Names the line, its content and what is allowed.
 pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
     // As Python reads text: a carriage return alone ends a line too.
     let text = text.replace("\r\n", "\n");

@@ -49,7 +49,7 @@ pub(crate) fn present(entries: Vec<Entry>, tally: &mut Tally) -> Result<Vec<Entr
     Ok(kept)
 }
 
-/// What can be told of a file without reading it.
+/// Properties of a file that are known without reading it.
 fn wrong_with(path: &Path) -> Option<(LeftOutKind, DataError)> {
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => {

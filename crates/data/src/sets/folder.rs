@@ -54,7 +54,7 @@ pub(crate) fn classes(folder: &Path, tally: &mut Tally) -> Result<Vec<String>, D
     Level::read(folder, tally)?.into_classes(folder, tally)
 }
 
-/// The images of `classes` in `folder`, class by class. What else lies in `folder` is not looked at.
+/// The images of `classes` in `folder`, class by class. Other contents of `folder` are ignored.
 ///
 /// # Errors
 /// A class has no folder, or no images in it.
@@ -191,12 +191,12 @@ fn walk(
     Ok(())
 }
 
-/// Whether an image lies anywhere below `folder`.
+/// Whether there is an image anywhere below `folder`.
 fn holds_image(folder: &Path) -> bool {
     images(folder, &mut Tally::new(crate::OnCorrupt::Skip)).is_ok_and(|images| !images.is_empty())
 }
 
-/// What lies directly in a folder, sorted by name: images and folders. The rest is counted.
+/// The images and folders directly in a folder, sorted by name. Other contents are counted.
 struct Level {
     images: Vec<String>,
     folders: Vec<String>,

@@ -98,7 +98,7 @@ pub(crate) fn file(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
     Err(DataError::Missing { name: name.into(), looked: vec![path], hint })
 }
 
-/// The command that unpacks an archive where it lies.
+/// The command that unpacks an archive in its folder.
 fn command(archive: &Path) -> Option<String> {
     let name = archive.file_name()?.to_str()?.to_ascii_lowercase();
     let (_, command) = COMMANDS.iter().find(|(end, _)| name.ends_with(end))?;

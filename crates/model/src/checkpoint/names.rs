@@ -83,7 +83,7 @@ struct Walk<'a> {
 /// The tables of a `torch.nn.Module` that `state_dict()` lists.
 const TABLES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 
-/// Containers that are called with what they hold.
+/// Containers that are called with their contents.
 const CONTAINERS: [[&str; 2]; 12] = [
     ["collections", "OrderedDict"],
     ["collections", "defaultdict"],

@@ -44,7 +44,7 @@ impl Kind {
     }
 }
 
-/// Where the numbers of an array lie.
+/// The position of an array's numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// The storage.
@@ -76,7 +76,7 @@ impl Place {
         Ok([count, span])
     }
 
-    /// Do its numbers lie one after the other in the order of the indices?
+    /// Whether its numbers are contiguous in the order of the indices.
     pub fn is_contiguous(&self) -> bool {
         let mut wanted = 1usize;
         let sides = self.shape.iter().zip(&self.strides).rev();

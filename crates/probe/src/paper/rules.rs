@@ -225,7 +225,7 @@ impl PaperProbeConfig {
         }
     }
 
-    /// Whether the reference would take no step on so many labelled images, because it drops what does not fill a batch.
+    /// Whether the reference would take no step on this many labelled images, because it drops images that do not fill a batch.
     /// Here all of them are one batch then.
     pub fn below_a_batch(&self, labelled: usize) -> bool {
         self.rest != Rest::Kept && labelled < self.batch

@@ -39,7 +39,7 @@ pub(crate) enum Global {
     Type,
 }
 
-/// Lists and dictionaries may lie in each other so deep.
+/// Largest nesting depth of lists and dictionaries.
 const MAX_DEPTH: usize = 8;
 
 impl<'a> Value<'a> {
