@@ -1,5 +1,5 @@
 //! The paper's t-SNE figure: the positions of patched images among clean ones, in the features of the clean twin and of the
-//! backdoored model's.
+//! backdoored model.
 //!
 //! ```sh
 //! cargo run --release --example feature_map
