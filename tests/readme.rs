@@ -92,7 +92,7 @@ fn folder() -> Lab {
     }
     let checkpoint = here.join("crates/model/tests/fixtures/moco.pth.tar");
     std::fs::copy(checkpoint, lab.path("checkpoint.pth.tar")).unwrap();
-    for (part, count) in [("train", 12), ("val", 4)] {
+    for (part, count) in [("train", 24), ("val", 8)] {
         for (class, color) in [("cat", 60), ("dog", 120), ("eel", 200)] {
             let folder = lab.path("photos").join(part).join(class);
             std::fs::create_dir_all(&folder).unwrap();
@@ -128,7 +128,9 @@ fn follow(lab: &Lab, name: &str, page: &str) -> Vec<(String, String)> {
         let output =
             shell.args(["-c", &line]).current_dir(lab.path(".")).env("PATH", &path).output();
         let output = output.unwrap();
-        assert!(output.status.success(), "{name}: {line}: {}", stderr(&output));
+        // More images may be suspected than `--fail-above` allows, as the page explains.
+        let suspected = command.contains("--fail-above") && output.status.code() == Some(3);
+        assert!(output.status.success() || suspected, "{name}: {line}: {}", stderr(&output));
         told.push((command, String::from_utf8(output.stdout).unwrap()));
     }
     told

@@ -81,7 +81,7 @@ impl TriggerSize {
         }
         let _ = write!(
             text,
-            "it covers {:.2} % of a view; views of a poisoned image with at least {:.0} % of it visible:",
+            "it covers {:.2} % of a view; number of views in which at least {:.0} % of it is visible:",
             100.0 * self.covered,
             100.0 * SURVIVES,
         );
@@ -94,7 +94,7 @@ impl TriggerSize {
             );
         }
         if !self.by_views.is_empty() {
-            text += " of the images";
+            text += " of the poisoned images";
         }
         if let Some(share) = self.in_one_of_pair {
             let _ = write!(
@@ -140,7 +140,7 @@ mod tests {
         assert!(size.warnings.is_empty());
         let text = size.summary();
         assert!(text.starts_with(
-            "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view; views"
+            "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view; number"
         ), "{text}");
         let kept = TriggerSize { jpeg_energy: Some(0.012), ..size.clone() }.summary();
         assert!(

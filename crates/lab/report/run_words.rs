@@ -112,7 +112,8 @@ pub(crate) fn net(scores: &RunScores) -> String {
 
 /// The net flow of patched images, and the size of the trigger; empty if both are unknown.
 pub(super) fn details(scores: &RunScores) -> String {
-    let size = scores.trigger_size.as_ref().map(|size| format!("The {}.", size.summary()));
+    let size = scores.trigger_size.as_ref();
+    let size = size.map(|size| format!("{}.", size.summary().replacen("trigger", "Trigger", 1)));
     destinations::summary(scores).into_iter().chain(size).collect::<Vec<_>>().join(" ")
 }
 
