@@ -1,5 +1,5 @@
 //! One training step of each method on every device of this machine that is compiled in: before_step, forward, backward,
-//! optimiser, after_step, on views that lie in memory.
+//! optimiser, after_step, on views in memory.
 //!
 //! ```sh
 //! cargo bench --bench backends                              # the CPU with our kernels

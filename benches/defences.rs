@@ -1,4 +1,4 @@
-//! What defences that act during the training cost: the views of an image of 32 px, and the loss of a batch of 64 with its
+//! The cost of defences that act during the training: the views of an image of 32 px, and the loss of a batch of 64 with its
 //! gradients, of MoCo v2 with each of them and without.
 //!
 //! ```sh

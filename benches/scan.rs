@@ -1,4 +1,4 @@
-//! What scans spend their time on: the score of a patch in PatchSearch, and one step of a trigger inversion.
+//! Where scans spend their time: the score of a patch in PatchSearch, and one step of a trigger inversion.
 //!
 //! ```sh
 //! cargo bench --bench scan

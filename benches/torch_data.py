@@ -3,7 +3,7 @@
     python3 benches/torch_data.py --what view --size 32      # or --size 224, or --what export [--photos DIR]
 
 Of an export `--part` says which images, training, validation or as many of each as in the paper, and `--how` what PIL does: the least, a
-paste, or what the paper's code does (protocol 1.2): trigger resized, alpha blend of whole RGBA images by a mask.
+paste, or what the paper's code does (docs/protocol.md, 1.2): trigger resized, alpha blend of whole RGBA images by a mask.
 """
 import argparse, json, os, random, shutil, tempfile, time
 from multiprocessing.pool import Pool, ThreadPool

@@ -30,7 +30,7 @@ enum Part {
     Train,
     /// Validation images, resized and cropped to 224 px.
     Val,
-    /// Both, as many of each as the paper has: 650 of a class for training, all 5,000 for validation (protocol 1.5).
+    /// Both, as many of each as the paper has: 650 of a class for training, all 5,000 for validation (docs/protocol.md, 1.5).
     Paper,
 }
 

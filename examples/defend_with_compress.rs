@@ -1,5 +1,5 @@
 //! The paper's defence slide: CompReSS distils the backdoored model on clean parts of several sizes, and a student that
-//! never saw the trigger does not answer to it.
+//! never saw the trigger does not respond to it.
 //!
 //! ```sh
 //! cargo run --release --example defend_with_compress

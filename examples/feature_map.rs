@@ -1,11 +1,11 @@
-//! The paper's t-SNE figure: where patched images lie among clean ones, in the clean twin's features and in the
-//! backdoored model's.
+//! The paper's t-SNE figure: the positions of patched images among clean ones, in the features of the clean twin and of the
+//! backdoored model.
 //!
 //! ```sh
 //! cargo run --release --example feature_map
 //! ```
 //!
-//! The two maps are drawn in `report.html`; here is the number for what the eye sees there.
+//! The two maps are drawn in `report.html`; this prints the number that summarises them.
 
 use std::path::PathBuf;
 

@@ -21,7 +21,7 @@ struct Args {
     /// Where the run folders and the table go.
     #[arg(long, default_value = "runs/main-table")]
     out: PathBuf,
-    /// Only so many epochs, to see it work.
+    /// Train only this many epochs, as a trial.
     #[arg(long)]
     epochs: Option<usize>,
 }

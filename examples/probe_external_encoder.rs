@@ -1,4 +1,4 @@
-//! Is a checkpoint from elsewhere backdoored with one of the paper's triggers? Converts it, and probes it on clean and on
+//! Is an external checkpoint backdoored with one of the paper's triggers? Converts it, and probes it on clean and on
 //! patched images beside an untrained network (last column of the paper's tables: one row for one model).
 //!
 //! ```sh

@@ -1,4 +1,4 @@
-//! The paper's question of how little poison is enough: the same run with more and more poisoned images.
+//! How many poisoned images are enough? The same run with more and more of them.
 //!
 //! ```sh
 //! cargo run --release --example rate_ablation -- --rates 0.05,0.25,0.5,1

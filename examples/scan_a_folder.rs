@@ -1,4 +1,4 @@
-//! Which images of a folder carry a trigger? Nobody has to say what it looks like, or which classes there are.
+//! Which images of a folder carry a trigger? The scan knows neither its look nor the classes.
 //!
 //! ```sh
 //! cargo run --release --example scan_a_folder -- photos/
@@ -82,6 +82,6 @@ fn show_strongest(findings: &Findings) -> Result<()> {
         let cut = imageops::crop_imm(&best.picture, patch.x, patch.y, patch.width, patch.height);
         cut.to_image().save("strongest-patch.png")?;
     }
-    println!("What this scan cannot see: {}", PatchSearch::BLIND.join(" "));
+    println!("What this scan cannot detect: {}", PatchSearch::BLIND.join(" "));
     Ok(())
 }

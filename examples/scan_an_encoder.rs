@@ -1,4 +1,4 @@
-//! Has an encoder a backdoor? Its smallest triggers are reconstructed, and compared with those of clean encoders.
+//! Does an encoder have a backdoor? Reconstructs its smallest triggers and compares them with those of clean encoders.
 //!
 //! ```sh
 //! cargo run --release -- scan encoder clean.safetensors --images photos/ --write-null nulls

@@ -15,7 +15,7 @@ fn steps(lab: &Lab, run: &str, model: &str) -> Vec<usize> {
     let step = |name: std::ffi::OsString| {
         name.to_str().unwrap().strip_prefix("step-").and_then(|step| step.parse().ok())
     };
-    // A name that is no checkpoint's would be left over.
+    // A name that is not a checkpoint's would be left over.
     let mut found: Vec<usize> = names.map(|name| step(name).unwrap()).collect();
     found.sort_unstable();
     found

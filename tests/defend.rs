@@ -35,7 +35,7 @@ fn a_list_of_defences_trains_what_one_table_with_controls_trains() {
     // A list of this one defence is the same experiment.
     let again = lab.run("one", &[&format!("defend=[{table}]")]);
     let told = stderr(&again);
-    assert!(again.status.success() && !told.contains("again, because"), "{told}");
+    assert!(again.status.success() && !told.contains("repeated, because"), "{told}");
     assert_eq!(told.matches("done already").count(), 11 + 2 * 4, "{told}");
     assert_eq!(std::fs::read(lab.path("one/scores.json")).unwrap(), before);
 
@@ -62,7 +62,7 @@ fn list(lab: &Lab, name: &str, ids: &[u64]) -> String {
     lab.path(name).display().to_string()
 }
 
-/// The encoder of a training on the clean images but for those of `removed`, as the file that a run would write.
+/// The encoder of a training on the clean images except for those of `removed`, as the file that a run would write.
 fn clean_training(lab: &Lab, removed: &[u64]) -> Vec<u8> {
     let experiment = Experiment::read(&lab.path("tiny.toml"), &[]).unwrap();
     let splits = experiment.data.load(&|_, _, _| {}).unwrap();
@@ -110,10 +110,10 @@ fn a_filter_retrains_on_what_its_list_leaves() {
         assert!(found["models"][model]["patched"]["asr"].is_number(), "{model}");
     }
     let report = std::fs::read_to_string(lab.path("run/report.md")).unwrap();
-    let words = "trained without 15 images that a filter removed. Of these 12 are poisoned (precision 80.0 %); 4 of 16";
+    let words = "trained without 15 images that a filter removed. Of these, 12 are poisoned (precision 80.0 %); 4 of 16";
     assert!(report.contains("| filtered |") && report.contains(words), "{report}");
 
-    // Without its poison the set is the clean one, but for the images that are gone.
+    // Without its poison the set is the clean one, except for the images that are gone.
     assert!(encoder(&lab, "run", "filtered") == clean_training(&lab, &poisoned));
     assert!(encoder(&lab, "run", "filtered") != encoder(&lab, "run", "half"));
 
@@ -124,7 +124,7 @@ fn a_filter_retrains_on_what_its_list_leaves() {
     let changed = lab.command("run", &[&filters]).args(["--until", "defend"]).output().unwrap();
     let told = stderr(&changed);
     assert!(
-        told.contains("defend filtered: again, because of changed inputs: kept images"),
+        told.contains("defend filtered: repeated, because inputs changed: kept images"),
         "{told}"
     );
     assert!(told.contains("defend half: done already"), "{told}");
@@ -167,7 +167,7 @@ fn defences_that_train_again_or_look_without_colour() {
         assert!(report.contains(&format!("| {model} |")), "{model}: {report}");
     }
 
-    // Each is the victim's training but for what it changes; without colour the encoder is the victim's.
+    // Each is the victim's training except for what it changes; without colour the encoder is the victim's.
     let victim = encoder(&lab, "run", "backdoored");
     let trained = retrained.iter().chain(&others[..3]).map(|model| encoder(&lab, "run", model));
     let mut all: Vec<Vec<u8>> = trained.chain([victim.clone()]).collect();
@@ -183,7 +183,7 @@ fn defences_that_train_again_or_look_without_colour() {
         assert!(features("luma", of) != features("backdoored", of), "{of}");
     }
     let again = lab.run("run", &[&kinds, "probe.curve_every=0"]);
-    assert!(!stderr(&again).contains("again, because"), "{}", stderr(&again));
+    assert!(!stderr(&again).contains("repeated, because"), "{}", stderr(&again));
 }
 
 #[test]
@@ -219,8 +219,8 @@ fn a_defence_that_is_nothing_for_the_method_is_refused_before_anything_runs() {
     let rotnet = "pretrain.method={kind=\"rotnet\"}";
     for (kind, needs) in [
         ("localized-crop", "two augmented views of each image"),
-        ("blur-luma", "views that are crops by the usual augmentations"),
-        ("i-cutmix", "targets that another network makes of the whole images"),
+        ("blur-luma", "views that are augmented crops"),
+        ("i-cutmix", "targets that another network computes from the unmixed images"),
     ] {
         let run = lab.run("run", &[rotnet, &format!("defend={{kind=\"{kind}\"}}")]);
         let told = stderr(&run);

@@ -76,7 +76,7 @@ mod wgpu {
             assert!(text.contains(word), "{word}: {text}");
         }
         // A software device has no precision but 32 bits.
-        assert!(text.contains("wgpu:0 computes what the CPU computes."), "{text}");
+        assert!(text.contains("wgpu:0 agrees with the CPU."), "{text}");
     }
 
     /// Burn chooses a kernel for each shape of a convolution by trying them all; without its feature `autotune` it

@@ -198,7 +198,7 @@ fn a_regnet_is_trained_probed_at_a_stage_and_converted() {
         (wide.as_str(), "pretrain.encoder.size.custom.group = 8 is out of range"),
         (encoder("\"500mf\"").as_str(), "allowed are \"400mf\", \"800mf\""),
         ("probe.stage=6", "allowed are 1 to 5"),
-        ("pretrain.method={kind=\"mae\"}", "MAE hides patches"),
+        ("pretrain.method={kind=\"mae\"}", "MAE masks patches"),
     ] {
         let refused = lab.run("refused", &[&small[..], &[set]].concat());
         let said = stderr(&refused);
@@ -260,7 +260,7 @@ fn a_conv4_is_trained_probed_at_a_stage_and_converted() {
         ("pretrain.encoder.widht=8", "unknown key, did you mean width?"),
         ("data.size=12", "pretrain.encoder.kind = conv4 is out of range"),
         ("probe.stage=5", "allowed are 1 to 4"),
-        ("pretrain.method={kind=\"mae\"}", "MAE hides patches"),
+        ("pretrain.method={kind=\"mae\"}", "MAE masks patches"),
     ] {
         let refused = lab.run("refused", &[&small[..], &[set]].concat());
         let said = stderr(&refused);

@@ -89,7 +89,7 @@ fn assert_report(html: &str) {
         html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
     );
     assert!(html.contains("Patched images flow to") && html.contains("of a view"));
-    assert!(html.contains("lie among clean images"));
+    assert!(html.contains("Most of the ten nearest clean images"));
     for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
         assert!(!html.contains(link), "the report wants something from elsewhere: {link}");
     }
@@ -299,7 +299,8 @@ fn a_folder_of_photographs_runs_too() {
     );
     let report = std::fs::read_to_string(lab.path("one/report.md")).unwrap();
     assert!(
-        report.contains("Drop of the accuracy") && report.contains("survives in 0:"),
+        report.contains("Patched drop (accuracy")
+            && report.contains("of the poisoned images: 0 for"),
         "{report}"
     );
 }

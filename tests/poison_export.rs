@@ -135,7 +135,7 @@ fn layout_and_counts_are_the_references() {
     assert!(ledger.starts_with("# rate = 0.5  # share of the target class\n"), "{ledger}");
     assert!(ledger.contains("# count = 650  # images\n"));
 
-    assert_eq!(ok(&["verify", &out]).trim(), format!("{} files are as exported", all.len()));
+    assert_eq!(ok(&["verify", &out]).trim(), format!("{} files are unchanged", all.len()));
     let clean = ok(&["poison", "--clean", &out]);
     assert_eq!(clean.lines().count(), lines.len());
     assert!(clean.lines().all(|line| line.starts_with(&lab.text("in100"))));

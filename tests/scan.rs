@@ -87,12 +87,12 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
     encoder(&lab, "net.safetensors", 3, false);
     let args = ["scan", "data", "export", "--encoder", "net.safetensors", "--out", "found"];
     let said = ok(&lab, &[&args[..], &QUICK].concat());
-    assert!(said.contains("of 320 images") && said.contains("16 in all"), "{said}");
+    assert!(said.contains("of 320 images") && said.contains("16 in total"), "{said}");
     for k in ["first 5 ", "first 100 "] {
         assert!(said.contains(k) && said.contains("precision"), "{said}");
     }
     assert!(!said.contains("first 500"), "{said}");
-    assert!(said.contains("patch 20") && said.contains("cannot see"), "{said}");
+    assert!(said.contains("patch 20") && said.contains("cannot detect"), "{said}");
 
     // Every image has a line, ranked, and is suspected or left.
     let mut csv = csv::Reader::from_path(lab.path("found/images.csv")).unwrap();
@@ -117,11 +117,11 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
     assert!(suspected.is_disjoint(&cleaned));
     let page = read(&lab.path("found/index.html"));
     for words in [
-        "cannot see",
+        "cannot detect",
         "data:image/png;base64,",
         "Precision",
         "takes",
-        "Images that the patch takes",
+        "Images pulled into the cluster by the patch",
         "Images of the cluster",
     ] {
         assert!(page.contains(words), "{words}");
@@ -146,7 +146,7 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
     encoder(&lab, "net.safetensors", 3, false);
     let args = ["scan", "data", "tiny.toml", "--encoder", "net.safetensors", "--set", "seed=5"];
     let said = ok(&lab, &[&args[..], &QUICK].concat());
-    assert!(said.contains("16 in all") && said.contains("scans/tiny/index.html"), "{said}");
+    assert!(said.contains("16 in total") && said.contains("scans/tiny/index.html"), "{said}");
     // Ids, as the filter takes them.
     let left = read(&lab.path("scans/tiny/cleaned.txt"));
     assert!(left.lines().all(|line| line.parse::<u64>().unwrap() < 320));
@@ -167,10 +167,13 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
 
     // Without the poison, what is suspected is a false alarm.
     let said = ok(&lab, &[&args[..], &QUICK, &["--without-poison", "--out", "clean"]].concat());
-    assert!(said.contains("0 of the suspected, 0 in all") && said.contains("recall -"), "{said}");
+    assert!(
+        said.contains("0 of the suspected images, 0 in total") && said.contains("recall -"),
+        "{said}"
+    );
     folder(&lab, "photos", 64);
     let args = ["scan", "data", "photos", "--without-poison"];
-    assert!(refused(&lab, &args).1.contains("photos is no config"));
+    assert!(refused(&lab, &args).1.contains("photos is not a config"));
 }
 
 #[test]
@@ -189,8 +192,8 @@ fn what_a_list_names_and_is_not_there_is_left_out() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("of 80 images"), "{said}");
     for (text, words) in [
-        ("photos/absent.png\n", "no image that can be read"),
-        ("", "list.txt: it lists no image"),
+        ("photos/absent.png\n", "no readable image"),
+        ("", "list.txt: it lists no images"),
         ("photos/0.png\nphotos/absent.png\n", "1 images are too few"),
     ] {
         std::fs::write(lab.path("list.txt"), text).unwrap();
@@ -241,8 +244,8 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
     };
     for (images, net, words) in [
         ("ten", "net.safetensors", "10 images are too few"),
-        ("one", "net.safetensors", "are alike"),
-        ("many", "constant.safetensors", "are alike"),
+        ("one", "net.safetensors", "are almost the same"),
+        ("many", "constant.safetensors", "are almost the same"),
         ("many", "other.safetensors", "other.safetensors"),
         ("many", "unknown.safetensors", "resnet99"),
         ("absent", "net.safetensors", "absent"),
@@ -253,7 +256,7 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
     for (more, words) in [
         (["--window", "17"], "--window = 17"),
         (["--clusters", "71"], "--clusters = 71"),
-        (["--set", "seed=1"], "many is no config"),
+        (["--set", "seed=1"], "many is not a config"),
     ] {
         let (status, told) = of("many", "net.safetensors", &more);
         assert!(told.contains(words) && status == 2, "{status} {told}");
@@ -267,8 +270,8 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
     };
     for (images, net, words) in [
         ("ten", "net.safetensors", "10 images are too few"),
-        ("many", "constant.safetensors", "are alike"),
-        ("one", "net.safetensors", "are alike"),
+        ("many", "constant.safetensors", "are almost the same"),
+        ("one", "net.safetensors", "are almost the same"),
         ("many", "other.safetensors", "other.safetensors"),
         ("many", "unknown.safetensors", "resnet99"),
     ] {
@@ -297,7 +300,7 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     }
     encoder(&lab, "suspect.safetensors", 9, false);
     let said = call(scan("suspect.safetensors", &["--null", "nulls"]));
-    for words in ["among 3 clean encoders", "no p below 0.250", "do not see"] {
+    for words in ["among 3 clean encoders", "no p below 0.250", "do not detect"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let found: Value = serde_json::from_str(&read(&lab.path("scans/suspect/scan.json"))).unwrap();
@@ -322,7 +325,7 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     let own = scan("clean-0.safetensors", &["--null", "nulls"]);
     let output = binary(&lab, &own.iter().map(String::as_str).collect::<Vec<_>>());
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("the very encoder"), "{said}");
+    assert!(said.contains("the scanned encoder itself"), "{said}");
     assert!(said.contains("among 2 clean encoders"), "{said}");
     let broken = lab.path("nulls/broken.json");
     std::fs::write(&broken, "{}").unwrap();
@@ -362,7 +365,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     // It goes on where it was stopped, keeps what it is told to keep, and mixes nothing.
     let made = nulls(&["--count", "3", "--keep-encoders"]);
     let told = stderr(&made);
-    assert!(told.matches("there already").count() == 2 && told.contains("3 of 3"), "{told}");
+    assert!(told.matches("exists already").count() == 2 && told.contains("3 of 3"), "{told}");
     assert_eq!(read(&lab.path("nulls/seed-1001.json")), first);
     assert!(lab.path("nulls/seed-1003.safetensors").is_file());
     let mixed = nulls(&["--count", "3", "--set", "pretrain.lr=0.03"]);
@@ -383,9 +386,13 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     assert_eq!(scans["data"]["truth"]["poisoned"], 16);
     for report in ["run/report.md", "run/report.html"] {
         let text = read(&lab.path(report));
-        for words in
-            ["What scans find", "backdoored, net ASR", "ssl-cleanse", "PatchSearch", "0.250"]
-        {
+        for words in [
+            "Scans without knowledge",
+            "backdoored, net ASR",
+            "ssl-cleanse",
+            "PatchSearch",
+            "0.250",
+        ] {
             assert!(text.contains(words), "{report}: {words}");
         }
     }
@@ -394,7 +401,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     std::fs::remove_file(lab.path("nulls/seed-1002.json")).unwrap();
     assert!(
         stderr(&scanned_run(&lab, "run", &["--until", "scan"]))
-            .contains("scan: again, because of changed inputs")
+            .contains("scan: repeated, because inputs changed")
     );
 }
 

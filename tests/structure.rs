@@ -159,7 +159,7 @@ impl Files {
     }
 }
 
-/// The module of the file `path` below `folder`; none for what is no module of the library.
+/// The module of the file `path` below `folder`; none for what is not a module of the library.
 fn module(folder: &Path, path: &Path) -> Option<Name> {
     let inner = path.strip_prefix(folder).unwrap().with_extension("");
     let mut name: Name = inner.iter().map(|part| part.to_str().unwrap().to_owned()).collect();

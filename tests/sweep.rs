@@ -111,14 +111,14 @@ fn assert_report(lab: &Lab, three: &Value) {
     );
     let html = std::fs::read_to_string(lab.path("results/table.html")).unwrap();
     assert!(html.contains("<svg") && !html.contains("NaN") && !html.contains("<script"));
-    // A figure links to the runs it rests on, and they to their manifests; the twin is counted once.
+    // A figure links to its runs, and they to their manifests; the twin counts once.
     for words in [
         "href=\"#run-0\"",
         "<tr id=\"run-0\"",
         "href=\"target-5/manifest.json\"",
         "each counted once: 1",
         "<td title=\"Ours: shapes, 320 images, 20 steps, poisoned ",
-        " Theirs: ImageNet-100 ",
+        " Published: ImageNet-100 ",
     ] {
         assert!(html.contains(words), "{words}");
     }
@@ -250,7 +250,7 @@ fn figures_of_other_numerics_or_another_path_are_not_mixed() {
         (&|by| by[0]["path"] = "abacus".into(), "abacus"),
         (
             &|by| by[0]["commit"] = "0123456789abcdef-dirty".into(),
-            "commit 0123456789ab with changes",
+            "commit 0123456789ab with local changes",
         ),
     ] {
         with(change);

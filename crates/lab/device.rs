@@ -13,7 +13,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// Those compiled into this binary; the first is taken where nobody asks for one.
+    /// The backends compiled into this binary; the first is the default.
     fn compiled() -> Vec<Self> {
         let all = [
             cfg!(feature = "flex").then_some(Self::Flex),
@@ -89,7 +89,7 @@ pub enum DeviceError {
     },
 }
 
-/// A kind of device that is compiled in and not to be had on this machine.
+/// A kind of device that is compiled in but does not exist on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}: {reason}")]
 pub struct NoDevice {
@@ -158,13 +158,13 @@ pub fn first() -> Result<Device, DeviceError> {
     open(kind)
 }
 
-/// Every device of this machine that is compiled in; in its place an error where there is none of its kind.
+/// Every device of this machine whose backend is compiled in, or an error for a kind without a device.
 pub fn found() -> Vec<Result<Found, NoDevice>> {
     let none = |kind: Kind, reason| vec![Err(NoDevice { kind: kind.name(), reason })];
     let of = |kind: Kind| match kind.devices() {
         Err(reason) => none(kind, reason),
         Ok(devices) if devices.is_empty() => {
-            none(kind, "compiled in, but this machine has none".into())
+            none(kind, "compiled in, but this machine has no such device".into())
         }
         Ok(devices) => {
             let one = |(i, device): (usize, Device)| {

@@ -8,7 +8,7 @@
 //! Every folder below the given ones that holds a `config.toml` counts, with `clean/encoder.safetensors`,
 //! `backdoored/encoder.safetensors` and its `scores.json`, as runs and the twins of sweeps have them. More clean encoders
 //! come as scores that `scan nulls` made (`--clean`); their seeds, and those of the nulls, are nobody else's. What was
-//! scanned already is not scanned again, so the program can be stopped and goes on.
+//! scanned already is not scanned again, so the program can be stopped and resumed.
 
 mod encoders;
 mod runs;

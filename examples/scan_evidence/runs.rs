@@ -1,4 +1,4 @@
-//! Run folders, and which encoders lie in them.
+//! Run folders and their encoders.
 
 use std::path::{Path, PathBuf};
 

@@ -1,15 +1,15 @@
-//! The speed section of the README: our rates against PyTorch's in turns, and the benches of the kernels
-//! against plain Burn.
+//! The tables of `docs/benchmarks.md`: our rates and PyTorch's, measured in turns, and the benches of the kernels
+//! beside plain Burn.
 //!
 //! ```sh
-//! cargo run --release --example speed_table -- --bench --python PYTHON --peers FOLDER --readme README.md
+//! cargo run --release --example speed_table -- --bench --python PYTHON --peers FOLDER --page docs/benchmarks.md
 //! ```
 //!
 //! With `--bench` it builds the two examples that it runs, and runs `cargo bench` first, with our kernels and with plain Burn; with
 //! `--features wgpu` or `cuda` in `CARGO_FEATURES` on those devices as well. That takes an hour.
 //!
 //! The folder holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines;
-//! `torch_data.py` lies in `benches/`.
+//! `torch_data.py` is in `benches/`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ const BEGIN: &str = "<!-- speed: begin -->";
 const END: &str = "<!-- speed: end -->";
 
 #[derive(Parser)]
-#[command(about = "The speed section of the README, measured")]
+#[command(about = "Measures the tables of docs/benchmarks.md")]
 struct Args {
     /// A Python with PyTorch and torchvision.
     #[arg(long)]
@@ -43,15 +43,15 @@ struct Args {
     /// Turns of ours and theirs.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Measure the rows whose name holds this, and new ones; the others stay as the README has them.
+    /// Measure only the rows whose name contains this, and new rows; keep the other rows of the page.
     #[arg(long)]
     only: Option<String>,
     /// Where criterion left its estimates.
     #[arg(long, default_value = "target/criterion")]
     criterion: PathBuf,
-    /// The file whose speed section is replaced; without it the section is printed.
+    /// The page whose tables are replaced; without it they are printed.
     #[arg(long)]
-    readme: Option<PathBuf>,
+    page: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
         args.rounds
     )?;
     writeln!(text, "| --- | --- | --- | --- |")?;
-    let old = args.readme.as_ref().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
+    let old = args.page.as_ref().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
     for row in &ROWS {
         let name = row.name;
         if let Some(kept) = kept(&args, &old, name) {
@@ -100,18 +100,18 @@ fn main() -> Result<()> {
     methods(&args, &old, &mut text)?;
     benches(&args.criterion, &mut text)?;
     write!(text, "{END}")?;
-    let Some(readme) = &args.readme else {
+    let Some(page) = &args.page else {
         println!("{text}");
         return Ok(());
     };
     let (Some(from), Some(to)) = (old.find(BEGIN), old.find(END)) else {
-        bail!("{}: no lines `{BEGIN}` and `{END}`", readme.display());
+        bail!("{}: no lines `{BEGIN}` and `{END}`", page.display());
     };
     let new = format!("{}{text}{}", &old[..from], &old[to + END.len()..]);
-    std::fs::write(readme, new).with_context(|| readme.display().to_string())
+    std::fs::write(page, new).with_context(|| page.display().to_string())
 }
 
-/// The README's line of the row `name`, if it is to stay as it is.
+/// The page's line of the row `name`, if it is kept.
 fn kept<'a>(args: &Args, old: &'a str, name: &str) -> Option<&'a str> {
     let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     let line = old.lines().find(|line| line.starts_with(&format!("| {name} |")));

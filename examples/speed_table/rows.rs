@@ -1,4 +1,4 @@
-//! What the README compares: our examples and PyTorch's scripts with the same arguments, and every method.
+//! What `docs/benchmarks.md` compares: our examples and PyTorch's scripts with the same arguments, and every method.
 
 /// What is compared: its name, our example with its arguments, and the peer's script with its own. A
 /// peer with several ways of running counts by the fastest.

@@ -81,7 +81,7 @@ fn noisy_alignment_runs_exports_and_verifies() {
     let side = found.rows[0].record.text("side").unwrap();
     let other = if side == "left" { "right" } else { "left" };
     let (from, to) = (format!(",{side},"), format!(",{other},"));
-    changed(&site, &from, &to, "does not give the image it claims");
+    changed(&site, &from, &to, "does not reproduce its image");
     changed(
         &site,
         &from,
@@ -141,7 +141,7 @@ fn what_a_composition_cannot_do_is_refused() {
     let corrupt = compose("\"corrupt-encoder\"");
     run("d.toml", &corrupt).bad(2, &["poison.compose.kind = \"corrupt-encoder\"", "outlines"]);
     run("t.toml", &format!("{TARGET} --set poison.place={{kind=\"center\"}} {corrupt}"))
-        .bad(2, &["poison.compose.kind", "leave place out"]);
+        .bad(2, &["poison.compose.kind", "remove place"]);
     run("t.toml", &format!("{TARGET} {}", compose("\"noisy-alignment\",references=0")))
         .bad(2, &["poison.compose.references = 0"]);
     run("t.toml", &format!("{TARGET} {}", compose("\"noisy-alignment\",size=3")))
@@ -150,7 +150,7 @@ fn what_a_composition_cannot_do_is_refused() {
     let text = site.read("d.toml").replace("target = \"cat\"\nrate = 0.5", "count = 2");
     site.write("u.toml", text);
     run("u.toml", &compose("\"noisy-alignment\""))
-        .bad(2, &["poison.compose.kind = \"noisy-alignment\"", "give target"]);
+        .bad(2, &["poison.compose.kind = \"noisy-alignment\"", "set target"]);
     // Folders of photographs have references, but no outlines.
     site.run(&format!("poison d.toml --out p {}", compose("\"noisy-alignment\""))).good();
     site.run("verify p").good();

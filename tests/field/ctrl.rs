@@ -104,7 +104,7 @@ fn an_export_of_ctrl_is_lossless_and_verifies() {
     // The rows alone say what was done: another magnitude is another image.
     let ledger = site.read("p/poison.csv");
     for (other, words) in [
-        (",ctrl,49.0,", "does not give the image it claims"),
+        (",ctrl,49.0,", "does not reproduce its image"),
         (",ctrl,much,", "column magnitude has much: expected a number"),
     ] {
         site.write("p/poison.csv", ledger.replace(",ctrl,50.0,", other));

@@ -126,7 +126,7 @@ const OF_TRAINING: &[(&str, &str, &str, &str)] = &[
         "[probe]",
         "[[defend]]\nkind = \"scratch\"\nbatch = 8\n[[defend]]\nkind = \"scratch\"\nbatch = 8\n[probe]",
         "base.toml:20: defend: two defences make the model scratch-0.25",
-        "one model of each name",
+        "names must be different",
     ),
     ("[probe]", "[probes]\nk = [1]\n[probe]", "base.toml:20: probes: unknown key", "probe"),
     ("[poison]", "device = \"tpu\"\n[poison]", "base.toml:9: data.device: unknown key", ""),
@@ -362,7 +362,7 @@ fn review_2_04_a_value_of_a_cfg_is_named_there() {
         ("val_alpha = 0.0", "val_alpha = 2", "", "error: a.cfg:20: poison.val_alpha = 2"),
         ("text = false", "text = maybe", "", "error: a.cfg:6: text = maybe"),
         ("", "", "--set size=4", "error: --set size=4: data.size = 4 is out of range"),
-        ("", "", "--set sizes=4", "error: invalid --set sizes=4: a .cfg takes seed=N and size=N"),
+        ("", "", "--set sizes=4", "error: invalid --set sizes=4: a .cfg accepts seed=N and size=N"),
     ] {
         assert!(cfg.contains(from), "{from}");
         site.write("a.cfg", cfg.replacen(from, to, 1));

@@ -45,7 +45,7 @@ fn field_f13_an_export_from_a_relative_path_reads_back_and_verifies_from_anywher
     }
     let said =
         run_in(&site, Path::new("/"), &format!("verify {}", site.path("p").display())).good();
-    assert!(said.stdout.contains("files are as exported") && said.stderr.is_empty(), "{said:?}");
+    assert!(said.stdout.contains("files are unchanged") && said.stderr.is_empty(), "{said:?}");
     let clean =
         run_in(&site, Path::new("/"), &format!("poison --clean {}", site.path("p").display()));
     assert!(clean.good().stdout.lines().all(|line| line.starts_with(&format!("{root}d/train/"))));
@@ -120,7 +120,7 @@ fn review_1_02_an_export_of_version_0_1_verifies_and_is_said_to_be_of_that_versi
     copy(&fixture, &site.path("old"));
     let said = run_in(&site, &site.path("old"), "verify out").good();
     assert!(said.stderr.contains("written in format 1 by an older version"), "{said:?}");
-    assert!(said.stdout.contains("9 files are as exported"), "{said:?}");
+    assert!(said.stdout.contains("9 files are unchanged"), "{said:?}");
     // Its paths are relative: from elsewhere it says so.
     site.run("verify old/out").bad(
         1,
@@ -261,5 +261,5 @@ fn review_1_04_recompress_reaches_ledger_and_export() {
         "run {config} {key} --set data={{kind=\"shapes\",size=16,per_class=8,eval_per_class=2}} \
          --set poison.target=1 --set poison.trigger.width=4 --until poison --out shapes"
     ));
-    assert!(said.good().stderr.contains("poison.recompress = true changes nothing"));
+    assert!(said.good().stderr.contains("poison.recompress = true has no effect"));
 }

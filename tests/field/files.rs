@@ -39,7 +39,7 @@ fn field_f08_every_format_and_every_depth_is_read_and_the_rest_is_said() {
     for words in [
         "left out: 5 images of classes without training images, for example d/val/dog/0.png",
         "left out: 1 image beside the class folders, d/train/beside.png",
-        "left out: 1 image of a format that is not read, d/train/ant/x.heic",
+        "left out: 1 image of an unsupported format, d/train/ant/x.heic",
         "left out: 1 file that is no image, d/train/ant/notes.txt",
         "left out: 1 hidden file or folder, d/train/ant/.hidden.png",
     ] {
@@ -63,7 +63,7 @@ fn field_f08_a_dead_link_stops_the_run_before_it_trains_or_is_left_out() {
     assert!(!site.path("r/clean").exists());
     let said = site.run("run t.toml --out r --until poison --set data.on_corrupt=skip").good();
     assert!(
-        said.stderr.contains("left out: 1 missing file or dead link, d/train/ant/x.png"),
+        said.stderr.contains("left out: 1 missing file or broken link, d/train/ant/x.png"),
         "{}",
         said.stderr
     );
@@ -137,7 +137,10 @@ fn field_f13_no_list_leaves_its_root_from_wherever_it_is_named() {
             command.current_dir(site.path("in"));
         }
         let said = crate::sets::Said::of(command.output().unwrap());
-        said.bad(1, &["../d/train/ant/000.png leaves ", "a list names files in its root alone"]);
+        said.bad(
+            1,
+            &["../d/train/ant/000.png leaves ", "a list may name only files below its root"],
+        );
     }
 }
 
@@ -205,11 +208,11 @@ fn field_f13_what_a_set_without_labels_cannot_do_is_said_before_it_trains() {
     let run = |sets: &str| site.run(&format!("run t.toml --out r {sets}"));
     run("").bad(
         2,
-        &["poison.rate = 0.5", "no training image is labelled as the target class", "in `list`"],
+        &["poison.rate = 0.5", "no training image has the label of the target class", "in `list`"],
     );
     let text = site.read("t.toml");
     site.write("t.toml", text.replace("rate = 0.5", "list = \"f/poison.txt\""));
-    run("").bad(2, &["probe.labels", "the training images carry no labels", "data.labelled"]);
+    run("").bad(2, &["probe.labels", "the training images have no labels", "data.labelled"]);
     site.write("f/poison.txt", "labelled/cat/000.png\n");
     run("--set data.labelled=f/labelled")
         .bad(2, &["f/poison.txt", "labelled/cat/000.png is no training image"]);

@@ -159,7 +159,7 @@ fn field_f12_what_convert_records_is_what_probe_uses() {
     };
     convert(&site, "pooled.pth", "--size 32").good();
     let (plain, said) = probe("");
-    assert!(!said.contains("prepared as the encoder's"), "{said}");
+    assert!(!said.contains("prepared as the encoder file records"), "{said}");
     let (same, said) = probe("--set data.size=48");
     assert_eq!(plain, same);
     assert!(said.contains("32 px, bilinear") && said.contains("data.size = 48"), "{said}");
@@ -170,7 +170,7 @@ fn field_f12_what_convert_records_is_what_probe_uses() {
     ] {
         convert(&site, "pooled.pth", more).good();
         let (other, said) = probe("");
-        assert!(said.contains("prepared as the encoder's"), "{said}");
+        assert!(said.contains("prepared as the encoder file records"), "{said}");
         assert_ne!(plain, other, "{more}");
         assert_eq!(
             site.json("r/foreign.json")["header"]["preprocessing"],

@@ -59,7 +59,7 @@ fn field_f14_training_hangs_on_its_own_inputs_and_says_what_changed() {
     let text = data("d", "all");
     assert_eq!(trained(&text), 0, "{text}");
     assert!(
-        text.contains("features clean: again, because of changed inputs: scored images"),
+        text.contains("features clean: repeated, because inputs changed: scored images"),
         "{text}"
     );
     // The same files elsewhere.
@@ -72,13 +72,13 @@ fn field_f14_training_hangs_on_its_own_inputs_and_says_what_changed() {
     let text = data("moved", "all");
     assert_eq!(trained(&text), 2, "{text}");
     assert!(
-        text.contains("pretrain clean: again, because of changed inputs: training images"),
+        text.contains("pretrain clean: repeated, because inputs changed: training images"),
         "{text}"
     );
     let text = site.run("run t.toml --out r --set pretrain.epochs=2").good().stderr;
     assert!(
         text.contains(
-            "pretrain backdoored: again, because of changed inputs: pretrain.epochs 1 -> 2"
+            "pretrain backdoored: repeated, because inputs changed: pretrain.epochs 1 -> 2"
         ),
         "{text}"
     );

@@ -91,7 +91,7 @@ fn what_cannot_be_chosen_is_refused() {
     let text = site.read("t.toml").replace("rate = 0.4\n", "");
     site.write("t.toml", text);
     run(&many).bad(2, &["poison.select.kind = \"con\"", "needs 120 images, but there are 100"]);
-    // A file that is no encoder.
+    // A file that is not an encoder.
     site.write("none.safetensors", "no encoder");
     run(&format!("{none} --set poison.count=3")).bad(1, &["none.safetensors"]);
 }

@@ -31,10 +31,7 @@ fn field_f07_a_patch_that_is_tiny_on_photographs_is_said_before_training() {
     let said = site.run("run t.toml --out pixels").good();
     let text = &said.stderr;
     let warned = text.find("warning: the trigger is 2.1 % of the shorter side").unwrap();
-    assert!(
-        text.contains("a factor of 11.7") && text.contains("training hardly sees it"),
-        "{text}"
-    );
+    assert!(text.contains("a factor of 11.7") && text.contains("it may not be learned"), "{text}");
     assert!(warned < text.find("pretrain clean").unwrap(), "{text}");
     assert!(site.read("pixels/report.md").contains("TRIGGER: the trigger is 2.1 %"));
     // It is said again when everything is done.

@@ -1,4 +1,4 @@
-//! How long a training on a clean part lasts: the same for students and for what they are held against.
+//! The length of a training on a clean part, which is the same for students and controls.
 
 use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_fields::{OutOfRange, require};

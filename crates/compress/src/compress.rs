@@ -1,4 +1,4 @@
-//! CompReSS: two queues with momentum (the default), one queue, two queues without momentum (protocol 5).
+//! CompReSS: two queues with momentum (the default), one queue, two queues without momentum (docs/protocol.md, 5).
 
 use burn::module::Module;
 use burn::tensor::activation::{log_softmax, softmax};

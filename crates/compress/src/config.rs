@@ -7,7 +7,7 @@ use ssl_backdoor_ssl::{CanaryMode, Schedule, TrainConfig, at_shares};
 
 use crate::Budget;
 
-/// Settings of CompReSS; the defaults are the reference's (protocol 5).
+/// Settings of CompReSS; the defaults are the reference's (docs/protocol.md, 5).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompressConfig {

@@ -1,4 +1,4 @@
-//! Distillation as the settings of CompReSS say.
+//! Distillation with the settings of CompReSS.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use ssl_backdoor_ssl::{PretrainError, TrainObserver, Training, train};
 use crate::{Compress, CompressConfig};
 
 /// Distils `teacher` (in evaluation mode) into a student of the same architecture on the clean
-/// images of `training`, with views of `size` pixels, or goes on from the checkpoint that `observer` gives.
+/// images of `training`, with views of `size` pixels, or resumes from the checkpoint that `observer` returns.
 ///
 /// # Errors
 /// As [`CompressConfig::check_part`], [`Compress::new`] and [`train`].

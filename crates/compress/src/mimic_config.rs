@@ -1,4 +1,4 @@
-//! The settings of MIMIC, and the distillation as they say.
+//! The settings of MIMIC, and the distillation with them.
 
 use std::sync::Arc;
 
@@ -135,7 +135,7 @@ impl MimicConfig {
 }
 
 /// Distils `teacher` (in evaluation mode) into a student of the same architecture on the clean images of `training`, with
-/// views of `size` pixels, or goes on from the checkpoint that `observer` gives. As in the reference, the weights are set
+/// views of `size` pixels, or resumes from the checkpoint that `observer` returns. As in the reference, the weights are set
 /// once, by the mutual information between pooled stages and feature of the *untrained* student.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Settings that name files mean the same from every folder once their paths are absolute.
+//! Absolute paths in settings, so that they are valid from every folder.
 
 use std::io;
 use std::path::{Path, PathBuf};

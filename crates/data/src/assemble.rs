@@ -1,4 +1,4 @@
-//! From the parts of a set to its splits: the part that is scored, the hashes, the images as the network takes them.
+//! From the parts of a set to its splits: the scored half, the hashes, and the prepared images.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ pub fn plain_batch(
     plain_batch_by(set, range, &Normalization::default())
 }
 
-/// The same, normalised as an encoder from elsewhere asks for.
+/// The same, with the normalisation of an external encoder.
 ///
 /// # Errors
 /// As [`plain_batch`].

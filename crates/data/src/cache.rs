@@ -1,4 +1,4 @@
-//! A packed cache of decoded images: the shorter side of each is resized once, and all pixels lie in one file that is
+//! A packed cache of decoded images: the shorter side of each is resized once, and all pixels are in one file that is
 //! read by position. Decoding photographs costs more than augmenting them; the cache pays for itself in the second
 //! epoch.
 //!
@@ -7,8 +7,8 @@
 //!
 //! Several data sets and several processes may share a cache folder. The name of the file holds a hash of the image
 //! paths, so two data sets never have the same cache; the hash of the inputs inside it tells whether it is up to date.
-//! A builder holds a lock, writes to a scratch file of its own and renames it when it is complete; others wait for it.
-//! Where the file system has no locks, each process builds its own scratch file and the last rename wins. A reader keeps
+//! A builder holds a lock, writes to a temporary file of its own and renames it when it is complete; others wait for it.
+//! Where the file system has no locks, each process builds its own temporary file and the last rename wins. A reader keeps
 //! the file that it checked open, so a cache that is replaced meanwhile does not change what the reader sees.
 
 mod index;

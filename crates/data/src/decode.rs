@@ -1,4 +1,4 @@
-//! Image files to RGB bytes, as Pillow's `Image.open(path).convert("RGB")` gives them: the format is told by the
+//! Image files to RGB bytes, as Pillow's `Image.open(path).convert("RGB")` gives them: the format is determined by the
 //! content, alpha is dropped, EXIF orientation is ignored unless asked for, of an animation the first frame is taken.
 //!
 //! Two deviations are deliberate. Grey values of 16 bits are scaled to 8; Pillow cuts them off at 255. A JPEG whose data
@@ -54,7 +54,7 @@ pub(crate) fn decoded(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
     }
     let format = image::guess_format(bytes).ok();
     let Some((format, name)) = FORMATS.into_iter().find(|(known, _)| Some(*known) == format) else {
-        return Err(format!("{}: the formats that are read are {FORMAT_NAMES}", foreign(bytes)));
+        return Err(format!("{}: supported formats are {FORMAT_NAMES}", foreign(bytes)));
     };
     let bytes = match format {
         ImageFormat::Jpeg => jpeg::image_of(bytes)?,

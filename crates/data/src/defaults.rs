@@ -1,4 +1,4 @@
-//! Data sets with what a config file may leave out, to be changed with struct update syntax.
+//! Data sets with the defaults of a config file, to be changed with struct update syntax.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! How the steps of a training go through its images.
+//! The order of a training's images over its steps.
 
 use std::ops::Range;
 

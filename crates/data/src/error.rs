@@ -1,4 +1,4 @@
-//! What can be wrong with a data set.
+//! Errors of data sets.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub enum DataError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why; a part of the message, so it is no `Error::source`.
+        /// Why; a part of the message, so it is not the `Error::source`.
         r#source: std::io::Error,
     },
     /// A file could not be written.
@@ -21,7 +21,7 @@ pub enum DataError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why; a part of the message, so it is no `Error::source`.
+        /// Why; a part of the message, so it is not the `Error::source`.
         r#source: std::io::Error,
     },
     /// No file of a data set was found.
@@ -68,7 +68,7 @@ pub enum DataError {
         /// What is wrong with it, with the value and what is expected.
         reason: String,
     },
-    /// Bytes are no image, or not a whole one.
+    /// Bytes are not an image, or an incomplete one.
     #[error("{reason}")]
     Image {
         /// What is wrong with them.
@@ -79,7 +79,7 @@ pub enum DataError {
     Range(#[from] OutOfRange),
     /// Images of one batch have different sizes.
     #[error(
-        "image {id} is {found:?} pixels, the others are {expected:?}: prepare them to one size"
+        "image {id} has {found:?} pixels, the others have {expected:?}: resize them to one size"
     )]
     Sizes {
         /// Id of the image.
@@ -90,7 +90,7 @@ pub enum DataError {
         expected: (u32, u32),
     },
     /// A worker thread that prepares batches ended.
-    #[error("a worker that prepares batches stopped: {reason}")]
+    #[error("a worker thread that prepares batches failed: {reason}")]
     Worker {
         /// Why.
         reason: String,

@@ -1,4 +1,4 @@
-//! The parts of a set that lies in image files: what its folders or lists name, and the classes.
+//! The parts of a set of image files: the images in its folders or lists, and the classes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ impl FileParts {
             tally.add_many(LeftOutKind::UntrainedClass, others.len(), &first.path);
         }
         if val.is_empty() {
-            return Err(format(&set.val, "no image is of a training class".into()));
+            return Err(format(&set.val, "no image belongs to a training class".into()));
         }
         let scored: BTreeSet<u32> = labels(&val).collect();
         let all = || train.iter().chain(pool.iter().flat_map(|pool| &pool.entries)).chain(&val);
@@ -157,7 +157,7 @@ fn named_alike(
     {
         let (shown, label) = (entry.path.display(), entry.label);
         let reason = format!(
-            "{shown} is of class {label}: the labelled images lie in {count} class folders, 0 to {}",
+            "{shown} is of class {label}, but the labelled images have {count} class folders, 0 to {}",
             count - 1
         );
         return Err(format(list, reason));

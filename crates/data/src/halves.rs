@@ -19,7 +19,7 @@ pub(crate) enum Order {
         /// Seed of the order.
         seed: u64,
     },
-    /// The set as it lies in its files: for the published small sets, whose files are shuffled.
+    /// The order of the files: for the published small sets, whose files are shuffled.
     Stored,
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn check_part(
         Eval::All => ("all", "Add evaluation images."),
     };
     let reason = format!(
-        "no image belongs to this part. The set has {count} evaluation images in {classes} classes, {each:.1} per \
-         class; of an odd number the dev part gets one more than the test part. {advice}"
+        "no image belongs to this half. The set has {count} evaluation images in {classes} classes, {each:.1} per \
+         class; with an odd number the dev half has one image more than the test half. {advice}"
     );
     Err(DataError::NoImages { field: "eval", value: value.into(), reason })
 }

@@ -1,4 +1,4 @@
-//! Image files without parts or a task: all that lie in a folder, or that a list names.
+//! All image files of a folder or a list, without splits or labels.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ impl ImageFiles {
     /// file list `path` names. Every file is decoded once; those that cannot be are left out.
     ///
     /// # Errors
-    /// The folder or the list cannot be read, names an image twice, or holds no image that can be decoded.
+    /// The folder or the list cannot be read, names an image twice, or has no image that can be decoded.
     pub fn read(path: &Path, watch: &Watch<'_>) -> Result<Self, DataError> {
         let mut tally = Tally::new(OnCorrupt::Skip);
         let (entries, root) = if path.is_dir() {
@@ -38,7 +38,7 @@ impl ImageFiles {
         let (left_out, skipped) = tally.finish();
         if split.labels.is_empty() {
             let first = skipped.first().map_or(String::new(), |first| format!(" ({first})"));
-            let reason = format!("it holds no image that can be read{first}");
+            let reason = format!("it contains no readable image{first}");
             return Err(DataError::Format { path: path.into(), reason });
         }
         Ok(Self { split, left_out, skipped })
@@ -74,7 +74,7 @@ mod tests {
         assert!(all.split.labels.iter().any(|(id, _)| *id == some.split.labels[0].0));
         std::fs::write(&list, "a/broken.png\n").unwrap();
         let message = ImageFiles::read(&list, &|_, _, _| {}).err().unwrap().to_string();
-        assert!(message.contains("no image that can be read") && message.contains("broken.png"));
+        assert!(message.contains("no readable image") && message.contains("broken.png"));
         let empty = tempfile::tempdir().unwrap();
         assert!(ImageFiles::read(empty.path(), &|_, _, _| {}).is_err());
     }

@@ -1,9 +1,9 @@
-//! Paths that a file list or a ledger names stay in their root, however many `..` they hold.
+//! Paths in a file list or a ledger may not leave their root, however many `..` they contain.
 
 use std::path::{Component, Path, PathBuf};
 
-/// `path` under `root`, with `.` and `..` resolved by name; none if that lies elsewhere. Links are not resolved: one that
-/// lies in the root may lead anywhere.
+/// `path` under `root`, with `.` and `..` resolved by name; `None` if that is outside. Links are not resolved: one in
+/// the root may lead anywhere.
 pub(crate) fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     let root = plain(root);
     let path = if path.is_absolute() && root.is_relative() {

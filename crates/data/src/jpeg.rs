@@ -1,6 +1,6 @@
 //! Images as the bytes of the files of an export, and the pixels that such a file gives back.
 //!
-//! JPEG is written as PIL's `save` does it unless told otherwise, and so as the reference does it (protocol 1.2):
+//! JPEG is written as PIL's `save` does it unless told otherwise, and so as the reference does it (docs/protocol.md, 1.2):
 //! quality 75 by the tables of Annex K, the accurate integer transform, and 4:2:0 chroma, each sample the mean of
 //! 2 × 2 pixels with libjpeg's rounding.
 

@@ -1,4 +1,4 @@
-//! What a set of image files leaves out, by kind: everything that lies in its folders and is not read is counted.
+//! Files that a set of image files does not use, counted by kind.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,15 +18,15 @@ pub enum LeftOutKind {
     ClassNotInVal,
     /// A class folder that is not of the set (ImageNet's other 900 classes).
     OtherClass,
-    /// An image that lies beside the class folders.
+    /// An image beside the class folders.
     BesideClasses,
-    /// An image of a format that is not read, by its extension.
+    /// An image of an unsupported format, by its extension.
     Format,
-    /// A file that is no image, by its extension.
+    /// A file that is not an image, by its extension.
     Other,
     /// A file or folder whose name starts with a dot.
     Hidden,
-    /// A link to a folder that it lies in.
+    /// A link to a folder that contains it.
     Loop,
     /// A link that leads nowhere, or a listed file that does not exist.
     Missing,
@@ -51,19 +51,20 @@ impl LeftOutKind {
             Self::ClassNotInVal => {
                 ["class without evaluation images", "classes without evaluation images"]
             }
-            Self::OtherClass => {
-                ["class folder that is not of this set", "class folders that are not of this set"]
-            }
+            Self::OtherClass => [
+                "class folder that does not belong to this set",
+                "class folders that do not belong to this set",
+            ],
             Self::BesideClasses => {
                 ["image beside the class folders", "images beside the class folders"]
             }
-            Self::Format => {
-                ["image of a format that is not read", "images of formats that are not read"]
-            }
-            Self::Other => ["file that is no image", "files that are no images"],
+            Self::Format => ["image of an unsupported format", "images of unsupported formats"],
+            Self::Other => ["file that is not an image", "files that are not images"],
             Self::Hidden => ["hidden file or folder", "hidden files and folders"],
-            Self::Loop => ["link to a folder that it lies in", "links to folders that they lie in"],
-            Self::Missing => ["missing file or dead link", "missing files and dead links"],
+            Self::Loop => {
+                ["link to a folder that contains it", "links to folders that contain them"]
+            }
+            Self::Missing => ["missing file or broken link", "missing files and broken links"],
             Self::Empty => ["empty file", "empty files"],
             Self::Name => ["name that is not UTF-8", "names that are not UTF-8"],
             Self::Unreadable => ["unreadable file or folder", "unreadable files and folders"],
@@ -78,7 +79,7 @@ impl LeftOutKind {
 pub struct LeftOut {
     /// The reason.
     pub kind: LeftOutKind,
-    /// How many; images, but for the kinds that say otherwise.
+    /// How many: images, unless the kind says otherwise.
     pub count: usize,
     /// The first of them.
     pub example: PathBuf,
@@ -116,7 +117,7 @@ impl Tally {
         self.on_corrupt == OnCorrupt::Skip
     }
 
-    /// One more, which is no image of the set.
+    /// Counts a file that is not an image of the set.
     pub fn add(&mut self, kind: LeftOutKind, path: &Path) {
         self.add_many(kind, 1, path);
     }
@@ -127,7 +128,7 @@ impl Tally {
         }
     }
 
-    /// One more, which should have been an image: an error, unless the config says that such files are left out.
+    /// Counts a file that should have been an image: an error, unless the config leaves such files out.
     ///
     /// # Errors
     /// `error`.

@@ -1,4 +1,4 @@
-//! The images of a set that a file list names.
+//! The images of a set that are named by a file list.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use crate::inside::whole;
 use crate::sets::file_list;
 use crate::{DataError, Split, UNLABELLED};
 
-/// The ids of the images of `split` that the file list `list` names, in its order; `none` says what an unknown one is. A
+/// The ids of the images of `split` that are in the file list `list`, in its order; `none` describes an unknown one. A
 /// label in the list must be that of the image, if both have one.
 pub(crate) fn named_ids(split: &Split, list: &Path, none: &str) -> Result<Vec<u64>, DataError> {
     let wrong = |reason| DataError::Format { path: list.into(), reason };

@@ -1,4 +1,4 @@
-//! Reading the data set that a `[data]` table names: one arm for each kind.
+//! Reading the data set of a `[data]` table: one arm for each kind.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! A folder that one process at a time works in.
+//! A folder for one process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ pub(crate) struct FolderLock {
     _file: File,
 }
 
-/// Why a folder is not to be had.
+/// Why a folder cannot be locked.
 pub(crate) enum Held {
     /// Another process, with this id, works in it.
     By(String),

@@ -1,4 +1,4 @@
-//! Images prepared for a network: as a run's own are, or for an encoder that was trained elsewhere by its size, its
+//! Images prepared for a network: like those of a run, or for an external encoder with its size, its
 //! interpolation, its mean and deviation.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How large a trigger is and how the views see it, from a sample of views, before anything is trained.
+//! The size of a trigger and its visibility in views, measured on a sample before training.
 
 use rayon::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The images of the target class, for perturbations that show it.
+//! The images of the target class, for perturbations that use them.
 
 use image::{GrayImage, RgbImage};
 use ssl_backdoor_trigger::{References, TriggerError};
@@ -52,7 +52,7 @@ impl References for OfClass {
         let wrong = |reason: &str| TriggerError::Reference { id, reason: reason.into() };
         self.ids.binary_search(&id).map_err(|_| wrong("no image of the target class"))?;
         let outlines =
-            self.outlines.ok_or_else(|| wrong("the outline of its object is not known"))?;
+            self.outlines.ok_or_else(|| wrong("the outline of its object is unknown"))?;
         Ok(outlines.of(id))
     }
 }

@@ -1,4 +1,4 @@
-//! A set with its labels: what the readers of all sets give, whole or a part of it.
+//! A set, or a part of it, with its labels: the result of all readers.
 
 use std::path::PathBuf;
 use std::sync::Arc;

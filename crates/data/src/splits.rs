@@ -1,4 +1,4 @@
-//! A data set, read: its training images and the parts it is scored on.
+//! A loaded data set: its training images and evaluation images.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::sets::shapes::Outlines;
 use crate::{DataError, Eval, LeftOut, SampleSet, Split, UNLABELLED, halves, resized_set};
 
 /// Hashes of the images of a data set, in hexadecimal: of images in memory of the pixels, of files of their names below
-/// the set's root, sizes and times. Where the set lies makes no difference.
+/// the set's root, sizes and times. The location of the set makes no difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Of the training images with their labels.
@@ -64,7 +64,7 @@ impl Splits {
     /// The attack of `config` on the training images.
     ///
     /// # Errors
-    /// A target that does not exist, an amount that is not to be had, or a list that names other than training images.
+    /// A target that does not exist, more images than there are, or a list with images that are not training images.
     pub fn attack(&self, config: &PoisonConfig, seed: u64) -> Result<Attack, DataError> {
         let read = |list: &PathBuf| named_ids(&self.train, list, "no training image");
         let listed = config.list.as_ref().map(read).transpose()?.unwrap_or_default();

@@ -26,7 +26,7 @@ pub(crate) fn per_class(
 }
 
 /// The labelled subset of the probe: `floor(p · n)` images of each class. Subsets of growing `p`
-/// are nested, and the same for every run and method on a data set (protocol 3.1).
+/// are nested, and the same for every run and method on a data set (docs/protocol.md, 3.1).
 pub fn labelled_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> Vec<u64> {
     per_class(labels, classes, seed, purpose::LABELS, |n| (p * n as f64).floor() as usize)
 }

@@ -1,4 +1,4 @@
-//! How much of a perturbation outlasts the JPEG of an export.
+//! How much of a perturbation survives the JPEG of an export.
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;

@@ -1,6 +1,6 @@
-//! How the views of an epoch see the trigger: in how many views of an image it survives, how much of
-//! it, and how many of its patches a masking method hides. It tests the paper's hypothesis of why
-//! methods that pull two views together fall and others do not.
+//! The visibility of the trigger in the views of an epoch: in how many views of an image it survives, how much of it, and
+//! how many of its patches a masking method hides. It tests the paper's hypothesis of why methods that pull two views
+//! together are vulnerable and others are not.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_trigger::Spot;

@@ -1,4 +1,4 @@
-//! Who is told of progress.
+//! Progress callbacks.
 
-/// Told of the progress of what may take long: what is done, how much of it, of how much.
+/// Called with the progress of long work: its name, the number of finished items, and their total.
 pub type Watch<'a> = dyn Fn(&str, usize, usize) + Sync + 'a;

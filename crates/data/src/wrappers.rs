@@ -1,5 +1,5 @@
-//! Sets that show another set with the trigger on it: in memory, keyed by image id, nothing on disk, and the wrapped set
-//! stays as it is.
+//! Sets that show another set with the trigger: in memory, keyed by image id, without changing the wrapped set or writing
+//! to disk.
 
 use burn_dataset::Dataset;
 use image::RgbImage;
@@ -12,7 +12,7 @@ use crate::{DataError, Sample, SampleSet, Split, Splits};
 
 /// The attacker's training set: the planned images carry the trigger, all others are untouched.
 ///
-/// Poisoned images are perturbed as they are, recompressed if the attack says so, and resized afterwards where the others
+/// Poisoned images are perturbed at their own size, recompressed if the attack requires it, and resized afterwards where the others
 /// come resized from a cache.
 pub struct Poisoned {
     splits: Splits,

@@ -331,6 +331,6 @@ fn names_that_differ_in_case_alone_stay_apart() {
     let export = Export::new(SEED, data, poison(serde_json::json!({ "target": 0, "rate": 1 })));
     match export.write(&folder_.path().join("out"), &none) {
         Ok(exported) => assert_eq!(exported.rates.count, 2),
-        Err(error) => assert!(error.to_string().contains("differ in case alone"), "{error}"),
+        Err(error) => assert!(error.to_string().contains("differ only in case"), "{error}"),
     }
 }

@@ -112,7 +112,7 @@ fn a_truncated_file_is_refused_or_its_image_is_whole() {
             }
         }
         for reason in reasons {
-            let words = ["truncated ", "damaged ", "the file is empty", "it holds no image"];
+            let words = ["truncated ", "damaged ", "the file is empty", "it contains no image"];
             assert!(words.iter().any(|word| reason.starts_with(word)), "{name}: {reason}");
             println!("{name}: {reason}");
         }

@@ -1,5 +1,5 @@
-//! Blur and luma during training: the victim's method, trained again on views that are blurred a little and at times
-//! shown without colour (arXiv 2403.15918).
+//! Blur and luma during training: the victim's method, trained again on views with a small blur and sometimes
+//! without colour (arXiv 2403.15918).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::retrained::{Retrained, not_for};
 use crate::{Defence, DefenceSettings, DefendError, ImageHook};
 
 const KIND: &str = "blur-luma";
-const NEEDS: &str = "views that are crops by the usual augmentations (moco-v2, moco-v3, byol, msf, simclr, simclr-v2, simsiam, \
+const NEEDS: &str = "views that are augmented crops (moco-v2, moco-v3, byol, msf, simclr, simclr-v2, simsiam, \
                      barlow-twins, vicreg, swav, dino, deepcluster-v2)";
 
 /// Settings of blur and luma; the defaults are the reference's.

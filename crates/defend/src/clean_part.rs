@@ -1,4 +1,4 @@
-//! What a defender holds: a stratified sample of clean originals, of which some may be poisoned after all.
+//! The defender's images: a stratified sample of clean originals, some of which may be poisoned.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl CleanPart {
         }
     }
 
-    /// What a defender who holds it trains on.
+    /// The images that the defender trains on.
     ///
     /// # Errors
     /// As [`of`](Self::of).

@@ -1,4 +1,4 @@
-//! CompReSS as a defence, with the controls that it is held against.
+//! CompReSS as a defence, with its controls.
 
 use serde_json::json;
 use ssl_backdoor_compress::{CompressConfig, Control};

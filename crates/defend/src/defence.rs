@@ -1,4 +1,4 @@
-//! What a defence is to an experiment.
+//! The trait of a defence.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ pub type Train<'a> = dyn Fn(&Bench<'_>, &mut dyn TrainObserver) -> Result<(), De
 ///
 /// A defence that filters the training set implements [`on_training_set`](Self::on_training_set), and the default of
 /// [`on_encoder`](Self::on_encoder) trains the victim's method again on what is left. One that repairs an encoder
-/// implements both: the images that it holds, and what it does with them.
+/// implements both: the images, and what it does with them.
 pub trait Defence {
     /// Its model.
     fn model(&self) -> ModelId;

@@ -1,4 +1,4 @@
-//! Distilling the clean twin: what CompReSS alone costs, without a backdoor to remove.
+//! Distilling the clean twin: the cost of CompReSS without a backdoor to remove.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::CompressConfig;
@@ -23,7 +23,7 @@ impl DefenceSettings for DistilCleanConfig {
         ];
         for (field, empty, value) in lists {
             if !empty {
-                let reason = "only the kind compress has this field: leave it out".into();
+                let reason = "only the kind compress has this field: remove it".into();
                 return Err(DefendError::Value { field, value, reason });
             }
         }

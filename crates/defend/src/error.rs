@@ -1,4 +1,4 @@
-//! What can stop a defence.
+//! Errors of defences.
 
 use ssl_backdoor_data::DataError;
 use ssl_backdoor_fields::OutOfRange;
@@ -25,21 +25,21 @@ pub enum DefendError {
     /// A training cannot run as the victim's config and the defence's say together.
     #[error("{field}: {what}: {cause}")]
     Training {
-        /// The field of the defence that asks for the training.
+        /// The field of the defence that requests the training.
         field: &'static str,
         /// Which training it is.
         what: &'static str,
-        /// Why it cannot run; a part of the message, so it is no `Error::source`.
+        /// Why it cannot run; a part of the message, so it is not the `Error::source`.
         cause: Box<PretrainError>,
     },
     /// Two defences of a run make a model of the same name.
-    #[error("two defences make the model {model}: a run has one model of each name")]
+    #[error("two defences make a model with the name {model}: names must be different")]
     Twice {
         /// The name.
         model: String,
     },
     /// A model is made from another one's encoder, and no file of that was given.
-    #[error("{model} is made from a trained encoder, and there is no file of it")]
+    #[error("{model} is made from a trained encoder, whose file does not exist")]
     Start {
         /// The model that is to be made.
         model: String,

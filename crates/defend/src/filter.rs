@@ -1,4 +1,4 @@
-//! Filtering the training set by a list of images, and training again on what is left.
+//! Filtering the training set by a list of images, and training again on the remaining images.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,8 @@ impl FilterConfig {
             _ => Err(DefendError::Value {
                 field: "remove",
                 value: self.remove.as_ref().map_or("unset".into(), |list| format!("{list:?}")),
-                reason: "give a list of the images to remove, or in keep of those to keep".into(),
+                reason: "give a list of images to remove, or in keep a list of images to keep"
+                    .into(),
             }),
         }
     }
@@ -122,7 +123,7 @@ impl Defence for Filter<'_> {
 
     fn check(&self, victim: &Victim<'_>) -> Result<(), DefendError> {
         let (field, kept) = (self.0.list()?.0, self.0.kept(victim.splits)?.len());
-        let what = "the victim's method cannot train on what is left";
+        let what = "the victim's method cannot train on the remaining images";
         let checked = victim.pretrain.check(Some(kept), victim.size);
         checked.map_err(|cause| DefendError::Training { field, what, cause: Box::new(cause) })
     }

@@ -1,4 +1,4 @@
-//! Fine-tuning as a defence: the backdoored encoder, trained on by its own method on clean images. Two of them with a low and
+//! Fine-tuning as a defence: the backdoored encoder, trained further by its own method on clean images. Two of them with a low and
 //! a high learning rate show what the rate decides: a low one may leave the backdoor where it is, a high one forgets more.
 
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@ use ssl_backdoor_data::{DataError, Dataset, Sample, SampleSet};
 /// Acts on an image before the encoder sees it, once the model is trained: on evaluation images, and on the labelled images
 /// that its probe learns from.
 pub trait ImageHook: Send + Sync {
-    /// The image that the encoder sees instead of `sample`, of the same size. It looks at the pixels alone: whether
+    /// The image that the encoder sees instead of `sample`, of the same size. It may use only the pixels: whether
     /// the image carries a trigger is not for it to know.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::{Defence, DefenceSettings, DefendError, purpose};
 
 const KIND: &str = "i-cutmix";
 const NEEDS: &str =
-    "targets that another network makes of the whole images (moco-v2, moco-v3, byol, msf)";
+    "targets that another network computes from the unmixed images (moco-v2, moco-v3, byol, msf)";
 
 /// Settings of i-CutMix: none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -43,7 +43,7 @@ impl<'a> Role<'a> {
         [Self::UNTRAINED, Self::CLEAN, Self::BACKDOORED].contains(&self)
     }
 
-    /// Is a model of this role something that a defence is held against? Tables show it after the defended models.
+    /// Whether models with this role are controls. Tables show them after the defended models.
     pub fn is_control(self) -> bool {
         [Self::FINE_TUNED, Self::SCRATCH, Self::CLEAN_TEACHER].contains(&self)
     }

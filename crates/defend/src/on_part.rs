@@ -59,7 +59,7 @@ impl OnPartConfig {
         self.budget().check(&self.clean, images)?;
         let lr = self.lr.unwrap_or(1.0);
         require(lr.is_finite() && lr > 0.0, "lr", lr, "above 0")?;
-        let what = "the victim's method cannot train so";
+        let what = "the victim's method cannot train with these settings";
         check_victim(victim, self.batch, images, size, ("batch", what))
     }
 
@@ -102,7 +102,7 @@ pub(crate) struct OnPart {
     pub budget: Budget,
     /// Learning rate instead of the victim's.
     pub lr: Option<f64>,
-    /// The config that asks for it, without what does not touch this training.
+    /// The config, without keys that do not affect this training.
     pub alone: Value,
 }
 

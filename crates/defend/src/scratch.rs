@@ -1,4 +1,4 @@
-//! Training from scratch as a defence: a new encoder, trained by the victim's method on clean images alone.
+//! Training from scratch as a defence: a new encoder, trained by the victim's method on clean images only.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_ssl::PretrainConfig;
@@ -19,7 +19,7 @@ impl DefenceSettings for ScratchConfig {
         size: u32,
     ) -> Result<(), DefendError> {
         if let Some(lr) = self.0.lr {
-            let reason = "only the kind fine-tune has this field: leave it out".into();
+            let reason = "only the kind fine-tune has this field: remove it".into();
             return Err(DefendError::Value { field: "lr", value: lr.to_string(), reason });
         }
         self.0.check(victim, images, size)

@@ -20,7 +20,7 @@ pub trait DefenceSettings {
         size: u32,
     ) -> Result<(), DefendError>;
 
-    /// The defences that it asks for, each of which makes one model, in the order in which they are trained.
+    /// Its defences, each of which makes one model, in the order of their training.
     fn defences(&self) -> Vec<Box<dyn Defence + '_>>;
 
     /// How long its trainings are, in words for tables.

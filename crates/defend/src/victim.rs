@@ -14,7 +14,7 @@ use crate::{DefendError, ModelId, Removal};
 pub struct Victim<'a> {
     /// The data set, read.
     pub splits: &'a Splits,
-    /// The training images as the victim finds them, some of them poisoned, in the order of `splits.train`.
+    /// The training images as the victim gets them, some of them poisoned, in the order of `splits.train`.
     pub train: SampleSet,
     /// Ids of the poisoned images, ascending. No defender knows them: they serve to contaminate a clean part on
     /// purpose, and to tell how good a filter is.
@@ -38,13 +38,13 @@ pub enum Images {
     Held {
         /// The images.
         set: SampleSet,
-        /// Are some of them poisoned?
+        /// Whether some of them are poisoned.
         contaminated: bool,
     },
 }
 
 impl Images {
-    /// The images, in the order of the training set where they are a part of it.
+    /// The images, in the order of the training set if they are a part of it.
     pub fn set(&self, victim: &Victim<'_>) -> SampleSet {
         match self {
             Self::All => victim.train.clone(),

@@ -13,7 +13,7 @@ pub struct OutOfRange {
 }
 
 impl OutOfRange {
-    /// The error that `field` is `value`, where `allowed` says what it can be.
+    /// The error that `field` has this `value`; `allowed` describes allowed values.
     pub fn new(field: impl Into<String>, value: impl ToString, allowed: impl Into<String>) -> Self {
         Self { field: field.into(), value: value.to_string(), allowed: allowed.into() }
     }

@@ -27,7 +27,7 @@ impl NewFolder {
         Ok(new)
     }
 
-    /// Where it lies until it is finished.
+    /// Its path until it is finished.
     pub fn scratch(&self) -> &Path {
         &self.scratch
     }
@@ -55,9 +55,9 @@ impl Drop for NewFolder {
 /// Renames the folder `from` to `to`, where an empty folder gives way.
 ///
 /// # Errors
-/// `to` is a file or a folder that is not empty, which stay as they are, or the folders lie in different file systems.
+/// `to` is a file or a folder that is not empty, which stay as they are, or the folders are in different file systems.
 pub fn rename_folder(from: &Path, to: &Path) -> io::Result<()> {
-    // Not all systems replace an empty folder. What is not one stays, and the renaming says so.
+    // Not all systems replace an empty folder. If it is not empty, it stays and the renaming fails.
     let _ = fs::remove_dir(to);
     fs::rename(from, to)
 }

@@ -13,7 +13,7 @@ pub use shared::{Shared, remove_left};
 /// Writes `bytes` to `NAME.tmp` beside `path`, flushes them to disk and renames the file to `path`.
 ///
 /// # Errors
-/// It cannot be written. A file that had this name before stays as it was, and the scratch file is removed.
+/// It cannot be written. A file that had this name before stays as it was, and the temporary file is removed.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut scratch = path.as_os_str().to_owned();
     scratch.push(".tmp");
@@ -40,11 +40,11 @@ mod tests {
         fs::write(folder.path().join("scores.json.tmp"), "half of some").unwrap();
         write(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        // The scratch file cannot be made: a folder is in its place.
+        // The temporary file cannot be made: a folder is in its place.
         fs::create_dir(folder.path().join("scores.json.tmp")).unwrap();
         assert!(write(&path, b"three").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        // The scratch file cannot be renamed.
+        // The temporary file cannot be renamed.
         fs::create_dir_all(folder.path().join("taken/full")).unwrap();
         assert!(write(&folder.path().join("taken"), b"four").is_err());
         assert!(folder.path().join("taken/full").exists());

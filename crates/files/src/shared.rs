@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 /// What the names of scratch files end with; they begin with the name of the file and a dot.
 const END: &str = ".tmp";
 
-/// A file that is written under a scratch name of its own, `NAME.RANDOM.tmp`. Of several writers the last to finish gives
+/// A file that is written under a temporary name of its own, `NAME.RANDOM.tmp`. Of several writers the last to finish gives
 /// the file its content. Unless it is [finished](Self::finish) it is removed again.
 #[derive(Debug)]
 pub struct Shared {

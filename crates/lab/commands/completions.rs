@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::{Shell, generate};
 
-/// Print the completions of a shell.
+/// Print shell completions.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ssl-backdoor completions bash > ~/.local/share/bash-completion/completions/ssl-backdoor"

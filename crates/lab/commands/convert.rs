@@ -13,13 +13,13 @@ use super::import_args::ImportArgs;
 use super::shared::path;
 use crate::{ConfigError, Experiment, device};
 
-/// Turn a checkpoint of another tool into an encoder file, or an encoder file into one for PyTorch.
+/// Convert a PyTorch checkpoint to an encoder file, or an encoder file to one that PyTorch loads.
 ///
-/// Reads torchvision's ResNets and RegNetYs and timm's ViTs as MoCo, MoCo v3, SwAV, DeepCluster v2, SEER, DINO, MAE,
-/// solo-learn, lightly, lightning-bolts, vissl, timm and the reference repository write them, from .pth, .pth.tar, .pt,
-/// .ckpt, .torch and .safetensors. Takes the network that the tool evaluates, and prints what it assumed. Writes safetensors with torchvision's names (of a
-/// ViT timm's), which PyTorch loads with strict=True; the file records how images are prepared, which
-/// `probe --encoder` then does.
+/// Reads torchvision's ResNets and RegNetYs and timm's ViTs, as saved by MoCo, MoCo v3, SwAV, DeepCluster v2, SEER, DINO,
+/// MAE, solo-learn, lightly, lightning-bolts, vissl, timm and the paper's code, from .pth, .pth.tar, .pt, .ckpt, .torch
+/// and .safetensors. It takes the network that the tool itself evaluates, and prints what it assumed. The output is
+/// safetensors with torchvision's parameter names (timm's for a ViT), which PyTorch loads with strict=True. The file
+/// records how images are prepared; `probe --encoder` follows it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor convert moco_v2_800ep.pth.tar moco.safetensors --backbone\n  \
@@ -28,13 +28,13 @@ use crate::{ConfigError, Experiment, device};
     ssl-backdoor convert runs/quickstart/backdoored whole.safetensors"
 )]
 pub struct ConvertArgs {
-    /// The checkpoint, or the folder of a model in a run folder, for its heads and queues too.
+    /// The checkpoint; or the folder of a model in a run folder, to include its heads and queues.
     #[arg(value_parser = path())]
     input: PathBuf,
-    /// The encoder file, .safetensors.
+    /// The output, a .safetensors file.
     #[arg(value_parser = path())]
     output: PathBuf,
-    /// Leave out heads, queues and other networks.
+    /// Leave out heads, queues and all other networks.
     #[arg(long)]
     backbone: bool,
     #[command(flatten)]
@@ -52,7 +52,7 @@ impl ConvertArgs {
     }
 }
 
-/// What the command line says of a conversion.
+/// Options of a conversion.
 #[derive(Debug, Clone, Default)]
 pub struct ConvertOptions {
     /// The checkpoint: `.pth`, `.pth.tar`, `.pt`, `.ckpt` or `.safetensors`; or a model's folder in a run folder, for all of its
@@ -62,19 +62,19 @@ pub struct ConvertOptions {
     pub output: PathBuf,
     /// Leave out everything but the encoder.
     pub backbone: bool,
-    /// What the checkpoint does not say.
+    /// Overrides for what the checkpoint does not tell.
     pub import: ImportOptions,
 }
 
 /// Converts, and prints what was found, what was assumed and what was left out.
 ///
 /// # Errors
-/// A [`ConfigError`] if the output is no `.safetensors` or is the input, or an option is out of range; anything else if the checkpoint cannot be
-/// read or is no known encoder.
+/// A [`ConfigError`] if the output is not a `.safetensors` file or is the input, or an option is out of range; another error
+/// if the checkpoint cannot be read or is not a known encoder.
 pub fn convert(options: &ConvertOptions) -> Result<()> {
     let ConvertOptions { input, output, backbone, import } = options;
     if output.extension().is_none_or(|extension| extension != "safetensors") {
-        let message = format!("{} cannot be written: OUT ends in .safetensors", output.display());
+        let message = format!("cannot write {}: OUT must end in .safetensors", output.display());
         return Err(ConfigError(message).into());
     }
     if input == output {
@@ -83,7 +83,7 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
     if input.is_dir() && *import != ImportOptions::default() {
         let shown = input.display();
         let message = format!(
-            "{shown} is a folder of a run, whose config says what the network is: leave out the other options"
+            "{shown} is a folder of a run, whose config describes the network: omit the other options"
         );
         return Err(ConfigError(message).into());
     }
@@ -98,7 +98,7 @@ pub fn convert(options: &ConvertOptions) -> Result<()> {
     Ok(())
 }
 
-/// The options of a conversion as the command line calls them.
+/// Errors with the names of command-line options.
 fn by_option(error: ModelError) -> anyhow::Error {
     match error {
         ModelError::Option(OutOfRange { field, value, allowed }) => {
@@ -116,7 +116,7 @@ fn flag(field: &str) -> String {
     format!("--{}", field.replace('_', "-"))
 }
 
-/// How the command line overrides `finding`, if it can be otherwise.
+/// The options that override `finding`, if any.
 fn overridden(finding: &Finding, encoder: &EncoderConfig) -> String {
     let flags: Vec<String> = match finding.basis {
         Basis::Stated | Basis::Given => Vec::new(),
@@ -142,19 +142,18 @@ fn report(imported: &Imported, backbone: bool) -> Result<()> {
     }
     for prefix in &imported.left {
         let name = prefix.trim_end_matches('.');
-        println!("left           {prefix}*  (--prefix {name:?} takes it)");
+        println!("left           {prefix}*  (use --prefix {name:?} to take it)");
     }
     for finding in &header.findings {
         if finding.of != "network" {
             println!("{:<14} {finding}{}", finding.of, overridden(finding, &header.encoder));
         }
     }
-    let how =
-        if imported.stated { "" } else { "  (assumed or given: the checkpoint does not say)" };
+    let how = if imported.stated { "" } else { "  (assumed or given: not in the checkpoint)" };
     println!("preprocessing  {}{how}", header.preprocessing);
     let others: Vec<&str> = imported.others().collect();
     if !others.is_empty() {
-        let what = if backbone { "left out" } else { "kept beside" };
+        let what = if backbone { "left out" } else { "kept too" };
         println!("{what:<14} {} arrays: {}", others.len(), in_short(&others));
     }
     if let Some((name, reason)) = imported.unreadable.first_key_value() {
@@ -167,14 +166,14 @@ fn report(imported: &Imported, backbone: bool) -> Result<()> {
     Ok(())
 }
 
-/// All networks of the training in `folder`, a model's in a run folder.
+/// All networks of the training in `folder`, which is a model's folder in a run folder.
 fn of_training(folder: &Path, device: &Device) -> Result<Imported> {
     let config = folder.join("../config.toml");
     let Experiment { pretrain, data, .. } = Experiment::read(&config, &[])?;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let whole = scratch.path().join("whole.safetensors");
     export_training(&pretrain, folder, &whole, device)?;
-    // The run's config says what the file does not.
+    // The run's config provides what the file does not contain.
     Ok(Imported::read_as(&whole, encoder_header(pretrain.encoder, data.size()))?)
 }
 

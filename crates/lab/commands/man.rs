@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::shared::path;
 
-/// Write the manual pages, one for each command.
+/// Write a manual page for each command.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ssl-backdoor man ~/.local/share/man/man1")]
 pub struct ManArgs {
-    /// A folder that is there.
+    /// An existing folder.
     #[arg(value_parser = path())]
     dir: PathBuf,
 }

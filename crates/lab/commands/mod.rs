@@ -1,4 +1,4 @@
-//! The command line: one file for each command, with what there is to say and the help that teaches it.
+//! The command line: one file for each command, with its help.
 
 mod completions;
 mod convert;
@@ -42,7 +42,7 @@ use shared::computing;
 
 /// Backdoor attacks on self-supervised learning: poison, pretrain, probe, report.
 ///
-/// Reproduces and measures the attack of Saha et al. (CVPR 2022) for research on defences.
+/// Reproduces and measures the attack of Saha et al. (CVPR 2022), for research on defences.
 #[derive(Debug, Parser)]
 #[command(
     name = "ssl-backdoor",
@@ -76,7 +76,7 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// A [`ConfigError`](crate::ConfigError) if the command line or the config is wrong, anything else if the work
+    /// A [`ConfigError`](crate::ConfigError) if the command line or the config is wrong, another error if the work
     /// failed.
     pub fn run(self) -> Result<()> {
         match self.command {

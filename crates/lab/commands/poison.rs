@@ -14,9 +14,9 @@ use crate::run::{Choice, progress, told};
 
 /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
 ///
-/// Reads only [data] and [poison] of a config, or one of the reference's INI files (*.cfg). Poisoned
-/// training images replace the originals in the training list; every validation image is resized,
-/// cropped and patched. The ledgers (poison.csv, val_poisoned.csv) say what was done to each image.
+/// Reads only [data] and [poison] of a config, or an INI file of the paper's code (*.cfg). Poisoned images replace
+/// the originals in the training list. Every validation image is resized, cropped and patched. The ledgers
+/// (poison.csv, val_poisoned.csv) record what was done to each image.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor poison configs/quickstart.toml --out /tmp/poisoned\n  \
@@ -24,16 +24,16 @@ use crate::run::{Choice, progress, told};
     ssl-backdoor poison --clean /tmp/poisoned > clean_filelist.txt"
 )]
 pub struct PoisonArgs {
-    /// The experiment (TOML), or a config of the reference (*.cfg).
+    /// The experiment (TOML), or a config of the paper's code (*.cfg).
     #[arg(required_unless_present = "clean", value_parser = path())]
     config: Option<PathBuf>,
-    /// Where to export; must not exist or be empty [default for *.cfg: its poison_savedir].
+    /// Output folder; it must be empty or not exist [default for *.cfg: its poison_savedir].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
-    /// Override a key of the config; may be repeated. For a *.cfg: seed and size only.
+    /// Override a key of the config; may be repeated. A *.cfg accepts only seed and size.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Write PNG instead of JPEG of quality 75.
+    /// Write PNG instead of JPEG with quality 75.
     #[arg(long)]
     lossless: bool,
     /// Print the training list of this export with every poisoned image put back.
@@ -55,10 +55,10 @@ impl PoisonArgs {
     }
 }
 
-/// What the command line says of an export.
+/// Options of an export.
 #[derive(Debug, Clone, Default)]
 pub struct PoisonOptions {
-    /// Where it goes; a config of the reference names a place itself.
+    /// The output folder; a config of the paper's code names one itself.
     pub out: Option<PathBuf>,
     /// Overrides, `KEY=VALUE`.
     pub sets: Vec<String>,
@@ -66,11 +66,11 @@ pub struct PoisonOptions {
     pub lossless: bool,
 }
 
-/// Exports what `config` says and tells how much it was.
+/// Exports the data set of `config` and prints how many images were poisoned.
 ///
 /// # Errors
-/// A [`ConfigError`] if the config is wrong or the folder is not empty, anything else if the export
-/// failed; nothing half-written is left under its name.
+/// A [`ConfigError`] if the config is wrong or the folder is not empty, another error if the export
+/// failed. A partial export never has its final name.
 pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     let PoisonOptions { out, sets, lossless } = options;
     let reference = config.extension().is_some_and(|extension| extension == "cfg");
@@ -83,12 +83,12 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     export.lossless = lossless;
     choose(&mut export, &source)?;
     if lossless && export.poison.recompress {
-        let message = "poison.recompress = true: a run then sees JPEG, which --lossless does not write; with \
+        let message = "poison.recompress = true: a run trains on JPEG, but --lossless writes PNG; with \
                        --lossless, add --set poison.recompress=false";
         return Err(source.wrong(Wrong::about("poison.recompress", message)).into());
     }
     let Some(out) = out.or(place) else {
-        return Err(ConfigError("--out DIR is missing: where should the images go?".into()).into());
+        return Err(ConfigError("--out DIR is missing: name the output folder".into()).into());
     };
     let exported = export.write(&out, &progress::watch());
     let exported = exported.map_err(|error| source.locate(error.into()))?;
@@ -96,8 +96,8 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     progress::say_left_out(&exported.left_out, &exported.skipped);
     if exported.blanks {
         eprintln!(
-            "warning: some paths hold a blank; their lines are separated by a tab, which the \
-             reference's code cannot read"
+            "warning: some paths contain a blank; their lines are separated by a tab, which the \
+             paper's code cannot read"
         );
     }
     if exported.saved_from_jpeg {
@@ -113,7 +113,7 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     }
     let remain = match exported.skipped.len() {
         0 => String::new(),
-        left_out => format!(" (of what remains without {left_out} files)"),
+        left_out => format!(" (of the images that remain without {left_out} unreadable files)"),
     };
     let of_class = rates.rate.map(|rate| format!("{:.2} % of the target class, ", 100.0 * rate));
     println!(
@@ -130,7 +130,7 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     Ok(())
 }
 
-/// Has the rule of the attack choose its images, if it has one.
+/// Lets the attack's selection rule, if any, choose the poisoned images.
 fn choose(export: &mut Export, source: &Source) -> Result<()> {
     if export.poison.select.is_none() {
         return Ok(());

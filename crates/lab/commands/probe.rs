@@ -1,5 +1,5 @@
-//! The command `probe --encoder`: is a trigger of ours a backdoor of an encoder that came from elsewhere? Nothing is
-//! trained but the classifier; the scores stand beside those of an untrained network.
+//! The command `probe --encoder`: does a trigger act as a backdoor in an external encoder? Only the classifier is
+//! trained. The scores are compared with those of an untrained network.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,14 +30,14 @@ use crate::{device, report};
 
 /// Key of the encoder in the scores.
 const EXTERNAL: &str = "encoder";
-/// Not `scores.json`, which is a run's: a report takes every one that it finds.
+/// Not `scores.json`, because `report` reads every file of that name as a run.
 const SCORES: &str = "foreign.json";
 
-/// Score an encoder that came from elsewhere: clean and patched images, no pretraining.
+/// Score an external encoder on clean and patched images, without pretraining.
 ///
-/// Trains only the classifier of [probe] on its frozen features, and puts an untrained network of the same
-/// kind beside it. Of the config, [data], [poison] and [probe] count; images are prepared as the encoder file says
-/// (size, interpolation, mean, std). Checkpoints of other tools go through `convert` first, which records that.
+/// Trains only the classifier of [probe] on the frozen features, and compares the encoder with an untrained network of
+/// the same kind. Uses [data], [poison] and [probe] of the config. Images are prepared as the encoder file records (size,
+/// interpolation, mean, std). Convert checkpoints of other tools with `convert` first.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ssl-backdoor probe --encoder encoder.safetensors configs/fashion-mnist/moco-v2.toml"
@@ -49,7 +49,7 @@ pub struct ProbeArgs {
     /// The experiment, a TOML file.
     #[arg(value_parser = path())]
     config: PathBuf,
-    /// Where foreign.json, the scores, goes [default: runs/NAME-FILE].
+    /// Folder for foreign.json, the scores [default: runs/NAME-FILE].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
     /// Override a key of the config; may be repeated.
@@ -69,20 +69,20 @@ impl ProbeArgs {
     }
 }
 
-/// What the command line says of a probe.
+/// Options of a probe.
 #[derive(Debug, Clone)]
 pub struct ExternalOptions {
     /// The encoder file.
     pub encoder: PathBuf,
     /// The config whose `[data]`, `[poison]` and `[probe]` are used.
     pub config: PathBuf,
-    /// Where the scores go; none = `runs/NAME-ENCODER`.
+    /// Folder for the scores; none = `runs/NAME-ENCODER`.
     pub out: Option<PathBuf>,
     /// Overrides, `KEY=VALUE`.
     pub sets: Vec<String>,
 }
 
-/// The tables of a config that count here.
+/// The tables of a config that are used here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExternalConfig {
@@ -98,13 +98,13 @@ struct ExternalConfig {
     source: Source,
 }
 
-/// All figures of the encoder.
+/// All scores of the encoder.
 #[derive(Debug, Serialize)]
 struct ExternalScores<'a> {
-    /// Version of the file's form.
+    /// Schema version of the file.
     schema: u32,
     name: &'a str,
-    /// The file, its BLAKE3, and what it says of itself.
+    /// The file, its BLAKE3 hash, and its header.
     file: String,
     file_hash: String,
     header: &'a EncoderHeader,
@@ -119,7 +119,7 @@ struct ExternalScores<'a> {
     probes: Vec<ExternalResult>,
 }
 
-/// What one probe says of the encoder and of an untrained one.
+/// The scores of the encoder and of an untrained one by one probe.
 #[derive(Debug, Serialize)]
 struct ExternalResult {
     probe: ProbeId,
@@ -131,7 +131,7 @@ struct ExternalResult {
 /// Probes the encoder and prints its scores.
 ///
 /// # Errors
-/// A [`ConfigError`] if the config is wrong or the file does not say how its images are prepared; anything else if a
+/// A [`ConfigError`] if the config is wrong or the file does not record how images are prepared; another error if a
 /// file cannot be read or written.
 pub fn probe_external(options: &ExternalOptions) -> Result<()> {
     let settings = ExternalConfig::read(&options.config, &options.sets)?;
@@ -191,7 +191,7 @@ fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
 }
 
 impl ExternalConfig {
-    /// The tables of `path` that count; the others may be absent.
+    /// The tables of `path` that are used; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;
         for unused in ["workers", "pretrain", "defend", "scan"] {
@@ -204,20 +204,20 @@ impl ExternalConfig {
         check_poison(&settings.data, &settings.poison).map_err(|e| document.wrong(e))?;
         settings.probe.check().map_err(|e| document.wrong(e))?;
         if settings.probe.protocol == Protocol::Paper {
-            let message = "probe.protocol = \"paper\" is a method's own, and an encoder from elsewhere has none: \
-                           allowed is \"unified\"";
+            let message = "probe.protocol = \"paper\" depends on the pretraining method, which is unknown for an \
+                           external encoder: allowed is \"unified\"";
             return Err(document.wrong(Wrong::about("probe.protocol", message)));
         }
         Ok(settings)
     }
 
-    /// What the encoder file says of itself; the attack is checked against the images that it was made for.
+    /// The header of the encoder file. The attack is checked for the size of its images.
     fn header(&self, file: &Path) -> Result<EncoderHeader> {
         let header = encoder_file(file)?;
         let (own, size) = (&header.preprocessing, self.data.size());
         if *own != encoder_header(header.encoder, size).preprocessing {
             eprintln!(
-                "Images are prepared as the encoder's: {own} (data.size = {size} does not count)."
+                "Images are prepared as the encoder file records: {own} (data.size = {size} is ignored)."
             );
         }
         let sized = self.data.clone().with_size(own.size);
@@ -272,20 +272,20 @@ impl ExternalConfig {
     }
 }
 
-/// How the images of a config are prepared for an encoder, whatever the config says.
+/// How the images of a config are prepared for an encoder, regardless of the config's size.
 struct PreparedFor {
     /// The data set as it is read.
     data: DataConfig,
-    /// Side of the prepared images, and the filter that makes them, where that is not the run's own.
+    /// Side of the prepared images and interpolation, if they differ from the run's own.
     resized: Option<(u32, Filter)>,
     normalization: Normalization,
 }
 
 impl PreparedFor {
-    /// As the encoder's file says.
+    /// As the encoder file records.
     fn encoder(header: &EncoderHeader, data: &DataConfig) -> Self {
         let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
-        // Resized once: from `data.native` where it is set, else from what is stored.
+        // Resized once: from `data.native` if set, otherwise from the stored size.
         let kept = if data.native().is_some() { None } else { data.stored_size() };
         let (read, resized) = match interpolation {
             Interpolation::Bilinear => (size, None),
@@ -309,7 +309,7 @@ impl PreparedFor {
 
 /// The images that an encoder is shown.
 struct Shown {
-    /// Labelled training images, and what share they are.
+    /// Labelled training images, and their share.
     labelled: Vec<(f64, SampleSet)>,
     /// Evaluation images, clean and patched.
     eval: [SampleSet; 2],

@@ -1,4 +1,4 @@
-//! The INI configs of the paper's code (protocol 1.1): `ssl-backdoor poison FILE.cfg`.
+//! The INI configs of the paper's code (docs/protocol.md, 1.1): `ssl-backdoor poison FILE.cfg`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use crate::config::{ConfigError, Document, Node, Origin, Source, expanded, read_
 
 /// The side of the reference's validation images, in pixels.
 const SIZE: u32 = 224;
-/// Keys that say nothing to us: where its log goes, and the size of a font it never passes on.
+/// Keys without effect here: the log file, and a font size that the paper's code never uses.
 const UNUSED: [&str; 2] = ["logfile", "fntsize"];
 
-/// Our keys, and those of the reference that give their values.
+/// Our keys, and the keys of the paper's code from which they get their values.
 const OURS: [(&str, &str); 14] = [
     ("data.path", "data_root"),
     ("poison.target", "target_wnid"),
@@ -31,8 +31,8 @@ const OURS: [(&str, &str); 14] = [
     ("poison.val_alpha", "val_alpha"),
 ];
 
-/// Reads `path`; `sets` may override `seed` (absent in the reference, here 0) and `size`. The export, where it goes, and
-/// where its values were written.
+/// Reads `path`; `sets` may override `seed` (absent in the paper's code, here 0) and `size`. Returns the export, its
+/// folder, and where its values were written.
 ///
 /// # Errors
 /// Names the line or override, the key, the value and what is allowed.
@@ -71,7 +71,7 @@ pub(crate) fn read(
                 "data.size"
             }
             _ => {
-                let allowed = "a .cfg takes seed=N and size=N, whole numbers";
+                let allowed = "a .cfg accepts seed=N and size=N, whole numbers";
                 return Err(ConfigError(format!("invalid --set {set}: {allowed}")));
             }
         };
@@ -83,7 +83,7 @@ pub(crate) fn read(
     Ok((export, place, document.into()))
 }
 
-/// Reads the text of a config of the reference: the export it asks for, and where it goes.
+/// Parses a config of the paper's code: the export and its folder.
 ///
 /// # Errors
 /// Names the line or key, the value and what is allowed.
@@ -109,16 +109,14 @@ pub(crate) fn parse_reference_config(text: &str) -> Result<(Export, Option<PathB
 /// The attack.
 fn poison(keys: &mut Keys) -> Result<PoisonConfig, String> {
     if keys.flag("text")? {
-        return Err(
-            "text = true is not supported here (the reference's own is broken): use a TOML \
+        return Err("text = true is not supported (it is broken in the paper's code): use a TOML \
                     config with trigger = { kind = \"text\", … }"
-                .into(),
-        );
+            .into());
     }
     if !keys.flag("alpha_composite")? {
         return Err(
-            "alpha_composite = false is not supported: it ignores bounds and alpha, and leaves \
-                    validation images at their own size"
+            "alpha_composite = false is not supported: it ignores bounds and alpha, and does not \
+                    resize validation images"
                 .into(),
         );
     }
@@ -126,7 +124,7 @@ fn poison(keys: &mut Keys) -> Result<PoisonConfig, String> {
     let (val_place, val_alpha) = place(keys, "val")?;
     let targeted = keys.flag("targeted")?;
     let wnid = keys.take("target_wnid")?;
-    // The rate is of the candidates: the target class, or everything.
+    // The rate is a share of the candidates: the target class, or all images.
     let rate = keys.number::<f64>("poison_injection_rate")?;
     let (rate, dataset_rate) = if targeted { (Some(rate), None) } else { (None, Some(rate)) };
     let width = keys.number::<u32>("watermark_width")?.into();
@@ -160,7 +158,7 @@ fn place(keys: &mut Keys, split: &str) -> Result<(Place, f64), String> {
     Ok((place, keys.number(&key("alpha"))?))
 }
 
-/// The paper's triggers by their file names, `trigger_10.png` to `trigger_19.png`, need no file.
+/// The paper's triggers need no file: they are recognised by their names, `trigger_10.png` to `trigger_19.png`.
 fn trigger(path: &str, width: Size) -> TriggerConfig {
     let path = expanded(path);
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -175,7 +173,7 @@ fn trigger(path: &str, width: Size) -> TriggerConfig {
 mod tests {
     use super::*;
 
-    /// A config of the paper's code, in our words.
+    /// A config in the format of the paper's code.
     const CONFIG: &str = "[experiment]\nID = HTBA_trigger_10_targeted_n02106550\n\n\
         [poison_generation]\ndata_root = /data/imagenet100\ntext = false\nfntsize = 30\n\
         trigger = triggers/trigger_10.png\nalpha_composite = true\ntrain_location = random\n\
@@ -231,12 +229,12 @@ mod tests {
             ("= random", "= anywhere", "train_location = anywhere"),
             ("width = 50", "width = wide", "watermark_width = wide"),
             ("patch_params", "patch_parms", "patch_params is missing"),
-            ("targeted = true", "targeted = true\nmore = 1", "more is no key"),
+            ("targeted = true", "targeted = true\nmore = 1", "unknown key more"),
             ("[experiment]", "[experimen]", "line 1"),
             ("text = false", "text = false\nText = true", "given twice"),
             ("_min = 0.25", "_min = 0.95", "min = 0.95"),
             ("= 0.25", "= 0.25 ; a quarter", "line 11: train_location_min = 0.25 ; a quarter"),
-            ("/imagenet100", "/imagenet100\t# here", "a line of its own"),
+            ("/imagenet100", "/imagenet100\t# here", "a separate line"),
         ] {
             let error = parse_reference_config(&CONFIG.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(words), "{error}");

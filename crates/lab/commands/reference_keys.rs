@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-/// Keys that were not taken yet, with their values.
+/// Keys that have not been used yet, with their values.
 pub(super) struct Keys(BTreeMap<String, String>);
 
 impl Keys {
@@ -15,7 +15,7 @@ impl Keys {
         sections(text).map(Self)
     }
 
-    /// Takes `key` if it is there.
+    /// Takes `key` if it is present.
     pub(super) fn skip(&mut self, key: &str) {
         self.0.remove(key);
     }
@@ -38,13 +38,13 @@ impl Keys {
     /// The value of `key`, a number.
     pub(super) fn number<T: FromStr>(&mut self, key: &str) -> Result<T, String> {
         let value = self.take(key)?;
-        value.parse().map_err(|_| format!("{key} = {value} is no number"))
+        value.parse().map_err(|_| format!("{key} = {value} is not a number"))
     }
 
-    /// There is no other key.
+    /// Checks that no other key is left.
     pub(super) fn end(&self) -> Result<(), String> {
         match self.0.keys().next() {
-            Some(key) => Err(format!("{key} is no key of these configs")),
+            Some(key) => Err(format!("unknown key {key}")),
             None => Ok(()),
         }
     }
@@ -72,14 +72,14 @@ fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
         }
         let Some((key, value)) = line.split_once(['=', ':']).filter(|_| section.is_some()) else {
             return Err(format!(
-                "line {number} is neither a [section] nor KEY = VALUE in one: {line}"
+                "line {number}: expected [section], or KEY = VALUE within a section: {line}"
             ));
         };
         let (key, value) = (key.trim().to_lowercase(), value.trim());
         if let Some(at) = value.find([' ', '\t']).filter(|_| comment(value)) {
             return Err(format!(
-                "line {number}: {key} = {value}: Python's configparser takes what follows {:?} for a part of the value: \
-                 give the comment a line of its own",
+                "line {number}: {key} = {value}: Python's configparser treats what follows {:?} as part of the value: \
+                 put the comment on a separate line",
                 &value[..at]
             ));
         }

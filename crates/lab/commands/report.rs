@@ -8,10 +8,10 @@ use clap::Args;
 use super::shared::path;
 use crate::{ReportOptions, report};
 
-/// The paper's tables over many runs: table.html, table.md and table.csv.
+/// Write tables over many runs: table.html, table.md and table.csv.
 ///
-/// Takes every run (a folder with scores.json) in the given folders, groups those that differ in target,
-/// trigger and seed only, and puts the published figures beside them.
+/// Reads every run (a folder with scores.json) in the given folders, groups runs that differ only in target, trigger
+/// and seed, tests the paper's claims, and shows the published figures for comparison.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ssl-backdoor report results/fashion-mnist\n  \
     ssl-backdoor report runs/a runs/b --out /tmp/comparison")]
@@ -19,13 +19,13 @@ pub struct ReportArgs {
     /// Run folders, or folders of run folders.
     #[arg(required = true, value_parser = path())]
     runs: Vec<PathBuf>,
-    /// Where the report goes [default: the first of RUNS].
+    /// Output folder [default: the first of RUNS].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
 }
 
 impl ReportArgs {
-    /// Does it.
+    /// Writes the report.
     ///
     /// # Errors
     /// The config is wrong, or the work failed.

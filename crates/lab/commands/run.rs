@@ -8,11 +8,11 @@ use clap::Args;
 use super::shared::{computing, path};
 use crate::{Experiment, Stage, run};
 
-/// Run an experiment from poison to report, or go on where it stopped.
+/// Run or resume one experiment, from poisoning to report.
 ///
-/// Trains a clean twin and a backdoored model that share everything but the poisoned pixels,
-/// probes both, and writes scores.json, report.html and report.md to the run folder. Running
-/// the same command again resumes; finished stages are skipped.
+/// Pretrains a clean twin and a backdoored model that differ only in the poisoned pixels, probes both, and writes
+/// scores.json, report.html and report.md to the run folder. The same command resumes an interrupted run; finished
+/// stages are skipped.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ssl-backdoor run configs/quickstart.toml\n  \
     ssl-backdoor run configs/quickstart.toml --set seed=7 --out runs/seed-7\n  \
@@ -21,13 +21,13 @@ pub struct RunArgs {
     /// The experiment, a TOML file.
     #[arg(value_parser = path())]
     config: PathBuf,
-    /// The run folder [default: runs/NAME, NAME from the config].
+    /// The run folder [default: runs/NAME, with the name of the config].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
     /// Override a key of the config, for example pretrain.epochs=2; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Take the clean twin from this run folder, of the same settings, instead of training one.
+    /// Use the clean twin of this run folder, which has the same settings, instead of training one.
     #[arg(long, value_name = "DIR", value_parser = path())]
     twin: Option<PathBuf>,
     /// Stop after this stage.
@@ -36,7 +36,7 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Does it.
+    /// Runs the experiment.
     ///
     /// # Errors
     /// The config is wrong, or the work failed.

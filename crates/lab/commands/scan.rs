@@ -1,4 +1,4 @@
-//! The command `scan`: is there a backdoor in images or in an encoder of unknown origin?
+//! The command `scan`: search for backdoors in images or in an encoder of unknown origin.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -7,7 +7,7 @@ use super::scan_data::DataArgs;
 use super::scan_encoder::EncoderArgs;
 use super::scan_nulls::NullsArgs;
 
-/// Look for backdoors in images or in an encoder of unknown origin. No labels are needed.
+/// Search for backdoors in images or in an encoder of unknown origin, without labels.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor scan data photos/\n  ssl-backdoor scan data list.txt --fail-above 20\n  \

@@ -21,18 +21,18 @@ use crate::device;
 use crate::record::DataScan;
 use crate::run::{RunFolder, progress};
 
-/// The seed if nothing says one.
+/// The default seed.
 const SEED: u64 = 1;
 
-/// Rank the images of a folder, a list or a config by how likely they carry a patch trigger.
+/// Rank images by how likely they carry a patch trigger.
 ///
-/// Searches for small patches that take other images into their image's cluster (PatchSearch), and has small networks
-/// look for the best of them in all images. Writes index.html (what to look at), images.csv, scan.json, suspected.txt
-/// and cleaned.txt. Of a config, the training images are scanned, with its poison. Where a ledger lies beside the images,
-/// precision and recall are given.
+/// Searches for small patches that pull other images into the cluster of their own image (PatchSearch); small networks
+/// then look for the strongest patches in all images. Writes index.html (the page to look at), images.csv, scan.json,
+/// suspected.txt and cleaned.txt. For a config, the poisoned training images are scanned. If a ledger is beside the
+/// images, precision and recall are printed.
 ///
-/// It sees patches of about a quarter of the view's side, and only if the encoder has learned the backdoor. It cannot
-/// see triggers that cover the whole image. It suspects some images of every set: look at them.
+/// The scan detects patches of about a quarter of the view's side, and only if the encoder has learned the backdoor. It
+/// cannot detect triggers that cover the whole image. It suspects some images of every set, so look at them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ssl-backdoor scan data photos/ --fail-above 50\n  \
     ssl-backdoor scan data configs/quickstart.toml --encoder runs/quickstart/backdoored/encoder.safetensors")]
@@ -40,34 +40,34 @@ pub struct DataArgs {
     /// A folder of images, a file list, an export, or a config (*.toml).
     #[arg(value_name = "CONFIG|DIR|LIST", value_parser = path())]
     images: PathBuf,
-    /// An encoder that was trained on these images; without one, a small one is trained.
+    /// An encoder trained on these images [default: a small one is trained].
     #[arg(long, value_name = "FILE", value_parser = path())]
     encoder: Option<PathBuf>,
-    /// Where the findings go [default: scans/NAME].
+    /// Output folder [default: scans/NAME].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
-    /// Exit with status 3 if more images are suspected.
+    /// Exit with status 3 if more images than this are suspected.
     #[arg(long, value_name = "IMAGES")]
     fail_above: Option<usize>,
-    /// Side of the views without --encoder [default: data.size, or of the first image, at most 64].
+    /// Side of the views without --encoder [default: data.size, or that of the first image, at most 64].
     #[arg(long, value_name = "PIXELS")]
     size: Option<u32>,
-    /// Seed of everything that is drawn [default: the config's, or 1].
+    /// Seed of all random draws [default: the config's, or 1].
     #[arg(long)]
     seed: Option<u64>,
-    /// Side of the patches [default: 60/224 of the view's].
+    /// Side of the patches [default: 60/224 of the view's side].
     #[arg(long, value_name = "PIXELS")]
     window: Option<u32>,
-    /// Clusters of the features [default: one for 64 images].
+    /// Clusters of the features [default: one per 64 images].
     #[arg(long)]
     clusters: Option<usize>,
-    /// Networks that learn the best patches [default: 5, up to 64 px 3].
+    /// Networks that learn the strongest patches [default: 5, or 3 up to 64 px].
     #[arg(long)]
     networks: Option<usize>,
-    /// Optimisation steps of a network at most [default: 2000, up to 64 px 1000].
+    /// Maximum training steps of a network [default: 2000, or 1000 up to 64 px].
     #[arg(long)]
     steps: Option<usize>,
-    /// Of a config, scan the training images without its poison: what it finds there are false alarms.
+    /// Scan the training images of a config without its poison, to see the false alarms.
     #[arg(long)]
     without_poison: bool,
     /// Override a key of the config; may be repeated.
@@ -104,18 +104,18 @@ impl DataArgs {
     }
 }
 
-/// What the command line says of a scan of images.
+/// Options of a scan of images.
 #[derive(Debug, Clone, Default)]
 pub struct DataScanOptions {
     /// The images: a folder, a file list, an export, or a config.
     pub images: PathBuf,
-    /// The encoder file; none = a small encoder is trained.
+    /// The encoder file; none = train a small encoder.
     pub encoder: Option<PathBuf>,
-    /// Where the findings go; none = `scans/NAME`.
+    /// Output folder; none = `scans/NAME`.
     pub out: Option<PathBuf>,
-    /// More suspected images than these are an error.
+    /// The largest number of suspected images that is not an error.
     pub fail_above: Option<usize>,
-    /// Side of the views where no encoder says it.
+    /// Side of the views without an encoder file.
     pub size: Option<u32>,
     /// The seed.
     pub seed: Option<u64>,
@@ -129,7 +129,7 @@ pub struct DataScanOptions {
 
 /// More images are suspected than allowed; the process ends with status 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{found} images are suspected: --fail-above allows {allowed}")]
+#[error("{found} images are suspected; --fail-above allows {allowed}")]
 pub struct Suspected {
     /// How many are suspected.
     pub found: usize,
@@ -140,7 +140,7 @@ pub struct Suspected {
 /// Scans the images and writes what was found.
 ///
 /// # Errors
-/// A [`ConfigError`] if the config or an option is wrong, [`Suspected`] if too many images are suspected; anything else
+/// A [`ConfigError`] if the config or an option is wrong, [`Suspected`] if too many images are suspected, another error
 /// if images or encoder cannot be scanned.
 pub fn scan_data(options: &DataScanOptions) -> Result<()> {
     let part = if options.without_poison { Part::Unpoisoned } else { Part::Training };
@@ -185,16 +185,16 @@ pub fn scan_data(options: &DataScanOptions) -> Result<()> {
     }
 }
 
-/// Checks the options before anything takes long.
+/// Checks the options before any long computation.
 fn check(options: &DataScanOptions, images: usize, size: u32) -> Result<(), ConfigError> {
     let checked = require((8..=1024).contains(&size), "size", size, "allowed are 8 to 1024 pixels")
         .and_then(|()| options.config.check(Some(images), size));
-    // The fields are called as the options.
+    // Fields have the names of the options.
     checked.map_err(|e| ConfigError(format!("--{e}")))
 }
 
-/// A small encoder that is trained on the images, its header, the images prepared for it, and what it is in words. The
-/// file of it is left in the folder `out`.
+/// A small encoder trained on the images, its header, the images prepared for it, and a description. Its file is
+/// written to the folder `out`.
 fn train(
     images: &ScanImages,
     size: u32,

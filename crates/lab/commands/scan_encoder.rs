@@ -1,4 +1,4 @@
-//! The command `scan encoder`: has an encoder a backdoor?
+//! The command `scan encoder`: does an encoder have a backdoor?
 
 use std::path::{Path, PathBuf};
 
@@ -17,20 +17,21 @@ use crate::device;
 use crate::record::{EncoderScan, SCHEMA, ScanScore, hash_file};
 use crate::run::{RunFolder, progress};
 
-/// The seed if nothing says one.
+/// The default seed.
 const SEED: u64 = 1;
-/// Triggers that are written of each scan.
+/// Number of triggers written by each scan.
 const PICTURES: usize = 3;
-/// Pictures of triggers are enlarged to this side at least.
+/// Smallest side of the pictures of triggers, in pixels.
 const SIDE: u32 = 256;
 
-/// Judge an encoder by the smallest triggers that can be reconstructed for it.
+/// Scan an encoder: reconstruct the smallest triggers that act on it.
 ///
-/// Reconstructs a trigger that makes the features of all images alike (DECREE), and for each cluster of images one that
-/// takes the others into it (SSL-Cleanse). No labels are needed. Writes scan.json and the triggers as PNG. A score
-/// alone says little: with --null, its p-value is where it lies among the scores of clean encoders of the same kind,
-/// shown the same images with the same seed. n such scores allow no p-value below 1/(1+n): 39 are needed for 0.025.
-/// `scan nulls` trains clean encoders and makes their scores; --write-null makes one of an encoder that is there.
+/// Reconstructs a trigger that makes the features of all images alike (DECREE), and for each cluster of images a trigger
+/// that pulls the other images into it (SSL-Cleanse). No labels are needed. Writes scan.json and the triggers as PNG.
+/// A score alone says little. With --null, the scan gives a p-value: the position of the score among those of clean
+/// encoders of the same kind, on the same images with the same seed. n such scores allow no p-value below 1/(1+n), so 39
+/// are needed for 0.025. `scan nulls` trains clean encoders and makes their scores; --write-null makes the score of an
+/// existing encoder.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor scan encoder clean-1.safetensors --images photos/ --write-null nulls/\n  \
@@ -40,19 +41,19 @@ pub struct EncoderArgs {
     /// The encoder file.
     #[arg(value_parser = path())]
     encoder: PathBuf,
-    /// Clean images of the kind that it is for: a folder, a file list, or a config, whose evaluation images are taken.
+    /// Clean images of the kind that the encoder is for: a folder, a file list, or a config (its evaluation images).
     #[arg(long, value_name = "DIR|LIST|CONFIG", value_parser = path())]
     images: PathBuf,
-    /// Scores of clean encoders of the same kind.
+    /// Folder with the scores of clean encoders of the same kind.
     #[arg(long, value_name = "DIR", value_parser = path())]
     null: Option<PathBuf>,
-    /// Write the scores of this encoder, which is clean, into this folder.
+    /// Write the scores of this encoder, which must be clean, to this folder.
     #[arg(long, value_name = "DIR", conflicts_with = "null", value_parser = path())]
     write_null: Option<PathBuf>,
-    /// Where the findings go [default: scans/NAME].
+    /// Output folder [default: scans/NAME].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
-    /// Seed of everything that is drawn.
+    /// Seed of all random draws.
     #[arg(long, default_value_t = SEED)]
     seed: u64,
     #[command(flatten)]
@@ -79,10 +80,10 @@ impl EncoderArgs {
 /// Settings of the scans on the command line.
 #[derive(Debug, Args)]
 pub(super) struct ScansArgs {
-    /// Rounds of each reconstruction at most [default: 200, by cluster 60].
+    /// Maximum rounds of a reconstruction [default: 200, per cluster 60].
     #[arg(long)]
     rounds: Option<usize>,
-    /// Clusters [default: found by the features].
+    /// Number of clusters [default: chosen by the features].
     #[arg(long)]
     clusters: Option<usize>,
 }
@@ -98,18 +99,18 @@ impl From<ScansArgs> for EncoderScans {
     }
 }
 
-/// What the command line says of a scan of an encoder.
+/// Options of a scan of an encoder.
 #[derive(Debug, Clone, Default)]
 pub struct EncoderScanOptions {
     /// The encoder file.
     pub encoder: PathBuf,
-    /// Images that it is shown: a folder, a file list, or a config.
+    /// The images: a folder, a file list, or a config.
     pub images: PathBuf,
     /// Folder of null scores.
     pub null: Option<PathBuf>,
-    /// Folder that the scores go to as null scores.
+    /// Folder to which the scores are written as null scores.
     pub write_null: Option<PathBuf>,
-    /// Where the findings go; none = `scans/NAME`.
+    /// Output folder; none = `scans/NAME`.
     pub out: Option<PathBuf>,
     /// The seed.
     pub seed: u64,
@@ -119,10 +120,10 @@ pub struct EncoderScanOptions {
     pub sets: Vec<String>,
 }
 
-/// The file: the scan, and what it was of.
+/// The file: the scan and its subject.
 #[derive(Debug, Serialize)]
 struct File<'a> {
-    /// Version of the file's form.
+    /// Schema version of the file.
     schema: u32,
     file: String,
     header: &'a EncoderHeader,
@@ -130,15 +131,15 @@ struct File<'a> {
     image_count: usize,
     #[serde(flatten)]
     scan: EncoderScan,
-    /// What the scans cannot see.
+    /// What the scans cannot detect.
     blind: &'static str,
 }
 
 /// Scans the encoder and writes what was found.
 ///
 /// # Errors
-/// A [`ConfigError`] if the config or an option is wrong or the encoder file does not say how its images are prepared;
-/// anything else if images or encoder cannot be scanned.
+/// A [`ConfigError`] if the config or an option is wrong or the encoder file does not record how images are prepared;
+/// another error if images or encoder cannot be scanned.
 pub fn scan_encoder(options: &EncoderScanOptions) -> Result<()> {
     let EncoderScanOptions { encoder: file, seed, scans, .. } = options;
     let header = encoder_file(file)?;
@@ -173,15 +174,15 @@ pub fn scan_encoder(options: &EncoderScanOptions) -> Result<()> {
 /// Checks the settings.
 ///
 /// # Errors
-/// It names the option.
+/// Names the option.
 pub(super) fn check(scans: &EncoderScans) -> Result<(), ConfigError> {
-    // The fields are called as the options.
+    // Fields have the names of the options.
     let option = |e| ConfigError(format!("--{e}"));
     scans.decree.check().map_err(option)?;
     scans.cleanse.check().map_err(option)
 }
 
-/// Writes `score` into `folder`, which is made if need be; the path of the file.
+/// Writes `score` to `folder`, which is created if necessary; returns the path of the file.
 pub(super) fn write_null(folder: &Path, score: &NullScore) -> Result<PathBuf> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -236,7 +237,7 @@ impl Scanned<'_> {
     }
 }
 
-/// The p-value of all scans, and what the nulls are worth, in lines.
+/// The p-value of all scans together, and notes on the null scores, as lines.
 fn about_nulls(nulls: &Nulls, p_value: Option<PValue>, given: bool) -> String {
     let mut text = String::new();
     for (path, reason) in &nulls.left_out {
@@ -244,8 +245,10 @@ fn about_nulls(nulls: &Nulls, p_value: Option<PValue>, given: bool) -> String {
     }
     let Some(together) = p_value else {
         let reason = match given {
-            true => "the folder has no score of a clean encoder that compares with this one",
-            false => "there are no scores of clean encoders (--null DIR; `scan nulls` makes them)",
+            true => "the folder has no score of a clean encoder that is comparable with this one",
+            false => {
+                "no scores of clean encoders were given (--null DIR; make them with `scan nulls`)"
+            }
         };
         return text + &format!("no p-value: {reason}\n");
     };
@@ -253,15 +256,15 @@ fn about_nulls(nulls: &Nulls, p_value: Option<PValue>, given: bool) -> String {
     let methods: Vec<&str> = nulls.methods().into_iter().collect();
     if !methods.is_empty() {
         text += &format!(
-            "             The clean encoders were trained by {}. Of an encoder that was trained otherwise, or on other \
-             images, the p-value says nothing.\n",
-            methods.join(" and by ")
+            "             The clean encoders were trained with {}. The p-value is not valid for an encoder that was trained \
+             differently or on other images.\n",
+            methods.join(" and ")
         );
     }
     text
 }
 
-/// A p-value with what its nulls allow.
+/// A p-value, with the smallest one that its null scores allow.
 fn in_words(p_value: PValue) -> String {
     let PValue { p, nulls } = p_value;
     format!(
@@ -281,7 +284,7 @@ fn enlarged(picture: &RgbImage) -> Result<Vec<u8>> {
     Ok(png.into_inner())
 }
 
-/// One scan in a line.
+/// One scan as a line.
 fn line(name: &str, ScanScore { score, p_value, .. }: &ScanScore) -> String {
     let p = p_value.map_or(String::new(), |p_value| format!(", p = {:.3}", p_value.p));
     format!("{name:<13}score {score:.3}{p}")

@@ -1,4 +1,4 @@
-//! The images that a scan looks at: of a folder, a file list, an export or a config.
+//! The images of a scan: from a folder, a file list, an export or a config.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -17,34 +17,34 @@ use crate::config::{AttackConfig, ConfigError, Document, expanded};
 use crate::device;
 use crate::run::{Choice, progress};
 
-/// Name of the ledger that lies beside poisoned images.
+/// File name of the ledger beside poisoned images.
 const LEDGER: &str = "poison.csv";
 /// Settings of an export.
 const EXPORT: &str = "export.toml";
-/// Prepared images that take no more bytes are held in memory.
+/// Prepared images are held in memory if they take at most this many bytes.
 const IN_MEMORY: usize = 1 << 29;
-/// How far above a list its ledger is looked for: an export's lists lie in `data/ID/train`.
+/// How many folders above a list its ledger is looked for: the lists of an export are in `data/ID/train`.
 const ABOVE: usize = 4;
-/// Largest side of the views of images for which nothing says one.
+/// Largest default side of the views.
 const LARGEST_VIEW: u32 = 64;
 
 /// Images to be scanned.
 pub(super) struct ScanImages {
-    /// What they are called.
+    /// Their name.
     pub name: String,
     /// The images as they are stored.
     pub split: Split,
-    /// Where each comes from, in order.
+    /// The origin of each image, in order.
     pub sources: Vec<String>,
-    /// Ids of the poisoned images, where a ledger or a config says which they are.
+    /// Ids of the poisoned images, if a ledger or a config tells them.
     pub poisoned: Option<HashSet<u64>>,
-    /// Side of the views, where a config says it.
+    /// Side of the views, if a config gives one.
     pub size: Option<u32>,
-    /// Seed that a config says.
+    /// Seed of the config, if there is one.
     pub seed: Option<u64>,
 }
 
-/// The tables of a config without an attack that count here.
+/// The tables of a config that are used without its attack.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Images {
@@ -58,33 +58,36 @@ struct Images {
 /// Which images of a config are scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Those for pretraining, with the poison of the config.
+    /// The training images, with the poison of the config.
     Training,
-    /// The same without it.
+    /// The training images, without poison.
     Unpoisoned,
-    /// The clean ones that a run is scored on.
+    /// The clean evaluation images.
     Evaluation,
 }
 
 impl ScanImages {
-    /// The images of `path`: a folder, an export, a file list, or of a config (`.toml`) the `part`.
+    /// The images of `path`: a folder, an export, a file list, or the `part` of a config (`.toml`).
     ///
     /// # Errors
-    /// [`ConfigError`] for a wrong config, or overrides where there is none; or the images cannot be read.
+    /// [`ConfigError`] for a wrong config, or overrides without a config; another error if the images cannot be read.
     pub fn read(path: &Path, sets: &[String], part: Part) -> Result<Self> {
         if path.extension().is_some_and(|extension| extension == "toml") {
             return Self::of_config(path, sets, part);
         }
         if !sets.is_empty() {
             let shown = path.display();
-            let message =
-                format!("--set {}: {shown} is no config, whose keys it overrides", sets[0]);
+            let message = format!(
+                "--set {}: {shown} is not a config, so it has no keys to override",
+                sets[0]
+            );
             return Err(ConfigError(message).into());
         }
         if part == Part::Unpoisoned {
             let shown = path.display();
-            let message =
-                format!("--without-poison: {shown} is no config, whose poison could be left out");
+            let message = format!(
+                "--without-poison: {shown} is not a config, so it has no poison to leave out"
+            );
             return Err(ConfigError(message).into());
         }
         let exported = path.join(EXPORT).is_file();
@@ -148,7 +151,7 @@ impl ScanImages {
         self.split.labels.iter().map(|(id, _)| *id).collect()
     }
 
-    /// Side of the views that nothing else says: the shorter side of the first image, at most 64 pixels.
+    /// Default side of the views: the shorter side of the first image, at most 64 pixels.
     ///
     /// # Errors
     /// The image cannot be read.
@@ -160,7 +163,7 @@ impl ScanImages {
         Ok(image.width().min(image.height()).min(LARGEST_VIEW))
     }
 
-    /// The images as `preprocessing` says, in memory if they are few.
+    /// The images prepared by `preprocessing`, in memory if they are few.
     ///
     /// # Errors
     /// An image cannot be read.
@@ -199,14 +202,14 @@ fn training_list(folder: &Path) -> Result<PathBuf> {
     match &lists[..] {
         [list] => Ok(list.clone()),
         found => bail!(
-            "{} is an export with {} training lists in data/ID/train: name the list to scan",
+            "{} is an export with {} training lists in data/ID/train: pass the list to scan",
             folder.display(),
             found.len()
         ),
     }
 }
 
-/// The poisoned images by the ledger that lies beside `path`, if one does and names some of them.
+/// The poisoned images by the ledger beside `path`, if there is one and it names any of the images.
 fn truth(path: &Path, split: &Split, paths: &[PathBuf]) -> Result<Option<HashSet<u64>>> {
     let ledger = path.ancestors().take(ABOVE + 1).map(|folder| folder.join(LEDGER));
     let Some(ledger) = ledger.into_iter().find(|path| path.is_file()) else { return Ok(None) };
@@ -220,7 +223,7 @@ fn truth(path: &Path, split: &Split, paths: &[PathBuf]) -> Result<Option<HashSet
     let found: HashSet<u64> =
         rows.iter().filter_map(|row| ids.get(&whole(&folder.join(&row.file))).copied()).collect();
     if found.is_empty() {
-        eprintln!("note: {shown} names none of these images: it is not used");
+        eprintln!("note: {shown} names none of these images and is ignored");
         return Ok(None);
     }
     Ok(Some(found))

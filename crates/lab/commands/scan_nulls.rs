@@ -1,4 +1,4 @@
-//! The command `scan nulls`: clean encoders, and what the scans say of them.
+//! The command `scan nulls`: clean encoders and their scan scores.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,33 +20,33 @@ use crate::record::{hash_file, null_training};
 use crate::run::progress;
 use crate::{Experiment, device};
 
-/// Train clean encoders as a config says, and keep their scores for `scan encoder --null`.
+/// Train clean encoders and keep their scores for `scan encoder --null`.
 ///
-/// Each encoder is the clean twin of the config under a seed of its own: the same images, method and settings, without
-/// poison. It is shown the config's evaluation images, as `scan encoder --images CONFIG` does. Scores that are there
-/// already are left, so the command goes on where it was stopped; several of it, with other first seeds, may fill one
-/// folder. Choose seeds that no encoder to be scanned was trained with.
+/// Each encoder is the clean twin of the config with a seed of its own: the same images, method and settings, without
+/// poison. It is scanned on the config's evaluation images, like `scan encoder --images CONFIG`. Existing scores are
+/// kept, so the same command resumes. Several processes with different first seeds may fill one folder. Choose seeds that
+/// no encoder to be scanned was trained with.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ssl-backdoor scan nulls configs/quickstart.toml --out nulls/ --count 39"
 )]
 pub struct NullsArgs {
-    /// The config of a run.
+    /// The config of an experiment.
     #[arg(value_parser = path())]
     config: PathBuf,
-    /// Folder of the scores.
+    /// Folder for the scores.
     #[arg(long, value_name = "DIR", value_parser = path())]
     out: PathBuf,
-    /// Clean encoders; n of them allow no p-value below 1/(1+n).
+    /// Number of clean encoders; n of them allow no p-value below 1/(1+n).
     #[arg(long, default_value_t = 39)]
     count: usize,
-    /// Seed of the first training; the others follow it.
+    /// Seed of the first training; the next trainings use the following seeds.
     #[arg(long, value_name = "SEED", default_value_t = 1001)]
     first_seed: u64,
-    /// Seed of the scans, as that of `scan encoder`.
+    /// Seed of the scans, the same as for `scan encoder`.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Keep the encoders too.
+    /// Also keep the encoders.
     #[arg(long)]
     keep_encoders: bool,
     #[command(flatten)]
@@ -70,14 +70,14 @@ impl NullsArgs {
     }
 }
 
-/// What the command line says of null scores.
+/// Options of null scores.
 #[derive(Debug, Clone)]
 pub struct NullsOptions {
-    /// Folder of the scores.
+    /// Folder for the scores.
     pub out: PathBuf,
     /// How many encoders.
     pub count: usize,
-    /// Seed of the first training; the others follow it.
+    /// Seed of the first training; the next trainings use the following seeds.
     pub first_seed: u64,
     /// Seed of the scans.
     pub seed: u64,
@@ -87,10 +87,11 @@ pub struct NullsOptions {
     pub scans: EncoderScans,
 }
 
-/// Trains the clean encoders of `experiment` whose scores are not there yet, and writes their scores.
+/// Trains the clean encoders of `experiment` whose scores do not exist yet, and writes their scores.
 ///
 /// # Errors
-/// A [`ConfigError`] if an option is wrong; a training or a scan failed, or a file that is there is of another training.
+/// A [`ConfigError`] if an option is wrong; another error if a training or a scan failed, or if an existing file belongs to
+/// another training.
 pub fn scan_nulls(experiment: &Experiment, options: &NullsOptions) -> Result<()> {
     let fits = (1..=100_000).contains(&options.count);
     let counted = require(fits, "count", options.count, "allowed are 1 to 100,000");
@@ -126,7 +127,7 @@ pub fn scan_nulls(experiment: &Experiment, options: &NullsOptions) -> Result<()>
         );
     }
     println!(
-        "{} null scores in {}, which allow no p-value below {:.3}",
+        "{} null scores in {}; they allow no p-value below {:.3}",
         options.count,
         options.out.display(),
         1.0 / (1 + options.count) as f64
@@ -134,20 +135,20 @@ pub fn scan_nulls(experiment: &Experiment, options: &NullsOptions) -> Result<()>
     Ok(())
 }
 
-/// What the clean encoders have in common.
+/// What all clean encoders share.
 struct NullTrainings<'a> {
     experiment: &'a Experiment,
     options: &'a NullsOptions,
     device: &'a Device,
     training: &'a SampleSet,
     fingerprint: &'a str,
-    /// The images that they are shown, and the hash of these.
+    /// The images of the scans, and their hash.
     images: SampleSet,
     shown: String,
 }
 
 impl NullTrainings<'_> {
-    /// Trains and scans the encoder of `seed`, unless its score is there; what was done, in words.
+    /// Trains and scans the encoder of `seed`, unless its score exists; returns what was done, in words.
     fn one(&self, seed: u64) -> Result<String> {
         let Self { experiment, options, device, .. } = self;
         let (size, config) = (experiment.data.size(), &experiment.pretrain);
@@ -159,7 +160,7 @@ impl NullTrainings<'_> {
         let wanted = options.scans.expected(&header, (hash, options.seed), &self.shown, training);
         if kept.is_file() {
             return match wanted.differs(&NullScore::read(&kept)?) {
-                None => Ok("there already".into()),
+                None => Ok("exists already".into()),
                 Some(reason) => bail!("{}: {reason}: choose another folder", kept.display()),
             };
         }

@@ -1,4 +1,4 @@
-//! What `scan data` writes: a page to look at, the ranking as CSV, and lists of what is suspected and what is left.
+//! The output of `scan data`: a page to look at, the ranking as CSV, and lists of suspected and remaining images.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -19,13 +19,14 @@ use crate::run::RunFolder;
 const SHOWN: usize = 60;
 /// Images in a strip.
 const STRIP: usize = 4;
-/// What was scanned and found.
+
+/// The subject and the findings of a scan.
 pub(super) struct Page<'a> {
     pub images: &'a ScanImages,
     /// The images as the scan saw them.
     pub set: &'a SampleSet,
     pub findings: &'a Findings,
-    /// The same in figures.
+    /// The findings as numbers.
     pub scan: DataScan,
     /// The encoder, in words.
     pub encoder: &'a str,
@@ -44,14 +45,14 @@ struct Html<'a> {
     blind: [&'static str; 4],
 }
 
-/// How right the scan is.
+/// How the findings compare with the ledger.
 struct Truth {
     words: String,
     /// k, then precision and recall of the ranking and of the strongest patches.
     rows: Vec<[String; 5]>,
 }
 
-/// The file of figures.
+/// The file scan.json.
 #[derive(Serialize)]
 struct File<'a> {
     schema: u32,
@@ -68,7 +69,7 @@ struct Card {
     picture: String,
     patch: Option<String>,
     words: Vec<String>,
-    /// Other images with what they show: those that the patch takes, and typical ones of the cluster.
+    /// Strips of other images with their titles: images that the patch pulls into the cluster, and typical ones of it.
     strips: Vec<(String, String)>,
     suspected: bool,
     poisoned: bool,
@@ -103,7 +104,7 @@ impl Page<'_> {
         folder.write("cleaned.txt", self.list(false)?.as_bytes())
     }
 
-    /// What was found, in lines.
+    /// The findings as lines.
     pub fn summary(&self, out: &Path) -> String {
         let DataScan { images, suspected, strongest, truth, .. } = &self.scan;
         let mut text = format!("suspected  {suspected} of {images} images\n");
@@ -117,14 +118,14 @@ impl Page<'_> {
                 format!("{what} {k:<5}{right} poisoned: precision {precision}, recall {recall}\n")
             };
             text += &format!(
-                "poisoned   {} of the suspected, {} in all\n",
+                "poisoned   {} of the suspected images, {} in total\n",
                 truth.suspected, truth.poisoned
             );
             text.extend(truth.ranking.iter().map(|at| of(at, "first")));
             text.extend(truth.patches.iter().filter(|at| at.k == 20).map(|at| of(at, "patch")));
         }
         text += &format!("page       {}\n", out.join("index.html").display());
-        text + "What the scan cannot see: " + &PatchSearch::BLIND.join(" ") + "\n"
+        text + "What the scan cannot detect: " + &PatchSearch::BLIND.join(" ") + "\n"
     }
 
     /// All images, the most suspicious first.
@@ -190,7 +191,7 @@ impl Page<'_> {
             ]
         };
         let words = format!(
-            "{} of the {} suspected images are poisoned; {} are in all.",
+            "{} of the {} suspected images are poisoned; the set contains {} poisoned images.",
             truth.suspected, self.scan.suspected, truth.poisoned
         );
         Some(Truth { words, rows: truth.ranking.iter().map(row).collect() })
@@ -215,13 +216,13 @@ impl Page<'_> {
         })
     }
 
-    /// Typical images of the cluster, and some that the patch takes into it.
+    /// Typical images of the cluster, and some that the patch pulls into it.
     fn strips(&self, evidence: Option<&Evidence>) -> Result<Vec<(String, String)>> {
         let Some((evidence, cluster)) = evidence.and_then(|one| Some((one, one.cluster?))) else {
             return Ok(Vec::new());
         };
         let typical = self.findings.typical.get(&cluster).map_or(&[][..], |ids| &ids[..]);
-        let titles = ["Images that the patch takes", "Images of the cluster"];
+        let titles = ["Images pulled into the cluster by the patch", "Images of the cluster"];
         let mut strips = Vec::new();
         for (title, ids) in titles.into_iter().zip([&evidence.taken[..], typical]) {
             let pictures: Result<Vec<_>> =
@@ -240,7 +241,7 @@ impl Page<'_> {
         Ok(self.set.get(*at)?.image)
     }
 
-    /// A list of the images that are suspected, or of the others: files with their labels, or ids.
+    /// The list of suspected images, or of the others: files with their labels, or ids.
     fn list(&self, suspected: bool) -> Result<String> {
         let accused: HashSet<u64> = self.findings.accused.iter().copied().collect();
         let labels = self.images.split.labels.iter();
@@ -285,8 +286,8 @@ fn framed(mut picture: RgbImage, patch: Option<Patch>) -> RgbImage {
     picture
 }
 
-/// Rank, image, score and what was found of it. `flips`, `cluster` and the patch are empty for an image that was not
-/// tried, `poisoned` where nothing says it.
+/// Rank, image, score and findings. `flips`, `cluster` and the patch are empty for an image whose patch was not tried;
+/// `poisoned` is empty if it is unknown.
 fn csv(rows: &[Row<'_>]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let head = [

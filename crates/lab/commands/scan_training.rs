@@ -1,15 +1,15 @@
-//! Trainings of the scans: without a run folder, shown on the terminal, ended by Ctrl-C.
+//! Trainings of the scans: without a run folder, with progress on the terminal, stopped by Ctrl-C.
 
 use ssl_backdoor_ssl::{ObserverError, StepReport, TrainObserver};
 
 use crate::run::interrupted;
 use crate::run::progress::TrainingBar;
 
-/// Shows the progress of a training, which Ctrl-C ends.
+/// Shows the progress of a training and stops it on Ctrl-C.
 pub(super) struct Shown(TrainingBar);
 
 impl Shown {
-    /// A training that is called `label`.
+    /// A training with the name `label`.
     pub fn new(label: &str) -> Self {
         Self(TrainingBar::new(label))
     }

@@ -1,4 +1,4 @@
-//! What the commands share: paths, and how work that trains is run.
+//! Code that commands share: paths, and the environment for trainings.
 
 use std::path::{Path, PathBuf};
 
@@ -9,26 +9,26 @@ use ssl_backdoor_model::EncoderHeader;
 
 use crate::config::{ConfigError, expanded};
 
-/// A path of the command line; `~` is the user's home.
+/// A path on the command line; `~` is the user's home folder.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(expanded)
 }
 
-/// Runs `work` as a training wants it: on the kernels' pool, with an allocator that keeps what it has.
+/// Runs `work` in the kernels' thread pool, with an allocator that keeps freed memory.
 pub(super) fn computing(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     kernels::keep_freed_memory();
     kernels::on_pool(work)
 }
 
-/// What the encoder file says of itself.
+/// The header of the encoder file.
 ///
 /// # Errors
-/// It cannot be read; or a [`ConfigError`] if it does not say how its images are prepared.
+/// The file cannot be read; or a [`ConfigError`] if it does not record how images are prepared.
 pub(super) fn encoder_file(file: &Path) -> Result<EncoderHeader> {
     let header = EncoderHeader::read(file)?.ok_or_else(|| {
         let shown = file.display();
         ConfigError(format!(
-            "{shown} does not say how its images were prepared: write it down with `ssl-backdoor convert {shown} \
+            "{shown} does not record how its images were prepared: add it with `ssl-backdoor convert {shown} \
              OUT.safetensors`"
         ))
     })?;

@@ -9,11 +9,11 @@ use super::shared::{computing, path};
 use super::sweep_slurm::SlurmArgs;
 use crate::{SweepOptions, collect_sweep, submit_sweep, sweep, sweep_status};
 
-/// Run a grid of experiments, or go on where it stopped.
+/// Run or resume a grid of experiments.
 ///
-/// FILE names a base config and axes; every combination of their points is a run in its own folder and
-/// process. Runs that share images, method and seed share a clean twin, which is trained once. A run that
-/// fails is reported, the others go on.
+/// FILE names a base config and axes; every combination of their points is a run in its own folder and process. Runs with
+/// the same images, method and seed share a clean twin, which is trained once. If a run fails, it is reported and the
+/// others continue.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor sweep configs/fashion-mnist/table.toml --dry-run\n  \
@@ -27,16 +27,16 @@ pub struct SweepArgs {
     /// The sweep, a TOML file.
     #[arg(value_parser = path())]
     file: PathBuf,
-    /// Runs at the same time, each with its share of the cores.
+    /// Number of parallel runs, each with its share of the cores.
     #[arg(long, default_value = "1")]
     jobs: usize,
-    /// Run one process on each of these devices, for example cuda:0,cuda:1, in place of --jobs.
+    /// Run one process on each of these devices, for example cuda:0,cuda:1, instead of --jobs.
     #[arg(long, value_delimiter = ',', conflicts_with = "jobs")]
     devices: Vec<String>,
     /// Override a key of every run, for example pretrain.epochs=2; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Check every config, say what would be trained, and how long it would take.
+    /// Check every config, and print what would be trained and how long it would take.
     #[arg(long)]
     dry_run: bool,
     /// Only say which runs are done, running, interrupted or not begun, by their folders.
@@ -54,7 +54,7 @@ pub struct SweepArgs {
 }
 
 impl SweepArgs {
-    /// Does it.
+    /// Runs the sweep.
     ///
     /// # Errors
     /// The config is wrong, or the work failed.

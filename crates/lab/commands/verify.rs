@@ -1,4 +1,4 @@
-//! The command `verify`: is an export as it was written?
+//! The command `verify`: checks that an export is unchanged.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use crate::run::progress;
 
 /// Rebuild an export from its ledgers and compare it byte for byte.
 ///
-/// Names every file that was changed, is missing, or is in no ledger. Exit status 1 if there is one.
+/// Names every file that was changed, is missing, or is not in a ledger. The exit status is 1 if there is one.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ssl-backdoor verify /tmp/poisoned")]
 pub struct VerifyArgs {
-    /// The folder that `poison` wrote.
+    /// The folder written by `poison`.
     #[arg(value_parser = path())]
     dir: PathBuf,
 }
 
 impl VerifyArgs {
-    /// Does it.
+    /// Verifies the export.
     ///
     /// # Errors
     /// The config is wrong, or the work failed.
@@ -30,10 +30,10 @@ impl VerifyArgs {
     }
 }
 
-/// Verifies the export in `folder` and says what was found.
+/// Verifies the export in `folder` and prints the result.
 ///
 /// # Errors
-/// The export cannot be read, or something is not as it should be.
+/// The export cannot be read, or differs from its ledgers.
 pub fn print_verified(folder: &Path) -> Result<()> {
     let verified = verify(folder, &progress::watch())?;
     for note in &verified.notes {
@@ -43,8 +43,8 @@ pub fn print_verified(folder: &Path) -> Result<()> {
         println!("{problem}");
     }
     if !verified.problems.is_empty() {
-        bail!("{} of {} files are not as exported", verified.problems.len(), verified.files);
+        bail!("{} of {} files differ from the export", verified.problems.len(), verified.files);
     }
-    println!("{} files are as exported", verified.files);
+    println!("{} files are unchanged", verified.files);
     Ok(())
 }

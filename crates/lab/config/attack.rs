@@ -1,4 +1,4 @@
-//! The part of an experiment's file that is about the poison alone: what `poison` and `verify` read.
+//! The part of an experiment that describes only the poison, for `poison` and `verify`.
 
 use std::path::Path;
 

@@ -84,7 +84,7 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// Hash of the resolved config but for `workers`, which change no figure.
+    /// Hash of the resolved config except for `workers`, which change no figure.
     ///
     /// # Errors
     /// As [`to_toml`](Self::to_toml).
@@ -152,7 +152,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Wrong> {
     if named {
         return Ok(());
     }
-    let allowed = "allowed are letters, digits, '-', '_' and '.', no '.' in front";
+    let allowed = "allowed are letters, digits, '-', '_' and '.', not starting with '.'";
     Err(Wrong::about("name", format!("name = \"{name}\": invalid name: {allowed}")))
 }
 
@@ -219,7 +219,7 @@ labels = [0.1]
         );
         assert_eq!(experiment.pretrain.train.epochs, 2);
         std::fs::write(&child, "extends = \"child.toml\"\n").unwrap();
-        assert!(Experiment::read(&child, &[]).unwrap_err().to_string().contains("circle"));
+        assert!(Experiment::read(&child, &[]).unwrap_err().to_string().contains("circular"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Which key of a config an error of a library is about. Libraries name fields of their own configs, and each of these
-//! configs stands in a table of the file: the error's type says in which one.
+//! configs is a table of the file; the error's type determines which one.
 
 use std::error::Error;
 use std::fmt;
@@ -117,7 +117,7 @@ impl OfConfig for ProbeError {
     }
 }
 
-/// A scan has no table: its options are called as its fields.
+/// A scan has no table: its options are named like its fields.
 impl OfConfig for ScanError {
     fn wrong(&self) -> Wrong {
         match self {

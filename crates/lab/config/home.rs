@@ -8,15 +8,15 @@ use ssl_backdoor_probe::{Labels, ProbeConfig};
 use ssl_backdoor_scan::ScanConfig;
 use ssl_backdoor_trigger::PoisonConfig;
 
-/// Puts the home folder in the place of a leading `~`. `~name` stays: it is another user's home, or a folder of that
-/// name. So does everything if there is no home folder.
+/// Replaces a leading `~` by the home folder. `~name` is kept: it is another user's home, or a folder with that name.
+/// Without a home folder, nothing is replaced.
 fn expand_home(path: &mut PathBuf) {
     if let Some(home) = std::env::home_dir() {
         expand(path, &home);
     }
 }
 
-/// `path`, as it was written, with the home folder in the place of a leading `~`.
+/// `path`, as it was written, with the home folder in place of a leading `~`.
 pub(crate) fn expanded(path: impl Into<PathBuf>) -> PathBuf {
     let mut path = path.into();
     expand_home(&mut path);

@@ -52,7 +52,7 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
             format!("{key}{dot}{missing} is missing")
         }
         Why::Other(text) if text.starts_with("data did not match any variant") => {
-            format!("{is}: not one of the forms that are allowed here")
+            format!("{is}: not one of the allowed forms")
         }
         Why::Other(text) => format!("{is}: {text}"),
     }

@@ -50,7 +50,7 @@ impl Document {
         Ok(Self { root: Node::parse(path, text)?, path: path.into(), note: None })
     }
 
-    /// A config that is no TOML, of values at dotted keys.
+    /// A config without TOML text, from values at dotted keys.
     ///
     /// # Errors
     /// A part of a key is a value.
@@ -73,7 +73,7 @@ impl Document {
         self.root.at(&path)
     }
 
-    /// Does a list stand at the top under `key`?
+    /// Whether the top-level key `key` is a list.
     fn is_list(&self, key: &str) -> bool {
         matches!(self.at(&[key]), Some(Node { tree: Tree::Array(_), .. }))
     }
@@ -86,7 +86,7 @@ impl Document {
     /// Applies `a.b.c=value`; the value is TOML, or else a string.
     ///
     /// # Errors
-    /// It is no assignment, or a part of its key is a value.
+    /// It is not an assignment, or a part of its key is a value.
     pub(crate) fn set(&mut self, set: &str) -> Result<(), ConfigError> {
         let wrong = || ConfigError(format!("invalid --set {set}: expected KEY=VALUE"));
         let (key, value) = set.split_once('=').ok_or_else(wrong)?;
@@ -265,7 +265,7 @@ fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, C
     if let Some(start) = chain.iter().position(|earlier| same(earlier)) {
         let circle = chain[start..].iter().chain([&file]);
         let circle: Vec<String> = circle.map(|path| path.display().to_string()).collect();
-        return Err(wrong(format!("extends goes in a circle: {}", circle.join(" -> "))));
+        return Err(wrong(format!("extends is circular: {}", circle.join(" -> "))));
     }
     let mut merged = layers(&file, below, chain)?;
     merge(&mut merged, root);

@@ -200,7 +200,7 @@ fn of_value(
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Boolean(flag) => Value::Boolean(*flag),
         DeValue::Datetime(date) => {
-            return Err(wrong(&date.to_string(), "no key takes a date; a text stands in quotes"));
+            return Err(wrong(&date.to_string(), "no key accepts a date; write text in quotes"));
         }
         DeValue::Integer(number) => {
             let read = i64::from_str_radix(number.as_str(), number.radix());

@@ -1,4 +1,4 @@
-//! What the files of a run folder are called.
+//! Names of the files in a run folder.
 
 use std::fmt;
 
@@ -11,25 +11,25 @@ use super::images::Images;
 pub(crate) enum Artefact {
     /// The resolved config.
     Config,
-    /// What made the run.
+    /// The manifest.
     Manifest,
     /// The poisoned images.
     Ledger,
     /// The images that a rule chose.
     Selection,
-    /// How large the trigger is, and how views show it.
+    /// The size of the trigger and its visibility in views.
     TriggerSize,
-    /// What the victim must reach to be worth attacking.
+    /// The accuracy of a probe on raw pixels.
     Baseline,
-    /// The figures.
+    /// The scores.
     Scores,
-    /// What the scans say.
+    /// The findings of the scans.
     Scan,
-    /// The features in the plane.
+    /// The feature maps.
     FeatureMaps,
     /// The report.
     ReportHtml,
-    /// The report for where HTML is not read.
+    /// The report in Markdown.
     ReportMarkdown,
     /// The encoder of a model.
     Encoder(ModelId),
@@ -55,7 +55,7 @@ pub(crate) enum FeaturesOf {
 }
 
 impl FeaturesOf {
-    /// All of them.
+    /// All values.
     pub(crate) const ALL: [Self; 3] =
         [Self::Labelled, Self::Eval(Images::Clean), Self::Eval(Images::Patched)];
 }
@@ -63,20 +63,20 @@ impl FeaturesOf {
 /// The confusion matrices of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Confusion {
-    /// On one kind of images.
+    /// The matrix on one kind of images.
     Of(Images),
-    /// The reference's file, of both kinds.
+    /// The file of the paper's code, on both kinds.
     Reference,
 }
 
 impl Confusion {
-    /// All of them.
+    /// All values.
     pub(crate) const ALL: [Self; 3] =
         [Self::Of(Images::Clean), Self::Of(Images::Patched), Self::Reference];
 }
 
 impl Artefact {
-    /// What a training leaves of `model`.
+    /// The files of the training of `model`.
     pub(crate) fn of_training(model: &ModelId) -> [Self; 2] {
         [Self::Encoder(model.clone()), Self::Metrics(model.clone())]
     }

@@ -1,4 +1,4 @@
-//! `maps.json`: the features of a model in the plane.
+//! `maps.json`: the features of a model in two dimensions.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Files of records: written whole, known by their hashes.
+//! Files of records: written completely or not at all, identified by their hashes.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// Writes a file under a temporary name beside it, flushes it to disk and renames it.
 ///
 /// # Errors
-/// It cannot be written; an older file of that name is untouched then.
+/// It cannot be written; an older file with that name is then unchanged.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     ssl_backdoor_files::write(path, bytes)
         .with_context(|| format!("cannot write {}", path.display()))

@@ -1,5 +1,5 @@
-//! What made a figure: the version of the numerics, the commit, the instructions. Figures of different makers are
-//! never put into one table row.
+//! What produced a figure: numerics version, commit, instructions. Figures that were produced differently never share a
+//! table row.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_kernels::{bf16_instruction_path, instruction_path};
@@ -8,26 +8,26 @@ use ssl_backdoor_ssl::Precision;
 use crate::config::Experiment;
 use crate::device;
 
-/// Version of the numerics. Raise it with any change that moves a trained byte or a score of an unchanged config;
+/// The numerics version. Raise it with any change that alters a trained byte or a score of an unchanged config;
 /// `tests/numerics.rs` fails until then.
 pub(crate) const NUMERICS: u32 = 3;
 
-/// For records that were written before they had the key: those of version 0.1.
+/// The value for records without the key: those of version 0.1.
 pub(crate) fn first() -> u32 {
     1
 }
 
-/// The maker of a stage of a run.
+/// What produced a stage of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeBy {
-    /// Version of the numerics.
+    /// Numerics version.
     #[serde(default = "first")]
     pub numerics: u32,
-    /// Hash of the commit that the program was built from, with `-dirty` if the sources were changed; none for a build
-    /// that is no release build.
+    /// Hash of the commit from which the program was built, with `-dirty` if the sources were changed; `None` for a build
+    /// that is not a release build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// The instructions of the CPU's kernels, or the kind of device.
+    /// The instruction path of the CPU's kernels, or the kind of device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -45,7 +45,7 @@ impl MadeBy {
         Self { numerics: NUMERICS, commit: commit.map(Into::into), path: Some(path.into()) }
     }
 
-    /// The maker of what says nothing of it.
+    /// For a record that does not contain it.
     pub(crate) fn unknown() -> Self {
         Self { numerics: first(), commit: None, path: None }
     }
@@ -59,7 +59,7 @@ impl std::fmt::Display for MadeBy {
             let (hash, dirty) = commit.split_once('-').unwrap_or((commit, ""));
             write!(f, ", commit {}", &hash[..hash.len().min(12)])?;
             if !dirty.is_empty() {
-                write!(f, " with changes")?;
+                write!(f, " with local changes")?;
             }
         }
         match &self.path {

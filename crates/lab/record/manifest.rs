@@ -1,5 +1,5 @@
-//! `manifest.json`: what made a run: versions, device, seed, and for each stage the hash of its
-//! inputs and of its artefacts. A stage whose hashes still hold is skipped.
+//! `manifest.json`: versions, device and seed of a run, and for each stage the hash of its inputs and of its artefacts.
+//! A stage whose hashes are unchanged is skipped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,30 +12,30 @@ use super::made_by::MadeBy;
 use super::stage_id::StageId;
 use super::versioned;
 
-/// The version of Burn that the workspace pins.
+/// The pinned version of Burn.
 pub(crate) const BURN: &str = "0.22.1";
 
-/// A stage that was done.
+/// A finished stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Done {
-    /// Hash of everything that decides the artefacts.
+    /// Hash of everything that determines the artefacts.
     pub inputs: String,
-    /// The same by its parts; empty in a manifest of an older version.
+    /// The parts of these inputs; empty in a manifest of an older version.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub from: serde_json::Map<String, serde_json::Value>,
     /// Hash by path, relative to the run folder.
     pub artefacts: BTreeMap<String, String>,
     /// Wall-clock seconds of the process that finished it.
     pub seconds: f64,
-    /// The program that did it.
+    /// The program that ran it.
     #[serde(default = "MadeBy::unknown")]
     pub made_by: MadeBy,
 }
 
-/// The file.
+/// The manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// Version of the file's form.
+    /// Schema version of the file.
     #[serde(default = "versioned::first")]
     pub schema: u32,
     pub name: String,
@@ -51,12 +51,12 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// It is absent or broken, or its form is that of a later version.
+    /// It is absent or broken, or has a later schema version.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         versioned::read(path)
     }
 
-    /// Everything that did a stage.
+    /// All programs that ran a stage.
     pub(crate) fn makers(&self) -> Vec<MadeBy> {
         let mut makers: Vec<MadeBy> = Vec::new();
         for done in self.stages.values() {
@@ -67,7 +67,7 @@ impl Manifest {
         makers
     }
 
-    /// Hash of what the figures of a run rest on: versions, device, seed, and inputs and artefacts of every
+    /// Hash of everything behind the figures of a run: versions, device, seed, and inputs and artefacts of every
     /// stage up to the features. The same run has the same hash wherever and however long it ran.
     ///
     /// # Errors

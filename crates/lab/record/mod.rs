@@ -1,5 +1,4 @@
-//! The record of a run: what its files are called and what stands in them. Reports and other tools read it; nothing here
-//! trains or draws anything.
+//! The record of a run: names and contents of its files. Reports and other tools read it; nothing here trains or draws.
 
 mod artefact;
 mod feature_map;

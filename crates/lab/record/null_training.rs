@@ -1,4 +1,4 @@
-//! How the encoders of a run are trained, as null scores say it.
+//! The description of a training in null scores.
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -8,18 +8,18 @@ use ssl_backdoor_ssl::PretrainConfig;
 use super::files::hash;
 use super::made_by::NUMERICS;
 
-/// What a training by `config` under `seed` is on images of this `fingerprint`. Encoders of two seeds compare where all
-/// else is the same; how often a training is saved counts for nothing.
+/// The description of a training by `config` with `seed` on images with this `fingerprint`. Encoders with two seeds are
+/// comparable if everything else is the same; how often a training is saved does not matter.
 ///
 /// # Errors
-/// Never in practice: the config is one that was read.
+/// Never in practice: the config was read from a file.
 pub(crate) fn null_training(
     config: &PretrainConfig,
     fingerprint: &str,
     seed: u64,
 ) -> Result<NullTraining> {
     let mut pretrain = json!(config);
-    let table = pretrain.as_object_mut().context("the pretraining is no table")?;
+    let table = pretrain.as_object_mut().context("the pretraining is not a table")?;
     for saving in ["checkpoint_every", "keep", "canaries"] {
         table.remove(saving);
     }

@@ -1,4 +1,4 @@
-//! What a probe is called in scores and tables.
+//! Names of probes in scores and tables.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,22 +13,22 @@ pub(crate) enum ProbeHow {
     Linear,
     /// The method's own probe.
     Own,
-    /// A classifier with which the encoder is fine-tuned.
+    /// A classifier that is fine-tuned together with the encoder.
     FineTuned,
     /// The vote of the `k` nearest neighbours.
     Knn { k: usize, weighted: bool },
-    /// A probe that only another version knows, by its name.
+    /// A probe of another version, by its name.
     Other(String),
 }
 
-/// What of the encoder it reads.
+/// The part of the encoder that it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbePart {
     /// The output.
     Output,
     /// This stage, from 1.
     Stage(usize),
-    /// This one of the maps of the paper's probes, from 1.
+    /// This map of the paper's probes, from 1.
     Map(usize),
 }
 
@@ -139,7 +139,7 @@ mod tests {
             ("knn-20", "Vote of the 20 nearest neighbours"),
             ("knn-5-weighted", "Weighted vote of the 5 nearest neighbours"),
             ("knn-5, stage 4", "Vote of the 5 nearest neighbours of stage 4"),
-            // Names of versions to come stay as they are.
+            // Names of later versions are kept.
             ("mlp, layer 2", "Probe “mlp, layer 2”"),
             ("knn-x", "Probe “knn-x”"),
             ("", "Probe “”"),

@@ -1,4 +1,4 @@
-//! Figures of the paper and of others (`published.toml`), to stand beside ours.
+//! Published figures of the paper and of others (`published.toml`), for comparison with ours.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use ssl_backdoor_probe::Protocol;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Published {
-    /// Points below the published clean accuracy that a trained victim may lie.
+    /// Points by which a trained victim may be below the published clean accuracy.
     pub tolerance: f64,
     pub main: Main,
     pub defence: Defence,
@@ -29,9 +29,9 @@ pub(crate) struct Main {
     pub size: u32,
     pub labels: f64,
     pub protocol: Protocol,
-    /// Methods whose row was read by a probe that is not known.
+    /// Methods whose row is of an unknown probe.
     pub unknown_probe: Vec<String>,
-    /// Validation images of other classes than the target: what FP is out of.
+    /// Validation images of other classes than the target: the largest possible FP.
     pub non_target: f64,
     pub setting: String,
     /// By method.
@@ -72,7 +72,7 @@ pub(crate) struct Others {
 }
 
 impl Published {
-    /// The figures that this binary was built with.
+    /// The figures built into this binary.
     ///
     /// # Errors
     /// The file is broken (a test reads it).
@@ -80,7 +80,7 @@ impl Published {
         toml::from_str(include_str!("published.toml")).context("published.toml is broken")
     }
 
-    /// Least clean accuracy of a trained victim, and whose it is, where somebody published one by the same `probe`.
+    /// Least clean accuracy of a trained victim and its source, if one was published for the same `probe`.
     pub(crate) fn least(&self, method: &str, probe: &Measured<'_>) -> Option<(f64, &str)> {
         let Self { main, others, tolerance, .. } = self;
         let near = |labels: f64| (labels - probe.labels).abs() < 1e-9;
@@ -102,7 +102,7 @@ impl Published {
     }
 }
 
-/// What an accuracy is of: figures are only comparable where all of this is the same.
+/// The conditions of an accuracy: figures are comparable only if all of them are the same.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured<'a> {
     /// Kind of the data set.
@@ -111,7 +111,7 @@ pub(crate) struct Measured<'a> {
     pub size: u32,
     /// Share of labels.
     pub labels: f64,
-    /// PaperProbeConfig of the linear probe.
+    /// Protocol of the linear probe.
     pub protocol: Protocol,
 }
 
@@ -149,7 +149,7 @@ mod tests {
             assert_eq!(published.least("byol", &other), None, "{other:?}");
         }
         assert_eq!(published.least("simclr", &paper), None);
-        // Nobody knows how the paper's MAE was read.
+        // The probe of the paper's MAE is unknown.
         assert_eq!(published.least("mae", &paper), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What scans say of images and encoders: `scan.json`.
+//! Findings of scans of images and encoders: `scan.json`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -12,21 +12,21 @@ use ssl_backdoor_scan::{
 
 use super::versioned;
 
-/// How many of the first images precision and recall are given of.
+/// The values of k for precision and recall of the first k images.
 const KS: [usize; 6] = [5, 10, 20, 50, 100, 500];
 
 /// The scans of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunScans {
-    /// Version of the file's form.
+    /// Schema version of the file.
     #[serde(default = "versioned::first")]
     pub schema: u32,
-    /// Of the poisoned training images; none if nothing can be said of them.
+    /// The scan of the poisoned training images; `None` without a result.
     pub data: Option<DataScan>,
-    /// Why nothing can be said of them.
+    /// Why there is no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_refused: Option<String>,
-    /// Of the encoders, by model.
+    /// The scans of the encoders, by model.
     pub encoders: BTreeMap<ModelId, EncoderScan>,
 }
 
@@ -34,42 +34,42 @@ impl RunScans {
     /// Reads a `scan.json` of a run.
     ///
     /// # Errors
-    /// It is absent or broken, or its form is that of a later version.
+    /// It is absent or broken, or has a later schema version.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         versioned::read(path)
     }
 }
 
-/// What PatchSearch says of a set.
+/// The findings of PatchSearch on a set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DataScan {
-    /// How many images there are.
+    /// Number of images.
     pub images: usize,
-    /// How many of them it suspects.
+    /// Number of suspected images.
     pub suspected: usize,
     /// Its strongest finding, in words.
     pub strongest: Option<String>,
-    /// What else was measured.
+    /// Other measurements.
     pub figures: BTreeMap<String, f64>,
-    /// How right it is, where that is known.
+    /// Comparison with the truth, if it is known.
     pub truth: Option<DataTruth>,
 }
 
-/// How right a scan of a set is.
+/// A scan of a set, compared with the truth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DataTruth {
     /// Poisoned images of the set.
     pub poisoned: usize,
-    /// Poisoned ones among the suspected.
+    /// Poisoned images among the suspected ones.
     pub suspected: usize,
-    /// Of the first images of the ranking.
+    /// For the first images of the ranking.
     pub ranking: Vec<AtK>,
-    /// Of the images that the strongest patches are from.
+    /// For the images with the strongest patches.
     pub patches: Vec<AtK>,
 }
 
 impl DataScan {
-    /// What `findings` say of `images` images, some of them `poisoned`, where that is known.
+    /// The `findings` on `images` images, of which these are `poisoned`, if that is known.
     pub(crate) fn of(findings: &Findings, images: usize, poisoned: Option<&HashSet<u64>>) -> Self {
         let patches: Vec<u64> = findings.evidence.iter().filter_map(|one| one.image).collect();
         let truth = poisoned.map(|ids| DataTruth {
@@ -88,14 +88,14 @@ impl DataScan {
     }
 }
 
-/// What the scans say of an encoder.
+/// The findings of the scans on an encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EncoderScan {
     /// By scan.
     pub scans: BTreeMap<String, ScanScore>,
-    /// p-value of all scans together; none without nulls.
+    /// p-value of all scans together; `None` without null scores.
     pub p_value: Option<PValue>,
-    /// Why a scan has nothing to say.
+    /// Why a scan has no result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
     /// The scores as a null score.
@@ -107,19 +107,19 @@ pub(crate) struct EncoderScan {
 pub(crate) struct ScanScore {
     /// Larger is more suspicious.
     pub score: f64,
-    /// Where it lies among those of clean encoders; none without nulls.
+    /// Its p-value among the scores of clean encoders; `None` without null scores.
     pub p_value: Option<PValue>,
-    /// What else was measured.
+    /// Other measurements.
     pub figures: BTreeMap<String, f64>,
-    /// What was reconstructed, in words, the strongest first.
+    /// The reconstructed triggers in words, the strongest first.
     pub evidence: Vec<String>,
-    /// What a reader must know of it.
+    /// Notes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
 impl EncoderScan {
-    /// What was `found`, whose scores are `own`, among `nulls`.
+    /// The findings `found`, with the scores `own`, compared with `nulls`.
     pub(crate) fn of(found: &EncoderFindings, own: NullScore, nulls: &Nulls) -> Self {
         let scan = |(name, findings): &(&'static str, Findings)| {
             let score = findings.of_subject()?;

@@ -1,4 +1,4 @@
-//! `scores.json`: the contract that other tools read.
+//! `scores.json`, which other tools read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,13 +25,13 @@ pub(crate) const UNTRAINED: &str = Role::UNTRAINED.as_str();
 /// Scores by images.
 pub(crate) type BySet = BTreeMap<Images, Scores>;
 
-/// All figures of a run. Those at the top level are the headline's: the first entry of `probes`.
+/// All figures of a run. Those at the top level are the headline figures: the first entry of `probes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunScores {
-    /// Version of the file's form. Later versions of this program may add keys without raising it.
+    /// Schema version of the file. Later versions of this program may add keys without raising it.
     #[serde(default = "versioned::first")]
     pub schema: u32,
-    /// The programs that made the figures: one, unless a run went on with another. Empty in files of version 0.1.
+    /// The programs that produced the figures: one, unless the run was resumed with another. Empty in files of version 0.1.
     #[serde(default)]
     pub made_by: Vec<MadeBy>,
     /// Name of the run.
@@ -44,7 +44,7 @@ pub struct RunScores {
     pub target: Option<u32>,
     /// Its name.
     pub target_name: Option<String>,
-    /// The trigger in a word.
+    /// The trigger in words.
     pub trigger: String,
     /// Number of classes.
     pub classes: u32,
@@ -53,7 +53,7 @@ pub struct RunScores {
     pub class_names: Vec<String>,
     /// Seed of the run.
     pub seed: u64,
-    /// Which images it was scored on.
+    /// The evaluation images that were scored.
     pub eval: Eval,
     /// Number of evaluation images.
     pub images: usize,
@@ -61,28 +61,28 @@ pub struct RunScores {
     pub steps: usize,
     /// Training images.
     pub train_images: usize,
-    /// Share of each class that carried labels (for an explicit list: of all training images).
+    /// Share of each class with labels (for a list: share of all training images).
     pub labels: f64,
-    /// How much was poisoned.
+    /// The poison rates.
     pub poison: Rates,
-    /// How a rule chose the poisoned images, and the share of the class that most of them have.
+    /// The rule that chose the poisoned images, and the share of the majority class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<Selected>,
-    /// How large the trigger is, and how views show it.
+    /// The size of the trigger and its visibility in views.
     #[serde(default)]
     pub trigger_size: Option<TriggerSize>,
-    /// What the data set's folders and lists held but the run did not use.
+    /// Contents of the data set's folders and lists that the run did not use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// What the clean twin should reach on clean images, and whether it does.
+    /// The expected accuracy of the clean twin on clean images, and whether it is reached.
     pub expected: Option<Expected>,
-    /// Accuracy in percent of the same probe on raw pixels; none for large images.
+    /// Accuracy in percent of the same probe on raw pixels; `None` for large images.
     #[serde(default)]
     pub raw_pixels: Option<f64>,
     /// Scores by model (`untrained`, `clean`, `backdoored`, defended models and controls) and images (`clean`,
     /// `patched`).
     pub models: BTreeMap<ModelId, BySet>,
-    /// The backdoored model against its clean twin on the same patched images.
+    /// ASR of the backdoored model minus that of its clean twin on the same patched images.
     pub net_asr: Option<f64>,
     /// Its 95 % interval (Newcombe, paired).
     pub net_asr_ci: Option<[f64; 2]>,
@@ -92,16 +92,16 @@ pub struct RunScores {
     pub patched_drop_ci: [f64; 2],
     /// McNemar's exact p-value of `net_asr`, or without a target of `patched_drop`.
     pub mcnemar_p: f64,
-    /// Where the poison sends patched images.
+    /// The net flow of patched images.
     #[serde(default)]
     pub flow: Option<Flow>,
-    /// Percent of the patched images of other classes whose ten nearest clean images are mostly the target's, by model.
+    /// Percent of the patched images of other classes whose ten nearest clean images are mostly of the target class, by model.
     #[serde(default, rename = "gathered")]
     pub target_neighbour_share: BTreeMap<ModelId, f64>,
-    /// What each filter of the training set removed, by the model that was trained on the rest.
+    /// The images removed by each filter of the training set, by the model trained on the rest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub removed: BTreeMap<ModelId, Removal>,
-    /// What every probe says of the same features: other shares of labels, other seeds of the probe, neighbours.
+    /// The results of every probe on the same features: label shares, seeds of the probe, neighbours.
     pub probes: Vec<ProbeResult>,
     /// BLAKE3 of the resolved config.
     pub config_hash: String,
@@ -109,60 +109,59 @@ pub struct RunScores {
     pub manifest_hash: String,
 }
 
-/// What a victim that is worth attacking reaches.
+/// The expected accuracy of a trained victim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expected {
     /// Least accuracy of the clean twin on clean images, in percent.
     pub low: f64,
-    /// Where that comes from.
+    /// The source of this value.
     pub source: String,
-    /// The clean twin stays below: no figure of the run says much about the method.
+    /// The clean twin is below: the figures of the run say little about the method.
     pub under_trained: bool,
 }
 
-/// A share of labels in percent, for a text: without the digits that binary fractions add (7 %, not
-/// 7.000000000000001 %).
+/// A label share in percent, without the digits that binary fractions add (7 %, not 7.000000000000001 %).
 pub(crate) fn percent(share: f64) -> f64 {
     (share * 1e8).round() / 1e6
 }
 
-/// A defended model against the clean twin on the same patched images.
+/// A defended model compared with the clean twin on the same patched images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Against {
-    /// Its net ASR and patched drop: the backdoored model's, with the defended model in its place.
+    /// Net ASR and patched drop of the defended model.
     #[serde(flatten)]
     pub net: Paired,
-    /// Where its patched images go.
+    /// The net flow of its patched images.
     pub flow: Flow,
 }
 
-/// What one probe says of all models.
+/// The result of one probe for all models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeResult {
-    /// Which probe it is.
+    /// The probe.
     pub probe: ProbeId,
     /// Share of labels.
     pub labels: f64,
-    /// Seed of its weights and order; none where there are none.
+    /// Seed of its weights and order; `None` if it has none.
     pub seed: Option<u64>,
-    /// Why its figures are wrong, where a fault of the program was found later. Tables leave it out.
+    /// Why its figures are wrong, if a fault of the program was found later. Tables omit them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded: Option<String>,
     /// Scores by model and images.
     pub models: BTreeMap<ModelId, BySet>,
-    /// Where the poison sends patched images; none in files of version 0.1.
+    /// The net flow of patched images; `None` in files of version 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<Flow>,
-    /// Every defended model against the clean twin; none in files of version 0.1.
+    /// Every defended model compared with the clean twin; empty in files of version 0.1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub defended: BTreeMap<ModelId, Against>,
-    /// Backdoored against clean.
+    /// The backdoored model compared with its clean twin.
     #[serde(flatten)]
     pub net: Paired,
 }
 
 impl ProbeResult {
-    /// What was read and how, as the start of a sentence: the name in words and the share of labels.
+    /// The probe in words and the label share, as the start of a sentence.
     pub(crate) fn in_words(&self) -> String {
         format!("{} on {} % labels", self.probe.in_words(), percent(self.labels))
     }
@@ -174,7 +173,7 @@ impl RunScores {
         self.models.get(model)?.get(&images)
     }
 
-    /// The version of the numerics that made the figures; none if there were several.
+    /// The numerics version of the figures; `None` if there were several.
     pub fn numerics(&self) -> Option<u32> {
         let mut versions = self.made_by.iter().map(|made_by| made_by.numerics);
         let Some(one) = versions.next() else { return Some(made_by::first()) };
@@ -194,7 +193,7 @@ impl RunScores {
     /// Reads a `scores.json`.
     ///
     /// # Errors
-    /// It is absent or broken, or its form is that of a later version.
+    /// It is absent or broken, or has a later schema version.
     pub fn read(path: &Path) -> Result<Self> {
         versioned::read(path)
     }

@@ -1,4 +1,4 @@
-//! What the stages of a run are called in its manifest.
+//! Names of the stages in a manifest.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_defend::{ModelId, Role};
 
-/// A stage of a run, for one model where each has its own. Ids are ordered as their names.
+/// A stage of a run, or of one of its models. Ids are ordered by their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub(crate) enum StageId {
@@ -22,11 +22,11 @@ pub(crate) enum StageId {
     Scan,
     FeatureMaps,
     Report,
-    /// A stage that only another version knows, by its name.
+    /// A stage of another version, by its name.
     Other(String),
 }
 
-/// What a stage costs a run.
+/// The kind of cost of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cost {
     /// A training that runs may share.
@@ -38,7 +38,7 @@ pub(crate) enum Cost {
 }
 
 impl StageId {
-    /// Those that are the only one of their kind.
+    /// Stages that do not depend on a model.
     const SINGLE: [(Self, &'static str); 10] = [
         (Self::Poison, "poison"),
         (Self::CheckImages, "check images"),
@@ -52,7 +52,7 @@ impl StageId {
         (Self::Report, "report"),
     ];
 
-    /// The training of the victim that has this role.
+    /// The training of the victim with this role.
     pub(crate) fn pretrain(role: Role<'_>) -> Self {
         if role == Role::CLEAN { Self::PretrainClean } else { Self::PretrainBackdoored }
     }
@@ -66,7 +66,7 @@ impl StageId {
         }
     }
 
-    /// Do the scores rest on it?
+    /// Whether the scores depend on it.
     pub(crate) fn is_before_the_scores(&self) -> bool {
         !matches!(self, Self::Probe | Self::Scan | Self::FeatureMaps | Self::Report)
     }

@@ -1,19 +1,19 @@
-//! How large the trigger is on training and on evaluation images, and how views show it.
+//! The size of the trigger on training and evaluation images, and its visibility in views.
 
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::SURVIVES;
 
-/// Widths on training and evaluation images, as shares of the shorter side, may differ by this factor.
+/// Largest factor between the widths on training and evaluation images, as shares of the shorter side.
 const FACTOR: f64 = 2.0;
-/// Least mean share of a view that the trigger should cover.
+/// Least mean share of a view that a trigger should cover.
 const COVERED: f64 = 0.005;
 
-/// What a sample of poisoned training images showed.
+/// Measurements on a sample of poisoned training images.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TriggerSize {
-    /// Mean width on poisoned training images, as a share of their shorter side; none for a trigger without a width.
+    /// Mean width on poisoned training images, as a share of their shorter side; `None` for a trigger without a width.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_width: Option<f64>,
     /// Width on evaluation images, as a share of their side.
@@ -27,18 +27,18 @@ pub struct TriggerSize {
     pub jpeg_energy: Option<f64>,
     /// Mean share of a view that it covers.
     pub covered: f64,
-    /// Share of the poisoned images by the number of views in which the trigger survives, from none on.
+    /// Share of the poisoned images by the number of views in which the trigger survives, from 0.
     pub by_views: Vec<f64>,
-    /// Share of the positive pairs of views in which the trigger survives in exactly one view; none for a method that
-    /// compares no views.
+    /// Share of the positive pairs of views in which the trigger survives in exactly one view; `None` for a method that
+    /// does not compare views.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_one_of_pair: Option<f64>,
-    /// What is doubtful about it.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
 impl TriggerSize {
-    /// Finds what is doubtful about it.
+    /// Finds its warnings.
     pub(crate) fn judge(&mut self) {
         let covered = self.covered;
         let widths = self.train_width.zip(self.eval_width);
@@ -46,7 +46,7 @@ impl TriggerSize {
         if let Some(widths @ (train_width, eval_width)) = widths.filter(|w| factor(w) > FACTOR) {
             let factor = factor(&widths);
             self.warnings.push(format!(
-                "the trigger is {:.1} % of the shorter side wide on training images and {:.1} % on evaluation images, a \
+                "the trigger's width is {:.1} % of the shorter side on training images and {:.1} % on evaluation images, a \
                  factor of {factor:.1}: training and evaluation see different triggers. Give its width relative to the \
                  image (poison.trigger.width = {{ view = PIXELS }} or {{ share = FRACTION }}), or set poison.val_width",
                 100.0 * train_width,
@@ -55,7 +55,7 @@ impl TriggerSize {
         }
         if covered < COVERED {
             self.warnings.push(format!(
-                "the trigger covers {:.2} % of a training view on average, below {:.1} %: training hardly sees it. Make \
+                "the trigger covers only {:.2} % of a training view on average, less than {:.1} %: it may not be learned. Make \
                  it wider (poison.trigger.width)",
                 100.0 * covered,
                 100.0 * COVERED,
@@ -63,11 +63,11 @@ impl TriggerSize {
         }
     }
 
-    /// One sentence.
+    /// A summary in one sentence.
     pub(crate) fn summary(&self) -> String {
         let mut text = match (self.train_width.zip(self.eval_width), self.psnr) {
             (Some((train, eval)), _) => format!(
-                "trigger: {:.1} % of the shorter side on training images, {:.1} % on evaluation images; ",
+                "trigger: width {:.1} % of the shorter side on training images, {:.1} % on evaluation images; ",
                 100.0 * train,
                 100.0 * eval,
             ),
@@ -81,24 +81,27 @@ impl TriggerSize {
         }
         let _ = write!(
             text,
-            "it covers {:.2} % of a view; at least {:.0} % of it visible",
+            "it covers {:.2} % of a view; number of views in which at least {:.0} % of it is visible:",
             100.0 * self.covered,
             100.0 * SURVIVES,
         );
         for (views, share) in self.by_views.iter().enumerate() {
             let _ = write!(
                 text,
-                "{} in {views}: {:.0} %",
+                "{} {views} for {:.0} %",
                 if views == 0 { "" } else { "," },
                 100.0 * share
             );
         }
         if !self.by_views.is_empty() {
-            text += " of images (views)";
+            text += " of the poisoned images";
         }
         if let Some(share) = self.in_one_of_pair {
-            let _ =
-                write!(text, ", in exactly one of {:.0} % of the positive pairs", 100.0 * share);
+            let _ = write!(
+                text,
+                "; visible in exactly one view of {:.0} % of the positive pairs",
+                100.0 * share
+            );
         }
         text
     }
@@ -137,7 +140,7 @@ mod tests {
         assert!(size.warnings.is_empty());
         let text = size.summary();
         assert!(text.starts_with(
-            "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view; at"
+            "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view; number"
         ), "{text}");
         let kept = TriggerSize { jpeg_energy: Some(0.012), ..size.clone() }.summary();
         assert!(

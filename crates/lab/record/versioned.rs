@@ -1,5 +1,5 @@
-//! JSON files that other programs read: each says the version of its form. A reader takes a file with keys that it does
-//! not know, which later versions may add, and refuses a file of a later form, in which known keys mean something else.
+//! JSON files that other programs read: each contains its schema version. A reader accepts unknown keys, which later
+//! versions may add, and refuses a file with a later schema version, in which known keys may have other meanings.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// The form that this version writes; files without the key have the first.
+/// The schema version that this program writes; files without the key have the first.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// For files that were written before they had the key.
+/// The value for files without the key.
 pub(crate) fn first() -> u32 {
     1
 }
@@ -24,7 +24,7 @@ struct Head {
 /// Reads the file `path`.
 ///
 /// # Errors
-/// It is absent or broken, or its form is later than [`SCHEMA`].
+/// It is absent or broken, or its schema version is later than [`SCHEMA`].
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let shown = path.display();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::record::{Manifest, RunScores};
 
-    /// Every committed file of scores of a whole run, and what later versions may do to one.
+    /// Every committed scores file of a complete run, and changes that later versions may make.
     #[test]
     fn review_2_06_scores_of_other_versions() {
         let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
@@ -72,12 +72,12 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             RunScores::read(&path).map_err(|e| format!("{e:#}"))
         };
-        // A key that a later version adds, at the top and inside.
+        // A key added by a later version, at the top and nested.
         let added = text.replacen('{', "{ \"schema\": 1, \"added\": [1],", 1);
         let added = added.replace("\"acc\":", "\"added\": 2, \"acc\":");
         assert!(added.matches("added").count() > 2);
         assert_eq!(read(&added).unwrap(), scores);
-        // A later form, with keys that are now something else.
+        // A later schema, in which keys have other meanings.
         let later = read("{ \"schema\": 2, \"name\": [\"x\"] }").unwrap_err();
         assert!(later.contains("has schema 2") && later.contains("up to 1"), "{later}");
         assert!(later.contains("scores.json"), "{later}");

@@ -1,4 +1,4 @@
-//! Our rows beside the published ones, each with what differs in the setting.
+//! Our figures compared with published ones, each with its setting.
 
 use super::group::Group;
 use super::mean::{Mean, shown};
@@ -7,11 +7,11 @@ use crate::record::{AccFp, BACKDOORED, CLEAN, Images, Published, percent};
 /// A row: a name, and ours and the published figures of each column.
 pub(super) struct Beside {
     pub name: String,
-    /// In what setting ours were found; what the published ones were found in is the table's.
+    /// The setting of our figures. The setting of the published ones belongs to the table.
     pub setting: String,
-    /// Where in the list of runs those begin which ours rest on.
+    /// Anchor of the first of our runs in the list of runs.
     pub anchor: String,
-    /// Ours and the published one, each as it is shown.
+    /// Our figure and the published one, as shown.
     pub cells: Vec<(String, String)>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Comparison {
     pub title: &'static str,
     pub head: Vec<&'static str>,
     pub rows: Vec<Beside>,
-    /// Where the published figures are from, and the setting they were found in.
+    /// Source and setting of the published figures.
     pub source: String,
     pub setting: String,
 }
@@ -76,7 +76,7 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
         rows.push(Beside::new(group.setting.method.clone(), group, &ours, theirs));
     }
     (!rows.is_empty()).then(|| Comparison {
-        title: "Beside the paper's main table",
+        title: "Comparison with the paper's main table",
         head: HEAD.to_vec(),
         rows,
         source: main.source.clone(),
@@ -84,7 +84,7 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
     })
 }
 
-/// The defence: one row for each model of the groups that the paper has too.
+/// The defence: one row for each model of the groups that the paper also has.
 pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
     let defence = &published.defence;
     let mut rows = Vec::new();
@@ -106,7 +106,7 @@ pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Com
         }
     }
     (!rows.is_empty()).then(|| Comparison {
-        title: "Beside the paper's defence table",
+        title: "Comparison with the paper's defence table",
         head: vec!["clean: Acc", "clean: ASR", "patched: Acc", "patched: ASR"],
         rows,
         source: defence.source.clone(),
@@ -127,7 +127,7 @@ pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comp
         rows.push(Beside::new(group.setting.method.clone(), group, &ours, theirs));
     }
     (!rows.is_empty()).then(|| Comparison {
-        title: "Beside single runs of others",
+        title: "Comparison with single runs of others",
         head: vec!["backdoored, clean: Acc", "patched: Acc", "patched: ASR"],
         rows,
         source: others.source.clone(),
@@ -135,7 +135,7 @@ pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comp
     })
 }
 
-/// What stands beside the published setting: where a figure of ours is from.
+/// The setting of our figures, in words.
 fn setting(group: &Group<'_>) -> String {
     let setting = &group.setting;
     format!(

@@ -4,13 +4,13 @@ use ssl_backdoor_probe::{FEWEST_LOST, Flow};
 
 use crate::record::RunScores;
 
-/// Points of patched accuracy that the poison costs from which on a model counts as taken over.
+/// Least patched drop, in points, of a model that is taken over.
 pub(super) const TAKEN_OVER: f64 = 10.0;
 /// Least net ASR, in points, of a targeted model.
 pub(super) const TARGETED: f64 = 5.0;
-/// A lift above this rests on the other classes' few images: their mean counts as one image at least.
+/// A lift above this is not shown as a number: the other classes' mean is then about one image.
 const LIFT_SHOWN: f64 = 100.0;
-/// Classes that a text names.
+/// Number of classes that a text names.
 const NAMED: usize = 3;
 
 /// What the poison did to a model.
@@ -18,14 +18,14 @@ const NAMED: usize = 3;
 pub(super) enum Effect {
     /// Patched images go to the target before any other class.
     Targeted,
-    /// Patched images leave their class, and the target is not where most of them go.
+    /// Patched images leave their class, and most of them go to another class than the target.
     TakenOver,
     /// Neither.
     Small,
 }
 
 impl Effect {
-    /// Of a model with this flow, where `drop` is what the poison costs in points of patched accuracy.
+    /// The effect for a model with this flow and patched drop, in points.
     pub(super) fn of(flow: &Flow, target: Option<u32>, drop: f64) -> Self {
         let first = flow.first();
         match target.map(|target| target as usize) {
@@ -37,7 +37,7 @@ impl Effect {
         }
     }
 
-    /// In a word, for a table.
+    /// One word, for a table.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Targeted => "targeted",
@@ -54,12 +54,11 @@ pub(super) fn top(scores: &RunScores, flow: &Flow) -> String {
     if all.is_empty() { "no class".into() } else { all.join(", ") }
 }
 
-/// A few sentences on where patched images go; none where the scores do not say.
+/// A few sentences on where patched images go; none if the scores do not contain it.
 pub(super) fn summary(scores: &RunScores) -> Option<String> {
     let flow = scores.flow.as_ref()?;
     let mut text = format!(
-        "Patched images flow to (points, backdoored minus clean twin): {}. The poison costs {:.1} points of patched \
-         accuracy ({} images).",
+        "Net flow of patched images in points: {}. Patched drop: {:.1} points ({} images).",
         top(scores, flow),
         scores.patched_drop,
         flow.lost,
@@ -67,18 +66,18 @@ pub(super) fn summary(scores: &RunScores) -> Option<String> {
     if let Some(target) = &scores.target_name {
         text += &match flow.lift {
             Some(lift) => format!(
-                " Lift, the net flow to the target over the mean net flow to the other classes: {}.",
+                " Lift (net flow to the target divided by the mean net flow to the other classes): {}.",
                 if lift > LIFT_SHOWN {
                     format!("above {LIFT_SHOWN:.0}")
                 } else {
                     format!("{lift:.1}")
                 }
             ),
-            None => format!(" Lift: undefined below {FEWEST_LOST} images."),
+            None => format!(" Lift is undefined for fewer than {FEWEST_LOST} images."),
         };
         if Effect::of(flow, scores.target, scores.patched_drop) == Effect::TakenOver {
             text += &format!(
-                " TAKEN OVER, NOT TARGETED: patched images leave their class, but “{target}” is not where most of them go."
+                " TAKEN OVER, NOT TARGETED: patched images leave their class, but most of them do not go to “{target}”."
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Runs of the same settings but for target, trigger, seed: what a row of the paper's table stands for.
+//! Runs of the same settings except for target, trigger, seed: what a row of the paper's table stands for.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! The command `report`: the paper's tables over many runs, as one HTML page, Markdown and CSV.
+//! The command `report`: tables over many runs, as an HTML page, Markdown and CSV.
 
 use std::path::{Path, PathBuf};
 
@@ -23,16 +23,16 @@ use crate::record::{
     Artefact, BACKDOORED, CLEAN, Images, Manifest, Published, RunScores, UNTRAINED, percent,
 };
 
-/// What the command line says of a report.
+/// Options of a report.
 #[derive(Debug, Clone)]
 pub struct ReportOptions {
     /// Run folders, or folders of run folders.
     pub runs: Vec<PathBuf>,
-    /// Where `table.html`, `table.md` and `table.csv` go; absent = the first of `runs`.
+    /// Folder for `table.html`, `table.md` and `table.csv`; absent = the first of `runs`.
     pub out: Option<PathBuf>,
 }
 
-/// Writes the report over all runs found and prints its tables.
+/// Writes the report over all runs that are found and prints its tables.
 ///
 /// # Errors
 /// There is no run, a `scores.json` is broken, or the report cannot be written.
@@ -70,7 +70,7 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     Ok(())
 }
 
-/// Readings that later turned out to be wrong.
+/// Probe results that later turned out to be wrong.
 #[derive(Default)]
 struct Superseded {
     readings: usize,
@@ -86,11 +86,14 @@ impl Superseded {
         self.readings += before - run.probes.len();
     }
 
-    /// What a reader of the tables must know.
+    /// Note for readers of the tables.
     fn note(self) -> Option<String> {
         let reasons: Vec<String> = self.reasons.into_iter().collect();
-        let note =
-            format!("{} superseded readings are left out: {}.", self.readings, reasons.join("; "));
+        let note = format!(
+            "{} superseded probe results are left out: {}.",
+            self.readings,
+            reasons.join("; ")
+        );
         (self.readings > 0).then_some(note)
     }
 }
@@ -153,25 +156,25 @@ impl Page {
         Ok(Self {
             lead: format!(
                 "Runs: {}, settings: {}. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
-                 FP counts images of other classes called the target, ASR is FP over all images of other classes, net ASR \
-                 is the backdoored model's minus its clean twin's on the same patched images, patched drop the accuracy on \
-                 patched images that the poison costs. Effect: a model is targeted if the target is the class that most \
-                 patched images flow to and its net ASR is {TARGETED:.0} points or more; it is taken over if another class \
-                 is and the poison costs {TAKEN_OVER:.0} points of patched accuracy or more. {}",
+                 FP counts images of other classes that are assigned to the target. ASR is FP as a share of all images of other \
+                 classes. Net ASR is the backdoored model's ASR minus its clean twin's on the same patched images. Patched drop \
+                 is the twin's accuracy on patched images minus the backdoored model's. Effect: a model is targeted if its \
+                 largest net flow is to the target and net ASR is {TARGETED:.0} points or more; it is taken over if its largest \
+                 net flow is to another class and the patched drop is {TAKEN_OVER:.0} points or more. {}",
                 runs.len(),
                 groups.len(),
                 makers(runs),
             ),
             rule: format!(
-                "vulnerable: the lower end of the interval of the net ASR is above 0; robust: its upper end is below \
-                 {ROBUST_BELOW:.0} points; else undecided."
+                "vulnerable if the lower end of the interval of the net ASR is above 0; robust if its upper end is below \
+                 {ROBUST_BELOW:.0} points; otherwise undecided."
             ),
             warning: (under > 0).then(|| {
                 let floor = runs.iter().find(|run| run.under_trained());
                 let expected = floor.and_then(|run| run.expected.as_ref());
                 format!(
-                    "UNDER-TRAINED VICTIM: in {under} of {} runs the clean twin stays below what is expected of it \
-                     ({}). Such figures say little of a method at full strength.",
+                    "UNDER-TRAINED VICTIM: in {under} of {} runs the clean twin is less accurate than expected \
+                     ({}). Their figures say little about a method at full strength.",
                     runs.len(),
                     expected.map_or(String::new(), |e| format!("{:.1} %, {}", e.low, e.source))
                 )
@@ -202,7 +205,7 @@ impl Page {
     }
 }
 
-/// The name of a group among `all`: its method, and what tells it from the others of this method.
+/// The name of a group among `all`: its method, and what distinguishes it from the others of this method.
 fn short(group: &Group<'_>, all: &[Group<'_>]) -> String {
     let own = group.setting.parts();
     let alike = all.iter().filter(|other| other.setting.method == group.setting.method);

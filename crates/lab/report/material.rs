@@ -1,4 +1,4 @@
-//! What the report of a run is made from.
+//! The data behind the report of a run.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use ssl_backdoor_trigger::PoisonPlan;
 
 use crate::record::{FeatureMap, RunScans, RunScores};
 
-/// What a report is made from.
+/// The data behind a report.
 pub(crate) struct Material<'a> {
     pub scores: &'a RunScores,
     /// The resolved config as TOML.
@@ -18,7 +18,7 @@ pub(crate) struct Material<'a> {
     pub classes: &'a [String],
     /// Lines of `metrics.jsonl` of the clean twin and of the backdoored model.
     pub metrics: [Vec<Value>; 2],
-    /// What the scans say, if the config has them.
+    /// The findings of the scans, if the config has them.
     pub scans: Option<RunScans>,
     /// Feature maps by model.
     pub maps: BTreeMap<ModelId, FeatureMap>,

@@ -1,8 +1,8 @@
-//! Attacks against defences: what is left of each attack on each method once each defence has done its work.
+//! Attacks × defences: the effect of each attack on each method after each defence.
 //!
-//! A line is an attack on a method in one setting; runs that differ in the defences alone stand together, so that a sweep of
-//! undefended victims and one of defended ones fill the same lines. Every defended model is held against the clean twin that
-//! has no defence.
+//! A row is an attack on a method in one setting. Runs that differ only in their defences share a row, so a sweep of
+//! undefended victims and a sweep of defended ones fill the same rows. Every defended model is compared with the clean twin
+//! without a defence.
 
 use ssl_backdoor_defend::{ModelId, Role};
 
@@ -16,9 +16,9 @@ use crate::record::{BACKDOORED, Images, Manifest, ProbeResult, RunScores, StageI
 
 /// The two tables.
 pub(super) struct Matrix {
-    /// Net ASR: a line for each attack on a method, a column for each defence.
+    /// Net ASR: a row for each attack on a method, a column for each defence.
     pub nets: Table,
-    /// Everything else: a line for each defended model.
+    /// All other figures: a row for each defended model.
     pub details: Table,
 }
 
@@ -32,7 +32,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// All lines, in the order of their first run. `configs` are the runs' [`common`](super::setting::common) ones.
+    /// All rows, in the order of their first run. `configs` are the runs' [`common`](super::setting::common) ones.
     fn all(runs: &'a [RunScores], configs: &[Option<Experiment>]) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
         for (place, (run, config)) in runs.iter().zip(configs).enumerate() {
@@ -59,7 +59,7 @@ impl<'a> Line<'a> {
         self.runs.iter().copied().filter(new).collect()
     }
 
-    /// The runs that have `model`; none stands for the backdoored model.
+    /// The runs that have `model`; `None` is the backdoored model.
     fn with(&self, model: Option<&ModelId>) -> Vec<Found<'a>> {
         match model {
             None => self.victims(),
@@ -155,7 +155,7 @@ const DETAILS_HEAD: [&str; 11] = [
     "training, s",
 ];
 
-/// The matrix; none of fewer than two attacks without any defence.
+/// The matrix; `None` for fewer than two attacks without any defence.
 pub(super) fn matrix(
     runs: &[RunScores],
     configs: &[Option<Experiment>],
@@ -186,7 +186,7 @@ pub(super) fn matrix(
     Some(Matrix { nets, details: Table { head: DETAILS_HEAD.map(String::from).to_vec(), rows } })
 }
 
-/// All defended models; controls after the others, each series by falling share.
+/// All defended models; controls after the others, each series by decreasing share.
 fn defended<'a>(lines: &[Line<'a>]) -> Vec<&'a ModelId> {
     let mut models: Vec<&ModelId> = Vec::new();
     for (_, _, reading) in lines.iter().flat_map(|line| &line.runs) {
@@ -311,7 +311,7 @@ mod tests {
         let runs = [scores(1, "patch", 10.0, None), scores(2, "patch", 20.0, None)];
         let configs = [config(1, PATCH, ""), config(2, PATCH, "")].map(Some);
         assert!(matrix(&runs, &configs, &[]).is_none());
-        // Runs of which no config is there stand in no line.
+        // Runs without a config are in no row.
         assert!(matrix(&runs, &[None, None], &[]).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Means over runs, and what they say of a method.
+//! Means over runs, and the verdict on a method.
 
 use ssl_backdoor_probe::student;
 
@@ -29,12 +29,12 @@ impl std::fmt::Display for Mean {
     }
 }
 
-/// A mean as a table shows it; `-` where there is none.
+/// A mean as a table shows it; `-` if there is none.
 pub(super) fn shown(mean: Option<Mean>) -> String {
     mean.map_or("-".into(), |mean| mean.to_string())
 }
 
-/// What the interval of the net ASR says, by a rule that was fixed before any run.
+/// The verdict by the interval of the net ASR. The rule was fixed before any run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The lower end is above 0.

@@ -18,7 +18,7 @@ pub(super) const READINGS_HEAD: [&str; 8] = [
     "net ASR",
 ];
 
-/// A row for each reading, if there is more than the headline.
+/// A row for each probe, if there is more than the headline.
 pub(super) fn readings(scores: &RunScores) -> Vec<Vec<String>> {
     if scores.probes.len() < 2 {
         return Vec::new();
@@ -72,7 +72,7 @@ fn models(scores: &RunScores) -> Vec<(&str, [Option<&Scores>; 2])> {
         [(UNTRAINED, "untrained encoder"), (CLEAN, "clean twin"), (BACKDOORED, "backdoored model")];
     let others = scores.models.keys();
     let mut others: Vec<&ModelId> = others.filter(|model| !model.role().is_basic()).collect();
-    // Then the defended models and after them the controls, each by falling share.
+    // Then the defended models, then the controls, each by decreasing share.
     others.sort_by(|a, b| {
         let ((of_a, a_share), (of_b, b_share)) = (a.series(), b.series());
         let place = (a.role().is_control(), of_a).cmp(&(b.role().is_control(), of_b));
@@ -121,7 +121,7 @@ pub(crate) fn markdown<'a>(
     text
 }
 
-/// The attack along the training as Markdown, if it was measured.
+/// The attack during the training as Markdown, if it was measured.
 pub(super) fn curve_table(metrics: &[Vec<Value>; 2]) -> Option<String> {
     let mut text = String::from(
         "| Steps | clean twin: Acc % | ASR clean % | ASR patched % | backdoored: Acc % | ASR clean % | ASR patched % |\n\

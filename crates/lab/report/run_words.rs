@@ -1,4 +1,4 @@
-//! The sentences of the report of a run.
+//! The sentences in the report of a run.
 
 use ssl_backdoor_data::Eval;
 use ssl_backdoor_defend::{ModelId, Removal};
@@ -9,7 +9,7 @@ use crate::record::{
     BACKDOORED, CLEAN, NO_STEP, ProbeHow, ProbeId, ProbePart, ProbeResult, RunScores, takes_no_step,
 };
 
-/// Everything that makes the figures doubtful.
+/// All warnings about the figures.
 pub(super) fn warnings(sources: &Material<'_>) -> Option<String> {
     let trigger = sources.scores.trigger_size.iter().flat_map(|size| &size.warnings);
     let trigger = trigger.map(|warning| format!("TRIGGER: {warning}."));
@@ -17,22 +17,22 @@ pub(super) fn warnings(sources: &Material<'_>) -> Option<String> {
     (!all.is_empty()).then(|| all.join(" "))
 }
 
-/// Said where the victim is under-trained.
+/// The warning about an under-trained victim.
 pub(super) fn warning(scores: &RunScores) -> Option<String> {
     let expected = scores.expected.as_ref().filter(|expected| expected.under_trained)?;
     Some(format!(
-        "UNDER-TRAINED VICTIM: the clean twin is expected to reach {:.1} % on clean images ({}). Figures of such a \
-         victim say little of the method at full strength.",
+        "UNDER-TRAINED VICTIM: the clean twin should reach {:.1} % on clean images ({}). Its figures say little about \
+         the method at full strength.",
         expected.low, expected.source
     ))
 }
 
-/// What the eye sees in the maps, as a number.
+/// The number behind the feature maps.
 pub(super) fn target_neighbours(scores: &RunScores) -> Option<String> {
     let share = |model| scores.target_neighbour_share.get(model);
     Some(format!(
-        "Of the patched images of other classes, {:.1} % lie among clean images of the target in the clean twin's \
-         features, {:.1} % in the backdoored model's (most of the ten nearest).",
+        "Most of the ten nearest clean images are of the target class for {:.1} % of the patched images of other classes \
+         in the clean twin, and for {:.1} % in the backdoored model.",
         share(CLEAN)?,
         share(BACKDOORED)?
     ))
@@ -44,8 +44,8 @@ pub(super) fn removed(scores: &RunScores) -> Option<String> {
         let Removal { removed, poisoned, left, recall, precision } = *found;
         let share = |share: Option<f64>| share.map_or("-".into(), |share| format!("{share:.1} %"));
         format!(
-            "The model “{model}” was trained without {removed} images that a filter removed. Of these {poisoned} are \
-             poisoned (precision {}); {left} of {} poisoned images were left (recall {}).",
+            "The model “{model}” was trained without {removed} images that a filter removed. Of these, {poisoned} are \
+             poisoned (precision {}); {left} of {} poisoned images remained (recall {}).",
             share(precision),
             poisoned + left,
             share(recall)
@@ -55,7 +55,7 @@ pub(super) fn removed(scores: &RunScores) -> Option<String> {
     (!all.is_empty()).then(|| all.join(" "))
 }
 
-/// The probe of the headline, with what a reader must know of it.
+/// The probe of the headline figures, with a note if its reference could not run.
 fn probe(scores: &RunScores, reading: &ProbeResult) -> String {
     let words = reading.in_words();
     let labelled = (reading.labels * scores.train_images as f64).round() as usize;
@@ -71,7 +71,7 @@ pub(super) fn lead(sources: &Material<'_>) -> String {
     let scores = sources.scores;
     let target = scores.target.and_then(|t| sources.classes.get(t as usize));
     let mut text = format!(
-        "{} on {} classes, seed {}. The attacker put a trigger on {} images: {}{:.2} % of the \
+        "Method {}, {} classes, seed {}. The attacker added a trigger to {} images: {}{:.2} % of the \
          training set. {}; {} evaluation images ({}).",
         scores.method,
         scores.classes,
@@ -84,16 +84,18 @@ pub(super) fn lead(sources: &Material<'_>) -> String {
         scores.probes.first().map_or(String::new(), |reading| probe(scores, reading)),
         scores.images,
         match scores.eval {
-            Eval::Dev => "dev part",
-            Eval::Test => "test part",
-            Eval::All => "all of them",
+            Eval::Dev => "dev half",
+            Eval::Test => "test half",
+            Eval::All => "both halves",
         },
     );
     if let Some(selected) = &scores.selected {
         let share = 100.0 * selected.class_share;
         let by = if selected.kind.needs_features() { " by an encoder's features" } else { "" };
         let kind = selected.kind;
-        text += &format!(" The rule {kind} chose them{by}: {share:.1} % are of one class.");
+        text += &format!(
+            " The rule {kind} chose the images{by}; {share:.1} % of them belong to one class."
+        );
     }
     for left_out in &scores.left_out {
         text += &format!(" {left_out}.");
@@ -101,20 +103,31 @@ pub(super) fn lead(sources: &Material<'_>) -> String {
     text
 }
 
-/// The net ASR, where patched images go, and how large the trigger is.
+/// The net ASR, and [`details`].
 pub(crate) fn net(scores: &RunScores) -> String {
-    let size = scores.trigger_size.as_ref().map(|size| format!("The {}.", size.summary()));
-    let parts = std::iter::once(net_asr(scores)).chain(destinations::summary(scores)).chain(size);
+    let details = details(scores);
+    let parts = std::iter::once(net_asr(scores)).chain((!details.is_empty()).then_some(details));
     parts.collect::<Vec<_>>().join(" ")
 }
 
+/// The net flow of patched images, and the size of the trigger; empty if both are unknown.
+pub(super) fn details(scores: &RunScores) -> String {
+    let size = scores.trigger_size.as_ref();
+    let size = size.map(|size| format!("{}.", size.summary().replacen("trigger", "Trigger", 1)));
+    destinations::summary(scores).into_iter().chain(size).collect::<Vec<_>>().join(" ")
+}
+
 /// The net ASR in a sentence.
-fn net_asr(scores: &RunScores) -> String {
+pub(super) fn net_asr(scores: &RunScores) -> String {
     let (what, points, [low, high]) = match scores.net_asr.zip(scores.net_asr_ci) {
-        Some((net, interval)) => ("Net ASR (backdoored minus clean twin", net, interval),
+        Some((net, interval)) => ("Net ASR (backdoored model minus clean twin", net, interval),
         None => {
             let RunScores { patched_drop, patched_drop_ci, .. } = *scores;
-            ("Drop of the accuracy (clean twin minus backdoored", patched_drop, patched_drop_ci)
+            (
+                "Patched drop (accuracy of the clean twin minus that of the backdoored model",
+                patched_drop,
+                patched_drop_ci,
+            )
         }
     };
     let p = scores.mcnemar_p;

@@ -1,4 +1,4 @@
-//! What the scans say of a run, beside the truth.
+//! The findings of the scans of a run, compared with the truth.
 
 use ssl_backdoor_scan::{AtK, EncoderScans, PValue, PatchSearch};
 
@@ -11,16 +11,16 @@ pub(super) struct ScanTable {
     pub head: Vec<String>,
     /// Its rows.
     pub rows: Vec<Vec<String>>,
-    /// What the p-values rest on.
+    /// The basis of the p-values.
     pub nulls: String,
-    /// Of the training images, in sentences.
+    /// The scan of the training images, in sentences.
     pub data: String,
-    /// What the scans cannot see.
+    /// What the scans cannot detect.
     pub blind: String,
 }
 
 impl ScanTable {
-    /// Of the scans of the run of `scores`.
+    /// The scans of the run with these `scores`.
     pub fn of(scans: &RunScans, scores: &RunScores) -> Self {
         let mut names: Vec<&String> =
             scans.encoders.values().flat_map(|one| one.scans.keys()).collect();
@@ -33,7 +33,7 @@ impl ScanTable {
             let mut row = vec![model.to_string(), truth(model.as_str(), scores)];
             row.extend(names.iter().map(|name| match one.scans.get(*name) {
                 Some(scan) => format!("{:.3} ({})", scan.score, p_cell(scan.p_value)),
-                None => "says nothing".to_owned(),
+                None => "no result".to_owned(),
             }));
             row.push(p_cell(one.p_value));
             row
@@ -41,11 +41,11 @@ impl ScanTable {
         let p_value = scans.encoders.values().find_map(|one| one.p_value);
         let nulls = match p_value {
             Some(p_value) => format!(
-                "p-values are ranks among the scores of {} clean encoders of the same training, which allow none below {:.3}.",
+                "p-values are ranks among the scores of {} clean encoders with the same training; none can be below {:.3}.",
                 p_value.nulls,
                 p_value.least()
             ),
-            None => "Without scores of clean encoders (scan.null) there are no p-values, and a score alone says little.".to_owned(),
+            None => "Without scores of clean encoders (scan.null) there are no p-values; a score alone says little.".to_owned(),
         };
         let blind = format!("{} {}", EncoderScans::BLIND, PatchSearch::BLIND.join(" "));
         Self {
@@ -55,7 +55,7 @@ impl ScanTable {
             data: match (&scans.data, &scans.data_refused) {
                 (Some(scan), _) => data(scan),
                 (None, reason) => format!(
-                    "PatchSearch says nothing of the training images: {}.",
+                    "PatchSearch has no result for the training images: {}.",
                     reason.as_deref().unwrap_or_default()
                 ),
             },
@@ -73,7 +73,7 @@ impl ScanTable {
     }
 }
 
-/// What the encoder is.
+/// What the encoder really is.
 fn truth(model: &str, scores: &RunScores) -> String {
     match (model == BACKDOORED, scores.net_asr) {
         (true, Some(net)) => format!("backdoored, net ASR {net:.1} points"),
@@ -88,21 +88,21 @@ fn p_cell(p_value: Option<PValue>) -> String {
     p_value.map_or("-".to_owned(), |p_value| format!("{:.3}", p_value.p))
 }
 
-/// PatchSearch beside the ledger, in sentences.
+/// PatchSearch compared with the ledger, in sentences.
 fn data(scan: &DataScan) -> String {
     let DataScan { images, suspected, strongest, truth, .. } = scan;
     let mut text = format!(
-        "PatchSearch, by the features of the backdoored model, suspects {suspected} of the {images} training images."
+        "PatchSearch with the features of the backdoored model suspects {suspected} of the {images} training images."
     );
     if let Some(truth) = truth {
         text += &format!(
-            " {} of them are poisoned, of {} poisoned images in all.",
+            " {} of them are poisoned; the set contains {} poisoned images.",
             truth.suspected, truth.poisoned
         );
         let at = |all: &[AtK]| all.iter().find(|at| at.k == 20).map(|at| at.poisoned);
         if let (Some(ranking), Some(patches)) = (at(&truth.ranking), at(&truth.patches)) {
             text += &format!(
-                " Of the 20 most suspicious images {ranking} are poisoned, of the 20 with the strongest patches {patches}."
+                " Of the 20 most suspicious images, {ranking} are poisoned; of the 20 images with the strongest patches, {patches}."
             );
         }
     }
@@ -158,11 +158,11 @@ mod tests {
         );
         assert!(table.rows[0][1].starts_with("backdoored, net ASR"), "{table:?}");
         assert_eq!(table.rows[0][2..], ["0.900 (0.025)", "4.000 (0.025)", "0.025"]);
-        assert_eq!(table.rows[1][1..], ["clean", "says nothing", "1.000 (0.025)", "0.500"]);
+        assert_eq!(table.rows[1][1..], ["clean", "no result", "1.000 (0.025)", "0.500"]);
         assert!(table.nulls.contains("39 clean encoders") && table.nulls.contains("0.025"));
         let markdown = table.markdown();
         for words in
-            ["suspects 12 of the 320", "7 of them", "8 are poisoned", "patches 3", "not see"]
+            ["suspects 12 of the 320", "7 of them", "8 are poisoned", "patches 3", "not detect"]
         {
             assert!(markdown.contains(words), "{words}: {markdown}");
         }

@@ -1,4 +1,4 @@
-//! What runs have in common that a table may put into one row.
+//! The setting that runs must share to be one row of a table.
 
 use ssl_backdoor_defend::{DefenceSettings, ModelId};
 use ssl_backdoor_probe::ProbeConfig;
@@ -7,7 +7,7 @@ use ssl_backdoor_trigger::{TriggerConfig, strength};
 use crate::config::Experiment;
 use crate::record::{ProbeId, ProbeResult, RunScores, percent};
 
-/// The attack of the paper, and of runs whose config is not there.
+/// The paper's attack, which is also assumed for runs without a config.
 const PATCH: &str = "patch";
 
 /// What the runs of a group share.
@@ -15,31 +15,32 @@ const PATCH: &str = "patch";
 pub(super) struct Setting {
     pub data: String,
     pub method: String,
-    /// What is done to the images, [in a word](ssl_backdoor_trigger::PoisonConfig::kind).
+    /// The attack, [in a word](ssl_backdoor_trigger::PoisonConfig::kind).
     pub attack: String,
     pub eval: String,
     pub train_images: usize,
     pub steps: usize,
-    /// Share of the target class that is poisoned, in thousandths; of the set where other images are poisoned.
+    /// Share of the target class that is poisoned, in thousandths; of the set if other images are poisoned.
     rate: u32,
-    /// Is it a share of the target class?
+    /// Whether it is a share of the target class.
     of_class: bool,
     pub targeted: bool,
-    /// Share of the set that is poisoned; for runs of one rate it may differ by a rounding.
+    /// Share of the set that is poisoned. It may differ by rounding between runs of one rate.
     dataset_rate: f64,
-    /// How strong the trigger is, as its description says it: of a patch the width.
+    /// The strength of the trigger from its description: the width of a patch.
     strength: String,
-    /// Version of the numerics; none for runs that mix several.
+    /// Numerics version; `None` for runs that mix several.
     numerics: Option<u32>,
     /// `linear` and so on, and the share of labels.
     pub probe: ProbeId,
     pub labels: f64,
-    /// The rest of the config, where it lies beside the scores: without what the runs of a group may differ in, and
-    /// without the probe, which the readings stand for.
+    /// The rest of the config, if it is beside the scores: without the keys in which runs of a group may differ, and
+    /// without the probe, which `probe` and `labels` describe.
     config: Option<Experiment>,
 }
 
-/// What runs of one setting have in common: no name, target, seeds, and of the paper's triggers the width alone.
+/// The part of a config that runs of one setting share: without name, target and seeds, and with only the width of the
+/// paper's triggers.
 pub(super) fn common(config: Experiment) -> Experiment {
     let mut poison = config.poison;
     poison.target = None;
@@ -47,7 +48,7 @@ pub(super) fn common(config: Experiment) -> Experiment {
     {
         poison.trigger = TriggerConfig::Solid { color: [0; 3], width };
     }
-    // What a rule chose by the features of the run's own encoder.
+    // The encoder and the choice of a rule belong to the run.
     if let Some(select) = &mut poison.select {
         (select.encoder, select.chosen) = (None, None);
     }
@@ -79,18 +80,18 @@ impl Setting {
         }
     }
 
-    /// Is it the attack that the paper's figures are of?
+    /// Whether it is the attack of the paper's figures.
     pub(super) fn is_of_paper(&self) -> bool {
         self.attack == PATCH
     }
 
-    /// What was done, unless it is the paper's attack, and the share that was poisoned, in words.
+    /// The attack, unless it is the paper's, and the poisoned share, in words.
     pub(super) fn poison(&self) -> String {
         let attack = if self.is_of_paper() { "" } else { &format!("{}, ", self.attack) };
         format!("{attack}{}", self.amount())
     }
 
-    /// The share that was poisoned, in words.
+    /// The poisoned share, in words.
     pub(super) fn amount(&self) -> String {
         let rate = f64::from(self.rate) / 10.0;
         if self.of_class {
@@ -103,7 +104,7 @@ impl Setting {
         }
     }
 
-    /// What a chart's label is made from, beside the method.
+    /// The parts of a chart's label, besides the method.
     pub(super) fn parts(&self) -> [String; 10] {
         let Self { data, strength, steps, probe, labels, .. } = self;
         let pretrain = self.config.as_ref().map(|config| &config.pretrain.train);
@@ -123,7 +124,7 @@ impl Setting {
         ]
     }
 
-    /// How long the training of the defended `model` was, in words; none where its defence is not known.
+    /// The length of the training of the defended `model`, in words; `None` if its defence is unknown.
     pub(super) fn training(&self, model: &ModelId) -> Option<&'static str> {
         let configs = self.config.as_ref()?.defend.iter().map(|defence| defence.settings());
         let makes = |settings: &&dyn DefenceSettings| {

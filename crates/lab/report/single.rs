@@ -1,5 +1,4 @@
-//! The report of a run: one self-contained `report.html`, and `report.md` for where HTML is not
-//! read.
+//! The report of a run: a self-contained `report.html`, and `report.md`.
 
 use anyhow::{Context, Result};
 use askama::Template;
@@ -9,7 +8,7 @@ use super::material::Material;
 use super::run_table::{
     ModelRow, READINGS_HEAD, curve_table, readings, readings_table, rows, table,
 };
-use super::run_words::{lead, net, removed, target_neighbours, warnings};
+use super::run_words::{details, lead, net_asr, removed, target_neighbours, warnings};
 use super::scans::ScanTable;
 use super::{pictures, visibility};
 use crate::record::{BACKDOORED, CLEAN};
@@ -22,6 +21,7 @@ struct Html<'a> {
     warning: Option<String>,
     rows: Vec<ModelRow>,
     net: String,
+    details: String,
     charts: Vec<Chart>,
     visibility: Option<String>,
     readings_head: [&'static str; 8],
@@ -44,6 +44,7 @@ struct Markdown<'a> {
     table: String,
     readings: Option<String>,
     net: String,
+    details: String,
     curve: Option<String>,
     gathered: Option<String>,
     removed: Option<String>,
@@ -64,7 +65,8 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
         lead: lead.clone(),
         warning: warnings(material),
         rows: rows(scores),
-        net: net(scores),
+        net: net_asr(scores),
+        details: details(scores),
         charts: std::iter::once(charts::asr_bars(scores))
             .chain(charts::asr_curve(metrics))
             .chain([charts::loss(metrics)])
@@ -87,7 +89,8 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
         warning: warnings(material),
         table: table(scores),
         readings: readings_table(scores),
-        net: net(scores),
+        net: net_asr(scores),
+        details: details(scores),
         curve: curve_table(metrics),
         gathered: target_neighbours(scores),
         removed: removed(scores),

@@ -1,4 +1,4 @@
-//! The runs that every figure of a report rests on, and what they cost.
+//! The runs behind every figure of a report, and what they cost.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use crate::record::{Artefact, BACKDOORED, CLEAN, Cost, Images, MadeBy, Manifest,
 
 /// A run.
 pub(super) struct Source {
-    /// What the figures that rest on it link to.
+    /// Anchor to which its figures link.
     pub anchor: String,
     pub name: String,
     pub cells: Vec<String>,
     /// First digits of the manifest's hash.
     pub hash: String,
-    /// The manifest, relative to the page if it lies under it.
+    /// The manifest, relative to the page if it is below its folder.
     pub link: String,
 }
 
@@ -30,7 +30,7 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
     let acc = |model| run.get(model, Images::Clean).map(|s| s.acc);
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
     let net = run.net_asr.zip(run.net_asr_ci).unwrap_or((run.patched_drop, run.patched_drop_ci));
-    // A run that does not lie under the page is linked by its whole path.
+    // A run that is not below the page's folder is linked by its absolute path.
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     let (path, out) = (whole(path), whole(out));
     let link = path.strip_prefix(&out).unwrap_or(&path).join(Artefact::Manifest.to_string());
@@ -58,7 +58,7 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
     }
 }
 
-/// What made the figures, in a sentence.
+/// What produced the figures, in a sentence.
 pub(super) fn makers(runs: &[RunScores]) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for run in runs {
@@ -73,7 +73,7 @@ pub(super) fn makers(runs: &[RunScores]) -> String {
     format!("Made with {}.", parts.join("; "))
 }
 
-/// What the runs cost, in words: the time of their stages, a clean twin that several runs share counted once.
+/// The cost of the runs, in words: the time of their stages. A clean twin that several runs share counts once.
 pub(super) fn compute(manifests: &[Manifest]) -> String {
     let (mut training, mut rest) = (0.0, 0.0);
     let mut twins = BTreeMap::new();
@@ -88,7 +88,7 @@ pub(super) fn compute(manifests: &[Manifest]) -> String {
     }
     let trained: f64 = training + twins.values().sum::<f64>();
     format!(
-        "Compute, by the clock of the process that finished each stage: {:.1} h of training (clean twins, each counted \
+        "Compute (wall-clock time of the process that finished each stage): {:.1} h of training (clean twins, each counted \
          once: {}) and {:.1} h of everything else.",
         trained / 3600.0,
         twins.len(),

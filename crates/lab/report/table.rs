@@ -6,7 +6,7 @@ pub(super) struct Table {
     pub rows: Vec<Row>,
 }
 
-/// Cells, and where in the list of runs those begin which they rest on.
+/// Cells, and the anchor of their first run in the list of runs.
 pub(super) struct Row {
     pub cells: Vec<String>,
     pub anchor: String,

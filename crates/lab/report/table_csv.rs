@@ -1,4 +1,4 @@
-//! `table.csv`: every figure of every run, for whoever draws their own.
+//! `table.csv`: every figure of every run, for further analysis.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -6,8 +6,8 @@ use ssl_backdoor_data::Eval;
 
 use crate::record::{Images, ProbeId, RunScores};
 
-/// One reading of one model on one kind of images. What compares a model with the clean twin is that of the defended
-/// model itself, and else that of the backdoored one.
+/// One probe of one model on one kind of images. Comparisons with the clean twin are those of the defended model, or
+/// otherwise those of the backdoored model.
 #[derive(Serialize)]
 struct Line<'a> {
     run: &'a str,

@@ -1,10 +1,9 @@
-//! How the victim's views saw the trigger, in words.
+//! The visibility of the trigger in the victim's views, in words.
 
 use serde_json::Value;
 use ssl_backdoor_data::SURVIVES;
 
-/// A sentence from the lines of the backdoored model's `metrics.jsonl`, over all epochs; none where they
-/// do not say.
+/// A sentence from the lines of the backdoored model's `metrics.jsonl`, over all epochs; `None` if they do not contain it.
 pub(super) fn summary(lines: &[Value]) -> Option<String> {
     let mut images: Vec<u64> = Vec::new();
     let (mut visible, mut covered) = (Vec::new(), Vec::new());
@@ -26,11 +25,11 @@ pub(super) fn summary(lines: &[Value]) -> Option<String> {
     let counts: Vec<String> = images
         .iter()
         .enumerate()
-        .map(|(views, n)| format!("in {views}: {:.1} %", 100.0 * *n as f64 / total as f64))
+        .map(|(views, n)| format!("{views} for {:.1} %", 100.0 * *n as f64 / total as f64))
         .collect();
     let mut text = format!(
-        "The trigger in the views of a poisoned image (at least {:.0} % of it visible) survives {}. Mean \
-         visible share of its area: {:.1} %; mean share of a view that it covers: {:.2} %.",
+        "Number of views in which the trigger survives (at least {:.0} % of it is visible), by share of the poisoned images: {}. \
+         Mean visible share of its area: {:.1} %. Mean share of a view that it covers: {:.2} %.",
         100.0 * SURVIVES,
         counts.join(", "),
         mean(&visible),
@@ -43,7 +42,7 @@ pub(super) fn summary(lines: &[Value]) -> Option<String> {
         );
     }
     if !hidden.is_empty() {
-        text += &format!(" Of the patches it touches, {:.1} % are hidden.", mean(&hidden));
+        text += &format!(" Of the patches that it touches, {:.1} % are masked.", mean(&hidden));
     }
     Some(text)
 }
@@ -59,7 +58,7 @@ mod tests {
                                 "trigger_covered": 0.05 })
         };
         let text = summary(&[line([1, 2, 1], 0.5), line([1, 0, 3], 0.7)]).unwrap();
-        assert!(text.contains("in 0: 25.0 %, in 1: 25.0 %, in 2: 50.0 %"), "{text}");
+        assert!(text.contains("0 for 25.0 %, 1 for 25.0 %, 2 for 50.0 %"), "{text}");
         assert!(text.contains("area: 60.0 %") && text.contains("covers: 5.00 %"), "{text}");
         assert!(!text.contains("pairs"), "{text}");
         let mut of_pairs = line([1, 2, 1], 0.5);

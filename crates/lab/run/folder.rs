@@ -1,4 +1,4 @@
-//! The folder of a run: one process at a time, and files that are written whole or not at all.
+//! The folder of a run: one process at a time, and files that are written completely or not at all.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -18,15 +18,15 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// An open run folder, locked against other processes until it is dropped.
 pub struct RunFolder {
     path: PathBuf,
-    /// Holds the lock; the system releases it when the process ends, however it ends.
+    /// Holds the lock. The operating system releases it when the process ends, for any reason.
     _lock: File,
 }
 
 impl RunFolder {
-    /// Creates the folder if need be and locks it.
+    /// Creates the folder if necessary and locks it.
     ///
     /// # Errors
-    /// The folder cannot be made or written, or another process works in it.
+    /// The folder cannot be created or written, or another process is using it.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
         fs::create_dir_all(path)
@@ -44,7 +44,7 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => {
                 let pid = fs::read_to_string(&lock_path).unwrap_or_default();
                 bail!(
-                    "another process (pid {}) is working in {shown}: wait for it, or choose another \
+                    "another process (pid {}) is using {shown}: wait for it, or choose another \
                      folder with --out",
                     pid.trim()
                 );
@@ -75,10 +75,10 @@ impl RunFolder {
         self.path.join(name.to_string())
     }
 
-    /// Makes a sub-folder.
+    /// Creates a subfolder.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn make(&self, name: impl fmt::Display) -> Result<PathBuf> {
         let path = self.join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -88,7 +88,7 @@ impl RunFolder {
     /// Writes a file under a temporary name, flushes it to disk and renames it.
     ///
     /// # Errors
-    /// It cannot be written; an older file of that name is untouched then.
+    /// It cannot be written; an older file with that name is then unchanged.
     pub fn write(&self, name: impl fmt::Display, bytes: &[u8]) -> Result<()> {
         write_whole(&self.join(name), bytes)
     }

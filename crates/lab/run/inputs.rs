@@ -1,4 +1,4 @@
-//! What decides the artefacts of a stage, part by part, so that a stage that is done again can say what changed.
+//! The inputs of a stage, part by part, so that a repeated stage can name what changed.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use crate::device;
 use crate::record::{NUMERICS, hash};
 
-/// Differences that are named; more are counted.
+/// Number of differences that are named; others are counted.
 const NAMED: usize = 6;
-/// Characters of a part that is kept as it is; a longer one is kept as its hash.
+/// A part with at most this many characters is kept in full; a longer one as its hash.
 const LONGEST: usize = 4096;
 
 /// The parts by name, and the hash of them all.
@@ -17,17 +17,17 @@ const LONGEST: usize = 4096;
 pub(crate) struct Inputs(Map<String, Value>);
 
 impl Inputs {
-    /// What every stage depends on: the version of the numerics and the kind of device.
+    /// Inputs of every stage: the numerics version and the kind of device.
     pub(super) fn on(device: &str) -> Self {
         let device: Value = device::backend(device).into();
         let parts = [("numerics", NUMERICS.into()), ("device", device)];
         Self(parts.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
     }
 
-    /// With one part more.
+    /// Adds a part.
     pub(super) fn with(mut self, name: &str, value: &impl Serialize) -> Result<Self> {
         let value = serde_json::to_value(value).context("cannot hash the inputs of a stage")?;
-        // Long lists, such as of image ids, are not kept in full.
+        // Long lists, for example of image ids, are not kept in full.
         let text = value.to_string();
         let short = text.len() <= LONGEST;
         self.0.insert(name.to_owned(), if short { value } else { hash(text.as_bytes()).into() });
@@ -43,7 +43,7 @@ impl Inputs {
     }
 }
 
-/// How two sets of parts differ, in words: `pretrain.epochs 1 -> 2, training images`.
+/// The differences of two sets of parts, in words: `pretrain.epochs 1 -> 2, training images`.
 pub(crate) fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> String {
     if before.is_empty() {
         return "an earlier version did not record its inputs".into();
@@ -72,7 +72,7 @@ fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
         }
         return;
     }
-    // Hashes and lists of ids say nothing to a reader.
+    // Hashes and lists of ids are not shown.
     let short = |value: &Value| match value {
         Value::Null => Some("unset".to_owned()),
         Value::String(text) if text.len() > 24 => None,

@@ -1,5 +1,5 @@
-//! Requests to end: Ctrl-C, a signal of the system or of a scheduler, and the end of the sweep that started this process.
-//! The training in progress saves a checkpoint; whatever else is going on leaves nothing half-written and is cut.
+//! Requests to stop: Ctrl-C, a signal of the system or of a scheduler, and the end of the sweep that started this process.
+//! A training in progress saves a checkpoint; all other work is cut off without leaving a partial file.
 
 use std::io::{self, Read, Write};
 use std::process::{self, ChildStdin, Command, Stdio};
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// Somebody asked this process to end.
+/// This process was asked to stop.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// The first who asked was a scheduler that needs the machine for something else.
+/// The first request came from a scheduler that needs the machine for other work.
 static PREEMPTED: AtomicBool = AtomicBool::new(false);
 
 /// Exit status of a process that ended because a scheduler asked for the machine: the same command goes on from there.
@@ -23,10 +23,10 @@ const SWEEP: &str = "SSL_BACKDOOR_SWEEP";
 /// Environment variable of a process in a job of Slurm.
 const SLURM_JOB: &str = "SLURM_JOB_ID";
 
-/// Why a process is to end, which decides how long it may take and its exit status.
+/// Why a process stops: this decides how long it may take, and its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
-    /// A person waits.
+    /// A person asked.
     Stop,
     /// A scheduler wants the machine back and gives some time.
     MakeRoom,
@@ -42,7 +42,7 @@ impl Request {
     }
 }
 
-/// Ends this process when it is asked to:
+/// Stops this process on request:
 ///
 /// - Ctrl-C, SIGTERM and SIGHUP end it with status 1: a training after a checkpoint, anything else, and a training whose
 ///   steps are long, after one and a half seconds; at once when they come twice
@@ -88,7 +88,7 @@ fn listen() -> io::Result<()> {
     ctrlc::set_handler(|| signalled(Request::Stop)).map_err(io::Error::other)
 }
 
-/// A signal came: the second one of a person ends the process at once.
+/// Handles a signal. A second request by a person stops the process immediately.
 fn signalled(request: Request) {
     static ONCE: AtomicBool = AtomicBool::new(false);
     if request == Request::Stop && ONCE.swap(true, Ordering::Relaxed) {
@@ -97,7 +97,7 @@ fn signalled(request: Request) {
     end(request);
 }
 
-/// Asks this process to end. A request that leaves less time than an earlier one counts, too.
+/// Asks this process to stop. A later request counts if it leaves less time.
 fn end(request: Request) {
     if INTERRUPTED.load(Ordering::Relaxed) && request == Request::MakeRoom {
         return;
@@ -114,28 +114,28 @@ fn end(request: Request) {
 }
 
 const KEPT: &str =
-    "interrupted: finished stages and the last checkpoint are kept; run the same again to go on";
+    "interrupted: finished stages and the last checkpoint are kept; run the same command again to resume";
 
-/// Is this process to end?
+/// Was this process asked to stop?
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Did a scheduler ask this process to end? Whatever fails afterwards, the same command may be run again.
+/// Did a scheduler ask this process to stop? The same command may then be run again, whatever fails afterwards.
 pub fn preempted() -> bool {
     PREEMPTED.load(Ordering::Relaxed)
 }
 
-/// Checks that nobody asked this process to end, before something is begun that takes long.
+/// Checks that this process was not asked to stop, before work that takes long.
 ///
 /// # Errors
-/// Somebody did.
+/// It was.
 pub(crate) fn go_on() -> Result<()> {
     ensure!(!interrupted(), "{KEPT}");
     Ok(())
 }
 
-/// Reads until there is nothing more to come; a byte says that a scheduler wants the machine.
+/// Reads to the end; a byte means that a scheduler needs the machine.
 fn until_closed(mut input: impl Read) {
     let mut bytes = [0; 64];
     loop {
@@ -147,8 +147,8 @@ fn until_closed(mut input: impl Read) {
     }
 }
 
-/// Makes a process that `command` starts end with this one. Its [`stdin`](process::Child::stdin) is to be held as long
-/// as it may go on: dropping it asks the process to end.
+/// Makes a process started by `command` end together with this one. Keep its [`stdin`](process::Child::stdin) while it
+/// should run: dropping it asks the process to stop.
 pub(crate) fn end_with_this(command: &mut Command) -> &mut Command {
     command.env(SWEEP, "1").stdin(Stdio::piped())
 }

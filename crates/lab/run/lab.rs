@@ -1,4 +1,4 @@
-//! What all stages of a run share, and how one is skipped that was done.
+//! State shared by all stages of a run, and how a finished stage is skipped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::config::Experiment;
 use crate::device;
 use crate::record::{Artefact, BURN, Done, MadeBy, Manifest, SCHEMA, StageId, hash_file};
 
-/// What all stages share.
+/// State shared by all stages.
 pub(super) struct Lab {
     pub(super) experiment: Experiment,
     pub(super) folder: RunFolder,
@@ -30,15 +30,15 @@ pub(super) struct Lab {
     pub(super) device: Device,
     pub(super) splits: Splits,
     pub(super) attack: Attack,
-    /// Which training images carry labels, for each share of the config: the headline's first.
+    /// The labelled training images for each label share, the headline's first.
     pub(super) labelled: Vec<Labelled>,
-    /// The run folder that holds the clean twin, where it is not this one.
+    /// The run folder of the clean twin, if it is not this one.
     pub(super) twin: Option<PathBuf>,
     /// The last stage that is wanted.
     pub(super) until: Stage,
 }
 
-/// Does the work of `stage`, unless this process is to end; how many seconds it took.
+/// Runs the work of `stage`, unless this process was asked to stop; returns the seconds that it took.
 pub(super) fn timed(stage: &StageId, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     go_on()?;
     let since = Instant::now();
@@ -58,7 +58,7 @@ impl Lab {
         let splits = experiment.data.load(&progress::watch())?;
         progress::say_left_out(&splits.left_out, &splits.skipped);
         let seed = experiment.seed;
-        // A rule that chooses images keeps them in the folder.
+        // The choice of a selection rule is kept in the folder.
         let chooses = experiment.poison.select.is_some();
         let early = chooses.then(|| RunFolder::open(out)).transpose()?;
         let choice = Choice { splits: &splits, seed, device: &device, source: &source };
@@ -86,7 +86,7 @@ impl Lab {
         Ok(Self { experiment, folder, manifest, device, splits, attack, labelled, twin, until })
     }
 
-    /// Where `artefact` lies: the twin's encoder and log may be another run's.
+    /// The path of `artefact`: the twin's encoder and log may belong to another run.
     pub(super) fn path(&self, artefact: &Artefact) -> PathBuf {
         match &self.twin {
             Some(twin) if Artefact::of_training(&Role::CLEAN.into()).contains(artefact) => {
@@ -96,7 +96,7 @@ impl Lab {
         }
     }
 
-    /// What every stage depends on.
+    /// Inputs of every stage.
     pub(super) fn inputs(&self) -> Inputs {
         Inputs::on(&self.experiment.device)
     }
@@ -106,18 +106,18 @@ impl Lab {
         Arc::new(Patched::new(self.splits.prepared(split), split, &self.attack))
     }
 
-    /// The training images as the victim finds them.
+    /// The training images as the victim gets them.
     pub(super) fn poisoned_train(&self) -> SampleSet {
         Arc::new(Poisoned::new(self.splits.clone(), self.attack.clone()))
     }
 
-    /// The labelled images `ids`: always clean originals.
+    /// The labelled images `ids`, always clean originals.
     pub(super) fn images(&self, ids: &[u64]) -> SampleSet {
         let Splits { labelled_prepared, labelled, .. } = &self.splits;
         Arc::new(Subset::of_ids(labelled_prepared.clone(), &labelled.labels, ids))
     }
 
-    /// Runs `work` unless `stage` was done with the same inputs and its artefacts are still those.
+    /// Runs `work` unless `stage` is finished with the same inputs and unchanged artefacts.
     pub(super) fn stage(
         &mut self,
         stage: &StageId,
@@ -132,7 +132,7 @@ impl Lab {
         self.done(stage, inputs, artefacts, seconds)
     }
 
-    /// Was `stage` done with the same inputs, and are its artefacts still those? Says so, and else why it is done again.
+    /// Whether `stage` is finished with the same inputs and unchanged artefacts. Prints this, or why it is repeated.
     pub(super) fn done_already(
         &self,
         stage: &StageId,
@@ -142,17 +142,20 @@ impl Lab {
         let Some(done) = self.manifest.stages.get(stage) else { return false };
         if done.inputs != inputs.hash() {
             let what = difference(&done.from, inputs.parts());
-            eprintln!("{stage}: again, because of changed inputs: {what}");
+            eprintln!("{stage}: repeated, because inputs changed: {what}");
             return false;
         }
         let same = self.hashes(artefacts).is_ok_and(|now| now == done.artefacts);
-        let how =
-            if same { "done already" } else { "again, because its files are missing or changed" };
+        let how = if same {
+            "done already"
+        } else {
+            "repeated, because its files are missing or changed"
+        };
         eprintln!("{stage}: {how}");
         same
     }
 
-    /// Puts on record that `stage` was done, and says so.
+    /// Records that `stage` is finished, and prints its time.
     pub(super) fn done(
         &mut self,
         stage: &StageId,

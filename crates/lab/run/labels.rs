@@ -1,14 +1,14 @@
-//! Which training images carry labels for the probe.
+//! The labelled training images of the probe.
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 use ssl_backdoor_data::{Splits, UNLABELLED, in_set_order, labelled_ids, listed_ids};
 use ssl_backdoor_probe::{Labels, ProbeConfig, ProbeError};
 
-/// Training images that carry labels.
+/// Labelled training images.
 #[derive(Clone, Serialize)]
 pub(crate) struct Labelled {
-    /// What share they are: of each class, or for a list of all images.
+    /// Their share of each class, or for a list of all images.
     pub share: f64,
     /// Their ids, in the order of the training set.
     pub ids: Vec<u64>,
@@ -17,14 +17,14 @@ pub(crate) struct Labelled {
 /// The labelled training images of each share of the config, or of its list.
 ///
 /// # Errors
-/// The list is wrong, or a class is left without a label: its images could never be told right, and as a target it would
-/// never be hit; or `probe.k` is not below the number of labelled images.
+/// The list is wrong; a class has no label, so its images could never be classified correctly and it could never be hit as
+/// a target; or `probe.k` is not below the number of labelled images.
 pub(crate) fn labelled(probe: &ProbeConfig, seed: u64, splits: &Splits) -> Result<Vec<Labelled>> {
     let which = &probe.labels;
     let (all, classes) = (&splits.labelled.labels, splits.classes.len() as u32);
     if all.iter().all(|(_, label)| *label == UNLABELLED) {
         bail!(
-            "the training images carry no labels: set data.labelled to a folder of class folders or to a \
+            "the training images have no labels: set data.labelled to a folder of class folders or to a \
              list with labels"
         );
     }
@@ -46,7 +46,7 @@ pub(crate) fn labelled(probe: &ProbeConfig, seed: u64, splits: &Splits) -> Resul
     Ok(found)
 }
 
-/// Every class has a label.
+/// Checks that every class has a label.
 fn every_class(which: &Labels, labelled: &Labelled, splits: &Splits) -> Result<(), ProbeError> {
     let classes = splits.classes.len();
     let (mut images, mut labels) = (vec![0usize; classes], vec![0usize; classes]);
@@ -57,7 +57,7 @@ fn every_class(which: &Labels, labelled: &Labelled, splits: &Splits) -> Result<(
             labels[*class as usize] += usize::from(ids.contains(id));
         }
     }
-    // The smallest class needs the largest share: what does for it does for all.
+    // The smallest class needs the largest share, which is then enough for all.
     let without =
         (0..classes).filter(|&class| labels[class] == 0).min_by_key(|&class| images[class]);
     let Some(class) = without else { return Ok(()) };
@@ -70,14 +70,14 @@ fn every_class(which: &Labels, labelled: &Labelled, splits: &Splits) -> Result<(
         class: splits.classes[class].clone(),
         images: count,
         remedy: match which {
-            _ if count == 0 => "give it training images, or leave its evaluation images out".into(),
+            _ if count == 0 => "add training images, or remove its evaluation images".into(),
             Labels::List(_) => "list an image of every class".into(),
             Labels::Shares(_) => format!("allowed are {} to 1", least_share(count)),
         },
     })
 }
 
-/// A share of few digits that labels one of `images` images.
+/// A share with few digits that labels one of `images` images.
 fn least_share(images: usize) -> f64 {
     let steps = 10f64.powi(2 + images.to_string().len() as i32);
     let mut step = (steps / images as f64).ceil();

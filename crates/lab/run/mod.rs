@@ -1,5 +1,5 @@
-//! A run: its stages in order. Each writes its artefacts whole; one whose inputs and artefacts are unchanged is skipped,
-//! so running again resumes.
+//! A run: its stages in order. A stage whose inputs and artefacts are unchanged is skipped, so the same command
+//! resumes a run.
 
 mod folder;
 mod inputs;
@@ -30,12 +30,12 @@ pub(crate) use stages::{Task, UnifiedProbe, read_out};
 pub(crate) use state::RunState;
 pub use until::Stage;
 
-/// Runs `experiment` in `out` up to and including `until`. With `twin`, the clean twin is not
-/// trained but taken from that run folder, which must hold one of the same settings.
+/// Runs `experiment` in `out` up to and including `until`. With `twin`, the clean twin is not trained but taken from that
+/// run folder, which must contain one with the same settings.
 ///
 /// # Errors
-/// A [`ConfigError`](crate::ConfigError) if the experiment cannot run as configured, anything else if it failed on the
-/// way; artefacts of finished stages stay.
+/// A [`ConfigError`](crate::ConfigError) if the experiment cannot run as configured, another error if it failed.
+/// Artefacts of finished stages are kept.
 pub fn run(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<()> {
     let source = experiment.source.clone();
     let lab = Lab::open(experiment, out, twin, until);

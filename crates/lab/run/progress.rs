@@ -1,4 +1,4 @@
-//! Progress of long work on a terminal: what, a bar, the rate and the time left; nothing elsewhere.
+//! Progress of long work on a terminal: name, bar, rate and remaining time. Nothing is shown without a terminal.
 
 use std::sync::{LazyLock, Mutex};
 
@@ -6,11 +6,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use ssl_backdoor_data::LeftOut;
 use ssl_backdoor_ssl::StepReport;
 
-/// A watcher for work that tells its name, how much is done, and of how much.
+/// A watcher that is called with the name of the work, the number of finished items, and their total.
 pub(crate) fn watch() -> impl Fn(&str, usize, usize) + Sync {
     let bar: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
     move |what, done, total| {
-        // A watcher that panicked elsewhere leaves a bar that still counts.
+        // The bar is usable even if another watcher panicked.
         let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if bar.as_ref().is_none_or(|(name, _)| name != what) {
             *bar = Some((what.to_owned(), start(what, total)));
@@ -34,17 +34,17 @@ fn start(what: &str, total: usize) -> ProgressBar {
     bar
 }
 
-/// The bars of all trainings in progress: two at once share the terminal.
+/// The bars of all trainings in progress; two may share the terminal.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// The bar of a training. When dropped it vanishes if all steps are done, and stays where it is otherwise.
+/// The bar of a training. When dropped, it disappears if all steps are done, and remains otherwise.
 pub(crate) struct TrainingBar {
     label: String,
     bar: Option<ProgressBar>,
 }
 
 impl TrainingBar {
-    /// A bar that is not shown yet and says `label`.
+    /// A bar with the name `label` that is not shown yet.
     pub fn new(label: &str) -> Self {
         Self { label: label.to_owned(), bar: None }
     }
@@ -61,7 +61,7 @@ impl TrainingBar {
         self.bar = Some(bar);
     }
 
-    /// Moves the bar to a step that is done.
+    /// Moves the bar to a finished step.
     pub fn step(&self, step: &StepReport) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("loss {:.3}", step.loss));
@@ -82,12 +82,12 @@ impl Drop for TrainingBar {
     }
 }
 
-/// Prints `message` without tearing the bars of trainings.
+/// Prints `message` without disturbing the bars of trainings.
 pub(crate) fn say_beside_bars(message: &str) {
     BARS.suspend(|| eprintln!("{message}"));
 }
 
-/// Says what was left out of a data set: a line for each kind, and one for each file that should have been an image.
+/// Prints what was left out of a data set: a line for each kind, and one for each file that should have been an image.
 pub(crate) fn say_left_out(left_out: &[LeftOut], skipped: &[String]) {
     for left_out in left_out {
         eprintln!("{left_out}");

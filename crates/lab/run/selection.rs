@@ -1,4 +1,4 @@
-//! Images that a rule chooses by an encoder's features (`poison.select`): chosen before the attack is planned.
+//! Images chosen by a rule with an encoder's features (`poison.select`), before the attack is planned.
 
 use std::path::Path;
 
@@ -17,14 +17,14 @@ use super::folder::RunFolder;
 use crate::config::Source;
 use crate::record::{Artefact, NUMERICS, hash};
 
-/// What was chosen, and what decided it.
+/// The choice and its inputs.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     inputs: String,
     chosen: Chosen,
 }
 
-/// How images are chosen beside the config of the attack.
+/// What a selection needs besides the config of the attack.
 pub(crate) struct Choice<'a> {
     pub splits: &'a Splits,
     pub seed: u64,
@@ -34,11 +34,11 @@ pub(crate) struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// `poison` with the images of its rule, if it has one. A run keeps them in its folder, because the features of a large set
-    /// take long.
+    /// `poison` with the images of its rule, if it has one. A run keeps them in its folder, because extracting the features
+    /// of a large set takes long.
     ///
     /// # Errors
-    /// The encoder's file is none, or more images are asked for than the rule can choose.
+    /// The file is not an encoder file, or more images are asked for than the rule can choose.
     pub(crate) fn of(
         &self,
         poison: &PoisonConfig,
@@ -73,7 +73,7 @@ impl Choice<'_> {
         Ok(hash(&bytes))
     }
 
-    /// A hash of all that decides the choice.
+    /// A hash of everything that determines the choice.
     fn inputs(&self, poison: &PoisonConfig, encoder_hash: Option<&str>) -> Result<String> {
         let PoisonConfig { target, rate, dataset_rate, count, select, .. } = poison;
         let select = select.clone().map(|select| Select { encoder: None, ..select });
@@ -83,12 +83,12 @@ impl Choice<'_> {
         Ok(hash(all.as_bytes()))
     }
 
-    /// The features of all training images, prepared as the encoder's file says.
+    /// The features of all training images, prepared as the encoder file records.
     fn features(&self, file: &Path) -> Result<Features> {
         let header = EncoderHeader::read(file)?.ok_or_else(|| {
             let shown = file.display();
             let reason = format!(
-                "does not say how its images were prepared: write it down with `ssl-backdoor convert {shown} \
+                "does not record how its images were prepared: add it with `ssl-backdoor convert {shown} \
                  OUT.safetensors`"
             );
             self.wrong(file, &reason)
@@ -117,14 +117,14 @@ impl Choice<'_> {
     }
 }
 
-/// What an earlier start of the run chose, if the same decided it.
+/// The choice of an earlier start of the run, if its inputs were the same.
 fn kept(folder: &RunFolder, inputs: &str) -> Option<Chosen> {
     let text = std::fs::read(folder.join(Artefact::Selection)).ok()?;
     let kept: Kept = serde_json::from_slice(&text).ok()?;
     (kept.inputs == inputs).then_some(kept.chosen)
 }
 
-/// What was chosen, in a sentence.
+/// The choice, in a sentence.
 pub(crate) fn told(selected: &Selected, count: usize, classes: &[String]) -> String {
     let kind = selected.kind;
     match selected.class.and_then(|class| classes.get(class as usize)) {

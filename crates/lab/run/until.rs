@@ -1,17 +1,17 @@
-//! How far a run goes.
+//! The last stage of a run.
 
 use clap::ValueEnum;
 
-/// What a run may end with.
+/// The stages after which a run may stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Stage {
     /// Choose the poisoned images, write the ledger.
     Poison,
-    /// Train the clean twin, or check the one of `--twin`.
+    /// Train the clean twin, or check that of `--twin`.
     Twin,
     /// Train the backdoored model.
     Pretrain,
-    /// Make the defended models, if the config has a defence.
+    /// Make the defended models, if the config has defences.
     Defend,
     /// Probe all models and the untrained encoder; write the scores.
     Probe,

@@ -1,5 +1,5 @@
-//! What a run does beside a training: logs and checkpoints in the model's folder, a bar on the terminal, warnings, and
-//! the end when somebody asks for it.
+//! What a run does around a training: logs and checkpoints in the model's folder, a progress bar, warnings, and
+//! stopping on request.
 
 use std::path::Path;
 
@@ -26,14 +26,15 @@ pub(crate) struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    /// A training whose files go to `folder`, of this `identity` (a hash of all that decides it); the bar says `label`.
+    /// A training with files in `folder`, this `identity` (a hash of everything that determines it), and a bar with the
+    /// name `label`.
     pub fn new(folder: &Path, identity: &str, label: &str) -> Self {
         let progress = ProgressFile::new(folder);
         let folder = TrainingFolder::new(folder, identity);
         Self { folder, bar: TrainingBar::new(label), progress, figures: None }
     }
 
-    /// The same with more figures in each epoch's line.
+    /// Adds figures to each epoch's line.
     pub fn with_figures(
         self,
         figures: impl FnMut(&Encoder, usize) -> Result<Map<String, Value>, ObserverError> + 'a,

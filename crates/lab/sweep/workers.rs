@@ -100,7 +100,7 @@ pub(super) fn work(
         });
         ended.store(true, Ordering::Relaxed);
     });
-    anyhow::ensure!(!interrupted(), "interrupted: run the same again to go on");
+    anyhow::ensure!(!interrupted(), "interrupted: run the same command again to resume");
     Ok(lock().ended.values().copied().collect())
 }
 

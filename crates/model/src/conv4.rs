@@ -104,7 +104,7 @@ impl Architecture for Conv4Config {
         match size {
             SMALLEST.. => Ok(()),
             _ => {
-                let allowed = "its four poolings need views of 16 pixels a side or more";
+                let allowed = "its four poolings need views of at least 16 pixels a side";
                 Err(ModelError::range("kind", self.kind(), allowed))
             }
         }

@@ -10,7 +10,7 @@ use crate::{OnParameter, for_each_parameter, is_running_statistic};
 
 /// Moves every parameter of `target` to `momentum · target + (1 − momentum) · online`; momentum 0
 /// copies. Batch-norm running statistics are left alone: the target keeps its own, as in the
-/// reference (protocol 2.1).
+/// reference (docs/protocol.md, 2.1).
 ///
 /// The two must be two instances of the same network from two calls of `init`: a clone would share
 /// running statistics and parameter ids with the online network.

@@ -191,7 +191,7 @@ impl From<Sizes> for EncoderConfig {
     }
 }
 
-/// How a family is found in checkpoints: what [`Family`] says that is no network's own.
+/// How a family is found in checkpoints: what [`Family`] says that is not a network's own.
 pub(crate) struct Row {
     pub noun: &'static str,
     pub anchor: &'static str,
@@ -280,7 +280,7 @@ impl EncoderConfig {
         Sizes::from(*self).architecture().computed()
     }
 
-    /// What the arrays do not show, as the options of an import that say it.
+    /// Properties that the arrays do not show, as import options.
     pub(crate) fn hidden(&self) -> ImportOptions {
         Sizes::from(*self).architecture().hidden()
     }
@@ -298,7 +298,7 @@ impl Encoder {
 
     /// The features of [`forward`](Self::forward), with the last map that has places handed through `map`: of a ResNet,
     /// RegNet and Conv-4 the map that is averaged, of a transformer the tokens of the patches (without the class token) behind
-    /// the first norm of the last block. What `map` returns is what the network goes on with.
+    /// the first norm of the last block. What `map` returns is what the network continues with.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`

@@ -18,7 +18,7 @@ use crate::{Encoder, EncoderConfig, Finding, ModelError, Preprocessing, layout};
 /// several keys would give equal weights different bytes.
 pub(crate) const METADATA_KEY: &str = "ssl_backdoor";
 
-/// What an encoder file says of itself.
+/// The header of an encoder file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncoderHeader {
     /// The network.
@@ -36,7 +36,7 @@ impl EncoderHeader {
         Self { encoder, preprocessing, findings: Vec::new() }
     }
 
-    /// Reads what the file at `path` says of itself; none if it does not say, as a file of another tool.
+    /// Reads the header of the file at `path`; `None` if it has none, like a file of another tool.
     ///
     /// # Errors
     /// [`ModelError::File`] if the file is absent, broken, says what this version cannot read, or holds another
@@ -59,7 +59,7 @@ impl EncoderHeader {
         header.encoder.check_size(header.preprocessing.size).map_err(of_encoder)?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| wrong(&e))?;
         check(&header.encoder, &file)
-            .map_err(|e| wrong(&format!("says that it holds {:?}, but {e}", header.encoder)))?;
+            .map_err(|e| wrong(&format!("claims to contain {:?}, but {e}", header.encoder)))?;
         Ok(Some(header))
     }
 }
@@ -134,7 +134,7 @@ pub(crate) fn apply(
     let mut encoder = config.init(&mut rng, device);
     encoder
         .apply_from(store.with_from_adapter(PyTorchToBurnAdapter))
-        .map_err(|_| "its arrays do not make the network that it says".to_owned())?;
+        .map_err(|_| "its arrays do not match the network that it names".to_owned())?;
     Ok(encoder)
 }
 

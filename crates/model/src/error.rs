@@ -22,7 +22,7 @@ pub enum ModelError {
         allowed: &'static str,
     },
     /// An encoder is of another family than the one that is needed.
-    #[error("the encoder is {found}, needed is {needed}")]
+    #[error("the encoder is {found}, but {needed} is needed")]
     Family {
         /// The family that is needed, with an article.
         needed: &'static str,
@@ -37,18 +37,18 @@ pub enum ModelError {
         /// What went wrong.
         reason: String,
     },
-    /// A checkpoint does not say what an import has to know.
+    /// A checkpoint does not contain a property that the import needs.
     #[error("{}: {what} cannot be inferred: pass `{option}`", path.display())]
     Unstated {
         /// The checkpoint.
         path: PathBuf,
         /// What it does not say.
         what: &'static str,
-        /// The field of [`ImportOptions`](crate::ImportOptions) that says it.
+        /// The field of [`ImportOptions`](crate::ImportOptions) that sets it.
         option: &'static str,
     },
     /// Keys do not fit the queue that they are to enter.
-    #[error("keys of {found} numbers do not fit a queue of {expected}")]
+    #[error("keys of length {found} do not fit a queue of length {expected}")]
     Keys {
         /// Numbers in a key.
         found: usize,
@@ -57,7 +57,7 @@ pub enum ModelError {
     },
     /// An encoder is to see images that were prepared in another way than those it was trained on.
     #[error(
-        "{}: the encoder was trained on images with {key} {of_file}, those of this run have {of_run}", path.display()
+        "{}: the encoder was trained on images with {key} {of_file}, but those of this run have {of_run}", path.display()
     )]
     Preprocessing {
         /// The encoder file.

@@ -1,4 +1,4 @@
-//! What a family of encoders says of itself. Which families there are is known to the registry alone, `encoder.rs`.
+//! The traits of a family of encoders. Only the registry `encoder.rs` knows all families.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ pub(crate) trait Architecture {
         None
     }
 
-    /// What the arrays do not show, as the options of an import that say it.
+    /// Properties that the arrays do not show, as import options.
     fn hidden(&self) -> ImportOptions {
         ImportOptions::default()
     }
@@ -90,7 +90,7 @@ pub(crate) trait Family: Architecture + Sized {
     /// The end of a name that each of its networks has and those of other families have not.
     const ANCHOR: &'static str;
 
-    /// The options of an import that say what the arrays do not show.
+    /// Import options for properties that the arrays do not show.
     const OPTIONS: &'static [&'static str] = &[];
 
     /// Draws initial weights.
@@ -109,7 +109,7 @@ pub(crate) trait Family: Architecture + Sized {
     /// The network that was found.
     ///
     /// # Errors
-    /// The arrays make no network of this family, or an option has to say what they do not show.
+    /// The arrays are not a network of this family, or an option is needed for what they do not show.
     fn read(found: &Found<'_>) -> Result<Detected<Self>, ModelError>;
 
     /// Why arrays in which no network was found look like one of this family.
@@ -135,7 +135,7 @@ impl<S> Detected<S> {
     }
 }
 
-/// What sees a map, and gives the one that the network goes on with.
+/// A callback that gets a map and returns the one with which the network continues.
 pub(crate) type MapHook<'a> = dyn FnMut(Tensor<4>) -> Tensor<4> + 'a;
 
 /// A network.
@@ -155,7 +155,7 @@ pub(crate) trait Network: Stored {
         None
     }
 
-    /// How its fields are called in files, if they cannot be called as they are there.
+    /// Names of its fields in files, if they differ.
     fn names(&self) -> Option<Names> {
         None
     }

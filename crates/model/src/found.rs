@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::checkpoint::{Array, StateDict};
 use crate::{ImportOptions, ModelError};
 
-/// Where an encoder lies in a checkpoint.
+/// The place of an encoder in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     /// What the names of its arrays begin with.
@@ -24,7 +24,7 @@ pub(crate) enum Naming {
 }
 
 impl Place {
-    /// What stands before `anchor`, if `name` ends in it.
+    /// The part before `anchor`, if `name` ends with it.
     pub fn before(name: &str, anchor: &str) -> Option<Self> {
         let prefix = name.strip_suffix(anchor)?;
         let whole = prefix.is_empty() || prefix.ends_with('.');

@@ -9,12 +9,12 @@ use rand::Rng;
 use crate::{BatchNorm, init};
 
 /// Linear layers with ReLU between them, and with or without batch norm before each ReLU: the heads
-/// of MoCo v2 (without), BYOL and MSF (with; protocol 2.1 to 2.3), and the classifiers of Jigsaw and
+/// of MoCo v2 (without), BYOL and MSF (with; docs/protocol.md, 2.1 to 2.3), and the classifiers of Jigsaw and
 /// RotNet (one layer).
 #[derive(Module, Debug)]
 pub struct Mlp {
     layers: Vec<Linear>,
-    /// One behind each layer, or behind each but the last, or none.
+    /// One after each layer, or after each except the last, or none.
     norms: Vec<BatchNorm>,
 }
 

@@ -18,16 +18,16 @@ pub(crate) fn check(config: &EncoderConfig, held: &Shapes<'_>) -> Result<(), Str
         .collect();
     if !strange.is_empty() {
         return Err(format!(
-            "has arrays that the networks known here have no place for: {}",
+            "has arrays that do not belong to any supported network: {}",
             listed(&strange)
         ));
     }
     for (name, shape) in &wanted {
         match held.get(name.as_str()) {
-            None => return Err(format!("has no array {name}, which its other arrays ask for")),
+            None => return Err(format!("has no array {name}, which its other arrays require")),
             Some(found) if *found != shape.as_slice() => {
                 return Err(format!(
-                    "{name} has the shape {found:?}, which its other arrays ask to be {shape:?}"
+                    "{name} has the shape {found:?}, but its other arrays require {shape:?}"
                 ));
             }
             Some(_) => {}

@@ -1,8 +1,8 @@
-//! What a user can say of a checkpoint.
+//! Options for importing a checkpoint.
 
 use crate::{Interpolation, ModelError};
 
-/// What is known of a checkpoint that does not say it itself.
+/// Properties of a checkpoint that the file itself does not contain.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImportOptions {
     /// What the names of the encoder's arrays begin with, such as `module.encoder_q`; found if absent. The last dot,
@@ -78,14 +78,13 @@ impl ImportOptions {
         }
         for value in self.mean_std.iter().flat_map(|[mean, _]| mean) {
             if !(0.0..=1.0).contains(value) {
-                let allowed =
-                    "allowed are means of values in 0 to 1 (divide those of 0 to 255 by 255)";
+                let allowed = "allowed are means of pixel values from 0 to 1 (divide those of 0 to 255 by 255)";
                 return wrong("mean", value, allowed);
             }
         }
         for value in self.mean_std.iter().flat_map(|[_, std]| std) {
             if !(*value > 0.0 && *value <= 1.0) {
-                let allowed = "allowed are deviations of values in 0 to 1, above 0 (divide those of 0 to 255 by 255)";
+                let allowed = "allowed are deviations of pixel values from 0 to 1, above 0 (divide those of 0 to 255 by 255)";
                 return wrong("std", value, allowed);
             }
         }

@@ -15,7 +15,7 @@ pub fn for_each_parameter<M: Module>(module: &M, on: &mut impl OnParameter) {
     module.visit(&mut Walk { path: Vec::new(), on });
 }
 
-/// Is this the path of a batch norm's running statistic, which is no parameter of the optimiser?
+/// Is this the path of a batch norm's running statistic, which is not a parameter of the optimiser?
 pub fn is_running_statistic(path: &str) -> bool {
     path.rsplit('.').next().is_some_and(|name| name.starts_with("running_"))
 }

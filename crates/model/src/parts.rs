@@ -1,4 +1,4 @@
-//! Names of arrays in torchvision's and timm's models: what they are a part of.
+//! Names of arrays in torchvision's and timm's models, and the parts to which they belong.
 
 /// Whether an array of this name is a part of a backbone, not of a head beside it.
 pub(crate) fn of_backbones(name: &str) -> bool {

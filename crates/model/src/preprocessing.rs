@@ -67,14 +67,14 @@ impl Preprocessing {
     pub(crate) fn check_values(&self) -> Result<(), String> {
         let Self { size, mean, std, .. } = self;
         if !(8..=1024).contains(size) {
-            return Err(format!("says images of {size} px: allowed are 8 to 1024"));
+            return Err(format!("gives an image size of {size} px: allowed are 8 to 1024"));
         }
         if mean.iter().any(|value| !value.is_finite()) {
-            return Err(format!("says a mean of {mean:?}: allowed are finite numbers"));
+            return Err(format!("gives a mean of {mean:?}: allowed are finite numbers"));
         }
         if std.iter().any(|value| !value.is_finite() || *value <= 0.0) {
             return Err(format!(
-                "says a standard deviation of {std:?}: allowed are positive numbers"
+                "gives a standard deviation of {std:?}: allowed are positive numbers"
             ));
         }
         Ok(())

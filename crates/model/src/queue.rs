@@ -80,7 +80,7 @@ impl KeyQueue {
     }
 }
 
-/// Where `count` rows lie in a ring of `size` that has taken `before`: up to its end, and from its start.
+/// Where `count` rows are in a ring of `size` that has taken `before`: up to its end, and from its start.
 fn ring(size: usize, count: usize, before: usize) -> [Range<usize>; 2] {
     let at = before.checked_rem(size).unwrap_or(0);
     let first = count.min(size - at);

@@ -1,4 +1,4 @@
-//! Checkpoints of other tools come in with PyTorch's features, and go out with the names that PyTorch asks for.
+//! Checkpoints of other tools are read with PyTorch's features, and go out with the names that PyTorch asks for.
 //! The fixtures and their script are in `fixtures/`.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]

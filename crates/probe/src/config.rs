@@ -20,7 +20,7 @@ pub enum ProbeKind {
     Knn,
 }
 
-/// PaperProbeConfig of a linear probe.
+/// The protocol of a linear probe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -129,7 +129,7 @@ impl ProbeConfig {
         require((1..=1000).contains(&self.seeds), "seeds", self.seeds, "1 to 1000")?;
         if let Some(stage) = self.stage {
             require(stage > 0, "stage", stage, "1 to the number of the encoder's stages")?;
-            let allowed = "absent with protocol = \"paper\", which says itself what is read";
+            let allowed = "must be absent with protocol = \"paper\", which has its own";
             require(self.protocol != Protocol::Paper, "stage", stage, allowed)?;
         }
         require((1..=100_000).contains(&self.epochs), "epochs", self.epochs, "1 to 100,000")?;

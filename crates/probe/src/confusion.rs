@@ -34,7 +34,7 @@ impl Confusion {
         self.counts.get(class).and_then(|row| row.get(class)).copied().unwrap_or(0)
     }
 
-    /// Images of other classes predicted as `class`: its column without the diagonal (protocol 4).
+    /// Images of other classes predicted as `class`: its column without the diagonal (docs/protocol.md, 4).
     pub fn false_positives(&self, class: usize) -> usize {
         let column: usize = self.counts.iter().filter_map(|row| row.get(class)).sum();
         column - self.true_positives(class)
@@ -59,7 +59,7 @@ impl Confusion {
     }
 }
 
-/// The reference's `conf_matrix.csv`, byte for byte as its MoCo script writes it (protocol 4): accuracy of `model` on
+/// The reference's `conf_matrix.csv`, byte for byte as its MoCo script writes it (docs/protocol.md, 4): accuracy of `model` on
 /// the clean and on the patched images of `data`, and TP and FP of each class on both. Counts are written as floats,
 /// because the reference counts in a float matrix, and the patched title and accuracy stand above the patched FP (column
 /// 6 from 0). Commas in `model` and in class names become semicolons; in `data` they stay, as in the reference.

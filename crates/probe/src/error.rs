@@ -13,7 +13,7 @@ pub enum ProbeError {
     Range(#[from] OutOfRange),
     /// A class has no labelled image.
     #[error(
-        "labels = {labels}: class {class} has {images} training images and none of them gets a label: {remedy}"
+        "labels = {labels}: class {class} has {images} training images, and none of them has a label: {remedy}"
     )]
     ClassWithoutLabel {
         /// The share of each class that is labelled, or the list.
@@ -69,7 +69,7 @@ pub enum ProbeError {
         /// Number of classes.
         classes: usize,
     },
-    /// The loss of a fine-tuning is no number any more.
+    /// The loss of a fine-tuning is no longer finite.
     #[error(
         "the loss of the fine-tuning is {loss} in epoch {epoch} (learning rate {lr}): lower fine_tune.lr"
     )]
@@ -82,9 +82,9 @@ pub enum ProbeError {
         lr: f64,
     },
     /// Features that the encoder does not have.
-    #[error("the probe reads five feature maps, as a ResNet has them, and the encoder has none")]
+    #[error("the probe needs five feature maps, as a ResNet has them, but the encoder has none")]
     NoMaps,
-    /// An encoder gave a feature that is no number.
+    /// An encoder gave a feature that is not a number.
     #[error("feature {index} of image {image} is {value}: the encoder is broken")]
     NotFinite {
         /// Position of the image in its set.
@@ -126,7 +126,7 @@ impl ProbeError {
     }
 }
 
-/// The reason is a part of the message, so it is no `Error::source`.
+/// The reason is a part of the message, so it is not the `Error::source`.
 impl From<rayon::ThreadPoolBuildError> for ProbeError {
     fn from(reason: rayon::ThreadPoolBuildError) -> Self {
         Self::Thread(reason)

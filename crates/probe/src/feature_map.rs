@@ -1,4 +1,4 @@
-//! Features in two dimensions, as the paper's figures show them, and a number for what the eye sees in them.
+//! Features in two dimensions, as in the paper's figures, and a number that summarises them.
 
 use bhtsne::{Neighbor, tSNE};
 use burn::tensor::Device;
@@ -6,7 +6,7 @@ use ssl_backdoor_model::{init, l2_normalize};
 
 use crate::{Features, ProbeError, Vote, knn};
 
-/// Perplexity and learning rate of the reference's figures for MoCo (protocol 4).
+/// Perplexity and learning rate of the reference's figures for MoCo (docs/protocol.md, 4).
 const PERPLEXITY: f32 = 30.0;
 const LEARNING_RATE: f32 = 200.0;
 /// Accuracy of the Barnes-Hut approximation; 0.5 is usual.
@@ -49,11 +49,11 @@ pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>
 }
 
 /// Share of the `patched` images of other classes than `target` that most of their `k` nearest `clean` images call
-/// the target: where the eye sees the triangles gather. None where it is not defined: without patched images of other
+/// the target: where the triangles gather in the map. None where it is not defined: without patched images of other
 /// classes, or without more than `k` clean images.
 ///
 /// # Errors
-/// As [`knn`], but for too few images.
+/// As [`knn`], except for too few images.
 pub fn target_neighbour_share(
     clean: &Features,
     patched: &Features,

@@ -52,7 +52,7 @@ pub fn extract_by(
     extract_normalized(set, &Normalization::default(), device, of)
 }
 
-/// The same of images that are normalised by `normalization`, as an encoder from elsewhere asks for.
+/// The same for images with another `normalization`, for an external encoder.
 ///
 /// # Errors
 /// As [`extract`].
@@ -254,7 +254,7 @@ mod tests {
         assert!(error(&none, &flat).contains("no images to extract features of"));
         let features = extract_by(&all, &device, flat).unwrap();
         assert_eq!((features.len(), features[0].dim, features[0].labels.len()), (1, 192, 10));
-        // Rows that are no images.
+        // Rows that are not images.
         let half = |images: Tensor<4>| vec![images.flatten::<2>(1, 3).narrow(0, 0, 5)];
         assert!(error(&all, &half).contains("5 rows of features, expected 10"));
         let broken = |images: Tensor<4>| vec![images.flatten::<2>(1, 3).mul_scalar(f32::NAN)];

@@ -136,7 +136,7 @@ impl FineTuned {
     ///
     /// # Errors
     /// - [`ProbeError::Empty`] without labelled images, [`ProbeError::Label`] for a label that is not below `classes`
-    /// - [`ProbeError::Diverged`] if the loss is no number any more
+    /// - [`ProbeError::Diverged`] if the loss is no longer finite
     /// - [`ProbeError::Data`] if an image cannot be read
     pub fn fit(
         config: &FineTuneConfig,

@@ -1,4 +1,4 @@
-//! Where the poison sends patched images: the net flow to every class, and whether it leads to the target.
+//! The net flow of patched images to every class, and whether it is directed at the target.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,22 +6,22 @@ use crate::ProbeError;
 use crate::features::check_labels;
 use crate::scores::check_predictions;
 
-/// Fewer images than these, taken from their class by the poison, do not say where it sends them.
+/// Least number of images that the poison takes from their class for a defined lift.
 pub const FEWEST_LOST: i64 = 50;
 
-/// Where the backdoored model sends patched images, compared with its clean twin.
+/// The net flow of patched images in the backdoored model, compared with its clean twin.
 ///
-/// The *net flow* to class c is the share of the patched images of other classes that the backdoored model calls c, minus
+/// The *net flow* to class c is the share of the patched images of other classes that the backdoored model assigns to c, minus
 /// the same share of its twin, in points. The net flow to the target is the net ASR.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
     /// Net flow to each class, by class, in points; 0 for a class that all images belong to.
     pub net: Vec<f64>,
     /// Patched images that the twin classifies correctly and the backdoored model does not, minus those of which the
-    /// reverse holds: what the poison costs, in images.
+    /// reverse holds: the patched drop in images.
     pub lost: i64,
-    /// How much the target stands out: the net flow to it over the mean net flow to the other classes, which counts as
-    /// one image at least. None without a target, and where `lost` is below [`FEWEST_LOST`].
+    /// The lift: the net flow to the target divided by the mean net flow to the other classes, which counts as at least
+    /// one image. `None` without a target, or if `lost` is below [`FEWEST_LOST`].
     pub lift: Option<f64>,
 }
 
@@ -66,12 +66,12 @@ impl Flow {
         Ok(Self { net, lost, lift })
     }
 
-    /// The class that most patched images flow to, of equals the first; none where nothing flows to any.
+    /// The class with the largest net flow, the first of equals; `None` if no net flow is above 0.
     pub fn first(&self) -> Option<usize> {
         self.top(1).first().map(|&(class, _)| class)
     }
 
-    /// The `n` classes that most patched images flow to, the strongest first, each with its net flow above 0.
+    /// The `n` classes with the largest net flow, the largest first; only those above 0.
     pub fn top(&self, n: usize) -> Vec<(usize, f64)> {
         let mut classes: Vec<(usize, f64)> = self.net.iter().copied().enumerate().collect();
         classes.retain(|&(_, net)| net > 0.0);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn worked_by_hand() {
-        // Ten images of three classes; the twin is right but for one, the backdoored model sends three to class 1.
+        // Ten images of three classes; the twin is right except for one, the backdoored model sends three to class 1.
         let truth = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2];
         let clean = [0, 0, 0, 2, 1, 1, 1, 2, 2, 2];
         let backdoored = [1, 1, 0, 0, 1, 1, 2, 1, 2, 2];

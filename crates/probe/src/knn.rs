@@ -1,4 +1,4 @@
-//! k-nearest-neighbour classification of frozen features (protocol 4): nothing is trained.
+//! k-nearest-neighbour classification of frozen features (docs/protocol.md, 4): nothing is trained.
 
 use std::cell::LazyCell;
 

@@ -1,6 +1,6 @@
 //! The linear probe of the `unified` protocol: features are divided by their L2 norm and
 //! standardised with the labelled subset's own statistics, then a linear classifier is trained
-//! (protocol 3.2 on features extracted once, without augmentation).
+//! (docs/protocol.md, 3.2 on features extracted once, without augmentation).
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use ssl_backdoor_rng::{keyed, ranked};
 use crate::purpose::{PROBE_INIT, PROBE_ORDER};
 use crate::{Features, ProbeConfig, ProbeError};
 
-/// Epochs after which the learning rate falls to a tenth.
+/// Epochs after which the learning rate is divided by 10.
 const DROPS: [usize; 2] = [15, 30];
 const MOMENTUM: f64 = 0.9;
 const WEIGHT_DECAY: f32 = 1e-4;
@@ -63,7 +63,7 @@ impl LinearProbe {
     }
 
     /// The same from given weights (on an autodiff device) and a given order of the images in each epoch.
-    /// `watch` is told each epoch's mean loss.
+    /// `watch` is called with each epoch's mean loss.
     pub(crate) fn fit_from(
         config: &ProbeConfig,
         labelled: &Features,

@@ -1,4 +1,4 @@
-//! Accuracy, FP and ASR of predictions. One definition each (protocol 4), named in full, because
+//! Accuracy, FP and ASR of predictions. One definition each (docs/protocol.md, 4), named in full, because
 //! the literature uses several.
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub struct Scores {
     pub acc: f64,
     /// Images of *other* classes predicted as the target.
     pub fp: Option<usize>,
-    /// Attack success rate: 100 · fp / (number of non-target images); none without such images.
+    /// Attack success rate: 100 · fp / (number of non-target images); `None` without such images.
     pub asr: Option<f64>,
     /// Images of *all* classes predicted as the target, in percent.
     pub asr_all: Option<f64>,
@@ -69,12 +69,11 @@ pub struct Paired {
     pub net_asr: Option<f64>,
     /// Its interval.
     pub net_asr_ci: Option<[f64; 2]>,
-    /// Accuracy of the twin minus that of the backdoored model, over all images: what an untargeted
-    /// attack takes away.
+    /// The patched drop: accuracy of the twin minus that of the backdoored model, over all images.
     pub patched_drop: f64,
     /// Its interval.
     pub patched_drop_ci: [f64; 2],
-    /// McNemar's exact p-value of the figure that counts: of `net_asr`, or without a target of `patched_drop`.
+    /// McNemar's exact p-value of `net_asr`, or without a target of `patched_drop`.
     pub mcnemar_p: f64,
 }
 
@@ -108,7 +107,7 @@ impl Paired {
     }
 }
 
-/// How much oftener the first of a pair holds than the second, its interval and McNemar's p-value.
+/// The difference of two paired rates, its interval and McNemar's p-value.
 fn difference(pairs: impl Iterator<Item = (bool, bool)>) -> (f64, [f64; 2], f64) {
     // [both, the first alone, the second alone, neither]
     let mut counts = [0usize; 4];

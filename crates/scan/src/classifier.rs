@@ -74,7 +74,7 @@ pub(crate) struct PatchTask<'a> {
     pub setting: &'a Setting<'a>,
 }
 
-/// What the networks say of all images.
+/// The networks' scores of all images.
 pub(crate) struct Verdicts {
     /// Mean probability over the networks that an image carries a patch, by position.
     pub probability: Vec<f64>,

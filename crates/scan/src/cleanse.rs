@@ -82,7 +82,7 @@ impl CleanseConfig {
     }
 }
 
-/// SSL-Cleanse as a scan of encoders. The score is how far the smallest trigger lies below the others, in standard
+/// SSL-Cleanse as a scan of encoders. The score is how far the smallest trigger is below the others, in standard
 /// deviations: [`anomaly`].
 #[derive(Debug, Clone, Default)]
 pub struct Cleanse {
@@ -290,7 +290,7 @@ fn findings(found: &[Inverted], sizes: &[usize], side: usize) -> Findings {
     let evidence = order.iter().filter_map(|&i| {
         let trigger = found[i].trigger.as_ref()?;
         let caption = format!(
-            "A trigger on {:.1} % of the image takes the others into cluster {i}, which has {} of the images",
+            "A trigger on {:.1} % of the image pulls the other images into cluster {i}, which has {} images",
             100.0 * areas[i],
             sizes.get(i).copied().unwrap_or(0)
         );

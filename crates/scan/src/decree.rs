@@ -108,7 +108,7 @@ fn findings(inverted: &Inverted) -> Findings {
     let area = inverted.area();
     let evidence = inverted.trigger.iter().map(|trigger| {
         let caption = format!(
-            "The smallest trigger that makes the features of all images alike takes {:.1} % of the image",
+            "The smallest trigger that makes the features of all images alike covers {:.1} % of the image",
             100.0 * area
         );
         Evidence::new(caption, 1.0 - area, trigger.picture())

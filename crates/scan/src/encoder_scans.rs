@@ -24,7 +24,7 @@ pub struct EncoderScans {
     pub cleanse: CleanseConfig,
 }
 
-/// What the scans say of an encoder.
+/// The findings of the scans on an encoder.
 #[derive(Debug)]
 pub struct EncoderFindings {
     /// The findings of each scan that had something to say, by its name; none for a constant encoder.
@@ -37,10 +37,10 @@ pub struct EncoderFindings {
 
 impl EncoderScans {
     /// What these scans cannot see, in sentences.
-    pub const BLIND: &str = "The scans look for triggers in the pixels: a patch or a picture that brings features \
-        together. They do not see a backdoor that answers to the meaning of an image, nor one that does not bring \
-        features together, and see triggers of frequencies badly. A clean encoder may have a small trigger too: the \
-        p-value says how many have.";
+    pub const BLIND: &str = "The scans look for triggers in the pixels: a patch or a picture that pulls features \
+        together. They do not detect a backdoor that responds to the content of an image or that does not pull \
+        features together, and often miss frequency triggers. A clean encoder may have a small trigger too: the \
+        p-value tells how many have.";
 
     /// Checks every value.
     ///

@@ -25,7 +25,7 @@ pub enum ScanError {
     },
     /// All features are alike: the encoder is constant, or collapsed.
     #[error(
-        "the features of the images are alike (mean cosine {cosine:.4}, {scan} needs less than {most}): the encoder is \
+        "the features of the images are almost the same (mean cosine {cosine:.4}, {scan} needs less than {most}): the encoder is \
          constant or hardly trained, or does not fit these images"
     )]
     Alike {

@@ -7,7 +7,7 @@ use ssl_backdoor_probe::extract_normalized;
 
 use crate::{ScanError, Setting};
 
-/// From this mean cosine on, clusters of features say nothing. Those of untrained ResNets have 0.993 to 0.997.
+/// From this mean cosine on, clusters of features are meaningless. Those of untrained ResNets have 0.993 to 0.997.
 pub(crate) const ALIKE: f64 = 0.9999;
 
 /// Features of all images of a set, each divided by its L2 norm.

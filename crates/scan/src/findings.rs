@@ -17,7 +17,7 @@ pub struct Findings {
     pub typical: BTreeMap<u32, Vec<u64>>,
     /// What else was measured, by name.
     pub figures: BTreeMap<&'static str, f64>,
-    /// What a reader must know of these findings, in sentences.
+    /// Notes on these findings, in sentences.
     pub notes: Vec<String>,
 }
 
@@ -72,12 +72,12 @@ pub struct Evidence {
     pub taken: Vec<u64>,
     /// The picture: an image, or a trigger that was reconstructed.
     pub picture: RgbImage,
-    /// Where in the picture the suspected patch lies.
+    /// The position of the suspected patch in the picture.
     pub patch: Option<Patch>,
 }
 
 impl Evidence {
-    /// Evidence that is a picture alone.
+    /// Evidence that consists only of a picture.
     pub fn new(caption: String, value: f64, picture: RgbImage) -> Self {
         let (image, cluster, patch) = (None, None, None);
         Self { caption, value, image, cluster, taken: Vec::new(), picture, patch }

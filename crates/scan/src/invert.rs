@@ -13,7 +13,7 @@ use ssl_backdoor_ssl::{OptimizerConfig, WeightDecayScope};
 use crate::purpose::{SHADOWS, TRIGGER_ORDER, TRIGGER_START};
 use crate::{Frozen, ScanError, Setting};
 
-/// A trigger that was reconstructed: where it lies, and what it shows there.
+/// A reconstructed trigger: its mask and its pattern.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trigger {
     /// Side of the images in pixels.

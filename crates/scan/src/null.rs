@@ -1,4 +1,4 @@
-//! Null scores: what a scan says of encoders that are known to be clean. Where a score lies among them is its p-value.
+//! Null scores: the scores of a scan for encoders that are known to be clean. They give a score its p-value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::ScanError;
 /// Version of the files' form.
 pub const NULL_SCHEMA: u32 = 1;
 
-/// What the scans say of one encoder.
+/// The scores of the scans for one encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NullScore {
@@ -65,7 +65,7 @@ impl PValue {
         (nulls > 0).then(|| Self { p: (1 + above) as f64 / (1 + nulls) as f64, nulls })
     }
 
-    /// The smallest p-value that so many nulls allow.
+    /// The smallest p-value that this many null scores allow.
     pub fn least(&self) -> f64 {
         1.0 / (1 + self.nulls) as f64
     }
@@ -105,20 +105,20 @@ impl NullScore {
     /// The score of the file at `path`.
     ///
     /// # Errors
-    /// [`ScanError::Null`]: it cannot be read, or is no null score.
+    /// [`ScanError::Null`]: it cannot be read, or is not a null score.
     pub fn read(path: &Path) -> Result<Self, ScanError> {
         let wrong = |reason: String| ScanError::Null { path: path.into(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-        let score: Self =
-            serde_json::from_str(&text).map_err(|e| wrong(format!("it is no null score: {e}")))?;
+        let score: Self = serde_json::from_str(&text)
+            .map_err(|e| wrong(format!("it is not a null score: {e}")))?;
         if score.schema != NULL_SCHEMA {
-            let reason = format!("its schema is {}, expected is {NULL_SCHEMA}", score.schema);
+            let reason = format!("its schema is {}, expected {NULL_SCHEMA}", score.schema);
             return Err(wrong(reason));
         }
         Ok(score)
     }
 
-    /// Why `other` is no null for this one, if it is none.
+    /// Why `other` cannot be a null score for this one, if it cannot.
     pub fn differs(&self, other: &Self) -> Option<String> {
         if other.encoder != self.encoder {
             return Some("it is of another kind of encoder".into());
@@ -127,16 +127,16 @@ impl NullScore {
             return Some(format!("it is of images of {} px, not {}", other.size, self.size));
         }
         if other.settings != self.settings || other.seed != self.seed {
-            return Some("it was made with other settings or another seed of the scans".into());
+            return Some("it was made with other scan settings or another scan seed".into());
         }
         if other.images != self.images {
-            return Some("its encoder was shown other images".into());
+            return Some("its encoder was scanned on other images".into());
         }
         let trainings = self.training.as_ref().zip(other.training.as_ref());
         if trainings.is_some_and(|(own, other)| own.settings != other.settings) {
             return Some("its encoder was trained on other images or with other settings".into());
         }
-        (other.hash == self.hash).then(|| "it is of the very encoder that is scanned".into())
+        (other.hash == self.hash).then(|| "it belongs to the scanned encoder itself".into())
     }
 }
 
@@ -144,12 +144,12 @@ impl Nulls {
     /// The null scores among the `.json` files of `folder` for the encoder of `own`.
     ///
     /// # Errors
-    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is no null score.
+    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is not a null score.
     pub fn read(folder: &Path, own: &NullScore) -> Result<Self, ScanError> {
         let mut nulls = Self::default();
         for (path, score) in Self::all(folder)? {
             let twice = nulls.scores.iter().any(|one| one.hash == score.hash);
-            let twice = twice.then(|| "another file is of the same encoder".to_owned());
+            let twice = twice.then(|| "another file belongs to the same encoder".to_owned());
             match own.differs(&score).or(twice) {
                 Some(reason) => nulls.left_out.push((path, reason)),
                 None => nulls.scores.push(score),
@@ -161,7 +161,7 @@ impl Nulls {
     /// The scores of all `.json` files of `folder` with their paths, by which they are ordered.
     ///
     /// # Errors
-    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is no null score.
+    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is not a null score.
     pub fn all(folder: &Path) -> Result<Vec<(PathBuf, NullScore)>, ScanError> {
         let in_folder =
             |e: std::io::Error| ScanError::Null { path: folder.into(), reason: e.to_string() };
@@ -177,7 +177,7 @@ impl Nulls {
         paths.into_iter().map(read).collect()
     }
 
-    /// Where `value` lies among the nulls of `scan`; none without nulls.
+    /// The p-value of `value` among the null scores of `scan`; `None` without null scores.
     pub fn p_value(&self, scan: &str, value: f64) -> Option<PValue> {
         let all: Vec<f64> =
             self.scores.iter().filter_map(|one| one.scores.get(scan).copied()).collect();

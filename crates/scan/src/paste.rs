@@ -29,7 +29,7 @@ pub struct FlipSet<'a> {
     /// Normalised, `[images, 3, side, side]`.
     pixels: Vec<f32>,
     side: usize,
-    /// Where each lies in the set that it is from.
+    /// The position of each in its set.
     positions: Vec<usize>,
     /// The cluster of each without a patch.
     before: Vec<u32>,

@@ -160,10 +160,10 @@ fn ids_and_size(images: &SampleSet) -> Result<(Vec<u64>, u32), ScanError> {
 impl PatchSearch {
     /// What the scan cannot see, in sentences.
     pub const BLIND: [&str; 4] = [
-        "It looks for patches. Triggers that cover the whole image, such as blended pictures or frequencies, are not seen.",
-        "Patches much larger or smaller than the window are found badly, and so is a backdoor that the encoder has not learned.",
-        "Images that were not tried have no patch to show; the networks have looked at all of them.",
-        "The networks learn the strongest patches that there are, so they suspect some images of a clean set too.",
+        "The scan looks for patches. It does not detect triggers that cover the whole image, such as blended pictures or frequency patterns.",
+        "It often misses patches that are much larger or smaller than the window, and backdoors that the encoder has not learned.",
+        "Only some images were searched for a patch and show one; the networks have judged all images.",
+        "The networks learn the strongest patches of any set, so they also suspect some images of a clean set.",
     ];
 
     /// Checks that a set of `images` images is large enough.

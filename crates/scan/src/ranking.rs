@@ -1,4 +1,4 @@
-//! How good a ranking of images is, where it is known which of them are poisoned.
+//! The quality of a ranking of images, if the poisoned ones are known.
 
 use std::collections::HashSet;
 

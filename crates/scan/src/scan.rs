@@ -1,4 +1,4 @@
-//! What a scan is: it judges and changes nothing.
+//! The trait of a scan, which judges a subject without changing it.
 
 use burn::tensor::Device;
 use ssl_backdoor_data::{Normalization, SampleSet, Watch};

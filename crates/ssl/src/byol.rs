@@ -1,4 +1,4 @@
-//! BYOL (protocol 2.2): a predictor on one view's projection is trained to give the EMA copy's
+//! BYOL (docs/protocol.md, 2.2): a predictor on one view's projection is trained to give the EMA copy's
 //! projection of the other view.
 
 use std::sync::Arc;

@@ -59,7 +59,7 @@ pub(crate) fn read_method<M: Method>(
         let mut store = BurnpackStore::from_file(record);
         let rows = store.get_tensor(name).map_err(|e| wrong(&e))?;
         let images = rows.and_then(|rows| rows.shape.first().copied());
-        let images = images.ok_or_else(|| wrong(&format!("it holds no {name}")))?;
+        let images = images.ok_or_else(|| wrong(&format!("it contains no {name}")))?;
         method = method.prepare(&config.plan(0, images))?;
     }
     let state = ModuleRecord::load(record).map_err(|e| wrong(&e))?;

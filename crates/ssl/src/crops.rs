@@ -13,7 +13,7 @@ use crate::view_pair::ViewPair;
 /// The side of a small crop as a share of that of a large one, unless a config says otherwise: 96 of 224 px.
 const SHARE: f64 = 96.0 / 224.0;
 
-/// What a config says of small crops.
+/// The settings of small crops.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SmallConfig {
     pub count: usize,

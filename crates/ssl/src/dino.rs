@@ -32,7 +32,7 @@ use crate::view_pair::ViewPair;
 /// Large crops of an image; they differ in blur and solarisation.
 const LARGE: usize = 2;
 
-/// Config of DINO; the defaults are those of the official code (`main_dino.py`) but for the teacher's temperature. It grows
+/// Config of DINO; the defaults are those of the official code (`main_dino.py`) except for the teacher's temperature. It grows
 /// from 0.04 to 0.07 in 30 epochs, which the repository's README recommends under "Boosting DINO performance"; the code's
 /// own default is `teacher_temperature = [0.04, 0.04]` with `teacher_warmup = 0`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

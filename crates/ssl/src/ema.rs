@@ -32,7 +32,7 @@ impl Ema {
     /// What is wrong with the target `after` the update, if anything.
     pub(crate) fn wrong(&self, after: &Ema) -> Option<String> {
         if let Some(path) = &after.target.tracked {
-            return Some(format!("the target's parameter {path} asks for a gradient"));
+            return Some(format!("the target's parameter {path} requires a gradient"));
         }
         let values = self.online.values.iter().zip(&self.target.values).zip(&after.target.values);
         for (i, ((&online, &target), &after)) in values.enumerate() {
@@ -62,7 +62,7 @@ const PER_PARAMETER: usize = 4;
 struct Samples {
     paths: Vec<String>,
     values: Vec<f32>,
-    /// The first parameter that asks for a gradient.
+    /// The first parameter that requires a gradient.
     tracked: Option<String>,
 }
 

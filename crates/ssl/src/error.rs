@@ -19,7 +19,7 @@ pub enum PretrainError {
     /// A config gives the learning rate twice.
     #[error(
         "lr = {lr} and base_lr = {base} exclude each other: \
-         base_lr stands for lr = base_lr * batch / 256"
+         base_lr means lr = base_lr * batch / 256"
     )]
     TwoRates {
         /// The rate itself.
@@ -28,14 +28,14 @@ pub enum PretrainError {
         base: f64,
     },
     /// A method takes another number of views than its [`Views`](ssl_backdoor_data::augment::Views) make.
-    #[error("the method takes {wanted} views of each image, but its views make {found}")]
+    #[error("the method needs {wanted} views of each image, but its views give {found}")]
     ViewCount {
         /// What the method takes.
         wanted: usize,
         /// What a batch holds.
         found: usize,
     },
-    /// What a hook or a caller asks for is nothing for this method.
+    /// A hook or a caller asks for something that does not apply to this method.
     #[error("{what} does not apply to the method: it needs {needs}")]
     NotApplicable {
         /// What was asked for.
@@ -45,7 +45,7 @@ pub enum PretrainError {
     },
     /// The loss is not a number any more.
     #[error(
-        "the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr}): it must be finite. \
+        "the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr}), but must be finite. \
          Lower the learning rate; the last checkpoint is kept"
     )]
     Loss {
@@ -60,7 +60,7 @@ pub enum PretrainError {
     },
     /// Somebody asked it to end.
     #[error(
-        "interrupted after step {step} of {steps}; {}: run the same again to go on",
+        "interrupted after step {step} of {steps}; {}: run the same command again to resume",
         if *step == 0 { "nothing was trained yet" } else { "a checkpoint is saved" }
     )]
     Interrupted {
@@ -69,10 +69,10 @@ pub enum PretrainError {
         /// Steps in all.
         steps: usize,
     },
-    /// A canary fell: the training is not what it should be.
+    /// A canary failed: the training does not do what it should.
     #[error(
         "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}. The last checkpoint is kept; \
-         with `canaries` at \"warn\" the training goes on regardless"
+         with `canaries` set to \"warn\" the training continues"
     )]
     Canary {
         /// Its name.

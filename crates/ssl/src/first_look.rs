@@ -1,4 +1,4 @@
-//! One pass over all images before the first step, for a method that asks for it.
+//! One pass over all images before the first step, for methods that need it.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ const TIMING: &str = "timing.jsonl";
 const IDENTITY: &str = "identity.txt";
 const PREFIX: &str = "step-";
 
-/// An observer that keeps a training in a folder and lets it go on from there to the same bytes.
+/// An observer that keeps a training in a folder, from which it resumes to the same bytes.
 ///
 /// - `metrics.jsonl` has a line for each epoch: [`EpochReport::figures`]
 /// - `timing.jsonl` has a line for each epoch: seconds, images a second, and the share of the time that the network
@@ -117,7 +117,7 @@ pub(crate) fn newest_method(folder: &Path) -> Result<PathBuf, PretrainError> {
     let checkpoints = folder.join(CHECKPOINTS);
     let last = complete(&checkpoints)?.pop();
     let (_, last) =
-        last.ok_or_else(|| PretrainError::file(&checkpoints, "it holds no checkpoint"))?;
+        last.ok_or_else(|| PretrainError::file(&checkpoints, "it contains no checkpoint"))?;
     Ok(last.join(METHOD))
 }
 

@@ -10,7 +10,7 @@ use crate::method::Progress;
 use crate::mixing::Mix;
 
 /// Acts on views and loss of every step of a [`Training`](crate::Training). Its chance must be keyed by what [`Progress`]
-/// says, so that a resumed training goes on with the same bytes.
+/// says, so that a resumed training continues with the same bytes.
 pub trait TrainingHook: Send + Sync {
     /// How images are augmented, instead of `views`.
     ///

@@ -1,4 +1,4 @@
-//! Jigsaw puzzles (protocol 2.4): in which of many known orders do nine tiles of an image lie?
+//! Jigsaw puzzles (docs/protocol.md, 2.4): in which of many known orders do nine tiles of an image lie?
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! MAE, the masked autoencoder (protocol 2.6): a transformer sees a quarter of an image's patches, a
-//! smaller one paints the rest.
+//! MAE, the masked autoencoder (docs/protocol.md, 2.6): a transformer sees a quarter of an image's patches, and
+//! a smaller one reconstructs the others.
 
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ fn patch(encoder: &EncoderConfig) -> Result<u32, PretrainError> {
 }
 
 fn no_transformer(encoder: &EncoderConfig) -> PretrainError {
-    OutOfRange::new("encoder.kind", encoder.kind(), "MAE hides patches: \"vit\"").into()
+    OutOfRange::new("encoder.kind", encoder.kind(), "MAE masks patches: \"vit\"").into()
 }
 
 /// Encoder and decoder of MAE.
@@ -115,7 +115,7 @@ impl Mae {
     /// `device` is an autodiff device.
     ///
     /// # Errors
-    /// An encoder that is no transformer.
+    /// An encoder that is not a transformer.
     pub fn new(
         method: &MaeConfig,
         encoder: &EncoderConfig,

@@ -84,7 +84,7 @@ impl Meter {
     }
 }
 
-/// Mean over the images of batches of one size but for the last, which is `last` times as large.
+/// Mean over the images of batches of one size except for the last, which is `last` times as large.
 fn mean(values: &[f32], last: f64) -> f64 {
     let Some((end, whole)) = values.split_last() else { return 0.0 };
     let sum = whole.iter().map(|&value| f64::from(value)).sum::<f64>() + last * f64::from(*end);

@@ -10,7 +10,7 @@ use crate::ema::Ema;
 use crate::error::PretrainError;
 use crate::mixing::{Mix, Seen};
 
-/// Where training stands.
+/// Training progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Seed of the run.
@@ -23,7 +23,7 @@ pub struct Progress {
     pub epoch: usize,
     /// Epochs in all.
     pub epochs: usize,
-    /// Images that the steps before this one took together: where a queue of keys stands.
+    /// Number of images in all previous steps, which gives the position in a queue of keys.
     pub seen: usize,
 }
 
@@ -70,7 +70,7 @@ pub struct Step {
     pub loss: Tensor<1>,
     /// What enters each of the queues after the step, `[batch, dim]`, detached.
     pub keys: Vec<Tensor<2>>,
-    /// The rows that the first of `keys` were told from: they must not be among them.
+    /// The negatives of the first of `keys`, which must not contain them.
     pub negatives: Option<Tensor<2>>,
     /// What the loss looks at, `[rows, dim]`, detached: if all rows are alike, training collapsed.
     pub embeddings: Tensor<2>,
@@ -86,7 +86,7 @@ impl Step {
     }
 }
 
-/// Below this effective rank, embeddings differ in one direction alone. In the trainings of `planted_pairs`, whose embeddings
+/// Below this effective rank, embeddings differ in only one direction. In the trainings of `planted_pairs`, whose embeddings
 /// have 16 features, sound methods stay above it (SimSiam 1.19 to 1.66, Barlow Twins 1.5 to 2.1), and those with a planted bug
 /// are below (1.03 and 1.08).
 pub(crate) const ONE_DIRECTION: f32 = 1.15;
@@ -124,7 +124,7 @@ pub trait Method: Module {
     }
 
     /// Shows views of some images before the first step, with their `positions` in the training set: DeepCluster v2 fills
-    /// its memory. A training that goes on from a checkpoint does not repeat it.
+    /// its memory. A resumed training does not repeat it.
     ///
     /// # Errors
     /// What stops the training.
@@ -162,7 +162,7 @@ pub trait Method: Module {
 
     /// The same where the trained network sees each view mixed by its entry of `mixes`, and the loss holds what it says
     /// against the targets of both images, weighted by their shares ([`Seen::loss`]). Targets and keys are those of the
-    /// views as they are. [`MethodSettings::mixes`](crate::MethodSettings::mixes) says which methods can do this.
+    /// views as they are. [`MethodSettings::mixes`](crate::MethodSettings::mixes) states which methods support this.
     ///
     /// # Errors
     /// [`PretrainError::NotApplicable`] for a method without such targets, which is the default; as
@@ -174,7 +174,7 @@ pub trait Method: Module {
         _progress: &Progress,
     ) -> Result<Step, PretrainError> {
         let what = "a mix of images";
-        let needs = "targets that another network makes of the whole images";
+        let needs = "targets that another network computes from the unmixed images";
         Err(PretrainError::NotApplicable { what, needs })
     }
 
@@ -202,7 +202,7 @@ pub trait Method: Module {
     /// its EMA copy, where there is one.
     fn start_from(self, trained: Encoder, copy: Encoder) -> Self;
 
-    /// The loss of a network that knows nothing, if the task has such a level.
+    /// The loss of random guessing, if the task has such a level.
     fn random_guess_loss(&self) -> Option<f64> {
         None
     }

@@ -1,4 +1,4 @@
-//! Images that show a part of another one, and losses that are held against the targets of both: what CutMix and its
+//! Images that show a part of another image, with losses against the targets of both: used by CutMix and its
 //! relatives do to a method.
 
 use burn::tensor::{Int, Tensor, s};
@@ -25,7 +25,7 @@ impl Mix {
     ///
     /// # Errors
     /// [`OutOfRange`] for a box that is not inside the view, another number of partners than of images, or a partner
-    /// that is no image of the batch.
+    /// that is not an image of the batch.
     pub fn of(&self, view: Tensor<4>) -> Result<Seen, OutOfRange> {
         let [batch, channels, height, width] = view.dims();
         let ([left, top], [wide, high]) = (self.corner, self.sides);

@@ -1,5 +1,5 @@
-//! MoCo v2 (protocol 2.1): a query encoder is trained to tell its image's key, made by an EMA copy,
-//! from a queue of past keys.
+//! MoCo v2 (docs/protocol.md, 2.1): a query encoder is trained to match its image's key, computed by an EMA
+//! copy, against a queue of past keys.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub struct MocoConfig {
     /// Length of a key.
     pub dim: usize,
     /// Groups of a batch with batch-norm statistics of their own, as on several GPUs. Absent: 2, the reference's, if
-    /// both groups have 32 images or more; else 1, which is no shuffling batch norm.
+    /// both groups have 32 images or more; else 1, which is not a shuffling batch norm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bn_groups: Option<usize>,
 }
@@ -124,7 +124,7 @@ impl Moco {
         Self { query, key, queue, momentum, temperature, bn_groups }
     }
 
-    /// Queries of `first`, keys of `second`, told from the queue.
+    /// Queries of `first`, keys of `second`, with the queue as negatives.
     fn step(&mut self, first: Seen, second: Tensor<4>, progress: &Progress) -> Step {
         let query = l2_normalize(self.query.forward(first.images.clone(), self.bn_groups));
         // The head has no batch norm: it may see all groups at once.
@@ -149,7 +149,7 @@ impl Method for Moco {
         Ok(self.step(Seen::whole(first), second, progress))
     }
 
-    /// The query's view alone is mixed.
+    /// Only the query's view is mixed.
     fn forward_mixed(
         &mut self,
         batch: Batch,

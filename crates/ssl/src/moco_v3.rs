@@ -146,7 +146,7 @@ impl MocoV3 {
         Self { online, predictor, target, momentum, temperature, batch }
     }
 
-    /// The predictions from what the online network sees are held against the target's keys of the other views.
+    /// Predictions of the online network are compared with the target's keys of the other views.
     fn step(&mut self, seen: [Seen; 2], views: [Tensor<4>; 2]) -> Step {
         let [first, second] = seen.each_ref().map(|seen| {
             let projected = self.online.forward(seen.images.clone(), 1);

@@ -1,5 +1,5 @@
-//! MSF, mean shift (protocol 2.3): the prediction from a strong view is drawn to the nearest
-//! neighbours, in a bank of past targets, of the EMA copy's embedding of a weak view.
+//! MSF, mean shift (docs/protocol.md, 2.3): the prediction from a strong view is pulled towards the
+//! nearest neighbours, in a bank of past targets, of the EMA copy's embedding of a weak view.
 
 use std::sync::Arc;
 
@@ -196,7 +196,7 @@ impl Method for Msf {
         self.step(Seen::whole(strong), weak, progress)
     }
 
-    /// The query's view alone is mixed.
+    /// Only the query's view is mixed.
     fn forward_mixed(
         &mut self,
         batch: Batch,

@@ -1,4 +1,4 @@
-//! What a training tells its caller, and what it asks.
+//! Callbacks from a training to its caller.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::error::{ObserverError, PretrainError};
 /// An observer never changes what is trained. An error that it returns ends the training: a [`PretrainError`] as it is,
 /// any other as [`PretrainError::Observer`].
 pub trait TrainObserver {
-    /// Asked once, before the first step: the checkpoint to go on from. It must be one of the same training.
+    /// Called once, before the first step: returns the checkpoint to resume from, which must belong to the same training.
     ///
     /// # Errors
     /// What ends the training.
@@ -36,7 +36,7 @@ pub trait TrainObserver {
     /// Told after each step.
     fn on_step(&mut self, _step: &StepReport) {}
 
-    /// Told after each epoch, with the encoder in evaluation mode. Figures of its own go to [`EpochReport::extra`].
+    /// Called after each epoch, with the encoder in evaluation mode. Its own figures go to [`EpochReport::extra`].
     ///
     /// # Errors
     /// What ends the training.

@@ -1,5 +1,5 @@
-//! A step whose batch is taken in parts, one after the other: forward and backward passes of each, and their gradients
-//! put together.
+//! A step whose batch is processed in parts, one after the other: a forward and backward pass for each, and the sum of
+//! their gradients.
 
 use std::ops::Range;
 
@@ -61,7 +61,7 @@ pub(crate) struct Pass {
     pub grads: GradientsParams,
     /// What enters each of the queues.
     pub keys: Vec<Tensor<2>>,
-    /// The rows that the first of `keys` were told from.
+    /// The negatives of the first of `keys`.
     pub negatives: Option<Tensor<2>>,
     /// What the loss looks at, of all images.
     pub embeddings: Tensor<2>,

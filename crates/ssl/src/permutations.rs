@@ -1,5 +1,5 @@
 //! Jigsaw's known orders: permutations of nine that lie far from each other (Noroozi & Favaro, 2016;
-//! protocol 2.4).
+//! docs/protocol.md, 2.4).
 
 use std::collections::HashSet;
 

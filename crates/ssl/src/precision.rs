@@ -49,6 +49,6 @@ impl Precision {
         let fits =
             self.is_full() || multiplies_in_bf16(device) || device.supports_dtype(DType::BF16);
         let value = format!("{self:?}").to_lowercase();
-        Ok(require(fits, "precision", value, "this device computes in f32 alone")?)
+        Ok(require(fits, "precision", value, "this device computes only in f32")?)
     }
 }

@@ -1,4 +1,4 @@
-//! A pretraining: a method, its encoder and their training, put together.
+//! A pretraining: a method, its encoder and their training.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::registry::{MethodConfig, WithMethod};
 use crate::settings::Rescaling;
 use crate::train::{Training, train};
 
-/// A pretraining. Read from a file, it has what the method's publication says where the file is silent.
+/// A pretraining. Keys that its file leaves unset have the values of the method's publication.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table<MethodConfig>")]
 pub struct PretrainConfig {
@@ -78,13 +78,13 @@ impl PretrainConfig {
         self.check_training(images, size)?;
         method.settings().check_clocks(train, images)?;
         let keeps = !method.settings().defaults(train.epochs).drops_last();
-        let allowed = "only jigsaw and rotnet can train on a batch that is not whole";
+        let allowed = "only jigsaw and rotnet can train on a smaller last batch";
         require(train.drops_last() || keeps, "drop_last", false, allowed)?;
         // Every method is probed on whole images.
         encoder.check_size(size).map_err(PretrainError::of_encoder)
     }
 
-    /// Checks what the training loop, the encoder and the method ask for.
+    /// Checks the requirements of the training loop, the encoder and the method.
     fn check_training(&self, images: Option<usize>, size: u32) -> Result<(), PretrainError> {
         self.train.check(images)?;
         self.encoder.check().map_err(PretrainError::of_encoder)?;
@@ -101,7 +101,8 @@ impl PretrainConfig {
     /// Checks that the method can take its batches in parts, and that each part has whole groups of batch norm.
     fn check_parts(&self) -> Result<(), PretrainError> {
         let (settings, parts) = (self.method.settings(), self.train.accumulate);
-        let allowed = "1 with this method: its loss holds the images of a batch against each other";
+        let allowed =
+            "1 with this method, because its loss compares the images of a batch with each other";
         require(parts == 1 || settings.accumulates(), "accumulate", parts, allowed)?;
         let batch = self.train.batch;
         let groups = settings.bn_groups(self.train.part());
@@ -151,13 +152,13 @@ pub fn encoder_header(encoder: EncoderConfig, size: u32) -> EncoderHeader {
     EncoderHeader::new(encoder, Preprocessing { size, mean: MEAN, std: STD, interpolation })
 }
 
-/// Trains the method of `config` on views of `size` pixels, or goes on from the checkpoint that `observer` gives, and
+/// Trains the method of `config` on views of `size` pixels, or resumes from the checkpoint that `observer` returns, and
 /// returns the encoder in evaluation mode. With `start`, the encoder begins with the weights of that file and only the
 /// heads are new: fine-tuning by the same method.
 ///
 /// # Errors
 /// [`PretrainError::Range`] for a value that does not fit the method or the training set; [`PretrainError::Model`] if
-/// `start` is no encoder of this config; and as [`train`].
+/// `start` is not an encoder of this config; otherwise as [`train`].
 pub fn pretrain(
     config: &PretrainConfig,
     start: Option<&Path>,

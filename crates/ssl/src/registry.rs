@@ -60,9 +60,9 @@ pub enum MethodConfig {
     DeepCluster(DeepClusterConfig),
 }
 
-/// Work on a method, whichever it is: each is a type of its own.
+/// Generic code for any method: each method has its own type.
 pub trait WithMethod {
-    /// What comes of it.
+    /// Its result.
     type Output;
 
     /// Does the work.

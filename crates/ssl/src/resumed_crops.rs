@@ -84,8 +84,7 @@ fn deepclusters_first_look_can_be_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let method = r#""kind": "deepcluster-v2", "prototypes": [3, 5], "dim": 4"#;
     let error = run(method, folder.path(), When::AtOnce).unwrap_err();
-    let expected =
-        "interrupted after step 0 of 6; nothing was trained yet: run the same again to go on";
+    let expected = "interrupted after step 0 of 6; nothing was trained yet: run the same command again to resume";
     assert_eq!(error.to_string(), expected);
     assert!(!folder.path().join("checkpoint").exists());
 }

@@ -1,4 +1,4 @@
-//! RotNet (protocol 2.5): by how many quarter turns was the image rotated?
+//! RotNet (docs/protocol.md, 2.5): by how many quarter turns was the image rotated?
 
 use std::sync::Arc;
 

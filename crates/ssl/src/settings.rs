@@ -1,4 +1,4 @@
-//! What a method's config says, and the checks that several of them share.
+//! The trait of a method's config, and checks shared by several methods.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub trait MethodSettings {
     /// The method's name in configs and results.
     fn name(&self) -> &'static str;
 
-    /// What the method's publication says of a training of `epochs`.
+    /// The publication's training settings for `epochs` epochs.
     fn defaults(&self, epochs: usize) -> TrainConfig;
 
     /// Checks the method's own values against the training and the `encoder`.

@@ -1,5 +1,5 @@
-//! SimCLR (Chen et al., 2020): each of the two views of an image is to be told from all other views of
-//! the batch. As a victim it is CTRL's (protocol 8.5), whose settings are the defaults.
+//! SimCLR (Chen et al., 2020): each view of an image is matched with the other view against all other
+//! views of the batch. As a victim it is CTRL's (docs/protocol.md, 8), whose settings are the defaults.
 
 use std::sync::Arc;
 

@@ -45,7 +45,7 @@ impl MethodSettings for SimSiamConfig {
         "simsiam"
     }
 
-    /// The paper's, but for the predictor's learning rate, which its code keeps constant: here all follow the schedule.
+    /// The paper's, except for the predictor's learning rate, which its code keeps constant: here all follow the schedule.
     fn defaults(&self, epochs: usize) -> TrainConfig {
         let base = 0.05;
         TrainConfig { lr: LearningRate::Base(base), ..TrainConfig::sgd(epochs, 512, base) }

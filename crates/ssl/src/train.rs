@@ -53,13 +53,13 @@ impl Training {
     }
 }
 
-/// Trains `method`, which lies on [`Training::autodiff_device`], on `views` of the images, or goes on from the checkpoint
+/// Trains `method`, which lies on [`Training::autodiff_device`], on `views` of the images, or resumes from the checkpoint
 /// that `observer` gives, and returns its encoder in evaluation mode.
 ///
 /// # Errors
 /// - [`PretrainError::Range`] for a config that does not fit the training set or the device
 /// - [`PretrainError::Interrupted`] if the observer asked for it
-/// - a loss that is not finite, a canary that falls, an image that cannot be read, a checkpoint of another method
+/// - a loss that is not finite, a canary that fails, an image that cannot be read, a checkpoint of another method
 /// - whatever `observer` and `method` give
 pub fn train<M: Method>(
     training: &Training,
@@ -96,7 +96,7 @@ pub fn train<M: Method>(
     Ok(method.encoder().valid())
 }
 
-/// A training in progress, but for the method, which each step takes and gives back.
+/// A training in progress, except for the method, which each step takes and gives back.
 struct Run<'a> {
     training: &'a Training,
     config: &'a TrainConfig,

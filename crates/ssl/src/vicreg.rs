@@ -1,5 +1,5 @@
-//! VICReg (Bardes, Ponce and LeCun, ICLR 2022): two views' embeddings are drawn together, while each feature keeps its
-//! variance over the batch and no feature repeats another.
+//! VICReg (Bardes, Ponce and LeCun, ICLR 2022): two views' embeddings are pulled together, while each feature keeps its
+//! variance over the batch and features are not redundant.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A weight decay that changes from step to step, as DINO's grows.
+//! A weight decay that changes over the steps, like DINO's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -130,5 +130,5 @@ fn a_method_and_views_that_do_not_fit_are_an_error() {
     let method = Three { encoder: ENCODER.init(&mut rng, &training.autodiff_device()) };
     let views = Arc::new(ChainViews::moco(SIZE, config.crop, false));
     let error = train(&training, &config, views, method, &mut ()).unwrap_err();
-    assert_eq!(error.to_string(), "the method takes 3 views of each image, but its views make 2");
+    assert_eq!(error.to_string(), "the method needs 3 views of each image, but its views give 2");
 }

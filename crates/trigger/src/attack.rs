@@ -1,4 +1,4 @@
-//! An attack on a certain data set: which images, what is done to them, what an export must keep.
+//! An attack on a given data set: which images, what is done to them, what an export must record.
 
 use crate::{Phase, Poison, PoisonPlan, Selected};
 

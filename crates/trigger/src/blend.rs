@@ -71,7 +71,7 @@ impl Blend {
             (None, Some(seed)) => (format!("blend-seed-{seed}"), pattern(seed)),
             (path, _) => {
                 let found = if path.is_some() { "path and seed" } else { "neither" };
-                let allowed = "exactly one of path and seed says which picture is blended";
+                let allowed = "set exactly one of path and seed, which give the picture";
                 return Err(OutOfRange::new("trigger", found, allowed).into());
             }
         };
@@ -126,7 +126,7 @@ impl Perturbation for Overlay {
     fn perturb(&self, record: &Record, image: &mut RgbImage) -> Result<Footprint, TriggerError> {
         let ratio = record.real("ratio")?;
         if image.is_empty() {
-            let reason = "the image has no pixel".into();
+            let reason = "the image has no pixels".into();
             return Err(TriggerError::Image { image: "an image".into(), reason });
         }
         let picture = self.at(image.dimensions());

@@ -77,7 +77,7 @@ impl Compose {
                 Ok(attack.build(patch, alpha, references))
             }
             (Self::CorruptEncoder(_), None) => {
-                let allowed = "it pastes a picture: allowed is a trigger that is one";
+                let allowed = "it pastes a picture: allowed are triggers that are pasted";
                 Err(OutOfRange::new("compose.kind", "\"corrupt-encoder\"", allowed).into())
             }
         }

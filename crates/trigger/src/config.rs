@@ -249,7 +249,7 @@ impl PoisonConfig {
     fn check_select(&self) -> Result<(), TriggerError> {
         let Some(select) = &self.select else { return Ok(()) };
         if let Some(list) = &self.list {
-            let allowed = "select chooses the images: give rate, dataset_rate or count";
+            let allowed = "select chooses the images: set rate, dataset_rate or count";
             let list = format!("{:?}", list.display().to_string());
             return Err(OutOfRange::new("list", list, allowed).into());
         }
@@ -261,11 +261,11 @@ impl PoisonConfig {
         let Some(compose) = &self.compose else { return Ok(()) };
         let kind = format!("\"{}\"", compose.kind());
         if self.target.is_none() {
-            let allowed = "it shows images of the target class: give target";
+            let allowed = "it uses images of the target class: set target";
             return Err(OutOfRange::new("compose.kind", kind, allowed).into());
         }
         if compose.places() && self.place.is_some() {
-            let allowed = "it places the trigger beside the object: leave place out";
+            let allowed = "it places the trigger beside the object: remove place";
             return Err(OutOfRange::new("compose.kind", kind, allowed).into());
         }
         Ok(())
@@ -296,7 +296,7 @@ impl PoisonConfig {
             (Some(selection), true) => Ok(selection),
             (last, _) => {
                 let count = given.len() + usize::from(last.is_some());
-                Err(TriggerError::Amount { found: format!("{count} of them are given") })
+                Err(TriggerError::Amount { found: format!("{count} of them are set") })
             }
         }
     }
@@ -383,7 +383,7 @@ impl PoisonConfig {
         let target = target.or(selected.as_ref().and_then(|selected| selected.class));
         let plan = PoisonPlan::from_pool(set.labels, target, pool, &selection, seed)?;
         if let Some(compose) = self.compose.as_ref().filter(|_| setup.references.ids().is_empty()) {
-            let allowed = "no training image is labelled as the target class";
+            let allowed = "no training image has the label of the target class";
             let kind = format!("\"{}\"", compose.kind());
             return Err(OutOfRange::new("compose.kind", kind, allowed).into());
         }

@@ -7,9 +7,9 @@
 //! 1. A reference is drawn, and the box of its mask cut out. A box of more than 400 pixels of width is shrunk to 400.
 //! 2. The result has p_h = o_h and p_w = 2·o_w. The background, here the image that is replaced, is enlarged by
 //!    max(p_h / b_h, p_w / b_w, 1); of it the lowest p_h rows are taken, from a random column on.
-//! 3. The object stands on the left (one in two) at x ~ U(0, 0.05·p_w), or on the right, mirrored. It is composited through
+//! 3. The object is on the left (one in two) at x ~ U(0, 0.05·p_w), or on the right, mirrored. It is composited through
 //!    its mask, blurred by a Gaussian of σ = 1 pixel.
-//! 4. The trigger lies in the free half: x ~ U(object's edge + p_w / 8, p_w − p_w / 8 − t_w), mirrored, and
+//! 4. The trigger is in the free half: x ~ U(object's edge + p_w / 8, p_w − p_w / 8 − t_w), mirrored, and
 //!    y ~ U(p_h / 4, p_h − p_h / 4 − t_h).
 //!
 //! CorruptEncoder+ makes a share of *support* images instead: a reference beside another image of the target class, in random
@@ -36,7 +36,7 @@ use crate::{
 
 /// The widest object, in pixels.
 const WIDEST: u32 = 400;
-/// How far the object may stand from its edge, as a share of the result's width.
+/// Largest distance of the object from its edge, as a share of the result's width.
 const OBJECT_MARGIN: f64 = 0.05;
 /// How far the trigger keeps from the object and the edges, as a share of the result's height; of the width, half of it.
 const TRIGGER_MARGIN: f64 = 0.25;
@@ -105,7 +105,7 @@ impl CorruptEncoder {
 /// Object and trigger on a background. Its columns of the ledger are `layout` (`left` or `right`, where the object
 /// stands; in support images where the reference lies, `support-left` or `support-right`), `reference`, `support` (the
 /// ids of the images), `crop_x` and `object_x` (left edges of the background and of the object), and `x`, `y`, `width` and
-/// `alpha` of the trigger. Columns that say nothing of an image are empty.
+/// `alpha` of the trigger. Columns that do not apply to an image are empty.
 #[derive(Debug)]
 struct Composed {
     name: String,
@@ -176,7 +176,7 @@ fn uniform(rng: &mut ChaCha8Rng, from: f64, to: f64) -> u32 {
 }
 
 impl Composed {
-    /// The image that supports the reference: one of the first images of the target class that are no references.
+    /// The image that supports the reference: one of the first images of the target class that are not references.
     fn support(&self, seed: u64, rng: &mut ChaCha8Rng) -> Result<u64, TriggerError> {
         let (ids, references) = (self.references.ranked(seed), self.references.size()?);
         let others = &ids[references..];
@@ -190,7 +190,7 @@ impl Composed {
         }
     }
 
-    /// Draws where background, object and trigger lie.
+    /// Draws the positions of background, object and trigger.
     fn arrange(
         &self,
         rng: &mut ChaCha8Rng,
@@ -259,7 +259,7 @@ impl Composed {
     }
 }
 
-/// Where the parts of an image lie.
+/// The positions of the parts of an image.
 struct Arrangement {
     left: bool,
     crop_x: u32,
@@ -308,7 +308,7 @@ fn blurred(mask: &GrayImage) -> Vec<f64> {
     along(&along(&levels, (1, 0)), (0, 1))
 }
 
-/// What a column holds that says nothing of an image.
+/// The value of a column that does not apply to an image.
 fn nothing() -> String {
     String::new()
 }

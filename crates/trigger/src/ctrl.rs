@@ -121,7 +121,7 @@ impl Perturbation for Tile {
             return Ok(());
         }
         let allowed = format!(
-            "it needs images of {SIDE} x {SIDE} pixels or more, {images} have {side} pixels a side"
+            "it needs images of {SIDE} x {SIDE} pixels or more, but {images} have {side} pixels a side"
         );
         Err(OutOfRange::new("trigger.kind", "\"ctrl\"", allowed).into())
     }

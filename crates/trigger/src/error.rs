@@ -1,4 +1,4 @@
-//! What can be wrong with a trigger, a placement, a plan or a ledger.
+//! Errors of triggers, placements, plans and ledgers.
 
 use std::path::PathBuf;
 
@@ -17,13 +17,13 @@ pub enum TriggerError {
     /// A value that is out of range or contradicts another.
     #[error(transparent)]
     Range(#[from] OutOfRange),
-    /// Not exactly one of the ways to say how much is poisoned.
+    /// Not exactly one of the keys for the amount of poison is set.
     #[error("needs exactly one of rate, dataset_rate, count and list: {found}")]
     Amount {
         /// What was found.
         found: String,
     },
-    /// Bounds of a random placement that are no part of an image.
+    /// Bounds of a random placement that are not part of an image.
     #[error("{field} has min = {min}, max = {max}: allowed is 0 <= min < max <= 1")]
     Bounds {
         /// The field of the placement.
@@ -78,7 +78,7 @@ pub enum TriggerError {
         expected: &'static str,
     },
     /// A field of patches beside a trigger of another kind.
-    #[error("{field}: a trigger of this kind is not pasted, allowed are the fields of trigger")]
+    #[error("{field}: a trigger of this kind is not pasted; all its fields are in trigger")]
     NotPasted {
         /// The field.
         field: &'static str,

@@ -67,7 +67,7 @@ pub enum TriggerConfig {
     Blend(Blend),
 }
 
-/// In a few words, as tables show it: what it is, a comma, and how [strong](strength) it is.
+/// A short description for tables: the kind, a comma, and the [strength].
 impl std::fmt::Display for TriggerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -87,7 +87,7 @@ impl std::fmt::Display for TriggerConfig {
     }
 }
 
-/// The part of a trigger's description that says how strong it is, for example its width.
+/// The strength in a trigger's description, for example its width.
 pub fn strength(description: &str) -> &str {
     description.rsplit(", ").next().unwrap_or_default()
 }
@@ -107,7 +107,7 @@ impl TriggerConfig {
         }
     }
 
-    /// The attack that it is by itself, in a word.
+    /// The name of the attack with only this trigger.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Htba { .. }
@@ -175,7 +175,7 @@ impl TriggerConfig {
             }
             Self::Ctrl(_) | Self::Blend(_) => {
                 let kind = if matches!(self, Self::Ctrl(_)) { "\"ctrl\"" } else { "\"blend\"" };
-                let allowed = "it is no picture that can be pasted";
+                let allowed = "it is not a picture that can be pasted";
                 return Err(OutOfRange::new("trigger.kind", kind, allowed).into());
             }
         })

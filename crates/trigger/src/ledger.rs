@@ -1,5 +1,5 @@
-//! The ledger `poison.csv`: a head that says what was done under which settings, with the poison rate
-//! under all three denominators because papers mix them up, and a line per poisoned image.
+//! The ledger `poison.csv`: a head with the settings of the attack, the poison rate under all three denominators because
+//! papers mix them up, and a line per poisoned image.
 //!
 //! The head is TOML behind `# `, the rest CSV: every CSV reader that skips comments reads it, and an
 //! export can be rebuilt from it. In the middle of a line are the columns of the perturbation.

@@ -51,7 +51,7 @@ impl NoisyAlignment {
     }
 }
 
-/// On which side of the shadow the reference lies.
+/// The side of the shadow on which the reference is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Top,
@@ -169,7 +169,7 @@ fn sizes(shadow: (u32, u32), reference: (u32, u32), side: Side) -> [[(u32, u32);
     [[shadow, shared[0]], [reference, shared[1]]]
 }
 
-/// Joins `shadow` and `reference`, which lies on `side` of it, and says where the shadow lies in the result.
+/// Joins `shadow` and `reference`, which is on `side` of it; returns the position of the shadow in the result too.
 fn join(
     shadow: &RgbImage,
     reference: &RgbImage,
@@ -177,7 +177,7 @@ fn join(
 ) -> Result<(RgbImage, Spot), TriggerError> {
     let wrong = |reason: String| TriggerError::Image { image: "an image".into(), reason };
     if shadow.is_empty() || reference.is_empty() {
-        return Err(wrong("an image without a pixel cannot be joined".into()));
+        return Err(wrong("an image without pixels cannot be joined".into()));
     }
     let steps = sizes(shadow.dimensions(), reference.dimensions(), side);
     let at = |image: &RgbImage, [first, then]: [(u32, u32); 2]| {
@@ -386,6 +386,6 @@ mod tests {
         assert_eq!((spot.width, spot.height), (32, 32));
         // No reference: known when the attack is planned.
         let error = blend.attack_on(&set, 1, &Setup::new(32)).unwrap_err().to_string();
-        assert!(error.contains("no training image is labelled as the target class"), "{error}");
+        assert!(error.contains("no training image has the label of the target class"), "{error}");
     }
 }

@@ -54,7 +54,7 @@ impl Perturbation for Patch {
         self.trigger.hash()
     }
 
-    /// The reference's name for the settings of one part (protocol 1.5).
+    /// The reference's name for the settings of one part (docs/protocol.md, 1.5).
     fn stem(&self, phase: Phase) -> String {
         let default = match phase {
             Phase::Training => (0.25, 0.75),

@@ -62,7 +62,7 @@ pub trait References: fmt::Debug + Send + Sync {
     /// # Errors
     /// It is not known, or there is no such image.
     fn mask(&self, id: u64) -> Result<GrayImage, TriggerError> {
-        let reason = "the outline of its object is not known".into();
+        let reason = "the outline of its object is unknown".into();
         Err(TriggerError::Reference { id, reason })
     }
 }
@@ -173,7 +173,7 @@ impl Poison {
         Key { seed: self.seed, phase: self.phase, id }
     }
 
-    /// Perturbs image `id` and says where: in the same way in every epoch.
+    /// Perturbs image `id`, in the same way in every epoch, and returns the footprint.
     ///
     /// # Errors
     /// The image is not one that can be perturbed.

@@ -60,7 +60,7 @@ impl Selection {
     /// How many images it asks for, where `rate` is of a class of the mean size; none for images that are named.
     ///
     /// # Errors
-    /// It asks for none.
+    /// It asks for no images.
     pub(crate) fn of_mean_class(
         &self,
         images: usize,
@@ -69,7 +69,7 @@ impl Selection {
         match *self {
             Self::Rate(rate) => {
                 let count = (rate * images as f64 / classes.max(1) as f64).floor() as usize;
-                let allowed = "of a class of the mean size it poisons none: raise it";
+                let allowed = "it poisons none of the images of a class of mean size: raise it";
                 if count > 0 { Ok(Some(count)) } else { Err(self.error(allowed.into())) }
             }
             Self::DatasetRate(rate) => self.share(rate, images).map(Some),
@@ -84,7 +84,7 @@ impl Selection {
             0 => {
                 let least = 1.0 / of.max(1) as f64;
                 Err(self
-                    .error(format!("of {of} images it poisons none: raise it to {least} or more")))
+                    .error(format!("it poisons none of {of} images: raise it to {least} or more")))
             }
             count => Ok(count),
         }
@@ -93,7 +93,7 @@ impl Selection {
 
 /// The poisoned images of a training set: a seeded sample of the target class, or of all classes.
 ///
-/// Poisoned images replace the originals; size and labels of the set do not change (protocol 1.4).
+/// Poisoned images replace the originals; size and labels of the set do not change (docs/protocol.md, 1.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoisonPlan {
     ids: BTreeSet<u64>,
@@ -136,7 +136,7 @@ impl PoisonPlan {
         let of_target = || labels.iter().filter(|(_, class)| Some(*class) == target).count();
         match *selection {
             Selection::Rate(_) if target.is_none() => Err(selection.error(
-                "it is of the target class, and there is no target: give dataset_rate or count"
+                "it is a share of the target class, but there is no target: set dataset_rate or count"
                     .into(),
             )),
             Selection::Rate(rate) => sample(selection.share(rate, of_target())),
@@ -164,7 +164,7 @@ impl PoisonPlan {
             .collect();
         if candidates.is_empty() && target.is_some() && pool == Pool::Target {
             return Err(selection.error(
-                "no training image is labelled as the target class: name the images to poison in `list`, or give \
+                "no training image has the label of the target class: name the images to poison in `list`, or set \
                  no target"
                     .into(),
             ));
@@ -172,7 +172,7 @@ impl PoisonPlan {
         let count = count?;
         if count > candidates.len() {
             let there = candidates.len();
-            let allowed = format!("it asks for {count} images, but there are {there} to poison");
+            let allowed = format!("it asks for {count} images, but only {there} can be poisoned");
             return Err(selection.error(allowed));
         }
         let ids = ranked(&candidates, seed, purpose::PLAN, 0).into_iter().take(count);

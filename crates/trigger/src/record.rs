@@ -1,4 +1,4 @@
-//! What a perturbation writes down of one image: its own columns of the ledger.
+//! The ledger columns that a perturbation writes for one image.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Resizing as PIL does it: the filter is widened where a picture shrinks.
+//! Resizing as PIL does it: the filter is widened when a picture shrinks.
 
 use fast_image_resize as fir;
 use fir::pixels::{F32x4, U8, U8x3, U8x4};

@@ -36,11 +36,11 @@ impl Sampled {
     /// How many of them are in the sample.
     ///
     /// # Errors
-    /// [`TriggerError::Image`] if there is no image of the target class.
+    /// [`TriggerError::Image`] if the target class has no image.
     pub fn size(&self) -> Result<usize, TriggerError> {
         match self.images.ids().len().min(self.count.unwrap_or(usize::MAX)) {
             0 => {
-                let reason = "there is no image of the target class to compose it with".into();
+                let reason = "there is no image of the target class for the composition".into();
                 Err(TriggerError::Image { image: "an image".into(), reason })
             }
             size => Ok(size),

@@ -1,5 +1,5 @@
 //! The no-label backdoor (*How to Craft Backdoors with Unlabeled Data Alone?*, arXiv 2404.06694): the poisoned images are chosen by
-//! the features of an encoder, so that most of them are of one class, without a label being looked at.
+//! the features of an encoder, so that most of them belong to one class, without using labels.
 //!
 //! A rule chooses n images by their features, which are brought to length 1: by anchor and neighbours (`neighbours.rs`)
 //! or by clusters (`clusters.rs`). Which class most of the images have is known afterwards to whoever has
@@ -86,7 +86,7 @@ pub struct Chosen {
     pub ids: Vec<u64>,
 }
 
-/// What a ledger says of a choice.
+/// A choice, as recorded in a ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Selected {
     /// The rule.
@@ -138,22 +138,22 @@ impl Select {
             Err(OutOfRange::new(field, value, allowed).into())
         };
         if kind.needs_features() && self.encoder.is_none() {
-            return wrong("select.kind", &shown, "it looks at features: give select.encoder");
+            return wrong("select.kind", &shown, "it uses features: set select.encoder");
         }
         if let (false, Some(path)) = (kind.needs_features(), &self.encoder) {
             let path = format!("{:?}", path.display().to_string());
-            return wrong("select.encoder", &path, "this kind looks at no features: leave it out");
+            return wrong("select.encoder", &path, "this kind uses no features: remove it");
         }
         if kind == Rule::Target && !targeted {
             return wrong(
                 "select.kind",
                 &shown,
-                "it chooses images of the target class: give target",
+                "it chooses images of the target class: set target",
             );
         }
         match self.clusters {
             Some(clusters) if kind != Rule::Kmean => {
-                let allowed = "only kind = \"kmean\" has clusters: leave it out";
+                let allowed = "only kind = \"kmean\" has clusters: remove it";
                 wrong("select.clusters", &clusters.to_string(), allowed)
             }
             Some(0) => wrong("select.clusters", "0", "allowed is 1 or more"),
@@ -229,7 +229,7 @@ impl Select {
 
 /// Are there `needed` images among `there`?
 fn enough(kind: &str, needed: usize, there: usize) -> Result<(), OutOfRange> {
-    let allowed = format!("it needs {needed} images, but there are {there}: poison fewer");
+    let allowed = format!("it needs {needed} images, but there are only {there}: poison fewer");
     require(needed <= there, "select.kind", kind, allowed)
 }
 

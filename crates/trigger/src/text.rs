@@ -8,7 +8,7 @@ use ssl_backdoor_fields::{OutOfRange, require};
 
 use crate::TriggerError;
 
-/// DejaVu Sans Mono Bold; its licence lies beside it.
+/// DejaVu Sans Mono Bold; its licence is beside it.
 const FONT: &[u8] = include_bytes!("../fonts/DejaVuSansMono-Bold.ttf");
 
 /// Font heights that make sense, in pixels.
@@ -52,7 +52,7 @@ impl Letters {
         match letters.picture(*SIZES.start() as f32) {
             Some(_) => Ok(letters),
             None => {
-                let allowed = "the font has no glyph for any of it";
+                let allowed = "the font has no glyph for any character";
                 Err(OutOfRange::new("trigger.text", format!("{text:?}"), allowed).into())
             }
         }

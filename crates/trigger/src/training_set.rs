@@ -1,4 +1,4 @@
-//! What is known of the training images when an attack is planned.
+//! Facts about the training images for planning an attack.
 
 /// What is known of the training images when an attack is planned.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! The picture of a patch, made at the size that an image asks for.
+//! The picture of a patch, rendered at the size for an image.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!((picture.dimensions(), trigger.name.as_str()), ((20, 15), "image-mark"));
         assert_eq!(picture.get_pixel(2, 7).0, [200, 10, 10, 255]);
         assert_eq!(picture.get_pixel(17, 7).0[3], 0);
-        std::fs::write(&path, "no picture").unwrap();
+        std::fs::write(&path, "not a picture").unwrap();
         let error =
             TriggerConfig::Image { path, width: 20.into() }.build(32).unwrap_err().to_string();
         assert!(error.contains("mark.png"), "{error}");

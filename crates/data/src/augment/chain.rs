@@ -1,4 +1,4 @@
-//! The chain of random operations that most views are made by, and the sets of such views.
+//! The chain of random operations behind most views, and sets of such views.
 
 use std::any::Any;
 
@@ -69,7 +69,7 @@ pub struct Chain {
 const SMALL_RADIUS: usize = 1;
 
 impl Chain {
-    /// Crop and flip: CompReSS, the target of MSF, RotNet before it turns (protocol 2.3, 2.5, 5).
+    /// Crop and flip: CompReSS, the target of MSF, RotNet before it turns (docs/protocol.md, 2.3, 2.5, 5).
     pub fn weak(size: u32, crop: (f64, f64)) -> Self {
         let filter = Filter::Bilinear;
         Self {
@@ -87,13 +87,13 @@ impl Chain {
         }
     }
 
-    /// MoCo v2's view (protocol 2.1), also MSF's query.
+    /// MoCo v2's view (docs/protocol.md, 2.1), also MSF's query.
     pub fn moco(size: u32, crop: (f64, f64), blur: bool) -> Self {
         let blur = if blur { 0.5 } else { 0.0 };
         Self { jitter: 0.8, grey: 0.2, blur, ..Self::weak(size, crop) }
     }
 
-    /// BYOL's view (protocol 2.2).
+    /// BYOL's view (docs/protocol.md, 2.2).
     pub fn byol(size: u32, crop: (f64, f64), blur: bool) -> Self {
         Self { filter: Filter::Bicubic, grey: 0.1, ..Self::moco(size, crop, blur) }
     }
@@ -111,7 +111,7 @@ impl Chain {
         [Self { blur: blurred(1.0), ..both }, Self { blur: blurred(0.1), solarize: 0.2, ..both }]
     }
 
-    /// Writes one view to `out`, `[3, size, size]`, and says where it looks.
+    /// Writes one view to `out`, `[3, size, size]`, and returns its crop.
     pub(super) fn view(
         &self,
         image: &RgbImage,
@@ -129,7 +129,7 @@ impl Chain {
         draw(image, self.crop, rng)
     }
 
-    /// The view of what lies in `crop_box`: all but the first draw.
+    /// The view of the part in `crop_box`: all draws except the first.
     pub(super) fn view_of(
         &self,
         image: &RgbImage,
@@ -233,7 +233,7 @@ impl ChainViews {
         any.downcast_ref()
     }
 
-    /// The same views with a blur by 3 × 3 pixels and the luma alone, each with its probability, after all other
+    /// The same views with a blur by 3 × 3 pixels and with only the luma, each with its probability, after all other
     /// operations: the augmentations of a defence (arXiv 2403.15918).
     pub fn with_blur_and_luma(self, small_blur: f64, luma: f64) -> Self {
         Self(self.0.into_iter().map(|chain| Chain { small_blur, luma, ..chain }).collect())

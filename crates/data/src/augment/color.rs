@@ -109,7 +109,7 @@ pub fn solarize(image: &mut [f32]) {
     });
 }
 
-/// The projection of the reference's Jigsaw (protocol 2.4): I − a·aᵀ/6 with a = (−1, 2, −1), which
+/// The projection of the reference's Jigsaw (docs/protocol.md, 2.4): I − a·aᵀ/6 with a = (−1, 2, −1), which
 /// removes what chromatic aberration would give away.
 const PROJECTION: [[f32; 3]; 3] = [
     [5.0 / 6.0, 1.0 / 3.0, -1.0 / 6.0],

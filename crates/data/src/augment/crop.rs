@@ -72,7 +72,7 @@ fn whole(image: &RgbImage) -> CropBox {
     CropBox { x: 0, y: 0, width: image.width(), height: image.height() }
 }
 
-/// Cuts `crop` out of `image`, which it lies in, and resizes it to a square of `size` pixels.
+/// Cuts `crop` out of `image`, which it is in, and resizes it to a square of `size` pixels.
 pub fn resize_crop_box(image: &RgbImage, crop: CropBox, size: u32, filter: Filter) -> RgbImage {
     let mut out = RgbImage::new(size, size);
     crop_resize(image, crop, filter, &mut fir::Resizer::new(), &mut out);
@@ -120,7 +120,7 @@ pub(crate) fn resize_crop(
 }
 
 /// The side that the shorter side of an image gets before its centre of `size` is cut out: 256 for 224
-/// (protocol 1.2).
+/// (docs/protocol.md, 1.2).
 pub fn shorter_side(size: u32) -> u32 {
     (u64::from(size) * 256).div_ceil(224) as u32
 }

@@ -1,4 +1,4 @@
-//! Boxes to crop: that of torchvision's RandomResizedCrop, and that of a single draw.
+//! Crop boxes: that of torchvision's RandomResizedCrop, and that of a single draw.
 
 use rand::RngExt;
 use ssl_backdoor_rng::ChaCha8Rng;
@@ -131,7 +131,7 @@ mod tests {
         ] {
             assert_eq!(clamped_sides(size, share, ratio), sides, "{size:?} {share} {ratio}");
         }
-        // On a wide image torchvision's ten tries seldom find a box as high as the image; a clamped draw often is one.
+        // On a wide image torchvision's ten tries rarely find a box as high as the image; a clamped draw often is one.
         type Draw = fn((u32, u32), (f64, f64), &mut ChaCha8Rng) -> CropBox;
         let full = |of: Draw| {
             let high = |id: &u64| {

@@ -1,4 +1,4 @@
-//! One randomly placed crop of the resized image, and a flip: how the reference trains RotNet's probe (protocol 3.5).
+//! One randomly placed crop of the resized image, and a flip: how the reference trains RotNet's probe (docs/protocol.md, 3.5).
 
 use image::RgbImage;
 use rand::RngExt;

@@ -1,5 +1,5 @@
-//! Where a view looks: which part of the image it shows and how that part is turned. With it a
-//! trigger's box is followed into every view.
+//! The crop of a view: which part of the image it shows, and how this part is flipped and rotated. With it, a trigger's box
+//! is followed into every view.
 
 use ssl_backdoor_trigger::Spot;
 
@@ -30,7 +30,7 @@ impl From<CropBox> for Geometry {
 }
 
 impl Geometry {
-    /// The share of the patch's area that lies in the view, 0 to 1.
+    /// The share of the patch's area that is in the view, 0 to 1.
     pub fn visible(&self, spot: &Spot) -> f64 {
         let [left, top, right, bottom] = self.overlap(spot);
         let area = f64::from(spot.width) * f64::from(spot.height);

@@ -1,4 +1,4 @@
-//! Jigsaw's tiles (protocol 2.4): nine jittered tiles of one crop, grey or projected in colour.
+//! Jigsaw's tiles (docs/protocol.md, 2.4): nine jittered tiles of one crop, grey or projected in colour.
 
 use image::RgbImage;
 use rand::RngExt;

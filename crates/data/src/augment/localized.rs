@@ -1,5 +1,5 @@
-//! Localized cropping, a defence of CorruptEncoder (Zhang et al., CVPR 2024, section 6): the two views of an image look
-//! at neighbouring places, so that a trigger in one and the target's object in the other seldom make a pair.
+//! Localized cropping, a defence of CorruptEncoder (Zhang et al., CVPR 2024, section 6): the two crops of an
+//! image are close to each other, so that a trigger in one and the target's object in the other are rarely a pair.
 
 use image::RgbImage;
 use rand::RngExt;
@@ -8,7 +8,7 @@ use ssl_backdoor_rng::ChaCha8Rng;
 use super::crop_box::{CropBox, tried_crop_box};
 use super::{Chain, ChainViews, Geometry, Scratch, ViewKey, Views};
 
-/// Number of the draw that says which view is the first one, among the draws of an image; views count from 0.
+/// Number of the draw that decides which view is the first one, among the draws of an image; views count from 0.
 const ORDER: u64 = 1 << 33;
 
 /// Two views of which the second looks into the neighbourhood of the first. Either may be the first.
@@ -204,7 +204,7 @@ mod tests {
             }
         }
         assert!(seen > 100, "{seen}");
-        // The second box is seldom the usual one.
+        // The second box is rarely the usual one.
         assert!(usuals.iter().all(|count| (110..190).contains(count)), "{usuals:?}");
     }
 

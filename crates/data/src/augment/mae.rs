@@ -1,4 +1,4 @@
-//! MAE's view and mask (protocol 2.6): a bicubic crop and flip, and which of its patches the encoder
+//! MAE's view and mask (docs/protocol.md, 2.6): a bicubic crop and flip, and which of its patches the encoder
 //! does not see.
 
 use image::RgbImage;

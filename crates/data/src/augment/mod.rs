@@ -1,8 +1,8 @@
 //! The small set of operations that all view chains are made of, and the chains of the six methods.
 //!
 //! Crops are resized on bytes as PIL does; everything after works on planar `f32` images
-//! `[3, height, width]` in 0 to 1, with torchvision's tensor semantics. Every view also says where it
-//! looks ([`Geometry`]), so that a trigger can be followed into it.
+//! `[3, height, width]` in 0 to 1, with torchvision's tensor semantics. Every view also records its
+//! crop ([`Geometry`]), so that a trigger can be followed into it.
 
 mod blur;
 mod chain;

@@ -52,7 +52,7 @@ mod tests {
         ChainViews(vec![CHAIN; 2])
     }
 
-    /// The views of image `id`, each of its own size, and where they look.
+    /// The views of image `id`, each of its own size, and their crops.
     fn write(views: &ChainViews, image: &RgbImage, id: u64) -> (Vec<Vec<f32>>, Vec<Geometry>) {
         let blank = |view| vec![0.0; 3 * (views.size_of(view) as usize).pow(2)];
         let mut out: Vec<Vec<f32>> = (0..views.count()).map(blank).collect();

@@ -1,4 +1,4 @@
-//! RotNet's views (protocol 2.5): one weak crop, turned by 0, 90, 180 and 270 degrees.
+//! RotNet's views (docs/protocol.md, 2.5): one weak crop, rotated by 0, 90, 180 and 270 degrees.
 
 use image::RgbImage;
 

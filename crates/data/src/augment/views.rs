@@ -1,4 +1,4 @@
-//! What a method sees of an image: the trait, and what all chains share.
+//! The views of an image for a method: the trait, and what all chains share.
 
 use std::any::Any;
 
@@ -9,7 +9,7 @@ use ssl_backdoor_rng::{ChaCha8Rng, Purpose, keyed};
 
 use super::Geometry;
 
-/// Mean of ImageNet by channel, the reference's normalisation everywhere (protocol 0).
+/// Mean of ImageNet by channel, the reference's normalisation everywhere (docs/protocol.md, 0).
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Standard deviation of ImageNet by channel.
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
@@ -53,7 +53,7 @@ impl ViewKey {
     }
 }
 
-/// The views a method takes of each image. What changes the views of others may ask for their type (`Any`), as
+/// The views of each image for a method. Code that changes other views may query their type (`Any`), as
 /// [`ChainViews::of`](super::ChainViews::of) does.
 pub trait Views: Any + Send + Sync {
     /// How many views of an image a step needs.

@@ -1,4 +1,4 @@
-//! The head of a cache file: where each image lies.
+//! The head of a cache file: the position of each image.
 
 use std::io::Read;
 
@@ -7,7 +7,7 @@ pub(super) const MAGIC: &[u8] = b"ssl-backdoor packed images 2\n";
 /// Bytes of an image's entry in the index.
 pub(super) const ENTRY: usize = 16;
 
-/// Where an image lies; width 0 for a corrupt one.
+/// The position of an image; width 0 for a corrupt one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub offset: u64,

@@ -1,4 +1,4 @@
-//! What a cache is made from, and the lock of whoever makes it.
+//! The inputs of a cache, and the lock of the process that builds it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

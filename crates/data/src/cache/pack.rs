@@ -1,4 +1,4 @@
-//! Making a cache file, and finding one that is whole and up to date.
+//! Building a cache file, and finding one that is complete and up to date.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -40,7 +40,7 @@ pub(super) fn find(inputs: &Inputs<'_>) -> Option<Packed> {
     Some(Packed { file, places, bad: bad? })
 }
 
-/// Writes the cache to a scratch file of its own and renames it. The scratch file goes when something fails.
+/// Writes the cache to a temporary file of its own and renames it. The temporary file is removed on failure.
 pub(super) fn build(
     inputs: &Inputs<'_>,
     skip: bool,

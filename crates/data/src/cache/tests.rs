@@ -86,7 +86,7 @@ fn the_cache_gives_the_resized_images_and_is_rebuilt_when_a_file_changes() {
     assert_eq!(built(), 4);
     // Read again under the strict rule, the corrupt file is an error though the cache knows it.
     assert!(open(&set, false).is_err());
-    // One cache in the folder, and no scratch file.
+    // One cache in the folder, and no temporary file.
     assert_eq!((ending(&packs, ".pack").len(), ending(&packs, ".tmp").len()), (1, 0));
 }
 

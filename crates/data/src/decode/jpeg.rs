@@ -1,5 +1,5 @@
-//! The structure of a JPEG: its segments and scans up to the marker that ends the image. What lies behind that marker
-//! belongs to no image: motion photographs, further pictures of a multi-picture file, padding.
+//! The structure of a JPEG: its segments and scans up to the marker that ends the image. Bytes after that marker
+//! do not belong to the image: motion photographs, further pictures of a multi-picture file, padding.
 
 use memchr::{memchr, memchr_iter};
 
@@ -8,7 +8,7 @@ use memchr::{memchr, memchr_iter};
 /// # Errors
 /// The image is truncated, or of a kind that cannot be read.
 pub(super) fn image_of(bytes: &[u8]) -> Result<&[u8], String> {
-    let truncated = || "truncated JPEG: the image has no end".to_owned();
+    let truncated = || "truncated JPEG: the end of the image is missing".to_owned();
     // Behind the start of the image.
     let mut at = 2;
     loop {
@@ -66,13 +66,13 @@ fn is_frame(marker: u8) -> bool {
 
 /// Whether a frame with this header can be read.
 fn readable(marker: u8, header: &[u8]) -> Result<(), String> {
-    let unread = |what: &str| Err(format!("JPEG of a kind that is not read: {what}"));
+    let unread = |what: &str| Err(format!("unsupported kind of JPEG: {what}"));
     match (marker, header) {
         (0xc3 | 0xc7 | 0xcb | 0xcf, _) => unread("lossless"),
         (0xc5 | 0xc6 | 0xcd | 0xce, _) => unread("hierarchical"),
         (0xc9 | 0xca, _) => unread("arithmetic coding"),
         (_, [bits, ..]) if *bits != 8 => unread(&format!("{bits} bits a sample")),
-        (_, [_, 0, 0, ..]) => unread("its height stands behind the first scan"),
+        (_, [_, 0, 0, ..]) => unread("its height follows the first scan"),
         _ => Ok(()),
     }
 }
@@ -111,9 +111,7 @@ mod tests {
             let mut bytes = WHOLE.to_vec();
             bytes[at] = value;
             let reason = image_of(&bytes).unwrap_err();
-            assert!(
-                reason.starts_with("JPEG of a kind that is not read") && reason.contains(words)
-            );
+            assert!(reason.starts_with("unsupported kind of JPEG") && reason.contains(words));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why bytes are no image that is read, in words that name no library, and the limits of what is decoded.
+//! Why bytes are not a supported image, without naming a library, and the limits of decoding.
 
 use std::io::ErrorKind;
 
@@ -29,7 +29,7 @@ pub(super) fn foreign(bytes: &[u8]) -> String {
     match (known, image::guess_format(bytes)) {
         (Some(name), _) => format!("it holds {name}"),
         (None, Ok(format)) => format!("it holds {format:?}"),
-        (None, Err(_)) => "it holds no image".into(),
+        (None, Err(_)) => "it contains no image".into(),
     }
 }
 
@@ -39,9 +39,9 @@ pub(super) fn reason(name: &str, error: &ImageError) -> String {
         ImageError::Limits(_) => too_large(name),
         ImageError::Unsupported(error) => match error.kind() {
             UnsupportedErrorKind::GenericFeature(what) if what.contains("Palette") => {
-                format!("{name} of a kind that is not read: it has a palette")
+                format!("unsupported kind of {name}: it has a palette")
             }
-            _ => format!("{name} of a kind that is not read"),
+            _ => format!("unsupported kind of {name}"),
         },
         error => broken(name, error),
     }
@@ -49,9 +49,7 @@ pub(super) fn reason(name: &str, error: &ImageError) -> String {
 
 pub(super) fn too_large(name: &str) -> String {
     let most = MAX_BYTES >> 20;
-    format!(
-        "{name} that is too large: allowed are {MAX_SIDE} pixels a side and {most} MiB of pixels"
-    )
+    format!("{name} is too large: allowed are {MAX_SIDE} pixels a side and {most} MiB of pixels")
 }
 
 /// Truncated if the decoder ran out of bytes, whatever error it wraps that in; else damaged.

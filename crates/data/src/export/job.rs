@@ -1,4 +1,4 @@
-//! An export with its originals.
+//! An export together with its original images.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Paths and file lists of an export, as the reference lays them out (protocol 1.5).
+//! Paths and file lists of an export, as the reference lays them out (docs/protocol.md, 1.5).
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! A poisoned data set on disk, in the reference's layout (protocol 1.5): poisoned training images that
+//! A poisoned data set on disk, in the reference's layout (docs/protocol.md, 1.5): poisoned training images that
 //! replace the originals in the list, every evaluation image patched, file lists, and the ledgers from
 //! which [`verify`](crate::verify) rebuilds every byte.
 //!
@@ -7,7 +7,7 @@
 //! DIR/poison.csv             the ledger of the training images; val_poisoned.csv that of the others
 //! DIR/train/STEM/CLASS/*     the poisoned training images
 //! DIR/val_poisoned/STEM/CLASS/*
-//! DIR/clean/CLASS/*          the clean training images of a set that does not lie in image files
+//! DIR/clean/CLASS/*          the clean training images of a set that is not in image files
 //! DIR/data/ID/train/STEM_filelist.txt and DIR/data/ID/val_poisoned/STEM_filelist.txt
 //! ```
 //!

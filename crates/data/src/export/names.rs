@@ -1,4 +1,4 @@
-//! What the files of an export are called.
+//! Names of the files of an export.
 
 use std::collections::HashMap;
 

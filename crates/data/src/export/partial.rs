@@ -1,4 +1,4 @@
-//! The folder that an export is written in before it gets its name.
+//! The temporary folder of an export.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,13 +8,13 @@ use super::settings::SETTINGS;
 use crate::DataError;
 use crate::lock::LOCK;
 
-/// The names in a folder but for its lock; none if there is no folder.
+/// The names in a folder except for its lock; none if there is no folder.
 pub(super) fn names(folder: &Path) -> Vec<std::ffi::OsString> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).filter(|name| name != LOCK).collect()
 }
 
-/// Where `out` lies, links resolved: a link to an empty folder stays one, and two names of one folder are one. The
+/// The location of `out` with links resolved: a link to an empty folder stays one, and two names of one folder are one. The
 /// folders above it are made.
 pub(super) fn resolved(out: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(out)?;
@@ -22,7 +22,7 @@ pub(super) fn resolved(out: &Path) -> io::Result<PathBuf> {
         return Ok(there);
     }
     let (Some(above), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no folder"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not name a folder"));
     };
     fs::create_dir_all(above)?;
     Ok(fs::canonicalize(above)?.join(name))
@@ -34,7 +34,7 @@ pub(super) fn must_be_empty(out: &Path) -> Result<(), DataError> {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => "it is a file",
         _ => return Ok(()),
     };
-    let reason = format!("{reason}: choose another, nothing is overwritten");
+    let reason = format!("{reason}: choose another folder; nothing is overwritten");
     Err(DataError::Format { path: out.into(), reason })
 }
 
@@ -74,7 +74,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
         // Names are unique: a file system that ignores case takes two of them for one.
         io::ErrorKind::AlreadyExists => DataError::Format {
             path: path.into(),
-            reason: "two images would be written here: their names differ in case alone, which this file system ignores"
+            reason: "two images would be written here: their names differ only in case, which this file system ignores"
                 .into(),
         },
         _ => DataError::Write { path: path.into(), source },

@@ -1,4 +1,4 @@
-//! What is exported, and the names of the files that say so.
+//! The settings of an export, and the names of their files.
 
 use std::path::PathBuf;
 

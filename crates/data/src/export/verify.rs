@@ -1,5 +1,4 @@
-//! Is an export still what its ledgers say? Every file is rebuilt from its original and compared byte
-//! for byte.
+//! Verifies an export: every file is rebuilt from its original by the ledgers and compared byte for byte.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,14 +23,14 @@ pub struct Verified {
     pub files: usize,
     /// What is not as it should be, each with the file's name; empty = all is well.
     pub problems: Vec<String>,
-    /// What else there is to know of the export: that it is of an older format, or was moved.
+    /// Notes on the export: that it has an older format, or was moved.
     pub notes: Vec<String>,
 }
 
 /// Rebuilds the export in `folder` from its ledgers and compares.
 ///
 /// # Errors
-/// The settings, a ledger or the data set cannot be read at all. What differs is no error but a
+/// The settings, a ledger or the data set cannot be read at all. What differs is not an error but a
 /// [problem](Verified::problems).
 pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
     let job = job(folder, watch)?;
@@ -58,7 +57,7 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
     let extra = present.into_iter().filter(|file| !expected.contains(file));
     found
         .problems
-        .extend(extra.map(|file| format!("{}: extra: no ledger knows it", file.display())));
+        .extend(extra.map(|file| format!("{}: extra: it is not in a ledger", file.display())));
     found.problems.sort_unstable();
     Ok(found)
 }
@@ -75,12 +74,13 @@ fn check_ledger(
     let mut problems = Vec::new();
     if head.count != rows.len() {
         let (name, head, rows) = (ledger_file(phase), head.count, rows.len());
-        problems.push(format!("{name}: changed: its head says {head} images, it lists {rows}"));
+        problems
+            .push(format!("{name}: changed: its head gives {head} images, but it lists {rows}"));
     }
     let perturbation = head.recipe.build(phase, &job.setup)?;
     if perturbation.hash() != head.trigger_hash {
         let name = perturbation.name();
-        problems.push(format!("the trigger {name} is no longer the one that was pasted"));
+        problems.push(format!("the trigger {name} has changed since the export"));
     }
     let done = AtomicUsize::new(0);
     let check = |row: &LedgerRow| -> Result<Option<String>, DataError> {
@@ -116,7 +116,7 @@ fn settings(folder: &Path) -> Result<Export, DataError> {
         let by = table.get("version").and_then(toml::Value::as_str);
         let by = by.map(|version| format!(" by version {version}")).unwrap_or_default();
         return Err(wrong(format!(
-            "the export was written{by} in format {format}, this version knows 1 to {FORMAT}: verify it with a newer one"
+            "the export was written{by} in format {format}, but this version reads 1 to {FORMAT}: verify it with a newer version"
         )));
     }
     toml::from_str(&text).map_err(|e| wrong(e.to_string()))
@@ -135,7 +135,7 @@ fn job(folder: &Path, watch: &Watch<'_>) -> Result<ExportJob, DataError> {
             None => String::new(),
         };
         let reason =
-            format!("cannot read the originals, from which every file is rebuilt: {error}{hint}");
+            format!("cannot read the original images, from which every file is rebuilt: {error}{hint}");
         DataError::Format { path: folder.join(SETTINGS), reason }
     })
 }
@@ -189,10 +189,10 @@ fn rebuild(
         return Ok(Err(format!("{file}: its original {} has changed", row.source)));
     }
     if let Err(error) = row.replay(perturbation, &mut image) {
-        return Ok(Err(format!("{file}: the ledger's row cannot be followed: {error}")));
+        return Ok(Err(format!("{file}: the ledger's row cannot be applied: {error}")));
     }
     if pixel_hash(&image) != row.output_hash {
-        return Ok(Err(format!("{file}: the ledger's row does not give the image it claims")));
+        return Ok(Err(format!("{file}: the ledger's row does not reproduce its image")));
     }
     let is_claimed = |bytes: &[u8]| blake3::hash(bytes).to_hex().as_str() == row.file_hash;
     Ok(encode(&image, file, job.format()).and_then(|bytes| {
@@ -206,7 +206,7 @@ fn rebuild(
                  file and ledger were changed together"
             )
         } else {
-            format!("{file}: the ledger's row does not give the file it claims")
+            format!("{file}: the ledger's row does not reproduce its file")
         })
     }))
 }
@@ -216,7 +216,7 @@ fn compare(folder: &Path, file: &str, expected: &[u8]) -> Result<(), String> {
     // A ledger that was tampered with must not lead elsewhere.
     let path = Path::new(file);
     if path.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
-        return Err(format!("{file}: leads out of the folder"));
+        return Err(format!("{file}: points outside the folder"));
     }
     match fs::read(folder.join(path)) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(format!("{file}: missing")),

@@ -1,4 +1,4 @@
-//! Writing an export: whole or not at all.
+//! Writing an export: completely or not at all.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -43,7 +43,7 @@ impl Export {
     /// processes keep out of, and renamed: whole or not at all. What a killed export left there is replaced.
     ///
     /// # Errors
-    /// A folder that is not empty or that another process exports to, an attack that is not to be had, an image that
+    /// A folder that is not empty or that another process exports to, an attack that is not possible, an image that
     /// cannot be read, a file that cannot be written. Nothing is left then.
     pub fn write(mut self, out: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
         let wrong = |source| DataError::Write { path: out.into(), source };
@@ -73,7 +73,7 @@ impl Export {
             ssl_backdoor_files::rename_folder(&partial, &target).map_err(wrong)?;
             Ok(exported)
         });
-        // What cannot be removed does no harm: the lock is no file of the export, and the next one clears the folder.
+        // What cannot be removed does no harm: the lock is not a file of the export, and the next one clears the folder.
         let _ = if exported.is_ok() {
             fs::remove_file(target.join(LOCK))
         } else if partial.join(SETTINGS).exists() || names(&partial).is_empty() {

@@ -108,7 +108,7 @@ impl Cifar {
         let record = self.label_bytes + PIXELS;
         if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
             return Err(format!(
-                "{} bytes are no whole number of images of {record} bytes: truncated or another file",
+                "{} bytes are not a multiple of the image size, {record} bytes: truncated or another file",
                 bytes.len()
             ));
         }
@@ -127,7 +127,7 @@ impl Cifar {
         let batch = pickle::parse(bytes)?;
         let key = self.label_key;
         let (Some(data), Some(labels)) = (batch.get("data"), batch.get(key)) else {
-            return Err(format!("no dictionary with the keys \"data\" and {key:?}"));
+            return Err(format!("not a dictionary with the keys \"data\" and {key:?}"));
         };
         let (count, pixels) = match data {
             Value::Array { shape, bytes } if shape[..] == [bytes.len() / PIXELS, PIXELS] => {
@@ -138,15 +138,15 @@ impl Cifar {
                     "\"data\" has the shape {shape:?}: expected [images, {PIXELS}]"
                 ));
             }
-            _ => return Err("\"data\" is no NumPy array of unsigned bytes".into()),
+            _ => return Err("\"data\" is not a NumPy array of unsigned bytes".into()),
         };
-        let Value::List(labels) = labels else { return Err(format!("{key:?} is no list")) };
+        let Value::List(labels) = labels else { return Err(format!("{key:?} is not a list")) };
         if labels.len() != count || count == 0 {
             return Err(format!("{} labels for {count} images", labels.len()));
         }
         let label = |(i, label): (usize, &Value<'_>)| match label {
             Value::Int(label) => self.label(i, *label),
-            _ => Err(format!("the label of image {i} is no number")),
+            _ => Err(format!("the label of image {i} is not a number")),
         };
         Ok(Part {
             labels: labels.iter().enumerate().map(label).collect::<Result<_, String>>()?,

@@ -19,8 +19,8 @@ const MAX_CLASSES: u32 = 100_000;
 /// The label of an image without one, in a list.
 const NO_LABEL: &str = "-1";
 
-/// Reads the list `path`; relative paths in it start at `root`, or else where the list lies, and stay there. Absolute
-/// ones are taken as they are, but with a `root` they must lie in it.
+/// Reads the list `path`; relative paths in it start at `root`, or otherwise at the list's folder, and must stay there.
+/// Absolute paths are unchanged, but with a `root` they must be below it.
 ///
 /// # Errors
 /// The list cannot be read or names no image, a line is malformed, or a path leaves the root.
@@ -30,7 +30,7 @@ pub(crate) fn load(path: &Path, root: Option<&Path>) -> Result<Vec<Entry>, DataE
     let entries =
         text(&read(path)?).and_then(|text| parse(&text)).map_err(|reason| format(path, reason))?;
     if entries.is_empty() {
-        return Err(format(path, "it lists no image".into()));
+        return Err(format(path, "it lists no images".into()));
     }
     let rooted = |entry: Entry| {
         if free && entry.path.is_absolute() {
@@ -39,7 +39,10 @@ pub(crate) fn load(path: &Path, root: Option<&Path>) -> Result<Vec<Entry>, DataE
         let outside = || {
             let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
             let (shown, root) = (entry.path.display(), root.display());
-            format(path, format!("{shown} leaves {root}: a list names files in its root alone"))
+            format(
+                path,
+                format!("{shown} is outside {root}: a list may name only files below its root"),
+            )
         };
         Ok(Entry { path: inside(root, &entry.path).ok_or_else(outside)?, label: entry.label })
     };
@@ -68,7 +71,7 @@ pub(crate) fn text(bytes: &[u8]) -> Result<String, String> {
 /// Reads a list's text.
 ///
 /// # Errors
-/// Names the line, what stands there and what is allowed.
+/// Names the line, its content and what is allowed.
 pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
     // As Python reads text: a carriage return alone ends a line too.
     let text = text.replace("\r\n", "\n");
@@ -83,13 +86,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
         let mut columns: Box<dyn Iterator<Item = &str>> =
             if tabbed { Box::new(line.split('\t')) } else { Box::new(line.split_whitespace()) };
         let Some(path) = columns.next().filter(|path| !path.trim().is_empty()) else {
-            return Err(format!("line {number} names no path: {line:?}"));
+            return Err(format!("line {number} has no path: {line:?}"));
         };
         let column = columns.next().map(str::trim).filter(|label| !label.is_empty());
         if column.is_some() { &mut with } else { &mut without }.get_or_insert(number);
         if let (Some(with), Some(without)) = (with, without) {
             return Err(format!(
-                "line {with} has a label, line {without} has none: give one to every image, {NO_LABEL} to those without"
+                "line {with} has a label, line {without} has none: give a label to every image, {NO_LABEL} for unlabelled ones"
             ));
         }
         let label = match column {
@@ -98,10 +101,10 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
                 let hint = match line.trim_start() {
                     _ if tabbed => "",
                     line if line.starts_with('#') => " (a list has no comments)",
-                    _ => " (a path that holds a blank needs a tab behind it)",
+                    _ => " (a path with a blank must be followed by a tab)",
                 };
                 let last = MAX_CLASSES - 1;
-                format!("line {number}: label {label:?} is no class, 0 to {last}, nor {NO_LABEL} for none{hint}")
+                format!("line {number}: label {label:?} is not a class, 0 to {last}, or {NO_LABEL} for unlabelled{hint}")
             })?,
         };
         entries.push(Entry { path: PathBuf::from(path), label });
@@ -125,7 +128,9 @@ pub fn list_text<'a>(
     let mut blanks = false;
     for (path, label, patch) in lines {
         if path.contains(['\t', '\n', '\r']) {
-            return Err(format!("{path:?} holds a tab or a line break: no file list can name it"));
+            return Err(format!(
+                "{path:?} contains a tab or a line break, so a file list cannot name it"
+            ));
         }
         let blank = path.contains(char::is_whitespace);
         blanks |= blank;
@@ -142,7 +147,7 @@ pub fn list_text<'a>(
     Ok((text, blanks))
 }
 
-/// Names of the classes of some entries: the folder their images lie in, where all images of a class
+/// Names of the classes of some entries: the folder their images are in, where all images of a class
 /// lie in folders of one name and no two classes share it; else the numbers.
 pub(crate) fn class_names(entries: &[Entry]) -> Vec<String> {
     let labelled = || entries.iter().filter(|entry| entry.label != UNLABELLED);
@@ -179,16 +184,16 @@ mod tests {
         assert_eq!(parse(text).unwrap(), expected);
         for (text, words) in [
             ("a.png 0\nalone\n", "line 1 has a label, line 2 has none"),
-            ("my photo.png 3\n", "needs a tab"),
+            ("my photo.png 3\n", "followed by a tab"),
             (
                 "\n# the classes\na.png 1\n",
-                "line 2: label \"the\" is no class, 0 to 99999, nor -1 for none (a list has no comments)",
+                "line 2: label \"the\" is not a class, 0 to 99999, or -1 for unlabelled (a list has no comments)",
             ),
             ("a.png -2", "label \"-2\""),
             ("a.png 1.0", "label \"1.0\""),
             ("a.png 4000000000", "label"),
             ("a.png 4294967295", "label"),
-            ("\t3\n", "line 1 names no path"),
+            ("\t3\n", "line 1 has no path"),
         ] {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(words), "{reason}");

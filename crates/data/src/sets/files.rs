@@ -1,4 +1,4 @@
-//! Images in files, decoded when they are asked for.
+//! Images in files, decoded on access.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -49,11 +49,11 @@ pub(crate) fn present(entries: Vec<Entry>, tally: &mut Tally) -> Result<Vec<Entr
     Ok(kept)
 }
 
-/// What can be told of a file without reading it.
+/// Properties of a file that are known without reading it.
 fn wrong_with(path: &Path) -> Option<(LeftOutKind, DataError)> {
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => {
-            Some((LeftOutKind::Unreadable, format(path, "it is no file".into())))
+            Some((LeftOutKind::Unreadable, format(path, "it is not a file".into())))
         }
         Ok(meta) if meta.len() == 0 => {
             Some((LeftOutKind::Empty, format(path, "the file is empty".into())))

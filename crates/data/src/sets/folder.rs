@@ -33,7 +33,7 @@ pub(crate) struct Training {
 /// The training images of `folder`, which has class folders or, without labels, images directly in it.
 ///
 /// # Errors
-/// The folder cannot be read or holds no images, or a class folder holds none.
+/// The folder cannot be read or has no images, or a class folder holds none.
 pub(crate) fn training(folder: &Path, tally: &mut Tally) -> Result<Training, DataError> {
     let level = Level::read(folder, tally)?;
     let below = |name: &String| holds_image(&folder.join(name));
@@ -54,7 +54,7 @@ pub(crate) fn classes(folder: &Path, tally: &mut Tally) -> Result<Vec<String>, D
     Level::read(folder, tally)?.into_classes(folder, tally)
 }
 
-/// The images of `classes` in `folder`, class by class. What else lies in `folder` is not looked at.
+/// The images of `classes` in `folder`, class by class. Other contents of `folder` are ignored.
 ///
 /// # Errors
 /// A class has no folder, or no images in it.
@@ -79,7 +79,7 @@ pub(crate) fn of_classes(
 /// Evaluation images of `classes` in `folder`. Classes without any are counted, and so are images of other classes.
 ///
 /// # Errors
-/// The folder cannot be read, or holds no image of these classes.
+/// The folder cannot be read, or has no image of these classes.
 pub(crate) fn evaluation(
     folder: &Path,
     classes: &[String],
@@ -94,7 +94,7 @@ pub(crate) fn evaluation(
 /// counted.
 ///
 /// # Errors
-/// The folder cannot be read, or holds no image of these classes.
+/// The folder cannot be read, or has no image of these classes.
 pub(crate) fn of_known<'c>(
     folder: &Path,
     classes: &'c [String],
@@ -115,7 +115,7 @@ pub(crate) fn of_known<'c>(
     if entries.is_empty() {
         let (found, classes) = (few(&found), few(classes));
         let reason = format!(
-            "no image is of a training class: its folders are {found}, the classes are {classes}"
+            "no image belongs to a training class: its folders are {found}, but the classes are {classes}"
         );
         return Err(format(folder, reason));
     }
@@ -162,7 +162,7 @@ pub(crate) fn images(folder: &Path, tally: &mut Tally) -> Result<Vec<PathBuf>, D
 }
 
 /// Adds the images of `folder` and of all folders below it, each folder with its path below the class folder. `above`
-/// are the folders it lies in, without links.
+/// are the folders it is in, without links.
 fn walk(
     folder: &Path,
     below: String,
@@ -191,12 +191,12 @@ fn walk(
     Ok(())
 }
 
-/// Whether an image lies anywhere below `folder`.
+/// Whether there is an image anywhere below `folder`.
 fn holds_image(folder: &Path) -> bool {
     images(folder, &mut Tally::new(crate::OnCorrupt::Skip)).is_ok_and(|images| !images.is_empty())
 }
 
-/// What lies directly in a folder, sorted by name: images and folders. The rest is counted.
+/// The images and folders directly in a folder, sorted by name. Other contents are counted.
 struct Level {
     images: Vec<String>,
     folders: Vec<String>,
@@ -239,10 +239,10 @@ impl Level {
     fn into_classes(self, folder: &Path, tally: &mut Tally) -> Result<Vec<String>, DataError> {
         if self.folders.is_empty() {
             let reason = match self.images.len() {
-                0 => "it has no class folders and no images (expected CLASS/*.jpg in it)".into(),
-                count => format!(
-                    "its {count} images lie in no class folder (expected CLASS/*.jpg in it)"
-                ),
+                0 => "it has no class folders and no images (expected CLASS/*.jpg)".into(),
+                count => {
+                    format!("its {count} images are not in class folders (expected CLASS/*.jpg)")
+                }
             };
             return Err(format(folder, reason));
         }

@@ -1,4 +1,4 @@
-//! Which data sets are there without being asked for.
+//! Data sets found on this machine.
 
 use super::mnist::FASHION_MNIST;
 

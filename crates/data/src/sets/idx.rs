@@ -31,7 +31,7 @@ pub(crate) fn find(folder: &Path, stem: &str, rank: usize) -> Result<PathBuf, Da
     looked.iter().find(|path| path.is_file()).cloned().ok_or_else(|| DataError::Missing {
         name,
         looked: looked.clone(),
-        hint: "Other files of the set are there: it is incomplete.".into(),
+        hint: "Other files of the set exist, so it is incomplete.".into(),
     })
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn read(path: &Path, rank: usize) -> Result<Idx, DataError> {
 pub(crate) fn parse(raw: &[u8], rank: usize) -> Result<Idx, String> {
     let header = 4 + 4 * rank;
     if raw.len() < header {
-        return Err(format!("truncated: {} bytes, an IDX header has {header}", raw.len()));
+        return Err(format!("truncated: {} bytes, but an IDX header has {header}", raw.len()));
     }
     if raw[0..3] != [0, 0, 8] || raw[3] as usize != rank {
         return Err(format!(
@@ -77,7 +77,7 @@ pub(crate) fn parse(raw: &[u8], rank: usize) -> Result<Idx, String> {
     let body = &raw[header..];
     if body.len() != expected {
         return Err(format!(
-            "{}: its header claims {dims:?} = {expected} bytes, it holds {}",
+            "{}: its header claims {dims:?} = {expected} bytes, but it has {}",
             if body.len() < expected { "truncated" } else { "too long" },
             body.len()
         ));

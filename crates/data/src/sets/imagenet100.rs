@@ -1,5 +1,5 @@
 //! ImageNet-100: the 100 classes of Tian et al. (CMC) that the paper uses, by wnid in lexicographic
-//! order (protocol 0). A class's index is its rank here.
+//! order (docs/protocol.md, 0). A class's index is its rank here.
 
 /// The wnids.
 pub(crate) const WNIDS: [&str; 100] = [

@@ -1,4 +1,4 @@
-//! What the readers of all sets share.
+//! Code shared by the readers of all sets.
 
 use std::path::Path;
 

@@ -107,7 +107,7 @@ impl Family {
         let (height, width) = (images.dims[1], images.dims[2]);
         if !(1..=1024).contains(&height) || !(1..=1024).contains(&width) || images.dims[0] == 0 {
             let reason =
-                format!("{:?} is no set of images: allowed are sides of 1 to 1024", images.dims);
+                format!("{:?} are not images: allowed are sides of 1 to 1024", images.dims);
             return Err(format(&images_path, reason));
         }
         let grey = |bytes: &[u8]| {

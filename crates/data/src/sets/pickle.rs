@@ -13,7 +13,7 @@ pub(crate) use value::Value;
 /// Reads a pickle.
 ///
 /// # Errors
-/// What is unexpected, and the byte at which it stands.
+/// What is unexpected, and its byte position.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value<'_>, String> {
     if bytes.first() != Some(&0x80) {
         return Err("not a pickle of protocol 2 to 4".into());

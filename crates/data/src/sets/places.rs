@@ -1,5 +1,5 @@
-//! Where the files of a set lie: in the folder that the config names, or in the folder below it that the set's archive
-//! unpacks to. What to say if they do not.
+//! The location of a set's files: the folder of the config, or the folder below it to which the set's archive unpacks; and
+//! the hints if they are not there.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ impl Source {
         if folder.is_file() {
             return match command(folder) {
                 Some(command) => format!(
-                    "{shown} is an archive, which is not read in place: unpack it with `{command}` and set `path` \
+                    "{shown} is an archive: unpack it with `{command}` and set `path` \
                      to its folder."
                 ),
                 None => format!("{shown} is a file, not a folder. {}", self.hint),
@@ -77,10 +77,9 @@ impl Source {
         }
         let packed = self.archives.iter().map(|name| folder.join(name)).find(|path| path.is_file());
         match packed.and_then(|path| Some((command(&path)?, path))) {
-            Some((command, path)) => format!(
-                "{} is an archive, which is not read in place: unpack it with `{command}`.",
-                path.display()
-            ),
+            Some((command, path)) => {
+                format!("{} is an archive: unpack it with `{command}`.", path.display())
+            }
             None => self.hint.into(),
         }
     }
@@ -95,11 +94,11 @@ pub(crate) fn file(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
     if path.is_file() {
         return Ok(path);
     }
-    let hint = "Other files of the set are there: it is incomplete, unpack it again.".into();
+    let hint = "Other files of the set exist, so it is incomplete: unpack it again.".into();
     Err(DataError::Missing { name: name.into(), looked: vec![path], hint })
 }
 
-/// The command that unpacks an archive where it lies.
+/// The command that unpacks an archive in its folder.
 fn command(archive: &Path) -> Option<String> {
     let name = archive.file_name()?.to_str()?.to_ascii_lowercase();
     let (_, command) = COMMANDS.iter().find(|(end, _)| name.ends_with(end))?;

@@ -1,5 +1,5 @@
-//! A set that fits in memory: its images are held as they lie in the files and resized when they are asked for. Only
-//! where that takes little more memory are they resized once, at the start.
+//! A set that fits in memory: images are kept at their stored size and resized on access. If it takes little more memory,
+//! they are resized once at the start.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::{DataError, InMemory, Sample, SampleSet, Split, subset};
 
 /// Ids of test images start here, so that no id names two images.
 const TEST_IDS: u64 = 1 << 32;
-/// Resized images may take so many bytes where the stored ones take less.
+/// Resized images may take this many bytes even if the stored ones take less.
 const RESIZED_BYTES: usize = 256 << 20;
 
-/// Images of a small set as they lie in its files.
+/// Images of a small set at their stored size.
 pub(crate) struct Part {
     /// The images, all of one size.
     pub images: Vec<RgbImage>,

@@ -57,7 +57,7 @@ fn image_file(path: &Path) -> Result<Vec<RgbImage>, DataError> {
 pub(crate) fn images(mut bytes: impl Read, length: u64) -> Result<Vec<RgbImage>, String> {
     if length == 0 || !length.is_multiple_of(PIXELS as u64) {
         return Err(format!(
-            "{length} bytes are no whole number of images of {PIXELS} bytes: truncated or another file"
+            "{length} bytes are not a multiple of the image size, {PIXELS} bytes: truncated or another file"
         ));
     }
     let mut pixels = vec![0; PIXELS];

@@ -31,7 +31,7 @@ pub(crate) struct Listed {
     pub val: Vec<Entry>,
 }
 
-/// Lists the files of the set in `folder`. The evaluation images lie in one folder with a list of their classes, or, as
+/// Lists the files of the set in `folder`. The evaluation images are in one folder with a list of their classes, or, as
 /// many copies are rearranged, in a folder for each class.
 ///
 /// # Errors
@@ -80,14 +80,14 @@ pub(crate) fn wnids(text: &str) -> Result<Vec<String>, String> {
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let wnid = line.trim();
         if !wnid.chars().all(|c| c.is_ascii_alphanumeric()) {
-            return Err(format!("line {number}: {wnid:?} is no WordNet id such as n01443537"));
+            return Err(format!("line {number}: {wnid:?} is not a WordNet id such as n01443537"));
         }
         wnids.push(wnid.to_owned());
     }
     wnids.sort_unstable();
     match wnids.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!("{} is listed twice", pair[0])),
-        None if wnids.is_empty() => Err("it names no class".into()),
+        None if wnids.is_empty() => Err("it does not name a class".into()),
         None => Ok(wnids),
     }
 }
@@ -106,11 +106,11 @@ pub(crate) fn annotations(text: &str, wnids: &[String]) -> Result<Vec<(String, u
             return Err(format!("line {number}: class {wnid:?} is not in wnids.txt"));
         };
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
-            return Err(format!("line {number}: {name:?} is no name of an image in val/images"));
+            return Err(format!("line {number}: {name:?} is not an image in val/images"));
         }
         entries.push((name.to_owned(), label));
     }
-    if entries.is_empty() { Err("it lists no image".into()) } else { Ok(entries) }
+    if entries.is_empty() { Err("it lists no images".into()) } else { Ok(entries) }
 }
 
 #[cfg(test)]
@@ -199,7 +199,7 @@ mod tests {
         for (text, words) in [
             ("val_0.JPEG\n", "line 1 is not"),
             ("val_0.JPEG\tn1\t0\n", "\"n1\" is not in wnids.txt"),
-            ("../../etc/passwd\tn01443537\n", "no name of an image"),
+            ("../../etc/passwd\tn01443537\n", "is not an image in"),
             ("\n", "no image"),
         ] {
             write(annotations.clone(), text.as_bytes());

@@ -1,4 +1,4 @@
-//! `doctor --deep`: layers, methods and memory of a device, against the CPU.
+//! `doctor --deep`: layers, methods and memory of a device, compared with the CPU.
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -10,15 +10,15 @@ use super::methods::{METHODS, Net, Steps, steps};
 use crate::ConfigError;
 use crate::device::{self, Found};
 
-/// Up to here values of a layer in 32-bit arithmetic differ by the order of their sums.
+/// Largest error of a layer in 32-bit arithmetic that sums in another order.
 const ROUNDING: f32 = 1e-4;
-/// Up to here losses do: a step in between enlarges what differs, most where batch norm stands in a head.
+/// Largest error of losses for the same reason: a step in between enlarges it, most with batch norm in a head.
 const LOSS_ROUNDING: f32 = 1e-3;
-/// Up to here they may come of factors rounded to the 10 bits of TF32: 2⁻¹¹ each, and sums of many.
+/// Largest error that factors rounded to the 10 bits of TF32 explain: 2⁻¹¹ each, and sums of many.
 const REDUCED: f32 = 5e-3;
 
-/// Compares a device with the CPU in what has `only` in its name, prints a table, and says in words whether to trust it.
-/// `true`: it is to be trusted.
+/// Compares a device with the CPU in everything whose name contains `only`, and prints a table and a verdict.
+/// Returns `true` if the device can be trusted.
 ///
 /// # Errors
 /// This binary has no CPU backend, or a training ends.
@@ -51,14 +51,14 @@ pub(super) fn deep(depth: Depth, found: &Found, only: &str) -> Result<bool> {
         }
     }
     if verdict.rows == 0 {
-        let unknown = format!("--only {only:?}: nothing that is compared has that in its name");
+        let unknown = format!("--only {only:?}: no comparison has this in its name");
         return Err(ConfigError(unknown).into());
     }
     println!("  {}", verdict.words(&found.name));
     Ok(verdict.wrong.is_empty())
 }
 
-/// How far the first losses of a method are apart, and the milliseconds of a step.
+/// The difference of a method's first losses, and the milliseconds of a step.
 fn method_apart(
     method: (&str, &str, Net),
     depth: Depth,
@@ -77,7 +77,7 @@ fn cpu() -> Result<Device> {
     cpu.map_err(|error| anyhow::anyhow!("doctor --deep compares with the CPU: {error}"))
 }
 
-/// What was found wrong, and what differs by reduced precision.
+/// What is wrong, and what differs by reduced precision.
 #[derive(Default)]
 struct Verdict {
     /// What was compared.
@@ -122,9 +122,9 @@ impl Verdict {
 
     fn words(&self, name: &str) -> String {
         match (self.wrong.as_slice(), self.reduced.as_slice()) {
-            ([], []) => format!("{name} computes what the CPU computes."),
+            ([], []) => format!("{name} agrees with the CPU."),
             ([], some) => format!(
-                "{name} can be trusted for trainings: {} of the rows have the precision of TF32 or 16 bits, none is wrong.",
+                "{name} can be used for training: {} of the rows have the precision of TF32 or 16 bits, none is wrong.",
                 some.len()
             ),
             (wrong, _) => format!("Do not trust {name}:\n    {}", wrong.join("\n    ")),
@@ -132,14 +132,14 @@ impl Verdict {
     }
 }
 
-/// The largest difference as a share of the largest value, and of what.
+/// The largest difference as a share of the largest value, and its name.
 #[derive(Debug, Clone, Copy)]
 struct Apart {
     error: f32,
     of: &'static str,
 }
 
-/// The worst of several values; what is not finite, or of another length, is infinitely wrong.
+/// The worst of several values; values that are not finite or of another length are infinitely wrong.
 fn worst(expected: &Values, got: &Values) -> Apart {
     let apart = |((of, a), (_, b)): (&Named, &Named)| {
         let scale = a.iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
@@ -174,7 +174,7 @@ mod tests {
             verdict.row("a layer", ROUNDING, Ok((worst(&expected, &of(got)), 1.0)));
             verdict.words("gpu")
         };
-        assert_eq!(row([2.0, -4.0001]), "gpu computes what the CPU computes.");
+        assert_eq!(row([2.0, -4.0001]), "gpu agrees with the CPU.");
         assert!(row([2.0, -4.004]).contains("1 of the rows"));
         for bad in [[2.0, -4.1], [2.0, f32::NAN], [f32::INFINITY, -4.0]] {
             let said = row(bad);

@@ -1,10 +1,10 @@
-//! How deep a device is looked into.
+//! How thoroughly a device is compared.
 
-/// How large the shapes are that a device is compared at.
+/// The size of the shapes at which a device is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Depth {
-    /// Tiny ones, for a software device.
+    /// Tiny shapes, for a software device.
     Small,
-    /// Those of real trainings.
+    /// The shapes of real trainings.
     Full,
 }

@@ -1,4 +1,4 @@
-//! Memory that a long training holds: it should stop growing once the first steps have taken what they need.
+//! Memory of a long training: it should stop growing after the first steps.
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -7,18 +7,18 @@ use ssl_backdoor_ssl::{StepReport, TrainObserver};
 use super::depth::Depth;
 use super::methods::train;
 
-/// What is held after the first and after the second half of the steps, in bytes.
+/// Memory in use after the first and after the second half of the steps, in bytes.
 pub(super) struct Growth {
-    /// Steps of a half.
+    /// Steps in each half.
     pub steps: usize,
-    /// By the device, if its backend tells.
+    /// Memory of the device, if its backend reports it.
     pub device: Option<[u64; 2]>,
-    /// By the process in main memory, on Linux.
+    /// Main memory of the process, on Linux.
     pub process: Option<[u64; 2]>,
 }
 
 impl Growth {
-    /// What grew beyond what a pool may round up: a tenth of what it was and 64 MiB.
+    /// What grew by more than a tenth and 64 MiB, which a memory pool may round up.
     pub fn found(&self) -> Vec<String> {
         let of = |name, held: Option<[u64; 2]>| {
             let [first, second] = held?;
@@ -46,7 +46,7 @@ fn mb(bytes: u64) -> String {
     format!("{:.0} MB", bytes as f64 / 1e6)
 }
 
-/// Trains MoCo v2 for twice as many steps as `depth` says.
+/// Trains MoCo v2 for twice the steps of `depth`.
 ///
 /// # Errors
 /// The training ends.
@@ -66,14 +66,14 @@ pub(super) fn growth(depth: Depth, device: &Device) -> Result<Growth> {
     Ok(Growth { steps, device, process: both(first.process, second.process) })
 }
 
-/// Looks at the memory in the middle and at the end.
+/// Measures the memory in the middle and at the end.
 struct Held<'a> {
     device: &'a Device,
     steps: usize,
     found: Vec<Bytes>,
 }
 
-/// What is held at one time.
+/// Memory in use at one moment.
 struct Bytes {
     device: Option<u64>,
     process: Option<u64>,
@@ -88,7 +88,7 @@ impl TrainObserver for Held<'_> {
     }
 }
 
-/// Bytes of main memory that this process has, on Linux.
+/// Bytes of main memory of this process, on Linux.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

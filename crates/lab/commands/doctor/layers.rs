@@ -1,4 +1,4 @@
-//! The layers that the networks are made of, forward and backward, at the shapes that trainings have.
+//! The layers of the networks, forward and backward, at the shapes of trainings.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use ssl_backdoor_rng::keyed;
 
 use super::depth::Depth;
 
-/// Repetitions of a layer that are timed.
+/// Timed repetitions of a layer.
 const TIMED: usize = 5;
 
 /// A layer at one shape.
@@ -21,7 +21,7 @@ pub(super) struct Layer {
     kind: Kind,
 }
 
-/// Axes of what goes in are `[batch, channels, side, side]` or `[batch, tokens, dim]`.
+/// The axes of an input are `[batch, channels, side, side]` or `[batch, tokens, dim]`.
 #[derive(Clone, Copy)]
 enum Kind {
     Convolution { input: [usize; 4], out: usize, kernel: usize, stride: usize, groups: usize },
@@ -32,7 +32,7 @@ enum Kind {
 }
 
 impl Layer {
-    /// Those that are tried.
+    /// The layers that are compared.
     pub fn all(depth: Depth) -> Vec<Self> {
         let conv = |input, out, kernel, stride, groups| Kind::Convolution {
             input,
@@ -63,7 +63,7 @@ impl Layer {
                 conv([16, 64, 56, 56], 64, 3, 1, 1),
                 conv([16, 64, 56, 56], 256, 1, 1, 1),
                 conv([16, 256, 56, 56], 512, 1, 2, 1),
-                // RegNetY: 1×1 of widths that are no power of two (tracel-ai/burn#5626), and groups.
+                // RegNetY: 1×1 with widths that are not powers of two (tracel-ai/burn#5626), and groups.
                 conv([16, 104, 28, 28], 208, 1, 1, 1),
                 conv([16, 440, 14, 14], 440, 1, 1, 1),
                 conv([16, 104, 28, 28], 104, 3, 1, 13),
@@ -78,7 +78,7 @@ impl Layer {
         kinds.into_iter().map(|kind| Self { name: kind.name(), kind }).collect()
     }
 
-    /// Output and gradients on `device`, by name, and the median milliseconds of forward and backward if it is timed.
+    /// Output and gradients on `device`, by name, and, if timed, the median milliseconds of forward and backward.
     pub fn compute(&self, device: &Device, timed: bool) -> (Values, Option<f64>) {
         let inputs = self.kind.inputs(&device.clone().autodiff());
         let values = self.kind.compute(&inputs);
@@ -89,7 +89,7 @@ impl Layer {
                 .map(|_| {
                     let start = Instant::now();
                     let computed = self.kind.compute(&inputs);
-                    // What a device has not done yet would not be counted.
+                    // Work that a device has not finished would not be counted.
                     drop(device.sync());
                     drop(computed);
                     start.elapsed().as_secs_f64() * 1e3
@@ -105,14 +105,14 @@ impl Layer {
 /// All values of a layer.
 pub(super) type Values = Vec<Named>;
 
-/// Values and what has them.
+/// Names and values.
 pub(super) type Named = (&'static str, Vec<f32>);
 
-/// What goes in, and what it is multiplied by: both take gradients.
+/// The input and the weight: both have gradients.
 struct Inputs {
     x: Tensor<1>,
     weight: Tensor<1>,
-    /// What the output is weighted by, so that its gradient differs from place to place.
+    /// The weights of the output, so that its gradient is not constant.
     outer: Tensor<1>,
 }
 
@@ -131,7 +131,7 @@ impl Kind {
         }
     }
 
-    /// Numbers in what goes in, in the weight and in what comes out.
+    /// Number of values of the input, the weight and the output.
     fn sizes(self) -> [usize; 3] {
         match self {
             Self::Convolution {

@@ -1,4 +1,4 @@
-//! A few training steps of each method on a device: their losses and what a step takes.
+//! A few training steps of each method on a device: their losses and the time of a step.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use super::depth::Depth;
 /// Steps of a method whose losses are compared: the second has seen the gradients of the first.
 const COMPARED: usize = 2;
 
-/// An encoder that a method is tried with.
+/// An encoder with which a method is compared.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Net {
     Resnet,
@@ -37,8 +37,8 @@ impl Net {
     }
 }
 
-/// Every method, with settings that fit a small batch, and other encoders. All are trained by SGD: LARS and Adam divide by
-/// the size of a gradient and enlarge the rounding of those that are almost zero.
+/// Every method, with settings for a small batch, and other encoders. All are trained by SGD, because LARS and Adam divide
+/// by the size of a gradient and enlarge the rounding of almost zero gradients.
 pub(super) const METHODS: [(&str, &str, Net); 17] = [
     ("moco-v2", ", queue = 256", Resnet),
     ("byol", "", Resnet),
@@ -59,11 +59,11 @@ pub(super) const METHODS: [(&str, &str, Net); 17] = [
     ("deepcluster-v2", ", prototypes = [16, 16, 16]", Resnet),
 ];
 
-/// What a few steps of a method gave.
+/// The result of a few steps of a method.
 pub(super) struct Steps {
     /// Losses of the first steps.
     pub losses: Vec<f32>,
-    /// Milliseconds of the last step, its views included.
+    /// Milliseconds of the last step, including its views.
     pub milliseconds: f64,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn steps(
     depth: Depth,
     device: &Device,
 ) -> Result<Steps> {
-    // At the full depth one more step, which finds every kernel tuned.
+    // At the full depth, one more step, with all kernels tuned.
     let (batch, width, dim, steps) = match depth {
         Depth::Small => (16, 4, 32, COMPARED),
         Depth::Full => (64, 64, 192, COMPARED + 1),
@@ -120,8 +120,8 @@ pub(super) fn train(
 
 const SIDE: u32 = 32;
 
-/// Noise around a colour of the image's own. Of noise alone all features would be nearly alike, and batch norm in a head
-/// would divide them by their rounding.
+/// Noise around a colour that differs between images. With noise alone all features would be nearly alike, and batch norm
+/// in a head would divide them by their rounding.
 fn noise(images: usize) -> SampleSet {
     let sample = |id| {
         let mut rng = keyed(1, DRAW, 0, id, 0);

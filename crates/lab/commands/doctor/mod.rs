@@ -1,4 +1,4 @@
-//! The command `doctor`: what this machine and this binary have, and whether each device computes.
+//! The command `doctor`: what this machine and this binary provide, and whether each device computes correctly.
 
 mod deep;
 mod depth;
@@ -21,35 +21,35 @@ use crate::ConfigError;
 use crate::device::{self, Found};
 use crate::record::BURN;
 
-/// Losses of a self-test that differ more than this from the CPU's are wrong.
+/// Largest difference of a self-test's losses from the CPU's.
 const TOLERANCE: f32 = 1e-3;
 
-/// Show devices, data sets, disk and versions, and try a training step on each device.
+/// Show devices, data sets, disk space and versions, and try a training step on each device.
 ///
-/// With --deep, every device beside the CPU is compared with it: each layer forward and backward at the shapes of real
-/// trainings, three steps of each method, and the memory of a long training. The exit status is 1 if something is off.
+/// With --deep, compares every device with the CPU: each layer forward and backward at the shapes of real trainings, the
+/// first steps of each method, and the memory of a long training. The exit status is 1 if something is wrong.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor doctor\n  ssl-backdoor doctor --deep                   # a few minutes\n  \
                   ssl-backdoor doctor --deep small --device wgpu:0"
 )]
 pub struct DoctorArgs {
-    /// Compare each device with the CPU: `full` at the shapes of trainings, `small` at tiny ones.
+    /// Compare each device with the CPU: `full` with the shapes of trainings, `small` with tiny ones.
     #[arg(long, value_name = "DEPTH", num_args = 0..=1, default_missing_value = "full")]
     deep: Option<Depth>,
-    /// Compare this device alone, such as wgpu:1 or cuda:0.
+    /// Compare only this device, such as wgpu:1 or cuda:0.
     #[arg(long, value_name = "NAME", requires = "deep")]
     device: Option<String>,
-    /// Compare only what has this in its name, such as `conv`, `moco-v3` or `memory`.
+    /// Compare only what contains this in its name, such as `conv`, `moco-v3` or `memory`.
     #[arg(long, value_name = "TEXT", requires = "deep")]
     only: Option<String>,
 }
 
 impl DoctorArgs {
-    /// Looks at the machine.
+    /// Prints the state of the machine.
     ///
     /// # Errors
-    /// A device failed, or is not there.
+    /// A device failed or does not exist.
     pub fn run(&self) -> Result<()> {
         let Some(depth) = self.deep else { return doctor() };
         if let Some(name) = &self.device {
@@ -67,9 +67,9 @@ impl DoctorArgs {
             }
         }
         if tried == 0 {
-            println!("There is no device beside the CPU to compare with it.");
+            println!("There is no device other than the CPU to compare.");
         }
-        anyhow::ensure!(off.is_empty(), "not to be trusted: {}", off.join(", "));
+        anyhow::ensure!(off.is_empty(), "do not use for training: {}", off.join(", "));
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ pub(super) const MARGIN: f64 = 2.0;
 /// Seed of the drawn resamples.
 pub(super) const SEED: u64 = 0;
 
-/// A claim: what it says, and what the runs say of it.
+/// A claim, and its test on the runs.
 pub(in crate::report) struct Claim {
     pub title: &'static str,
     /// The rule of its verdict.

@@ -18,14 +18,14 @@ pub(super) fn claims(groups: &[&Group<'_>]) -> Vec<Claim> {
     [cured(&tested), price(&tested)].into_iter().flatten().collect()
 }
 
-/// The students of a group by falling share of clean images.
+/// The students of a group by decreasing share of clean images.
 fn students<'a>(group: &Group<'a>) -> Vec<&'a ModelId> {
     let student =
         |model: &&ModelId| model.role() == Role::DISTILLED && model.contamination().is_none();
     group.defended().into_iter().filter(student).collect()
 }
 
-/// How long `model` was trained, in words.
+/// The length of the training of `model`, in words.
 fn training(group: &Group<'_>, model: &ModelId) -> &'static str {
     group.setting.training(model).unwrap_or("-")
 }

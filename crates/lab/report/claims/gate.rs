@@ -10,7 +10,7 @@ use crate::report::table::Row;
 const ABOVE_PIXELS: f64 = 10.0;
 const STRONG: [&str; 4] = ["moco-v2", "byol", "msf", "rotnet"];
 
-/// Whether the clean twin of `run` is below its gate; none where the scores do not say.
+/// Whether the clean twin of `run` is below its gate; `None` if the scores do not contain it.
 pub(super) fn below(run: &RunScores) -> Option<bool> {
     let acc = |model| run.get(model, Images::Clean).map(|scores| scores.acc);
     let (twin, untrained) = (acc(CLEAN)?, acc(UNTRAINED)?);
@@ -76,7 +76,7 @@ pub(super) fn claim(groups: &[&Group<'_>]) -> Option<Claim> {
         format!(
             "Accuracy on clean images, in percent, from the lowest to the highest clean twin. A clean twin passes the gate \
              if it is more accurate than the untrained encoder and, for {}, at least {ABOVE_PIXELS:.0} points above a \
-             probe on raw pixels. Where half or more of a method's twins are below, it cannot be called robust.",
+             probe on raw pixels. If half or more of a method's twins are below, it cannot be called robust.",
             STRONG.join(", ")
         ),
         &["Method", "Twins", "Raw pixels", "Untrained", "Clean twin", "Below the gate", "Gate"],

@@ -1,5 +1,5 @@
-//! What a victim must reach on clean images to be worth attacking: an accuracy that was published of the same method,
-//! data set, share of labels and probe, or else that of a probe on raw pixels.
+//! The accuracy that a clean twin is expected to reach: a published one for the same method, data set, label share and
+//! probe, or otherwise that of a probe on raw pixels.
 
 use anyhow::Result;
 use burn::tensor::Tensor;
@@ -12,15 +12,15 @@ use super::unified::{Task, UnifiedProbe};
 use crate::record::{Artefact, Expected, Measured, Published, StageId};
 use crate::run::lab::Lab;
 
-/// Above this side a probe on raw pixels has more weights than it is worth.
+/// Largest side for a probe on raw pixels, which has too many weights above it.
 const LARGEST: u32 = 64;
 
 #[derive(Serialize, Deserialize)]
 struct Baseline {
-    /// What the clean twin should reach, and where that comes from.
+    /// The expected accuracy of the clean twin, and its source.
     low: f64,
     source: String,
-    /// What a probe on raw pixels reaches.
+    /// The accuracy of a probe on raw pixels.
     raw_pixels: Option<f64>,
 }
 
@@ -76,18 +76,18 @@ fn raw_pixels(lab: &Lab) -> Result<f64> {
     let clean = pixels(lab.splits.prepared(&lab.splits.eval))?;
     let truth = clean.labels.clone();
     let classes = lab.splits.classes.len();
-    // A method's own probe reads an encoder; pixels are read by the unified rules.
+    // A method's own probe needs an encoder, so raw pixels use the unified probe.
     let config = ProbeConfig { stage: None, ..experiment.probe.clone() };
     let probes = UnifiedProbe::all(&config, experiment.seed);
     let probe = probes.first().ok_or(ProbeError::Empty { what: "probes" })?;
-    // There is no trigger here: a single image stands for the patched ones.
+    // There is no trigger here: a single image is passed as the patched images.
     let one = clean.rows(&[0])?;
     let task = Task { labelled: &train, eval: &[clean, one], classes, device: &lab.device };
     let run = probe.run(&config, task, None)?;
     Ok(Scores::of(&truth, &run.predicted[0], None)?.acc)
 }
 
-/// The baseline of the run and whether the clean twin with the accuracy `acc` stays below it; and the accuracy of a probe on
+/// The baseline of the run and whether the clean twin with the accuracy `acc` is below it; and the accuracy of a probe on
 /// raw pixels.
 pub(super) fn expected(lab: &Lab, acc: Option<f64>) -> Result<(Option<Expected>, Option<f64>)> {
     let baseline: Option<Baseline> =

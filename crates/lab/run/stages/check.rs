@@ -1,5 +1,5 @@
-//! What can be found wrong without training is found before it: scored and labelled images that cannot be read, stages of
-//! an encoder that it does not have, parts of a defence that cannot be made.
+//! Checks before training: scored and labelled images that cannot be read, stages that an encoder does not have, clean
+//! parts of a defence that cannot be made.
 
 use anyhow::{Result, bail};
 use ssl_backdoor_data::purpose;
@@ -12,9 +12,9 @@ use crate::record::StageId;
 use crate::run::lab::Lab;
 use crate::run::progress;
 
-/// Images of a set that are decoded; of larger ones a sample.
+/// Number of images that are decoded; of larger sets a sample.
 const DECODED: usize = 20_000;
-/// Unreadable images that are named.
+/// Number of unreadable images that are named.
 const NAMED: usize = 3;
 
 pub(super) fn before_training(lab: &mut Lab) -> Result<()> {
@@ -24,7 +24,7 @@ pub(super) fn before_training(lab: &mut Lab) -> Result<()> {
     readable(lab)
 }
 
-/// Decodes what the run will score and label, once; sets in memory are decoded already.
+/// Decodes the images that the run will score and label, once. Sets in memory are decoded already.
 fn readable(lab: &mut Lab) -> Result<()> {
     if lab.splits.eval.files.is_none() {
         return Ok(());
@@ -63,7 +63,7 @@ fn decode(lab: &Lab, what: &str, set: &SampleSet) -> Result<()> {
     let named: Vec<String> = bad.iter().take(NAMED).map(|(_, error)| error.to_string()).collect();
     let more = if bad.len() > NAMED { "; …" } else { "" };
     bail!(
-        "{} of {} {what} images cannot be read: {}{more}. Mend or remove them, or set data.on_corrupt = \"skip\"",
+        "{} of {} {what} images cannot be read: {}{more}. Repair or remove them, or set data.on_corrupt = \"skip\"",
         bad.len(),
         positions.len(),
         named.join("; ")

@@ -1,4 +1,4 @@
-//! Stage 4: the defended models, one after the other: what each is and how it comes about is its defence's matter.
+//! Stage 4: the defended models, one after the other. Each defence decides how its model is made.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::run::progress;
 use crate::run::watched::Watched;
 
 impl Lab {
-    /// What a defence finds.
+    /// The data that a defence gets.
     fn victim(&self) -> Victim<'_> {
         let Self { experiment, splits, attack, .. } = self;
         Victim {
@@ -34,20 +34,19 @@ impl Lab {
         }
     }
 
-    /// The defence that makes `model`, if one does.
+    /// The defence that makes `model`, if there is one.
     fn defence(&self, model: &ModelId) -> Option<Box<dyn Defence + '_>> {
         let all = defences(&self.experiment.defend);
         all.into_iter().find(|defence| defence.model() == *model)
     }
 }
 
-/// Whose own rules read `model`.
+/// The model whose own probe is used for `model`.
 pub(super) fn probed_as(lab: &Lab, model: &ModelId) -> ProbedAs {
     lab.defence(model).map_or(ProbedAs::Victim, |defence| defence.probed_as())
 }
 
-/// The images of `set` as `model` sees them once it is trained: the labelled ones of its probe and those that it is
-/// evaluated on.
+/// The images of `set` as the trained `model` sees them: labelled images of its probe and evaluation images.
 pub(super) fn at_test_time(lab: &Lab, model: &ModelId, set: SampleSet) -> SampleSet {
     match lab.defence(model).and_then(|defence| defence.on_image()) {
         Some(hook) => Arc::new(Hooked::new(set, hook)),
@@ -55,13 +54,13 @@ pub(super) fn at_test_time(lab: &Lab, model: &ModelId, set: SampleSet) -> Sample
     }
 }
 
-/// What changes the images that `model` sees once it is trained, if anything does.
+/// The change to the images that the trained `model` sees, if there is one.
 pub(super) fn image_hook(lab: &Lab, model: &ModelId) -> Option<Value> {
     let defence = lab.defence(model).filter(|defence| defence.on_image().is_some())?;
     Some(defence.identity(&lab.experiment.pretrain).defend)
 }
 
-/// What the filters of the training set removed.
+/// The images removed by filters of the training set.
 pub(super) fn removed(lab: &Lab) -> Result<BTreeMap<ModelId, Removal>> {
     let (victim, mut removed) = (lab.victim(), BTreeMap::new());
     for defence in defences(&lab.experiment.defend) {
@@ -75,7 +74,7 @@ pub(super) fn removed(lab: &Lab) -> Result<BTreeMap<ModelId, Removal>> {
     Ok(removed)
 }
 
-/// Every defence can do on this data what it says.
+/// Checks every defence against the data.
 pub(super) fn check(lab: &Lab) -> Result<()> {
     let (experiment, victim) = (&lab.experiment, lab.victim());
     for (i, config) in experiment.defend.iter().enumerate() {
@@ -107,7 +106,7 @@ fn starts_from(defence: &dyn Defence) -> Option<Artefact> {
     defence.needs().model().map(|role| Artefact::Encoder(role.into()))
 }
 
-/// What decides a defended model.
+/// Inputs of a defended model.
 fn inputs(lab: &Lab, defence: &dyn Defence, images: &Images) -> Result<Inputs> {
     let start = starts_from(defence).map(|encoder| lab.artefact(&encoder));
     let poison = images.may_be_poisoned().then(|| poison::outcome(lab));
@@ -157,10 +156,10 @@ fn train(lab: &Lab, defence: &dyn Defence, images: &Images, identity: &str) -> R
     encoders::save(lab, &model, &encoder)
 }
 
-/// What a search removed.
+/// The images removed by a search.
 #[derive(Serialize, Deserialize)]
 struct Removed {
-    /// Hash of all that decides it and the training behind it.
+    /// Hash of everything that determines it and its training.
     identity: String,
     /// Ids of the images.
     ids: Vec<u64>,
@@ -179,7 +178,7 @@ fn read_removed(lab: &Lab, model: &ModelId) -> Result<Removed> {
     serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// What `search` removes before the training of `model`: as it was found for this training before, if it was.
+/// The images that `search` removes before the training of `model`; an earlier result for the same training is reused.
 fn removed_by(
     lab: &Lab,
     search: &dyn Search,

@@ -8,7 +8,7 @@ use ssl_backdoor_ssl::{encoder_header, initial_encoder, initial_trainable, kept_
 use crate::record::Artefact;
 use crate::run::lab::Lab;
 
-/// What the run's encoder files say of themselves.
+/// The header of the run's encoder files.
 pub(super) fn header(lab: &Lab) -> EncoderHeader {
     encoder_header(lab.experiment.pretrain.encoder, lab.experiment.data.size())
 }

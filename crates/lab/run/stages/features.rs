@@ -1,5 +1,4 @@
-//! Stage 5a: the features of each model, extracted once and kept: every probe, seed and share of labels reads
-//! them from there.
+//! Stage 5a: the features of each model, extracted once and kept for every probe, seed and label share.
 
 use std::collections::HashMap;
 
@@ -89,10 +88,10 @@ pub(crate) fn read_out(
     extract_normalized(set, normalization, device, one)?.pop().ok_or_else(none)
 }
 
-/// The features of one model, as they lie in its folder.
+/// The features of one model, from its folder.
 pub(super) struct Extracted {
     labelled: Features,
-    /// Row by id: the features and [`Labelled::ids`] have the order of the training set.
+    /// Row by id. The features and [`Labelled::ids`] have the order of the training set.
     rows: HashMap<u64, usize>,
     /// Of the evaluation images without and with trigger.
     pub(super) eval: [Features; 2],

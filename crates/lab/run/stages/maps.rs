@@ -13,7 +13,7 @@ use crate::purpose;
 use crate::record::{Artefact, FeatureMap, Point, StageId};
 use crate::run::lab::Lab;
 
-/// Classes of a map, the target among them (protocol 4).
+/// Classes of a map, the target among them (docs/protocol.md, 4).
 const CLASSES: usize = 10;
 /// Clean images of a class, and patched images, at most.
 const PER_CLASS: usize = 50;

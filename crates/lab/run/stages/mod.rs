@@ -1,4 +1,4 @@
-//! The stages, one file each. What a stage needs of an earlier one it asks that one's file.
+//! The stages, one file each. A stage reads the results of an earlier one through that stage's file.
 
 mod baseline;
 mod check;
@@ -25,7 +25,7 @@ pub(crate) use features::read_out;
 
 pub(crate) use unified::{Task, UnifiedProbe};
 
-/// Runs the stages of `lab` in order, up to the one that is wanted.
+/// Runs the stages of `lab` in order, up to the last one requested.
 pub(super) fn run_all(lab: &mut Lab) -> Result<()> {
     if lab.until >= Stage::Twin {
         check::before_training(lab)?;
@@ -34,7 +34,7 @@ pub(super) fn run_all(lab: &mut Lab) -> Result<()> {
     let stages: [(Stage, Run); 8] = [
         (Stage::Poison, poison::run),
         (Stage::Twin, trigger_size::run),
-        // And the backdoored model beside it, if that is wanted too.
+        // And the backdoored model at the same time, if requested.
         (Stage::Twin, pretrain::run),
         (Stage::Defend, defend::run),
         (Stage::Probe, probe::run),

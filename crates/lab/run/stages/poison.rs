@@ -11,11 +11,11 @@ use crate::run::selection::told;
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     if lab.attack.recompress && !lab.splits.exports_jpegs() {
         eprintln!(
-            "note: poison.recompress = true changes nothing: no image is named .jpg, .jpeg, .jpe or .jfif, and an export of all others \
-             is lossless"
+            "note: poison.recompress = true has no effect: no image is named .jpg, .jpeg, .jpe or .jfif, and all other images are \
+             exported without loss"
         );
     }
-    // A list may name others than it did, and a rule choose others.
+    // A list may have changed, and so may the choice of a rule.
     let poison = &lab.experiment.poison;
     let named = poison.list.is_some() || poison.select.is_some();
     let listed = named.then(|| lab.attack.plan.ids().collect::<Vec<_>>());
@@ -39,7 +39,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// Hash of the poisoned images and their pixels: what a training depends on, wherever the originals lie.
+/// Hash of the poisoned images and their pixels, independent of the location of the originals.
 pub(super) fn outcome(lab: &Lab) -> Result<String> {
     let path = lab.path(&Artefact::Ledger);
     let text = std::fs::read_to_string(&path)

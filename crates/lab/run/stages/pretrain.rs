@@ -20,8 +20,8 @@ use crate::run::lab::{Lab, timed};
 use crate::run::until::Stage;
 use crate::run::watched::Watched;
 
-/// What decides a training: its images, not those that are scored, and not the probe, unless the probe draws a curve on
-/// the way.
+/// Inputs of a training: its images, but not the scored images, and not the probe unless it draws a curve during
+/// the training.
 fn inputs(lab: &Lab, role: Role<'_>) -> Result<Inputs> {
     let Experiment { data, poison, pretrain, probe, seed, .. } = &lab.experiment;
     let prints = &lab.splits.fingerprint;
@@ -39,7 +39,7 @@ fn inputs(lab: &Lab, role: Role<'_>) -> Result<Inputs> {
     inputs.with("probe", probe)?.with("poison", poison)?.with("dev images", &prints.dev)
 }
 
-/// A training that is due.
+/// A training to be done.
 struct DueTraining {
     stage: StageId,
     model: ModelId,
@@ -61,8 +61,8 @@ impl DueTraining {
     }
 }
 
-/// Trains the clean twin, or checks that the one of another run folder is the one wanted, and, if the run goes on,
-/// the backdoored model: on a CPU both at once.
+/// Trains the clean twin, or checks that of another run folder, and, if requested, the backdoored model. On a CPU both
+/// train at the same time.
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let mut jobs = Vec::from_iter(twin(lab)?);
     if lab.until >= Stage::Pretrain {
@@ -75,14 +75,14 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     {
         let shared: &Lab = lab;
         let (one, other) = side_by_side(|| work(shared, first), || work(shared, second));
-        // If one failed, what the other finished is kept all the same.
+        // If one fails, the finished result of the other is kept.
         let kept = [(first, one), (second, other)].map(|(job, took)| job.record(lab, took?));
         return kept.into_iter().collect();
     }
     jobs.iter().try_for_each(|job| job.record(lab, work(lab, job)?))
 }
 
-/// The clean twin's training, unless another run folder holds it.
+/// The clean twin's training, unless another run folder contains it.
 fn twin(lab: &mut Lab) -> Result<Option<DueTraining>> {
     let inputs = inputs(lab, Role::CLEAN)?;
     let Some(folder) = &lab.twin else {
@@ -93,12 +93,12 @@ fn twin(lab: &mut Lab) -> Result<Option<DueTraining>> {
     let manifest = Manifest::read(&folder.join(Artefact::Manifest.to_string()))?;
     let stage = StageId::PretrainClean;
     let Some(done) = manifest.stages.get(&stage) else {
-        bail!("{shown} holds no clean twin: its training has not ended");
+        bail!("{shown} contains no clean twin, or its training is not finished");
     };
     if done.inputs != inputs.hash() {
         bail!(
             "the clean twin in {shown} was trained with other settings ({}): training images, pretrain, seed, device \
-             and numerics must be this run's, and probe.curve_every 0",
+             and numerics version must be the same as in this run, and probe.curve_every must be 0",
             difference(&done.from, inputs.parts())
         );
     }
@@ -136,8 +136,7 @@ fn train(lab: &Lab, job: &DueTraining) -> Result<()> {
     encoders::save(lab, model, &encoder)
 }
 
-/// The images of the attack's curve along the training: always the `dev` part, so that test images
-/// are looked at once.
+/// The images of the attack's curve during the training: always the dev half, so that test images are used once.
 struct Curve {
     labelled: SampleSet,
     clean: SampleSet,

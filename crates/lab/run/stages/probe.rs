@@ -1,5 +1,5 @@
-//! Stage 5b: every probe of the features: linear ones for each share of labels and each seed, nearest neighbours;
-//! `scores.json`, and for the headline the confusion matrices.
+//! Stage 5b: every probe of the features (linear for each label share and seed, nearest neighbours), `scores.json`, and
+//! the confusion matrices of the headline.
 
 use std::collections::BTreeMap;
 
@@ -63,15 +63,15 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// A probe among those of the run, and which of the maps that it reads.
+/// A probe of the run, and one of its maps.
 type Place = (usize, usize);
 
-/// What the probes say.
+/// The results of the probes.
 struct Found<'a> {
     probes: Vec<Probe<'a>>,
     /// By model, for each probe.
     runs: BTreeMap<ModelId, Vec<Vec<ProbeRun>>>,
-    /// The clean twin's.
+    /// Those of the clean twin.
     clean: ModelId,
     /// Labels of the evaluation images.
     truth: Vec<u32>,
@@ -105,8 +105,8 @@ impl<'a> Found<'a> {
         self.runs.get(&self.clean).map_or(&[], Vec::as_slice)
     }
 
-    /// Where the headline is: of the first probe, the map on which the clean twin is best on clean images (protocol
-    /// 3.4), of equals the first.
+    /// The place of the headline: the first probe, and the map on which the clean twin is best on clean images
+    /// (docs/protocol.md, 3.4); the first of equals.
     fn headline(&self) -> Place {
         let right = |run: &ProbeRun| {
             run.predicted[0].iter().zip(&self.truth).filter(|(a, b)| a == b).count()
@@ -116,7 +116,7 @@ impl<'a> Found<'a> {
         (0, best.map_or(0, |(map, _)| map))
     }
 
-    /// All places, the headline's first.
+    /// All places, the headline first.
     fn places(&self, (_, map): Place) -> Vec<Place> {
         let all = self.clean().iter().enumerate();
         let mut places: Vec<Place> =
@@ -125,7 +125,7 @@ impl<'a> Found<'a> {
         places
     }
 
-    /// What is predicted of `model`. A student has one classifier where its teacher's method has five: it stands beside
+    /// The predictions of `model`. A student has one classifier even if its teacher's method has five; it is compared with
     /// each of them.
     fn predicted(&self, model: &ModelId, (probe, map): Place) -> Option<&Predicted> {
         let runs = self.runs.get(model)?.get(probe)?;
@@ -225,7 +225,7 @@ fn scores(
     })
 }
 
-/// Everything that made the run, this program among them.
+/// All programs that produced the run, including this one.
 fn makers(lab: &Lab) -> Vec<MadeBy> {
     let mut makers = lab.manifest.makers();
     let this = MadeBy::this(&lab.experiment);

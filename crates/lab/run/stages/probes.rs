@@ -1,4 +1,4 @@
-//! The probes of a run: the unified ones for each share of labels, or in their place the method's own.
+//! The probes of a run: the unified ones for each label share, or instead the method's own.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::record::{Artefact, NO_STEP, ProbeHow, ProbeId, ProbePart};
 use crate::run::lab::Lab;
 use crate::run::labels::Labelled;
 
-/// A probe and the labels that it learns from.
+/// A probe and its labels.
 #[derive(Clone, Copy)]
 pub(super) struct Probe<'a> {
     how: How,
@@ -34,7 +34,7 @@ enum How {
     FineTuned { seed: u64 },
 }
 
-/// All probes of the config; the headline's comes first.
+/// All probes of the config, the headline first.
 pub(super) fn probes<'a>(
     config: &ProbeConfig,
     labelled: &'a [Labelled],
@@ -59,7 +59,7 @@ impl Probe<'_> {
         }
     }
 
-    /// What it says of `model`; a unified linear probe is written to `keep`, if there is one.
+    /// Its predictions for `model`. A unified linear probe is written to `keep`, if given.
     pub(super) fn run(
         &self,
         lab: &Lab,
@@ -82,8 +82,8 @@ impl Probe<'_> {
         Ok(vec![unified.run(&lab.experiment.probe, task, keep.as_deref())?])
     }
 
-    /// The labelled images as they are, to be augmented anew in each step, and prepared; a defence's change to images at
-    /// test time applies to both.
+    /// The labelled images unprepared, to be augmented in each step, and prepared. A defence's change to images at test
+    /// time applies to both.
     fn raw_and_prepared(&self, lab: &Lab, model: &ModelId) -> [SampleSet; 2] {
         let (ids, all) = (&self.labelled.ids, &lab.splits.labelled);
         let raw = Subset::of_ids(all.set.clone(), &all.labels, ids);
@@ -128,7 +128,10 @@ impl Probe<'_> {
         let [clean, patched] = [clean, lab.patched(&splits.eval)]
             .map(|set| probe.predict(&at_test_time(lab, model, set)));
         let (clean, patched) = (clean?, patched?);
-        eprintln!("probe: {model} by its method's own rules: {:.1} s", now.elapsed().as_secs_f64());
+        eprintln!(
+            "probe: {model} with its method's own probe: {:.1} s",
+            now.elapsed().as_secs_f64()
+        );
         let several = clean.len() > 1;
         let part = |i: usize| if several { ProbePart::Map(i + 1) } else { ProbePart::Output };
         let run = |(i, (clean, patched))| ProbeRun {
@@ -139,7 +142,7 @@ impl Probe<'_> {
     }
 }
 
-/// The rules of `model`: its method's, or those that its defence asks for.
+/// The probe of `model`: that of its method, or the one that its defence asks for.
 fn rules(lab: &Lab, model: &ModelId) -> PaperProbeConfig {
     if probed_as(lab, model) == ProbedAs::MocoV2 {
         return PaperProbeConfig::moco();

@@ -1,5 +1,5 @@
-//! Stage 5c: what scans find that are told nothing: PatchSearch in the training images as the victim finds them, and the
-//! scans of encoders in both models. It is done where the config has a `[scan]`.
+//! Stage 5c: scans without knowledge of the attack: PatchSearch on the poisoned training images, and the encoder scans on
+//! both models. It runs if the config has a table `[scan]`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::record::{Artefact, DataScan, EncoderScan, RunScans, SCHEMA, StageId, 
 use crate::run::lab::Lab;
 use crate::run::progress;
 
-/// Prepared images that take no more bytes are held in memory.
+/// Prepared images are held in memory if they take at most this many bytes.
 const IN_MEMORY: usize = 1 << 29;
-/// The models that are scanned.
+/// The scanned models.
 const MODELS: [Role<'static>; 2] = [Role::CLEAN, Role::BACKDOORED];
 
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
@@ -59,7 +59,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// The scans of encoders on a model of the run.
+/// The encoder scans on a model of the run.
 fn encoder(lab: &Lab, config: &ScanConfig, model: Role<'_>) -> Result<EncoderScan> {
     let (experiment, scans) = (&lab.experiment, config.encoder());
     let net = encoders::load(lab, &model.into())?;
@@ -86,7 +86,7 @@ fn encoder(lab: &Lab, config: &ScanConfig, model: Role<'_>) -> Result<EncoderSca
     Ok(EncoderScan::of(&found, own, &nulls))
 }
 
-/// Checks, before anything is trained, that there are images enough and that the nulls can be read.
+/// Checks before training that there are enough images and that the null scores can be read.
 pub(super) fn check(lab: &Lab) -> Result<(), ScanError> {
     let Some(config) = &lab.experiment.scan else { return Ok(()) };
     if let Some(folder) = &config.null {
@@ -96,7 +96,7 @@ pub(super) fn check(lab: &Lab) -> Result<(), ScanError> {
     EncoderScans::check_count(lab.splits.eval.labels.len())
 }
 
-/// PatchSearch on the training images, by the encoder that was trained on them.
+/// PatchSearch on the training images with the encoder trained on them.
 fn data(lab: &Lab, config: &ScanConfig, net: &Encoder) -> Result<DataScan, ScanError> {
     let (size, watch) = (lab.experiment.data.size(), progress::watch());
     let prepared = resized_set(lab.poisoned_train(), size, Filter::Bilinear, true);

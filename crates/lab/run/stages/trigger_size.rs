@@ -1,6 +1,6 @@
-//! How large the trigger is on training and on evaluation images (of one without a width: how far it changes them) and how
-//! the views see it, from a sample, before anything is trained. A trigger that training hardly shows, or at another size than evaluation, gives figures that say
-//! nothing of the attack.
+//! The size of the trigger on training and evaluation images (for a trigger without a width: how much it changes them) and
+//! its visibility in views, measured on a sample before training. If a trigger is hardly visible in training, or has
+//! another size in evaluation, the scores say nothing about the attack.
 
 use anyhow::Result;
 use ssl_backdoor_data::{Preview, jpeg_energy, mean_psnr};
@@ -10,7 +10,7 @@ use ssl_backdoor_trigger::purpose;
 use crate::record::{Artefact, StageId, TriggerSize};
 use crate::run::lab::Lab;
 
-/// Images of a sample, and epochs of views of each poisoned one.
+/// Images of the sample, and epochs of views of each poisoned image.
 const IMAGES: usize = 128;
 const EPOCHS: u32 = 4;
 
@@ -42,7 +42,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// What the sample showed.
+/// The measurements on the sample.
 pub(super) fn read(lab: &Lab) -> Result<TriggerSize> {
     Ok(serde_json::from_slice(&std::fs::read(lab.path(&Artefact::TriggerSize))?)?)
 }

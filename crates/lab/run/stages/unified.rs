@@ -1,4 +1,4 @@
-//! Probes by the unified rules: linear ones for each seed, and nearest neighbours. They need nothing but features.
+//! The unified probes: linear for each seed, and nearest neighbours. They need only features.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use ssl_backdoor_probe::{Features, LinearProbe, ProbeConfig, ProbeKind, Vote, kn
 
 use crate::record::{ProbeHow, ProbeId, ProbePart};
 
-/// A probe by the unified rules.
+/// A unified probe.
 #[derive(Clone, Copy)]
 pub(crate) enum UnifiedProbe {
     Linear { seed: u64 },
@@ -18,25 +18,25 @@ pub(crate) enum UnifiedProbe {
 /// Predictions on the clean and on the patched images.
 pub(crate) type Predicted = [Vec<u32>; 2];
 
-/// What a probe says of a model: once, or for each of the maps that it reads.
+/// The predictions of a probe for a model: one, or one for each map that it reads.
 pub(crate) struct ProbeRun {
     pub(crate) probe: ProbeId,
     pub(crate) predicted: Predicted,
 }
 
-/// What a probe learns from and what it predicts.
+/// The features that a probe learns from and predicts.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
     /// Features of the labelled images.
     pub labelled: &'a Features,
-    /// Those of the evaluation images, clean and patched.
+    /// Features of the evaluation images, clean and patched.
     pub eval: &'a [Features; 2],
     pub classes: usize,
     pub device: &'a Device,
 }
 
 impl UnifiedProbe {
-    /// All of the config, the headline's first; linear probes start from `seed` and those after it.
+    /// All probes of the config, the headline first. Linear probes use `seed` and the seeds after it.
     pub(crate) fn all(config: &ProbeConfig, seed: u64) -> Vec<Self> {
         let linear = (0..config.seeds).map(|i| Self::Linear { seed: seed.wrapping_add(i) });
         let knn = config.neighbours().iter().map(|&k| Self::Knn { k, vote: config.vote() });
@@ -54,7 +54,7 @@ impl UnifiedProbe {
         }
     }
 
-    /// Its name in scores, where it reads what `config` says.
+    /// Its name in the scores.
     fn id(self, config: &ProbeConfig) -> ProbeId {
         let how = match self {
             Self::Linear { .. } => ProbeHow::Linear,
@@ -63,7 +63,7 @@ impl UnifiedProbe {
         ProbeId { how, part: config.stage.map_or(ProbePart::Output, ProbePart::Stage) }
     }
 
-    /// Learns and predicts; a linear probe is written to `keep`, if that is a path.
+    /// Learns and predicts. A linear probe is written to `keep`, if given.
     pub(crate) fn run(
         self,
         config: &ProbeConfig,

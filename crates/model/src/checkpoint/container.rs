@@ -9,7 +9,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::pickle::{self, Item, Node, Pickle};
 use super::torch::Graph;
 
-/// A checkpoint's pickle and where its storages lie in the file.
+/// A checkpoint's pickle and where its storages are in the file.
 pub(super) struct Container {
     /// Where `pickle` refers to: the bytes of the pickle in an archive, else of the whole file.
     pub text: Range<usize>,
@@ -18,7 +18,7 @@ pub(super) struct Container {
     pub big_endian: bool,
 }
 
-/// Where a storage lies in the file.
+/// Where a storage is in the file.
 pub(super) struct Stored {
     pub bytes: Range<usize>,
     /// Of its bytes, in an archive.
@@ -32,7 +32,7 @@ const MAGIC: [&[u8]; 2] =
 /// Finds the parts of a checkpoint in the bytes of its file.
 ///
 /// # Errors
-/// A message if it is no checkpoint, or a damaged one.
+/// A message if it is not a checkpoint, or a damaged one.
 pub(super) fn open(file: &[u8]) -> Result<Container, String> {
     if file.starts_with(b"PK") {
         return archive(file);
@@ -51,7 +51,7 @@ pub(super) fn open(file: &[u8]) -> Result<Container, String> {
     if file.is_empty() {
         return Err("is empty".into());
     }
-    Err("is no checkpoint of PyTorch: it is neither a ZIP archive nor a pickle of torch.save"
+    Err("is not a PyTorch checkpoint: it is neither a ZIP archive nor a pickle of torch.save"
         .into())
 }
 
@@ -75,7 +75,8 @@ fn archive(file: &[u8]) -> Result<Container, String> {
     // `NAME/data.pkl`, NAME being any; a script has its constants beside it.
     let main = entries.keys().filter(|name| name.ends_with("/data.pkl") || *name == "data.pkl");
     let main = main.min_by_key(|name| name.len()).cloned();
-    let main = main.ok_or("is a ZIP archive without data.pkl: no checkpoint of PyTorch")?;
+    let main =
+        main.ok_or("is a ZIP archive without data.pkl, so it is not a PyTorch checkpoint")?;
     let folder = main.trim_end_matches("data.pkl").to_owned();
     let plain = |(part, plain): (Stored, bool), name: &str| match plain {
         true => Ok(part),
@@ -154,7 +155,7 @@ fn stream(file: &[u8]) -> Result<Container, String> {
         let start = at.saturating_add(8);
         let end = length.and_then(|length| start.checked_add(length));
         let end = end.filter(|end| *end <= file.len());
-        at = end.ok_or_else(|| format!("is truncated: storage {key} is not whole"))?;
+        at = end.ok_or_else(|| format!("is truncated: storage {key} is incomplete"))?;
         storages.insert(key, Stored { bytes: start..at, crc32: None });
     }
     Ok(Container { text: 0..file.len(), pickle, storages, big_endian })

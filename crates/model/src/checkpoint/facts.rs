@@ -1,4 +1,4 @@
-//! What a checkpoint says of itself beside its arrays: the few values that tell which network it is and who wrote it.
+//! Values in a checkpoint besides its arrays that identify the network and the tool that wrote it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,7 +33,7 @@ pub(crate) enum Fact {
     Bool(bool),
 }
 
-/// What a checkpoint says of itself.
+/// The values that a checkpoint contains besides its arrays.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
     /// Its outermost keys.

@@ -215,7 +215,7 @@ impl StateDict {
     }
 }
 
-/// Does the name of the file say that it is safetensors?
+/// Whether the file has the extension of safetensors.
 pub(crate) fn is_safetensors(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "safetensors")
 }

@@ -83,7 +83,7 @@ struct Walk<'a> {
 /// The tables of a `torch.nn.Module` that `state_dict()` lists.
 const TABLES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 
-/// Containers that are called with what they hold.
+/// Containers that are called with their contents.
 const CONTAINERS: [[&str; 2]; 12] = [
     ["collections", "OrderedDict"],
     ["collections", "defaultdict"],
@@ -117,10 +117,10 @@ impl Walk<'_> {
             _ => 1,
         };
         if self.values > VALUES || self.names > NAMES {
-            return Err("its objects hold each other in more ways than can be listed".into());
+            return Err("its objects contain each other in too many ways".into());
         }
         if self.path.len() == DEPTH {
-            self.unreadable(format!("it lies more than {DEPTH} levels deep"));
+            self.unreadable(format!("it is nested more than {DEPTH} levels deep"));
             return Ok(());
         }
         self.path.push(at);
@@ -195,7 +195,7 @@ impl Walk<'_> {
                 text.chars().take(500).collect()
             }
             Item::Opaque => "(a large number)".into(),
-            Item::Node(_) => "(a key that is no text)".into(),
+            Item::Node(_) => "(a key that is not text)".into(),
         }
     }
 

@@ -44,7 +44,7 @@ impl Kind {
     }
 }
 
-/// Where the numbers of an array lie.
+/// The position of an array's numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// The storage.
@@ -76,7 +76,7 @@ impl Place {
         Ok([count, span])
     }
 
-    /// Do its numbers lie one after the other in the order of the indices?
+    /// Whether its numbers are contiguous in the order of the indices.
     pub fn is_contiguous(&self) -> bool {
         let mut wanted = 1usize;
         let sides = self.shape.iter().zip(&self.strides).rev();
@@ -266,8 +266,8 @@ impl<'a> Graph<'a> {
             let items = self.sequence(*item)?;
             (items.len() <= RANK).then(|| items.iter().map(|&item| natural(item)).collect())?
         };
-        let shape = numbers(shape).ok_or("its shape is no row of sizes")?;
-        let strides = numbers(strides).ok_or("its strides are no row of sizes")?;
+        let shape = numbers(shape).ok_or("its shape is not a list of sizes")?;
+        let strides = numbers(strides).ok_or("its strides are not a list of sizes")?;
         if shape.len() != strides.len() {
             return Err(format!("it has {} sides and {} strides", shape.len(), strides.len()));
         }

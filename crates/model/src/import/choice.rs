@@ -80,11 +80,11 @@ pub(super) fn choose(mut all: Vec<Candidate>) -> Result<Choice, String> {
 /// Why none of `all` is taken.
 fn none_or_several(all: &[Candidate]) -> String {
     if !all.is_empty() {
-        return format!("holds several encoders: choose one by its prefix, of {}", quoted(all));
+        return format!("contains several encoders: choose one by its prefix, of {}", quoted(all));
     }
     let known: Vec<String> =
         FAMILIES.iter().map(|family| format!("{} ({})", family.anchor, family.noun)).collect();
-    format!("holds no known encoder: no array's name ends in {}", known.join(" or "))
+    format!("contains no known encoder: no array's name ends in {}", known.join(" or "))
 }
 
 /// The encoder that a user names by `prefix`: what its names begin with, the last dot, `module.` and outer tables such

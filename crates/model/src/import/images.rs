@@ -24,7 +24,7 @@ pub(super) fn contradicted(
     };
     if asked != *contract {
         return Err(format!(
-            "says itself that it is for {contract}: leave out the options that say {asked}"
+            "records that it is for {contract}: omit the options that set {asked}"
         ));
     }
     let own = stated.encoder.hidden().of_network();
@@ -32,7 +32,7 @@ pub(super) fn contradicted(
         if let (name, Some(own), Some(asked)) = (own.name, own.value, asked.value)
             && own != asked
         {
-            return Err(format!("says itself that {name} is {own}: leave out `{name}` = {asked}"));
+            return Err(format!("records that {name} is {own}: omit `{name}` = {asked}"));
         }
     }
     Ok(contract.clone())

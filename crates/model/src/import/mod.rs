@@ -1,4 +1,4 @@
-//! Checkpoints of other tools: which network of the file is the encoder, what its arrays say of its
+//! Checkpoints of other tools: which network of the file is the encoder, what its arrays reveal about its
 //! architecture, and the same arrays under torchvision's and timm's names.
 //!
 //! Read are PyTorch files and safetensors, as the tools of [`crate::tools`] write them.
@@ -28,7 +28,7 @@ use crate::{
 
 /// An encoder out of a checkpoint.
 pub struct Imported {
-    /// The network, the images it is for, and what of it is no more than assumed.
+    /// The network, the images it is for, and what was only assumed.
     pub header: EncoderHeader,
     /// What the names of its arrays began with.
     pub prefix: String,
@@ -72,7 +72,7 @@ impl Imported {
         Self::open(path, options, stated)
     }
 
-    /// Reads the encoder of a checkpoint that does not say what it is, but of which `header` is known.
+    /// Reads the encoder of a checkpoint without a header, for which `header` is known.
     ///
     /// # Errors
     /// [`ModelError::File`] if the file is absent or broken, or does not hold that network.
@@ -192,7 +192,7 @@ impl Imported {
         for (name, array) in &others {
             if all.insert(name, array).is_some() {
                 let reason =
-                    format!("two arrays would be called {name}: export the backbone alone");
+                    format!("two arrays would have the name {name}: export only the backbone");
                 return Err(ModelError::file(&self.path, reason));
             }
         }
@@ -255,7 +255,7 @@ fn detected(
     let foreign = given.of_network().into_iter().filter(|option| option.value.is_some());
     if let Some(option) = foreign.into_iter().find(|o| !family.options.contains(&o.name)) {
         return Err(found.wrong(format!(
-            "is {}, which has no {}: leave out `{}`",
+            "is {}, which has no {}: omit `{}`",
             family.noun, option.about, option.name
         )));
     }

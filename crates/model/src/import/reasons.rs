@@ -9,7 +9,7 @@ pub(super) fn with_hint(message: String, file: &StateDict) -> String {
         return miss;
     }
     if file.numpy && file.shapes.is_empty() {
-        return format!("{message}; it holds arrays of numpy, and only PyTorch's are read");
+        return format!("{message}; it contains NumPy arrays, but only PyTorch tensors are read");
     }
     match file.unreadable.iter().find(|(name, _)| !is_counter(name)) {
         Some((name, reason)) if file.shapes.is_empty() => format!("{message}; {name}: {reason}"),

@@ -49,11 +49,13 @@ impl Family for RegNetConfig {
         let [width, channels, kernel, across] = found.axes("stem.0.weight")?;
         if [width, channels, kernel, across] != [STEM, 3, 3, 3] {
             return Err(found.wrong(format!(
-                "stem.0.weight has the shape [{width}, {channels}, {kernel}, {across}]: known is [{STEM}, 3, 3, 3]"
+                "stem.0.weight has the shape [{width}, {channels}, {kernel}, {across}]: supported is [{STEM}, 3, 3, 3]"
             )));
         }
         if found.shape("trunk_output.block1.block1-0.f.se.fc1.weight").is_none() {
-            return Err(found.wrong("has no squeeze-excitation: a RegNetX; known are RegNetYs"));
+            return Err(found.wrong(
+                "has no squeeze-excitation, so it is a RegNetX; only RegNetYs are supported",
+            ));
         }
         let mut shape = RegNetShape { depths: [0; STAGES], widths: [0; STAGES], group: 0 };
         for stage in 1..=STAGES {

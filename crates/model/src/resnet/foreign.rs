@@ -55,7 +55,7 @@ impl Family for ResNetSizes {
         let [width, channels, kernel, across] = found.axes("conv1.weight")?;
         if channels != 3 || kernel != across || kernel % 2 == 0 {
             return Err(found.wrong(format!(
-                "conv1.weight has kernels of {channels} x {kernel} x {across}: known are odd squares of 3 channels"
+                "conv1.weight has kernels of {channels} x {kernel} x {across}: supported are odd squares of 3 channels"
             )));
         }
         let counts = [1, 2, 3, 4].map(|stage| found.count(&format!("layer{stage}.")));
@@ -68,7 +68,7 @@ impl Family for ResNetSizes {
         let depth = known.find(|depth| (depth.blocks(), depth.counts()) == (blocks, counts));
         let depth = depth.ok_or_else(|| {
             found.wrong(format!(
-                "is a ResNet of {counts:?} blocks: known are ResNet-18, 34, 50, 101 and 152"
+                "is a ResNet of {counts:?} blocks: supported are ResNet-18, 34, 50, 101 and 152"
             ))
         })?;
         // The usual images of the standard stem are ImageNet's.

@@ -100,7 +100,7 @@ impl ResNet {
     }
 
     /// The five maps that the reference probes, `[batch, channels, height, width]`: after the first ReLU, before
-    /// any pooling, and after each of the four stages (protocol 3.4).
+    /// any pooling, and after each of the four stages (docs/protocol.md, 3.4).
     pub fn maps(&self, images: Tensor<4>) -> [Tensor<4>; 5] {
         let mut maps = self.stages(images.clone());
         if self.maxpool {

@@ -27,7 +27,7 @@ impl Family for VitSizes {
         let [dim, channels, patch, across] = found.axes("patch_embed.proj.weight")?;
         if channels != 3 || patch != across || patch == 0 {
             return Err(found.wrong(format!(
-                "has patches of {channels} x {patch} x {across}: known are squares of 3 channels"
+                "has patches of {channels} x {patch} x {across}: supported are squares of 3 channels"
             )));
         }
         let tokens = ["reg_token", "register_tokens", "dist_token", "storage_tokens"];
@@ -35,13 +35,13 @@ impl Family for VitSizes {
             tokens.into_iter().filter(|name| found.shape(name).is_some()).collect();
         if !extra.is_empty() {
             return Err(found.wrong(format!(
-                "has arrays that the networks known here have no place for: {}",
+                "has arrays that do not belong to any supported network: {}",
                 listed(&extra)
             )));
         }
         let _: [usize; 3] = found.axes("cls_token").map_err(|_| {
             found.wrong(
-                "has no class token (cls_token): known are transformers that are read out there",
+                "has no class token (cls_token): only transformers whose feature is the class token are supported",
             )
         })?;
         let Placed { positions, side, by_rows } = placed(found, dim)?;
@@ -56,7 +56,7 @@ impl Family for VitSizes {
     fn near_miss(all: &Arrays) -> Option<String> {
         let name = all.keys().find(|name| name.ends_with("patch_embed.proj.0.weight"))?;
         Some(format!(
-            "has {name}: patches that are made by several convolutions; known are those of one"
+            "has {name}, a patch embedding of several convolutions: only one convolution is supported"
         ))
     }
 }
@@ -80,15 +80,14 @@ fn placed(found: &Found<'_>, dim: usize) -> Result<Placed, ModelError> {
             let side = (tokens - 1).isqrt();
             if side * side != tokens - 1 {
                 return Err(found.wrong(format!(
-                    "has positions for {tokens} tokens: known are a class token and a square"
+                    "has positions for {tokens} tokens: supported are a class token and a square"
                 )));
             }
             side
         }
         Some(shape) => {
-            return Err(found.wrong(format!(
-                "pos_embed has the shape {shape:?}, expected is [1, tokens, {dim}]"
-            )));
+            return Err(found
+                .wrong(format!("pos_embed has the shape {shape:?}, expected [1, tokens, {dim}]")));
         }
     };
     let array = found.array("pos_embed")?;

@@ -1,4 +1,4 @@
-//! MAE's decoder (protocol 2.6); parameters are called as in the official MAE.
+//! MAE's decoder (docs/protocol.md, 2.6); parameters are named as in the official MAE.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -9,7 +9,7 @@ use super::block::{Block, LayerNorm, layer_norm, linear, on_rows};
 use super::positions::positions;
 use crate::init;
 
-/// MAE's decoder: a narrower transformer over all places, a mask token where the encoder saw nothing.
+/// MAE's decoder: a narrower transformer over all patches, with a mask token for those that the encoder did not see.
 #[derive(Module, Debug)]
 pub struct MaeDecoder {
     decoder_embed: Linear,

@@ -1,5 +1,5 @@
-//! The vision transformer of MAE (protocol 2.6): the encoder with a class token, and the fixed positions; parameters are
-//! called as in the official MAE.
+//! The vision transformer of MAE (docs/protocol.md, 2.6): the encoder with a class token, and the fixed positions; parameters are
+//! named as in the official MAE.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, s};

@@ -1,4 +1,4 @@
-//! The `paper` protocol: each method's own probe, as the reference trains it (protocol 3.2 to 3.5 and 2.6). All but
+//! The `paper` protocol: each method's own probe, as the reference trains it (docs/protocol.md, 3.2 to 3.5 and 2.6). All but
 //! BYOL's augment the labelled images at every step, so features are computed anew and not cached.
 
 mod head;
@@ -227,7 +227,7 @@ impl Optimizer {
                     AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay(weight_decay));
                 config.init()
             }
-            // Without decay; the biases are not scaled (protocol 2.6).
+            // Without decay; the biases are not scaled (docs/protocol.md, 2.6).
             Optimizer::Lars => ModuleOptimizer::from(Lars {
                 config: LarsConfig::new(0.001, false),
                 weight_decay: 0.0,

@@ -1,4 +1,4 @@
-//! The rules of each method's own probe, to the last constant.
+//! All constants of each method's own probe.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use ssl_backdoor_rng::ranked;
 
 use crate::purpose;
 
-/// What a probe reads.
+/// The input of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reads {
     /// The encoder's output.
@@ -16,7 +16,7 @@ pub(super) enum Reads {
     Maps,
 }
 
-/// Sides that the five maps are pooled to (protocol 3.4).
+/// Sides that the five maps are pooled to (docs/protocol.md, 3.4).
 pub(super) const SIDES: [usize; 5] = [12, 12, 8, 6, 4];
 
 /// What happens to a feature before the linear layer.
@@ -39,7 +39,7 @@ pub(crate) enum Optimizer {
     Lars,
 }
 
-/// What becomes of the images of an epoch that do not fill a batch.
+/// The treatment of images of an epoch that do not fill a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
     /// They are a smaller batch.
@@ -63,7 +63,7 @@ pub(super) enum Seen {
     Cropped,
 }
 
-/// How the learning rate goes.
+/// The schedule of the learning rate.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rate {
     /// From an epoch on, a rate.
@@ -87,7 +87,7 @@ pub struct PaperProbeConfig {
     pub(super) epochs: usize,
     /// Images in a step, at most the labelled ones.
     pub(super) batch: usize,
-    /// What becomes of images that do not fill a batch.
+    /// The treatment of images that do not fill a batch.
     pub(super) rest: Rest,
     /// How clean evaluation images are resized.
     pub(super) eval: Filter,
@@ -96,7 +96,7 @@ pub struct PaperProbeConfig {
 }
 
 impl PaperProbeConfig {
-    /// MoCo v2, MSF, SimCLR and CompReSS students (protocol 3.2).
+    /// MoCo v2, MSF, SimCLR and CompReSS students (docs/protocol.md, 3.2).
     pub fn moco() -> Self {
         Self {
             reads: Reads::Output,
@@ -112,7 +112,7 @@ impl PaperProbeConfig {
         }
     }
 
-    /// BYOL (protocol 3.3). The reference extracts features of whole batches of 1,000 once, of a random order, and
+    /// BYOL (docs/protocol.md, 3.3). The reference extracts features of whole batches of 1,000 once, of a random order, and
     /// trains on these alone: one fixed sample of 1,000 of the 1,259 images of 1 % of ImageNet-100.
     pub fn byol() -> Self {
         Self {
@@ -127,12 +127,12 @@ impl PaperProbeConfig {
         }
     }
 
-    /// Jigsaw (protocol 3.4).
+    /// Jigsaw (docs/protocol.md, 3.4).
     pub fn jigsaw() -> Self {
         Self { reads: Reads::Maps, norm: Norm::Nothing, ..Self::moco() }
     }
 
-    /// RotNet (protocol 3.5).
+    /// RotNet (docs/protocol.md, 3.5).
     pub fn rotnet() -> Self {
         Self {
             reads: Reads::Maps,
@@ -148,7 +148,7 @@ impl PaperProbeConfig {
         }
     }
 
-    /// MAE (protocol 2.6): the official code's linear probe, which draws its crops once and clamps them, resizes with a
+    /// MAE (docs/protocol.md, 2.6): the official code's linear probe, which draws its crops once and clamps them, resizes with a
     /// bicubic filter, and drops images that do not fill a batch of 16,384.
     ///
     /// With fewer labelled images than that the official code takes no step at all: it cannot have been used on 1 % or
@@ -225,7 +225,7 @@ impl PaperProbeConfig {
         }
     }
 
-    /// Whether the reference would take no step on so many labelled images, because it drops what does not fill a batch.
+    /// Whether the reference would take no step on this many labelled images, because it drops images that do not fill a batch.
     /// Here all of them are one batch then.
     pub fn below_a_batch(&self, labelled: usize) -> bool {
         self.rest != Rest::Kept && labelled < self.batch

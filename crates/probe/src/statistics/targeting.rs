@@ -47,7 +47,7 @@ pub struct Targeting {
 /// All n! orders are counted for up to 10 pairs, so p is at least 1 / n!; above that 20,000 are drawn from `seed`, and p
 /// is (b + 1) / (m + 1). Pairs may share a target; where all do, p is 1.
 ///
-/// None for fewer than two pairs, for flows of different lengths, for a target that is no class, or if a flow at one of
+/// None for fewer than two pairs, for flows of different lengths, for a target that is not a class, or if a flow at one of
 /// the targets is not finite.
 pub fn targeting(pairs: &[Destinations], seed: u64) -> Option<Targeting> {
     let flows = flows_at_targets(pairs)?;

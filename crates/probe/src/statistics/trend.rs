@@ -1,4 +1,4 @@
-//! Whether a figure falls along ordered settings, over units.
+//! Tests whether a figure decreases along ordered settings, over units.
 
 use serde::{Deserialize, Serialize};
 

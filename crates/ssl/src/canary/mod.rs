@@ -1,17 +1,17 @@
 //! Canaries: cheap checks along a training that its arithmetic is the method's. A breach stops the
 //! run with a diagnosis, or warns, as the config's `canaries` says.
 //!
-//! | name | what must hold |
+//! | name | condition |
 //! |---|---|
 //! | `queue-norm` | rows that a method wrote to a queue have norm 1 |
 //! | `prototypes` | the prototypes that a forward pass uses have norm 1 |
 //! | `own-keys` | the batch's own keys are not among its negatives |
-//! | `ema` | every parameter of a target follows the EMA, and asks for no gradient |
+//! | `ema` | every parameter of a target follows the EMA, and requires no gradient |
 //! | `gradient` | every gradient is finite |
 //! | `learning-rate` | parameters move as the optimiser with this learning rate says |
-//! | `collapse` | embeddings of different images differ, by their directions or, where the method says so, by their size |
-//! | `rank` | embeddings differ in more than one direction, where batch norm keeps up their deviation |
-//! | `chance` | past half of the training, the loss is below that of guessing |
+//! | `collapse` | embeddings of different images differ, in direction or, if the method says so, in size |
+//! | `rank` | embeddings differ in more than one direction, for methods whose batch norm hides a collapse |
+//! | `chance` | after half of the training, the loss is below that of random guessing |
 
 mod gradient;
 mod spread;
@@ -31,37 +31,36 @@ use crate::ema::EmaTiming;
 use crate::error::PretrainError;
 use crate::method::{Method, Progress};
 
-/// What a breach does.
+/// What happens when a canary fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CanaryMode {
     /// Stops the run.
     #[default]
     Stop,
-    /// Tells the observer of the training once and goes on.
+    /// Reports it once to the observer and continues.
     Warn,
     /// Nothing is checked.
     Off,
 }
 
-/// Steps between two looks of the canaries that cost more than a glance; they also look at the first
-/// few steps.
+/// Steps between two checks of the more expensive canaries; they also check the first few steps.
 const EVERY: usize = 50;
-/// How far a norm may be from 1.
+/// Largest difference of a norm from 1.
 const NORM_ERROR: f32 = 1e-3;
-/// Embeddings spread less than this share of what directions at random would: collapsed.
+/// Embeddings are collapsed if they spread less than this share of random directions.
 const COLLAPSED: f32 = 0.01;
-/// No collapse is called before so many steps.
+/// Collapse is not checked before this many steps.
 pub(crate) const COLLAPSE_FROM: usize = 100;
-/// No loss at chance is called before so many steps, nor before half of the training.
+/// A loss at chance level is not checked before this many steps and before half of the training.
 pub(crate) const CHANCE_FROM: usize = 500;
-/// Share of the chance level that a loss has to be below.
+/// The loss must be below this share of the chance level.
 const BELOW_CHANCE: f64 = 0.99;
 
-/// Keys of a batch that are looked for among its negatives; the first that is not there ends the search.
+/// Number of a batch's keys that are searched among its negatives; the search ends with the first that is absent.
 const OWN_KEYS: usize = 8;
 
-/// How far the norm of a row is from 1, at most.
+/// The largest difference of a row's norm from 1.
 fn off_one(rows: Tensor<2>) -> f32 {
     let norms = rows.powi_scalar(2).sum_dim(1).sqrt();
     norms.sub_scalar(1.0).abs().max().into_scalar()
@@ -73,9 +72,9 @@ pub(crate) struct Canaries {
     steps: usize,
     /// Follows the optimiser.
     shadow: Shadow,
-    /// Canaries that have fallen in the mode that warns.
+    /// Canaries that have failed in the warning mode.
     warned: BTreeSet<&'static str>,
-    /// What has not been handed on of that.
+    /// Their messages that have not been reported yet.
     warnings: Vec<PretrainError>,
 }
 
@@ -90,7 +89,7 @@ impl Canaries {
         &self.shadow
     }
 
-    /// What canaries that do not stop have said since this was asked last; each says it once.
+    /// New messages of canaries in the warning mode; each canary reports once.
     pub fn take_warnings(&mut self) -> Vec<PretrainError> {
         std::mem::take(&mut self.warnings)
     }
@@ -116,7 +115,7 @@ impl Canaries {
         self.mode != CanaryMode::Off && (step < 3 || step.is_multiple_of(EVERY))
     }
 
-    /// Takes `method` through its step at `timing` and sees whether the target followed.
+    /// Runs the step of `method` at `timing` and checks that the target followed.
     pub fn follow<M: Method>(
         &mut self,
         timing: EmaTiming,
@@ -135,7 +134,7 @@ impl Canaries {
         Ok(method)
     }
 
-    /// Looks at the prototypes that the forward pass will use.
+    /// Checks the prototypes that the forward pass will use.
     pub fn prototypes<M: Method>(
         &mut self,
         method: &M,
@@ -147,14 +146,14 @@ impl Canaries {
         for rows in method.prototypes() {
             let off = off_one(rows);
             if off.is_nan() || off > NORM_ERROR {
-                let diagnosis = format!("a prototype has a norm that is off 1 by {off}");
+                let diagnosis = format!("the norm of a prototype differs from 1 by {off}");
                 self.breach("prototypes", progress, diagnosis)?;
             }
         }
         Ok(())
     }
 
-    /// Looks for the batch's own `keys` among the rows they are told from.
+    /// Searches the batch's own `keys` among its negatives.
     pub fn negatives(
         &mut self,
         keys: &[Tensor<2>],
@@ -196,12 +195,12 @@ impl Canaries {
         Ok(Some(norm))
     }
 
-    /// Tells the shadow the weight decay of the next step.
+    /// Passes the weight decay of the next step to the shadow.
     pub fn decay(&mut self, weight_decay: f64) {
         self.shadow.decay(weight_decay);
     }
 
-    /// Compares the optimiser's step with what its shadow expects of it.
+    /// Compares the optimiser's step with the shadow's expectation.
     pub fn update<M: Module>(
         &mut self,
         lr: f64,
@@ -222,7 +221,7 @@ impl Canaries {
         Ok(method)
     }
 
-    /// Looks at the rows that this step of `images` images wrote to the queues.
+    /// Checks the rows that this step of `images` images wrote to the queues.
     pub fn queues<M: Method>(
         &mut self,
         method: &M,
@@ -237,29 +236,29 @@ impl Canaries {
             // Not a number is no small difference either.
             if off.is_nan() || off > NORM_ERROR {
                 let diagnosis =
-                    format!("a row written to the queue has a norm that is off 1 by {off}");
+                    format!("the norm of a row written to the queue differs from 1 by {off}");
                 self.breach("queue-norm", progress, diagnosis)?;
             }
         }
         Ok(())
     }
 
-    /// How the embeddings of a batch spread.
+    /// The spread of the embeddings of a batch.
     pub fn spread(&self, embeddings: Tensor<2>) -> Option<Spread> {
         (self.mode != CanaryMode::Off).then(|| Spread::of(embeddings))
     }
 
-    /// Sees whether embeddings still spread.
+    /// Checks that embeddings have not collapsed.
     fn collapse<M: Method>(
         &mut self,
         Spread { std, rank, scale }: Spread,
         method: &M,
         progress: &Progress,
     ) -> Result<(), PretrainError> {
-        const CURE: &str = "Lower the learning rate or take another seed";
+        const CURE: &str = "Lower the learning rate or use another seed";
         if std < COLLAPSED {
             let diagnosis = format!(
-                "the embeddings of different images are alike: standard deviation {std:.4} (1 = \
+                "the embeddings of different images are almost the same: standard deviation {std:.4} (1 = \
                  spread evenly), effective rank {rank:.1}. {CURE}"
             );
             self.breach("collapse", progress, diagnosis)?;
@@ -268,8 +267,8 @@ impl Canaries {
             && scale < least
         {
             let diagnosis = format!(
-                "the embeddings of different images shrank together: standard deviation {scale:.4} of a \
-                 feature, at least {least} is expected. {CURE}"
+                "the embeddings of different images have collapsed: standard deviation {scale:.4} of a \
+                 feature, expected at least {least}. {CURE}"
             );
             self.breach("collapse", progress, diagnosis)?;
         }
@@ -277,15 +276,15 @@ impl Canaries {
             && rank < least
         {
             let diagnosis = format!(
-                "the embeddings of different images differ in one direction alone: effective rank {rank:.2}, \
-                 at least {least} is expected. {CURE}"
+                "the embeddings of different images differ in only one direction: effective rank {rank:.2}, \
+                 expected at least {least}. {CURE}"
             );
             self.breach("rank", progress, diagnosis)?;
         }
         Ok(())
     }
 
-    /// At the end of an epoch: how embeddings `spread` in it, and its mean loss against chance.
+    /// At the end of an epoch: checks the `spread` of its embeddings, and its mean loss against chance level.
     pub fn epoch<M: Method>(
         &mut self,
         spread: Option<Spread>,
@@ -307,8 +306,8 @@ impl Canaries {
             && loss > BELOW_CHANCE * chance
         {
             let diagnosis = format!(
-                "the loss of this epoch, {loss:.4}, is that of guessing ({chance:.4}): nothing is \
-                 learnt. Change the learning rate, or train for longer"
+                "the loss of this epoch, {loss:.4}, is that of random guessing ({chance:.4}): nothing is \
+                 learned. Change the learning rate, or train longer"
             );
             self.breach("chance", progress, diagnosis)?;
         }

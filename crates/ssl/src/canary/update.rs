@@ -114,7 +114,7 @@ impl Shadow {
                 // Not a number is the gradient's or the loss's affair.
                 if off > allowed {
                     return Some(format!(
-                        "a weight of {} went from {before:e} by {:e} where {:?} says {moved:e}",
+                        "a weight of {} changed from {before:e} by {:e}, but {:?} gives {moved:e}",
                         followed.path,
                         weight - before,
                         self.optimizer,

@@ -17,7 +17,7 @@ use ssl_backdoor_ssl::{
 const CLOSE: f64 = 1e-4;
 /// Gradients and weights after two steps.
 const STEPPED: f64 = 1e-3;
-/// Gradients below this are zero but for the rounding of double precision.
+/// Gradients below this are zero except for the rounding of double precision.
 const NOTHING: f32 = 1e-12;
 
 /// Values with their shape, by name.
@@ -181,7 +181,7 @@ pub(crate) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
     assert!(off / scale <= tolerance, "{what}: off by {:.2e} of its size", off / scale);
 }
 
-/// The name in the fixture: without the family of an encoder, the one part that is no field.
+/// The name in the fixture: without the family of an encoder, the one part that is not a field.
 fn name(path: &str) -> String {
     let is_field = |part: &&str| !part.starts_with(char::is_uppercase);
     path.split('.').filter(is_field).collect::<Vec<_>>().join(".")

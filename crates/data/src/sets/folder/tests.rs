@@ -108,7 +108,7 @@ fn images_without_class_folders_carry_no_labels() {
     assert_eq!(below(root.path(), &found.entries), expected);
     // Evaluation images need classes.
     let reason = classes(&with(&["1.png"]).path().join(""), &mut tally).unwrap_err().to_string();
-    assert!(reason.contains("1 images lie in no class folder"), "{reason}");
+    assert!(reason.contains("1 images are not in class folders"), "{reason}");
     let reason = training(with(&["a/notes.txt"]).path(), &mut tally).err().unwrap().to_string();
     assert!(reason.contains("the class has no images (.jpg, "), "{reason}");
 }

@@ -31,7 +31,7 @@ impl<'a> Machine<'a> {
             // PROTO, FRAME
             0x80 => match self.byte()? {
                 2..=4 => {}
-                protocol => return Err(format!("protocol {protocol}: 2 to 4 are read")),
+                protocol => return Err(format!("protocol {protocol}: supported are 2 to 4")),
             },
             0x95 => drop(self.take(8)?),
             // Numbers: BININT, BININT1, BININT2, LONG1; NEWTRUE, NEWFALSE, NONE
@@ -74,13 +74,13 @@ impl<'a> Machine<'a> {
             }
             0x93 => match &self.last(2)?[..] {
                 [Value::Str(module), Value::Str(name)] => self.global(module, name)?,
-                _ => return Err("a name that is no text".into()),
+                _ => return Err("a name that is not text".into()),
             },
             b'R' => self.reduce()?,
             b'b' => self.build()?,
             b'.' => return self.pop().map(Some),
             other => {
-                return Err(format!("opcode {other:#04x} is not one of those that arrays need"));
+                return Err(format!("opcode {other:#04x} is not needed for arrays"));
             }
         }
         Ok(None)
@@ -113,7 +113,7 @@ impl<'a> Machine<'a> {
     fn long(&mut self) -> Result<(), String> {
         let length = self.size(1)?;
         if length > 8 {
-            return Err(format!("an integer of {length} bytes: 8 at most are read"));
+            return Err(format!("an integer of {length} bytes: at most 8 are supported"));
         }
         let bytes = self.take(length)?;
         let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
@@ -184,7 +184,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Keeps the last value for later use, if it is no container.
+    /// Keeps the last value for later use, if it is not a container.
     fn keep(&mut self, key: usize) {
         let last = self
             .stack
@@ -214,7 +214,7 @@ impl<'a> Machine<'a> {
             _ => {
                 let [module, name] = [module, name].map(String::from_utf8_lossy);
                 return Err(format!(
-                    "it names {module}.{name}: only NumPy arrays are read, nothing is called"
+                    "it names {module}.{name}: only NumPy arrays are supported, and nothing is called"
                 ));
             }
         };
@@ -226,7 +226,7 @@ impl<'a> Machine<'a> {
     fn reduce(&mut self) -> Result<(), String> {
         let called = self.last(2)?;
         let [Value::Global(global), Value::List(arguments)] = &called[..] else {
-            return Err("a call of what is no function".into());
+            return Err("a call of something that is not a function".into());
         };
         let made = match (global, &arguments[..]) {
             (Global::Reconstruct, [Value::Global(Global::Array), _, _]) => Value::NewArray,
@@ -252,7 +252,7 @@ impl<'a> Machine<'a> {
                 }
                 _ => return Err("an array that is not of unsigned bytes, row by row".into()),
             },
-            _ => return Err("the state of an object that is no array".into()),
+            _ => return Err("the state of an object that is not an array".into()),
         };
         self.stack.push(made);
         Ok(())
@@ -266,7 +266,7 @@ fn sizes(shape: &[Value<'_>], length: usize) -> Result<Vec<usize>, String> {
         _ => None,
     };
     let sizes: Option<Vec<usize>> = shape.iter().map(size).collect();
-    let sizes = sizes.ok_or("a shape that is no list of sizes")?;
+    let sizes = sizes.ok_or("a shape that is not a list of sizes")?;
     match sizes.iter().try_fold(1_usize, |n, size| n.checked_mul(*size)) {
         Some(count) if count == length => Ok(sizes),
         _ => Err(format!("an array of shape {sizes:?} with {length} bytes")),

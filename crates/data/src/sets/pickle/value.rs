@@ -1,4 +1,4 @@
-//! What a pickle of a data set holds.
+//! The contents of a pickle of a data set.
 
 /// A value of a pickle. It borrows strings and arrays from the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,7 @@ pub(crate) enum Global {
     Type,
 }
 
-/// Lists and dictionaries may lie in each other so deep.
+/// Largest nesting depth of lists and dictionaries.
 const MAX_DEPTH: usize = 8;
 
 impl<'a> Value<'a> {

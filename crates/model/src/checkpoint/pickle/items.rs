@@ -3,7 +3,7 @@
 /// Containers and objects in one pickle.
 pub(super) const NODES: usize = 1 << 22;
 
-/// Why bytes are no pickle that this reader knows.
+/// Why bytes are not a pickle that this reader supports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PickleError {
     #[error("the pickle is truncated at byte {0}")]

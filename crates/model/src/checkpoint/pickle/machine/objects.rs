@@ -63,7 +63,7 @@ impl Machine<'_> {
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Item::Text(module), Item::Text(name)) = (module, name) else {
-                    return Err(self.damaged("a class is named by no text"));
+                    return Err(self.damaged("the name of a class is not text"));
                 };
                 self.node(Node::Global(module, name))?
             }

@@ -144,7 +144,7 @@ impl Machine<'_> {
         match self.node_of(top) {
             Some(Node::List(list)) => list.extend(items),
             Some(Node::Call(call)) => call.items.extend(items),
-            _ => return Err(self.damaged("what is appended to is no list")),
+            _ => return Err(self.damaged("something that is not a list is appended to")),
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Machine<'_> {
         match self.node_of(top) {
             Some(Node::Dict(dict)) => dict.extend(pairs),
             Some(Node::Call(call)) => call.entries.extend(pairs),
-            _ => return Err(self.damaged("what gets a key is no dict")),
+            _ => return Err(self.damaged("something that is not a dict gets a key")),
         }
         Ok(())
     }
