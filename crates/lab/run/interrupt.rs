@@ -113,8 +113,7 @@ fn end(request: Request) {
     });
 }
 
-const KEPT: &str =
-    "interrupted: finished stages and the last checkpoint are kept; run the same command again to resume";
+const KEPT: &str = "interrupted: finished stages and the last checkpoint are kept; run the same command again to resume";
 
 /// Was this process asked to stop?
 pub(crate) fn interrupted() -> bool {
