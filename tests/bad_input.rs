@@ -109,7 +109,7 @@ fn missing_truncated_and_wrong_idx_files_are_named() {
     let labels = folder.join("t10k-labels-idx1-ubyte");
     let good = fs::read(&labels).unwrap();
     fs::write(&labels, &good[..20]).unwrap();
-    assert_fails(&run(), 1, &["t10k-labels-idx1-ubyte", "truncated", "40 bytes", "holds 12"]);
+    assert_fails(&run(), 1, &["t10k-labels-idx1-ubyte", "truncated", "40 bytes", "it has 12"]);
     let mut bad = good.clone();
     bad[11] = 10;
     fs::write(&labels, &bad).unwrap();

@@ -88,7 +88,7 @@ fn assert_report(html: &str) {
     assert!(
         html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
     );
-    assert!(html.contains("Patched images flow to") && html.contains("of a view"));
+    assert!(html.contains("Net flow of patched images") && html.contains("of a view"));
     assert!(html.contains("Most of the ten nearest clean images"));
     for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
         assert!(!html.contains(link), "the report wants something from elsewhere: {link}");

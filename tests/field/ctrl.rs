@@ -54,7 +54,7 @@ fn a_run_tells_how_strong_ctrl_is() {
 
     let html = site.read("r/report.html");
     assert!(html.contains("What the patch changes, 16 times as large"));
-    assert!(site.read("r/report.md").contains("The trigger: PSNR 3"));
+    assert!(site.read("r/report.md").contains("Trigger: PSNR 3"));
     let table = site.run("report r").good().stdout;
     assert!(table.contains("magnitude 50 (100 on evaluation images)"), "{table}");
     let again = site.run(&run).good();

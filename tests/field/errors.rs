@@ -125,7 +125,7 @@ const OF_TRAINING: &[(&str, &str, &str, &str)] = &[
     (
         "[probe]",
         "[[defend]]\nkind = \"scratch\"\nbatch = 8\n[[defend]]\nkind = \"scratch\"\nbatch = 8\n[probe]",
-        "base.toml:20: defend: two defences make the model scratch-0.25",
+        "base.toml:20: defend: two defences make a model with the name scratch-0.25",
         "names must be different",
     ),
     ("[probe]", "[probes]\nk = [1]\n[probe]", "base.toml:20: probes: unknown key", "probe"),
@@ -230,7 +230,7 @@ fn review_2_04_a_value_of_an_extended_file_is_named_there() {
     assert!(read().starts_with("sub/child.toml:1: extends = 3: expected the path"), "{}", read());
     child("extends = \"other.toml\"\n");
     site.write("sub/other.toml", "name = \"x\"\nextends = \"../sub/child.toml\"\n");
-    let circle = "sub/other.toml:2: extends goes in a circle: sub/child.toml -> sub/other.toml -> \
+    let circle = "sub/other.toml:2: extends is circular: sub/child.toml -> sub/other.toml -> \
                   sub/../sub/child.toml";
     assert_eq!(read(), circle);
     // A word in a comment is no key.

@@ -139,7 +139,7 @@ fn review_1_02_an_export_of_version_0_1_verifies_and_is_said_to_be_of_that_versi
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("format = 9\nversion = \"7.1.0\"\nnew_key = 1\n{text}")).unwrap();
     run_in(&site, &site.path("old"), "verify out")
-        .bad(1, &["version 7.1.0 in format 9", "knows 1 to 2"]);
+        .bad(1, &["version 7.1.0 in format 9", "reads 1 to 2"]);
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -40,7 +40,7 @@ fn field_f08_every_format_and_every_depth_is_read_and_the_rest_is_said() {
         "left out: 5 images of classes without training images, for example d/val/dog/0.png",
         "left out: 1 image beside the class folders, d/train/beside.png",
         "left out: 1 image of an unsupported format, d/train/ant/x.heic",
-        "left out: 1 file that is no image, d/train/ant/notes.txt",
+        "left out: 1 file that is not an image, d/train/ant/notes.txt",
         "left out: 1 hidden file or folder, d/train/ant/.hidden.png",
     ] {
         assert!(said.stderr.contains(words), "no “{words}” in: {}", said.stderr);
@@ -139,7 +139,7 @@ fn field_f13_no_list_leaves_its_root_from_wherever_it_is_named() {
         let said = crate::sets::Said::of(command.output().unwrap());
         said.bad(
             1,
-            &["../d/train/ant/000.png leaves ", "a list may name only files below its root"],
+            &["../d/train/ant/000.png is outside in", "a list may name only files below its root"],
         );
     }
 }

@@ -29,7 +29,7 @@ fn field_f08_what_is_left_out_is_in_the_scores_and_the_report() {
     fs::write(root.join("train/ant/readme.txt"), "no image").unwrap();
     site.config("t.toml", r#"data = { kind = "folder", path = "d", size = 32, eval = "all" }"#);
     let said = site.run("run t.toml --out r").good();
-    let line = "left out: 1 file that is no image";
+    let line = "left out: 1 file that is not an image";
     assert!(said.stderr.contains(line), "{}", said.stderr);
     let left_out = &site.json("r/scores.json")["left_out"];
     assert_eq!((&left_out[0]["kind"], &left_out[0]["count"]), (&"other".into(), &1.into()));

@@ -30,10 +30,10 @@ fn field_f07_a_patch_that_is_tiny_on_photographs_is_said_before_training() {
     photographs(&site);
     let said = site.run("run t.toml --out pixels").good();
     let text = &said.stderr;
-    let warned = text.find("warning: the trigger is 2.1 % of the shorter side").unwrap();
+    let warned = text.find("warning: the trigger's width is 2.1 % of the shorter side").unwrap();
     assert!(text.contains("a factor of 11.7") && text.contains("it may not be learned"), "{text}");
     assert!(warned < text.find("pretrain clean").unwrap(), "{text}");
-    assert!(site.read("pixels/report.md").contains("TRIGGER: the trigger is 2.1 %"));
+    assert!(site.read("pixels/report.md").contains("TRIGGER: the trigger's width is 2.1 %"));
     // It is said again when everything is done.
     let again = site.run("run t.toml --out pixels").good();
     assert!(again.stderr.contains("a factor of 11.7"), "{}", again.stderr);
@@ -45,7 +45,7 @@ fn field_f07_a_patch_that_is_tiny_on_photographs_is_said_before_training() {
         let text = &said.stderr;
         assert!(!text.contains("warning"), "{text}");
         assert!(
-            text.contains("trigger: 25.1 % of the shorter side on training images, 25.0 %"),
+            text.contains("trigger: width 25.1 % of the shorter side on training images, 25.0 %"),
             "{text}"
         );
         let ledger = site.read(format!("{out}/poison.csv"));
@@ -92,7 +92,7 @@ fn a_patch_in_native_pixels_covers_what_its_geometry_says() {
     assert_eq!(found["by_views"], serde_json::json!([0.0, 0.0, 1.0]));
     assert_eq!(found["warnings"], serde_json::json!([]));
     let text = &said.stderr;
-    let line = "trigger: 12.5 % of the shorter side on training images, 14.3 % on evaluation images; it covers 1.56 % of";
+    let line = "trigger: width 12.5 % of the shorter side on training images, 14.3 % on evaluation images; it covers 1.56 % of";
     assert!(text.contains(line), "{text}");
     // Pasted on the drawing of 64 pixels, between a quarter and three quarters of it.
     let path = site.path("r/poison.csv");

@@ -162,7 +162,7 @@ mod tests {
         assert!(table.nulls.contains("39 clean encoders") && table.nulls.contains("0.025"));
         let markdown = table.markdown();
         for words in
-            ["suspects 12 of the 320", "7 of them", "8 are poisoned", "patches 3", "not detect"]
+            ["suspects 12 of the 320", "7 of them", "8 are poisoned", "strongest patches, 3", "not detect"]
         {
             assert!(markdown.contains(words), "{words}: {markdown}");
         }
