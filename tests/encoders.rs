@@ -119,7 +119,10 @@ fn a_checkpoint_that_says_nothing_of_its_images_is_converted_first() {
     ]);
     assert!(convert.status.success(), "{}", stderr(&convert));
     let said = String::from_utf8(convert.stdout).unwrap();
-    assert!(said.contains("mean [0.5, 0.5, 0.5]") && said.contains("not in the checkpoint"), "{said}");
+    assert!(
+        said.contains("mean [0.5, 0.5, 0.5]") && said.contains("not in the checkpoint"),
+        "{said}"
+    );
 
     let moco = fixture + "moco.pth.tar";
     for (arguments, status, word) in [

@@ -51,7 +51,10 @@ fn an_untargeted_blend_of_a_file_exports_and_verifies() {
     picture(1, 9, 40).save(site.path("over.png")).unwrap();
     let said = site.run("verify p");
     assert_eq!(said.status, Some(1));
-    assert!(said.stdout.contains("the trigger blend-over has changed since the export"), "{said:?}");
+    assert!(
+        said.stdout.contains("the trigger blend-over has changed since the export"),
+        "{said:?}"
+    );
 }
 
 #[test]

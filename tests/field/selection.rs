@@ -38,7 +38,9 @@ fn a_run_chooses_by_features_and_scores_the_class_that_most_images_have() {
     let share = selected["class_share"].as_f64().unwrap();
     assert!([0.25, 0.5, 0.75, 1.0].contains(&share), "{selected}");
     assert!(line.ends_with(&format!("of class {}", scores["target_name"].as_str().unwrap())));
-    assert!(site.read("r/report.md").contains("The rule con chose the images by an encoder's features"));
+    assert!(
+        site.read("r/report.md").contains("The rule con chose the images by an encoder's features")
+    );
 
     let found = ledger(&site, "r/poison.csv");
     let head = found.head.selected.as_ref().unwrap();
@@ -90,7 +92,8 @@ fn what_cannot_be_chosen_is_refused() {
     let many = format!("{} --set poison.count=60", select("con"));
     let text = site.read("t.toml").replace("rate = 0.4\n", "");
     site.write("t.toml", text);
-    run(&many).bad(2, &["poison.select.kind = \"con\"", "needs 120 images, but there are only 100"]);
+    run(&many)
+        .bad(2, &["poison.select.kind = \"con\"", "needs 120 images, but there are only 100"]);
     // A file that is not an encoder.
     site.write("none.safetensors", "no encoder");
     run(&format!("{none} --set poison.count=3")).bad(1, &["none.safetensors"]);

@@ -40,9 +40,9 @@ mod update;
 #[cfg(feature = "flex")]
 mod winograd;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 pub use layer::Unit;
-pub use multiply::{multiplies_in_bf16, multiply_in_bf16};
+pub use multiply::multiply_in_bf16;
 #[cfg(feature = "flex")]
 pub use path::{bf16_instruction_path, instruction_path};
 pub use process::{keep_freed_memory, on_pool, side_by_side};
@@ -53,6 +53,17 @@ pub use update::{Sgd, ema, sgd};
 fn fused<const D: usize>(x: &Tensor<D>) -> bool {
     let in_32_bits = x.dtype() == burn::tensor::DType::F32;
     in_32_bits && x.dims().iter().all(|&len| len > 0) && extension::takes(&x.device())
+}
+
+/// Does [`multiply_in_bf16`] have an effect on `device`? It does on the CPU, unless the kernels are switched off.
+pub fn multiplies_in_bf16(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return extension::takes(device);
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
 }
 
 /// # Panics

@@ -6,17 +6,6 @@ use std::cell::Cell;
 #[cfg(feature = "flex")]
 use crate::pairs::Format;
 
-/// Does [`multiply_in_bf16`] have an effect on `device`? It does on the CPU, unless the kernels are switched off.
-pub fn multiplies_in_bf16(device: &burn::tensor::Device) -> bool {
-    #[cfg(feature = "flex")]
-    return crate::extension::takes(device);
-    #[cfg(not(feature = "flex"))]
-    {
-        let _ = device;
-        false
-    }
-}
-
 #[cfg(feature = "flex")]
 thread_local! {
     static FORMAT: Cell<Format> = const { Cell::new(Format::Floats) };

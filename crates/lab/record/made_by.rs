@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use ssl_backdoor_kernels::{bf16_instruction_path, instruction_path};
 use ssl_backdoor_ssl::Precision;
 
-use crate::config::Experiment;
 use crate::device;
 
 /// The numerics version. Raise it with any change that alters a trained byte or a score of an unchanged config;
@@ -33,10 +32,9 @@ pub struct MadeBy {
 }
 
 impl MadeBy {
-    /// This program, for an experiment on its device, in its precision.
-    pub(crate) fn this(experiment: &Experiment) -> Self {
-        let path = match (device::backend(&experiment.device), experiment.pretrain.train.precision)
-        {
+    /// This program, on `device`, in `precision`.
+    pub(crate) fn this(device: &str, precision: Precision) -> Self {
+        let path = match (device::backend(device), precision) {
             ("flex", Precision::F32) => instruction_path(),
             ("flex", Precision::Bf16) => bf16_instruction_path(),
             (other, _) => other,

@@ -161,9 +161,13 @@ mod tests {
         assert_eq!(table.rows[1][1..], ["clean", "no result", "1.000 (0.025)", "0.500"]);
         assert!(table.nulls.contains("39 clean encoders") && table.nulls.contains("0.025"));
         let markdown = table.markdown();
-        for words in
-            ["suspects 12 of the 320", "7 of them", "8 are poisoned", "strongest patches, 3", "not detect"]
-        {
+        for words in [
+            "suspects 12 of the 320",
+            "7 of them",
+            "8 are poisoned",
+            "strongest patches, 3",
+            "not detect",
+        ] {
             assert!(markdown.contains(words), "{words}: {markdown}");
         }
         let alone = ScanTable::of(&scans(false), &scores);

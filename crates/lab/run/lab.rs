@@ -47,6 +47,11 @@ pub(super) fn timed(stage: &StageId, work: impl FnOnce() -> Result<()>) -> Resul
 }
 
 impl Lab {
+    /// What produces the stages of this run.
+    pub(super) fn maker(&self) -> MadeBy {
+        MadeBy::this(&self.experiment.device, self.experiment.pretrain.train.precision)
+    }
+
     pub(super) fn open(
         experiment: Experiment,
         out: &Path,
@@ -165,7 +170,7 @@ impl Lab {
     ) -> Result<()> {
         let artefacts = self.hashes(artefacts)?;
         let (inputs, from) = (inputs.hash(), inputs.parts().clone());
-        let made_by = MadeBy::this(&self.experiment);
+        let made_by = self.maker();
         let done = Done { inputs, from, artefacts, seconds, made_by };
         self.manifest.stages.insert(stage.clone(), done);
         let text = serde_json::to_vec_pretty(&self.manifest)?;

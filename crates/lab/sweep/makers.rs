@@ -20,7 +20,7 @@ pub(super) fn check(
 ) -> Result<()> {
     let same = |name: &str, makers: &[MadeBy], this: &MadeBy| same(name, makers, this, elsewhere);
     let Some(experiment) = todo.first().map(|run| &run.experiment) else { return Ok(()) };
-    let this = MadeBy::this(experiment);
+    let this = MadeBy::this(&experiment.device, experiment.pretrain.train.precision);
     for (run, scores) in done {
         let unknown = [MadeBy::unknown()];
         let makers = if scores.made_by.is_empty() { &unknown[..] } else { &scores.made_by };

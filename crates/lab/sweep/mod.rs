@@ -28,7 +28,8 @@ use plan::{Plan, Run};
 use workers::Outcome;
 
 pub use collect::collect_sweep;
-pub use slurm::{SlurmOptions, submit_sweep};
+pub use slurm::submit_sweep;
+pub use slurm_script::SlurmOptions;
 pub use status::sweep_status;
 
 /// What the command line says of a sweep.

@@ -8,27 +8,12 @@ use anyhow::{Context, Result, bail};
 
 use super::job::SweepJob;
 use super::plan::Plan;
-use super::slurm_script::{Script, Scripts};
+use super::slurm_script::{Script, Scripts, SlurmOptions};
 use super::submission::Submission;
 use super::{counted, figures, makers, on_each_device, split};
 use crate::config::ConfigError;
 use crate::device;
 use crate::record::write_whole;
-
-/// What the command line says of the jobs.
-#[derive(Debug, Clone, Default)]
-pub struct SlurmOptions {
-    /// Options of `sbatch` for every job, such as `--partition=main`.
-    pub all: Vec<String>,
-    /// Options for the tasks that train alone, such as `--gres=gpu:1`.
-    pub tasks: Vec<String>,
-    /// Tasks of an array that run at the same time; none = all that the cluster has room for.
-    pub max_parallel: Option<usize>,
-    /// Seconds before the end of the time limit at which a task is told to save.
-    pub grace: u32,
-    /// Only print the scripts; nothing is written or submitted.
-    pub print: bool,
-}
 
 /// Submits what is left to do of the sweep of the file `path` with the overrides `sets`, or only prints the scripts.
 ///

@@ -4,9 +4,23 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::job::SweepJob;
-use super::slurm::SlurmOptions;
 use crate::config::ConfigError;
 use crate::run::TRY_AGAIN;
+
+/// What the command line says of the jobs.
+#[derive(Debug, Clone, Default)]
+pub struct SlurmOptions {
+    /// Options of `sbatch` for every job, such as `--partition=main`.
+    pub all: Vec<String>,
+    /// Options for the tasks that train alone, such as `--gres=gpu:1`.
+    pub tasks: Vec<String>,
+    /// Tasks of an array that run at the same time; none = all that the cluster has room for.
+    pub max_parallel: Option<usize>,
+    /// Seconds before the end of the time limit at which a task is told to save.
+    pub grace: u32,
+    /// Only print the scripts; nothing is written or submitted.
+    pub print: bool,
+}
 
 /// A job script.
 #[derive(Debug, Clone, PartialEq, Eq)]

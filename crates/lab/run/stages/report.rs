@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use ssl_backdoor_defend::{ModelId, Role};
 
-use crate::record::{Artefact, BURN, MadeBy, RunScans, RunScores, StageId};
+use crate::record::{Artefact, BURN, RunScans, RunScores, StageId};
 use crate::report::{self, Material};
 use crate::run::lab::Lab;
 
@@ -50,7 +50,7 @@ fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
             "Made by ssl-backdoor {} with Burn {BURN} on {} ({}).",
             env!("CARGO_PKG_VERSION"),
             lab.experiment.device,
-            MadeBy::this(&lab.experiment)
+            lab.maker()
         ),
     };
     let (html, markdown) = report::write(&material)?;
