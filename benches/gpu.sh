@@ -9,7 +9,7 @@
 # OUT/gpu.md is the table, OUT/doctor.txt what the doctor says. Rows that are not begun after LIMIT seconds (540) are
 # left out and named, and so are rows that take longer than ROW seconds (240).
 #
-# The first training on a GPU tries the kernels of every shape, which takes minutes (docs/gpu.md); what it finds is kept on
+# The first training on a GPU tries the kernels of every shape, which takes minutes (docs/gpu-and-clusters.md); what it finds is kept on
 # disk. Run this twice, or with a higher LIMIT, where the GPU has never run the project.
 set -uo pipefail
 [ $# -ge 2 ] || { sed -n '2,13p' "$0"; exit 2; }

@@ -22,9 +22,9 @@ use clap::Parser;
 use rand::RngExt;
 use ssl_backdoor_data::purpose::DRAW;
 use ssl_backdoor_data::{InMemory, Sample};
-use ssl_backdoor_kernels::{keep_freed_memory, on_pool};
+use ssl_backdoor_kernels::{keep_freed_memory, multiply_in_bf16, on_pool};
 use ssl_backdoor_model::purpose::INIT;
-use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
+use ssl_backdoor_model::{Encoder, EncoderConfig, Positions, Stem};
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{PretrainConfig, Sgd, Training, after_each_epoch, pretrain};
 
@@ -58,6 +58,18 @@ struct Args {
     /// Channels of the first stage (64: the standard ResNet-18).
     #[arg(long, default_value_t = 16)]
     width: usize,
+    /// The encoder of `step` and `infer`: resnet18 or vit.
+    #[arg(long, default_value = "resnet18")]
+    encoder: String,
+    /// Length of a ViT's tokens (`--encoder vit`, mae).
+    #[arg(long, default_value_t = 96)]
+    dim: usize,
+    /// Blocks of a ViT.
+    #[arg(long, default_value_t = 4)]
+    depth: usize,
+    /// Attention heads of a ViT.
+    #[arg(long, default_value_t = 4)]
+    heads: usize,
     /// Images in a step.
     #[arg(long, default_value_t = 64)]
     batch: usize,
@@ -85,6 +97,9 @@ struct Args {
     /// What the canaries do in a method: `stop` as in a run, or `off` to see what they cost.
     #[arg(long, default_value = "stop")]
     canaries: String,
+    /// Number format of the products of a step or a method: f32 or bf16.
+    #[arg(long, default_value = "f32")]
+    precision: String,
     /// Plain Burn operations instead of our kernels.
     #[arg(long)]
     plain: bool,
@@ -123,8 +138,8 @@ fn main() -> anyhow::Result<()> {
     let line = serde_json::json!({
         "what": what, "device": args.device,
         "kernels": if args.plain { "plain Burn".into() } else { std::env::var(KERNELS).unwrap_or_default() },
-        "width": args.width, "batch": args.batch, "size": args.size, "steps": args.steps,
-        "threads": args.threads, "parameters": result.parameters,
+        "encoder": args.encoder, "width": args.width, "batch": args.batch, "size": args.size, "steps": args.steps,
+        "threads": args.threads, "precision": args.precision, "parameters": result.parameters,
         "loss": result.loss, "images_per_s": (result.rate * 10.0).round() / 10.0,
     });
     println!("{line}");
@@ -140,8 +155,18 @@ struct Measured {
 }
 
 fn encoder(args: &Args) -> EncoderConfig {
+    if args.encoder == "vit" {
+        let Args { dim, depth, heads, .. } = *args;
+        let patch = patch(args.size) as usize;
+        return EncoderConfig::Vit { dim, depth, heads, patch, positions: Positions::default() };
+    }
     let stem = if args.size <= 64 { Stem::Small } else { Stem::Imagenet };
     EncoderConfig::Resnet18 { width: args.width, stem }
+}
+
+/// Side of a ViT's patches in images of `size`.
+fn patch(size: u32) -> usize {
+    if size <= 64 { 4 } else { 16 }
 }
 
 /// Images of mean 0 and variance 1, `[batch, 3, size, size]`.
@@ -165,7 +190,11 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 /// Trainable parameters of a ResNet-18: without the running statistics (mean and variance for each
 /// batch norm's channel).
-fn parameters(encoder: &Encoder, width: usize) -> usize {
+fn parameters(encoder: &Encoder, args: &Args) -> usize {
+    let width = args.width;
+    if args.encoder == "vit" || matches!(&args.what, What::Method(kind) if kind == "mae") {
+        return encoder.num_params();
+    }
     // 1 + 4 batch norms of `width` channels, 5 each of twice, four and eight times as many.
     encoder.num_params() - 2 * width * (5 + 5 * (2 + 4 + 8))
 }
@@ -193,7 +222,11 @@ fn step(args: &Args) -> anyhow::Result<Measured> {
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for step in 0..args.warmup + args.steps {
         let start = Instant::now();
-        let logits = net.head.forward(net.encoder.forward(images.clone()));
+        let features = match args.precision.as_str() {
+            "bf16" => multiply_in_bf16(|| net.encoder.forward(images.clone())),
+            _ => net.encoder.forward(images.clone()),
+        };
+        let logits = net.head.forward(features);
         let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, labels.clone());
         losses.push(loss.clone().into_scalar::<f32>());
         let grads = GradientsParams::from_grads(loss.backward(), &net);
@@ -203,7 +236,7 @@ fn step(args: &Args) -> anyhow::Result<Measured> {
         }
     }
     Ok(Measured {
-        parameters: parameters(&net.encoder, args.width) + net.head.num_params(),
+        parameters: parameters(&net.encoder, args) + net.head.num_params(),
         loss: vec![losses[0], losses[losses.len() - 1]],
         rate: args.batch as f64 / median(times),
     })
@@ -225,7 +258,7 @@ fn infer(args: &Args) -> anyhow::Result<Measured> {
         }
     }
     Ok(Measured {
-        parameters: parameters(&net, args.width),
+        parameters: parameters(&net, args),
         loss: Vec::new(),
         rate: args.batch as f64 / median(times),
     })
@@ -237,7 +270,8 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
     let Args { width, batch, size, queue, steps, groups, .. } = args;
     let stem = if *size <= 64 { "small" } else { "imagenet" };
     let resnet = format!("{{ kind = \"resnet18\", width = {width}, stem = \"{stem}\" }}");
-    let patch = if *size <= 64 { 4 } else { 16 };
+    let patch = patch(*size);
+    let Args { dim, depth, heads, .. } = args;
     let (settings, encoder) = match kind {
         "moco-v2" | "msf" => (format!(", queue = {queue}, bn_groups = {groups}"), resnet),
         "byol" => (format!(", bn_groups = {groups}"), resnet),
@@ -248,7 +282,9 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
         }
         "mae" => (
             ", decoder_dim = 64, decoder_depth = 2, decoder_heads = 4".into(),
-            format!("{{ kind = \"vit\", dim = 96, depth = 4, heads = 4, patch = {patch} }}"),
+            format!(
+                "{{ kind = \"vit\", dim = {dim}, depth = {depth}, heads = {heads}, patch = {patch} }}"
+            ),
         ),
         "swav" => (", queue = 0, frozen_steps = 1".into(), resnet),
         "dino" => (", outputs = 4096, teacher_warmup = 1".into(), resnet),
@@ -257,8 +293,8 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
     };
     let config: PretrainConfig = toml::from_str(&format!(
         "method = {{ kind = \"{kind}\"{settings} }}\nencoder = {encoder}\nepochs = 2\nbatch = {batch}\n\
-         canaries = \"{}\"",
-        args.canaries
+         canaries = \"{}\"\nprecision = \"{}\"",
+        args.canaries, args.precision
     ))?;
     let samples = (0..(batch * steps) as u64).map(|id| {
         let mut rng = keyed(0, DRAW, 0, id, 0);
@@ -276,9 +312,5 @@ fn method(args: &Args, kind: &str) -> anyhow::Result<Measured> {
     });
     let encoder = pretrain(&config, None, *size, &training, &mut measure)?;
     drop(measure);
-    Ok(Measured {
-        parameters: if kind == "mae" { encoder.num_params() } else { parameters(&encoder, *width) },
-        loss,
-        rate,
-    })
+    Ok(Measured { parameters: parameters(&encoder, args), loss, rate })
 }

@@ -126,6 +126,34 @@ fn ctrl_c_saves_a_checkpoint_and_ends_within_two_seconds() {
     assert_same(&lab.bytes("whole"), &lab.bytes("cut"));
 }
 
+#[test]
+fn a_scheduler_that_wants_the_machine_gets_it_after_a_checkpoint() {
+    let lab = Lab::new();
+    let sets = ["data.per_class=512", "pretrain.epochs=1", "probe.curve_every=0"];
+    let whole = lab.run("whole", &sets);
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    // SIGTERM is a person's without Slurm, and a scheduler's within one of its jobs.
+    for (out, signal, job) in [("usr1", "-USR1", None), ("term", "-TERM", Some("7"))] {
+        let mut command = lab.command(out, &sets);
+        command.envs(job.map(|id| ("SLURM_JOB_ID", id)));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let timing = lab.path(out).join("clean/timing.jsonl");
+        assert!(until(&mut child, || timing.exists()));
+        std::thread::sleep(Duration::from_millis(300));
+        // Slurm and the job script may both ask.
+        for _ in 0..2 {
+            let id = child.id().to_string();
+            assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+        assert!(stderr(&output).contains("a checkpoint is saved"), "{}", stderr(&output));
+        let resumed = lab.run(out, &sets);
+        assert!(resumed.status.success(), "{}", stderr(&resumed));
+        assert_same(&lab.bytes("whole"), &lab.bytes(out));
+    }
+}
+
 /// Resident memory of a process in bytes.
 #[cfg(target_os = "linux")]
 fn resident(child: &Child) -> Option<u64> {

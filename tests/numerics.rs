@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use common::{Lab, stderr};
 use serde_json::{Map, Value, json};
 
-const METHODS: [(&str, &[&str]); 15] = [
+const METHODS: [(&str, &[&str]); 16] = [
     ("moco-v2", &[]),
+    ("moco-v2 in bf16", &["pretrain.precision=bf16"]),
     (
         "byol",
         &["pretrain.method={kind=\"byol\", hidden=16, dim=8, bn_groups=2}", "pretrain.lr=0.002"],
@@ -67,7 +68,9 @@ fn cpu() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));
     let name = line.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown");
-    format!("{name}, {}", ssl_backdoor_kernels::instruction_path())
+    let [f32, bf16] =
+        [ssl_backdoor_kernels::instruction_path(), ssl_backdoor_kernels::bf16_instruction_path()];
+    format!("{name}, {f32}, {bf16}")
 }
 
 /// What a run of `method` gives: the losses of the backdoored model by epoch, and a hash of its encoders and scores.
@@ -94,11 +97,7 @@ fn measure(method: &str, sets: &[&str]) -> (u64, Vec<f64>, String) {
             hasher.update(&std::fs::read(encoder).unwrap());
         }
     }
-    let mut scores: Value = serde_json::from_slice(&read("scores.json")).unwrap();
-    // A key that came after version 2 of the numerics; its figures follow from predictions whose other figures are here.
-    for probe in scores["probes"].as_array_mut().unwrap() {
-        probe.as_object_mut().unwrap().remove("defended");
-    }
+    let scores: Value = serde_json::from_slice(&read("scores.json")).unwrap();
     hasher.update(scores["probes"].to_string().as_bytes());
     let numerics = scores["made_by"][0]["numerics"].as_u64().unwrap();
     (numerics, losses, hasher.finalize().to_hex()[..16].to_owned())

@@ -12,11 +12,16 @@ use ssl_backdoor_probe::Features;
 #[test]
 fn workers_and_threads_do_not_change_a_byte() {
     let lab = Lab::new();
-    let one = lab.command("one", &["workers=1"]).env("RAYON_NUM_THREADS", "1").output().unwrap();
-    assert!(one.status.success(), "{}", stderr(&one));
-    let four = lab.command("four", &["workers=4"]).env("RAYON_NUM_THREADS", "4").output().unwrap();
-    assert!(four.status.success(), "{}", stderr(&four));
-    assert_same(&lab.bytes("one"), &lab.bytes("four"));
+    for precision in ["bf16", "f32"] {
+        let precision = format!("pretrain.precision={precision}");
+        for (out, count) in [("one", "1"), ("four", "4")] {
+            let workers = format!("workers={count}");
+            let mut command = lab.command(out, &[&workers, &precision]);
+            let run = command.env("RAYON_NUM_THREADS", count).output().unwrap();
+            assert!(run.status.success(), "{}", stderr(&run));
+        }
+        assert_same(&lab.bytes("one"), &lab.bytes("four"));
+    }
 
     let other = lab.run("other", &["seed=2"]);
     assert!(other.status.success(), "{}", stderr(&other));

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use common::{Lab, ask_to_end, stderr, until};
@@ -180,11 +180,10 @@ fn at_work_in(lab: &Lab) -> usize {
     lines.filter(|line| String::from_utf8_lossy(line).contains(&folder)).count()
 }
 
-#[test]
+/// A sweep in the midst of its twin's training, which would go on for minutes.
 #[cfg(target_os = "linux")]
-fn a_sweep_that_is_asked_to_end_ends_its_processes_and_begins_no_more() {
-    let lab = Lab::new();
-    write(&lab, "s.toml", "[3, 5]");
+fn at_its_twin(lab: &Lab) -> Child {
+    write(lab, "s.toml", "[3, 5]");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
     command.arg("sweep").arg(lab.path("s.toml")).args(["--set", "pretrain.epochs=500"]);
     let mut sweep = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -194,20 +193,41 @@ fn a_sweep_that_is_asked_to_end_ends_its_processes_and_begins_no_more() {
         twins.into_iter().any(|twin| twin.path().join("clean/timing.jsonl").exists())
     };
     assert!(until(&mut sweep, trains));
-    assert_eq!(at_work_in(&lab), 1);
-    // The sweep alone is asked, as by a service manager; its process would go on for minutes.
-    ask_to_end(sweep, "-TERM");
-    // Its process was asked to end in turn, and saved what it had.
+    assert_eq!(at_work_in(lab), 1);
+    sweep
+}
+
+/// The process of the sweep was asked to end in turn, and saved what it had; no other began.
+#[cfg(target_os = "linux")]
+fn assert_ended(lab: &Lab) {
     let twin = std::fs::read_dir(lab.path("runs/twins")).unwrap().next().unwrap().unwrap().path();
     let log = std::fs::read_to_string(twin.join("log.txt")).unwrap();
     assert!(log.contains("a checkpoint is saved"), "{log}");
     let begun = std::fs::read_dir(lab.path("runs")).unwrap().count();
-    assert_eq!(at_work_in(&lab), 0);
+    assert_eq!(at_work_in(lab), 0);
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(
-        (at_work_in(&lab), std::fs::read_dir(lab.path("runs")).unwrap().count()),
-        (0, begun)
-    );
+    assert_eq!((at_work_in(lab), std::fs::read_dir(lab.path("runs")).unwrap().count()), (0, begun));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_sweep_that_is_asked_to_end_ends_its_processes_and_begins_no_more() {
+    let lab = Lab::new();
+    // The sweep alone is asked, as by a service manager.
+    ask_to_end(at_its_twin(&lab), "-TERM");
+    assert_ended(&lab);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_sweep_makes_room_for_a_scheduler_and_says_so_by_its_status() {
+    let lab = Lab::new();
+    let sweep = at_its_twin(&lab);
+    let id = sweep.id().to_string();
+    assert!(Command::new("kill").args(["-USR1", &id]).status().unwrap().success());
+    let output = sweep.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert_ended(&lab);
 }
 
 #[test]
@@ -265,6 +285,6 @@ fn figures_of_other_numerics_or_another_path_are_not_mixed() {
     std::fs::remove_file(lab.path("runs/target-3/scores.json")).unwrap();
     let manifest = lab.path("runs/target-3/manifest.json");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::write(&manifest, text.replace("\"numerics\": 2", "\"numerics\": 1")).unwrap();
+    std::fs::write(&manifest, text.replace("\"numerics\": 3", "\"numerics\": 1")).unwrap();
     assert!(stderr(&sweep(&lab, "s.toml", &[])).contains("target-3 was made by another program"));
 }

@@ -109,16 +109,34 @@ pub struct Found {
     pub device: Device,
 }
 
+/// Checks that `name` can be the name of a device, of this machine or of another.
+///
+/// # Errors
+/// [`DeviceError::Unknown`].
+pub fn check_name(name: &str) -> Result<(), DeviceError> {
+    parse(name).map(drop)
+}
+
+/// Checks that this program can use the device called `name`, on a machine that has it.
+///
+/// # Errors
+/// The name is unknown, or its backend is not compiled in.
+pub fn check_compiled(name: &str) -> Result<(), DeviceError> {
+    let (kind, _) = parse(name)?;
+    if !Kind::compiled().contains(&kind) {
+        return Err(DeviceError::NotCompiled { name: name.to_owned(), feature: kind.name() });
+    }
+    Ok(())
+}
+
 /// Opens the device called `name`.
 ///
 /// # Errors
 /// The name is unknown, its backend is not compiled in, or this machine has no such device.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
+    check_compiled(name)?;
     let (kind, index) = parse(name)?;
     let name = || name.to_owned();
-    if !Kind::compiled().contains(&kind) {
-        return Err(DeviceError::NotCompiled { name: name(), feature: kind.name() });
-    }
     let all = kind.devices().map_err(|reason| DeviceError::Closed { name: name(), reason })?;
     let (kind_name, count) = (kind.name(), all.len());
     let one = all.into_iter().nth(index.unwrap_or(0));

@@ -20,5 +20,7 @@ pub use commands::{
 pub use config::{AttackConfig, ConfigError, Experiment};
 pub use record::{Images, ProbeId, RunScores};
 pub use report::{ReportOptions, report};
-pub use run::{RunFolder, Stage, end_on_ctrl_c, run};
-pub use sweep::{SweepOptions, read_sweep, sweep};
+pub use run::{RunFolder, Stage, TRY_AGAIN, end_when_asked, preempted, run};
+pub use sweep::{
+    SlurmOptions, SweepOptions, collect_sweep, read_sweep, submit_sweep, sweep, sweep_status,
+};

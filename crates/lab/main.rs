@@ -1,16 +1,17 @@
 //! The command line of `ssl-backdoor`. Exit status: 0 done, 1 the run failed, 2 the command line or
-//! the config is wrong, 3 `scan data` suspects more images than `--fail-above` allows.
+//! the config is wrong, 3 `scan data` suspects more images than `--fail-above` allows, 75 a scheduler wanted the machine
+//! and the same command goes on from there.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use ssl_backdoor::{Cli, ConfigError, Suspected};
+use ssl_backdoor::{Cli, ConfigError, Suspected, TRY_AGAIN};
 
 fn main() -> ExitCode {
     // `ssl-backdoor poison --clean DIR | head` ends when `head` does, as any other command would.
     sigpipe::reset();
     let cli = Cli::parse();
-    match ssl_backdoor::end_on_ctrl_c().and_then(|()| cli.run()) {
+    match ssl_backdoor::end_when_asked().and_then(|()| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
             ExitCode::from(match () {
                 () if is(|cause| cause.is::<ConfigError>()) => 2,
                 () if is(|cause| cause.is::<Suspected>()) => 3,
+                () if ssl_backdoor::preempted() => TRY_AGAIN,
                 () => 1,
             })
         }

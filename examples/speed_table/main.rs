@@ -19,7 +19,6 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::Value;
 
-use medians::benches;
 use rows::{METHODS, ROWS, Row};
 
 mod medians;
@@ -63,13 +62,13 @@ fn main() -> Result<()> {
         cargo(&["bench", "--bench", "kernels", "--bench", "backends"], "off")?;
     }
     let mut text = String::new();
-    writeln!(text, "{BEGIN}\n{}\n", machine())?;
+    writeln!(text, "{BEGIN}")?;
     writeln!(
         text,
-        "| images per second, two threads | ours | PyTorch | ratio, median [range] of {} turns |",
+        "| images per second, two threads | ours | PyTorch | ratio, median [range] of {} turns | machine |",
         args.rounds
     )?;
-    writeln!(text, "| --- | --- | --- | --- |")?;
+    writeln!(text, "| --- | --- | --- | --- | --- |")?;
     let old = args.page.as_ref().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
     for row in &ROWS {
         let name = row.name;
@@ -87,18 +86,19 @@ fn main() -> Result<()> {
         let (ours, theirs, ratios) = (of(|p| p.0), of(|p| p.1), of(|p| p.0 / p.1));
         let middle = |values: &[f64]| values[values.len() / 2];
         let row = format!(
-            "| {name} | {:.0} | {:.0} | {:.2} [{:.2}, {:.2}] |",
+            "| {name} | {:.0} | {:.0} | {:.2} [{:.2}, {:.2}] | {} |",
             middle(&ours),
             middle(&theirs),
             middle(&ratios),
             ratios[0],
-            ratios[ratios.len() - 1]
+            ratios[ratios.len() - 1],
+            machine()
         );
         eprintln!("{row}");
         writeln!(text, "{row}")?;
     }
     methods(&args, &old, &mut text)?;
-    benches(&args.criterion, &mut text)?;
+    benches(&args, &old, &mut text)?;
     write!(text, "{END}")?;
     let Some(page) = &args.page else {
         println!("{text}");
@@ -116,6 +116,21 @@ fn kept<'a>(args: &Args, old: &'a str, name: &str) -> Option<&'a str> {
     let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     let line = old.lines().find(|line| line.starts_with(&format!("| {name} |")));
     line.filter(|_| !wanted)
+}
+
+/// Adds the medians of `cargo bench`; without new ones, those of the page.
+fn benches(args: &Args, old: &str, text: &mut String) -> Result<()> {
+    const TITLE: &str = "| milliseconds (criterion) |";
+    if args.criterion.exists() {
+        writeln!(text, "\n{TITLE} {} |\n{}", medians::COLUMNS, medians::RULE)?;
+        return medians::benches(&args.criterion, text);
+    }
+    let kept = old.lines().skip_while(|line| !line.starts_with(TITLE));
+    writeln!(text)?;
+    for line in kept.take_while(|line| line.starts_with('|')) {
+        writeln!(text, "{line}")?;
+    }
+    Ok(())
 }
 
 /// Runs cargo with the kernels' path forced, if that is not empty.
@@ -146,9 +161,10 @@ fn machine() -> String {
     };
     let model = field("model name").unwrap_or_else(|| "processor unknown".into());
     let flags = field("flags").unwrap_or_default();
-    let vector = ["avx512f", "avx2"].into_iter().find(|name| flags.split(' ').any(|f| f == *name));
+    let known = [("avx512_bf16", "AVX512-BF16"), ("avx512f", "AVX-512"), ("avx2", "AVX2")];
+    let vector = known.into_iter().find(|(name, _)| flags.split(' ').any(|flag| flag == *name));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("Measured on {cores} cores of: {model} ({}).", vector.unwrap_or("no AVX2"))
+    format!("{cores} cores of {model}, {}", vector.map_or("no AVX2", |(_, name)| name))
 }
 
 /// The fastest of the lines that a command prints.
@@ -183,8 +199,8 @@ fn peer(args: &Args, row: &Row) -> Result<f64> {
 /// Adds the table of the methods, plain Burn beside our kernels, in turns.
 fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
     let title = "| method end to end, ResNet-18 of width 16, batch 64, 32 px: images per second |";
-    writeln!(text, "\n{title} ours | plain Burn | ratio, median of 3 turns |")?;
-    writeln!(text, "| --- | --- | --- | --- |")?;
+    writeln!(text, "\n{title} ours | plain Burn | ratio, median of 3 turns | machine |")?;
+    writeln!(text, "| --- | --- | --- | --- | --- |")?;
     for (name, settings) in METHODS {
         if let Some(kept) = kept(args, old, name) {
             writeln!(text, "{kept}")?;
@@ -199,7 +215,7 @@ fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
         }
         let middle = |f: fn(&(f64, f64)) -> f64| sorted(pairs.iter().map(f).collect())[1];
         let (ours, plain, ratio) = (middle(|p| p.0), middle(|p| p.1), middle(|p| p.0 / p.1));
-        let row = format!("| {name} | {ours:.0} | {plain:.0} | {ratio:.1} |");
+        let row = format!("| {name} | {ours:.0} | {plain:.0} | {ratio:.1} | {} |", machine());
         eprintln!("{row}");
         writeln!(text, "{row}")?;
     }

@@ -12,12 +12,15 @@ const BY: [&str; 4] = ["kernels", "plain", "wgpu:0", "cuda:0"];
 /// Our kernels', and that of the benches without a network (views, poisoning).
 const OURS: usize = 0;
 
-/// Adds the table of criterion's medians, plain Burn and GPUs beside ours.
+/// Columns of the table behind the names.
+pub const COLUMNS: &str = "ours | plain Burn | ratio | GPU";
+/// What stands between its head and its rows.
+pub const RULE: &str = "| --- | --- | --- | --- | --- |";
+
+/// Adds the rows of criterion's medians, plain Burn and GPUs beside ours.
 pub fn benches(folder: &Path, text: &mut String) -> Result<()> {
     let mut times: BTreeMap<String, [Option<f64>; BY.len()]> = BTreeMap::new();
     collect(folder, &mut times)?;
-    writeln!(text, "\n| milliseconds (criterion) | ours | plain Burn | ratio | GPU |")?;
-    writeln!(text, "| --- | --- | --- | --- | --- |")?;
     for (name, [ours, plain, gpus @ ..]) in times {
         let Some(ours) = ours else { continue };
         let ratio = plain.map_or("-".into(), |plain| format!("{:.1}", plain / ours));

@@ -12,12 +12,17 @@ const fn step(name: &'static str, ours: &'static str, theirs: &'static [&'static
     Row { name, ours: ("step_speed", ours), theirs: ("torch_step.py", theirs) }
 }
 
+/// A transformer's step, or MAE.
+const fn vit(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
+    Row { name, ours: ("step_speed", ours), theirs: ("torch_vit.py", theirs) }
+}
+
 /// An export; the photographs that both read are made by the peer. Its name, ours, and theirs.
 const fn export(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
     Row { name, ours: ("data_speed", ours), theirs: ("torch_data.py", theirs) }
 }
 
-pub const ROWS: [Row; 13] = [
+pub const ROWS: [Row; 20] = [
     step(
         "training step, width 16, batch 64, 32 px",
         "--what step --width 16 --batch 64 --size 32",
@@ -59,6 +64,44 @@ pub const ROWS: [Row; 13] = [
             ],
         ),
     },
+    step(
+        "training step in bf16, width 16, batch 64, 32 px (PyTorch's autocast)",
+        "--what step --width 16 --batch 64 --size 32 --precision bf16",
+        &["--what step --width 16 --batch 64 --size 32 --bf16"],
+    ),
+    step(
+        "training step in bf16, width 64, batch 32, 32 px (PyTorch's autocast)",
+        "--what step --width 64 --batch 32 --size 32 --precision bf16",
+        &["--what step --width 64 --batch 32 --size 32 --bf16"],
+    ),
+    step(
+        "training step in bf16, width 64, batch 8, 224 px (PyTorch's autocast)",
+        "--what step --width 64 --batch 8 --size 224 --precision bf16",
+        &["--what step --width 64 --batch 8 --size 224 --bf16"],
+    ),
+    vit(
+        "training step of a ViT, 4 blocks, 96-d, patch 4, batch 64, 32 px",
+        "--what step --encoder vit --batch 64 --size 32",
+        &["--what step --batch 64 --size 32"],
+    ),
+    vit(
+        "training step of a ViT in bf16, 4 blocks, 96-d, patch 4, batch 64, 32 px (PyTorch's autocast)",
+        "--what step --encoder vit --batch 64 --size 32 --precision bf16",
+        &["--what step --batch 64 --size 32 --bf16"],
+    ),
+    vit(
+        "training step of a ViT-Ti, patch 4, batch 32, 32 px",
+        "--what step --encoder vit --dim 192 --depth 12 --heads 3 --batch 32 --size 32",
+        &["--what step --dim 192 --depth 12 --heads 3 --batch 32 --size 32"],
+    ),
+    vit(
+        "MAE end to end, ViT of 4 blocks, 96-d, patch 4, batch 256, 32 px",
+        "--what mae --batch 256 --size 32 --steps 20",
+        &[
+            "--what mae --batch 256 --size 32 --steps 20 --workers 1",
+            "--what mae --batch 256 --size 32 --steps 20 --workers 2",
+        ],
+    ),
     Row {
         name: "MoCo v2 view of a 32 x 32 image, 32 px, one thread (torchvision)",
         ours: ("data_speed", "--what view --size 32"),

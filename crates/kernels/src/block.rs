@@ -93,14 +93,13 @@ pub(crate) fn block_fixed(
     let groups = 0..g2.batch.div_ceil(group);
     let (out, _) = fill(g2.batch * result, group * result, groups, |i, out| {
         let images = out.left() / result;
-        let mut padded = scratch(images * p1.len());
-        p1.fill_group(&mut padded, |j, y, row| {
+        let copy = |j: usize, y: usize, row: &mut [f32]| {
             row.copy_from_slice(&x[first.input(i * group + j, y)]);
-        });
+        };
+        let padded = conv1.group(path, p1, images, copy);
         let mut y1 = scratch(images * result);
         conv1.run(path, &padded, &mut y1, images, false);
-        let mut z1 = scratch(images * p2.len());
-        p2.fill_group(&mut z1, |j, y, row| {
+        let z1 = conv2.group(path, p2, images, |j, y, row| {
             norm::affine_relu(path, &y1[second.input(j, y)], &a1, row);
         });
         // The first convolution's outputs are used up: their place takes the second's.
@@ -112,7 +111,11 @@ pub(crate) fn block_fixed(
             }
             Some((conv, affine)) => {
                 let mut yd = scratch(images * result);
-                conv.run(path, &padded, &mut yd, images, false);
+                if conv.reads() == conv1.reads() {
+                    conv.run(path, &padded, &mut yd, images, false);
+                } else {
+                    conv.run(path, &conv.group(path, p1, images, copy), &mut yd, images, false);
+                }
                 end(path, second.row(), (&y1, &a2), (&yd, Some(affine)), out);
             }
         }

@@ -45,6 +45,28 @@ where
     (values, found)
 }
 
+/// Two vectors of `len` floats as [`fill`], whose pieces are filled together.
+pub(crate) fn fill_two<I>(
+    len: usize,
+    chunk: usize,
+    with: I,
+    fill_both: impl Fn(I::Item, &mut Filling<'_>, &mut Filling<'_>) + Sync,
+) -> [Vec<f32>; 2]
+where
+    I: IntoParallelIterator<Iter: IndexedParallelIterator>,
+{
+    let mut first = Vec::with_capacity(len);
+    let pieces = first.spare_capacity_mut()[..len].par_chunks_mut(chunk);
+    let (second, _) = fill(len, chunk, pieces.zip(with), |(slots, item), second| {
+        let mut first = Filling { slots, done: 0 };
+        fill_both(item, &mut first, second);
+        assert_eq!(first.left(), 0, "the end of a piece has no values");
+    });
+    // SAFETY: `fill` returns only once `fill_both` was given each piece of the `len` floats, and left none without values.
+    unsafe { first.set_len(len) };
+    [first, second]
+}
+
 /// Gives all of `slots` values; otherwise as [`fill_init`].
 pub(crate) fn in_pieces<I, S, T>(
     slots: &mut [Slot],

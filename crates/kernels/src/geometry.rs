@@ -1,6 +1,7 @@
 //! The sizes of a convolution, and the parts of a batch that it is worked out in.
 
 use crate::gather::{Axis, Padded};
+use crate::pairs::Format;
 
 /// Output pixels that a group of images has at least, so that a slab of weights is read for many.
 const GROUP_PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
@@ -17,6 +18,8 @@ pub(crate) struct Geometry {
     pub out: usize,
     pub kernel: usize,
     pub stride: usize,
+    /// What is multiplied.
+    pub format: Format,
 }
 
 impl Geometry {

@@ -13,10 +13,13 @@ mod gather;
 #[cfg(feature = "flex")]
 mod geometry;
 mod layer;
+mod multiply;
 #[cfg(feature = "flex")]
 mod norm;
 #[cfg(feature = "flex")]
 mod outer;
+#[cfg(feature = "flex")]
+mod pairs;
 #[cfg(feature = "flex")]
 mod path;
 mod plain;
@@ -39,8 +42,9 @@ mod winograd;
 
 use burn::tensor::Tensor;
 pub use layer::Unit;
+pub use multiply::{multiplies_in_bf16, multiply_in_bf16};
 #[cfg(feature = "flex")]
-pub use path::instruction_path;
+pub use path::{bf16_instruction_path, instruction_path};
 pub use process::{keep_freed_memory, on_pool, side_by_side};
 pub use update::{Sgd, ema, sgd};
 
@@ -162,6 +166,46 @@ pub fn layer_norm(x: Tensor<3>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64
     plain::layer_norm(x, scale, shift, epsilon)
 }
 
+/// A linear layer on the tokens of all images: x · weight + bias. Elsewhere than on the CPU in the format of the tokens.
+///
+/// # Shapes
+/// - `x`: `[batch, tokens, from]`; `weight`: `[from, to]`; `bias`: `[to]`
+/// - output: `[batch, tokens, to]`
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
+    check_linear(&x, &weight, &bias);
+    #[cfg(feature = "flex")]
+    if fused(&x) && fused(&weight) && fused(&bias) {
+        return transformer::linear(x, weight, bias, false);
+    }
+    plain::linear(x, weight, bias)
+}
+
+/// A linear layer as [`linear`] and [`gelu`] of its results.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn linear_gelu(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
+    check_linear(&x, &weight, &bias);
+    #[cfg(feature = "flex")]
+    if fused(&x) && fused(&weight) && fused(&bias) {
+        return transformer::linear(x, weight, bias, true);
+    }
+    plain::gelu(plain::linear(x, weight, bias))
+}
+
+/// # Panics
+/// If the shapes of a linear layer do not fit.
+fn check_linear(x: &Tensor<3>, weight: &Tensor<2>, bias: &Tensor<1>) {
+    let ([_, _, len], [from, to], [bias]) = (x.dims(), weight.dims(), bias.dims());
+    assert!(
+        (len, bias) == (from, to),
+        "the weight [{from}, {to}] does not fit {len} values and a bias of {bias}"
+    );
+}
+
 /// Attention of `heads` heads: softmax(q · kᵀ / √each) · v.
 ///
 /// # Shapes
@@ -180,6 +224,8 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     plain::attention(qkv, heads)
 }
 
+#[cfg(all(test, feature = "flex"))]
+mod rounding;
 #[cfg(all(test, feature = "flex"))]
 mod sound;
 #[cfg(all(test, feature = "flex"))]

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::fill::{fill, zeros};
 use crate::gather::{Padded, load, store};
+use crate::pairs::{Emulated, Format};
 use crate::path::Path;
 use crate::scratch::scratch;
 use crate::simd::{Four, Simd};
@@ -13,7 +14,7 @@ use crate::simd::{Four, Simd};
 pub(crate) const SPARE: usize = 48;
 
 /// Output channels of a chunk of sums.
-const LANES: usize = 32;
+pub(crate) const LANES: usize = 32;
 /// Pixels that are summed up at a time, so that their gradients stay in the first-level cache.
 const PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
 
@@ -21,16 +22,18 @@ const PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
 pub(crate) struct Outer {
     /// Offsets of each output pixel's first input and of its gradient, in floats.
     pixels: Vec<(usize, usize)>,
-    /// Output pixels of an image.
+    /// Output pixels of an image, or pairs of them.
     each: usize,
     /// Floats between two kernel rows of the input, and in one of them.
     row: usize,
     run: usize,
     kernel: usize,
     out: usize,
+    format: Format,
 }
 
-/// A group of images on the way back.
+/// A group of images on the way back. As pairs, row y of the padded images is paired with row y + stride, and row y of
+/// the gradients with row y + 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
     /// The padded images, and their padded output gradients.
@@ -47,16 +50,17 @@ impl Outer {
         input: Padded,
         origin: usize,
         gradient: Padded,
-        kernel: usize,
-        stride: usize,
+        [kernel, stride]: [usize; 2],
         group: usize,
+        format: Format,
     ) -> Self {
         let [height, width, out] = gradient.inner;
+        let apart = if format == Format::Pairs { 2 } else { 1 };
         let [(top, _), (left, _)] = gradient.pad;
         let channels = input.inner[2];
         let mut pixels = Vec::with_capacity(group * height * width);
         for image in 0..group {
-            for y in 0..height {
+            for y in (0..height).step_by(apart) {
                 for x in 0..width {
                     let from = y * stride * input.row() + x * stride * channels + origin;
                     let to = (top + y) * gradient.row() + (left + x) * out;
@@ -64,8 +68,9 @@ impl Outer {
                 }
             }
         }
-        let (each, row, run) = (height * width, input.row(), kernel * channels);
-        Self { pixels, each, row, run, kernel, out }
+        let each = height.div_ceil(apart) * width;
+        let (row, run) = (input.row(), kernel * channels);
+        Self { pixels, each, row, run, kernel, out, format }
     }
 
     /// Floats in a chunk of sums, one block of output channels: `[kernel row][kernel column and input
@@ -99,13 +104,23 @@ impl Outer {
             assert!(furthest <= padded.len(), "a tile reads past its images");
             assert!(to + first + SPARE <= gradient.len(), "a tile reads past its gradient");
             if gathered {
-                for (&(_, to), line) in pixels.iter().zip(block.chunks_exact_mut(LANES)) {
-                    line.copy_from_slice(&gradient[to + first..][..LANES]);
+                // Arrays: a call of the C library for so short a copy would take longer than the copy.
+                for (&(_, to), line) in pixels.iter().zip(block.as_chunks_mut::<LANES>().0) {
+                    if let Some(gradient) = gradient[to + first..].first_chunk::<LANES>() {
+                        *line = *gradient;
+                    }
                 }
             }
             let gradient = if gathered { &block } else { &gradient[first..] };
             for (row, sums) in sums.chunks_exact_mut(self.run * LANES).enumerate() {
-                let task = Task { pixels, offset: row * self.row, run: self.run, outs, gathered };
+                let task = Task {
+                    pixels,
+                    offset: row * self.row,
+                    run: self.run,
+                    outs,
+                    gathered,
+                    format: self.format,
+                };
                 // SAFETY: the furthest input and gradient were found to lie in their buffers, with SPARE floats more (a
                 // whole line of LANES is less); the lines of `block` are as many as pixels, each of LANES.
                 unsafe { outer(path, &task, padded, gradient, sums) };
@@ -159,6 +174,7 @@ struct Task<'a> {
     outs: usize,
     /// Whether the gradients of the pixels follow one another.
     gathered: bool,
+    format: Format,
 }
 
 /// Adds a task's products to the sums. Compiled for each path.
@@ -169,26 +185,42 @@ struct Task<'a> {
 unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
+        use crate::pairs::Dot;
         use std::arch::x86_64::{__m256, __m512};
+        #[target_feature(enable = "avx512bf16,avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        unsafe fn bf16(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
+            // SAFETY: the caller's; compiled for AVX512-BF16.
+            unsafe { wide::<Dot>(task, x, g, sums) }
+        }
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn avx512(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
             // SAFETY: the caller's; compiled for AVX-512.
             unsafe {
-                if task.outs > 16 {
-                    tiles::<__m512, 2, 12>(task, x, g, sums);
-                } else {
-                    tiles::<__m512, 1, 16>(task, x, g, sums);
+                match task.format {
+                    Format::Floats => wide::<__m512>(task, x, g, sums),
+                    Format::Pairs => wide::<Emulated<__m512>>(task, x, g, sums),
                 }
             }
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
             // SAFETY: the caller's; compiled for AVX2 and FMA.
-            unsafe { tiles::<__m256, 2, 6>(task, x, g, sums) };
+            unsafe {
+                match task.format {
+                    Format::Floats => tiles::<__m256, 2, 6>(task, x, g, sums),
+                    Format::Pairs => tiles::<Emulated<__m256>, 2, 4>(task, x, g, sums),
+                }
+            }
         }
         match path {
+            Path::Avx512Bf16(_) if task.format == Format::Pairs => {
+                // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
+                return unsafe { bf16(task, padded, gradient, sums) };
+            }
             // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
-            Path::Avx512(_) => return unsafe { avx512(task, padded, gradient, sums) },
+            Path::Avx512Bf16(_) | Path::Avx512(_) => {
+                return unsafe { avx512(task, padded, gradient, sums) };
+            }
             // SAFETY: as above.
             Path::Avx2(_) => return unsafe { avx2(task, padded, gradient, sums) },
             _ => {}
@@ -196,7 +228,28 @@ unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums:
     }
     let _ = path;
     // SAFETY: `Four` needs no instructions; the rest is the caller's.
-    unsafe { tiles::<Four, 2, 4>(task, padded, gradient, sums) };
+    unsafe {
+        match task.format {
+            Format::Floats => tiles::<Four, 2, 4>(task, padded, gradient, sums),
+            Format::Pairs => tiles::<Emulated<Four>, 2, 4>(task, padded, gradient, sums),
+        }
+    }
+}
+
+/// Tiles for the 32 registers of AVX-512.
+///
+/// # Safety
+/// As [`outer`], compiled for the instructions of `S`.
+#[inline(always)]
+unsafe fn wide<S: Simd>(task: &Task, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe {
+        if task.outs > 16 {
+            tiles::<S, 2, 12>(task, padded, gradient, sums);
+        } else {
+            tiles::<S, 1, 16>(task, padded, gradient, sums);
+        }
+    }
 }
 
 /// Tiles of `R` inputs × `V` vectors of output channels, over all pixels of the images.

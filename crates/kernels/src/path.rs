@@ -8,6 +8,8 @@ const FORCE: &str = "SSL_BACKDOOR_KERNELS";
 /// Instructions a kernel may use. A value says that this machine has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Path {
+    /// AVX-512 F, VL, DQ, BW with FMA, and the products of pairs of bf16 (AVX512-BF16).
+    Avx512Bf16(Found),
     /// AVX-512 F, VL, DQ, BW with FMA.
     Avx512(Found),
     /// AVX2 with FMA.
@@ -25,14 +27,16 @@ pub(crate) struct Found(());
 impl Path {
     /// The paths that compute, as far as this machine has them, the fastest first.
     pub fn found() -> impl Iterator<Item = Self> {
+        let bf16 = (has_avx512() && has_bf16()).then_some(Self::Avx512Bf16(Found(())));
         let avx512 = has_avx512().then_some(Self::Avx512(Found(())));
         let avx2 = has_avx2().then_some(Self::Avx2(Found(())));
-        [avx512, avx2, Some(Self::Portable)].into_iter().flatten()
+        [bf16, avx512, avx2, Some(Self::Portable)].into_iter().flatten()
     }
 
     /// Its name in the environment variable.
     fn name(self) -> &'static str {
         match self {
+            Self::Avx512Bf16(_) => "avx512bf16",
             Self::Avx512(_) => "avx512",
             Self::Avx2(_) => "avx2",
             Self::Portable => "portable",
@@ -51,14 +55,33 @@ pub(crate) fn path() -> Path {
     })
 }
 
-/// The instructions that the CPU's kernels of this process use.
+/// The instructions that the CPU's kernels of this process use in 32 bits.
 pub fn instruction_path() -> &'static str {
     match path() {
-        Path::Avx512(_) => "AVX-512",
+        Path::Avx512Bf16(_) | Path::Avx512(_) => "AVX-512",
         Path::Avx2(_) => "AVX2 with FMA",
         Path::Portable => "portable",
         Path::Off => "off: plain Burn",
     }
+}
+
+/// The instructions that the CPU's kernels of this process multiply in bf16 with.
+pub fn bf16_instruction_path() -> &'static str {
+    match path() {
+        Path::Avx512Bf16(_) => "AVX512-BF16",
+        Path::Avx512(_) => "bf16 by AVX-512",
+        Path::Avx2(_) => "bf16 by AVX2 with FMA",
+        Path::Portable => "bf16, portable",
+        Path::Off => "off: plain Burn in 32 bits",
+    }
+}
+
+/// Products of pairs of bf16.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// All that the functions compiled for AVX-512 use.
@@ -113,7 +136,7 @@ macro_rules! kernel {
                 }
                 match path {
                     // SAFETY: the path says that this machine has the instructions (`Found`).
-                    $crate::path::Path::Avx512(_) => return unsafe { avx512($($arg),*) },
+                    $crate::path::Path::Avx512Bf16(_) | $crate::path::Path::Avx512(_) => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::path::Path::Avx2(_) => return unsafe { avx2($($arg),*) },
                     _ => {}

@@ -77,6 +77,14 @@ pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     (x * twice_phi).mul_scalar(0.5)
 }
 
+/// The tokens of all images as one matrix: a product per image would be small, and its gradient a weight per image.
+pub(crate) fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
+    let ([batch, tokens, dim], precision, to) = (x.dims(), x.dtype(), weight.dims()[1]);
+    let rows = x.reshape([batch * tokens, dim]);
+    let y = rows.matmul(weight.cast(precision)) + bias.cast(precision).unsqueeze();
+    y.reshape([batch, tokens, to])
+}
+
 pub(crate) fn layer_norm(
     x: Tensor<3>,
     scale: Tensor<1>,

@@ -27,6 +27,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn add(self, b: Self) -> Self;
     /// `self − b`.
     unsafe fn sub(self, b: Self) -> Self;
+    /// Each lane as a pair of bf16: the lower ones and the upper ones as floats.
+    unsafe fn halves(self) -> [Self; 2];
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -61,6 +63,15 @@ impl Simd for __m512 {
     unsafe fn sub(self, b: Self) -> Self {
         // SAFETY: the caller is compiled for AVX-512.
         unsafe { _mm512_sub_ps(self, b) }
+    }
+    #[inline(always)]
+    unsafe fn halves(self) -> [Self; 2] {
+        // SAFETY: the caller is compiled for AVX-512.
+        unsafe {
+            let bits = _mm512_castps_si512(self);
+            let upper = _mm512_and_si512(bits, _mm512_set1_epi32(UPPER as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)), _mm512_castsi512_ps(upper)]
+        }
     }
 }
 
@@ -97,6 +108,15 @@ impl Simd for __m256 {
         // SAFETY: the caller is compiled for AVX2.
         unsafe { _mm256_sub_ps(self, b) }
     }
+    #[inline(always)]
+    unsafe fn halves(self) -> [Self; 2] {
+        // SAFETY: the caller is compiled for AVX2.
+        unsafe {
+            let bits = _mm256_castps_si256(self);
+            let upper = _mm256_and_si256(bits, _mm256_set1_epi32(UPPER as i32));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)), _mm256_castsi256_ps(upper)]
+        }
+    }
 }
 
 /// Four floats in whatever the target has.
@@ -132,4 +152,12 @@ impl Simd for Four {
     unsafe fn sub(self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
     }
+    #[inline(always)]
+    unsafe fn halves(self) -> [Self; 2] {
+        let bits = self.0.map(f32::to_bits);
+        [bits.map(|b| b << 16), bits.map(|b| b & UPPER)].map(|half| Self(half.map(f32::from_bits)))
+    }
 }
+
+/// The upper half of a pair.
+const UPPER: u32 = 0xffff_0000;

@@ -8,10 +8,11 @@ use rand_chacha::ChaCha8Rng;
 use crate::block::{self, BlockSaved, BlockUnits};
 use crate::conv::{self, Branch};
 use crate::geometry::Geometry;
+use crate::pairs::Format;
 use crate::path::Path;
 use crate::scratch::scratch;
 use crate::stem::{self, StemSaved};
-use crate::transformer::{Heads, Norm, kernels as transformer};
+use crate::transformer::{Heads, Layer, Norm, kernels as transformer};
 use crate::unit::Unit;
 
 fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
@@ -52,8 +53,8 @@ const SIZES: [[usize; 6]; 10] = [
     [3, 2, 16, 48, 3, 1],
 ];
 
-fn geometry([batch, side, channels, out, kernel, stride]: [usize; 6]) -> Geometry {
-    Geometry { batch, height: side, width: side, channels, out, kernel, stride }
+fn geometry([batch, side, channels, out, kernel, stride]: [usize; 6], format: Format) -> Geometry {
+    Geometry { batch, height: side, width: side, channels, out, kernel, stride, format }
 }
 
 /// What the definition gives, with `half` the kernel of zeros around.
@@ -81,15 +82,25 @@ fn convolution(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     y
 }
 
+/// Multiples of 1/8 up to 1: bf16 has them, their transforms by Winograd, and the sums of two, so that a convolution in
+/// bf16 gives what one in 32 bits does.
+fn rough(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    (0..len).map(|_| rng.random_range(-8..=8) as f32 / 8.0).collect()
+}
+
+/// Both formats on every path.
+fn ways() -> impl Iterator<Item = (Format, Path)> {
+    [Format::Floats, Format::Pairs].into_iter().flat_map(|f| Path::found().map(move |p| (f, p)))
+}
+
 #[test]
 fn a_convolution_is_its_definition_and_its_gradients_are_adjoint() {
     on_dirty_threads(|| {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        for (sizes, path) in SIZES.into_iter().flat_map(|s| Path::found().map(move |p| (s, p))) {
-            let g = geometry(sizes);
-            let x = random(g.batch * g.image(), &mut rng);
-            let weight = random(g.weights(), &mut rng);
-            let dy = random(g.batch * g.result(), &mut rng);
+        for ((format, path), sizes) in ways().flat_map(|way| SIZES.map(|sizes| (way, sizes))) {
+            let g = geometry(sizes, format);
+            let [x, weight, dy] = [g.batch * g.image(), g.weights(), g.batch * g.result()]
+                .map(|len| rough(len, &mut rng));
             let row = |values: &[f32], len: usize, at: usize, to: &mut [f32]| {
                 to.copy_from_slice(&values[at * len..][..len]);
             };
@@ -149,10 +160,8 @@ fn assert_finite(values: &[f32], len: usize) {
 fn a_stem_reads_only_what_it_wrote() {
     on_dirty_threads(|| {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        for (pool, path) in
-            [false, true].into_iter().flat_map(|b| Path::found().map(move |p| (b, p)))
-        {
-            let g = geometry([3, 5, 3, 6, 3, 1]);
+        for ((format, path), pool) in ways().flat_map(|way| [false, true].map(|pool| (way, pool))) {
+            let g = geometry([3, 5, 3, 6, 3, 1], format);
             let drawn = Drawn::new(g, &mut rng);
             let x = random(g.batch * g.image(), &mut rng);
             let done = stem::stem(path, &x, &drawn.unit(), pool, None);
@@ -181,8 +190,8 @@ fn a_block_reads_only_what_it_wrote() {
     on_dirty_threads(|| {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let shapes = [[3, 3, 5, 5, 3, 1], [2, 4, 3, 6, 3, 2]];
-        for (sizes, path) in shapes.into_iter().flat_map(|s| Path::found().map(move |p| (s, p))) {
-            let first = geometry(sizes);
+        for ((format, path), sizes) in ways().flat_map(|way| shapes.map(|sizes| (way, sizes))) {
+            let first = geometry(sizes, format);
             let (height, width) = (first.out_height(), first.out_width());
             let second = Geometry { height, width, channels: first.out, stride: 1, ..first };
             let down = (first.stride > 1).then_some(Geometry { kernel: 1, ..first });
@@ -216,6 +225,33 @@ fn a_block_reads_only_what_it_wrote() {
                 assert_finite(&found.images, x.len());
                 assert_finite(&found.first.weight, first.weights());
                 assert_finite(&found.second.weight, second.weights());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_linear_layer_is_its_definition_and_its_gradients_are_adjoint() {
+    on_dirty_threads(|| {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for ((format, path), [rows, from, to]) in
+            ways().flat_map(|way| [[1, 1, 1], [5, 3, 7], [9, 6, 33]].map(|sizes| (way, sizes)))
+        {
+            let [x, weight, bias, dy] =
+                [rows * from, from * to, to, rows * to].map(|len| rough(len, &mut rng));
+            let layer = Layer { weight: &weight, bias: &bias, format };
+            let y = transformer::linear(path, &x, layer);
+            for (i, found) in y.iter().enumerate() {
+                let row =
+                    x[i / to * from..][..from].iter().zip(weight[i % to..].iter().step_by(to));
+                let wanted = row.map(|(x, w)| x * w).sum::<f32>() + bias[i % to];
+                assert!((found - wanted).abs() < 1e-4, "{found}, not {wanted}");
+            }
+            // Σ dy · (y − b) = Σ dw · w = Σ dx · x.
+            let found = transformer::linear_backward(path, &x, layer, &dy, true);
+            let wanted = dot(&dy, &y) - dot(&found.bias, &bias);
+            for got in [dot(&found.weight, &weight), dot(&found.x, &x)] {
+                assert!((got - wanted).abs() < 1e-3, "{got}, not {wanted}");
             }
         }
     });

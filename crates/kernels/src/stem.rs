@@ -70,8 +70,7 @@ pub(crate) fn stem_fixed(
     let groups = 0..g.batch.div_ceil(group);
     let (out, _) = fill(g.batch * len, group * len, groups, |i, out| {
         let images = out.left() / len;
-        let mut filled = scratch(images * padded.len());
-        padded.fill_group(&mut filled, |j, y, row| {
+        let filled = conv.group(path, padded, images, |j, y, row| {
             row.copy_from_slice(&x[unit.input(i * group + j, y)]);
         });
         let mut y = scratch(images * g.result());

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::block::{self, BlockGradients, BlockSaved, BlockUnits};
 use crate::geometry::Geometry;
+use crate::pairs::Format;
 use crate::path::Path;
 use crate::plain;
 use crate::stem::{self, StemSaved};
@@ -88,6 +89,7 @@ fn geometries() -> Vec<Geometry> {
             out: [1, 3, 8, 15, 16, 17, 32, 33, 50, 64][rng.random_range(0..10)],
             kernel: [1, 3, 3, 7][rng.random_range(0..4)],
             stride: rng.random_range(1..3),
+            format: Format::Floats,
         })
         // Statistics of a single pixel are all noise, whoever computes them.
         .filter(|g| g.batch * g.out_height() * g.out_width() >= 4)
@@ -96,7 +98,16 @@ fn geometries() -> Vec<Geometry> {
     for [batch, height, width, channels, out] in
         [[33, 4, 4, 64, 64], [3, 8, 6, 64, 80], [2, 2, 10, 80, 64], [1, 16, 2, 64, 64]]
     {
-        all.push(Geometry { batch, height, width, channels, out, kernel: 3, stride: 1 });
+        all.push(Geometry {
+            batch,
+            height,
+            width,
+            channels,
+            out,
+            kernel: 3,
+            stride: 1,
+            format: Format::Floats,
+        });
     }
     all
 }
@@ -178,7 +189,8 @@ struct Blocks {
 
 fn drawn_block([batch, side, channels, out, stride]: [usize; 5], rng: &mut ChaCha8Rng) -> Blocks {
     let (height, width) = (side, side + 2);
-    let first = Geometry { batch, height, width, channels, out, kernel: 3, stride };
+    let first =
+        Geometry { batch, height, width, channels, out, kernel: 3, stride, format: Format::Floats };
     let (height, width) = (first.out_height(), first.out_width());
     let second = Geometry { height, width, channels: out, stride: 1, ..first };
     let mut geometries = vec![first, second];
@@ -253,9 +265,13 @@ fn a_block_and_its_gradients_equal_plain_burn() {
 #[test]
 fn bytes_do_not_depend_on_the_number_of_threads() {
     // Direct; Winograd's, and weights that the threads share.
-    for sizes in [[37, 6, 9, 19, 2], [19, 4, 64, 128, 2]] {
+    let ways = [[37, 6, 9, 19, 2], [19, 4, 64, 128, 2]]
+        .into_iter()
+        .flat_map(|sizes| [Format::Floats, Format::Pairs].map(|format| (sizes, format)));
+    for (sizes, format) in ways {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
-        let Blocks { x, drawn, gradient, .. } = drawn_block(sizes, &mut rng);
+        let Blocks { x, mut drawn, gradient, .. } = drawn_block(sizes, &mut rng);
+        drawn.iter_mut().for_each(|drawn| drawn.geometry.format = format);
         let path = crate::path::path();
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -283,8 +299,16 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn the_extension_is_taken_on_flex_and_carries_gradients() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let stem =
-        Geometry { batch: 3, height: 8, width: 8, channels: 3, out: 4, kernel: 3, stride: 1 };
+    let stem = Geometry {
+        batch: 3,
+        height: 8,
+        width: 8,
+        channels: 3,
+        out: 4,
+        kernel: 3,
+        stride: 1,
+        format: Format::Floats,
+    };
     let stem_drawn = Drawn::new(stem, &mut rng);
     let Blocks { drawn, .. } = drawn_block([3, 8, 4, 6, 2], &mut rng);
     let x = random(3 * stem.image(), &mut rng);

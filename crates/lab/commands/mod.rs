@@ -4,6 +4,7 @@ mod completions;
 mod convert;
 mod doctor;
 mod import_args;
+mod list;
 mod man;
 mod poison;
 mod probe;
@@ -11,6 +12,7 @@ mod reference_config;
 mod reference_keys;
 mod report;
 mod run;
+mod run_folders;
 mod scan;
 mod scan_data;
 mod scan_encoder;
@@ -19,7 +21,9 @@ mod scan_nulls;
 mod scan_page;
 mod scan_training;
 mod shared;
+mod show;
 mod sweep;
+mod sweep_slurm;
 mod verify;
 
 use anyhow::Result;
@@ -55,6 +59,8 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Sweep(sweep::SweepArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
     Report(report::ReportArgs),
     Poison(poison::PoisonArgs),
     Verify(verify::VerifyArgs),
@@ -76,6 +82,8 @@ impl Cli {
         match self.command {
             Command::Run(args) => args.run(),
             Command::Sweep(args) => args.run(),
+            Command::List(args) => args.run(),
+            Command::Show(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Poison(args) => args.run(),
             Command::Verify(args) => args.run(),

@@ -1,10 +1,8 @@
 //! Trainings of the scans: without a run folder, with progress on the terminal, stopped by Ctrl-C.
 
-use std::sync::atomic::Ordering;
-
 use ssl_backdoor_ssl::{ObserverError, StepReport, TrainObserver};
 
-use crate::run::INTERRUPTED;
+use crate::run::interrupted;
 use crate::run::progress::TrainingBar;
 
 /// Shows the progress of a training and stops it on Ctrl-C.
@@ -28,6 +26,6 @@ impl TrainObserver for Shown {
     }
 
     fn interrupted(&mut self) -> bool {
-        INTERRUPTED.load(Ordering::Relaxed)
+        interrupted()
     }
 }

@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::shared::{computing, path};
-use crate::{SweepOptions, sweep};
+use super::sweep_slurm::SlurmArgs;
+use crate::{SweepOptions, collect_sweep, submit_sweep, sweep, sweep_status};
 
 /// Run or resume a grid of experiments.
 ///
@@ -17,7 +18,10 @@ use crate::{SweepOptions, sweep};
 #[command(
     after_help = "Examples:\n  ssl-backdoor sweep configs/fashion-mnist/table.toml --dry-run\n  \
     ssl-backdoor sweep configs/fashion-mnist/table.toml --jobs 2\n  \
-    ssl-backdoor sweep configs/imagenet100/table.toml --devices cuda:0,cuda:1"
+    ssl-backdoor sweep configs/fashion-mnist/table.toml --status\n  \
+    ssl-backdoor sweep configs/imagenet100/table.toml --devices cuda:0,cuda:1\n  \
+    ssl-backdoor sweep configs/imagenet100/table.toml --slurm --partition gpu --gres gpu:1 --time 8:00:00 \
+    --cpus-per-task 8 --max-parallel 4"
 )]
 pub struct SweepArgs {
     /// The sweep, a TOML file.
@@ -35,6 +39,18 @@ pub struct SweepArgs {
     /// Check every config, and print what would be trained and how long it would take.
     #[arg(long)]
     dry_run: bool,
+    /// Only say which runs are done, running, interrupted or not begun, by their folders.
+    #[arg(long, conflicts_with_all = ["jobs", "devices", "dry_run", "slurm", "collect"])]
+    status: bool,
+    /// Print the status as JSON.
+    #[arg(long, requires = "status")]
+    json: bool,
+    /// Only keep the figures of the finished runs and write the tables over them (table.html, table.md,
+    /// table.csv). Exit status 1 if runs are left to do.
+    #[arg(long, conflicts_with_all = ["jobs", "devices", "dry_run", "slurm"])]
+    collect: bool,
+    #[command(flatten)]
+    slurm: SlurmArgs,
 }
 
 impl SweepArgs {
@@ -43,7 +59,16 @@ impl SweepArgs {
     /// # Errors
     /// The config is wrong, or the work failed.
     pub fn run(self) -> Result<()> {
-        let Self { file, jobs, devices, sets, dry_run } = self;
+        let Self { file, jobs, devices, sets, dry_run, status, json, collect, slurm } = self;
+        if status {
+            return sweep_status(&file, &sets, json);
+        }
+        if collect {
+            return collect_sweep(&file, &sets);
+        }
+        if slurm.slurm {
+            return submit_sweep(&file, &sets, &slurm.options());
+        }
         let options = SweepOptions { jobs, devices, sets, dry_run };
         computing(|| sweep(&file, &options))
     }

@@ -107,7 +107,8 @@ impl Experiment {
         let Self { seed, workers, .. } = *self;
         require(seed <= i64::MAX as u64, "seed", seed, "allowed are 0 to 2^63 - 1")?;
         require((1..=256).contains(&workers), "workers", workers, "allowed are 1 to 256")?;
-        device::open(&self.device)?;
+        // Whether this machine has it is seen when it is opened: a config may be read where it does not run.
+        device::check_name(&self.device)?;
         self.data.check()?;
         check_poison(&self.data, &self.poison)?;
         let encoder = &self.pretrain.encoder;

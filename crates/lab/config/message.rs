@@ -3,6 +3,7 @@
 use toml::Value;
 
 use super::error::OUT_OF_RANGE;
+use super::nearest::nearest;
 use super::read::{Mismatch, Why};
 use super::tree::{KeyPath, Node, Tree, dotted, steps};
 
@@ -37,12 +38,8 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
         }
         Why::Name(allowed) => format!("{is}: allowed are {}", list(allowed, "\"")),
         Why::UnknownKey(unknown, known) => {
-            let near = known
-                .iter()
-                .map(|known| (strsim::jaro_winkler(unknown, known), known))
-                .filter(|(near, _)| *near > 0.8)
-                .max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint = near.map_or(String::new(), |(_, near)| format!(", did you mean {near}?"));
+            let near = nearest(unknown, known.iter());
+            let hint = near.map_or(String::new(), |near| format!(", did you mean {near}?"));
             let known = match known {
                 [] => "no key is allowed".to_owned(),
                 known => format!("allowed are {}", list(known, "")),

@@ -2,13 +2,15 @@
 //! table row.
 
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_kernels::instruction_path;
+use ssl_backdoor_kernels::{bf16_instruction_path, instruction_path};
+use ssl_backdoor_ssl::Precision;
 
+use crate::config::Experiment;
 use crate::device;
 
 /// The numerics version. Raise it with any change that alters a trained byte or a score of an unchanged config;
 /// `tests/numerics.rs` fails until then.
-pub(crate) const NUMERICS: u32 = 2;
+pub(crate) const NUMERICS: u32 = 3;
 
 /// The value for records without the key: those of version 0.1.
 pub(crate) fn first() -> u32 {
@@ -31,10 +33,14 @@ pub struct MadeBy {
 }
 
 impl MadeBy {
-    /// This program, on `device`.
-    pub(crate) fn this(device: &str) -> Self {
-        let backend = device::backend(device);
-        let path = if backend == "flex" { instruction_path() } else { backend };
+    /// This program, for an experiment on its device, in its precision.
+    pub(crate) fn this(experiment: &Experiment) -> Self {
+        let path = match (device::backend(&experiment.device), experiment.pretrain.train.precision)
+        {
+            ("flex", Precision::F32) => instruction_path(),
+            ("flex", Precision::Bf16) => bf16_instruction_path(),
+            (other, _) => other,
+        };
         let commit = Some(env!("SSL_BACKDOOR_COMMIT")).filter(|commit| !commit.is_empty());
         Self { numerics: NUMERICS, commit: commit.map(Into::into), path: Some(path.into()) }
     }
@@ -45,7 +51,7 @@ impl MadeBy {
     }
 }
 
-/// `numerics 2, commit 0123456789ab, AVX-512`.
+/// `numerics 3, commit 0123456789ab, AVX-512`.
 impl std::fmt::Display for MadeBy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "numerics {}", self.numerics)?;

@@ -13,6 +13,7 @@ mod published;
 mod run_scans;
 mod scores;
 mod stage_id;
+mod training_progress;
 mod trigger_size;
 mod versioned;
 
@@ -33,5 +34,6 @@ pub(crate) use scores::{
     Against, BACKDOORED, BySet, CLEAN, Expected, ProbeResult, UNTRAINED, percent,
 };
 pub(crate) use stage_id::{Cost, StageId};
+pub(crate) use training_progress::TrainingProgress;
 pub(crate) use trigger_size::TriggerSize;
 pub(crate) use versioned::SCHEMA;

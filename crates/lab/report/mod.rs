@@ -1,5 +1,6 @@
 //! Reports: of one run (`report.html`, `report.md` in its folder), and over many (`table.*`).
 
+mod aligned;
 mod charts;
 mod claims;
 mod comparison;
@@ -20,6 +21,7 @@ mod table;
 mod table_csv;
 mod visibility;
 
+pub(crate) use aligned::aligned;
 pub use many::{ReportOptions, report};
 pub(crate) use material::Material;
 pub(crate) use pictures::data_uri;

@@ -4,12 +4,16 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::record::write_whole;
 
 const LOCK: &str = ".lock";
+/// How long a lock is waited for that may be only somebody's look.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// An open run folder, locked against other processes until it is dropped.
 pub struct RunFolder {
@@ -35,7 +39,7 @@ impl RunFolder {
             .write(true)
             .open(&lock_path)
             .with_context(|| format!("cannot write in the run folder {shown}"))?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let pid = fs::read_to_string(&lock_path).unwrap_or_default();
@@ -53,6 +57,17 @@ impl RunFolder {
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .with_context(|| format!("cannot write {}", lock_path.display()))?;
         Ok(Self { path: path.into(), _lock: lock })
+    }
+
+    /// Does a process work in the folder `path`? Nothing is made or changed there.
+    pub(crate) fn is_at_work(path: &Path) -> bool {
+        let Ok(lock) = File::open(path.join(LOCK)) else { return false };
+        matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Has a process ever worked in the folder `path`?
+    pub(crate) fn was_opened(path: &Path) -> bool {
+        path.join(LOCK).exists()
     }
 
     /// The path of `name` in the folder.
@@ -76,6 +91,19 @@ impl RunFolder {
     /// It cannot be written; an older file with that name is then unchanged.
     pub fn write(&self, name: impl fmt::Display, bytes: &[u8]) -> Result<()> {
         write_whole(&self.join(name), bytes)
+    }
+}
+
+/// Locks the file. Whoever [looks](RunFolder::is_at_work) holds it for a moment, which is waited for.
+fn try_lock(lock: &File) -> Result<(), TryLockError> {
+    let since = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if since.elapsed() < MOMENT => {
+                thread::sleep(MOMENT / 10);
+            }
+            other => return other,
+        }
     }
 }
 

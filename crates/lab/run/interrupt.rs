@@ -1,67 +1,145 @@
-//! Requests to stop: Ctrl-C, a signal of the system, and the end of the sweep that started this process. A training in
-//! progress saves a checkpoint; all other work is cut off without leaving a partial file.
+//! Requests to stop: Ctrl-C, a signal of the system or of a scheduler, and the end of the sweep that started this process.
+//! A training in progress saves a checkpoint; all other work is cut off without leaving a partial file.
 
-use std::io::{self, Read};
-use std::process::{self, Command, Stdio};
+use std::io::{self, Read, Write};
+use std::process::{self, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// This process was asked to stop.
-pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// The first request came from a scheduler that needs the machine for other work.
+static PREEMPTED: AtomicBool = AtomicBool::new(false);
 
-/// How long a training has to finish its step and save.
-const GRACE: Duration = Duration::from_millis(1500);
+/// Exit status of a process that ended because a scheduler asked for the machine: the same command goes on from there.
+/// It is `EX_TEMPFAIL` of `sysexits.h`.
+pub const TRY_AGAIN: u8 = 75;
 
 /// Environment variable of a process that a sweep starts: its standard input ends when the sweep does.
 const SWEEP: &str = "SSL_BACKDOOR_SWEEP";
+/// Environment variable of a process in a job of Slurm.
+const SLURM_JOB: &str = "SLURM_JOB_ID";
 
-/// Makes Ctrl-C stop this process with status 1: a training after a checkpoint; other work, and a training with long
-/// steps, after one and a half seconds; immediately on the second Ctrl-C. A process of a sweep stops in the same way when
-/// the sweep ends, for any reason.
+/// Why a process stops: this decides how long it may take, and its exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// A person asked.
+    Stop,
+    /// A scheduler wants the machine back and gives some time.
+    MakeRoom,
+}
+
+impl Request {
+    /// How long a training has to finish its step and save, and another stage to be done.
+    const fn grace(self) -> Duration {
+        match self {
+            Self::Stop => Duration::from_millis(1500),
+            Self::MakeRoom => Duration::from_secs(90),
+        }
+    }
+}
+
+/// Stops this process on request:
+///
+/// - Ctrl-C, SIGTERM and SIGHUP end it with status 1: a training after a checkpoint, anything else, and a training whose
+///   steps are long, after one and a half seconds; at once when they come twice
+/// - SIGUSR1, SIGUSR2, and within a job of Slurm SIGTERM, say that a scheduler wants the machine: the training finishes its
+///   step and saves a checkpoint, another stage is finished, and the status is [`TRY_AGAIN`]. What takes longer than 90
+///   seconds is cut.
+///
+/// A process that a sweep started ends in the same way when the sweep is gone, however it ended.
 ///
 /// # Errors
-/// The system refuses the handler.
-pub fn end_on_ctrl_c() -> Result<()> {
-    static ONCE: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if ONCE.swap(true, Ordering::Relaxed) {
-            process::exit(1);
-        }
-        end();
-    })
-    .context("cannot listen for Ctrl-C")?;
+/// The system refuses the handlers.
+pub fn end_when_asked() -> Result<()> {
+    listen().context("cannot listen for signals")?;
     if std::env::var_os(SWEEP).is_some() {
         thread::spawn(|| {
             until_closed(io::stdin().lock());
-            end();
+            end(Request::Stop);
         });
     }
     Ok(())
 }
 
-/// Asks this process to stop; further requests have no effect.
-fn end() {
-    if INTERRUPTED.swap(true, Ordering::Relaxed) {
+#[cfg(unix)]
+fn listen() -> io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let scheduled = std::env::var_os(SLURM_JOB).is_some();
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            signalled(match signal {
+                SIGUSR1 | SIGUSR2 => Request::MakeRoom,
+                SIGTERM if scheduled => Request::MakeRoom,
+                _ => Request::Stop,
+            });
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn listen() -> io::Result<()> {
+    ctrlc::set_handler(|| signalled(Request::Stop)).map_err(io::Error::other)
+}
+
+/// Handles a signal. A second request by a person stops the process immediately.
+fn signalled(request: Request) {
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    if request == Request::Stop && ONCE.swap(true, Ordering::Relaxed) {
+        process::exit(1);
+    }
+    end(request);
+}
+
+/// Asks this process to stop. A later request counts if it leaves less time.
+fn end(request: Request) {
+    if INTERRUPTED.load(Ordering::Relaxed) && request == Request::MakeRoom {
         return;
     }
-    thread::spawn(|| {
-        thread::sleep(GRACE);
-        eprintln!(
-            "interrupted: finished stages and the last checkpoint are kept; run the same command again to resume"
-        );
-        process::exit(1);
+    if request == Request::MakeRoom {
+        PREEMPTED.store(true, Ordering::Relaxed);
+    }
+    INTERRUPTED.store(true, Ordering::Relaxed);
+    thread::spawn(move || {
+        thread::sleep(request.grace());
+        eprintln!("{KEPT}");
+        process::exit(if preempted() { TRY_AGAIN.into() } else { 1 });
     });
 }
 
-/// Reads to the end.
+const KEPT: &str = "interrupted: finished stages and the last checkpoint are kept; run the same command again to resume";
+
+/// Was this process asked to stop?
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Did a scheduler ask this process to stop? The same command may then be run again, whatever fails afterwards.
+pub fn preempted() -> bool {
+    PREEMPTED.load(Ordering::Relaxed)
+}
+
+/// Checks that this process was not asked to stop, before work that takes long.
+///
+/// # Errors
+/// It was.
+pub(crate) fn go_on() -> Result<()> {
+    ensure!(!interrupted(), "{KEPT}");
+    Ok(())
+}
+
+/// Reads to the end; a byte means that a scheduler needs the machine.
 fn until_closed(mut input: impl Read) {
     let mut bytes = [0; 64];
     loop {
         match input.read(&mut bytes) {
-            Ok(1..) => {}
+            Ok(1..) => end(Request::MakeRoom),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => return,
         }
@@ -72,4 +150,17 @@ fn until_closed(mut input: impl Read) {
 /// should run: dropping it asks the process to stop.
 pub(crate) fn end_with_this(command: &mut Command) -> &mut Command {
     command.env(SWEEP, "1").stdin(Stdio::piped())
+}
+
+/// Asks a process that was started as [`end_with_this`] says to end, as this one was asked. How long it may take, which
+/// is a little less than this process has itself.
+pub(crate) fn pass_on(pipe: &mut Option<ChildStdin>) -> Duration {
+    if !preempted() {
+        // Closing the pipe asks the process to end.
+        drop(pipe.take());
+        return Request::Stop.grace().mul_f64(0.8);
+    }
+    // A process that is gone already reads nothing.
+    let _ = pipe.as_mut().map(|pipe| pipe.write_all(b"\n").and_then(|()| pipe.flush()));
+    Request::MakeRoom.grace().mul_f64(0.95)
 }

@@ -13,6 +13,7 @@ use ssl_backdoor_trigger::Attack;
 
 use super::folder::RunFolder;
 use super::inputs::{Inputs, difference};
+use super::interrupt::go_on;
 use super::labels::{Labelled, labelled};
 use super::progress;
 use super::selection::Choice;
@@ -37,8 +38,9 @@ pub(super) struct Lab {
     pub(super) until: Stage,
 }
 
-/// Runs the work of `stage`; returns the seconds that it took.
+/// Runs the work of `stage`, unless this process was asked to stop; returns the seconds that it took.
 pub(super) fn timed(stage: &StageId, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    go_on()?;
     let since = Instant::now();
     work().with_context(|| format!("stage {stage} failed"))?;
     Ok(since.elapsed().as_secs_f64())
@@ -163,7 +165,7 @@ impl Lab {
     ) -> Result<()> {
         let artefacts = self.hashes(artefacts)?;
         let (inputs, from) = (inputs.hash(), inputs.parts().clone());
-        let made_by = MadeBy::this(&self.experiment.device);
+        let made_by = MadeBy::this(&self.experiment);
         let done = Done { inputs, from, artefacts, seconds, made_by };
         self.manifest.stages.insert(stage.clone(), done);
         let text = serde_json::to_vec_pretty(&self.manifest)?;

@@ -7,8 +7,10 @@ mod interrupt;
 mod lab;
 mod labels;
 pub(crate) mod progress;
+mod progress_file;
 mod selection;
 mod stages;
+mod state;
 mod until;
 mod watched;
 
@@ -19,12 +21,13 @@ use anyhow::Result;
 use crate::Experiment;
 
 pub use folder::RunFolder;
-pub use interrupt::end_on_ctrl_c;
-pub(crate) use interrupt::{INTERRUPTED, end_with_this};
+pub use interrupt::{TRY_AGAIN, end_when_asked, preempted};
+pub(crate) use interrupt::{end_with_this, interrupted, pass_on};
 use lab::Lab;
 pub(crate) use labels::labelled;
 pub(crate) use selection::{Choice, told};
 pub(crate) use stages::{Task, UnifiedProbe, read_out};
+pub(crate) use state::RunState;
 pub use until::Stage;
 
 /// Runs `experiment` in `out` up to and including `until`. With `twin`, the clean twin is not trained but taken from that

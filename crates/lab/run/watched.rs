@@ -2,7 +2,6 @@
 //! stopping on request.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value};
 use ssl_backdoor_model::Encoder;
@@ -11,8 +10,9 @@ use ssl_backdoor_ssl::{
     TrainingFolder,
 };
 
-use super::interrupt::INTERRUPTED;
+use super::interrupt;
 use super::progress::{TrainingBar, say_beside_bars};
+use super::progress_file::ProgressFile;
 
 /// Figures of an encoder after an epoch, counted from 0, for the training's log.
 type Figures<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, ObserverError> + 'a;
@@ -21,6 +21,7 @@ type Figures<'a> = dyn FnMut(&Encoder, usize) -> Result<Map<String, Value>, Obse
 pub(crate) struct Watched<'a> {
     folder: TrainingFolder,
     bar: TrainingBar,
+    progress: ProgressFile,
     figures: Option<Box<Figures<'a>>>,
 }
 
@@ -28,8 +29,9 @@ impl<'a> Watched<'a> {
     /// A training with files in `folder`, this `identity` (a hash of everything that determines it), and a bar with the
     /// name `label`.
     pub fn new(folder: &Path, identity: &str, label: &str) -> Self {
+        let progress = ProgressFile::new(folder);
         let folder = TrainingFolder::new(folder, identity);
-        Self { folder, bar: TrainingBar::new(label), figures: None }
+        Self { folder, bar: TrainingBar::new(label), progress, figures: None }
     }
 
     /// Adds figures to each epoch's line.
@@ -48,11 +50,13 @@ impl TrainObserver for Watched<'_> {
 
     fn on_start(&mut self, done: usize, steps: usize) -> Result<(), ObserverError> {
         self.bar.start(done, steps);
+        self.progress.start(done, steps);
         self.folder.on_start(done, steps)
     }
 
     fn on_step(&mut self, step: &StepReport) {
         self.bar.step(step);
+        self.progress.step(step);
     }
 
     fn on_epoch(
@@ -71,7 +75,7 @@ impl TrainObserver for Watched<'_> {
     }
 
     fn interrupted(&mut self) -> bool {
-        INTERRUPTED.load(Ordering::Relaxed)
+        interrupt::interrupted()
     }
 
     fn on_warning(&mut self, warning: &PretrainError) {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -16,7 +15,7 @@ use ssl_backdoor_ssl::{
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::device;
-use crate::run::INTERRUPTED;
+use crate::run::interrupted;
 use crate::run::progress::{self, TrainingBar};
 
 /// Steps of the short timing, twice: the first epoch warms up.
@@ -170,7 +169,7 @@ impl TrainObserver for Clock {
     }
 
     fn interrupted(&mut self) -> bool {
-        INTERRUPTED.load(Ordering::Relaxed)
+        interrupted()
     }
 }
 

@@ -7,13 +7,20 @@ use anyhow::{Result, bail};
 use super::plan::{Plan, Run};
 use crate::record::{MadeBy, Manifest, RunScores};
 
-/// Checks that what is there of the sweep was made as this program would make the rest.
+/// Checks that what is there of the sweep was made as this program would make the rest, on the CPU of this machine or,
+/// `elsewhere`, on that of another one.
 ///
 /// # Errors
 /// Something was made by another program, and runs are left to do.
-pub(super) fn check(plan: &Plan, todo: &[&Run], done: &[(&Run, RunScores)]) -> Result<()> {
-    let Some(device) = todo.first().map(|run| &run.experiment.device) else { return Ok(()) };
-    let this = MadeBy::this(device);
+pub(super) fn check(
+    plan: &Plan,
+    todo: &[&Run],
+    done: &[(&Run, RunScores)],
+    elsewhere: bool,
+) -> Result<()> {
+    let same = |name: &str, makers: &[MadeBy], this: &MadeBy| same(name, makers, this, elsewhere);
+    let Some(experiment) = todo.first().map(|run| &run.experiment) else { return Ok(()) };
+    let this = MadeBy::this(experiment);
     for (run, scores) in done {
         let unknown = [MadeBy::unknown()];
         let makers = if scores.made_by.is_empty() { &unknown[..] } else { &scores.made_by };
@@ -30,8 +37,19 @@ pub(super) fn check(plan: &Plan, todo: &[&Run], done: &[(&Run, RunScores)]) -> R
     Ok(())
 }
 
-fn same(name: &str, makers: &[MadeBy], this: &MadeBy) -> Result<()> {
-    match makers.iter().find(|made_by| *made_by != this) {
+/// What made the figures of several runs, if they are not all of one make: in words.
+pub(super) fn mixed<'a>(done: impl Iterator<Item = &'a RunScores>) -> Option<String> {
+    let makers: BTreeSet<String> =
+        done.flat_map(|scores| &scores.made_by).map(MadeBy::to_string).collect();
+    (makers.len() > 1).then(|| makers.into_iter().collect::<Vec<_>>().join("; "))
+}
+
+fn same(name: &str, makers: &[MadeBy], this: &MadeBy, elsewhere: bool) -> Result<()> {
+    let other = |made_by: &&MadeBy| match elsewhere {
+        false => *made_by != this,
+        true => (made_by.numerics, &made_by.commit) != (this.numerics, &this.commit),
+    };
+    match makers.iter().find(other) {
         None => Ok(()),
         Some(other) => bail!(
             "{name} was made by another program ({other}) than this one ({this}), and the runs of a sweep must not be \

@@ -136,6 +136,12 @@ impl Plan {
         let mut seen = BTreeSet::new();
         self.runs.iter().map(|run| run.twin.as_str()).filter(|twin| seen.insert(*twin)).collect()
     }
+
+    /// Those of them that the runs of `todo` need.
+    pub(crate) fn twins_of(&self, todo: &[&Run]) -> Vec<&str> {
+        let needed = |twin: &&str| todo.iter().any(|run| run.twin == *twin);
+        self.twins().into_iter().filter(needed).collect()
+    }
 }
 
 /// The points of the axis at index `i`.

@@ -4,29 +4,19 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::board::Board;
+use super::job::SweepJob;
 use crate::run::RunFolder;
-use crate::run::{INTERRUPTED, end_with_this};
-
-/// One process of this program.
-#[derive(Debug, Clone)]
-pub(super) struct SweepJob {
-    pub id: usize,
-    pub name: String,
-    /// Where it works and its `log.txt` goes.
-    pub folder: PathBuf,
-    pub arguments: Vec<PathBuf>,
-    /// The job that must be done before.
-    pub needs: Option<usize>,
-}
+use crate::run::{end_with_this, interrupted, pass_on};
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +39,8 @@ struct State {
 const TAIL: usize = 6;
 /// How often a process is looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// How long processes may take to end by themselves when the sweep is asked to. Shorter than what the sweep itself has.
-const GRACE: Duration = Duration::from_millis(1200);
+/// How often a terminal is told how far the trainings are.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long a process of a sweep that was killed may take to leave its folder: it ends its step and saves a checkpoint,
 /// which takes seconds where many programs share the cores.
 const LEFT: Duration = Duration::from_secs(30);
@@ -66,8 +56,9 @@ pub(super) fn work(
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = (cores / slots.len()).max(1);
     let (state, changed) = (Mutex::new(State::default()), Condvar::new());
-    let start = Instant::now();
     let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
+    let board = Board::new(jobs.len());
+    let look = || board.look(&running(jobs, &lock()));
     let worker = |device: Option<&str>| {
         while let Some(job) = next(jobs, lock(), &changed) {
             let skipped = job.needs.is_some_and(|id| lock().ended.get(&id) != Some(&Outcome::Done));
@@ -79,38 +70,44 @@ pub(super) fn work(
                     Ok(()) => Outcome::Done,
                     Err(error) => {
                         if !interrupted() {
-                            eprintln!("{}: FAILED: {error:#}", job.name);
+                            board.say(&format!("{}: FAILED: {error:#}", job.name));
                         }
                         Outcome::Failed
                     }
                 }
             };
-            let mut state = lock();
-            state.ended.insert(job.id, outcome);
-            let (ended, all) = (state.ended.len(), jobs.len());
-            let left = start.elapsed().as_secs_f64() / ended as f64 * (all - ended) as f64;
-            let seconds = now.elapsed().as_secs_f64();
+            lock().ended.insert(job.id, outcome);
+            look();
             let how = if outcome == Outcome::Skipped { " skipped, its twin failed" } else { "" };
-            eprintln!(
-                "[{ended}/{all}] {}:{how} {seconds:.0} s; about {:.0} min left",
-                job.name,
-                left / 60.0
-            );
-            drop(state);
+            board.ended(job, &format!("{how} {:.0} s", now.elapsed().as_secs_f64()));
             changed.notify_all();
         }
     };
+    let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        for device in slots {
-            scope.spawn(|| worker(device.as_deref()));
+        if Board::is_shown() {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    look();
+                    thread::sleep(LOOK);
+                }
+            });
         }
+        thread::scope(|scope| {
+            for device in slots {
+                scope.spawn(|| worker(device.as_deref()));
+            }
+        });
+        ended.store(true, Ordering::Relaxed);
     });
     anyhow::ensure!(!interrupted(), "interrupted: run the same command again to resume");
     Ok(lock().ended.values().copied().collect())
 }
 
-fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+/// The jobs that have begun and not ended.
+fn running<'a>(jobs: &'a [SweepJob], state: &State) -> Vec<&'a SweepJob> {
+    let begun = state.begun.iter().map(|&place| &jobs[place]);
+    begun.filter(|job| !state.ended.contains_key(&job.id)).collect()
 }
 
 /// The next job that can begin; waits while others must end first, none when all have begun or the sweep is to end.
@@ -186,9 +183,8 @@ fn wait(child: &mut Child) -> Result<ExitStatus> {
             return Ok(status);
         }
         if interrupted() {
-            // Closing the pipe asks the process to end.
-            drop(pipe.take());
-            if asked.get_or_insert_with(Instant::now).elapsed() > GRACE {
+            let (since, grace) = *asked.get_or_insert_with(|| (Instant::now(), pass_on(&mut pipe)));
+            if since.elapsed() > grace {
                 // Nothing is lost but the steps since its last checkpoint.
                 child.kill().context("cannot end a process")?;
             }

@@ -45,7 +45,8 @@ impl FirstLook<'_> {
             batch.views.truncate(self.count);
             let positions = &order[plan.places(batch.step)];
             let host = HostBatch { views: batch.views, ids: batch.ids, hidden: batch.hidden };
-            method.look(host.on(device, self.precision.dtype()), positions)?;
+            let images = host.on(device, self.precision.of_images(device));
+            self.precision.run(|| method.look(images, positions))?;
         }
         Ok(true)
     }

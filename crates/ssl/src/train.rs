@@ -236,11 +236,13 @@ impl<'a> Run<'a> {
         batch: HostBatch,
         progress: &Progress,
     ) -> Result<Pass, PretrainError> {
-        let (images, dtype) = (batch.ids.len(), self.config.precision.dtype());
+        let (images, precision) = (batch.ids.len(), self.config.precision);
+        let dtype = precision.of_images(&self.device);
         let hook = self.training.hook.as_deref();
         let of_part = |method: &mut M, part: HostBatch| {
             let share = part.ids.len() as f32 / images as f32;
-            let out = forward(method, part.on(&self.device, dtype), hook, progress)?;
+            let part = part.on(&self.device, dtype);
+            let out = precision.run(|| forward(method, part, hook, progress))?;
             let loss: f32 = out.loss.clone().into_scalar();
             if !loss.is_finite() {
                 let Progress { step, epoch, .. } = *progress;
@@ -255,7 +257,7 @@ impl<'a> Run<'a> {
                 if let Some(hook) = hook {
                     part.views = hook.views(part.views, progress);
                 }
-                method.survey(part)?;
+                precision.run(|| method.survey(part))?;
             }
         }
         let rest = parts.split_off(1);

@@ -7,6 +7,7 @@ use crate::fill::{Filling, fill, zeros};
 use crate::gather::Padded;
 use crate::geometry::Geometry;
 use crate::outer::{Group, Outer, SPARE};
+use crate::pairs::{Format, pair_channels, pair_image};
 use crate::path::Path;
 use crate::scratch::{Scratch, scratch};
 
@@ -18,7 +19,7 @@ fn outer(g: &Geometry, input: Padded, gradient: Padded, group: usize) -> Outer {
     let [(top, _), (left, _)] = input.pad;
     let half = g.kernel / 2;
     let origin = (top - half) * input.row() + (left - half) * g.channels;
-    Outer::new(input, origin, gradient, g.kernel, g.stride, group)
+    Outer::new(input, origin, gradient, [g.kernel, g.stride], group, g.format)
 }
 
 /// A convolution on the way back: one of those that share their images.
@@ -76,18 +77,26 @@ pub(crate) fn backward<T: Send>(
             let mut x = buffer(padded);
             let filled = &mut x[..images * padded.len()];
             padded.fill_group(filled, |j, y, row| rows(start + j, y, row));
+            if g.format == Format::Pairs {
+                let images = filled.chunks_exact_mut(padded.len());
+                images.for_each(|image| pair_image(path, image, padded.row(), g.stride));
+            }
             let mut gradients = Vec::new();
             for (b, (way, branch)) in ways.iter().zip(branches).enumerate() {
                 let mut dy = buffer(way.shape);
                 let filled = &mut dy[..images * way.shape.len()];
                 way.shape.fill_group(filled, |j, y, row| (branch.gradient)(start + j, y, row));
+                if let Some(dx) = &mut dx {
+                    way.images(path, &dy, dx, images, b > 0);
+                }
+                if g.format == Format::Pairs {
+                    let images = dy[..images * way.shape.len()].chunks_exact_mut(way.shape.len());
+                    images.for_each(|image| pair_image(path, image, way.shape.row(), 1));
+                }
                 if !large {
                     let chunks = sums[b].chunks_exact_mut(way.outer.chunk()).enumerate();
                     let group = Group { padded: &x, gradient: &dy, images };
                     chunks.for_each(|(c, sums)| way.outer.run(path, group, c, sums));
-                }
-                if let Some(dx) = &mut dx {
-                    way.images(path, &dy, dx, images, b > 0);
                 }
                 if large {
                     gradients.push(dy);
@@ -169,6 +178,8 @@ impl Way {
     /// The gradient of the next `images` images of `dx`; with `add`, added to that of the images before.
     fn images(&self, path: Path, dy: &[f32], dx: &mut Filling<'_>, images: usize, add: bool) {
         let len = images * self.image;
+        let pairs = self.pairs(path, dy, images);
+        let dy = pairs.as_deref().unwrap_or(dy);
         if let ([whole], false) = (&self.inputs[..], add) {
             dx.next(len, |slots| whole.begin(path, dy, slots, images));
             return;
@@ -177,6 +188,17 @@ impl Way {
         for residue in &self.inputs {
             residue.run(path, dy, dx, images, add);
         }
+    }
+
+    /// The gradients of a group with their channels in pairs, if the gathers read pairs.
+    fn pairs(&self, path: Path, dy: &[f32], images: usize) -> Option<Scratch> {
+        let pairs = self.inputs.first().is_some_and(|packed| packed.reads() == Format::Pairs);
+        pairs.then(|| {
+            let channels = self.shape.inner[2];
+            let mut paired = scratch(images * self.shape.places(Format::Pairs).len());
+            pair_channels(path, &dy[..images * self.shape.len()], channels, &mut paired);
+            paired
+        })
     }
 
     /// Floats of sums that a part of the batch needs of its own.

@@ -3,8 +3,9 @@
 use crate::fill::{Slot, fill};
 use crate::gather::{Axis, Gather, Inputs, Padded, Weights};
 use crate::geometry::Geometry;
+use crate::pairs::{Format, pair_channels};
 use crate::path::Path;
-use crate::scratch::{Aligned, scratch};
+use crate::scratch::{Aligned, Scratch, scratch};
 use crate::winograd::{self, Kernels, Winograd};
 
 mod backward;
@@ -18,6 +19,38 @@ pub(crate) enum Packed {
 }
 
 impl Packed {
+    /// What the images that it convolves are made of: Winograd's pairs are made of transformed floats.
+    pub fn reads(&self) -> Format {
+        match self {
+            Self::Direct { gather, .. } => gather.format(),
+            Self::Winograd(_) => Format::Floats,
+        }
+    }
+
+    /// A group of padded images as [`run`](Self::run) reads them; `rows(image, row, to)` gives their rows.
+    pub fn group(
+        &self,
+        path: Path,
+        padded: Padded,
+        images: usize,
+        rows: impl Fn(usize, usize, &mut [f32]),
+    ) -> Scratch {
+        let places = padded.places(self.reads());
+        let mut x = scratch(images * places.len());
+        match self.reads() {
+            Format::Floats => places.fill_group(&mut x, rows),
+            Format::Pairs => {
+                let [_, width, channels] = padded.inner;
+                let mut floats = scratch(width * channels);
+                places.fill_group(&mut x, |image, y, row| {
+                    rows(image, y, &mut floats);
+                    pair_channels(path, &floats, channels, row);
+                });
+            }
+        }
+        x
+    }
+
     pub fn run(&self, path: Path, x: &[f32], y: &mut [f32], images: usize, add: bool) {
         match self {
             Self::Direct { gather, weights } => {
@@ -50,14 +83,14 @@ impl Packed {
         let taps = g.kernel * g.kernel;
         let [from, to] = [taps, g.channels * taps];
         if winograd::takes(g) {
-            let kernels = Kernels { values: weight, from, to, flip: false };
+            let kernels = Kernels { values: weight, from, to, flip: false, format: g.format };
             return Self::Winograd(Winograd::new(path, padded, g.out, g.group(), kernels));
         }
         let [(top, _), (left, _)] = padded.pad;
         let rows = Axis::forward(g.height, g.out_height(), g.kernel, g.stride, top);
         let columns = Axis::forward(g.width, g.out_width(), g.kernel, g.stride, left);
         let out = [g.out_width(), g.out_height() * g.out_width(), g.out];
-        let gather = Gather::new(padded, &rows, &columns, out, g.group());
+        let gather = Gather::new(padded, &rows, &columns, out, g.group(), g.format);
         let weights = gather.pack(weight, g.kernel, from, to);
         Self::Direct { gather, weights }
     }
@@ -68,7 +101,7 @@ impl Packed {
         let taps = g.kernel * g.kernel;
         let [from, to] = [g.channels * taps, taps];
         if winograd::takes(g) {
-            let kernels = Kernels { values: weight, from, to, flip: true };
+            let kernels = Kernels { values: weight, from, to, flip: true, format: g.format };
             let way = Winograd::new(path, padded, g.channels, g.group(), kernels);
             return vec![Self::Winograd(way)];
         }
@@ -83,7 +116,7 @@ impl Packed {
                 let rows = axis(g.height, g.out_height(), y, top);
                 let columns = axis(g.width, g.out_width(), x, left);
                 let out = [g.width, g.height * g.width, g.channels];
-                let gather = Gather::new(padded, &rows, &columns, out, g.group());
+                let gather = Gather::new(padded, &rows, &columns, out, g.group(), g.format);
                 let weights = gather.pack(weight, g.kernel, from, to);
                 all.push(Self::Direct { gather, weights });
             }
@@ -106,8 +139,7 @@ pub(crate) fn forward<T: Send>(
     let (group, result) = (g.group(), g.result());
     fill(g.batch * result, group * result, 0..g.batch.div_ceil(group), |i, output| {
         let images = output.left() / result;
-        let mut x = scratch(images * padded.len());
-        padded.fill_group(&mut x, |j, y, row| rows(i * group + j, y, row));
+        let x = packed.group(path, padded, images, |j, y, row| rows(i * group + j, y, row));
         after(i * group, output.rest(|slots| packed.begin(path, &x, slots, images)))
     })
 }

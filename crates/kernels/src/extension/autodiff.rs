@@ -63,7 +63,7 @@ impl Backward<Flex, 4> for StemBackward {
         let [of_images, weight, scale, shift] = ops.parents.map(|node| node.map(|n| n.id));
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let StemState { images, parameters, out, y, winners, stats, settings } = ops.state;
-        let unit = parameters.unit(dims(&images), settings.stride, settings.epsilon);
+        let unit = parameters.unit(dims(&images), settings.stride, settings);
         let (out, of_batch) = (out.storage(), settings.of_batch);
         let saved = StemSaved { out, y: &y, winners: &winners, stats: &stats, of_batch };
         let (x, wanted) = (images.storage(), of_images.is_some());
@@ -137,8 +137,8 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
             OpsKind::Tracked(prep) => {
                 let images = images.to_contiguous();
                 let parameters = Parameters::new(weight, scale, shift);
-                let Settings { stride, epsilon, of_batch, pool, .. } = settings;
-                let unit = parameters.unit(dims(&images), stride, epsilon);
+                let Settings { stride, of_batch, pool, .. } = settings;
+                let unit = parameters.unit(dims(&images), stride, settings);
                 let running = running.to_contiguous();
                 let fixed = (!of_batch).then(|| running.storage());
                 let x = images.storage();

@@ -39,11 +39,12 @@ impl Parameters {
         Self::new(weight, scale, shift)
     }
 
-    pub fn unit(&self, input: [usize; 4], stride: usize, epsilon: f64) -> Unit<'_> {
+    pub fn unit(&self, input: [usize; 4], stride: usize, settings: Settings) -> Unit<'_> {
         let [weight, scale, shift] = &self.0;
         let [batch, height, width, channels] = input;
         let [out, _, kernel, _] = dims(weight);
-        let geometry = Geometry { batch, height, width, channels, out, kernel, stride };
+        let Settings { epsilon, format, .. } = settings;
+        let geometry = Geometry { batch, height, width, channels, out, kernel, stride, format };
         let (weight, scale, shift) = (weight.storage(), scale.storage(), shift.storage());
         Unit { geometry, weight, scale, shift, epsilon }
     }
@@ -64,14 +65,14 @@ pub(super) fn stem_outputs(values: Vec<f32>, unit: &Unit, pool: bool) -> FlexTen
 pub(super) fn units<'a>(
     all: &'a [Parameters; 3],
     images: &FlexTensor,
-    Settings { stride, epsilon, down, .. }: Settings,
+    settings: Settings,
 ) -> BlockUnits<'a> {
-    let input = dims(images);
-    let first = all[0].unit(input, stride, epsilon);
+    let (input, stride) = (dims(images), settings.stride);
+    let first = all[0].unit(input, stride, settings);
     let g = first.geometry;
     let between = [g.batch, g.out_height(), g.out_width(), g.out];
-    let second = all[1].unit(between, 1, epsilon);
-    BlockUnits { first, second, down: down.then(|| all[2].unit(input, stride, epsilon)) }
+    let second = all[1].unit(between, 1, settings);
+    BlockUnits { first, second, down: settings.down.then(|| all[2].unit(input, stride, settings)) }
 }
 
 /// `[mean, variance]` of each unit out of one vector.
@@ -109,8 +110,8 @@ impl Kernels for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let images = images.to_contiguous();
         let parameters = Parameters::new(weight, scale, shift);
-        let Settings { stride, epsilon, of_batch, pool, .. } = settings;
-        let unit = parameters.unit(dims(&images), stride, epsilon);
+        let Settings { stride, of_batch, pool, .. } = settings;
+        let unit = parameters.unit(dims(&images), stride, settings);
         let x = images.storage();
         let (out, stats) = if of_batch {
             let done = on_pool(|| stem::stem(path(), x, &unit, pool, None));

@@ -5,6 +5,8 @@ use burn::backend::{Backend, Dispatch, DispatchDevice, ExtensionType, backend_ex
 use burn::tensor::{Device, Tensor, s};
 
 use crate::layer::Unit;
+use crate::multiply::format;
+use crate::pairs::Format;
 use crate::path::{Path, path};
 
 mod autodiff;
@@ -21,6 +23,8 @@ pub(crate) fn takes(device: &Device) -> bool {
 pub struct Settings {
     stride: usize,
     epsilon: f64,
+    /// What is multiplied.
+    format: Format,
     /// Whether the statistics are those of the batch, not the given ones.
     of_batch: bool,
     /// Whether a block has a downsampling.
@@ -77,6 +81,7 @@ pub(crate) fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Ten
     let settings = Settings {
         stride: unit.stride,
         epsilon: unit.epsilon,
+        format: format(),
         of_batch: unit.running.is_none(),
         down: false,
         pool,
@@ -103,6 +108,7 @@ pub(crate) fn basic_block(
     let settings = Settings {
         stride: first.stride,
         epsilon: first.epsilon,
+        format: format(),
         of_batch: first.running.is_none(),
         down: down.is_some(),
         pool: false,

@@ -1,5 +1,7 @@
 //! Where a convolution reads: positions along one axis, and images with zeros around them.
 
+use crate::pairs::Format;
+
 /// Position and offsets of a gather along one axis.
 pub(crate) struct Axis {
     /// Padded input positions of the outputs' bases.
@@ -69,6 +71,12 @@ pub(crate) struct Padded {
 }
 
 impl Padded {
+    /// The same images with their channels in places of `format`.
+    pub fn places(self, format: Format) -> Self {
+        let [height, width, channels] = self.inner;
+        Self { inner: [height, width, format.places(channels)], ..self }
+    }
+
     /// Floats in a padded row.
     pub fn row(&self) -> usize {
         (self.inner[1] + self.pad[1].0 + self.pad[1].1) * self.inner[2]

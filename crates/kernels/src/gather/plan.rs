@@ -2,6 +2,7 @@
 
 use super::axis::{Axis, Padded};
 use crate::fill::zeros;
+use crate::pairs::{Format, pair};
 use crate::scratch::Aligned;
 
 /// Floats of weights in a slab: 36 kB.
@@ -27,6 +28,8 @@ pub(crate) struct Gather {
     /// Pixels of one image that this gather makes.
     pub(super) pixels: usize,
     channels: usize,
+    /// What the inputs and weights are.
+    pub(super) format: Format,
     pub(super) out_channels: usize,
     /// Largest offset plus length: how far from a base a tile reads.
     reach: usize,
@@ -42,20 +45,30 @@ pub(crate) fn lanes(out_channels: usize) -> usize {
 }
 
 impl Gather {
-    /// `out` is the output's width in pixels, its pixels per image and its channels.
-    pub fn new(input: Padded, rows: &Axis, columns: &Axis, out: [usize; 3], group: usize) -> Self {
+    /// `out` is the output's width in pixels, its pixels per image and its channels. The images of `input` are read in
+    /// places of `format`.
+    pub fn new(
+        input: Padded,
+        rows: &Axis,
+        columns: &Axis,
+        out: [usize; 3],
+        group: usize,
+        format: Format,
+    ) -> Self {
         let channels = input.inner[2];
+        let input = input.places(format);
+        let places = input.inner[2];
         let [out_width, out_pixels, out_channels] = out;
         let (mut bases, mut outs) = (Vec::new(), Vec::new());
         for image in 0..group {
             for (&base_y, &y) in rows.bases.iter().zip(&rows.outs) {
                 for (&base_x, &x) in columns.bases.iter().zip(&columns.outs) {
-                    bases.push(image * input.len() + base_y * input.row() + base_x * channels);
+                    bases.push(image * input.len() + base_y * input.row() + base_x * places);
                     outs.push((image * out_pixels + y * out_width + x) * out_channels);
                 }
             }
         }
-        let run = columns.kernel.len() * channels;
+        let run = columns.kernel.len() * places;
         let most = SLAB / lanes(out_channels);
         let mut slabs: Vec<Vec<Segment>> = Vec::new();
         let mut room = 0;
@@ -85,13 +98,14 @@ impl Gather {
             kernel: (rows.kernel.clone(), columns.kernel.clone()),
             slabs,
             channels,
+            format,
             out_channels,
             whole,
         }
     }
 
-    /// Weights in the order they are read, `[block of lanes][row][column][input channel][lane]`, zero
-    /// where there is no such output channel. The weight of kernel position (y, x) from input channel
+    /// Weights in the order they are read, `[block of lanes][row][column][place of input channels][lane]`, zero
+    /// where there is no such channel. The weight of kernel position (y, x) from input channel
     /// i to output channel o is `weight[i · from + o · to + y · kernel + x]`.
     pub fn pack(&self, weight: &[f32], kernel: usize, from: usize, to: usize) -> Aligned {
         let lanes = lanes(self.out_channels);
@@ -105,23 +119,41 @@ impl Gather {
             rows.iter().flat_map(|&ky| columns.iter().map(move |&kx| ky * kernel + kx)).collect();
         /// Input channels at a time, so that what is read stays in the first-level cache.
         const CHANNELS: usize = 16;
+        let all = self.format.places(self.channels);
         Aligned::filled(len, block, |b, packed| {
             let outs = lanes.min(self.out_channels - b * lanes);
             let weight = &weight[b * lanes * to..];
+            let weights = |i: usize, tap: usize| {
+                weight[i * from + tap..][..(outs - 1) * to + 1].iter().step_by(to)
+            };
             let packed = packed.rest(zeros);
-            for start in (0..self.channels).step_by(CHANNELS) {
-                let end = self.channels.min(start + CHANNELS);
+            for start in (0..all).step_by(CHANNELS) {
+                let end = all.min(start + CHANNELS);
                 for (t, &tap) in taps.iter().enumerate() {
-                    let places = &mut packed[(t * self.channels + start) * lanes..];
+                    let places = &mut packed[(t * all + start) * lanes..];
                     for (i, place) in (start..end).zip(places.chunks_exact_mut(lanes)) {
-                        let from = &weight[i * from + tap..][..(outs - 1) * to + 1];
-                        for (place, &w) in place.iter_mut().zip(from.iter().step_by(to)) {
-                            *place = w;
+                        match self.format {
+                            Format::Floats => {
+                                place.iter_mut().zip(weights(i, tap)).for_each(|(to, &w)| *to = w);
+                            }
+                            Format::Pairs => {
+                                let last = 2 * i + 1 == self.channels;
+                                let second = if last { 2 * i } else { 2 * i + 1 };
+                                let both = weights(2 * i, tap).zip(weights(second, tap));
+                                for (to, (&first, &second)) in place.iter_mut().zip(both) {
+                                    *to = pair(first, if last { 0.0 } else { second });
+                                }
+                            }
                         }
                     }
                 }
             }
         })
+    }
+
+    /// What the inputs and weights are.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Floats of weights in a block of lanes.

@@ -2,6 +2,7 @@
 
 use super::plan::{Gather, Inputs, Segment, lanes};
 use crate::fill::Slot;
+use crate::pairs::{Emulated, Format};
 use crate::path::Path;
 use crate::simd::{Four, Simd};
 
@@ -24,25 +25,39 @@ pub(super) unsafe fn gather(
 ) {
     #[cfg(target_arch = "x86_64")]
     {
+        use crate::pairs::Dot;
         use std::arch::x86_64::{__m256, __m512};
+        #[target_feature(enable = "avx512bf16,avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        unsafe fn bf16(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
+            // SAFETY: the caller's; compiled for AVX512-BF16.
+            unsafe { wide::<Dot>(g, x, y, count, add) }
+        }
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn avx512(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
             // SAFETY: the caller's; compiled for AVX-512.
             unsafe {
-                if g.out_channels <= 16 {
-                    tiles::<__m512, 1, 12>(g, x, y, count, add);
-                } else {
-                    tiles::<__m512, 2, 8>(g, x, y, count, add);
+                match g.format {
+                    Format::Floats => wide::<__m512>(g, x, y, count, add),
+                    Format::Pairs => wide::<Emulated<__m512>>(g, x, y, count, add),
                 }
             }
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
             // SAFETY: the caller's; compiled for AVX2 and FMA.
-            unsafe { tiles::<__m256, 2, 6>(g, x, y, count, add) };
+            unsafe {
+                match g.format {
+                    Format::Floats => tiles::<__m256, 2, 6>(g, x, y, count, add),
+                    Format::Pairs => tiles::<Emulated<__m256>, 2, 4>(g, x, y, count, add),
+                }
+            }
         }
         match path {
-            Path::Avx512(_) => {
+            Path::Avx512Bf16(_) if gather.format == Format::Pairs => {
+                // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
+                return unsafe { bf16(gather, inputs, output, count, add) };
+            }
+            Path::Avx512Bf16(_) | Path::Avx512(_) => {
                 // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
                 return unsafe { avx512(gather, inputs, output, count, add) };
             }
@@ -53,7 +68,28 @@ pub(super) unsafe fn gather(
     }
     let _ = path;
     // SAFETY: `Four` needs no instructions; the rest is the caller's.
-    unsafe { tiles::<Four, 2, 4>(gather, inputs, output, count, add) };
+    unsafe {
+        match gather.format {
+            Format::Floats => tiles::<Four, 2, 4>(gather, inputs, output, count, add),
+            Format::Pairs => tiles::<Emulated<Four>, 2, 4>(gather, inputs, output, count, add),
+        }
+    }
+}
+
+/// Tiles for the 32 registers of AVX-512.
+///
+/// # Safety
+/// As [`gather`], compiled for the instructions of `S`.
+#[inline(always)]
+unsafe fn wide<S: Simd>(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
+    // SAFETY: the caller's.
+    unsafe {
+        if g.out_channels <= 16 {
+            tiles::<S, 1, 12>(g, x, y, count, add);
+        } else {
+            tiles::<S, 2, 8>(g, x, y, count, add);
+        }
+    }
 }
 
 /// Tiles of `P` output pixels × `V` vectors of output channels.

@@ -11,9 +11,21 @@ use burn_flex::FlexTensor;
 
 use super::attention::Heads;
 use super::layer_norm::Norm;
-use super::{attention as heads, gelu as gelus, layer_norm as norms};
+use super::linear::Layer;
+use super::{attention as heads, gelu as gelus, layer_norm as norms, linear as layers};
+use crate::multiply::format;
+use crate::pairs::Format;
 use crate::path::path;
 use crate::process::on_pool;
+
+/// What is no tensor in a linear layer.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearSettings {
+    /// Whether GELU follows.
+    gelu: bool,
+    /// What is multiplied.
+    format: Format,
+}
 
 /// The operations.
 #[backend_extension(Autodiff, Flex)]
@@ -27,6 +39,14 @@ pub trait Transformer: Backend {
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         epsilon: f32,
+    ) -> FloatTensor<Self>;
+
+    /// See [`crate::linear`] and [`crate::linear_gelu`].
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        settings: LinearSettings,
     ) -> FloatTensor<Self>;
 
     /// See [`crate::attention`].
@@ -51,6 +71,16 @@ pub(crate) fn layer_norm(
     ))
 }
 
+/// A linear layer, with GELU behind it if `gelu`.
+pub(crate) fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>, gelu: bool) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as Transformer>::fused_linear(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        LinearSettings { gelu, format: format() },
+    ))
+}
+
 pub(crate) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let out = <Dispatch as Transformer>::fused_attention(qkv.into_dispatch(), heads);
     Tensor::from_dispatch(out)
@@ -68,6 +98,16 @@ fn vector(values: Vec<f32>) -> FlexTensor {
 fn dims(tensor: &FlexTensor) -> [usize; 3] {
     let shape = tensor.layout().shape();
     std::array::from_fn(|i| shape[i])
+}
+
+fn layer<'a>(weight: &'a FlexTensor, bias: &'a FlexTensor, format: Format) -> Layer<'a> {
+    Layer { weight: weight.storage(), bias: bias.storage(), format }
+}
+
+/// The results of a linear layer on rows like those of `x`.
+fn results(values: Vec<f32>, x: &FlexTensor, bias: &FlexTensor) -> FlexTensor {
+    let ([images, tokens, _], to) = (dims(x), bias.layout().shape()[0]);
+    tensor(values, [images, tokens, to])
 }
 
 fn sizes(qkv: &FlexTensor, heads: usize) -> Heads {
@@ -90,6 +130,24 @@ impl Transformer for Flex {
         let [x, scale, shift] = [x, scale, shift].map(|t| t.to_contiguous());
         let norm = Norm { scale: scale.storage(), shift: shift.storage(), epsilon };
         tensor(on_pool(|| norms::layer_norm(path(), x.storage(), norm)), dims(&x))
+    }
+
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        LinearSettings { gelu, format }: LinearSettings,
+    ) -> FloatTensor<Self> {
+        let [x, weight, bias] = [x, weight, bias].map(|t| t.to_contiguous());
+        let layer = layer(&weight, &bias, format);
+        let out = on_pool(|| {
+            if gelu {
+                let [_, out] = layers::linear_gelu(path(), x.storage(), layer);
+                return out;
+            }
+            layers::linear(path(), x.storage(), layer)
+        });
+        results(out, &x, &bias)
     }
 
     fn fused_attention(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
@@ -151,6 +209,47 @@ impl Backward<Flex, 3> for LayerNormBackward {
 }
 
 #[derive(Debug)]
+struct LinearBackward;
+
+#[derive(Debug, Clone)]
+struct LinearState {
+    x: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    /// The results before GELU, if it follows.
+    hidden: Option<FlexTensor>,
+    format: Format,
+}
+
+impl Backward<Flex, 3> for LinearBackward {
+    type State = LinearState;
+
+    fn backward(self, ops: Ops<LinearState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let ([of_x, of_weight, of_bias], state) = (ops.parents, ops.state);
+        let LinearState { x, weight, bias, hidden, format } = state;
+        let (layer, wanted) = (layer(&weight, &bias, format), of_x.is_some());
+        let (x_values, values) = (x.storage(), gradient.storage());
+        let found = on_pool(|| match &hidden {
+            Some(hidden) => {
+                let values = gelus::gelu_backward(path(), hidden.storage(), values);
+                layers::linear_backward(path(), x_values, layer, &values, wanted)
+            }
+            None => layers::linear_backward(path(), x_values, layer, values, wanted),
+        });
+        if let Some(node) = of_x {
+            grads.register::<Flex>(node.id, tensor(found.x, dims(&x)));
+        }
+        if let Some(node) = of_weight {
+            grads.register::<Flex>(node.id, tensor(found.weight, weight.layout().shape().clone()));
+        }
+        if let Some(node) = of_bias {
+            grads.register::<Flex>(node.id, vector(found.bias));
+        }
+    }
+}
+
+#[derive(Debug)]
 struct AttentionBackward;
 
 impl Backward<Flex, 1> for AttentionBackward {
@@ -194,6 +293,30 @@ impl<C: CheckpointStrategy> Transformer for Autodiff<Flex, C> {
         match LayerNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(LayerNormState { x, scale, shift, epsilon }, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        settings: LinearSettings,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive().to_contiguous());
+        let LinearSettings { gelu, format } = settings;
+        match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let (out, hidden) = if gelu {
+                    let layer = layer(&weight, &bias, format);
+                    let [hidden, out] = on_pool(|| layers::linear_gelu(path(), x.storage(), layer));
+                    (results(out, &x, &bias), Some(results(hidden, &x, &bias)))
+                } else {
+                    (Flex::fused_linear(x.clone(), weight.clone(), bias.clone(), settings), None)
+                };
+                prep.finish(LinearState { x, weight, bias, hidden, format }, out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(Flex::fused_linear(x, weight, bias, settings)),
         }
     }
 

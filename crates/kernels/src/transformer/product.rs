@@ -38,7 +38,9 @@ pub(super) fn product(
         }
         match path {
             // SAFETY: the path says that this machine has the instructions (`Found`); lengths were checked above.
-            Path::Avx512(_) => return unsafe { avx512(a, strides, b, c, sizes) },
+            Path::Avx512Bf16(_) | Path::Avx512(_) => {
+                return unsafe { avx512(a, strides, b, c, sizes) };
+            }
             // SAFETY: as above.
             Path::Avx2(_) => return unsafe { avx2(a, strides, b, c, sizes) },
             _ => {}

@@ -1,4 +1,4 @@
-//! GELU, layer norm and attention against plain Burn operations, values and gradients, on every path.
+//! Linear layers, GELU, layer norm and attention against plain Burn operations, values and gradients, on every path.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
@@ -8,6 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use super::attention::{Heads, attention, attention_backward};
 use super::gelu::{gelu, gelu_backward};
 use super::layer_norm::{Norm, layer_norm, layer_norm_backward};
+use super::linear::{Layer, linear, linear_backward, linear_gelu};
+use crate::pairs::Format;
 use crate::path::Path;
 use crate::plain;
 
@@ -51,6 +53,45 @@ proptest! {
         for path in Path::found() {
             assert_near(&attention(path, &qkv, sizes), &y, "attention");
             assert_near(&attention_backward(path, &qkv, &g, sizes), &dx, "its gradient");
+        }
+    }
+
+    #[test]
+    fn a_linear_layer_agrees_with_plain_burn(
+        (images, tokens, from, to) in (1..4usize, 1..120usize, 1..90usize, 1..90usize),
+        behind in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let rows = images * tokens;
+        let [x, weight, bias, g] = [rows * from, from * to, to, rows * to].map(|len| random(len, rng));
+        let tensors =
+            (tracked(&x, [images, tokens, from]), tracked(&weight, [from, to]), tracked(&bias, [to]));
+        let y = plain::linear(tensors.0.clone(), tensors.1.clone(), tensors.2.clone());
+        let z = if behind { plain::gelu(y.clone()) } else { y.clone() };
+        let grads = (z.clone() * tracked(&g, [images, tokens, to]).detach()).sum().backward();
+        let (y, z) = (values(y), values(z));
+        let dx = values(tensors.0.grad(&grads).unwrap());
+        let [dw, db] = [
+            values(tensors.1.grad(&grads).unwrap()),
+            values(tensors.2.grad(&grads).unwrap()),
+        ];
+        for path in Path::found() {
+            let layer = Layer { weight: &weight, bias: &bias, format: Format::Floats };
+            let g = if behind {
+                let [hidden, out] = linear_gelu(path, &x, layer);
+                assert_near(&hidden, &y, "before GELU");
+                assert_near(&out, &z, "behind GELU");
+                gelu_backward(path, &hidden, &g)
+            } else {
+                assert_near(&linear(path, &x, layer), &y, "output");
+                g.clone()
+            };
+            let found = linear_backward(path, &x, layer, &g, true);
+            assert_near(&found.x, &dx, "gradient of the rows");
+            assert_near(&found.weight, &dw, "gradient of the weight");
+            assert_near(&found.bias, &db, "gradient of the bias");
+            assert!(linear_backward(path, &x, layer, &g, false).x.is_empty());
         }
     }
 

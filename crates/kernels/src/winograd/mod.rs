@@ -14,6 +14,7 @@ use self::transform::{Products, back, patches, transform_weights};
 use crate::fill::{Slot, places};
 use crate::gather::{Axis, Gather, Inputs, Padded, Weights, lanes};
 use crate::geometry::Geometry;
+use crate::pairs::{Format, pair, pair_channels};
 use crate::path::Path;
 use crate::scratch::{Aligned, Scratch, scratch};
 
@@ -42,10 +43,12 @@ pub(crate) struct Winograd {
     tiles: Tiles,
     /// The product at one place: `[tile][in]` times `[in][out]`.
     product: Gather,
-    /// `[block of lanes][place][in][lane]`.
+    /// `[block of lanes][place][in, in places of the format][lane]`.
     weights: Aligned,
     channels: usize,
     out: usize,
+    /// What is multiplied at the places.
+    format: Format,
 }
 
 /// The weights of 3×3 kernels: that of kernel position (y, x) from input channel i to output channel o is
@@ -56,25 +59,27 @@ pub(crate) struct Kernels<'a> {
     pub from: usize,
     pub to: usize,
     pub flip: bool,
+    pub format: Format,
 }
 
 impl Winograd {
     /// For groups of `group` images, padded as `padded` says, and `out` output channels.
     pub fn new(path: Path, padded: Padded, out: usize, group: usize, kernels: Kernels) -> Self {
-        let Kernels { values, from, to, flip } = kernels;
+        let Kernels { values, from, to, flip, format } = kernels;
         let tiles = Tiles::new(padded);
         let channels = padded.inner[2];
         let count = tiles.count();
         let line = Padded { inner: [1, count, channels], pad: [(0, 0); 2] };
         let (one, all) = (Axis::forward(1, 1, 1, 1, 0), Axis::forward(count, count, 1, 1, 0));
-        let product = Gather::new(line, &one, &all, [count, count, out], group);
+        let product = Gather::new(line, &one, &all, [count, count, out], group, format);
         let lanes = lanes(out);
-        let block = PLACES * channels * lanes;
+        let places = format.places(channels);
+        let block = PLACES * places * lanes;
         let weights = Aligned::filled(out.div_ceil(lanes) * block, block, |b, filling| {
             let outs = lanes.min(out - b * lanes);
             filling.rest(|weights| {
                 assert_eq!(weights.len(), block);
-                for i in 0..channels {
+                let transformed = |i: usize| {
                     let mut taps = [[0.0f32; 32]; 9];
                     for lane in 0..outs {
                         let kernel = &values[i * from + (b * lanes + lane) * to..][..9];
@@ -84,17 +89,29 @@ impl Winograd {
                     }
                     let mut places = [[0.0f32; 32]; PLACES];
                     transform_weights(path, &taps, &mut places);
-                    for (place, values) in places.iter().enumerate() {
-                        weights[(place * channels + i) * lanes..][..lanes]
+                    places
+                };
+                for i in 0..places {
+                    let all = match format {
+                        Format::Floats => transformed(i),
+                        Format::Pairs => {
+                            let (mut all, second) = (transformed(2 * i), transformed(2 * i + 1));
+                            let both = all.as_flattened_mut().iter_mut().zip(second.as_flattened());
+                            both.for_each(|(first, &second)| *first = pair(*first, second));
+                            all
+                        }
+                    };
+                    for (place, values) in all.iter().enumerate() {
+                        weights[(place * places + i) * lanes..][..lanes]
                             .write_copy_of_slice(&values[..lanes]);
                     }
                 }
-                // SAFETY: each of the PLACES · channels runs of `lanes` floats that make up the block was written: the
+                // SAFETY: each of the PLACES · places runs of `lanes` floats that make up the block was written: the
                 // run (place, i) for every place and every i.
                 unsafe { weights.assume_init_mut() }
             });
         });
-        Self { tiles, product, weights, channels, out }
+        Self { tiles, product, weights, channels, out, format }
     }
 
     /// Writes (or with `add`, adds to) the outputs of `images` images.
@@ -142,11 +159,19 @@ impl Winograd {
         let mut v = scratch(PLACES * values);
         let mut m = scratch(PLACES * products);
         patches(path, &tiles, padded, images, &mut v, values);
-        let block = channels * lanes(out);
+        let block = self.format.places(channels) * lanes(out);
+        let mut pairs = scratch(count * channels / 2);
         for (place, (v, m)) in v.chunks(values).zip(m.chunks_mut(products)).enumerate() {
             let weights =
                 Weights { packed: &self.weights[place * block..], stride: PLACES * block };
-            self.product.run(path, Inputs { padded: v, weights }, m, images, false);
+            let padded = match self.format {
+                Format::Floats => v,
+                Format::Pairs => {
+                    pair_channels(path, &v[..count * channels], channels, &mut pairs);
+                    &pairs
+                }
+            };
+            self.product.run(path, Inputs { padded, weights }, m, images, false);
         }
         (m, products)
     }

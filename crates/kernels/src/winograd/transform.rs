@@ -66,7 +66,9 @@ pub(super) fn patches(
         }
         match path {
             // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above.
-            Path::Avx512(_) => return unsafe { avx512(tiles, padded, images, v, step) },
+            Path::Avx512Bf16(_) | Path::Avx512(_) => {
+                return unsafe { avx512(tiles, padded, images, v, step) };
+            }
             // SAFETY: as above.
             Path::Avx2(_) => return unsafe { avx2(tiles, padded, images, v, step) },
             _ => {}
@@ -179,7 +181,9 @@ pub(super) unsafe fn back(
         match path {
             // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above, and
             // what `output` holds is the caller's.
-            Path::Avx512(_) => return unsafe { avx512(tiles, out, m, output, add) },
+            Path::Avx512Bf16(_) | Path::Avx512(_) => {
+                return unsafe { avx512(tiles, out, m, output, add) };
+            }
             // SAFETY: as above.
             Path::Avx2(_) => return unsafe { avx2(tiles, out, m, output, add) },
             _ => {}

@@ -81,7 +81,9 @@ impl DoctorArgs {
 fn doctor() -> Result<()> {
     println!("ssl-backdoor {}, Burn {BURN}", env!("CARGO_PKG_VERSION"));
     #[cfg(feature = "flex")]
-    println!("CPU kernels: {}", ssl_backdoor_kernels::instruction_path());
+    let [f32, bf16] =
+        [ssl_backdoor_kernels::instruction_path(), ssl_backdoor_kernels::bf16_instruction_path()];
+    println!("CPU kernels: {f32}; in bf16: {bf16}");
     println!("\ndevices");
     let mut broken = 0;
     let mut expected = None;

@@ -228,7 +228,7 @@ fn scores(
 /// All programs that produced the run, including this one.
 fn makers(lab: &Lab) -> Vec<MadeBy> {
     let mut makers = lab.manifest.makers();
-    let this = MadeBy::this(&lab.experiment.device);
+    let this = MadeBy::this(&lab.experiment);
     if !makers.contains(&this) {
         makers.push(this);
     }

@@ -50,7 +50,7 @@ fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
             "Made by ssl-backdoor {} with Burn {BURN} on {} ({}).",
             env!("CARGO_PKG_VERSION"),
             lab.experiment.device,
-            MadeBy::this(&lab.experiment.device)
+            MadeBy::this(&lab.experiment)
         ),
     };
     let (html, markdown) = report::write(&material)?;

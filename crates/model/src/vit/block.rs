@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use rand::Rng;
 
 use ssl_backdoor_kernels as kernels;
@@ -21,20 +21,12 @@ pub(super) fn linear(from: usize, to: usize, rng: &mut impl Rng, device: &Device
     linear
 }
 
-/// A linear layer on the tokens of all images as one matrix: a product per image would be small, and
-/// its gradient a weight per image. In the precision of the tokens.
+/// A linear layer on the tokens of all images. In the precision of the tokens.
 pub(super) fn on_rows(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
-    let ([batch, tokens, dim], precision) = (x.dims(), x.dtype());
-    let rows = x.reshape([batch * tokens, dim]);
-    let y = match (&linear.bias, precision) {
-        (Some(bias), DType::BF16) => {
-            rows.matmul(linear.weight.val().cast(precision))
-                + bias.val().cast(precision).unsqueeze()
-        }
-        _ => linear.forward(rows),
-    };
-    let to = y.dims()[1];
-    y.reshape([batch, tokens, to])
+    match &linear.bias {
+        Some(bias) => kernels::linear(x, linear.weight.val(), bias.val()),
+        None => linear.forward(x),
+    }
 }
 
 /// Layer norm with PyTorch's names.
@@ -74,6 +66,16 @@ impl Attention {
 struct Perceptron {
     fc1: Linear,
     fc2: Linear,
+}
+
+impl Perceptron {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let hidden = match &self.fc1.bias {
+            Some(bias) => kernels::linear_gelu(x, self.fc1.weight.val(), bias.val()),
+            None => kernels::gelu(self.fc1.forward(x)),
+        };
+        on_rows(&self.fc2, hidden)
+    }
 }
 
 /// A pre-norm transformer block.
@@ -124,7 +126,6 @@ impl Block {
         hook: impl FnOnce(Tensor<3>) -> Tensor<3>,
     ) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(hook(self.norm1.forward(x)));
-        let hidden = kernels::gelu(on_rows(&self.mlp.fc1, self.norm2.forward(x.clone())));
-        x + on_rows(&self.mlp.fc2, hidden)
+        x.clone() + self.mlp.forward(self.norm2.forward(x))
     }
 }

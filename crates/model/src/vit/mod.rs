@@ -9,6 +9,8 @@ use self::block::{Block, LayerNorm, layer_norm};
 use self::positions::positions;
 use self::resize::resized;
 use crate::family::{MapHook, Network};
+use ssl_backdoor_kernels as kernels;
+
 use crate::init;
 
 mod block;
@@ -112,9 +114,8 @@ impl Vit {
         let x = patches(images, patch);
         let [_, count, length] = x.dims();
         // A patch is flattened pixel by pixel, a convolution's weight channel by channel.
-        let weight = weight.val().permute([2, 3, 1, 0]).reshape([length, dim]).cast(precision);
-        let bias = bias.val().cast(precision).unsqueeze();
-        let x = x.reshape([batch * count, length]).matmul(weight) + bias;
+        let weight = weight.val().permute([2, 3, 1, 0]).reshape([length, dim]);
+        let x = kernels::linear(x, weight, bias.val());
         // The class token's fixed position is zero.
         let class = self.cls_token.val();
         let grid = [height / patch, width / patch];
@@ -128,7 +129,7 @@ impl Vit {
                 (patches, class + learned.slice(s![.., 0..1, ..]))
             }
         };
-        let x = x.reshape([batch, count, dim]) + positions.cast(precision);
+        let x = x + positions.cast(precision);
         let x = match seen {
             None => x,
             Some(seen) => {

@@ -1,0 +1,64 @@
+//! The command `list`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::run_folders::{RUNS, RunRow};
+use super::shared::path;
+use crate::record::SCHEMA;
+use crate::report::aligned;
+
+/// List the runs under a folder: state, method, target, clean accuracy and net ASR.
+///
+/// A run is done (its scores are there), running (a process works in its folder), interrupted (it was
+/// begun and stopped or failed; running it again goes on) or not begun. The clean accuracy is that of the
+/// clean twin. Clean twins that a sweep shares are left out: `sweep FILE --status` shows them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ssl-backdoor list\n  ssl-backdoor list runs/table --json")]
+pub struct ListArgs {
+    /// The folder.
+    #[arg(value_parser = path(), default_value = RUNS)]
+    dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListArgs {
+    /// Does it.
+    ///
+    /// # Errors
+    /// There is no such folder, or no run in it.
+    pub fn run(self) -> Result<()> {
+        let rows = RunRow::all(&self.dir)?;
+        if self.json {
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&json!({ "schema": SCHEMA, "runs": rows }))?
+            );
+            return Ok(());
+        }
+        if rows.is_empty() {
+            bail!("no run in {}: `ssl-backdoor run CONFIG` makes one", self.dir.display());
+        }
+        let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
+        let cells = rows.into_iter().map(|row| {
+            let name = row.folder.strip_prefix(&self.dir).unwrap_or(&row.folder);
+            let name = if name.as_os_str().is_empty() { &row.folder } else { name };
+            [
+                name.display().to_string(),
+                row.state.to_string(),
+                row.method.unwrap_or_else(|| "-".into()),
+                row.target.unwrap_or_else(|| "-".into()),
+                number(row.clean_acc),
+                number(row.net_asr),
+            ]
+        });
+        let head = ["run", "state", "method", "target", "clean Acc %", "net ASR"];
+        print!("{}", aligned(head, &cells.collect::<Vec<_>>()));
+        Ok(())
+    }
+}

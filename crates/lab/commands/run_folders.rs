@@ -1,0 +1,151 @@
+//! Run folders as `list` and `show` see them: read, never opened or changed.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use ssl_backdoor_trigger::TargetClass;
+
+use crate::config::{ConfigError, Experiment, nearest};
+use crate::record::{Artefact, CLEAN, Images, RunScores};
+use crate::run::RunState;
+
+/// Where runs are looked for if nobody says it.
+pub(super) const RUNS: &str = "runs";
+
+/// Folder of a sweep's clean twins, which are no runs.
+const TWINS: &str = "twins";
+
+/// What is known of a run.
+#[derive(Debug, Serialize)]
+pub(super) struct RunRow {
+    /// Its folder.
+    pub folder: PathBuf,
+    pub state: RunState,
+    pub method: Option<String>,
+    pub data: Option<String>,
+    pub trigger: Option<String>,
+    pub seed: Option<u64>,
+    /// Name of the target class, or as the config has it while the run is not done; none = untargeted.
+    pub target: Option<String>,
+    /// Accuracy of the clean twin on clean images, in percent.
+    pub clean_acc: Option<f64>,
+    /// Net ASR in points.
+    pub net_asr: Option<f64>,
+}
+
+impl RunRow {
+    /// The run in `folder`, if that is a run folder.
+    pub fn read(folder: &Path) -> Option<Self> {
+        let scores = RunScores::read(&folder.join(Artefact::Scores.to_string())).ok();
+        let state = match folder.parent().is_some_and(|parent| parent.ends_with(TWINS)) {
+            true => RunState::of_twin(folder),
+            false => RunState::of(folder, scores.is_some()),
+        };
+        let folder = folder.to_path_buf();
+        if let Some(scores) = scores {
+            return Some(Self {
+                folder,
+                state,
+                clean_acc: scores.get(CLEAN, Images::Clean).map(|s| s.acc),
+                net_asr: scores.net_asr,
+                target: scores.target_name.or(scores.target.map(|class| class.to_string())),
+                method: Some(scores.method),
+                data: Some(scores.data),
+                trigger: Some(scores.trigger),
+                seed: Some(scores.seed),
+            });
+        }
+        let config = folder.join(Artefact::Config.to_string());
+        let config = config.is_file().then(|| Experiment::read(&config, &[]));
+        let known = match config {
+            None if !folder.join(Artefact::Manifest.to_string()).is_file() => return None,
+            // A config that this version does not read is one of a run all the same if a run was begun.
+            Some(Err(_)) if state == RunState::NotBegun => return None,
+            config => config.and_then(Result::ok),
+        };
+        let known = known.as_ref();
+        Some(Self {
+            folder,
+            state,
+            method: known.map(|e| e.pretrain.method.settings().name().into()),
+            data: known.map(|e| e.data.kind().into()),
+            trigger: known.map(|e| e.poison.to_string()),
+            seed: known.map(|e| e.seed),
+            target: known.and_then(|e| e.poison.target.as_ref()).map(named),
+            clean_acc: None,
+            net_asr: None,
+        })
+    }
+
+    /// All runs in `folder` and below, in the order of their paths; clean twins of sweeps are left out.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] if there is no such folder: it names one of a similar name.
+    pub fn all(folder: &Path) -> Result<Vec<Self>, ConfigError> {
+        if !folder.is_dir() {
+            return Err(absent(folder, "folder"));
+        }
+        let mut rows = Vec::new();
+        find(folder, &mut rows);
+        Ok(rows)
+    }
+}
+
+/// A class as a config names it.
+fn named(target: &TargetClass) -> String {
+    match target {
+        TargetClass::Index(index) => index.to_string(),
+        TargetClass::Name(name) => name.clone(),
+    }
+}
+
+fn find(folder: &Path, rows: &mut Vec<RunRow>) {
+    if let Some(row) = RunRow::read(folder) {
+        rows.push(row);
+        return;
+    }
+    for inner in folders(folder).into_iter().filter(|inner| !inner.ends_with(TWINS)) {
+        find(&inner, rows);
+    }
+}
+
+/// The folders in `folder`, in order.
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut all: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    all.sort();
+    all
+}
+
+/// The error of a `what` that is not there: it says what is there, and which of that may be meant.
+pub(super) fn absent(path: &Path, what: &str) -> ConfigError {
+    let shown = path.display();
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let place = parent.map_or("this folder".into(), |parent| parent.display().to_string());
+    let names: Vec<String> = folders(parent.unwrap_or(Path::new(".")))
+        .iter()
+        .filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned()))
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let hint = nearest(name, &names).map_or(String::new(), |near| {
+        format!(", did you mean {}?", path.with_file_name(near).display())
+    });
+    let there = match &names[..] {
+        [] => format!("{place} holds no folders"),
+        names => format!("{place} holds {}", listed(names)),
+    };
+    let end = if hint.is_empty() { "; " } else { " " };
+    ConfigError(format!("{shown}: there is no such {what}{hint}{end}{there}"))
+}
+
+/// The first few of `names`.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 12;
+    let first = names.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MOST) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}

@@ -1,0 +1,96 @@
+//! The command `show`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::run_folders::{RUNS, RunRow, absent};
+use super::shared::path;
+use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress};
+use crate::report;
+use crate::run::RunState;
+
+/// Print the summary of a run, as at its end. Nothing is trained, opened or written.
+///
+/// Of a run that is not done, say which stages are and how far its trainings got.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ssl-backdoor show quickstart\n  ssl-backdoor show runs/quickstart --json"
+)]
+pub struct ShowArgs {
+    /// The run folder, or its name under runs/.
+    #[arg(value_parser = path())]
+    run: PathBuf,
+    /// Print JSON, with all scores.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ShowArgs {
+    /// Does it.
+    ///
+    /// # Errors
+    /// There is no such run, or its scores cannot be read.
+    pub fn run(self) -> Result<()> {
+        let under = Path::new(RUNS).join(&self.run);
+        let folder = if !self.run.is_dir() && under.is_dir() { under } else { self.run };
+        let Some(row) = RunRow::read(&folder) else {
+            // A bare name is one under `runs`.
+            let bare = folder.components().count() == 1 && Path::new(RUNS).is_dir();
+            let looked = if bare { Path::new(RUNS).join(&folder) } else { folder };
+            return Err(absent(&looked, "run").into());
+        };
+        let scores = folder.join(Artefact::Scores.to_string());
+        let scores = scores.is_file().then(|| RunScores::read(&scores)).transpose()?;
+        // A run that was cut early has none.
+        let stages = Manifest::read(&folder.join(Artefact::Manifest.to_string()));
+        let stages = stages.map(|manifest| manifest.stages).unwrap_or_default();
+        let trainings = match row.state {
+            RunState::Running | RunState::Interrupted => TrainingProgress::of_run(&folder),
+            RunState::Done | RunState::NotBegun => Vec::new(),
+        };
+        if self.json {
+            let seconds = stages.iter().map(|(stage, done)| (stage.to_string(), done.seconds));
+            let trainings = trainings.iter().map(|(model, progress)| {
+                json!({ "model": model, "step": progress.done, "steps": progress.steps })
+            });
+            let all = json!({
+                "schema": SCHEMA,
+                "run": row,
+                "stages": seconds.map(|(stage, s)| json!({ "stage": stage, "seconds": s })).collect::<Vec<_>>(),
+                "trainings": trainings.collect::<Vec<_>>(),
+                "scores": scores,
+            });
+            println!("{}", serde_json::to_string_pretty(&all)?);
+            return Ok(());
+        }
+        print_head(&row);
+        if let Some(scores) = scores {
+            println!("\n{}\n{}", report::table(&scores), report::net(&scores));
+            let page = folder.join(Artefact::ReportHtml.to_string());
+            if page.is_file() {
+                println!("Report: {}", page.display());
+            }
+            return Ok(());
+        }
+        let done: Vec<String> = stages.keys().map(ToString::to_string).collect();
+        let done = if done.is_empty() { "none".into() } else { done.join(", ") };
+        println!("Stages that are done: {done}");
+        for (model, TrainingProgress { done, steps, .. }) in trainings {
+            println!("Training of {model}: step {done} of {steps}");
+        }
+        Ok(())
+    }
+}
+
+/// What the run is, in a line each.
+fn print_head(row: &RunRow) {
+    println!("{}: {}", row.folder.display(), row.state);
+    let target = row.target.as_ref().map_or("no target".into(), |name| format!("target {name}"));
+    let known = [row.method.clone(), row.data.clone(), Some(target), row.trigger.clone()];
+    let seed = row.seed.map(|seed| format!("seed {seed}"));
+    let known: Vec<String> = known.into_iter().chain([seed]).flatten().collect();
+    println!("{}", known.join(", "));
+}

@@ -1,0 +1,81 @@
+//! What state a run folder is in, told from the folder alone.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::folder::RunFolder;
+use crate::record::{Artefact, Manifest, StageId};
+
+/// The state of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RunState {
+    /// Its scores are there.
+    Done,
+    /// A process works in its folder.
+    Running,
+    /// It was begun, and no process works in its folder: it was stopped, or it failed. Running it again goes on.
+    Interrupted,
+    /// No process has worked in its folder yet.
+    NotBegun,
+}
+
+impl RunState {
+    /// All states, in the order of a summary.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Done, Self::Running, Self::Interrupted, Self::NotBegun];
+
+    /// The state of the run in `folder`, which is `done` if no process works there.
+    pub(crate) fn of(folder: &Path, done: bool) -> Self {
+        match (RunFolder::is_at_work(folder), done) {
+            (true, _) => Self::Running,
+            (false, true) => Self::Done,
+            (false, false) if RunFolder::was_opened(folder) => Self::Interrupted,
+            (false, false) => Self::NotBegun,
+        }
+    }
+
+    /// The state of the clean twin in `folder`, which other runs use.
+    pub(crate) fn of_twin(folder: &Path) -> Self {
+        let manifest = Manifest::read(&folder.join(Artefact::Manifest.to_string()));
+        let trained = manifest.is_ok_and(|m| m.stages.contains_key(&StageId::PretrainClean));
+        Self::of(folder, trained)
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done => "done",
+            Self::Running => "running",
+            Self::Interrupted => "interrupted",
+            Self::NotBegun => "not begun",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_tells_its_state() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("run");
+        assert_eq!(RunState::of(&folder, false), RunState::NotBegun);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("config.toml"), "").unwrap();
+        assert_eq!(RunState::of(&folder, false), RunState::NotBegun);
+        // Figures that were kept elsewhere are enough.
+        assert_eq!(RunState::of(&folder, true), RunState::Done);
+        let at_work = RunFolder::open(&folder).unwrap();
+        assert_eq!(RunState::of(&folder, true), RunState::Running);
+        drop(at_work);
+        assert_eq!(RunState::of(&folder, false), RunState::Interrupted);
+        assert_eq!(RunState::of_twin(&folder), RunState::Interrupted);
+        // Looking leaves the folder free.
+        drop(RunFolder::open(&folder).unwrap());
+    }
+}

@@ -1,0 +1,51 @@
+//! `sweep --collect`: what is left to do when the runs of a sweep were done elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use super::plan::Plan;
+use super::{figures, makers};
+use crate::report::{ReportOptions, report};
+
+/// Keeps the figures of all finished runs of the sweep of the file `path` and writes the report over them: `table.html`,
+/// `table.md` and `table.csv`, where figures are kept or else among the run folders.
+///
+/// # Errors
+/// A [`ConfigError`](crate::ConfigError) if the file is wrong; no run is finished, or, after the report is written, not
+/// all are.
+pub fn collect_sweep(path: &Path, sets: &[String]) -> Result<()> {
+    let plan = Plan::read(path, sets)?;
+    let (mut done, mut left) = (Vec::new(), Vec::new());
+    for run in &plan.runs {
+        match figures::collect(&plan, run)? {
+            Some(scores) => done.push((run, scores)),
+            None => left.push(run.name.as_str()),
+        }
+    }
+    let place = plan.results.as_ref().unwrap_or(&plan.out);
+    if done.is_empty() {
+        bail!(
+            "no run of the sweep {} is finished: see `sweep {} --status`",
+            plan.name,
+            path.display()
+        );
+    }
+    let runs: Vec<PathBuf> = done.iter().map(|(run, _)| place.join(&run.name)).collect();
+    report(&ReportOptions { runs, out: Some(place.clone()) })?;
+    if let Some(makers) = makers::mixed(done.iter().map(|(_, scores)| scores)) {
+        eprintln!(
+            "warning: the runs were not all made by one program with the same CPU instructions ({makers}); the tables \
+             keep them apart"
+        );
+    }
+    if !left.is_empty() {
+        bail!(
+            "{} of {} runs are not finished and not in the report: {}",
+            left.len(),
+            plan.runs.len(),
+            left.join(", ")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! The figures of a sweep's finished runs, in their folders and where they are kept.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::plan::{Plan, Run};
+use crate::config::Experiment;
+use crate::device;
+use crate::record::{RunScores, write_whole};
+
+/// What is kept of a finished run beside its folder.
+const KEPT: [&str; 3] = ["config.toml", "manifest.json", "scores.json"];
+
+/// The figures of `run` with its settings, if they are there already.
+pub(super) fn find(plan: &Plan, run: &Run) -> Option<RunScores> {
+    kept(plan, run).or_else(|| with_settings(run, &plan.out.join(&run.name)))
+}
+
+/// The same; figures that lie in the run folder only are kept.
+///
+/// # Errors
+/// They cannot be kept.
+pub(super) fn collect(plan: &Plan, run: &Run) -> Result<Option<RunScores>> {
+    let kept = kept(plan, run);
+    if kept.is_some() {
+        return Ok(kept);
+    }
+    let own = find(plan, run);
+    if own.is_some() {
+        keep(plan, run)?;
+    }
+    Ok(own)
+}
+
+/// The figures of `run` among those that are kept.
+fn kept(plan: &Plan, run: &Run) -> Option<RunScores> {
+    with_settings(run, &plan.results.as_ref()?.join(&run.name))
+}
+
+/// The figures in `folder`, if they are of the settings of `run`.
+fn with_settings(run: &Run, folder: &Path) -> Option<RunScores> {
+    // Configs are compared, not their hashes: a key that came later has its default in the old one.
+    let settings = |experiment: Experiment| {
+        let device = device::backend(&experiment.device).into();
+        Experiment { workers: 1, device, ..experiment }
+    };
+    let config = Experiment::read(&folder.join("config.toml"), &[]).ok()?;
+    let same = settings(config) == settings(run.experiment.clone());
+    RunScores::read(&folder.join("scores.json")).ok().filter(|_| same)
+}
+
+/// Copies what is kept of a finished run to the sweep's results.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub(super) fn keep(plan: &Plan, run: &Run) -> Result<()> {
+    let Some(results) = &plan.results else { return Ok(()) };
+    let folder = results.join(&run.name);
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| anyhow::anyhow!("cannot create {}: {e}", folder.display()))?;
+    for name in KEPT {
+        let from = plan.out.join(&run.name).join(name);
+        let bytes = std::fs::read(&from)
+            .map_err(|e| anyhow::anyhow!("cannot read {}: {e}", from.display()))?;
+        write_whole(&folder.join(name), &bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The processes of a sweep: one for each clean twin, and one for each run, which needs its twin.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ssl_backdoor_defend::defences;
+
+use super::plan::{Plan, Run};
+use crate::config::ConfigError;
+use crate::record::write_whole;
+
+/// One process of this program.
+#[derive(Debug, Clone)]
+pub(super) struct SweepJob {
+    pub id: usize,
+    pub name: String,
+    /// Where it works and its `log.txt` goes.
+    pub folder: PathBuf,
+    /// The config, which goes to the folder.
+    config: String,
+    pub arguments: Vec<PathBuf>,
+    /// Trainings that it takes.
+    pub trainings: usize,
+    /// The job that must be done before.
+    pub needs: Option<usize>,
+}
+
+impl SweepJob {
+    /// All that the runs of `todo` need, in run folders below `out`, each after the twin it needs. The id of a run is its
+    /// place in `todo`.
+    ///
+    /// # Errors
+    /// A config cannot be written as TOML.
+    pub fn all(plan: &Plan, todo: &[&Run], out: &Path) -> Result<Vec<Self>, ConfigError> {
+        let twins: Vec<&str> = plan.twins_of(todo);
+        let mut jobs: Vec<Self> = Vec::new();
+        for (id, run) in todo.iter().enumerate() {
+            let needs = todo.len() + twins.iter().position(|twin| *twin == run.twin).unwrap_or(0);
+            let twin = out.join(&run.twin);
+            if !jobs.iter().any(|job| job.id == needs) {
+                let more = ["--until", "twin"].map(PathBuf::from);
+                jobs.push(Self { trainings: 1, ..Self::new(needs, &run.twin, out, run, more)? });
+            }
+            let more = [PathBuf::from("--twin"), twin];
+            jobs.push(Self { needs: Some(needs), ..Self::new(id, &run.name, out, run, more)? });
+        }
+        Ok(jobs)
+    }
+
+    /// The process that works in the folder `name` with the config of `run`.
+    fn new(
+        id: usize,
+        name: &str,
+        out: &Path,
+        run: &Run,
+        more: [PathBuf; 2],
+    ) -> Result<Self, ConfigError> {
+        let folder = out.join(name);
+        let [option, value] = more;
+        let arguments =
+            vec!["run".into(), folder.join(CONFIG), "--out".into(), folder.clone(), option, value];
+        Ok(Self {
+            id,
+            name: name.to_owned(),
+            folder,
+            config: run.experiment.to_toml()?,
+            arguments,
+            trainings: 1 + defences(&run.experiment.defend).len(),
+            needs: None,
+        })
+    }
+
+    /// Writes the config to the folder.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn prepare(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.folder)
+            .with_context(|| format!("cannot create {}", self.folder.display()))?;
+        write_whole(&self.folder.join(CONFIG), self.config.as_bytes())
+    }
+}
+
+const CONFIG: &str = "config.toml";

@@ -1,0 +1,164 @@
+//! `sweep --slurm`: hands the runs of a sweep to Slurm. Two array jobs, the clean twins and the runs that use them, and a
+//! job that collects the figures; each begins when all of the one before has ended. Slurm does the rest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::job::SweepJob;
+use super::plan::Plan;
+use super::slurm_script::{Script, Scripts};
+use super::submission::Submission;
+use super::{counted, figures, makers, on_each_device, split};
+use crate::config::ConfigError;
+use crate::device;
+use crate::record::write_whole;
+
+/// What the command line says of the jobs.
+#[derive(Debug, Clone, Default)]
+pub struct SlurmOptions {
+    /// Options of `sbatch` for every job, such as `--partition=main`.
+    pub all: Vec<String>,
+    /// Options for the tasks that train alone, such as `--gres=gpu:1`.
+    pub tasks: Vec<String>,
+    /// Tasks of an array that run at the same time; none = all that the cluster has room for.
+    pub max_parallel: Option<usize>,
+    /// Seconds before the end of the time limit at which a task is told to save.
+    pub grace: u32,
+    /// Only print the scripts; nothing is written or submitted.
+    pub print: bool,
+}
+
+/// Submits what is left to do of the sweep of the file `path` with the overrides `sets`, or only prints the scripts.
+///
+/// # Errors
+/// A [`ConfigError`] if the file, the config of a run or an option is wrong; the sweep is in the queue already, or Slurm
+/// refuses a job.
+pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Result<()> {
+    let plan = Plan::read(path, sets)?;
+    if options.max_parallel == Some(0) {
+        return Err(
+            ConfigError("--max-parallel 0 runs nothing: allowed are 1 or more".into()).into()
+        );
+    }
+    on_each_device(&plan, device::check_compiled)?;
+    let absolute = |path: &Path| {
+        std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
+    };
+    let out = absolute(&plan.out)?;
+    let folder = Submission::folder(&out);
+    let scripts = Scripts {
+        sweep: &plan.name,
+        program: std::env::current_exe().context("cannot find the path of this program")?,
+        here: absolute(Path::new("."))?,
+        logs: folder.clone(),
+        options,
+    };
+    if options.print {
+        let todo = plan.runs.iter().filter(|run| figures::find(&plan, run).is_none());
+        let jobs = SweepJob::all(&plan, &todo.collect::<Vec<_>>(), &out)?;
+        for Script { name, text } in all(&scripts, &jobs, &absolute(path)?, sets)? {
+            println!("# {}\n{text}", folder.join(format!("{name}.sh")).display());
+        }
+        return Ok(());
+    }
+    let (todo, done) = split(&plan)?;
+    // The nodes of a cluster may have other instructions than this machine.
+    makers::check(&plan, &todo, &done, true)?;
+    if todo.is_empty() {
+        println!("Nothing to submit. The tables: ssl-backdoor sweep {} --collect", path.display());
+        return Ok(());
+    }
+    if let Some(before) = Submission::read(&out).filter(is_in_queue) {
+        let ids = before.ids(" ");
+        bail!(
+            "the sweep {} is in the queue already as jobs {ids}: wait for them, or end them with `scancel {ids}`",
+            plan.name
+        );
+    }
+    let jobs = SweepJob::all(&plan, &todo, &out)?;
+    let scripts = all(&scripts, &jobs, &absolute(path)?, sets)?;
+    jobs.iter().try_for_each(SweepJob::prepare)?;
+    let submitted = submit(&scripts, &out)?;
+    println!(
+        "Submitted: {} as job {}, {} as job {}, the tables as job {}.",
+        counted(jobs.len() - todo.len(), "clean twin"),
+        submitted.twins,
+        counted(todo.len(), "run"),
+        submitted.runs,
+        submitted.collect
+    );
+    println!("Watch: ssl-backdoor sweep {} --status", path.display());
+    println!("Queue: squeue --jobs={}", submitted.ids(","));
+    println!("End:   scancel {}", submitted.ids(" "));
+    Ok(())
+}
+
+/// The three scripts of `jobs`, in the order in which they are submitted.
+fn all(
+    scripts: &Scripts<'_>,
+    jobs: &[SweepJob],
+    file: &Path,
+    sets: &[String],
+) -> Result<[Script; 3], ConfigError> {
+    let (runs, twins): (Vec<&SweepJob>, Vec<&SweepJob>) =
+        jobs.iter().partition(|job| job.needs.is_some());
+    Ok([
+        scripts.array("twins", &twins)?,
+        scripts.array("runs", &runs)?,
+        scripts.collect(file, sets)?,
+    ])
+}
+
+/// Writes and submits the scripts, each to begin when the one before has ended, well or not: a run whose twin failed says
+/// so, and the others go on.
+fn submit(scripts: &[Script; 3], out: &Path) -> Result<Submission> {
+    let folder = Submission::folder(out);
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut ids: Vec<String> = Vec::new();
+    for Script { name, text } in scripts {
+        let path = folder.join(format!("{name}.sh"));
+        write_whole(&path, text.as_bytes())?;
+        let after = ids.last().map(|id| format!("--dependency=afterany:{id}"));
+        match sbatch(&path, after.as_deref()) {
+            Ok(id) => ids.push(id),
+            Err(error) => {
+                if !ids.is_empty() {
+                    // What cannot be ended is in the error of the user's next look at the queue.
+                    let _ = Command::new("scancel").args(&ids).status();
+                }
+                return Err(error);
+            }
+        }
+    }
+    let [twins, runs, collect] = <[String; 3]>::try_from(ids)
+        .map_err(|ids| anyhow::anyhow!("{} jobs in place of three", ids.len()))?;
+    let submission = Submission { twins, runs, collect };
+    submission.write(out)?;
+    Ok(submission)
+}
+
+/// Submits one script; its id.
+fn sbatch(script: &PathBuf, after: Option<&str>) -> Result<String> {
+    let mut command = Command::new("sbatch");
+    command.arg("--parsable").args(after).arg(script);
+    let output = command.output().context(
+        "cannot start `sbatch`: is this a machine of a Slurm cluster? `--print` shows the scripts without it",
+    )?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("Slurm refuses {}: {}", script.display(), said.trim());
+    }
+    // `ID`, or `ID;CLUSTER`.
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(said.trim().split(';').next().unwrap_or_default().to_owned())
+}
+
+/// Is a job of `submission` waiting or running? Slurm soon forgets those that have ended.
+fn is_in_queue(submission: &Submission) -> bool {
+    let mut command = Command::new("squeue");
+    command.args(["--noheader", "--format=%i"]).arg(format!("--jobs={}", submission.ids(",")));
+    command.output().is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+}
