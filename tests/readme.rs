@@ -34,7 +34,7 @@ const NOT_RUN: [(&str, &str); 13] = [
 const OTHER_TESTS: [&str; 2] = ["gpu-and-clusters.md", "python.md"];
 
 /// Pages that are linked but may be absent.
-const PENDING: [&str; 3] = ["configuration.md", "gpu-and-clusters.md", "python.md"];
+const PENDING: [&str; 2] = ["configuration.md", "python.md"];
 
 /// A drawn set of 320 images, one epoch in small batches, and a narrow network.
 const TINY: &str = "--set data.per_class=32 --set data.eval_per_class=8 --set pretrain.epochs=1 --set pretrain.batch=16 \

@@ -13,9 +13,9 @@ use crate::report::aligned;
 
 /// List the runs under a folder: state, method, target, clean accuracy and net ASR.
 ///
-/// A run is done (its scores are there), running (a process works in its folder), interrupted (it was
-/// begun and stopped or failed; running it again goes on) or not begun. The clean accuracy is that of the
-/// clean twin. Clean twins that a sweep shares are left out: `sweep FILE --status` shows them.
+/// A run is done (it has scores), running (a process is using its folder), interrupted (it was started and
+/// stopped or failed; the same command resumes it) or not begun. The clean accuracy is that of the clean
+/// twin. Clean twins that a sweep shares are not listed; `sweep FILE --status` shows them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ssl-backdoor list\n  ssl-backdoor list runs/table --json")]
 pub struct ListArgs {
@@ -28,10 +28,10 @@ pub struct ListArgs {
 }
 
 impl ListArgs {
-    /// Does it.
+    /// Lists the runs.
     ///
     /// # Errors
-    /// There is no such folder, or no run in it.
+    /// The folder does not exist, or contains no run.
     pub fn run(self) -> Result<()> {
         let rows = RunRow::all(&self.dir)?;
         if self.json {

@@ -12,9 +12,9 @@ use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress};
 use crate::report;
 use crate::run::RunState;
 
-/// Print the summary of a run, as at its end. Nothing is trained, opened or written.
+/// Print the summary of a run. Nothing is trained, opened or written.
 ///
-/// Of a run that is not done, say which stages are and how far its trainings got.
+/// For a run that is not done, prints its finished stages and the progress of its trainings.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor show quickstart\n  ssl-backdoor show runs/quickstart --json"
@@ -29,10 +29,10 @@ pub struct ShowArgs {
 }
 
 impl ShowArgs {
-    /// Does it.
+    /// Prints the summary.
     ///
     /// # Errors
-    /// There is no such run, or its scores cannot be read.
+    /// The run does not exist, or its scores cannot be read.
     pub fn run(self) -> Result<()> {
         let under = Path::new(RUNS).join(&self.run);
         let folder = if !self.run.is_dir() && under.is_dir() { under } else { self.run };
@@ -85,7 +85,7 @@ impl ShowArgs {
     }
 }
 
-/// What the run is, in a line each.
+/// A description of the run, as lines.
 fn print_head(row: &RunRow) {
     println!("{}: {}", row.folder.display(), row.state);
     let target = row.target.as_ref().map_or("no target".into(), |name| format!("target {name}"));
