@@ -317,7 +317,7 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     other[rounds] = "1".into();
     let output = binary(&lab, &other.iter().map(String::as_str).collect::<Vec<_>>());
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("other settings") && said.contains("no p-value"), "{said}");
+    assert!(said.contains("other scan settings") && said.contains("no p-value"), "{said}");
     // Nor are those of other images.
     let other = scan("suspect.safetensors", &["--null", "nulls", "--set", "data.seed=9"]);
     let said = call(other);
@@ -446,5 +446,5 @@ fn the_defence_searches_removes_and_trains_again() {
     assert!(resumed.status.success() && encoder(&lab).is_ok(), "{}", stderr(&resumed));
     // Other settings of the search are another training.
     let changed = lab.run("run", &["defend={kind=\"patch-search\", networks=1, steps=20}"]);
-    assert!(stderr(&changed).contains("defend patch-searched: again"), "{}", stderr(&changed));
+    assert!(stderr(&changed).contains("defend patch-searched: repeated"), "{}", stderr(&changed));
 }

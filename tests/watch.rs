@@ -158,7 +158,7 @@ fn a_terminal_shows_a_line_for_each_training_and_one_for_the_whole() {
     command.args(["-q", "-e", "-c", &line, "/dev/null"]).current_dir(lab.path(""));
     let output = command.env("TERM", "xterm").stdin(Stdio::null()).output().unwrap();
     let text = stdout(&output);
-    for words in [" clean ", "/400 steps", "/s  ETA ", "/3 done", "target-3 backdoored"] {
+    for words in [" clean", "/400 steps", "/s  ETA ", "/3 done", "target-3 backdoored"] {
         assert!(text.contains(words), "{words}: {text}");
     }
 }

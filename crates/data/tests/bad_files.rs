@@ -57,10 +57,10 @@ fn corrupt() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "text.jpg",
             b"this is no image at all".to_vec(),
-            "it holds no image: the formats that are read are JPEG, PNG",
+            "it contains no image: supported formats are JPEG, PNG",
         ),
-        ("phone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0".to_vec(), "it holds HEIC"),
-        ("drawing.png", b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>".to_vec(), "it holds SVG"),
+        ("phone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0".to_vec(), "it contains HEIC"),
+        ("drawing.png", b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>".to_vec(), "it contains SVG"),
     ]
 }
 

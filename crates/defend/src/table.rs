@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(names(&one), expected);
         let twice = [&one[..], &peers[2..3]].concat();
         let message = check_names(&twice).unwrap_err().to_string();
-        assert!(message.contains("the model scratch-0.25"), "{message}");
+        assert!(message.contains("the name scratch-0.25"), "{message}");
     }
 
     /// What decided a training in run folders of version 0.2: with other words it would be done again.

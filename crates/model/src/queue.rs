@@ -137,7 +137,7 @@ mod tests {
         let values =
             |queue: &KeyQueue| -> Vec<f32> { queue.rows().into_data().try_to_vec().unwrap() };
         let said = queue.enqueue(Tensor::ones([2, 4], &device), 0).unwrap_err().to_string();
-        assert!(said.contains("keys of 4 numbers"), "{said}");
+        assert!(said.contains("keys of length 4"), "{said}");
         assert_eq!(values(&queue), [0.0; 3]);
         // Eight keys go round twice: the last three stay, each where it would have come.
         let keys: Vec<f32> = (0..8u8).map(f32::from).collect();

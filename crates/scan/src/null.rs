@@ -266,7 +266,7 @@ mod tests {
         for broken in ["{", "{\"schema\": 1}", "[]"] {
             std::fs::write(folder.path().join("broken.json"), broken).unwrap();
             let message = Nulls::read(folder.path(), &own).unwrap_err().to_string();
-            assert!(message.contains("broken.json: it is no null score"), "{message}");
+            assert!(message.contains("broken.json: it is not a null score"), "{message}");
         }
         assert!(Nulls::read(&folder.path().join("absent"), &own).is_err());
     }

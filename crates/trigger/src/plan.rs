@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(whole.ids().filter(|id| id % 10 == 3).count(), 100);
         let error =
             PoisonPlan::from_pool(&labels(), Some(3), Pool::Others, &Selection::Count(901), 1);
-        assert!(error.unwrap_err().to_string().contains("there are 900 to poison"));
+        assert!(error.unwrap_err().to_string().contains("only 900 can be poisoned"));
         assert_eq!(
             of(Pool::Target, Selection::Rate(0.5)),
             targeted(Selection::Rate(0.5), 1).unwrap()
@@ -318,8 +318,8 @@ mod tests {
         }
         for (selection, words) in [
             (Selection::Rate(0.001), "poisons none"),
-            (Selection::DatasetRate(0.5), "there are 100"),
-            (Selection::Count(101), "there are 100"),
+            (Selection::DatasetRate(0.5), "only 100 can be poisoned"),
+            (Selection::Count(101), "only 100 can be poisoned"),
             (Selection::Count(0), "1 or more"),
         ] {
             let error = targeted(selection, 1).unwrap_err().to_string();

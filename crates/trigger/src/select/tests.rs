@@ -145,9 +145,9 @@ fn what_a_rule_cannot_choose_is_said() {
     };
     assert!(choose("con", 6, &values).is_ok() && choose("conp", 12, &values).is_ok());
     for (kind, count, words) in [
-        ("con", 7, "needs 14 images, but there are 12"),
-        ("conp", 13, "needs 13 images, but there are 12"),
-        ("random", 13, "needs 13 images, but there are 12"),
+        ("con", 7, "needs 14 images, but there are only 12"),
+        ("conp", 13, "needs 13 images, but there are only 12"),
+        ("random", 13, "needs 13 images, but there are only 12"),
         ("kmean", 12, "none of 4 clusters has 12 images"),
     ] {
         let error = choose(kind, count, &values).unwrap_err();
