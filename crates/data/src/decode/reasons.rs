@@ -27,8 +27,8 @@ pub(super) fn foreign(bytes: &[u8]) -> String {
         _ => None,
     };
     match (known, image::guess_format(bytes)) {
-        (Some(name), _) => format!("it holds {name}"),
-        (None, Ok(format)) => format!("it holds {format:?}"),
+        (Some(name), _) => format!("it contains {name}"),
+        (None, Ok(format)) => format!("it contains {format:?}"),
         (None, Err(_)) => "it contains no image".into(),
     }
 }
