@@ -4,6 +4,7 @@ mod completions;
 mod convert;
 mod doctor;
 mod import_args;
+mod init;
 mod man;
 mod poison;
 mod probe;
@@ -18,6 +19,7 @@ mod scan_images;
 mod scan_nulls;
 mod scan_page;
 mod scan_training;
+mod schema;
 mod shared;
 mod sweep;
 mod verify;
@@ -53,6 +55,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::InitArgs),
     Run(run::RunArgs),
     Sweep(sweep::SweepArgs),
     Report(report::ReportArgs),
@@ -61,6 +64,7 @@ enum Command {
     Probe(probe::ProbeArgs),
     Scan(scan::ScanArgs),
     Convert(convert::ConvertArgs),
+    Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -74,6 +78,7 @@ impl Cli {
     /// failed.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Init(args) => args.run(),
             Command::Run(args) => args.run(),
             Command::Sweep(args) => args.run(),
             Command::Report(args) => args.run(),
@@ -82,6 +87,7 @@ impl Cli {
             Command::Probe(args) => args.run(),
             Command::Scan(args) => args.run(),
             Command::Convert(args) => args.run(),
+            Command::Schema(args) => args.run(),
             Command::Doctor(args) => computing(|| args.run()),
             Command::Completions(args) => {
                 args.run(&mut Self::command());

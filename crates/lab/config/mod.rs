@@ -8,6 +8,7 @@ mod fields;
 mod home;
 mod message;
 mod read;
+mod schema;
 mod table;
 mod tree;
 
@@ -18,5 +19,6 @@ pub use experiment::Experiment;
 pub(crate) use experiment::{check_name, default_device};
 pub(crate) use fields::{OfConfig, Wrong, of_defence};
 pub(crate) use home::{expand_tables, expanded};
+pub(crate) use schema::{derived, experiment_schema, reference, sweep_schema};
 pub(crate) use table::{Document, Source, read_text};
 pub(crate) use tree::{Node, Origin};

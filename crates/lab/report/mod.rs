@@ -6,6 +6,7 @@ mod comparison;
 mod destinations;
 mod group;
 mod many;
+mod map_image;
 mod material;
 mod matrix;
 mod mean;
@@ -21,8 +22,9 @@ mod table_csv;
 mod visibility;
 
 pub use many::{ReportOptions, report};
+pub(crate) use map_image::map_image;
 pub(crate) use material::Material;
-pub(crate) use pictures::data_uri;
+pub(crate) use pictures::{data_uri, png, samples};
 pub(crate) use run_table::{markdown, table};
 pub(crate) use run_words::net;
 pub(crate) use single::write;

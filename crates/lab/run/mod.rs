@@ -9,6 +9,7 @@ mod labels;
 pub(crate) mod progress;
 mod selection;
 mod stages;
+mod training_events;
 mod until;
 mod watched;
 

@@ -14,6 +14,8 @@ use crate::config::{ConfigError, Experiment};
 use crate::device;
 use crate::record::RunScores;
 use crate::record::write_whole;
+pub(crate) use dry_run::seconds_of_training;
+pub(crate) use plan::File as SweepFile;
 use plan::{Plan, Run};
 use workers::{Outcome, SweepJob};
 
@@ -118,7 +120,7 @@ fn finished(plan: &Plan, run: &Run) -> Result<Option<RunScores>> {
     // Configs are compared, not their hashes: a key that came later has its default in the old one.
     let settings = |experiment: Experiment| {
         let device = device::backend(&experiment.device).into();
-        Experiment { workers: 1, device, ..experiment }
+        Experiment { workers: 1, tensorboard: false, device, ..experiment }
     };
     let wanted = settings(run.experiment.clone());
     let same = |folder: &Path| {

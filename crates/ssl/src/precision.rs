@@ -1,20 +1,21 @@
 //! The number format that an encoder computes in.
 
 use burn::tensor::{DType, Device};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::require;
 
 use crate::error::PretrainError;
 
-/// The number format that an encoder multiplies in while it trains. Weights, their gradients, the optimiser, statistics
-/// of batch norm, heads and losses are in 32 bits always, and so is every network that is evaluated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The number format of the encoder's products during training. Weights, gradients, the optimiser, batch norm
+/// statistics, heads and losses stay in 32 bits, and so does every network that is evaluated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32 bits.
     #[default]
     F32,
-    /// 16 bits with the exponents of 32, for devices that have it.
+    /// 16 bits with the exponents of 32, for devices that support it.
     Bf16,
 }
 
