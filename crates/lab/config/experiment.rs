@@ -38,19 +38,22 @@ pub struct Experiment {
     /// false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tensorboard: bool,
-    /// The images.
+    /// The images: which data set, from where, at which size, and which part of it is scored.
     pub data: DataConfig,
-    /// The attack.
+    /// The attack: which images are poisoned, and how. The keys `place`, `alpha` and `val_*` are for patches; other triggers
+    /// have all their keys in `trigger`.
     pub poison: PoisonConfig,
-    /// The victim's training.
+    /// The training of the victim: the method, the network and the optimisation. Absent keys have the values of the method's
+    /// publication.
     pub pretrain: PretrainConfig,
-    /// The evaluation.
+    /// The evaluation: what reads the frozen features, and with how many labels.
     pub probe: ProbeConfig,
-    /// The defences: one table, or a list of tables. Default: none.
+    /// The defences. Several stand as a list, each under its own `[[defend]]`. Default: none.
     #[schemars(schema_with = "one_or_several::schema")]
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_several")]
     pub defend: Vec<DefendConfig>,
-    /// The scans. Default: none.
+    /// The scans: PatchSearch on the poisoned training images, DECREE and SSL-Cleanse on the clean twin and the backdoored
+    /// model. An empty table has the default settings. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<ScanConfig>,
     /// Where its values were written.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ssl_backdoor_data::{Survey, list_text};
 
-use super::free;
+use super::free::free;
 use crate::config::ConfigError;
 use crate::record::write_whole;
 

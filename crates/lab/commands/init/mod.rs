@@ -1,5 +1,6 @@
 //! The command `init`: a config to start from.
 
+mod free;
 mod lists;
 mod template;
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ssl_backdoor_data::Survey;
 
+use self::free::free;
 use self::lists::Lists;
 use self::template::{Choice, Images, Template};
 use super::shared::{computing, path};
@@ -70,17 +72,6 @@ impl InitArgs {
         }
         println!("Next: ssl-backdoor run {}", self.out.display());
         Ok(())
-    }
-}
-
-/// Nothing is overwritten.
-fn free(file: &Path) -> Result<(), ConfigError> {
-    match file.symlink_metadata() {
-        Err(_) => Ok(()),
-        Ok(_) => Err(ConfigError(format!(
-            "{} is there already: choose another file with --out, or remove it",
-            file.display()
-        ))),
     }
 }
 

@@ -73,6 +73,12 @@ fn for_editors(schema: &Value) -> Value {
     if let Some(variants) = variants(schema) {
         return by_kind(schema, &variants);
     }
+    if let Some(one) = one_or_several(schema) {
+        let (mut new, items) = (for_editors(one), for_editors(one));
+        new["type"] = json!(["object", "array"]);
+        new["items"] = items;
+        return new;
+    }
     let Value::Object(old) = schema else { return schema.clone() };
     let mut new = Map::new();
     for (key, value) in old {
@@ -94,6 +100,14 @@ fn for_editors(schema: &Value) -> Value {
         new.extend(choice(&names));
     }
     Value::Object(new)
+}
+
+/// The schema of a table, where a list of such tables may stand in its place.
+fn one_or_several(schema: &Value) -> Option<&Value> {
+    match &schema.get("anyOf")?.as_array()?[..] {
+        [one, several] if several.get("items") == Some(one) => Some(one),
+        _ => None,
+    }
 }
 
 /// The schema of a key; its text says the range and the default.

@@ -20,7 +20,8 @@ impl Entry {
         let (text, default) = cut(description(schema), "Default: ");
         let (text, range) = cut(text, "Range: ");
         let mut meaning = text.replace("\n\n", " ");
-        for (name, of_name) in names(schema).unwrap_or_default() {
+        let items = schema.get("items").unwrap_or(schema);
+        for (name, of_name) in names(items).unwrap_or_default() {
             if !of_name.is_empty() {
                 meaning.push_str(&format!(" `{name}`: {of_name}"));
             }

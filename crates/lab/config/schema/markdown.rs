@@ -1,6 +1,6 @@
 //! docs/configuration.md: every key of a config file, table by table.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::derived;
 use super::entry::Entry;
@@ -23,6 +23,9 @@ An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-fil
 - **Complete and check keys in an editor.** The first line of a config names its schema:
   `#:schema ../experiment.schema.json`. Editors with Taplo, for example Visual Studio Code with *Even Better TOML*, then
   complete keys, show these texts and mark errors. `ssl-backdoor schema` prints the schema.
+
+- **Watch a training.** With `tensorboard = true`, a run writes event files: `tensorboard --logdir runs` shows them while it
+  trains, and `wandb sync --sync-tensorboard runs/NAME/backdoored` uploads them to Weights & Biases.
 
 A table with a key `kind` has other keys for each kind. Paths may begin with `~`. A fraction is written as a number: 0.5 is
 50 %.
@@ -95,8 +98,30 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
     } else if let Some(items) = schema.get("items") {
         walk(path, items, sections);
     } else {
-        let tables = forms(schema).into_iter().flatten().filter(|form| form.get("items").is_none());
-        tables.for_each(|form| walk(path, form, sections));
+        let tables: Vec<&Value> = forms(schema)
+            .into_iter()
+            .flatten()
+            .filter(|form| form.get("items").is_none())
+            .collect();
+        let plain: Vec<&Keys> = tables.iter().filter_map(|form| keys(form)).collect();
+        match &plain[..] {
+            [_, _, ..] => {
+                let all = plain.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone()));
+                let either = json!({ "properties": all.collect::<Keys>() });
+                let (rows, text) =
+                    (table_of(&either, &[]), "A number, or a table with one of these keys.");
+                add(
+                    sections,
+                    Section {
+                        paths: vec![path.into()],
+                        kinds: Vec::new(),
+                        text: text.into(),
+                        rows,
+                    },
+                );
+            }
+            _ => tables.into_iter().for_each(|form| walk(path, form, sections)),
+        }
     }
 }
 
