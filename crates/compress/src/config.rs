@@ -1,5 +1,6 @@
 //! The settings of CompReSS.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::EpochPlan;
 use ssl_backdoor_fields::{OutOfRange, require};
@@ -7,63 +8,72 @@ use ssl_backdoor_ssl::{CanaryMode, Schedule, TrainConfig, at_shares};
 
 use crate::Budget;
 
-/// Settings of CompReSS; the defaults are the reference's (docs/protocol.md, 5).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Settings of CompReSS. The defaults are those of the reference code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompressConfig {
-    /// Seed of the clean parts and of the trainings; absent = the experiment's. With others, one victim is defended
-    /// several times.
+    /// Seed of the clean parts and of the trainings. With several seeds, one victim is defended several times. Default:
+    /// the experiment's `seed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Shares of the training set that the defender holds clean, each with a student of its own.
+    /// Shares of the training set that the defender knows to be clean, each with its own student. Range: above 0, at
+    /// most 1.
+    #[schemars(inner(range(max = 1)))]
     pub clean: Vec<f64>,
-    /// What the student's similarities are taken to.
+    /// Which bank the student's similarities refer to.
     pub variant: Variant,
     /// Passes over the clean part.
+    #[schemars(range(min = 1, max = 100_000))]
     pub epochs: usize,
-    /// Optimisation steps instead of `epochs`: the same for clean parts of any size, up to a part of an epoch.
+    /// Optimisation steps in place of `epochs`, rounded up to whole epochs. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
     pub steps: Option<usize>,
-    /// Images in a step.
+    /// Images in a step, at most the size of the smallest clean part.
+    #[schemars(range(min = 2))]
     pub batch: usize,
-    /// Learning rate, times 0.2 after 90/130 and again after 120/130 of the epochs.
+    /// Learning rate; multiplied by 0.2 after 90/130 and 120/130 of the epochs.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: f64,
     /// EMA momentum of the student's copy.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
     /// Temperature of both softmaxes.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// Most rows of a bank; it is never larger than the clean part.
+    /// Largest number of rows of a bank, `batch` or more; never more than the images of the clean part.
+    #[schemars(range(min = 2))]
     pub bank: usize,
     /// What a breach of a canary does.
     pub canaries: CanaryMode,
-    /// What the defence is held against, at the same steps and batch, for each clean share.
+    /// Controls at the same steps and batch, for each clean share.
     pub controls: Vec<Control>,
-    /// Students of a clean part of which this share is poisoned after all, for the first clean share.
+    /// Also trains students on the first clean share with this share of it poisoned. Range: above 0, below 1.
     pub poisoned: Vec<f64>,
 }
 
-/// What the student's similarities are taken to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which bank the student's similarities refer to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
-    /// A bank of its own, filled by an EMA copy of it.
+    /// A bank of the student, filled by its EMA copy.
     #[default]
     TwoQueues,
     /// The teacher's bank, through a linear layer to the teacher's space.
     OneQueue,
-    /// A bank of its own, filled by itself.
+    /// A bank of the student, filled by the student.
     TwoQueuesNoMomentum,
 }
 
-/// What CompReSS is held against: the same clean part, the same number of steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A control of CompReSS: the same clean part, the same number of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Control {
-    /// The backdoored encoder, trained on by its own method.
+    /// The backdoored encoder, trained further by its own method.
     FineTune,
     /// A new encoder, trained by the victim's method.
     Scratch,
-    /// A student of the *clean* twin.
+    /// A student of the clean twin.
     DistilClean,
 }
 

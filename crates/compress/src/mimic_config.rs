@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Filter};
 use ssl_backdoor_data::{EpochPlan, plain_batch, resized_set};
@@ -18,31 +19,42 @@ use crate::Budget;
 use crate::information::Estimate;
 use crate::mimic::{Mimic, STAGES, check_encoder, untrained};
 
-/// Settings of MIMIC; the defaults are the reference's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Settings of MIMIC. The defaults are those of the reference code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MimicConfig {
-    /// Seed of the clean parts and of the trainings; absent = the experiment's.
+    /// Seed of the clean parts and of the trainings. With several seeds, one victim is defended several times. Default:
+    /// the experiment's `seed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Shares of the training set that the defender holds clean, each with a student of its own.
+    /// Shares of the training set that the defender knows to be clean, each with its own student. Range: above 0, at
+    /// most 1.
+    #[schemars(inner(range(max = 1)))]
     pub clean: Vec<f64>,
     /// Passes over the clean part.
+    #[schemars(range(min = 1, max = 100_000))]
     pub epochs: usize,
-    /// Optimisation steps instead of `epochs`.
+    /// Optimisation steps in place of `epochs`, rounded up to whole epochs. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
     pub steps: Option<usize>,
-    /// Images in a step.
+    /// Images in a step, at most the size of the smallest clean part.
+    #[schemars(range(min = 2))]
     pub batch: usize,
     /// Learning rate of Adam, constant.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: f64,
     /// Temperature of the contrast between the two views.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// Weight that the attention of each of the four stages has at least.
+    /// Smallest weight of the attention of each of the four stages.
+    #[schemars(range(min = 0.0, max = 1e9))]
     pub attention: f64,
-    /// Weight that the four stages share by their mutual information with the final feature.
+    /// Weight that the four stages share, in proportion to their mutual information with the final feature.
+    #[schemars(range(min = 0.0, max = 1e9))]
     pub information: f64,
-    /// Passes over the clean part of each estimate of mutual information.
+    /// Passes over the clean part for each estimate of mutual information.
+    #[schemars(range(min = 0, max = 100_000))]
     pub information_epochs: usize,
     /// What a breach of a canary does.
     pub canaries: CanaryMode,

@@ -4,6 +4,7 @@ mod tables;
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_trigger::{Compose, PoisonConfig, TriggerError};
@@ -16,11 +17,11 @@ use crate::DataError;
 /// Sizes an image may have, in pixels.
 const SIZES: std::ops::RangeInclusive<u32> = 8..=1024;
 
-/// The `[data]` table of a config. One arm per data set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The `[data]` table: which images, from where, at which size, and which part is scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum DataConfig {
-    /// Ten classes drawn from a seed; needs no files.
+    /// Ten classes of shapes, drawn from a seed. Needs no files.
     Shapes(Shapes),
     /// MNIST from IDX files, plain or gzip.
     Mnist(SmallSet),
@@ -34,13 +35,14 @@ pub enum DataConfig {
     Cifar100(SmallSet),
     /// STL-10, binary version.
     Stl10(Stl10),
-    /// PATH/train/CLASS/* and PATH/val/CLASS/*.
+    /// Class folders: `PATH/train/CLASS/*` and `PATH/val/CLASS/*`.
     Folder(Folder),
-    /// File lists, a line `path label` per image.
+    /// File lists with a line `PATH LABEL` for each image.
     FileList(FileList),
-    /// The 100 classes of the paper from an ImageNet folder, PATH/train/WNID/* and PATH/val/WNID/*.
+    /// The 100 classes of the paper from an ImageNet folder: `PATH/train/WNID/*` and `PATH/val/WNID/*`.
     Imagenet100(Folder),
-    /// Tiny-ImageNet as its archive unpacks: wnids.txt, train/WNID/images/*, val/images/*, val/val_annotations.txt.
+    /// Tiny-ImageNet as its archive unpacks: `wnids.txt`, `train/WNID/images/*`, `val/images/*`,
+    /// `val/val_annotations.txt`.
     TinyImagenet(Folder),
 }
 

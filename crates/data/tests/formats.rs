@@ -59,10 +59,7 @@ fn field_f08_and_f15_what_pillow_reads_is_read_with_its_pixels() {
         if name == "palette.tif" {
             // The one kind that Pillow reads and we do not.
             let reason = found.unwrap_err().to_string();
-            assert!(
-                reason.ends_with("unsupported kind of TIFF: it has a palette"),
-                "{reason}"
-            );
+            assert!(reason.ends_with("unsupported kind of TIFF: it has a palette"), "{reason}");
             continue;
         }
         let (mean, most) = difference(&found.unwrap(), &expected);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use ssl_backdoor_data::augment::{ChainViews, Views};
@@ -17,16 +18,18 @@ const KIND: &str = "blur-luma";
 const NEEDS: &str = "views that are augmented crops (moco-v2, moco-v3, byol, msf, simclr, simclr-v2, simsiam, \
                      barlow-twins, vicreg, swav, dino, deepcluster-v2)";
 
-/// Settings of blur and luma; the defaults are the reference's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Settings of blur and luma. The defaults are those of the reference code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BlurLumaConfig {
-    /// Probability that a view is blurred, after all other augmentations, by a Gaussian of σ U(0.1, 2) in a kernel of
-    /// 3 × 3 pixels.
+    /// Probability that a view is blurred after all other augmentations, by a Gaussian of σ from 0.1 to 2 in a kernel
+    /// of 3 × 3 pixels.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub blur: f64,
     /// Probability that a view then shows its luma in all three channels.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub luma: f64,
-    /// Are the probe's images and the evaluation images shown as luma too?
+    /// Also shows the images of the probe and the evaluation images as luma.
     pub test_luma: bool,
 }
 

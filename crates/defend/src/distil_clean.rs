@@ -1,5 +1,6 @@
 //! Distilling the clean twin: the cost of CompReSS without a backdoor to remove.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::CompressConfig;
 use ssl_backdoor_ssl::PretrainConfig;
@@ -10,7 +11,7 @@ use crate::student::Student;
 use crate::{Defence, DefenceSettings, DefendError};
 
 /// Settings of CompReSS with the clean twin as the teacher; it has neither controls nor contaminated parts.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct DistilCleanConfig(pub CompressConfig);
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use ssl_backdoor_data::{Draws, Splits};
@@ -12,17 +13,18 @@ use crate::{
     Defence, DefenceSettings, DefendError, Identity, Images, ModelId, Needs, Victim, Workload,
 };
 
-/// Settings of the filter. The list is a file list: a path on each line, or where the set does not lie in files an id.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Settings of the filter. A list has a path on each line, or an id where the images are not files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilterConfig {
-    /// The training images that are removed.
+    /// File list of the training images that are removed. Exactly one of `remove` and `keep` is needed. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remove: Option<PathBuf>,
-    /// The training images that are kept, instead of `remove`.
+    /// File list of the training images that are kept. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<PathBuf>,
-    /// Name of the model that is trained on what is left; with others, one run may have several filters.
+    /// Name of the model that is trained on the remaining images, so that a run may have several filters. Range:
+    /// letters, digits, `-` and `_`; not `untrained`, `clean` or `backdoored`.
     #[serde(default = "filtered")]
     pub model: String,
 }

@@ -1,6 +1,7 @@
 //! Fine-tuning as a defence: the backdoored encoder, trained further by its own method on clean images. Two of them with a low and
 //! a high learning rate show what the rate decides: a low one may leave the backdoor where it is, a high one forgets more.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_ssl::PretrainConfig;
 
@@ -8,7 +9,7 @@ use crate::compress::training;
 use crate::{Defence, DefenceSettings, DefendError, OnPartConfig};
 
 /// Settings of fine-tuning.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct FineTuneConfig(pub OnPartConfig);
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use ssl_backdoor_rng::{ChaCha8Rng, keyed};
@@ -20,7 +21,7 @@ const NEEDS: &str =
     "targets that another network computes from the unmixed images (moco-v2, moco-v3, byol, msf)";
 
 /// Settings of i-CutMix: none.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ICutmixConfig {}
 

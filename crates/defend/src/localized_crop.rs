@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use ssl_backdoor_data::augment::{LocalizedViews, Views};
@@ -17,10 +18,12 @@ const NEEDS: &str = "two augmented views of each image (moco-v2, moco-v3, byol, 
                      barlow-twins, vicreg)";
 
 /// Settings of localized cropping; the default is the reference's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalizedCropConfig {
-    /// By which share of its width and height the first view's box is grown on each side. The second view looks there.
+    /// Share of its width and height by which the box of the first view is enlarged on each side. The second view is
+    /// cropped there.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub grow: f64,
 }
 

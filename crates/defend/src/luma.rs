@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use image::Rgb;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use ssl_backdoor_data::{DataError, Sample, Splits};
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// Settings of luma-only evaluation: none.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LumaConfig {}
 

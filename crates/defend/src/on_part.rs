@@ -1,5 +1,6 @@
 //! The victim's method on a clean part, for as many steps as a student of CompReSS.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ssl_backdoor_compress::{Budget, CompressConfig, Control};
@@ -13,25 +14,32 @@ use crate::{
     Bench, Defence, DefendError, Identity, Images, ModelId, Needs, Role, Victim, Workload,
 };
 
-/// Clean parts, and how long a training on one is. The defaults are those of CompReSS, counted as there: as many steps
-/// as a student of the same config takes, up to a part of an epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Clean parts, and how long a training on one lasts. The defaults are those of CompReSS: as many steps as a student of
+/// the same settings takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OnPartConfig {
-    /// Seed of the clean parts and of the trainings; absent = the experiment's.
+    /// Seed of the clean parts and of the trainings. Default: the experiment's `seed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Shares of the training set that the defender holds clean, each with a model of its own.
+    /// Shares of the training set that the defender knows to be clean, each with its own model. Range: above 0, at most
+    /// 1.
+    #[schemars(inner(range(max = 1)))]
     pub clean: Vec<f64>,
     /// Passes over the clean part.
+    #[schemars(range(min = 1, max = 100_000))]
     pub epochs: usize,
-    /// Optimisation steps instead of `epochs`.
+    /// Optimisation steps in place of `epochs`, rounded up to whole epochs. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
     pub steps: Option<usize>,
-    /// Images in a step.
+    /// Images in a step, at most the size of the smallest clean part.
+    #[schemars(range(min = 2))]
     pub batch: usize,
-    /// Learning rate of fine-tuning instead of the victim's; the schedule stays.
+    /// Learning rate of the training; the schedule is that of the victim. Only for `fine-tune`. Default: that of the
+    /// victim.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: Option<f64>,
 }
 

@@ -1,5 +1,6 @@
 //! Training from scratch as a defence: a new encoder, trained by the victim's method on clean images only.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_ssl::PretrainConfig;
 
@@ -7,7 +8,7 @@ use crate::compress::training;
 use crate::{Defence, DefenceSettings, DefendError, OnPartConfig};
 
 /// Settings of training from scratch.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ScratchConfig(pub OnPartConfig);
 

@@ -1,5 +1,6 @@
 //! The table of defences.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_compress::{CompressConfig, MimicConfig};
 use ssl_backdoor_scan::PatchSearchConfig;
@@ -12,8 +13,8 @@ use crate::{
 /// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
 macro_rules! defences {
     ($($(#[$doc:meta])* $arm:ident($config:ty),)*) => {
-        /// A defence: one arm for each kind of defence, named in `kind`.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        /// The `[defend]` table: a defence; several stand as `[[defend]]`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(tag = "kind", rename_all = "kebab-case")]
         pub enum DefendConfig {
             $($(#[$doc])* $arm($config),)*
@@ -40,7 +41,7 @@ macro_rules! defences {
 defences! {
     /// CompReSS distillation of the backdoored model on a clean part of the training set.
     Compress(CompressConfig),
-    /// The backdoored encoder, trained on by its own method on a clean part.
+    /// The backdoored encoder, trained further by its own method on a clean part.
     FineTune(FineTuneConfig),
     /// A new encoder, trained by the victim's method on a clean part.
     Scratch(ScratchConfig),
@@ -48,17 +49,17 @@ defences! {
     DistilClean(DistilCleanConfig),
     /// The victim's method, trained again without the images that a list names.
     Filter(FilterConfig),
-    /// The victim's method, trained again without the images that PatchSearch accuses.
+    /// The victim's method, trained again without the images that PatchSearch flags.
     PatchSearch(PatchSearchConfig),
-    /// The victim's method, trained again on pairs of views that look at neighbouring places.
+    /// The victim's method, trained again on pairs of views of neighbouring places (Zhang et al., 2024).
     LocalizedCrop(LocalizedCropConfig),
-    /// The victim's method, trained again on views that are blurred a little and at times shown without colour.
+    /// The victim's method, trained again on views with blur and luma (arXiv 2403.15918).
     BlurLuma(BlurLumaConfig),
-    /// The victim's method, trained again on views into which a part of another image is pasted.
+    /// The victim's method, trained again with i-CutMix: a part of another image is pasted into each view.
     ICutmix(ICutmixConfig),
     /// MIMIC distillation of the backdoored model on a clean part.
     Mimic(MimicConfig),
-    /// The backdoored encoder, unchanged, on images without colour.
+    /// The backdoored encoder, unchanged, on images as luma, without colour.
     Luma(LumaConfig),
 }
 
@@ -87,11 +88,18 @@ pub fn check_names(configs: &[DefendConfig]) -> Result<(), DefendError> {
 pub mod one_or_several {
     use std::fmt;
 
+    use schemars::{Schema, SchemaGenerator, json_schema};
     use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
     use serde::de::{MapAccess, SeqAccess, Visitor};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::DefendConfig;
+
+    /// The schema of a table or a list of tables.
+    pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<DefendConfig>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+    }
 
     /// Writes `configs`.
     ///

@@ -4,6 +4,7 @@ mod completions;
 mod convert;
 mod doctor;
 mod import_args;
+mod init;
 mod list;
 mod man;
 mod poison;
@@ -20,6 +21,7 @@ mod scan_images;
 mod scan_nulls;
 mod scan_page;
 mod scan_training;
+mod schema;
 mod shared;
 mod show;
 mod sweep;
@@ -57,6 +59,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::InitArgs),
     Run(run::RunArgs),
     Sweep(sweep::SweepArgs),
     List(list::ListArgs),
@@ -67,6 +70,7 @@ enum Command {
     Probe(probe::ProbeArgs),
     Scan(scan::ScanArgs),
     Convert(convert::ConvertArgs),
+    Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -80,6 +84,7 @@ impl Cli {
     /// failed.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Init(args) => args.run(),
             Command::Run(args) => args.run(),
             Command::Sweep(args) => args.run(),
             Command::List(args) => args.run(),
@@ -90,6 +95,7 @@ impl Cli {
             Command::Probe(args) => args.run(),
             Command::Scan(args) => args.run(),
             Command::Convert(args) => args.run(),
+            Command::Schema(args) => args.run(),
             Command::Doctor(args) => computing(|| args.run()),
             Command::Completions(args) => {
                 args.run(&mut Self::command());

@@ -36,7 +36,7 @@ impl AttackConfig {
     /// The file is absent or broken, a key is unknown or a value out of range.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;
-        for unused in ["device", "workers", "pretrain", "probe", "defend", "scan"] {
+        for unused in ["device", "workers", "tensorboard", "pretrain", "probe", "defend", "scan"] {
             document.remove(unused);
         }
         let mut config = Self { source: document.clone().into(), ..document.read()? };

@@ -7,6 +7,7 @@ use super::home;
 use super::{ConfigError, Document, OfConfig, Source, Wrong, of_defence};
 use crate::device;
 use crate::record::hash;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_defend::{DefendConfig, DefendError, check_names, one_or_several};
@@ -16,32 +17,43 @@ use ssl_backdoor_scan::ScanConfig;
 use ssl_backdoor_ssl::{PretrainConfig, PretrainError};
 use ssl_backdoor_trigger::PoisonConfig;
 
-/// The whole file. Unknown keys are errors everywhere.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// An experiment of ssl-backdoor. Unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
-    /// Name of the run and of its folder.
+    /// Name of the run and of its folder. Range: letters, digits, `-`, `_` and `.`, no `.` in front.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"))]
     pub name: String,
-    /// Seed of all chance but the data set's own.
+    /// Seed of all random choices, except those of the data set.
+    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: u64,
-    /// Where it runs: `flex`, `wgpu[:N]` or `cuda[:N]`.
+    /// Where it runs: `flex` (CPU), `wgpu`, `cuda`, or a numbered GPU such as `cuda:1`.
     #[serde(default = "default_device")]
     pub device: String,
-    /// Threads that prepare batches; they do not change a byte of the results.
+    /// Threads that prepare batches; results do not depend on it. Default: the number of cores, at most 4.
     #[serde(default = "default_workers")]
+    #[schemars(range(min = 1, max = 256))]
     pub workers: usize,
-    /// The images.
+    /// Writes event files for TensorBoard next to the logs: figures of each training, scores and sample images. Default:
+    /// false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tensorboard: bool,
+    /// The images: which data set, from where, at which size, and which part of it is scored.
     pub data: DataConfig,
-    /// The attack.
+    /// The attack: which images are poisoned, and how. The keys `place`, `alpha` and `val_*` are for patches; other triggers
+    /// have all their keys in `trigger`.
     pub poison: PoisonConfig,
-    /// The victim's training.
+    /// The training of the victim: the method, the network and the optimisation. Absent keys have the values of the method's
+    /// publication.
     pub pretrain: PretrainConfig,
-    /// The evaluation.
+    /// The evaluation: what reads the frozen features, and with how many labels.
     pub probe: ProbeConfig,
-    /// The defences: one table, or a list of tables; absent = none.
+    /// The defences. Several stand as a list, each under its own `[[defend]]`. Default: none.
+    #[schemars(schema_with = "one_or_several::schema")]
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_several")]
     pub defend: Vec<DefendConfig>,
-    /// The scans; absent = none.
+    /// The scans: PatchSearch on the poisoned training images, DECREE and SSL-Cleanse on the clean twin and the backdoored
+    /// model. An empty table has the default settings. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<ScanConfig>,
     /// Where its values were written.
@@ -84,12 +96,12 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// Hash of the resolved config except for `workers`, which change no figure.
+    /// Hash of the resolved config without `workers` and `tensorboard`, which do not change a figure.
     ///
     /// # Errors
     /// As [`to_toml`](Self::to_toml).
     pub(crate) fn hash(&self) -> Result<String, ConfigError> {
-        let text = Self { workers: 1, ..self.clone() }.to_toml()?;
+        let text = Self { workers: 1, tensorboard: false, ..self.clone() }.to_toml()?;
         Ok(hash(text.as_bytes()))
     }
 

@@ -9,6 +9,7 @@ mod home;
 mod message;
 mod nearest;
 mod read;
+mod schema;
 mod table;
 mod tree;
 
@@ -20,5 +21,6 @@ pub(crate) use experiment::{check_name, default_device};
 pub(crate) use fields::{OfConfig, Wrong, of_defence};
 pub(crate) use home::{expand_tables, expanded};
 pub(crate) use nearest::nearest;
+pub(crate) use schema::{derived, experiment_schema, reference, sweep_schema};
 pub(crate) use table::{Document, Source, read_text};
 pub(crate) use tree::{Node, Origin};

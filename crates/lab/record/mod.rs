@@ -1,6 +1,7 @@
 //! The record of a run: names and contents of its files. Reports and other tools read it; nothing here trains or draws.
 
 mod artefact;
+mod event_file;
 mod feature_map;
 mod files;
 mod images;
@@ -18,6 +19,7 @@ mod trigger_size;
 mod versioned;
 
 pub(crate) use artefact::{Artefact, Confusion, FeaturesOf};
+pub(crate) use event_file::{Event, EventFile, Summary, seconds_now};
 pub(crate) use feature_map::{FeatureMap, Point};
 pub(crate) use files::{hash, hash_file, write_whole};
 pub use images::Images;

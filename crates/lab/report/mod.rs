@@ -7,6 +7,7 @@ mod comparison;
 mod destinations;
 mod group;
 mod many;
+mod map_image;
 mod material;
 mod matrix;
 mod mean;
@@ -23,8 +24,9 @@ mod visibility;
 
 pub(crate) use aligned::aligned;
 pub use many::{ReportOptions, report};
+pub(crate) use map_image::map_image;
 pub(crate) use material::Material;
-pub(crate) use pictures::data_uri;
+pub(crate) use pictures::{data_uri, png, samples};
 pub(crate) use run_table::{markdown, table};
 pub(crate) use run_words::net;
 pub(crate) use single::write;

@@ -25,6 +25,15 @@ const ENLARGED: i32 = 16;
 /// Captions and pictures: poisoned training images, evaluation images without and with trigger, and of a trigger on the
 /// whole image what it changes.
 pub(super) fn strips(material: &Material<'_>) -> Result<Vec<(String, String)>> {
+    let all = samples(material)?.into_iter();
+    all.map(|(caption, strip)| Ok((caption, uri(&strip)?))).collect()
+}
+
+/// The same as images.
+///
+/// # Errors
+/// An image cannot be read.
+pub(crate) fn samples(material: &Material<'_>) -> Result<Vec<(String, RgbImage)>> {
     let (set, plan, labels) = &material.poisoned;
     let poisoned = (0..labels.len()).filter(|&i| plan.contains(labels[i].0));
     let [clean, patched] = &material.evaluation;
@@ -39,7 +48,7 @@ pub(super) fn strips(material: &Material<'_>) -> Result<Vec<(String, String)>> {
     ];
     let caption = format!("What the patch changes, {ENLARGED} times as large (grey: nothing)");
     strips.extend(changes.map(|images| (caption, images)));
-    strips.into_iter().map(|(caption, images)| Ok((caption, data_uri(&images)?))).collect()
+    Ok(strips.into_iter().map(|(caption, images)| (caption, strip(&images))).collect())
 }
 
 /// The differences of images with and without trigger, enlarged, around grey.
@@ -68,6 +77,26 @@ fn some(
 /// # Errors
 /// The picture cannot be encoded.
 pub(crate) fn data_uri(images: &[RgbImage]) -> Result<String> {
+    uri(&strip(images))
+}
+
+fn uri(strip: &RgbImage) -> Result<String> {
+    let text = base64::engine::general_purpose::STANDARD.encode(png(strip)?);
+    Ok(format!("data:image/png;base64,{text}"))
+}
+
+/// The image as PNG.
+///
+/// # Errors
+/// It cannot be encoded.
+pub(crate) fn png(image: &RgbImage) -> Result<Vec<u8>> {
+    let mut png = Cursor::new(Vec::new());
+    image.write_to(&mut png, ImageFormat::Png).context("cannot encode a strip of samples")?;
+    Ok(png.into_inner())
+}
+
+/// The images beside each other at one height.
+fn strip(images: &[RgbImage]) -> RgbImage {
     let height = images.first().map_or(1, RgbImage::height);
     // Photographs are made smaller.
     let (h, filter) = if height > LARGEST {
@@ -85,10 +114,7 @@ pub(crate) fn data_uri(images: &[RgbImage]) -> Result<String> {
         imageops::replace(&mut strip, &large, left.into(), 0);
         left += width(image) + GAP;
     }
-    let mut png = Cursor::new(Vec::new());
-    strip.write_to(&mut png, ImageFormat::Png).context("cannot encode a strip of samples")?;
-    let text = base64::engine::general_purpose::STANDARD.encode(png.into_inner());
-    Ok(format!("data:image/png;base64,{text}"))
+    strip
 }
 
 #[cfg(test)]

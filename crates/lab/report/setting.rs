@@ -55,7 +55,16 @@ pub(super) fn common(config: Experiment) -> Experiment {
     let probe = ProbeConfig::default();
     let mut defend = config.defend;
     defend.iter_mut().for_each(|defence| defence.settings_mut().forget_seed());
-    Experiment { name: String::new(), seed: 0, workers: 1, poison, probe, defend, ..config }
+    Experiment {
+        name: String::new(),
+        seed: 0,
+        workers: 1,
+        tensorboard: false,
+        poison,
+        probe,
+        defend,
+        ..config
+    }
 }
 
 impl Setting {

@@ -11,6 +11,7 @@ mod progress_file;
 mod selection;
 mod stages;
 mod state;
+mod training_events;
 mod until;
 mod watched;
 

@@ -84,6 +84,12 @@ struct TrainingRow {
     rate: f64,
 }
 
+/// How long the pretraining of one model of `experiment` takes in seconds, by a short timing.
+pub(crate) fn seconds_of_training(experiment: &Experiment) -> Result<f64> {
+    let rows = rows(experiment, 1, &[])?;
+    Ok(rows.iter().map(|row| row.images as f64 / row.rate).sum())
+}
+
 /// The pretrainings of a kind, and what the defences of its runs train.
 fn rows(
     experiment: &Experiment,

@@ -43,7 +43,7 @@ fn with_settings(run: &Run, folder: &Path) -> Option<RunScores> {
     // Configs are compared, not their hashes: a key that came later has its default in the old one.
     let settings = |experiment: Experiment| {
         let device = device::backend(&experiment.device).into();
-        Experiment { workers: 1, device, ..experiment }
+        Experiment { workers: 1, tensorboard: false, device, ..experiment }
     };
     let config = Experiment::read(&folder.join("config.toml"), &[]).ok()?;
     let same = settings(config) == settings(run.experiment.clone());

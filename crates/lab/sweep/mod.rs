@@ -23,7 +23,9 @@ use anyhow::{Result, bail};
 use crate::config::{ConfigError, Experiment};
 use crate::device::{self, DeviceError};
 use crate::record::RunScores;
+pub(crate) use dry_run::seconds_of_training;
 use job::SweepJob;
+pub(crate) use plan::File as SweepFile;
 use plan::{Plan, Run};
 use workers::Outcome;
 

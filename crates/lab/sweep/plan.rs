@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use ssl_backdoor_fields::OutOfRange;
 use toml::Value;
@@ -11,57 +12,75 @@ use crate::config::{self, ConfigError, Document, Experiment, Node, Origin, expan
 use crate::device;
 use crate::record::hash;
 
-/// The file. Unknown keys are errors.
-#[derive(Debug, Deserialize)]
+/// A sweep of ssl-backdoor: a base config and axes. Unknown keys are errors.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct File {
-    /// Name of the sweep and of its folder.
+pub(crate) struct File {
+    /// Name of the sweep and of its folder. Range: letters, digits, `-`, `_` and `.`, no `.` in front.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"))]
     name: String,
-    /// Config that every run starts from, relative to this file; a point may name another.
+    /// Config from which every run starts, relative to this file; a point may name another. Default: none.
     #[serde(default)]
     base: Option<PathBuf>,
-    /// Where the run folders go; absent = `runs/NAME`.
+    /// Folder of the run folders. Default: `runs/NAME`.
     #[serde(default)]
     out: Option<PathBuf>,
-    /// Where the figures of finished runs are kept; a run whose figures are there is not run again.
+    /// Folder in which the figures of finished runs are kept. A run whose figures are there is not run again. Default:
+    /// none.
     #[serde(default)]
     results: Option<PathBuf>,
-    /// Overrides of every run, by dotted key.
+    /// Overrides of every run: a dotted key such as `"pretrain.epochs"`, and its value.
     #[serde(default)]
+    #[schemars(schema_with = "overrides")]
     set: BTreeMap<String, Value>,
-    /// The first axis changes slowest.
+    /// The axes: every combination of their points is a run. The first axis changes slowest.
     axis: Vec<Axis>,
 }
 
-#[derive(Debug, Deserialize)]
+/// An axis of a sweep.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Axis {
-    /// What changes, in a word.
+    /// What changes, in a word; part of the names of the runs.
     name: String,
-    /// The points in full; or:
+    /// The points. Needed, unless `key` and `values` are given.
     #[serde(default)]
     points: Vec<Point>,
-    /// the dotted key that takes each of `values`.
+    /// A dotted key that takes each of `values`, in place of `points`. Default: none.
     #[serde(default)]
     key: Option<String>,
+    /// The values of `key`.
     #[serde(default)]
+    #[schemars(schema_with = "any_values")]
     values: Vec<Value>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A point of an axis.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Point {
-    /// A part of the run's name.
+    /// Part of the name of the run.
     name: String,
-    /// Starts from this config instead of the base, relative to the sweep file.
+    /// Config from which the run starts in place of `base`, relative to the sweep file. Default: `base`.
     #[serde(default)]
     config: Option<PathBuf>,
-    /// Overrides, by dotted key.
+    /// Overrides: a dotted key and its value.
     #[serde(default)]
+    #[schemars(schema_with = "overrides")]
     set: BTreeMap<String, Value>,
-    /// Dotted keys that are taken out, after the overrides of earlier axes.
+    /// Dotted keys that are removed, after the overrides of earlier axes.
     #[serde(default)]
     unset: Vec<String>,
+}
+
+/// The schema of overrides: any values by dotted key.
+fn overrides(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": true })
+}
+
+/// The schema of a list of any values.
+fn any_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": true })
 }
 
 /// A point of an axis, with the places where its parts were written.

@@ -8,6 +8,7 @@ use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{DType, Device, Tensor};
 use rand::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_kernels as kernels;
 
@@ -21,10 +22,11 @@ const BLOCKS: usize = 4;
 const SMALLEST: u32 = 16;
 
 /// The sizes of Conv-4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Conv4Config {
-    /// Channels of each block, and length of a feature; the papers have 64.
+    /// Channels of each block, and length of a feature; the papers use 64.
+    #[schemars(range(min = 1, max = 512))]
     pub width: usize,
 }
 

@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::store::{SafetensorsStore, SafetensorsStoreError};
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conv4::{Conv4, Conv4Config};
@@ -17,40 +18,71 @@ use crate::resnet::{Depth, ResNet, ResNetSizes, Stem};
 use crate::vit::{Positions, Vit, VitInitial, VitSizes};
 use crate::{Finding, ImportOptions, ModelError};
 
-/// A network by its sizes, as a config says it.
-///
-/// Of a ResNet, `width` is the inner channels of the first stage (64 is the standard network).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A network by its sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-#[allow(missing_docs, reason = "the fields of the ResNets are explained above")]
 pub enum EncoderConfig {
     /// ResNet-18: 2, 2, 2, 2 basic blocks in stages of 1, 2, 4, 8 × `width` channels.
-    Resnet18 { width: usize, stem: Stem },
+    Resnet18 {
+        /// Inner channels of the first stage; 64 is the standard network.
+        #[schemars(range(min = 1, max = 512))]
+        width: usize,
+        /// The first layers.
+        stem: Stem,
+    },
     /// ResNet-34: 3, 4, 6, 3 basic blocks.
-    Resnet34 { width: usize, stem: Stem },
+    Resnet34 {
+        /// Inner channels of the first stage; 64 is the standard network.
+        #[schemars(range(min = 1, max = 512))]
+        width: usize,
+        /// The first layers.
+        stem: Stem,
+    },
     /// ResNet-50: 3, 4, 6, 3 bottlenecks in stages of 4, 8, 16, 32 × `width` channels.
-    Resnet50 { width: usize, stem: Stem },
+    Resnet50 {
+        /// Inner channels of the first stage; 64 is the standard network.
+        #[schemars(range(min = 1, max = 512))]
+        width: usize,
+        /// The first layers.
+        stem: Stem,
+    },
     /// ResNet-101: 3, 4, 23, 3 bottlenecks.
-    Resnet101 { width: usize, stem: Stem },
+    Resnet101 {
+        /// Inner channels of the first stage; 64 is the standard network.
+        #[schemars(range(min = 1, max = 512))]
+        width: usize,
+        /// The first layers.
+        stem: Stem,
+    },
     /// ResNet-152: 3, 8, 36, 3 bottlenecks.
-    Resnet152 { width: usize, stem: Stem },
+    Resnet152 {
+        /// Inner channels of the first stage; 64 is the standard network.
+        #[schemars(range(min = 1, max = 512))]
+        width: usize,
+        /// The first layers.
+        stem: Stem,
+    },
     /// A vision transformer with a class token.
     Vit {
-        /// Length of a token, a multiple of 4; ViT-Ti has 192, ViT-S 384, ViT-B 768.
+        /// Length of a token, a multiple of 4. ViT-Ti has 192, ViT-S 384, ViT-B 768.
+        #[schemars(range(min = 4, max = 8192))]
         dim: usize,
-        /// Blocks; ViT-Ti, ViT-S and ViT-B have 12.
+        /// Number of blocks. ViT-Ti, ViT-S and ViT-B have 12.
+        #[schemars(range(min = 1, max = 128))]
         depth: usize,
-        /// Attention heads, a divisor of `dim`; ViT-Ti has 3, ViT-S 6 (MoCo v3's 12), ViT-B 12.
+        /// Attention heads, a divisor of `dim`. ViT-Ti has 3, ViT-S 6 (in MoCo v3 12), ViT-B 12.
+        #[schemars(range(min = 1))]
         heads: usize,
-        /// Side of a patch in pixels; 16 at 224 px, 4 at 32 px.
+        /// Side of a patch in pixels, a divisor of the side of the views; 16 at 224 px, 4 at 32 px.
+        #[schemars(range(min = 1, max = 256))]
         patch: usize,
-        /// How a token knows its place.
+        /// Position embedding. Default: `fixed`.
         #[serde(default, skip_serializing_if = "Positions::is_fixed")]
         positions: Positions,
     },
-    /// Four convolutions, as few-shot learning has them.
+    /// Four convolutions, as in few-shot learning.
     Conv4(Conv4Config),
-    /// A RegNetY, SEER's encoder.
+    /// A RegNetY, the encoder of SEER.
     RegnetY(RegNetConfig),
 }
 

@@ -3,31 +3,34 @@
 
 use burn::optim::{LearningRate, Optimizer};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::velocity::Velocity;
 
 /// Settings of LARS (You et al., arXiv 1708.03888). Gradients, decay included, are scaled for each parameter by
 /// `trust · |weight| / (|gradient| + decay · |weight|)`; the scale is 1 where a norm is 0.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LarsConfig {
-    /// Momentum, 0 to below 1.
+    /// Momentum.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub momentum: f64,
     /// Share of a weight's norm that a step with learning rate 1 moves.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub trust: f64,
-    /// Is the scale at most one over the learning rate, so that no step is larger than that of SGD with rate 1?
+    /// Limits the scale to 1 / (learning rate), so that no step is larger than that of SGD with learning rate 1.
     pub clip: bool,
-    /// Which parameters are scaled; absent = matrices.
+    /// Which parameters are scaled. Default: `matrices`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scaled: LarsScope,
-    /// Is the scale `trust · |weight| / |gradient + decay · weight|`, as the official codes of SimCLR v2 and MoCo v3 have it?
-    /// Absent = no.
+    /// Uses the scale `trust · |weight| / |gradient + decay · weight|`, as the official code of SimCLR v2 and MoCo v3.
+    /// Default: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub norm_of_sum: bool,
-    /// Does a gradient enter the momentum multiplied by the learning rate of its step, as in the official code of SimCLR
-    /// v2? Otherwise, as in PyTorch, the learning rate of a step multiplies the momentum. The two differ while the
-    /// learning rate changes. Absent = no.
+    /// Multiplies a gradient by the learning rate of its step before it enters the momentum, as the official code of
+    /// SimCLR v2. Otherwise the learning rate multiplies the momentum, as in PyTorch. The two differ while the learning
+    /// rate changes. Default: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lr_in_momentum: bool,
 }
@@ -51,13 +54,13 @@ impl LarsConfig {
 }
 
 /// Which parameters LARS scales; the others take plain steps.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LarsScope {
-    /// All but vectors, which are biases and the parameters of norms.
+    /// All but vectors (biases and the parameters of norms).
     #[default]
     Matrices,
-    /// All, as LARC of NVIDIA's apex.
+    /// All, as LARC in NVIDIA's apex.
     All,
     /// None: SGD with momentum.
     None,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ssl_backdoor_fields::require;
 
@@ -10,7 +11,7 @@ use crate::knn::check_neighbours;
 use crate::{ProbeError, Vote};
 
 /// Kinds of probe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeKind {
     /// A linear classifier.
@@ -20,62 +21,70 @@ pub enum ProbeKind {
     Knn,
 }
 
-/// The protocol of a linear probe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Rules of a linear probe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// The same for all methods: on features extracted once.
+    /// The same for all methods, on features that are extracted once.
     #[default]
     Unified,
-    /// Each method's own (protocol 3.2 to 3.5 and 2.6).
+    /// That of the paper for each method.
     Paper,
 }
 
 /// Which training images carry labels.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "allowed are a list of shares of each class and the path of a file list"
 )]
 pub enum Labels {
-    /// Shares of each class; the first is the headline's.
+    /// Shares of each class, above 0 and at most 1; the first one gives the headline figures.
     Shares(Vec<f64>),
-    /// A file list that names them.
+    /// A file list that names the labelled images.
     List(PathBuf),
 }
 
-/// What reads the frozen features out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The `[probe]` table: what reads the frozen features, and with how many labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct ProbeConfig {
-    /// What the headline's figures come from.
+    /// The probe that gives the headline figures.
     pub kind: ProbeKind,
-    /// The rules.
+    /// The rules of the linear probe.
     pub protocol: Protocol,
-    /// Which training images carry labels.
+    /// Which training images have labels: a list of shares of each class, or a file list. The first share gives the
+    /// headline figures.
     pub labels: Labels,
-    /// Linear probes for each share of labels, each with weights and an order of its own; the first is the
-    /// headline's.
+    /// Linear probes for each share of labels, each with its own weights and order. The first one gives the headline
+    /// figures.
+    #[schemars(range(min = 1, max = 1000))]
     pub seeds: u64,
-    /// The stage of the encoder that is read, from 1 (a ResNet: stem, layer1 to layer4; a ViT: its blocks);
-    /// absent = its output.
+    /// The stage of the encoder whose features are read, from 1 (ResNet: stem, layer1 to layer4; ViT: its blocks). Not
+    /// with `protocol = "paper"`. Default: the output.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub stage: Option<usize>,
     /// Passes over the labelled images.
+    #[schemars(range(min = 1, max = 100_000))]
     pub epochs: usize,
     /// Images in a step; the last partial batch is kept.
+    #[schemars(range(min = 1))]
     pub batch: usize,
-    /// Learning rate, divided by 10 after epochs 15 and 30.
+    /// Learning rate; divided by 10 after epochs 15 and 30.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: f64,
-    /// How many neighbours vote; each number is a reading of its own. Empty: none, or with `kind = "knn"` the
-    /// [default](Self::neighbours).
+    /// Numbers of neighbours that vote; each one is a separate k-NN reading. With `kind = "knn"` an empty list stands
+    /// for `[20]`.
+    #[schemars(inner(range(min = 1)))]
     pub k: Vec<usize>,
-    /// Neighbours vote with e^(cosine / temperature); absent = one vote each.
+    /// Neighbours vote with weight e^(cosine / temperature). Default: none, one vote each.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01))]
     pub temperature: Option<f32>,
-    /// Probe after every so many epochs of pretraining, for the curve; 0 = only at the end.
+    /// Probes after every this many epochs of pretraining, for the curve; 0 is only at the end. A sweep allows only 0.
     pub curve_every: usize,
-    /// Beside the other probes, fine-tune each model of a run on each share of labels; absent = not at all.
+    /// Also fine-tunes each model on each share of labels. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fine_tune: Option<FineTuneConfig>,
 }

@@ -7,6 +7,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::ChainViews;
 use ssl_backdoor_data::purpose::PROBE_VIEW;
@@ -25,29 +26,32 @@ const BATCH: usize = 250;
 const WEIGHT_STD: f32 = 0.01;
 
 /// The optimiser of a fine-tuning; neither lets weights decay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FineTuneOptimizer {
-    /// LARS with a trust of 0.001, as the official code of SimCLR v2: the classifier takes plain steps with the same
+    /// LARS with a trust of 0.001, as the official code of SimCLR v2. The classifier takes plain steps with the same
     /// momentum.
     #[default]
     Lars,
-    /// SGD with a Nesterov momentum of 0.9, as the paper of SimCLR. Small data sets need it: a step of LARS moves a weight
-    /// of the encoder by a thousandth of its norm times the learning rate, and an epoch has few steps.
+    /// SGD with a Nesterov momentum of 0.9, as in the SimCLR paper. Better for small data sets, where an epoch has few
+    /// steps: a step of LARS moves a weight by only a thousandth of its norm times the learning rate.
     Sgd,
 }
 
-/// How an encoder is fine-tuned; the defaults are the official code's for 1 % of ImageNet's labels, with a cosine and
-/// without warm-up. For 10 % it trains 30 epochs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How an encoder is fine-tuned. The defaults are those of the official code of SimCLR v2 for 1 % of ImageNet's labels,
+/// with a cosine and without warm-up. For 10 % it trains 30 epochs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FineTuneConfig {
     /// Passes over the labelled images.
+    #[schemars(range(min = 1, max = 100_000))]
     pub epochs: usize,
-    /// Images in a step, at most the labelled ones.
+    /// Images in a step, at most the number of labelled images.
+    #[schemars(range(min = 2))]
     pub batch: usize,
-    /// Learning rate before its cosine; absent = 0.005 · √batch with LARS, 0.05 · batch / 256 with SGD.
+    /// Learning rate before its cosine. Default: 0.005 · √batch with LARS, 0.05 · batch / 256 with SGD.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: Option<f64>,
     /// The optimiser.
     pub optimizer: FineTuneOptimizer,

@@ -4,6 +4,7 @@
 
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::init;
@@ -42,17 +43,22 @@ const PATIENCE: usize = 10;
 const NORMAL: f64 = 1.4826;
 
 /// Settings of SSL-Cleanse.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CleanseConfig {
-    /// Images that are clustered and that triggers are sought on.
+    /// Images that are clustered and on which triggers are searched.
+    #[schemars(range(min = 64, max = 100_000))]
     pub images: usize,
-    /// Clusters; absent = where the curve of the squared distances has its knee, 4 to 16.
+    /// Number of clusters, at most an eighth of `images`. Default: 4 to 16, where the curve of squared distances has
+    /// its knee.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 4, max = 12500))]
     pub clusters: Option<usize>,
-    /// Images in a step.
+    /// Images in a step, at most `images`.
+    #[schemars(range(min = 2, max = 100_000))]
     pub batch: usize,
-    /// Rounds through the images of each inversion at most.
+    /// Largest number of rounds of each inversion through the images.
+    #[schemars(range(min = 1, max = 100_000))]
     pub rounds: usize,
 }
 

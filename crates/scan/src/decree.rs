@@ -2,6 +2,7 @@
 //! features of all images alike. An encoder with a backdoor is satisfied by a small one.
 
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 
@@ -27,14 +28,17 @@ const AFTER: usize = 5;
 const SMALL: usize = 64;
 
 /// Settings of DECREE.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecreeConfig {
-    /// Images that the trigger is sought on.
+    /// Images on which the trigger is searched.
+    #[schemars(range(min = 32, max = 100_000))]
     pub images: usize,
-    /// Images in a step.
+    /// Images in a step, at most `images`.
+    #[schemars(range(min = 2, max = 100_000))]
     pub batch: usize,
-    /// Rounds through these images at most.
+    /// Largest number of rounds through these images.
+    #[schemars(range(min = 1, max = 100_000))]
     pub rounds: usize,
 }
 

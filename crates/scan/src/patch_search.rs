@@ -1,5 +1,6 @@
 //! PatchSearch (Tejankar et al., CVPR 2023): the search, the classifier of its best patches, and whom they accuse.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::{Sample, SampleSet};
 use ssl_backdoor_fields::{OutOfRange, require};
@@ -26,30 +27,41 @@ const TYPICAL: usize = 6;
 /// Share of the images, the most suspicious, that the classifier does not learn as clean.
 const LEFT_OUT: f64 = 0.1;
 
-/// Settings of PatchSearch. What is absent follows the number of images and their size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Settings of PatchSearch. Absent values follow from the number of images and their size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PatchSearchConfig {
-    /// Clusters of the features; absent = one for 64 images, 4 to 1,000 (published: 1,000 for 126,689 images).
+    /// Clusters of the features, at most the number of images. The paper uses 1,000 for 126,689 images. Default: one
+    /// for 64 images, 4 to 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 100_000))]
     pub clusters: Option<usize>,
-    /// Images that each patch is pasted on; absent = one of 25 images, 200 to 1,000 (published: 1,000 of 126,689).
+    /// Images on which each patch is pasted, at most the number of images. The paper uses 1,000. Default: one in 25
+    /// images, 200 to 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
     pub flips: Option<usize>,
-    /// Side of a patch in pixels; absent = 60/224 of the image's (published: 60 of 224).
+    /// Side of a patch in pixels, at most that of the images. Default: 60/224 of the side of the images.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub window: Option<u32>,
     /// Images of each cluster that are tried in a round.
+    #[schemars(range(min = 1, max = 1000))]
     pub per_round: usize,
-    /// Share of the clusters that are given up after a round; at least one is.
+    /// Share of the clusters that are given up after a round, at least one.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub drop: f64,
-    /// Patches that the classifier learns.
+    /// Patches from which the classifier learns.
+    #[schemars(range(min = 1, max = 1000))]
     pub top: usize,
-    /// Networks of the classifier; absent = 5 as published, 3 for images of up to 64 pixels.
+    /// Networks of the classifier. Default: 5 as in the paper, 3 for images up to 64 pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
     pub networks: Option<usize>,
-    /// Optimisation steps of a network at most; absent = 2,000 as published, 1,000 for images of up to 64 pixels.
+    /// Largest number of optimisation steps of a network. Default: 2,000 as in the paper, 1,000 for images up to 64
+    /// pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub steps: Option<usize>,
 }
 

@@ -2,22 +2,24 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 
 use crate::{CleanseConfig, DecreeConfig, EncoderScans, PatchSearchConfig};
 
-/// Settings of the scans of a run: PatchSearch on its poisoned training images by its backdoored encoder, and the scans of
-/// encoders on its clean twin and its backdoored model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The `[scan]` table: PatchSearch on the poisoned training images, DECREE and SSL-Cleanse on the clean twin and the
+/// backdoored model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScanConfig {
-    /// Folder of scores of clean encoders of the same kind; absent = scores without p-values.
+    /// Folder with the null scores of clean encoders of the same kind. Default: none, scores have no p-values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub null: Option<PathBuf>,
-    /// Seed of the scans of encoders: that of the null scores, whatever the run's is.
+    /// Seed of the scans of encoders: that of the null scores, whatever the seed of the run.
+    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: u64,
-    /// Settings of PatchSearch.
+    /// Settings of PatchSearch, which scans the poisoned training images with the backdoored encoder.
     pub data: PatchSearchConfig,
     /// Settings of DECREE.
     pub decree: DecreeConfig,

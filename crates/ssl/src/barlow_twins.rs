@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
@@ -20,18 +21,22 @@ use crate::settings::{MethodSettings, check_dim};
 use crate::view_pair::ViewPair;
 
 /// Config of Barlow Twins; the defaults are solo-learn's for CIFAR-10.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BarlowTwinsConfig {
-    /// Width of the projector's two inner layers.
+    /// Width of the two inner layers of the projector.
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
     /// Length of an embedding.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// λ: what a correlation between two features weighs beside that of a feature with itself.
+    /// λ: weight of a correlation between two features, compared with that of a feature with itself.
+    #[schemars(range(min = 0.0))]
     pub redundancy: f64,
-    /// What the whole loss is multiplied by.
+    /// Factor of the whole loss.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub scale: f64,
-    /// Augmentations.
+    /// The augmentation of the views.
     pub views: ViewPair,
 }
 

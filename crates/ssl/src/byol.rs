@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_model::purpose;
@@ -22,18 +23,22 @@ use crate::schedule::{Schedule, at_shares, rising_momentum};
 use crate::settings::{MethodSettings, check_dim, check_groups, check_momentum, groups};
 
 /// Config of BYOL; the defaults are the protocol's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ByolConfig {
-    /// EMA momentum in the first epoch; it goes to 1 along a cosine, epoch by epoch.
+    /// EMA momentum in the first epoch; it rises to 1 along a cosine, epoch by epoch.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
     /// Hidden width of projector and predictor.
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
     /// Length of a projection.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// Groups of a batch with batch-norm statistics of their own in the encoder, as on several GPUs; projector and
-    /// predictor see the whole batch. Absent: 4, the reference's, if each group has 32 images or more; else 1.
+    /// Groups of a batch with separate batch-norm statistics, as on several GPUs, in the encoder; a divisor of the
+    /// batch. Default: 4, as the reference, if each group has 32 images or more, else 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub bn_groups: Option<usize>,
 }
 

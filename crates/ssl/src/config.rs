@@ -1,5 +1,6 @@
 //! How a network is trained, whatever the method: the one place where a setting of the training loop is named.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_fields::require;
@@ -16,7 +17,12 @@ use crate::weight_decay::DecaySchedule;
 /// Declares [`TrainConfig`] and, beside it, the table of a config file, in which each of these settings may be absent.
 /// A new setting is a line in the list below and a default in [`TrainConfig::sgd`].
 macro_rules! train_config {
-    ($($(#[$meta:meta])* $name:ident: $type:ty,)*) => {
+    ($(
+        $(#[doc = $doc:literal])*
+        $(#[serde($($serde:tt)*)])?
+        $(#[schemars($($schemars:tt)*)])?
+        $name:ident: $type:ty,
+    )*) => {
         /// How a network is trained, whatever the method: the optimiser and its schedule, the batches, the views' crops,
         /// and what is kept and watched on the way.
         ///
@@ -30,20 +36,33 @@ macro_rules! train_config {
             /// Learning rate before the schedule, as `lr` or as `base_lr`.
             #[serde(flatten)]
             pub lr: LearningRate,
-            $($(#[$meta])* pub $name: $type,)*
+            $($(#[doc = $doc])* $(#[serde($($serde)*)])? pub $name: $type,)*
         }
 
-        /// The table of a config file as it is written, `M` being the table of the method.
-        #[derive(Deserialize)]
+        /// The `[pretrain]` table: the method, the network and the training. Absent keys have the values of the method's
+        /// publication.
+        #[derive(Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct Table<M> {
+            /// The self-supervised method.
             pub method: M,
+            /// The network that it trains.
             pub encoder: EncoderConfig,
+            /// Passes over the training images.
+            #[schemars(range(min = 1, max = 100_000))]
             pub epochs: usize,
+            /// Images in a step, at most the number of training images. Default: that of the method.
+            #[schemars(range(min = 2, max = 65_536))]
             batch: Option<usize>,
+            /// Learning rate before the schedule. Only one of `lr` and `base_lr` may be given. Default: that of the
+            /// method.
+            #[schemars(extend("exclusiveMinimum" = 0))]
             lr: Option<f64>,
+            /// Learning rate for a batch of 256 images; the rate is proportional to the batch. Default: that of the
+            /// method.
+            #[schemars(extend("exclusiveMinimum" = 0))]
             base_lr: Option<f64>,
-            $($name: Option<$type>,)*
+            $($(#[doc = $doc])* $(#[schemars($($schemars)*)])? $name: Option<$type>,)*
         }
 
         impl<M> Table<M> {
@@ -76,43 +95,48 @@ macro_rules! train_config {
 }
 
 train_config! {
-    /// Weight decay.
+    /// Weight decay. Default: that of the method.
+    #[schemars(range(min = 0.0, max = 1.0))]
     weight_decay: f64,
-    /// Weight decay after the last step, which it goes to along half a cosine; absent = it stays. With AdamW alone.
+    /// Weight decay after the last step; it changes along half a cosine. Only with AdamW. Default: that of the method,
+    /// for most none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     final_weight_decay: Option<f64>,
-    /// Which parameters decay.
+    /// The parameters that decay. Default: that of the method.
     decayed: WeightDecayScope,
-    /// The optimiser.
+    /// The optimiser. Default: that of the method.
     optimizer: OptimizerConfig,
-    /// How the learning rate goes.
+    /// The schedule of the learning rate. Default: that of the method.
     schedule: Schedule,
-    /// Share of the area that a crop takes, low and high (of no effect on Jigsaw).
+    /// Share of the area of an image that a crop takes, lowest and highest; without effect on Jigsaw. Range: above 0, at
+    /// most 1. Default: that of the method.
+    #[schemars(inner(range(max = 1)))]
     crop: (f64, f64),
-    /// Gaussian blur in the views of methods that compare views; absent = on above 64 px.
+    /// Blurs the views of methods that compare views. Default: true above 64 px.
     #[serde(skip_serializing_if = "Option::is_none")]
     blur: Option<bool>,
-    /// Leave out the images at the end of an epoch that fill no whole batch; absent = yes. Otherwise they are a smaller
-    /// batch, unless it would be a single image. Of the methods here Jigsaw and RotNet alone train on such a batch, and
-    /// do so by default, as their references; a config says so, of the others it says nothing.
+    /// Leaves out the images at the end of an epoch that do not fill a batch. Otherwise they are a smaller batch, unless
+    /// it would be a single image; only Jigsaw and RotNet can train on one. Default: false for Jigsaw and RotNet, else
+    /// true.
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_last: Option<bool>,
-    /// Parts in which a step takes its batch, one after the other: the gradients of the parts are averaged before the
-    /// optimiser's step, so memory is needed for one part alone. 1 takes it whole.
-    ///
-    /// The gradients are those of the whole batch for MoCo v2, BYOL, SimSiam, Jigsaw, RotNet, MAE and SwAV but for batch
-    /// norm, whose statistics are each part's own, as on several GPUs; with an encoder and heads without batch norm they
-    /// are the same. SwAV sees each part twice: its codes are made of the whole batch first. Other methods hold the images
-    /// of a batch against each other and refuse more than one part.
+    /// Number of parts in which a step processes its batch, to save memory: the gradients of the parts are averaged
+    /// before the optimiser's step. A part has 2 images or more. For `moco-v2`, `byol`, `simsiam`, `jigsaw`, `rotnet`,
+    /// `mae` and `swav`; the other methods compare the images of a batch and allow only 1. Batch norm uses the statistics
+    /// of each part, as on several GPUs. Default: 1.
     #[serde(skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 32_768))]
     accumulate: usize,
-    /// Epochs between two checkpoints.
+    /// Epochs between two checkpoints. Default: 1.
+    #[schemars(range(min = 1))]
     checkpoint_every: usize,
-    /// How many checkpoints are kept.
+    /// Number of checkpoints that are kept. Default: 1.
+    #[schemars(range(min = 1))]
     keep: usize,
-    /// What a breach of a canary does.
+    /// What a breach of a canary does. Default: `stop`.
     canaries: CanaryMode,
-    /// Number format of the encoder's products.
+    /// Number format of the encoder's products. Default: `f32`.
     #[serde(skip_serializing_if = "Precision::is_full")]
     precision: Precision,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::EpochPlan;
 use ssl_backdoor_data::augment::Views;
@@ -28,30 +29,40 @@ use crate::swav::LARC;
 use crate::view_pair::ViewPair;
 
 /// Config of DeepCluster v2; the defaults are the official repository's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeepClusterConfig {
-    /// Clusters of each clustering; all are predicted.
+    /// Number of clusters of each clustering, at most 16 clusterings; all are predicted. At most the number of training
+    /// images.
+    #[schemars(length(min = 1, max = 16), inner(range(min = 2, max = 1_048_576)))]
     pub prototypes: Vec<usize>,
-    /// Steps of k-means.
+    /// Iterations of k-means.
+    #[schemars(range(min = 1, max = 1000))]
     pub iterations: usize,
     /// Temperature of the predictions.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
     /// Hidden width of the projector.
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
     /// Length of an embedding.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// Large crops of an image, by `crop` of the training. The embeddings of each have a bank; the clusterings take turns
-    /// at the banks.
+    /// Large crops of an image; their area is `crop` of the training. The embeddings of each have a bank, which the
+    /// clusterings use in turn.
+    #[schemars(range(min = 2, max = 16))]
     pub large: usize,
-    /// How large and small crops are augmented.
+    /// The augmentation of large and small crops.
     pub views: ViewPair,
-    /// Small crops of an image; they enter no bank.
+    /// Small crops of an image, which enter no bank.
+    #[schemars(range(min = 0, max = 64))]
     pub small: usize,
-    /// Side of a small crop in pixels; absent = 96 / 224 of a large one's.
+    /// Side of a small crop in pixels, below that of a large one. Default: 96/224 of that of a large crop.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
     pub small_size: Option<u32>,
-    /// Share of the area that a small crop takes, low and high.
+    /// Share of the area of an image that a small crop takes, lowest and highest. Range: above 0, at most 1.
+    #[schemars(inner(range(max = 1)))]
     pub small_crop: (f64, f64),
 }
 

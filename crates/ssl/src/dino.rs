@@ -8,6 +8,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{Chain, ChainViews, Filter, Views};
 use ssl_backdoor_fields::require;
@@ -35,37 +36,49 @@ const LARGE: usize = 2;
 /// Config of DINO; the defaults are those of the official code (`main_dino.py`) except for the teacher's temperature. It grows
 /// from 0.04 to 0.07 in 30 epochs, which the repository's README recommends under "Boosting DINO performance"; the code's
 /// own default is `teacher_temperature = [0.04, 0.04]` with `teacher_warmup = 0`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DinoConfig {
     /// Outputs of the heads.
+    #[schemars(range(min = 2, max = 1_048_576))]
     pub outputs: usize,
     /// Hidden width of the heads.
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
     /// Length of an embedding before the last layer.
+    #[schemars(range(min = 1, max = 65_536))]
     pub bottleneck: usize,
     /// Temperature of the student.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// Temperature of the teacher in the first epoch and after the warm-up; it grows linearly, epoch by epoch.
+    /// Temperature of the teacher in the first epoch and after the warm-up; it rises linearly, epoch by epoch. Range:
+    /// above 0, at most 100.
+    #[schemars(inner(range(max = 100)))]
     pub teacher_temperature: [f64; 2],
-    /// Epochs of the teacher's warm-up, the first with the warmed temperature included.
+    /// Epochs of the teacher's warm-up, including the first one at the final temperature; at most `epochs`.
     pub teacher_warmup: usize,
-    /// EMA momentum of the teacher in the first step; it goes to 1 along a cosine, step by step.
+    /// EMA momentum of the teacher in the first step; it rises to 1 along a cosine, step by step.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
     /// EMA momentum of the centre.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub centre_momentum: f64,
-    /// The largest norm that the gradient of a parameter may have; 0 clips nothing.
+    /// Largest norm of the gradient of a parameter; 0 does not clip.
+    #[schemars(range(min = 0.0))]
     pub clip: f64,
-    /// Epochs in which the last layer does not learn.
+    /// First epochs in which the last layer is not trained, fewer than `epochs`.
     pub frozen_epochs: usize,
-    /// How large and small crops are augmented.
+    /// The augmentation of large and small crops.
     pub views: ViewPair,
-    /// Small crops of an image, for the student alone.
+    /// Small crops of an image, which only the student sees.
+    #[schemars(range(min = 0, max = 64))]
     pub small: usize,
-    /// Side of a small crop in pixels; absent = 96 / 224 of a large one's.
+    /// Side of a small crop in pixels, below that of a large one. Default: 96/224 of that of a large crop.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
     pub small_size: Option<u32>,
-    /// Share of the area that a small crop takes, low and high.
+    /// Share of the area of an image that a small crop takes, lowest and highest. Range: above 0, at most 1.
+    #[schemars(inner(range(max = 1)))]
     pub small_crop: (f64, f64),
 }
 

@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
 use ssl_backdoor_files::NewFolder;
 use ssl_backdoor_model::Encoder;
 
 use crate::checkpoint::METHOD;
 use crate::error::{ObserverError, PretrainError};
 use crate::json_lines::JsonLines;
-use crate::observer::{Checkpoint, EpochReport, EpochTiming, TrainObserver, TrainState};
+use crate::observer::{Checkpoint, EpochReport, TrainObserver, TrainState};
 
 const CHECKPOINTS: &str = "checkpoint";
 const METRICS: &str = "metrics.jsonl";
@@ -86,7 +85,7 @@ impl TrainObserver for TrainingFolder {
 
     fn on_epoch(&mut self, epoch: &mut EpochReport, _: &Encoder) -> Result<(), ObserverError> {
         if let Some([metrics, timing]) = &self.logs {
-            timing.append(&timing_line(epoch.step, &epoch.timing))?;
+            timing.append(&epoch.times())?;
             metrics.append(&epoch.figures())?;
         }
         Ok(())
@@ -95,18 +94,6 @@ impl TrainObserver for TrainingFolder {
     fn on_checkpoint(&mut self, state: &TrainState<'_>) -> Result<(), ObserverError> {
         Ok(self.save(state)?)
     }
-}
-
-/// The epoch's line in `timing.jsonl`: figures of the machine.
-fn timing_line(step: usize, timing: &EpochTiming) -> Map<String, Value> {
-    let seconds = timing.elapsed.as_secs_f64();
-    Map::from_iter([
-        ("step".into(), step.into()),
-        ("seconds".into(), seconds.into()),
-        ("images_per_s".into(), (timing.images as f64 / seconds).into()),
-        ("wait_share".into(), (timing.waited.as_secs_f64() / seconds).into()),
-        ("workers".into(), timing.workers.into()),
-    ])
 }
 
 /// The method's record of the newest checkpoint of the training in `folder`, whatever its identity.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{JigsawViews, Views};
 use ssl_backdoor_fields::require;
@@ -23,15 +24,18 @@ use crate::schedule::{Schedule, at_shares};
 use crate::settings::MethodSettings;
 
 /// Config of Jigsaw; the defaults are the protocol's, for images of 224 px and more.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JigsawConfig {
-    /// Known orders of the tiles.
+    /// Number of known orders of the tiles.
+    #[schemars(range(min = 2, max = 100_000))]
     pub permutations: usize,
-    /// Side in pixels that the shorter side of an image is resized to; the nine cells are those of the
-    /// largest multiple of three below (256: cells of 85; 49: cells of 16).
+    /// Length in pixels to which the shorter side of an image is resized. The nine cells are those of the largest
+    /// multiple of three below it (256: cells of 85; 49: cells of 16).
+    #[schemars(range(min = 4, max = 4096))]
     pub resize: u32,
     /// Side of a tile in pixels, at most that of a cell.
+    #[schemars(range(min = 1, max = 1365))]
     pub tile: u32,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, s};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{MaeViews, Views};
 use ssl_backdoor_fields::{OutOfRange, require};
@@ -22,18 +23,22 @@ use crate::schedule::Schedule;
 use crate::settings::MethodSettings;
 
 /// Config of MAE; the defaults are the official repository's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaeConfig {
     /// Share of the patches that the encoder does not see.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: f64,
-    /// Standardise each patch before it is compared.
+    /// Standardises each patch before it is compared.
     pub norm_pix: bool,
     /// Length of the decoder's tokens, a multiple of 4.
+    #[schemars(range(min = 4, max = 8192))]
     pub decoder_dim: usize,
     /// Blocks of the decoder.
+    #[schemars(range(min = 1, max = 128))]
     pub decoder_depth: usize,
-    /// Attention heads of the decoder.
+    /// Attention heads of the decoder, a divisor of `decoder_dim`.
+    #[schemars(range(min = 1))]
     pub decoder_heads: usize,
 }
 

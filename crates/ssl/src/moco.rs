@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, s};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_model::purpose;
@@ -23,20 +24,25 @@ use crate::settings::{
 };
 
 /// Config of MoCo v2; the defaults are the protocol's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MocoConfig {
     /// Keys in the queue, a multiple of the batch.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub queue: usize,
     /// EMA momentum of the key encoder.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
     /// Temperature of InfoNCE.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
     /// Length of a key.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// Groups of a batch with batch-norm statistics of their own, as on several GPUs. Absent: 2, the reference's, if
-    /// both groups have 32 images or more; else 1, which is not a shuffling batch norm.
+    /// Groups of a batch with separate batch-norm statistics, as on several GPUs; a divisor of the batch. Default: 2,
+    /// as the reference, if each group has 32 images or more, else 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub bn_groups: Option<usize>,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
@@ -28,21 +29,26 @@ use crate::view_pair::ViewPair;
 
 /// Config of MoCo v3; the defaults are the official code's for a ResNet-50 over 300 epochs. For a ViT it sets
 /// `temperature = 0.2`, AdamW, a base learning rate of 1.5e-4, a weight decay of 0.1 and 40 epochs of warm-up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MocoV3Config {
-    /// EMA momentum of the target in the first step; it goes to 1 along a cosine, step by step.
+    /// EMA momentum of the target in the first step; it rises to 1 along a cosine, step by step.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
     /// Temperature of the contrast.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
     /// Inner width of projector and predictor.
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
     /// Length of a projection.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// Layers of the projector; absent = 3 for a transformer, else 2.
+    /// Layers of the projector. Default: 3 for a transformer, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
     pub layers: Option<usize>,
-    /// Augmentations.
+    /// The augmentation of the views.
     pub views: ViewPair,
 }
 

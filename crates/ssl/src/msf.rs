@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_fields::require;
@@ -24,35 +25,41 @@ use crate::settings::{
 };
 
 /// How an image is changed for the target encoder; the query's views are always strong.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TargetView {
-    /// Crop and flip: the repository's `weak/strong`, which its README uses.
+    /// Crop and flip, the repository's `weak/strong`, which its README uses.
     #[default]
     Weak,
-    /// As the query's.
+    /// As that of the query.
     Strong,
 }
 
 /// Config of MSF; the defaults are the official repository's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MsfConfig {
     /// Rows of the memory bank, a multiple of the batch.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub queue: usize,
-    /// Neighbours in the bank, the own embedding among them.
+    /// Neighbours in the bank, including the own embedding; at most `queue`.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub top_k: usize,
     /// EMA momentum of the target.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
-    /// Hidden width of projector and predictor; absent = twice the feature's length.
+    /// Hidden width of projector and predictor. Default: twice the length of a feature.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: Option<usize>,
-    /// Length of an embedding; absent = a quarter of the feature's length.
+    /// Length of an embedding. Default: a quarter of the length of a feature.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: Option<usize>,
-    /// Groups of a batch with batch-norm statistics of their own, as on several GPUs: in the encoder, the projector and
-    /// the predictor. Absent: 4, as the repository's README trains, if each group has 32 images or more; else 1.
+    /// Groups of a batch with separate batch-norm statistics, as on several GPUs, in the encoder, the projector and the
+    /// predictor; a divisor of the batch. Default: 4, as the reference, if each group has 32 images or more, else 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub bn_groups: Option<usize>,
     /// The target's view.
     pub target_view: TargetView,

@@ -179,6 +179,20 @@ impl EpochReport {
         line.extend(self.extra.clone());
         line
     }
+
+    /// What the machine decides, by name: seconds, images a second, the share of the time that the network waited for
+    /// views, and the threads that prepared them.
+    pub fn times(&self) -> Map<String, Value> {
+        let EpochTiming { elapsed, waited, images, workers } = self.timing;
+        let seconds = elapsed.as_secs_f64();
+        Map::from_iter([
+            ("step".into(), self.step.into()),
+            ("seconds".into(), seconds.into()),
+            ("images_per_s".into(), (images as f64 / seconds).into()),
+            ("wait_share".into(), (waited.as_secs_f64() / seconds).into()),
+            ("workers".into(), workers.into()),
+        ])
+    }
 }
 
 /// A checkpoint on disk.

@@ -4,6 +4,7 @@ use burn::module::{Module, Param, ParamGroup};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, Optimizer};
 use burn::tensor::Tensor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::{Lars, LarsConfig, OnParameter, for_each_parameter};
@@ -11,26 +12,29 @@ use ssl_backdoor_model::{Lars, LarsConfig, OnParameter, for_each_parameter};
 use crate::sgd::Sgd;
 use crate::weight_decay::DecaySchedule;
 
-/// The optimiser and its settings.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// The optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum OptimizerConfig {
     /// SGD with momentum: no dampening, no Nesterov, decay added to the gradient.
     Sgd {
-        /// Momentum, 0 to below 1.
+        /// Momentum.
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         momentum: f64,
     },
     /// Adam, decay added to the gradient (coupled).
     Adam {
-        /// Momenta of the gradient and of its square, each 0 to below 1.
+        /// Momenta of the gradient and of its square. Range: 0 to below 1.
+        #[schemars(inner(range(min = 0.0, max = 1.0)))]
         betas: [f64; 2],
     },
-    /// LARS (You et al., arXiv 1708.03888): SGD with momentum whose gradients are scaled for each parameter by the ratio
-    /// of the norms of weight and gradient.
+    /// LARS (You et al., arXiv 1708.03888): SGD with momentum; gradients are scaled for each parameter by the ratio of
+    /// the norms of weight and gradient.
     Lars(LarsConfig),
-    /// AdamW, weights decay by themselves (decoupled).
+    /// AdamW, decoupled weight decay.
     AdamW {
-        /// Momenta of the gradient and of its square, each 0 to below 1.
+        /// Momenta of the gradient and of its square. Range: 0 to below 1.
+        #[schemars(inner(range(min = 0.0, max = 1.0)))]
         betas: [f64; 2],
     },
 }
@@ -140,15 +144,15 @@ fn grouped<O: Optimizer>(
 }
 
 /// Which parameters decay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightDecayScope {
-    /// All, batch norms and biases too.
+    /// All, including batch norms and biases.
     All,
-    /// All but biases and those with "bn" in their name; shortcuts' batch norms are called
-    /// `downsample.1` and decay (Jigsaw's reference, protocol 2.4).
+    /// All but biases and those with `bn` in their name, as the reference code of Jigsaw; batch norms of shortcuts are
+    /// called `downsample.1` and decay.
     NoBiasNoBn,
-    /// All but vectors (MAE).
+    /// All but vectors.
     Matrices,
 }
 

@@ -1,6 +1,7 @@
 //! The number format that an encoder computes in.
 
 use burn::tensor::{DType, Device};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::require;
 use ssl_backdoor_kernels::{multiplies_in_bf16, multiply_in_bf16};
@@ -13,7 +14,7 @@ use crate::error::PretrainError;
 /// On a GPU, bf16 also holds what is passed from layer to layer. On the CPU only the factors of products are rounded to
 /// bf16: in the stem and the basic blocks of ResNets, in 3×3 convolutions with batch norm and ReLU, and in the linear
 /// layers of transformers. Sums, and all that is passed on, stay in 32 bits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32 bits.

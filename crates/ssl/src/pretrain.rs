@@ -1,10 +1,12 @@
 //! A pretraining: a method, its encoder and their training.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{MEAN, STD, Views};
 use ssl_backdoor_fields::require;
@@ -22,7 +24,8 @@ use crate::registry::{MethodConfig, WithMethod};
 use crate::settings::Rescaling;
 use crate::train::{Training, train};
 
-/// A pretraining. Keys that its file leaves unset have the values of the method's publication.
+/// The `[pretrain]` table: the method, the network and the training. Keys that are absent have the values of the method's
+/// publication.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table<MethodConfig>")]
 pub struct PretrainConfig {
@@ -42,6 +45,17 @@ impl TryFrom<Table<MethodConfig>> for PretrainConfig {
         let defaults = table.method.settings().defaults(table.epochs);
         let (method, encoder, train) = table.resolve(defaults)?;
         Ok(Self { method, encoder, train })
+    }
+}
+
+/// The schema of the table as it is written, in which most settings may be absent.
+impl JsonSchema for PretrainConfig {
+    fn schema_name() -> Cow<'static, str> {
+        "PretrainConfig".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Table::<MethodConfig>::json_schema(generator)
     }
 }
 

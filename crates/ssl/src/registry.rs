@@ -1,6 +1,7 @@
 //! The table of methods: their names in configs, and how each is built.
 
 use burn::tensor::Device;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_model::EncoderConfig;
 
@@ -23,39 +24,39 @@ use crate::simsiam::{SimSiam, SimSiamConfig};
 use crate::swav::{Swav, SwavConfig};
 use crate::vicreg::{Vicreg, VicregConfig};
 
-/// A method: the model and its views together. One arm per method.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The self-supervised method and its own settings. The defaults are those of its publication or official code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum MethodConfig {
-    /// MoCo v2 (protocol 2.1).
+    /// MoCo v2 (He et al., 2020; Chen et al., 2020).
     MocoV2(MocoConfig),
-    /// BYOL (protocol 2.2).
+    /// BYOL (Grill et al., 2020).
     Byol(ByolConfig),
-    /// MSF, mean shift (protocol 2.3).
+    /// MSF, mean shift (Koohpayegani et al., 2021).
     Msf(MsfConfig),
-    /// Jigsaw puzzles (protocol 2.4).
+    /// Jigsaw puzzles (Noroozi and Favaro, 2016).
     Jigsaw(JigsawConfig),
-    /// RotNet, predicting rotations (protocol 2.5).
+    /// RotNet, predicting rotations (Gidaris et al., 2018).
     Rotnet(RotNetConfig),
-    /// Masked autoencoder (protocol 2.6).
+    /// Masked autoencoder (He et al., 2022).
     Mae(MaeConfig),
-    /// SimCLR (protocol 8.5).
+    /// SimCLR with the training of MoCo v2 (Chen et al., 2020).
     Simclr(SimclrConfig),
-    /// SimCLR v2.
+    /// SimCLR v2 (Chen et al., 2020).
     SimclrV2(SimclrV2Config),
-    /// SimSiam.
+    /// SimSiam (Chen and He, 2021).
     Simsiam(SimSiamConfig),
-    /// Barlow Twins.
+    /// Barlow Twins (Zbontar et al., 2021).
     BarlowTwins(BarlowTwinsConfig),
-    /// VICReg.
+    /// VICReg (Bardes et al., 2022).
     Vicreg(VicregConfig),
-    /// MoCo v3.
+    /// MoCo v3 (Chen et al., 2021).
     MocoV3(MocoV3Config),
-    /// SwAV.
+    /// SwAV (Caron et al., 2020).
     Swav(SwavConfig),
-    /// DINO.
+    /// DINO (Caron et al., 2021).
     Dino(DinoConfig),
-    /// DeepCluster v2.
+    /// DeepCluster v2 (Caron et al., 2020).
     #[serde(rename = "deepcluster-v2")]
     DeepCluster(DeepClusterConfig),
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{Chain, RotNetViews, Views};
 use ssl_backdoor_model::purpose;
@@ -21,7 +22,7 @@ use crate::settings::MethodSettings;
 const TURNS: usize = 4;
 
 /// `pretrain.method` of RotNet, which has nothing to set.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotNetConfig {}
 

@@ -2,30 +2,30 @@
 
 use std::f64::consts::PI;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 
-/// How the learning rate goes over a training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How the learning rate changes during training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// `lr · ½(1 + cos(π · epoch / epochs))`, constant within an epoch, no warm-up: MoCo v2 and MSF
-    /// (protocol 2.1, 2.3).
+    /// `lr · ½(1 + cos(π · epoch / epochs))`, constant within an epoch, without warm-up: MoCo v2 and MSF.
     CosinePerEpoch,
-    /// A cosine to 0 step by step, after a linear warm-up from 0 (MAE, protocol 2.6).
+    /// A cosine to 0, step by step, after a linear warm-up from 0.
     Cosine {
-        /// Epochs of warm-up.
+        /// Epochs of warm-up, fewer than `epochs`.
         #[serde(default)]
         warmup_epochs: usize,
     },
-    /// Times `factor` at each of some epochs: BYOL, Jigsaw, RotNet, CompReSS (protocol 2.2, 2.4, 2.5,
-    /// 5).
+    /// Multiplied by `factor` at each of some epochs: BYOL, Jigsaw, RotNet.
     Steps {
-        /// Epochs before which the rate falls.
+        /// Epochs at whose start the rate falls, from 0.
         drops: Vec<usize>,
-        /// What it is multiplied by.
+        /// What the rate is multiplied by.
+        #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
         factor: f64,
-        /// Steps over which it first grows linearly; step 0 has the first part of it (BYOL).
+        /// Steps of a linear warm-up.
         #[serde(default)]
         warmup_steps: usize,
     },

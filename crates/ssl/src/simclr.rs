@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
 use ssl_backdoor_model::purpose;
@@ -19,12 +20,14 @@ use crate::projector::Projected;
 use crate::settings::{MethodSettings, check_dim, check_temperature};
 
 /// Config of SimCLR.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimclrConfig {
     /// Temperature of NT-Xent.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
     /// Length of a projection.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_model::purpose;
@@ -21,17 +22,20 @@ use crate::simclr::nt_xent;
 use crate::view_pair::ViewPair;
 
 /// Config of SimCLR v2; the defaults are the official code's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimclrV2Config {
     /// Temperature of NT-Xent.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// Width of the head's two inner layers; absent = the length of a feature.
+    /// Width of the two inner layers of the head. Default: the length of a feature.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: Option<usize>,
     /// Length of a projection.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// Augmentations.
+    /// The augmentation of the views.
     pub views: ViewPair,
 }
 

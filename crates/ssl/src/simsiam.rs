@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
@@ -21,16 +22,19 @@ use crate::settings::{MethodSettings, check_dim};
 use crate::view_pair::ViewPair;
 
 /// Config of SimSiam; the defaults are the paper's for ImageNet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimSiamConfig {
-    /// Length of a projection, and width of the projector's inner layers.
+    /// Length of a projection, and width of the inner layers of the projector.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// Layers of the projector; the paper has 3 on ImageNet and 2 on CIFAR-10.
+    /// Layers of the projector. The paper uses 3 on ImageNet and 2 on CIFAR-10.
+    #[schemars(range(min = 1, max = 16))]
     pub layers: usize,
     /// Inner width of the predictor.
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
-    /// Augmentations.
+    /// The augmentation of the views.
     pub views: ViewPair,
 }
 

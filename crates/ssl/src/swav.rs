@@ -7,6 +7,7 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, s};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
@@ -29,37 +30,48 @@ use crate::swapped::{check_large, check_prototypes, swapped_prediction};
 use crate::view_pair::ViewPair;
 
 /// Config of SwAV; the defaults are the official repository's for batches of 256 images.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SwavConfig {
     /// Temperature of the predictions.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// How soft codes are: ε of the Sinkhorn algorithm.
+    /// ε of the Sinkhorn algorithm: how soft codes are.
+    #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
     /// Iterations of the Sinkhorn algorithm.
+    #[schemars(range(min = 1, max = 1000))]
     pub iterations: usize,
-    /// Prototypes.
+    /// Number of prototypes.
+    #[schemars(range(min = 2, max = 1_048_576))]
     pub prototypes: usize,
-    /// Steps in which the prototypes do not learn.
+    /// First steps in which the prototypes are not trained, fewer than all steps. The default is for ImageNet.
     pub frozen_steps: usize,
-    /// Past embeddings of each large crop that codes are made with beside the batch; 0 for none.
+    /// Past embeddings of each large crop that are used for the codes together with the batch; 0 for none.
+    #[schemars(range(min = 0, max = 16_777_216))]
     pub queue: usize,
-    /// The epoch, from 0, in which the queue begins to fill; it is used once it is full.
+    /// Epoch, from 0, in which the queue begins to fill, below `epochs`; it is used once it is full.
     pub queue_from: usize,
     /// Hidden width of the projector.
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
     /// Length of an embedding.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// Large crops of an image, by `crop` of the training. Each gives a code.
+    /// Large crops of an image, each with its own code; their area is `crop` of the training.
+    #[schemars(range(min = 2, max = 16))]
     pub large: usize,
-    /// How large and small crops are augmented.
+    /// The augmentation of large and small crops.
     pub views: ViewPair,
-    /// Small crops of an image; they give no code.
+    /// Small crops of an image, without codes.
+    #[schemars(range(min = 0, max = 64))]
     pub small: usize,
-    /// Side of a small crop in pixels; absent = 96 / 224 of a large one's.
+    /// Side of a small crop in pixels, below that of a large one. Default: 96/224 of that of a large crop.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
     pub small_size: Option<u32>,
-    /// Share of the area that a small crop takes, low and high.
+    /// Share of the area of an image that a small crop takes, lowest and highest. Range: above 0, at most 1.
+    #[schemars(inner(range(max = 1)))]
     pub small_crop: (f64, f64),
 }
 

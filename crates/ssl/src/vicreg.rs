@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::Views;
 use ssl_backdoor_fields::require;
@@ -23,20 +24,25 @@ use crate::view_pair::ViewPair;
 /// Config of VICReg; the defaults are solo-learn's for CIFAR-10 but for the views, which are the paper's: solo-learn has crops
 /// of 0.2 to 1 and two views that are drawn alike, without blur and with a solarisation of probability 0.1. The weights of
 /// the three terms are the paper's too.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VicregConfig {
-    /// Width of the two inner layers of the head, which the paper calls the expander.
+    /// Width of the two inner layers of the head (the expander of the paper).
+    #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
     /// Length of an embedding.
+    #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
     /// Weight of the distance between the two views.
+    #[schemars(range(min = 0.0))]
     pub invariance: f64,
     /// Weight of the hinge on the standard deviations.
+    #[schemars(range(min = 0.0))]
     pub variance: f64,
     /// Weight of the covariances.
+    #[schemars(range(min = 0.0))]
     pub covariance: f64,
-    /// Augmentations.
+    /// The augmentation of the views.
     pub views: ViewPair,
 }
 

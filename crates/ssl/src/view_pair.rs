@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{ChainViews, Views};
 
 use crate::config::TrainConfig;
 
-/// How the two views of an image are augmented. Each starts with a crop and a flip, jitters the colours with probability
-/// 0.8 and is grey with probability 0.2. Blur follows the config's `blur`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How the two views of an image are augmented. Each is cropped and flipped, its colours are jittered with probability
+/// 0.8, and it is grey with probability 0.2. The key `blur` of the training turns blur on and off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ViewPair {
-    /// MoCo v2's and SimSiam's: jitter 0.4, 0.4, 0.4, 0.1, blur with probability 0.5.
+    /// That of MoCo v2 and SimSiam: jitter 0.4, 0.4, 0.4, 0.1; blur with probability 0.5.
     MocoV2,
-    /// SimCLR's at strength 1: jitter 0.8, 0.8, 0.8, 0.2, blur with probability 0.5.
+    /// That of SimCLR at strength 1: jitter 0.8, 0.8, 0.8, 0.2; blur with probability 0.5.
     Simclr,
-    /// The BYOL paper's, which Barlow Twins, VICReg and MoCo v3 took over: jitter 0.4, 0.4, 0.2, 0.1; the first view is
-    /// always blurred, the second with probability 0.1 blurred and with probability 0.2 solarised.
+    /// That of the BYOL paper, also used by Barlow Twins, VICReg and MoCo v3: jitter 0.4, 0.4, 0.2, 0.1; the first view
+    /// is always blurred, the second is blurred with probability 0.1 and solarised with probability 0.2.
     Asymmetric,
 }
 

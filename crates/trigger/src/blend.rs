@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use image::{RgbImage, Rgba, RgbaImage};
 use rand::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_rng::keyed;
@@ -25,19 +26,22 @@ const SIDE: u32 = 32;
 const KEPT: usize = 64;
 
 /// The table of the trigger `blend`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Blend {
-    /// A picture (PNG or JPEG), its alpha channel respected; or else `seed`.
+    /// A picture (PNG or JPEG); its alpha channel is respected. Exactly one of `path` and `seed` is needed. Default:
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// The seed of a random pattern; or else `path`.
+    /// Seed of a random pattern. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Weight of the picture on training images, above 0 to 1. The paper has 0.2.
+    /// Weight of the picture on training images. The paper uses 0.2.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub ratio: f64,
-    /// The same on evaluation images; absent = as on training images.
+    /// Weight of the picture on evaluation images. Default: `ratio`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub val_ratio: Option<f64>,
 }
 

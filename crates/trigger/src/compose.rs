@@ -4,19 +4,21 @@
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::OutOfRange;
 
 use crate::{CorruptEncoder, NoisyAlignment, Perturbation, Pool, Setup, Trigger, TriggerError};
 
-/// How a poisoned training image is composed; the field `compose` of [`PoisonConfig`](crate::PoisonConfig). Evaluation images
-/// carry the plain trigger.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How a poisoned training image is composed; the field `compose` of [`PoisonConfig`](crate::PoisonConfig). Evaluation
+/// images carry the plain trigger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Compose {
-    /// The image with the trigger, beside a reference image.
+    /// Noisy Alignment: the image with the trigger, next to a reference image.
     NoisyAlignment(NoisyAlignment),
-    /// The object of a reference image and the trigger, on the image as background.
+    /// CorruptEncoder: the object of a reference image and the trigger, with the image as background. Only for
+    /// `data.kind = "shapes"`, which knows the outlines of objects.
     CorruptEncoder(CorruptEncoder),
 }
 

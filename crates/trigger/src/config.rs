@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ssl_backdoor_fields::OutOfRange;
 
@@ -12,12 +13,12 @@ use crate::{
 };
 
 /// The target class as a config names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "allowed are the index of a class, 0 or more, and its name")]
 pub enum TargetClass {
-    /// Its index, 0 to classes − 1.
+    /// The index of the class, 0 to classes - 1.
     Index(u32),
-    /// Its name: that of the class, of its folder, or its wnid.
+    /// The name of the class, of its folder, or its WordNet id.
     Name(String),
 }
 
@@ -50,54 +51,59 @@ impl TargetClass {
     }
 }
 
-/// The `[poison]` table. Where a patch goes and how it is blended has keys of its own; a trigger of another kind has all
-/// its keys in the table `trigger`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The `[poison]` table: which images are poisoned, and how. The keys `place`, `alpha` and `val_*` are for patches;
+/// other triggers have all their keys in `trigger`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct PoisonConfig {
-    /// The target class; absent = images of any class are poisoned.
+    /// The target class, by index or name. Default: none, images of any class are poisoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetClass>,
-    /// Share of the *target class* that is poisoned.
+    /// Share of the images of the target class that are poisoned. Exactly one of `rate`, `dataset_rate`, `count` and
+    /// `list` is needed. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub rate: Option<f64>,
-    /// Share of the whole *training set* that is poisoned.
+    /// Share of all training images that are poisoned. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub dataset_rate: Option<f64>,
-    /// Number of poisoned images.
+    /// Number of poisoned images. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub count: Option<usize>,
-    /// A file list that names the images to poison; with a target, that class is scored.
+    /// A file list that names the images to poison. With a target, ASR is measured for that class. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<PathBuf>,
-    /// A rule that chooses so many images by an encoder's features; absent = they are a seeded sample. `rate` is then of a
-    /// class of the mean size, and without a target the class is scored that most of the images have.
+    /// Chooses the poisoned images by a rule. `rate` then refers to a class of mean size; without a target, ASR is
+    /// measured for the class that most of the chosen images have. Default: a seeded sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub select: Option<Select>,
     /// What is done to the images.
     pub trigger: TriggerConfig,
-    /// How a poisoned training image is composed with an image of the target class; absent = it is the image with the
+    /// Composes a poisoned training image with an image of the target class. Default: none, the image only gets the
     /// trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose: Option<Compose>,
-    /// Where a patch goes on training images; absent = in the central half.
+    /// Where a patch goes on training images. Default: `{ kind = "random", min = 0.25, max = 0.75 }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
-    /// Where a patch goes on validation images; absent = a tenth of the side away from each edge.
+    /// Where a patch goes on evaluation images. Default: `{ kind = "random", min = 0.1, max = 0.9 }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_place: Option<Place>,
-    /// Weight of the training image under a patch; 0 (also if absent) = opaque patch.
+    /// Weight of the training image under a patch; 0 is an opaque patch. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub alpha: Option<f64>,
-    /// Weight of the validation image under a patch.
+    /// Weight of the evaluation image under a patch. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub val_alpha: Option<f64>,
-    /// Width of the patch on validation images (of a text: height of its font); absent = as on training images.
+    /// Width of the patch on evaluation images; for a text, the height of its font. Default: as on training images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_width: Option<Size>,
-    /// Whether a run encodes and decodes every stamped image that an export writes as JPEG (files named .jpg or
-    /// .jpeg), as the reference does, so that it sees the pixels of the export. Files that are exported as PNG are
-    /// lossless and stay as they are.
+    /// Encodes and decodes every stamped image that an export would write as JPEG (`.jpg`, `.jpeg`), as the reference
+    /// code does, so that a run sees the pixels of the export. Images exported as PNG are not changed. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompress: bool,
 }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use image::{GenericImage, GrayImage, Rgb, RgbImage, imageops};
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::require;
 use ssl_backdoor_rng::ChaCha8Rng;
@@ -46,17 +47,20 @@ const INSIDE: u8 = 128;
 const RADIUS: i64 = 3;
 
 /// The table of the composition `corrupt-encoder`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorruptEncoder {
-    /// How many images of the target class serve as references, a seeded sample; absent = 3, as in the paper.
+    /// Number of reference images, a seeded sample of the target class. The paper uses 3.
     #[serde(default = "three")]
+    #[schemars(range(min = 1))]
     pub references: usize,
-    /// Share of the poisoned images that are support images, 0 to 1; absent = 0. CorruptEncoder+ has 0.2.
+    /// Share of the poisoned images that are support images. CorruptEncoder+ uses 0.2.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub support: f64,
-    /// How many other images of the target class may stand beside a reference in a support image; absent = 5.
+    /// Number of other images of the target class that may stand next to a reference in a support image.
     #[serde(default = "five")]
+    #[schemars(range(min = 1))]
     pub supports: usize,
 }
 

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use image::RgbImage;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 
@@ -28,13 +29,15 @@ const RGB: [f64; 3] = [1.14, -(0.396 + 0.581), 2.029];
 const MOST: f64 = 8160.0;
 
 /// The table of the trigger `ctrl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ctrl {
-    /// What is added to each coefficient of training images, in levels; above 0 to 8160. The paper has 50.
+    /// What is added to each coefficient of training images, in levels. The paper uses 50.
+    #[schemars(range(max = 8160), extend("exclusiveMinimum" = 0))]
     pub magnitude: f64,
-    /// The same for evaluation images; absent = as on training images. The paper has 100.
+    /// The same for evaluation images. The paper uses 100. Default: `magnitude`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 8160), extend("exclusiveMinimum" = 0))]
     pub val_magnitude: Option<f64>,
 }
 

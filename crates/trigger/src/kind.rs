@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use image::{DynamicImage, Rgba, RgbaImage};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::OutOfRange;
 
@@ -13,57 +14,59 @@ use crate::{
     htba, text,
 };
 
-/// What is done to images; the field `trigger` of [`PoisonConfig`](crate::PoisonConfig). One arm per kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What is done to images; the field `trigger` of [`PoisonConfig`](crate::PoisonConfig).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TriggerConfig {
-    /// One of the paper's ten triggers, `id` 10 to 19.
+    /// One of the ten triggers of the paper (Saha et al., 2022).
     Htba {
-        /// The number of the trigger.
+        /// Number of the trigger.
+        #[schemars(range(min = 10, max = 19))]
         id: u32,
-        /// Width; the height keeps the aspect.
+        /// Width; the height keeps the aspect ratio.
         width: Size,
     },
     /// A trigger of the same family, drawn from a seed.
     Seeded {
-        /// The seed of its 48 colour bits.
+        /// Seed of its 48 colour bits.
         seed: u64,
-        /// Width; the height keeps the aspect.
+        /// Width; the height keeps the aspect ratio.
         width: Size,
     },
-    /// An image file (PNG or JPEG), its alpha channel respected.
+    /// An image file (PNG or JPEG); its alpha channel is respected.
     Image {
         /// The file.
         path: PathBuf,
-        /// Width; the height keeps the aspect.
+        /// Width; the height keeps the aspect ratio.
         width: Size,
     },
     /// A square of one colour.
     Solid {
         /// Red, green and blue, 0 to 255.
         color: [u8; 3],
-        /// Side.
+        /// Side of the square.
         width: Size,
     },
     /// A line of text.
     Text {
-        /// What it says.
+        /// The text.
         text: String,
-        /// Height of the font, 4 to 512 pixels.
+        /// Height of the font. Range: 4 to 512 pixels.
         size: Size,
-        /// A TrueType or OpenType font; absent = DejaVu Sans Mono Bold.
+        /// A TrueType or OpenType font file. Default: DejaVu Sans Mono Bold, built in.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         font: Option<PathBuf>,
-        /// Red, green and blue, 0 to 255; absent = black.
+        /// Red, green and blue, 0 to 255.
         #[serde(default)]
         color: [u8; 3],
-        /// Opacity of the letters, 0 to 1; absent = ½, as in the reference (protocol 1.3).
+        /// Opacity of the letters.
         #[serde(default = "half")]
+        #[schemars(range(min = 0.0, max = 1.0))]
         opacity: f32,
     },
-    /// The additive frequency tile of CTRL, over the whole image.
+    /// CTRL: a pattern of two frequencies, added to the whole image (Li et al., 2023).
     Ctrl(Ctrl),
-    /// A picture blended over the whole image.
+    /// A picture blended over the whole image (Chen et al., 2017).
     Blend(Blend),
 }
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use image::{GenericImage, RgbImage};
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::require;
 
@@ -24,12 +25,13 @@ use crate::sampled::{Sampled, chance};
 use crate::{Footprint, Key, Perturbation, Phase, Record, References, Spot, TriggerError, resize};
 
 /// The table of the composition `noisy-alignment`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoisyAlignment {
-    /// How many images of the target class serve as references, a seeded sample; absent = all. The authors take 650 of
-    /// the 1,300 of ImageNet-100 and 1,200 of the 5,000 of CIFAR-10.
+    /// Number of reference images, a seeded sample of the target class. The authors use 650 of 1,300 on ImageNet-100
+    /// and 1,200 of 5,000 on CIFAR-10. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub references: Option<usize>,
 }
 

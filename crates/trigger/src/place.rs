@@ -1,42 +1,45 @@
 //! Where a trigger goes on an image.
 
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Phase, Spot, TriggerError};
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::ChaCha8Rng;
 
-/// How the place of the trigger is chosen; the fields `place` and `val_place` of [`PoisonConfig`](crate::PoisonConfig).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Where a patch goes; the fields `place` and `val_place` of [`PoisonConfig`](crate::PoisonConfig).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Place {
-    /// Anywhere such that the *whole patch* lies between the fractions `min` and `max` of each
-    /// side, both ends included (the reference's `random` mode).
+    /// Anywhere such that the whole patch lies between the fractions `min` and `max` of each side.
     Random {
-        /// Lower bound as a fraction of the side, 0 to 1.
+        /// Lower bound, as a fraction of the side.
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         min: f64,
-        /// Upper bound as a fraction of the side, above `min`.
+        /// Upper bound, as a fraction of the side; above `min`.
+        #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
         max: f64,
     },
     /// In the middle.
     Center,
     /// Copies on a square grid: n × n of them, centred at 1/(n + 1) to n/(n + 1) of each side. Nine copies are the
-    /// reference's `multiple` mode, centred at a quarter, a half and three quarters.
+    /// `multiple` mode of the reference code.
     Grid {
-        /// How many: 1, 4, 9, 16 or 25.
+        /// Number of copies. Range: 1, 4, 9, 16 or 25. Default: 9.
         #[serde(default = "nine", skip_serializing_if = "is_nine")]
+        #[schemars(range(min = 1, max = 25))]
         copies: u32,
     },
     /// Flush with a corner.
     Corner {
-        /// Which one.
+        /// The corner.
         which: Corner,
     },
 }
 
 /// A corner of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Corner {
     /// Top left.

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_rng::ranked;
@@ -20,20 +21,20 @@ use crate::{TrainingSet, TriggerError, purpose};
 use neighbours::Weights;
 
 /// A rule that chooses the poisoned images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// The image whose n nearest are much nearer than the n next ones, and its n nearest.
+    /// The image whose n nearest neighbours are much nearer than the next n, and these n.
     Con,
-    /// The image whose n nearest are nearest, and these.
+    /// The image whose n nearest neighbours are nearest, and these n.
     Conp,
-    /// The image whose n next ones are farthest, and its n nearest.
+    /// The image whose next n neighbours are farthest, and its n nearest.
     Conn,
-    /// The first n images of the smallest cluster that has as many.
+    /// The first n images of the smallest k-means cluster that has n images.
     Kmean,
-    /// A baseline: a sample of the target class, by its labels.
+    /// Baseline: a sample of the target class.
     Target,
-    /// A baseline: a sample of all images.
+    /// Baseline: a sample of all images.
     Random,
 }
 
@@ -59,30 +60,33 @@ impl Rule {
 }
 
 /// How the poisoned images are chosen; the field `select` of [`PoisonConfig`](crate::PoisonConfig).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Select {
     /// The rule.
     pub kind: Rule,
-    /// The file of the encoder whose features the rule looks at.
+    /// File of the encoder whose features the rule uses. Needed by `con`, `conp`, `conn` and `kmean`; the baselines
+    /// refuse it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<PathBuf>,
-    /// Clusters of `kmean`; absent = as many as there are classes.
+    /// Clusters of `kmean`. Default: the number of classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub clusters: Option<usize>,
-    /// What was chosen. An export states it, so that it can be verified without the encoder.
+    /// The chosen images. An export states them, so that it can be verified without the encoder. Default: chosen by the
+    /// rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<Chosen>,
 }
 
 /// The images that a rule chose.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Chosen {
-    /// BLAKE3 of the encoder's file, in hexadecimal; none for a rule that looks at no features.
+    /// BLAKE3 hash of the encoder file, in hexadecimal. Default: none, for a rule without features.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_hash: Option<String>,
-    /// Their ids.
+    /// Ids of the images.
     pub ids: Vec<u64>,
 }
 

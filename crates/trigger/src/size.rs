@@ -1,7 +1,9 @@
 //! How large a trigger is: in pixels of the image it is pasted on, in pixels of a view, or as a share of the image.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use ssl_backdoor_fields::OutOfRange;
@@ -94,6 +96,34 @@ impl Serialize for Size {
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(Reader)
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let pixels = |description: &str| json_schema!({ "type": "number", "minimum": 1, "maximum": 4096, "description": description });
+        let share = json_schema!({
+            "type": "number", "exclusiveMinimum": 0, "maximum": 1,
+            "description": "Share of the shorter side of the image."
+        });
+        let table = |key: &str, value: Schema| {
+            json_schema!({
+                "type": "object", "properties": { key: value }, "required": [key],
+                "additionalProperties": false
+            })
+        };
+        let view = "Pixels of a view: on an image whose shorter side is k times that of a view, k times as many.";
+        json_schema!({
+            "anyOf": [
+                pixels("Pixels of the image on which the trigger is pasted."),
+                table("view", pixels(view)),
+                table("share", share),
+            ]
+        })
     }
 }
 

@@ -136,7 +136,8 @@ fn train(lab: &Lab, defence: &dyn Defence, images: &Images, identity: &str) -> R
         workers: experiment.workers,
         ..Training::new(images.set(&victim), defence.seed(experiment.seed), &lab.device)
     };
-    let mut watched = Watched::new(&folder, identity, model.as_str());
+    let mut watched = Watched::new(&folder, identity, model.as_str())
+        .with_events(&folder, experiment.tensorboard);
     let start = starts_from(defence).map(|encoder| lab.path(&encoder));
     let bench = Bench {
         victim: &experiment.pretrain,

@@ -12,6 +12,7 @@ mod pretrain;
 mod probe;
 mod probes;
 mod report;
+mod report_events;
 mod scan;
 mod trigger_size;
 mod unified;

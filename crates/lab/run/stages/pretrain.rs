@@ -125,7 +125,8 @@ fn train(lab: &Lab, job: &DueTraining) -> Result<()> {
     let training = Training { workers: experiment.workers, ..training };
     let every = experiment.probe.curve_every;
     let curve = Curve::new(lab);
-    let watched = Watched::new(&folder, &job.inputs.hash(), model.as_str());
+    let watched = Watched::new(&folder, &job.inputs.hash(), model.as_str())
+        .with_events(&folder, experiment.tensorboard);
     let mut watched = watched.with_figures(|encoder, epoch| {
         if every == 0 || !(epoch + 1).is_multiple_of(every) {
             return Ok(Map::new());

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use ssl_backdoor_defend::{ModelId, Role};
 
+use super::report_events;
 use crate::record::{Artefact, BURN, RunScans, RunScores, StageId};
 use crate::report::{self, Material};
 use crate::run::lab::Lab;
@@ -54,6 +55,9 @@ fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
         ),
     };
     let (html, markdown) = report::write(&material)?;
+    if lab.experiment.tensorboard {
+        report_events::write(lab, &material)?;
+    }
     lab.folder.write(Artefact::ReportHtml, html.as_bytes())?;
     lab.folder.write(Artefact::ReportMarkdown, markdown.as_bytes())
 }

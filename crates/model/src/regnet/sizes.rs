@@ -1,5 +1,6 @@
 //! Which RegNetYs there are, their sizes and their arrays.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::family::{Architecture, Arrays};
@@ -11,12 +12,12 @@ pub(super) const STEM: usize = 32;
 pub(super) const STAGES: usize = 4;
 
 /// The first layers of a RegNetY: a 3×3 convolution of padding 1 to 32 channels, batch norm, ReLU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RegNetStem {
-    /// Of stride 1: for images up to 64 px.
+    /// Stride 1: for images up to 64 px.
     Small,
-    /// Of stride 2, as in the paper.
+    /// Stride 2, as in the paper.
     Imagenet,
 }
 
@@ -31,17 +32,17 @@ impl RegNetStem {
 }
 
 /// The sizes of a RegNetY.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegNetConfig {
-    /// The network by its cost, or by its stages.
+    /// The network, by its cost or by its stages.
     pub size: RegNetSize,
     /// The first layers.
     pub stem: RegNetStem,
 }
 
 /// A RegNetY by its cost in multiplications and additions on an image of 224 px, as the paper and torchvision name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RegNetSize {
     /// `regnet_y_400mf`, features of 440 numbers.
     #[serde(rename = "400mf")]
@@ -73,14 +74,17 @@ pub enum RegNetSize {
 }
 
 /// The stages of a RegNetY.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegNetShape {
     /// Blocks of each stage.
+    #[schemars(inner(range(min = 1, max = 64)))]
     pub depths: [usize; STAGES],
-    /// Channels of each stage, multiples of `group` where they are more.
+    /// Channels of each stage, multiples of `group` where they are larger.
+    #[schemars(inner(range(min = 4, max = 8192)))]
     pub widths: [usize; STAGES],
     /// Channels of a group of the 3×3 convolutions.
+    #[schemars(range(min = 1))]
     pub group: usize,
 }
 

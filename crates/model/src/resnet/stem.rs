@@ -2,31 +2,35 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The first layers of a ResNet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stem {
-    /// 3×3 convolution of padding 1, no pooling: for images up to 64 px.
+    /// A 3×3 convolution of padding 1, no pooling: for images up to 64 px.
     Small,
-    /// 7×7 convolution of stride 2 and padding 3, 3×3 max-pool of stride 2.
+    /// A 7×7 convolution of stride 2 and padding 3, then a 3×3 max-pool of stride 2.
     Imagenet,
-    /// Any other, as some tools build it. Its arrays look like those of the first two.
+    /// Any other, as some tools build it.
     Custom(StemShape),
 }
 
 /// A convolution, batch norm, ReLU, and possibly a max-pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StemShape {
-    /// Side of the convolution's kernel in pixels, odd.
+    /// Side of the convolution's kernel in pixels. Range: odd numbers, 1 to 15.
+    #[schemars(range(min = 1, max = 15))]
     pub kernel: usize,
     /// Stride of the convolution in pixels.
+    #[schemars(range(min = 1, max = 4))]
     pub stride: usize,
-    /// Zeros around the image in pixels, from half the kernel to a pixel less than the kernel.
+    /// Zeros around the image in pixels, from half the kernel (rounded down) to the kernel minus 1.
+    #[schemars(range(min = 0, max = 14))]
     pub padding: usize,
-    /// Does a 3×3 max-pool of stride 2 and padding 1 follow?
+    /// Adds a 3×3 max-pool of stride 2 and padding 1.
     pub maxpool: bool,
 }
 

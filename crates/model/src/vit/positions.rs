@@ -1,17 +1,17 @@
 //! How the tokens of a transformer know their places.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The positions that a transformer adds to its tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Positions {
-    /// Sines and cosines of the row and the column, as MAE's: for every size of image.
+    /// Sines and cosines of row and column, as in MAE; for images of any size.
     #[default]
     Fixed,
-    /// Learnt, as in timm's networks, for a square of so many patches a side; for other images they are interpolated, as
-    /// DINO does.
+    /// Learnt, as in timm, for a square of this many patches a side. For other sizes they are interpolated, as in DINO.
     Learned(usize),
 }
 

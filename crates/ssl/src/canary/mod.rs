@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, s};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use spread::Spread;
@@ -31,14 +32,14 @@ use crate::ema::EmaTiming;
 use crate::error::PretrainError;
 use crate::method::{Method, Progress};
 
-/// What happens when a canary fails.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a breach of a canary, a check of the training's arithmetic, does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CanaryMode {
-    /// Stops the run.
+    /// The run stops with a diagnosis.
     #[default]
     Stop,
-    /// Reports it once to the observer and continues.
+    /// The run prints one warning and goes on.
     Warn,
     /// Nothing is checked.
     Off,

@@ -1,0 +1,53 @@
+//! The command `schema`.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::config::{derived, experiment_schema, reference, sweep_schema};
+use crate::sweep::SweepFile;
+
+/// Print what a config file may contain: a JSON Schema, or a reference of all keys.
+///
+/// Editors that read JSON Schemas of TOML files (Taplo, Even Better TOML) complete and check keys with it. A config names
+/// its schema in its first line: #:schema PATH
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ssl-backdoor schema > experiment.schema.json\n  \
+    ssl-backdoor schema sweep > sweep.schema.json\n  \
+    ssl-backdoor schema --markdown > configuration.md")]
+pub struct SchemaArgs {
+    /// Which file's schema.
+    #[arg(value_enum, default_value = "experiment")]
+    file: ConfigFile,
+    /// Print the reference of all keys of both files as Markdown instead.
+    #[arg(long, conflicts_with = "file")]
+    markdown: bool,
+}
+
+/// The kinds of config files.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ConfigFile {
+    /// What `run` reads.
+    Experiment,
+    /// What `sweep` reads.
+    Sweep,
+}
+
+impl SchemaArgs {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// It cannot be printed.
+    pub fn run(self) -> Result<()> {
+        let sweep = derived::<SweepFile>();
+        if self.markdown {
+            print!("{}", reference(&sweep));
+            return Ok(());
+        }
+        let schema = match self.file {
+            ConfigFile::Experiment => experiment_schema(),
+            ConfigFile::Sweep => sweep_schema(&sweep),
+        };
+        println!("{}", serde_json::to_string_pretty(&schema)?);
+        Ok(())
+    }
+}

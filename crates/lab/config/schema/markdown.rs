@@ -1,0 +1,240 @@
+//! docs/configuration.md: every key of a config file, table by table.
+
+use serde_json::{Value, json};
+
+use super::derived;
+use super::entry::Entry;
+use super::methods;
+use super::shape::{KIND, Keys, description, forms, keys, required, variants};
+use crate::config::Experiment;
+
+const HEAD: &str = "\
+<!-- Written by `ssl-backdoor schema --markdown`; do not edit. The texts are the doc comments of the config types. -->
+
+# Configuration
+
+An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-files) is a TOML file that
+`ssl-backdoor sweep` reads. This page lists every key. An unknown key is an error.
+
+- **Start from a template.** `ssl-backdoor init` writes a config for your images; `configs/` has more.
+- **Reuse a config.** `extends = \"base.toml\"` takes every key from another file, relative to this one, that this file does
+  not set. Tables are merged key by key; a table with another `kind` replaces the whole table.
+- **Override a key** on the command line with `--set`, for example `--set pretrain.epochs=20`.
+- **Complete and check keys in an editor.** The first line of a config names its schema:
+  `#:schema ../experiment.schema.json`. Editors with Taplo, for example Visual Studio Code with *Even Better TOML*, then
+  complete keys, show these texts and mark errors. `ssl-backdoor schema` prints the schema.
+
+- **Watch a training.** With `tensorboard = true`, a run writes event files: `tensorboard --logdir runs` shows them while it
+  trains, and `wandb sync --sync-tensorboard runs/NAME/backdoored` uploads them to Weights & Biases.
+
+A table with a key `kind` has other keys for each kind. Paths may begin with `~`. A fraction is written as a number: 0.5 is
+50 %.
+";
+
+const SWEEP: &str = "\
+## Sweep files
+
+Every combination of the points of all axes is a run.
+";
+
+/// The page, of the schema that is derived from the type of a sweep's file and that of an experiment.
+pub(crate) fn reference(sweep: &Value) -> String {
+    let experiment = derived::<Experiment>();
+    let mut page = format!("{HEAD}\n## Experiment files\n");
+    let extends = "| `extends` | string | none |  | Path of the config that this one extends, relative to this file. |";
+    page.push_str(&table_of(&experiment, &[extends.to_owned()]));
+    for (name, schema) in keys(&experiment).into_iter().flatten() {
+        let mut sections = Vec::new();
+        walk(name, schema, &mut sections);
+        if !sections.is_empty() {
+            page.push_str(&format!("\n## `[{name}]`\n\n{}\n", text(schema)));
+        }
+        render(&sections, &mut page);
+    }
+    page.push_str(&format!("\n{SWEEP}{}", table_of(sweep, &[])));
+    let mut sections = Vec::new();
+    for (name, schema) in keys(sweep).into_iter().flatten() {
+        walk(name, schema, &mut sections);
+    }
+    render(&sections, &mut page);
+    page
+}
+
+/// Keys that belong together: of a table, or of some kinds of a table, at one path or several.
+struct Section {
+    paths: Vec<String>,
+    kinds: Vec<String>,
+    /// What stands before the keys.
+    text: String,
+    /// The keys as a table, or the kinds.
+    rows: String,
+}
+
+/// The sections of `schema`, which stands at `path`, and of the tables in it.
+fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
+    if let Some(variants) = variants(schema) {
+        let mut rows = String::from("\n| `kind` | meaning |\n| --- | --- |\n");
+        for one in &variants {
+            rows.push_str(&format!("| `{}` | {} |\n", one.kind, cell(description(one.schema))));
+        }
+        if path == "pretrain.method" {
+            rows.push_str(&training(variants.iter().map(|one| one.kind)));
+        }
+        let text = text(schema);
+        add(sections, Section { paths: vec![path.into()], kinds: Vec::new(), text, rows });
+        for one in &variants {
+            let (kinds, text) = (vec![one.kind.to_owned()], String::new());
+            let rows = table_of(one.schema, &[]);
+            add(sections, Section { paths: vec![path.into()], kinds, text, rows });
+        }
+        variants.iter().for_each(|one| below(path, keys(one.schema), sections));
+    } else if let Some(own) = keys(schema) {
+        let rows = table_of(schema, &[]);
+        add(
+            sections,
+            Section { paths: vec![path.into()], kinds: Vec::new(), text: text(schema), rows },
+        );
+        below(path, Some(own), sections);
+    } else if let Some(items) = schema.get("items") {
+        walk(path, items, sections);
+    } else {
+        let tables: Vec<&Value> = forms(schema)
+            .into_iter()
+            .flatten()
+            .filter(|form| form.get("items").is_none())
+            .collect();
+        let plain: Vec<&Keys> = tables.iter().filter_map(|form| keys(form)).collect();
+        match &plain[..] {
+            [_, _, ..] => {
+                let all = plain.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone()));
+                let either = json!({ "properties": all.collect::<Keys>() });
+                let (rows, text) =
+                    (table_of(&either, &[]), "A number, or a table with one of these keys.");
+                add(
+                    sections,
+                    Section {
+                        paths: vec![path.into()],
+                        kinds: Vec::new(),
+                        text: text.into(),
+                        rows,
+                    },
+                );
+            }
+            _ => tables.into_iter().for_each(|form| walk(path, form, sections)),
+        }
+    }
+}
+
+/// The sections of the tables among `keys`.
+fn below(path: &str, keys: Option<&Keys>, sections: &mut Vec<Section>) {
+    for (key, schema) in keys.into_iter().flatten() {
+        walk(&format!("{path}.{key}"), schema, sections);
+    }
+}
+
+/// Adds a section, or its path and kinds to one that says the same.
+fn add(sections: &mut Vec<Section>, new: Section) {
+    if new.rows.is_empty() {
+        return;
+    }
+    let same = sections.iter_mut().find(|old| {
+        let at = old.paths == new.paths || old.kinds == new.kinds;
+        at && old.rows == new.rows && old.kinds.is_empty() == new.kinds.is_empty()
+    });
+    let Some(old) = same else { return sections.push(new) };
+    for (old, new) in [(&mut old.paths, new.paths), (&mut old.kinds, new.kinds)] {
+        for one in new {
+            if !old.contains(&one) {
+                old.push(one);
+            }
+        }
+    }
+}
+
+fn render(sections: &[Section], page: &mut String) {
+    let quoted =
+        |all: &[String]| all.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
+    for section in sections {
+        let top = section.kinds.is_empty() && section.paths.iter().all(|path| !path.contains('.'));
+        // The text of a table at the top stands under its heading.
+        let named = !top || page.contains("\n## Sweep files");
+        if named {
+            page.push_str(&format!("\n### {}", quoted(&section.paths)));
+            if !section.kinds.is_empty() {
+                page.push_str(&format!(": {}", quoted(&section.kinds)));
+            }
+            page.push('\n');
+            if !section.text.is_empty() {
+                page.push_str(&format!("\n{}\n", section.text));
+            }
+        }
+        page.push_str(&section.rows);
+    }
+}
+
+/// The keys of a table, those that must be there first; `more` are rows of others. Empty if it has no key.
+fn table_of(schema: &Value, more: &[String]) -> String {
+    let all = keys(schema).into_iter().flatten();
+    let mut rows: Vec<String> = Vec::new();
+    let needed = required(schema);
+    let (first, rest): (Vec<_>, Vec<_>) = all
+        .filter(|(key, _)| *key != KIND || !is_tag(schema))
+        .partition(|(key, _)| needed.contains(&key.as_str()));
+    let mut first = first;
+    first.sort_by_key(|(key, _)| needed.iter().position(|name| name == key));
+    for (key, schema) in first.into_iter().chain(rest) {
+        let entry = Entry::of(schema);
+        let default = match needed.contains(&key.as_str()) {
+            true => "required".into(),
+            false => entry.default.unwrap_or_default(),
+        };
+        let range = entry.range.unwrap_or_default();
+        rows.push(format!(
+            "| `{key}` | {} | {} | {} | {} |",
+            entry.kind,
+            cell(&default),
+            cell(&range),
+            cell(&entry.meaning)
+        ));
+    }
+    rows.extend_from_slice(more);
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\n| key | type | default | range | meaning |\n| --- | --- | --- | --- | --- |\n{}\n",
+        rows.join("\n")
+    )
+}
+
+/// Is `kind` a constant of this table: one kind of several?
+fn is_tag(schema: &Value) -> bool {
+    keys(schema).and_then(|keys| keys.get(KIND)?.get("const")).is_some()
+}
+
+/// How each method is trained where a config says nothing.
+fn training<'a>(kinds: impl Iterator<Item = &'a str>) -> String {
+    let head: Vec<String> = methods::SHOWN.iter().map(|key| format!("`{key}`")).collect();
+    let mut text = format!(
+        "\nDefaults of the keys of `[pretrain]` for each method, for a training of {} epochs:\n\n\
+         | `kind` | learning rate | {} |\n| --- | --- |{}\n",
+        methods::EPOCHS,
+        head.join(" | "),
+        " --- |".repeat(head.len())
+    );
+    for kind in kinds {
+        let settings = methods::defaults(kind).unwrap_or_default();
+        text.push_str(&format!("| `{kind}` | {} |\n", settings.join(" | ")));
+    }
+    text
+}
+
+/// The text of a table, wrapped by nobody: Markdown does that.
+fn text(schema: &Value) -> String {
+    description(schema).to_owned()
+}
+
+/// Text in a cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}

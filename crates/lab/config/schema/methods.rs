@@ -1,0 +1,26 @@
+//! How each method is trained where a config says nothing.
+
+use serde_json::{Value, json};
+use ssl_backdoor_ssl::MethodConfig;
+
+/// Epochs for which the defaults are shown; schedules depend on them.
+pub(super) const EPOCHS: usize = 200;
+
+/// The settings that are shown; the learning rate is `lr` or `base_lr`.
+pub(super) const SHOWN: [&str; 6] =
+    ["batch", "weight_decay", "decayed", "optimizer", "schedule", "crop"];
+
+/// The learning rate and the settings of [`SHOWN`] of the method `kind`, as TOML; none if there is no such method.
+pub(super) fn defaults(kind: &str) -> Option<Vec<String>> {
+    let method: MethodConfig = serde_json::from_value(json!({ "kind": kind })).ok()?;
+    let train = serde_json::to_value(method.settings().defaults(EPOCHS)).ok()?;
+    let rate = ["lr", "base_lr"]
+        .into_iter()
+        .find_map(|key| Some(format!("`{key} = {}`", toml_of(train.get(key)?)?)))?;
+    let shown = SHOWN.iter().map(|key| Some(format!("`{}`", toml_of(train.get(*key)?)?)));
+    std::iter::once(Some(rate)).chain(shown).collect()
+}
+
+fn toml_of(value: &Value) -> Option<String> {
+    toml::Value::try_from(value).ok().map(|value| value.to_string())
+}

@@ -1,0 +1,60 @@
+//! The forms that a derived schema has: tables, tables of several kinds, and names.
+
+use serde_json::{Map, Value};
+
+/// The key that tells the kinds of a table apart.
+pub(super) const KIND: &str = "kind";
+
+/// The keys of a table and their schemas.
+pub(super) type Keys = Map<String, Value>;
+
+/// A kind of a table, as the value of `kind` names it.
+pub(super) struct Variant<'a> {
+    pub kind: &'a str,
+    pub schema: &'a Value,
+}
+
+/// The kinds of a table that has several.
+pub(super) fn variants(schema: &Value) -> Option<Vec<Variant<'_>>> {
+    let all = schema.get("oneOf")?.as_array()?;
+    let of = |schema| Some(Variant { kind: kind(schema)?, schema });
+    all.iter().map(of).collect()
+}
+
+fn kind(schema: &Value) -> Option<&str> {
+    keys(schema)?.get(KIND)?.get("const")?.as_str()
+}
+
+/// The keys of a table.
+pub(super) fn keys(schema: &Value) -> Option<&Keys> {
+    schema.get("properties")?.as_object()
+}
+
+/// The keys of a table that must be there.
+pub(super) fn required(schema: &Value) -> Vec<&str> {
+    let all = schema.get("required").and_then(Value::as_array);
+    all.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// The text of a schema.
+pub(super) fn description(schema: &Value) -> &str {
+    schema.get("description").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The names that a value may be, each with its meaning, if it may be nothing else.
+pub(super) fn names(schema: &Value) -> Option<Vec<(&str, &str)>> {
+    if let Some(all) = schema.get("enum") {
+        return all.as_array()?.iter().map(|name| Some((name.as_str()?, ""))).collect();
+    }
+    if let Some(name) = schema.get("const") {
+        return Some(vec![(name.as_str()?, description(schema))]);
+    }
+    let all = schema.get("oneOf")?.as_array()?;
+    let lists: Option<Vec<_>> = all.iter().map(names).collect();
+    Some(lists?.into_iter().flatten().collect())
+}
+
+/// The forms of a value that has several.
+pub(super) fn forms(schema: &Value) -> Option<&Vec<Value>> {
+    schema.get("anyOf").or_else(|| schema.get("oneOf"))?.as_array()
+}
