@@ -202,7 +202,7 @@ fn a_run_writes_its_figures_and_pictures_and_without_the_key_none() {
 #[test]
 fn after_a_kill_every_step_is_there_once() {
     let lab = Lab::new();
-    let sets = ["tensorboard=true", "pretrain.epochs=30", "pretrain.checkpoint_every=7"];
+    let sets = ["tensorboard=true", "pretrain.epochs=20", "pretrain.checkpoint_every=7"];
     let mut child = lab.spawn("run", &sets);
     let log = lab.path("run/backdoored/metrics.jsonl");
     // Beyond a checkpoint, so that epochs come twice.

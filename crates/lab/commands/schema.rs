@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use crate::config::{derived, experiment_schema, reference, sweep_schema};
 use crate::sweep::SweepFile;
@@ -47,7 +48,11 @@ impl SchemaArgs {
             ConfigFile::Experiment => experiment_schema(),
             ConfigFile::Sweep => sweep_schema(&sweep),
         };
-        println!("{}", serde_json::to_string_pretty(&schema)?);
+        // The tables are deep: wide indents would make most of the file.
+        let indent = serde_json::ser::PrettyFormatter::with_indent(b" ");
+        let mut text = Vec::new();
+        schema.serialize(&mut serde_json::Serializer::with_formatter(&mut text, indent))?;
+        println!("{}", String::from_utf8(text)?);
         Ok(())
     }
 }

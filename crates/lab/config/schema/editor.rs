@@ -148,7 +148,7 @@ fn by_kind(schema: &Value, variants: &[Variant<'_>]) -> Value {
     for (kind, one) in own.iter().rev() {
         let keys = keys(one).into_iter().flatten();
         let exact = |(key, schema): (&String, &Value)| {
-            let known = key == KIND || shared.get(key) == Some(schema);
+            let known = key == KIND || shared.get(key).is_some_and(|one| alike(one, schema));
             (key.clone(), if known { true.into() } else { schema.clone() })
         };
         let keys: Map<String, Value> = keys.map(exact).collect();
@@ -186,17 +186,36 @@ fn shared(own: &[(&str, Value)]) -> Map<String, Value> {
         }
         let merged = match &meanings[..] {
             [(one, _)] => (*one).clone(),
-            several => {
+            [(first, _), ..] => {
                 let text = |(schema, kinds): &(&Value, Vec<&str>)| {
                     format!("{}: {}", kinds.join(", "), description(schema))
                 };
-                let texts: Vec<String> = several.iter().map(text).collect();
-                json!({ "description": texts.join("\n\n") })
+                let texts: Vec<String> = meanings.iter().map(text).collect();
+                let same = meanings.iter().all(|(one, _)| alike(one, first));
+                let mut merged = if same { (*first).clone() } else { json!({}) };
+                merged["description"] = texts.join("\n\n").into();
+                if let Some(merged) = merged.as_object_mut() {
+                    merged.remove("default");
+                }
+                merged
             }
+            [] => continue,
         };
         all.insert(key.clone(), merged);
     }
     all
+}
+
+/// Do two schemas allow the same?
+fn alike(one: &Value, other: &Value) -> bool {
+    let bare = |schema: &Value| {
+        let mut schema = schema.clone();
+        if let Some(schema) = schema.as_object_mut() {
+            ["description", "default"].map(|key| schema.remove(key));
+        }
+        schema
+    };
+    bare(one) == bare(other)
 }
 
 /// Takes out which keys are needed, outside of lists.

@@ -19,13 +19,7 @@ impl Entry {
     pub fn of(schema: &Value) -> Self {
         let (text, default) = cut(description(schema), "Default: ");
         let (text, range) = cut(text, "Range: ");
-        let mut meaning = text.replace("\n\n", " ");
-        let items = schema.get("items").unwrap_or(schema);
-        for (name, of_name) in names(items).unwrap_or_default() {
-            if !of_name.is_empty() {
-                meaning.push_str(&format!(" `{name}`: {of_name}"));
-            }
-        }
+        let meaning = format!("{}{}", text.replace("\n\n", " "), choices(schema));
         Self {
             kind: type_of(schema),
             default: default.or_else(|| schema.get("default").and_then(shown)),
@@ -35,13 +29,32 @@ impl Entry {
     }
 }
 
+/// The names that a value may be, each with its meaning.
+fn choices(schema: &Value) -> String {
+    let schema = schema.get("items").unwrap_or(schema);
+    let forms: Vec<&Value> = forms(schema).map_or(vec![schema], |all| all.iter().collect());
+    let all: Vec<_> = forms.into_iter().filter_map(names).flatten().collect();
+    // A meaning may be the name again.
+    let said = |(name, of_name): &(&str, &str)| {
+        let text = of_name.to_lowercase();
+        !of_name.is_empty() && text.trim_end_matches('.') != name.replace('-', " ")
+    };
+    if all.iter().any(said) {
+        return all.iter().map(|(name, of_name)| format!(" `{name}`: {of_name}")).collect();
+    }
+    let names: Vec<String> = all.iter().map(|(name, _)| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!(" One of {}.", names.join(", ")) }
+}
+
 /// `text` before `mark`, and the sentence behind it.
 fn cut<'a>(text: &'a str, mark: &str) -> (&'a str, Option<String>) {
     match text.rfind(mark) {
         None => (text, None),
         Some(at) => {
             let sentence = text[at + mark.len()..].trim().trim_end_matches('.');
-            (text[..at].trim_end(), Some(sentence.to_owned()))
+            let value = sentence.parse::<f64>().is_ok() || sentence.parse::<bool>().is_ok();
+            let sentence = if value { format!("`{sentence}`") } else { sentence.to_owned() };
+            (text[..at].trim_end(), Some(sentence))
         }
     }
 }

@@ -123,12 +123,12 @@ fn documented(page: &str) -> [Tables; 2] {
             let path = quoted(heading).pop().unwrap_or_default();
             at = vec![(path, None)];
         } else if let Some(heading) = line.strip_prefix("### ") {
-            let (paths, kinds) = heading.split_once("`: ").map_or((heading, ""), |(a, b)| (a, b));
+            let (paths, kinds) = heading.split_once(": ").unwrap_or((heading, ""));
             let kinds: Vec<Option<String>> = match quoted(kinds) {
                 kinds if kinds.is_empty() => vec![None],
                 kinds => kinds.into_iter().map(Some).collect(),
             };
-            let paths = quoted(&format!("{paths}`"));
+            let paths = quoted(paths);
             at = paths
                 .iter()
                 .flat_map(|path| kinds.iter().map(|kind| (path.clone(), kind.clone())))

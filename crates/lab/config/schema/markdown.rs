@@ -23,7 +23,6 @@ An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-fil
 - **Complete and check keys in an editor.** The first line of a config names its schema:
   `#:schema ../experiment.schema.json`. Editors with Taplo, for example Visual Studio Code with *Even Better TOML*, then
   complete keys, show these texts and mark errors. `ssl-backdoor schema` prints the schema.
-
 - **Watch a training.** With `tensorboard = true`, a run writes event files: `tensorboard --logdir runs` shows them while it
   trains, and `wandb sync --sync-tensorboard runs/NAME/backdoored` uploads them to Weights & Biases.
 
@@ -43,7 +42,7 @@ pub(crate) fn reference(sweep: &Value) -> String {
     let mut page = format!("{HEAD}\n## Experiment files\n");
     let extends = "| `extends` | string | none |  | Path of the config that this one extends, relative to this file. |";
     page.push_str(&table_of(&experiment, &[extends.to_owned()]));
-    for (name, schema) in keys(&experiment).into_iter().flatten() {
+    for (name, schema) in ordered(&experiment) {
         let mut sections = Vec::new();
         walk(name, schema, &mut sections);
         if !sections.is_empty() {
@@ -120,6 +119,18 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
                     },
                 );
             }
+            [own] if schema.get("oneOf").is_some() => {
+                // A name with a value behind it, where others have none: its text is that of the name.
+                let named = |(key, below): (&String, &Value)| {
+                    let mut row = below.clone();
+                    row["description"] = tables.first().map_or("", |form| description(form)).into();
+                    (key.clone(), row)
+                };
+                let form = json!({ "properties": own.iter().map(named).collect::<Keys>() });
+                let (rows, text) = (table_of(&form, &[]), text(schema));
+                add(sections, Section { paths: vec![path.into()], kinds: Vec::new(), text, rows });
+                below(path, Some(own), sections);
+            }
             _ => tables.into_iter().for_each(|form| walk(path, form, sections)),
         }
     }
@@ -174,15 +185,9 @@ fn render(sections: &[Section], page: &mut String) {
 
 /// The keys of a table, those that must be there first; `more` are rows of others. Empty if it has no key.
 fn table_of(schema: &Value, more: &[String]) -> String {
-    let all = keys(schema).into_iter().flatten();
     let mut rows: Vec<String> = Vec::new();
     let needed = required(schema);
-    let (first, rest): (Vec<_>, Vec<_>) = all
-        .filter(|(key, _)| *key != KIND || !is_tag(schema))
-        .partition(|(key, _)| needed.contains(&key.as_str()));
-    let mut first = first;
-    first.sort_by_key(|(key, _)| needed.iter().position(|name| name == key));
-    for (key, schema) in first.into_iter().chain(rest) {
+    for (key, schema) in ordered(schema) {
         let entry = Entry::of(schema);
         let default = match needed.contains(&key.as_str()) {
             true => "required".into(),
@@ -205,6 +210,15 @@ fn table_of(schema: &Value, more: &[String]) -> String {
         "\n| key | type | default | range | meaning |\n| --- | --- | --- | --- | --- |\n{}\n",
         rows.join("\n")
     )
+}
+
+/// The keys of a table, those that must be there first.
+fn ordered(schema: &Value) -> Vec<(&String, &Value)> {
+    let needed = required(schema);
+    let all = keys(schema).into_iter().flatten();
+    let mut all: Vec<_> = all.filter(|(key, _)| *key != KIND || !is_tag(schema)).collect();
+    all.sort_by_key(|(key, _)| needed.iter().position(|name| name == key).unwrap_or(usize::MAX));
+    all
 }
 
 /// Is `kind` a constant of this table: one kind of several?
@@ -231,7 +245,7 @@ fn training<'a>(kinds: impl Iterator<Item = &'a str>) -> String {
 
 /// The text of a table, wrapped by nobody: Markdown does that.
 fn text(schema: &Value) -> String {
-    description(schema).to_owned()
+    Entry::of(schema).meaning
 }
 
 /// Text in a cell.

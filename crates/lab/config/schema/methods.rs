@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use ssl_backdoor_ssl::MethodConfig;
 
+use super::shape::KIND;
+
 /// Epochs for which the defaults are shown; schedules depend on them.
 pub(super) const EPOCHS: usize = 200;
 
@@ -21,6 +23,12 @@ pub(super) fn defaults(kind: &str) -> Option<Vec<String>> {
     std::iter::once(Some(rate)).chain(shown).collect()
 }
 
+/// The value with `kind` in front.
 fn toml_of(value: &Value) -> Option<String> {
-    toml::Value::try_from(value).ok().map(|value| value.to_string())
+    let plain = |value: &Value| toml::Value::try_from(value).ok().map(|value| value.to_string());
+    let Some(table) = value.as_object() else { return plain(value) };
+    let mut keys: Vec<&String> = table.keys().collect();
+    keys.sort_by_key(|key| *key != KIND);
+    let pairs = keys.into_iter().map(|key| Some(format!("{key} = {}", plain(&table[key])?)));
+    Some(format!("{{ {} }}", pairs.collect::<Option<Vec<_>>>()?.join(", ")))
 }
