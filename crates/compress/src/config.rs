@@ -48,7 +48,8 @@ pub struct CompressConfig {
     pub canaries: CanaryMode,
     /// Controls at the same steps and batch, for each clean share. Only for `compress`.
     pub controls: Vec<Control>,
-    /// Also trains students on the first clean share with this share of it poisoned. Only for `compress`. Range: above 0, below 1.
+    /// Also trains students on the first clean share with this share of it poisoned. Only for `compress`. Range: above
+    /// 0, below 1.
     pub poisoned: Vec<f64>,
 }
 

@@ -32,11 +32,11 @@ const LEFT_OUT: f64 = 0.1;
 #[serde(deny_unknown_fields, default)]
 pub struct PatchSearchConfig {
     /// Clusters of the features, at most the number of images. The paper uses 1,000 for 126,689 images. Default: one
-    /// for 64 images, 4 to 1,000.
+    /// per 64 images, 4 to 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 100_000))]
     pub clusters: Option<usize>,
-    /// Images on which each patch is pasted, at most the number of images. The paper uses 1,000. Default: one in 25
+    /// Images on which each patch is pasted, at most the number of images. The paper uses 1,000. Default: one per 25
     /// images, 200 to 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]

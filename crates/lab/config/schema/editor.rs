@@ -211,7 +211,8 @@ fn alike(one: &Value, other: &Value) -> bool {
     let bare = |schema: &Value| {
         let mut schema = schema.clone();
         if let Some(schema) = schema.as_object_mut() {
-            ["description", "default"].map(|key| schema.remove(key));
+            schema.remove("description");
+            schema.remove("default");
         }
         schema
     };
