@@ -152,7 +152,7 @@ fn every_command_teaches_by_an_example_and_shells_are_told() {
         .filter_map(|line| line.split_whitespace().next())
         .filter(|c| *c != "help")
         .collect();
-    assert_eq!(commands.len(), 13, "{commands:?}");
+    assert_eq!(commands.len(), 15, "{commands:?}");
     for command in &commands {
         let help = String::from_utf8(binary(&[command, "--help"]).stdout).unwrap();
         assert!(help.contains(&format!("  ssl-backdoor {command}")), "{command}: {help}");
