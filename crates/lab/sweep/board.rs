@@ -38,7 +38,7 @@ impl Board {
     pub fn new(jobs: usize) -> Self {
         let bars = MultiProgress::new();
         let whole = bars.add(ProgressBar::new(jobs as u64));
-        whole.set_style(style("{prefix:>32.32} {wide_bar} {pos}/{len} done   {msg}"));
+        whole.set_style(style("{prefix:>32!} {wide_bar} {pos}/{len} done   {msg}"));
         whole.set_prefix("sweep");
         let seen = Seen {
             eta: Eta::of(jobs),
@@ -81,7 +81,7 @@ impl Board {
         let key = (job.id, model.to_owned());
         let (last, bar) = seen.trainings.entry(key.clone()).or_insert_with(|| {
             let bar = self.bars.insert_before(&self.whole, ProgressBar::new(progress.steps as u64));
-            bar.set_style(style("{prefix:>32.32} {wide_bar} {pos}/{len} steps  {msg}"));
+            bar.set_style(style("{prefix:>32!} {wide_bar} {pos}/{len} steps  {msg}"));
             // The name of a twin ends with the model's.
             let name = job.name.rsplit('/').next().unwrap_or_default();
             bar.set_prefix(format!("{name} {model}"));

@@ -9,6 +9,9 @@ use super::plan::{Plan, Run};
 use crate::config::ConfigError;
 use crate::record::write_whole;
 
+/// Name of a run's config in its folder.
+const CONFIG: &str = "config.toml";
+
 /// One process of this program.
 #[derive(Debug, Clone)]
 pub(super) struct SweepJob {
@@ -18,7 +21,8 @@ pub(super) struct SweepJob {
     pub folder: PathBuf,
     /// The config, which goes to the folder.
     config: String,
-    pub arguments: Vec<PathBuf>,
+    /// What it takes beside config and folder: an option of `run` and its value.
+    pub option: [PathBuf; 2],
     /// Trainings that it takes.
     pub trainings: usize,
     /// The job that must be done before.
@@ -38,11 +42,11 @@ impl SweepJob {
             let needs = todo.len() + twins.iter().position(|twin| *twin == run.twin).unwrap_or(0);
             let twin = out.join(&run.twin);
             if !jobs.iter().any(|job| job.id == needs) {
-                let more = ["--until", "twin"].map(PathBuf::from);
-                jobs.push(Self { trainings: 1, ..Self::new(needs, &run.twin, out, run, more)? });
+                let option = ["--until", "twin"].map(PathBuf::from);
+                jobs.push(Self { trainings: 1, ..Self::new(needs, &run.twin, out, run, option)? });
             }
-            let more = [PathBuf::from("--twin"), twin];
-            jobs.push(Self { needs: Some(needs), ..Self::new(id, &run.name, out, run, more)? });
+            let option = [PathBuf::from("--twin"), twin];
+            jobs.push(Self { needs: Some(needs), ..Self::new(id, &run.name, out, run, option)? });
         }
         Ok(jobs)
     }
@@ -53,21 +57,24 @@ impl SweepJob {
         name: &str,
         out: &Path,
         run: &Run,
-        more: [PathBuf; 2],
+        option: [PathBuf; 2],
     ) -> Result<Self, ConfigError> {
-        let folder = out.join(name);
-        let [option, value] = more;
-        let arguments =
-            vec!["run".into(), folder.join(CONFIG), "--out".into(), folder.clone(), option, value];
         Ok(Self {
             id,
             name: name.to_owned(),
-            folder,
+            folder: out.join(name),
             config: run.experiment.to_toml()?,
-            arguments,
+            option,
             trainings: 1 + defences(&run.experiment.defend).len(),
             needs: None,
         })
+    }
+
+    /// The command line of this program.
+    pub fn arguments(&self) -> Vec<PathBuf> {
+        let (config, folder) = (self.folder.join(CONFIG), self.folder.clone());
+        let all = ["run".into(), config, "--out".into(), folder];
+        all.into_iter().chain(self.option.clone()).collect()
     }
 
     /// Writes the config to the folder.
@@ -80,5 +87,3 @@ impl SweepJob {
         write_whole(&self.folder.join(CONFIG), self.config.as_bytes())
     }
 }
-
-const CONFIG: &str = "config.toml";

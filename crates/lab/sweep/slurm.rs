@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::job::SweepJob;
-use super::plan::Plan;
+use super::plan::{Plan, Run};
 use super::slurm_script::{Script, Scripts, SlurmOptions};
 use super::submission::Submission;
 use super::{counted, figures, makers, on_each_device, split};
@@ -40,21 +40,26 @@ pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Res
         logs: folder.clone(),
         options,
     };
+    let todo = plan.runs.iter().filter(|run| figures::find(&plan, run).is_none());
+    let todo: Vec<&Run> = todo.collect();
+    if todo.is_empty() {
+        println!(
+            "Every run is done. Write the tables: ssl-backdoor sweep {} --collect",
+            path.display()
+        );
+        return Ok(());
+    }
+    let jobs = SweepJob::all(&plan, &todo, &out)?;
+    let scripts = all(&scripts, &jobs, &absolute(path)?, sets)?;
     if options.print {
-        let todo = plan.runs.iter().filter(|run| figures::find(&plan, run).is_none());
-        let jobs = SweepJob::all(&plan, &todo.collect::<Vec<_>>(), &out)?;
-        for Script { name, text } in all(&scripts, &jobs, &absolute(path)?, sets)? {
+        for Script { name, text } in scripts {
             println!("# {}\n{text}", folder.join(format!("{name}.sh")).display());
         }
         return Ok(());
     }
-    let (todo, done) = split(&plan)?;
+    let (_, done) = split(&plan)?;
     // The nodes of a cluster may have other instructions than this machine.
     makers::check(&plan, &todo, &done, true)?;
-    if todo.is_empty() {
-        println!("Nothing to submit. The tables: ssl-backdoor sweep {} --collect", path.display());
-        return Ok(());
-    }
     if let Some(before) = Submission::read(&out).filter(is_in_queue) {
         let ids = before.ids(" ");
         bail!(
@@ -62,22 +67,25 @@ pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Res
             plan.name
         );
     }
-    let jobs = SweepJob::all(&plan, &todo, &out)?;
-    let scripts = all(&scripts, &jobs, &absolute(path)?, sets)?;
     jobs.iter().try_for_each(SweepJob::prepare)?;
     let submitted = submit(&scripts, &out)?;
+    say(path, &submitted, jobs.len() - todo.len(), todo.len());
+    Ok(())
+}
+
+/// Says what was submitted, and how to watch and end it.
+fn say(path: &Path, submitted: &Submission, twins: usize, runs: usize) {
     println!(
         "Submitted: {} as job {}, {} as job {}, the tables as job {}.",
-        counted(jobs.len() - todo.len(), "clean twin"),
+        counted(twins, "clean twin"),
         submitted.twins,
-        counted(todo.len(), "run"),
+        counted(runs, "run"),
         submitted.runs,
         submitted.collect
     );
     println!("Watch: ssl-backdoor sweep {} --status", path.display());
     println!("Queue: squeue --jobs={}", submitted.ids(","));
     println!("End:   scancel {}", submitted.ids(" "));
-    Ok(())
 }
 
 /// The three scripts of `jobs`, in the order in which they are submitted.

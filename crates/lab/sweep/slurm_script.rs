@@ -43,13 +43,15 @@ pub(super) struct Scripts<'a> {
     pub options: &'a SlurmOptions,
 }
 
-/// What a task does: `$folder` and the arguments of the program are set. The shell passes signals on to the program. One
+/// What a task does, once `$folder` and an option of the program with its value are set. The shell passes signals on to the program. One
 /// that ended because the scheduler asked for it, or that was killed by the signal before it listened, is put back into the
 /// queue, unless the job was cancelled. The task has to be named: the id of an array's last task is that of the array.
 const TASK: &str = r#"threads=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}
 export RAYON_NUM_THREADS=$threads
-srun --ntasks=1 --cpus-per-task="$threads" @program "$@" --set "workers=$threads" >> "$folder/log.txt" 2>&1 &
+srun --ntasks=1 --cpus-per-task="$threads" @program run "$folder/config.toml" --out "$folder" \
+    "$option" "$value" --set "workers=$threads" >> "$folder/log.txt" 2>&1 &
 step=$!
+# The program saves a checkpoint when it gets a signal.
 trap 'kill -USR1 "$step"' USR1
 trap 'kill -TERM "$step"' TERM
 wait "$step"
@@ -88,10 +90,10 @@ impl Scripts<'_> {
         text += &format!("#SBATCH --signal=USR1@{}\n", self.options.grace);
         text += "\ncase $SLURM_ARRAY_TASK_ID in\n";
         for (task, job) in jobs.iter().enumerate() {
-            let words = job.arguments.iter().map(|word| quoted(plain(word)?));
-            let words = words.collect::<Result<Vec<_>, _>>()?.join(" ");
-            let folder = quoted(plain(&job.folder)?)?;
-            text += &format!("{task}) folder={folder}; set -- {words} ;;\n");
+            let words =
+                [&job.folder, &job.option[0], &job.option[1]].map(|word| quoted(plain(word)?));
+            let [folder, option, value] = words;
+            text += &format!("{task}) folder={} option={} value={} ;;\n", folder?, option?, value?);
         }
         text += "*) echo \"there is no task $SLURM_ARRAY_TASK_ID\"; exit 2 ;;\nesac\n";
         let program = quoted(plain(&self.program)?)?;

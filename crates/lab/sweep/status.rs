@@ -1,8 +1,10 @@
 //! `sweep --status`: which runs of a sweep are done, running, interrupted or not begun, told from their folders alone.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
+use indicatif::FormattedDuration;
 use serde::Serialize;
 
 use super::counted;
@@ -124,7 +126,8 @@ impl Row {
     /// How far its trainings are, in words.
     fn trainings(&self) -> String {
         let words = |Training { model, step, steps, seconds_left }: &Training| {
-            let left = seconds_left.map(|seconds| format!(", {:.0} min left", seconds / 60.0));
+            let left = seconds_left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+            let left = left.map(|left| format!(", {} left", FormattedDuration(left)));
             format!("{model}: step {step} of {steps}{}", left.unwrap_or_default())
         };
         let all: Vec<String> = self.trainings.iter().map(words).collect();

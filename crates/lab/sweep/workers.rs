@@ -139,7 +139,7 @@ fn run(program: &Path, job: &SweepJob, threads: usize, device: Option<&str>) -> 
     let log = || open().with_context(|| format!("cannot write {}", path.display()));
     let mut command = Command::new(program);
     command
-        .args(&job.arguments)
+        .args(job.arguments())
         .args(["--set", &format!("workers={threads}")])
         .args(device.iter().flat_map(|device| ["--set".to_owned(), format!("device={device}")]))
         .env("RAYON_NUM_THREADS", threads.to_string())
