@@ -211,8 +211,7 @@ fn alike(one: &Value, other: &Value) -> bool {
     let bare = |schema: &Value| {
         let mut schema = schema.clone();
         if let Some(schema) = schema.as_object_mut() {
-            schema.remove("description");
-            schema.remove("default");
+            schema.retain(|key, _| !["description", "default"].contains(&key.as_str()));
         }
         schema
     };
