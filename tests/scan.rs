@@ -331,7 +331,7 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     std::fs::write(&broken, "{}").unwrap();
     let args = scan("suspect.safetensors", &["--null", "nulls"]);
     let (_, told) = refused(&lab, &args.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(told.contains("broken.json: it is no null score"), "{told}");
+    assert!(told.contains("broken.json: it is not a null score"), "{told}");
 }
 
 /// Quick scans in a run, with nulls.

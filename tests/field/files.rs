@@ -139,7 +139,7 @@ fn field_f13_no_list_leaves_its_root_from_wherever_it_is_named() {
         let said = crate::sets::Said::of(command.output().unwrap());
         said.bad(
             1,
-            &["../d/train/ant/000.png is outside in", "a list may name only files below its root"],
+            &["../d/train/ant/000.png is outside ", "a list may name only files below its root"],
         );
     }
 }
