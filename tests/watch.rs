@@ -192,7 +192,7 @@ fn the_job_scripts_are_shown_and_nothing_is_written() {
         "#SBATCH --signal=USR1@120",
         "#SBATCH --gres=gpu:1",
         "#SBATCH --requeue",
-        "--until twin",
+        "option=--until value=twin",
         "s.toml --collect --set pretrain.epochs=2",
     ] {
         assert!(text.contains(words), "{words}: {text}");

@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::config::SweepFile;
 use crate::config::{derived, experiment_schema, reference, sweep_schema};
-use crate::sweep::SweepFile;
 
 /// Print what a config file may contain: a JSON Schema, or a reference of all keys.
 ///

@@ -10,6 +10,7 @@ mod message;
 mod nearest;
 mod read;
 mod schema;
+mod sweep_file;
 mod table;
 mod tree;
 
@@ -22,5 +23,6 @@ pub(crate) use fields::{OfConfig, Wrong, of_defence};
 pub(crate) use home::{expand_tables, expanded};
 pub(crate) use nearest::nearest;
 pub(crate) use schema::{derived, experiment_schema, reference, sweep_schema};
+pub(crate) use sweep_file::{Axis, SweepFile};
 pub(crate) use table::{Document, Source, read_text};
 pub(crate) use tree::{Node, Origin};

@@ -25,7 +25,6 @@ use crate::device::{self, DeviceError};
 use crate::record::RunScores;
 pub(crate) use dry_run::seconds_of_training;
 use job::SweepJob;
-pub(crate) use plan::File as SweepFile;
 use plan::{Plan, Run};
 use workers::Outcome;
 

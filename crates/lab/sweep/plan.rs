@@ -1,87 +1,16 @@
 //! A sweep file: a base config and axes; every combination of their points is a run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
 use ssl_backdoor_fields::OutOfRange;
 use toml::Value;
 
-use crate::config::{self, ConfigError, Document, Experiment, Node, Origin, expanded};
+use crate::config::{
+    self, Axis, ConfigError, Document, Experiment, Node, Origin, SweepFile, expanded,
+};
 use crate::device;
 use crate::record::hash;
-
-/// A sweep of ssl-backdoor: a base config and axes. Unknown keys are errors.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct File {
-    /// Name of the sweep and of its folder. Range: letters, digits, `-`, `_` and `.`, no `.` in front.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"))]
-    name: String,
-    /// Config from which every run starts, relative to this file; a point may name another. Default: none.
-    #[serde(default)]
-    base: Option<PathBuf>,
-    /// Folder of the run folders. Default: `runs/NAME`.
-    #[serde(default)]
-    out: Option<PathBuf>,
-    /// Folder in which the figures of finished runs are kept. A run whose figures are there is not run again. Default:
-    /// none.
-    #[serde(default)]
-    results: Option<PathBuf>,
-    /// Overrides of every run: a dotted key such as `"pretrain.epochs"`, and its value.
-    #[serde(default)]
-    #[schemars(schema_with = "overrides")]
-    set: BTreeMap<String, Value>,
-    /// The axes: every combination of their points is a run. The first axis changes slowest.
-    axis: Vec<Axis>,
-}
-
-/// An axis of a sweep.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Axis {
-    /// What changes, in a word; part of the names of the runs.
-    name: String,
-    /// The points. Needed, unless `key` and `values` are given.
-    #[serde(default)]
-    points: Vec<Point>,
-    /// A dotted key that takes each of `values`, in place of `points`. Default: none.
-    #[serde(default)]
-    key: Option<String>,
-    /// The values of `key`.
-    #[serde(default)]
-    #[schemars(schema_with = "any_values")]
-    values: Vec<Value>,
-}
-
-/// A point of an axis.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Point {
-    /// Part of the name of the run.
-    name: String,
-    /// Config from which the run starts in place of `base`, relative to the sweep file. Default: `base`.
-    #[serde(default)]
-    config: Option<PathBuf>,
-    /// Overrides: a dotted key and its value.
-    #[serde(default)]
-    #[schemars(schema_with = "overrides")]
-    set: BTreeMap<String, Value>,
-    /// Dotted keys that are removed, after the overrides of earlier axes.
-    #[serde(default)]
-    unset: Vec<String>,
-}
-
-/// The schema of overrides: any values by dotted key.
-fn overrides(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "additionalProperties": true })
-}
-
-/// The schema of a list of any values.
-fn any_values(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": true })
-}
 
 /// A point of an axis, with the places where its parts were written.
 #[derive(Debug, Clone)]
@@ -122,7 +51,7 @@ impl Plan {
     /// [`ConfigError`] that names the file, and the run whose config is wrong.
     pub(crate) fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let document = Document::one_file(path)?;
-        let file: File = document.read()?;
+        let file: SweepFile = document.read()?;
         config::check_name(&file.name).map_err(|message| document.wrong(message))?;
         let mut combinations: Vec<Vec<Choice>> = vec![Vec::new()];
         for (i, axis) in file.axis.iter().enumerate() {
@@ -221,7 +150,7 @@ fn plain(value: &Value) -> String {
 fn run(
     path: &Path,
     document: &Document,
-    file: &File,
+    file: &SweepFile,
     choices: &[Choice],
     sets: &[String],
 ) -> Result<Run, ConfigError> {

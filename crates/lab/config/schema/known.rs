@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use super::shape::{keys, variants};
 use super::{derived, reference};
 use crate::config::read::{self, Why};
-use crate::config::{Document, Experiment, Node};
-use crate::sweep::SweepFile;
+use crate::config::{Document, Experiment, Node, SweepFile};
 
 /// The keys of each table, by its path and kind.
 type Tables = BTreeMap<(String, Option<String>), BTreeSet<String>>;

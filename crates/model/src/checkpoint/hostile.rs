@@ -322,7 +322,7 @@ fn field_f10_damaged_files_say_what_is_wrong() {
         (around(b"\x80\x02t."), "a mark is missing"),
         (around(b"\x80\x02Nq\xffN\x86s."), "a value is missing"),
         (around(b"\x80\x02NNNs."), "not a dict"),
-        (around(b"\x80\x02NNa."), "no list"),
+        (around(b"\x80\x02NNa."), "not a list"),
         (around(b"\x80\x02(NNNd."), "no value"),
     ] {
         let said = open(bytes).err().unwrap();
