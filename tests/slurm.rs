@@ -194,7 +194,8 @@ fn a_pre_empted_task_is_requeued_and_ends_with_the_bytes_of_a_local_sweep() {
     // could not, and tries again for minutes.
     let task =
         cluster.say("squeue", &["--noheader", "--format=%A", "--jobs", &format!("{runs}_1")]);
-    cluster.say("scancel", &["--signal=USR1", task.trim()]);
+    // scancel may report a failure although the signal was delivered; the checks below see its effect.
+    let _ = cluster.command("scancel").args(["--signal=USR1", task.trim()]).output();
     cluster.until_empty(Duration::from_secs(90));
 
     let log = |name: &str| std::fs::read_to_string(lab.path(name)).unwrap();
