@@ -110,8 +110,11 @@ fn on_each_device(
     Ok(())
 }
 
+/// The runs that are left to do, and those that are done.
+type Split<'a> = (Vec<&'a Run>, Vec<(&'a Run, RunScores)>);
+
 /// The runs that are left to do, and those that are done, whose figures are kept. Says which are which.
-fn split(plan: &Plan) -> Result<(Vec<&Run>, Vec<(&Run, RunScores)>)> {
+fn split(plan: &Plan) -> Result<Split<'_>> {
     let (mut todo, mut done) = (Vec::new(), Vec::new());
     for run in &plan.runs {
         if let Some(scores) = figures::collect(plan, run)? {

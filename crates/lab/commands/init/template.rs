@@ -81,7 +81,7 @@ impl Choice {
         let least = counts.iter().copied().min().unwrap_or(1).max(1);
         let batch = match all {
             ..256 => 16,
-            ..20_000 => 32,
+            256..20_000 => 32,
             _ => 64,
         };
         // A quarter of the images, rounded down to a power of two: so a multiple of the batch.

@@ -69,6 +69,13 @@ struct Section {
     rows: String,
 }
 
+impl Section {
+    /// The keys of the table at `path`, of any kind.
+    fn whole(path: &str, text: String, rows: String) -> Self {
+        Self { paths: vec![path.into()], kinds: Vec::new(), text, rows }
+    }
+}
+
 /// The sections of `schema`, which stands at `path`, and of the tables in it.
 fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
     if let Some(variants) = variants(schema) {
@@ -89,10 +96,7 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
         variants.iter().for_each(|one| below(path, keys(one.schema), sections));
     } else if let Some(own) = keys(schema) {
         let rows = table_of(schema, &[]);
-        add(
-            sections,
-            Section { paths: vec![path.into()], kinds: Vec::new(), text: text(schema), rows },
-        );
+        add(sections, Section::whole(path, text(schema), rows));
         below(path, Some(own), sections);
     } else if let Some(items) = schema.get("items") {
         walk(path, items, sections);
@@ -109,15 +113,7 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
                 let either = json!({ "properties": all.collect::<Keys>() });
                 let (rows, text) =
                     (table_of(&either, &[]), "A number, or a table with one of these keys.");
-                add(
-                    sections,
-                    Section {
-                        paths: vec![path.into()],
-                        kinds: Vec::new(),
-                        text: text.into(),
-                        rows,
-                    },
-                );
+                add(sections, Section::whole(path, text.into(), rows));
             }
             [own] if schema.get("oneOf").is_some() => {
                 // A name with a value behind it, where others have none: its text is that of the name.
