@@ -157,7 +157,7 @@ struct Measured {
 fn encoder(args: &Args) -> EncoderConfig {
     if args.encoder == "vit" {
         let Args { dim, depth, heads, .. } = *args;
-        let patch = patch(args.size) as usize;
+        let patch = patch(args.size);
         return EncoderConfig::Vit { dim, depth, heads, patch, positions: Positions::default() };
     }
     let stem = if args.size <= 64 { Stem::Small } else { Stem::Imagenet };
