@@ -186,21 +186,18 @@ fn a_pre_empted_task_is_requeued_and_ends_with_the_bytes_of_a_local_sweep() {
     assert_eq!(again.status.code(), Some(1));
     assert!(stderr(&again).contains("in the queue already"), "{}", stderr(&again));
 
-    // The second run is told to make room in the midst of its training.
+    // The last run is told to make room in the midst of its training. Its own id is that of the whole array. (While others
+    // wait, Slurm 22.05 signals a task, says that it could not, and signals it again for minutes.)
     let state = || status(&cluster, &lab, "cluster.toml", &[]);
     let runs = state()["slurm"]["runs"].as_str().unwrap().to_owned();
-    until_it_trains(state, "runs", 1);
-    // By its own id: while others of the array wait, Slurm 22.05 signals a task that is named by the array's, says that it
-    // could not, and tries again for minutes.
-    let task =
-        cluster.say("squeue", &["--noheader", "--format=%A", "--jobs", &format!("{runs}_1")]);
-    cluster.say("scancel", &["--signal=USR1", task.trim()]);
+    until_it_trains(state, "runs", 3);
+    cluster.say("scancel", &["--signal=USR1", &format!("{runs}_3")]);
     cluster.until_empty(Duration::from_secs(90));
 
     let log = |name: &str| std::fs::read_to_string(lab.path(name)).unwrap();
-    let own = log("cluster/moco-v2_target-5/log.txt");
+    let own = log("cluster/simclr_target-5/log.txt");
     assert!(own.contains("interrupted after step") && own.contains("checkpoint is saved"), "{own}");
-    let script = log(&format!("cluster/slurm/runs-{runs}_1.log"));
+    let script = log(&format!("cluster/slurm/runs-{runs}_3.log"));
     assert!(script.contains("back into the queue") && script.contains("done"), "{script}");
     let done = state();
     for row in done["runs"].as_array().unwrap().iter().chain(done["twins"].as_array().unwrap()) {
