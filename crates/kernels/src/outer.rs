@@ -217,8 +217,8 @@ unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums:
                 // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
                 return unsafe { bf16(task, padded, gradient, sums) };
             }
-            // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
+                // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
                 return unsafe { avx512(task, padded, gradient, sums) };
             }
             // SAFETY: as above.

@@ -37,8 +37,8 @@ pub(super) fn product(
             unsafe { body::<__m256, 4, 2>(a, s, b, c, sizes) }
         }
         match path {
-            // SAFETY: the path says that this machine has the instructions (`Found`); lengths were checked above.
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
+                // SAFETY: the path says that this machine has the instructions (`Found`); lengths were checked above.
                 return unsafe { avx512(a, strides, b, c, sizes) };
             }
             // SAFETY: as above.

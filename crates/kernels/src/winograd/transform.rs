@@ -65,8 +65,8 @@ pub(super) fn patches(
             unsafe { patches_body::<__m256>(t, x, images, v, step) }
         }
         match path {
-            // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above.
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
+                // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above.
                 return unsafe { avx512(tiles, padded, images, v, step) };
             }
             // SAFETY: as above.
@@ -179,9 +179,9 @@ pub(super) unsafe fn back(
             unsafe { back_body::<__m256>(t, out, m, y, add) }
         }
         match path {
-            // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above, and
-            // what `output` holds is the caller's.
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
+                // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above, and
+                // what `output` holds is the caller's.
                 return unsafe { avx512(tiles, out, m, output, add) };
             }
             // SAFETY: as above.
