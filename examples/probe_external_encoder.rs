@@ -38,5 +38,11 @@ fn main() -> Result<()> {
         backbone: true,
         import,
     })?;
-    probe_external(&ExternalOptions { encoder, config, out: Some(out), sets: Vec::new() })
+    probe_external(&ExternalOptions {
+        encoder,
+        config,
+        out: Some(out),
+        sets: Vec::new(),
+        json: false,
+    })
 }

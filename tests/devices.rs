@@ -16,6 +16,12 @@ fn doctor_tries_every_device_and_finds_the_data() {
     for word in ["Burn 0.22.1", "flex", "one step ok", "shapes", "fashion-mnist", "GB free"] {
         assert!(text.contains(word), "{word}: {text}");
     }
+    let doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+    let json = { doctor }.args(["doctor", "--json"]).output().unwrap();
+    let machine: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let cpu = &machine["devices"][0];
+    assert!(cpu["loss"].is_number() && cpu["error"].is_null(), "{machine}");
+    assert!(machine["disk"][0]["free_bytes"].is_number(), "{machine}");
 }
 
 #[test]
@@ -77,6 +83,19 @@ mod wgpu {
         }
         // A software device has no precision but 32 bits.
         assert!(text.contains("wgpu:0 agrees with the CPU."), "{text}");
+    }
+
+    #[test]
+    fn a_comparison_for_machines() {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+        let only = ["doctor", "--deep", "small", "--only", "attention", "--json"];
+        let found: serde_json::Value =
+            serde_json::from_slice(&doctor.args(only).output().unwrap().stdout).unwrap();
+        let device = &found["devices"][0];
+        assert_eq!((&device["name"], &device["wrong"]), (&"wgpu:0".into(), &serde_json::json!([])));
+        for row in device["compared"].as_array().unwrap() {
+            assert!(row["error"].as_f64().unwrap() < 1e-4 && row["milliseconds"].is_number());
+        }
     }
 
     /// Burn chooses a kernel for each shape of a convolution by trying them all; without its feature `autotune` it

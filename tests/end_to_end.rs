@@ -30,6 +30,9 @@ fn a_run_writes_everything_that_the_design_promises() {
         assert!(table.contains(word), "{table}");
     }
     assert_scores(&json(&lab, "scores.json"));
+    // For machines, the same command prints nothing but the scores.
+    let again = lab.command("run", &[]).arg("--json").output().unwrap();
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), read(&lab, "scores.json"));
     assert_files(&lab);
     assert_report(&read(&lab, "report.html"));
     // 50 clean images and as many patched ones; 45 of them are of other classes.

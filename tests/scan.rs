@@ -136,7 +136,8 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
     ok(&lab, &[&args[..], &QUICK].concat());
     // The same again, to the byte.
     let args = ["scan", "data", "export", "--encoder", "net.safetensors", "--out", "again"];
-    ok(&lab, &[&args[..], &QUICK].concat());
+    let json = ok(&lab, &[&args[..], &QUICK, &["--json"]].concat());
+    assert_eq!(json, read(&lab.path("again/scan.json")));
     assert_eq!(read(&lab.path("found/images.csv")), read(&lab.path("again/images.csv")));
 }
 
@@ -310,6 +311,8 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
         assert!([0.25, 0.5, 0.75, 1.0].contains(&p), "{p}");
     }
     assert!(found["scans"]["ssl-cleanse"].is_object() && found["p_value"]["nulls"] == 3);
+    let json = call(scan("suspect.safetensors", &["--null", "nulls", "--json"]));
+    assert_eq!(json, read(&lab.path("scans/suspect/scan.json")));
 
     // Scores by other settings are no nulls, and neither is the encoder itself.
     let mut other = scan("suspect.safetensors", &["--null", "nulls"]);

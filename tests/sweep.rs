@@ -58,6 +58,18 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     for row in ["| moco-v2: student | 4 | 40 |", "| moco-v2: control | 2 | 40 |"] {
         assert!(text.contains(row), "{row}: {text}");
     }
+    let dry = sweep(&lab, "s.toml", &["--dry-run", "--json", "--set", defend]);
+    let plan: Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!((&plan["runs"], &plan["twins"]), (&2.into(), &1.into()));
+    let rows = plan["trainings"].as_array().unwrap();
+    let of = |name: &str| &rows.iter().find(|row| row["name"] == name).unwrap()["trainings"];
+    assert_eq!((of("moco-v2"), of("moco-v2: student")), (&3.into(), &4.into()));
+    let seconds = |row: &Value| {
+        let [all, images, rate] = ["trainings", "images", "images_per_second"].map(|key| &row[key]);
+        all.as_f64().unwrap() * images.as_f64().unwrap() / rate.as_f64().unwrap()
+    };
+    let hours: f64 = rows.iter().map(seconds).sum::<f64>() / 3600.0;
+    assert!((plan["hours"].as_f64().unwrap() / hours - 1.0).abs() < 1e-9);
     assert!(!lab.path("runs").exists(), "a dry run writes nothing");
 
     // Two devices, a process on each.
@@ -97,6 +109,23 @@ fn assert_report(lab: &Lab, three: &Value) {
         ["Runs: 2, settings: 1.", "| moco-v2, shapes, 20 steps |", "/ 9.3", "±", "Verdict:"]
     {
         assert!(text.contains(words), "{words}: {text}");
+    }
+    // The same as numbers.
+    let json = self::report(lab, &["results", "--json"]);
+    let figures: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let setting = &figures["settings"][0];
+    assert_eq!((&setting["method"], &setting["victims"]), (&"moco-v2".into(), &2.into()));
+    assert_eq!(
+        setting["models"]["clean"]["clean"]["acc"]["value"],
+        three["models"]["clean"]["clean"]["acc"]
+    );
+    let net = &setting["net_asr"];
+    let [low, high] = [0, 1].map(|end| net["interval"][end].as_f64().unwrap());
+    assert!((net["value"].as_f64().unwrap() - (low + high) / 2.0).abs() < 1e-9);
+    for claim in figures["claims"].as_array().unwrap() {
+        let width = claim["columns"].as_array().unwrap().len();
+        let rows = claim["rows"].as_array().unwrap();
+        assert!(!rows.is_empty() && rows.iter().all(|row| row.as_array().unwrap().len() == width));
     }
     let hash = three["manifest_hash"].as_str().unwrap();
     assert!(text.contains(&format!("[{}](target-3/manifest.json)", &hash[..12])), "{text}");

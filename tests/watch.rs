@@ -210,7 +210,7 @@ fn the_job_scripts_are_shown_and_nothing_is_written() {
         (&["--slurm", "--max-parallel", "0"], 2, "allowed are 1 or more"),
         (&["--slurm", "--print", "--partition", "a\nb"], 2, "control characters"),
         (&["--slurm", "--set", "device=\"cuda\""], 2, "not compiled into this binary"),
-        (&["--json"], 2, "--status"),
+        (&["--json"], 2, "--dry-run|--status|--collect"),
     ] {
         let output = say(&lab, &[&["sweep", "s.toml"], arguments].concat());
         let said = stderr(&output);

@@ -38,6 +38,8 @@ fn field_f04_neighbours_are_counted_before_training() {
     site.run(&format!("{probe} --set probe.k=[20]")).bad(2, &words);
     site.run(&format!("{probe} --set probe.kind=knn --set probe.k=[2,11]")).good();
     let scores = site.json("p/foreign.json");
+    let json = site.run(&format!("{probe} --set probe.kind=knn --set probe.k=[2,11] --json"));
+    assert_eq!(json.good().stdout, site.read("p/foreign.json"));
     let names: Vec<&str> =
         scores["probes"].as_array().unwrap().iter().map(|p| p["probe"].as_str().unwrap()).collect();
     assert_eq!(names, ["knn-2", "knn-11"]);

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::run_folders::{RUNS, RunRow};
 use super::shared::path;
-use crate::record::SCHEMA;
+use crate::record::{SCHEMA, json_text};
 use crate::report::aligned;
 
 /// List the runs under a folder: state, method, target, clean accuracy and net ASR.
@@ -35,10 +35,7 @@ impl ListArgs {
     pub fn run(self) -> Result<()> {
         let rows = RunRow::all(&self.dir)?;
         if self.json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&json!({ "schema": SCHEMA, "runs": rows }))?
-            );
+            print!("{}", json_text(&json!({ "schema": SCHEMA, "runs": rows }))?);
             return Ok(());
         }
         if rows.is_empty() {

@@ -24,7 +24,7 @@ use ssl_backdoor_trigger::{Attack, PoisonConfig};
 use super::shared::{computing, encoder_file, path};
 use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
 
-use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, percent};
+use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, json_text, percent};
 use crate::run::{Choice, RunFolder, Task, UnifiedProbe, labelled, progress, read_out};
 use crate::{device, report};
 
@@ -55,6 +55,9 @@ pub struct ProbeArgs {
     /// Override a key of the config; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Print foreign.json instead of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 impl ProbeArgs {
@@ -63,8 +66,8 @@ impl ProbeArgs {
     /// # Errors
     /// As [`probe_external`].
     pub fn run(self) -> Result<()> {
-        let Self { encoder, config, out, sets } = self;
-        let options = ExternalOptions { encoder, config, out, sets };
+        let Self { encoder, config, out, sets, json } = self;
+        let options = ExternalOptions { encoder, config, out, sets, json };
         computing(|| probe_external(&options))
     }
 }
@@ -80,6 +83,8 @@ pub struct ExternalOptions {
     pub out: Option<PathBuf>,
     /// Overrides, `KEY=VALUE`.
     pub sets: Vec<String>,
+    /// Print the scores as JSON.
+    pub json: bool,
 }
 
 /// The tables of a config that are used here.
@@ -183,10 +188,12 @@ fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
         images: splits.eval.labels.len(),
         probes: before.into_iter().zip(now).map(both).collect(),
     };
-    let mut text = serde_json::to_string_pretty(&scores)?;
-    text.push('\n');
+    let text = json_text(&scores)?;
     folder.write(SCORES, text.as_bytes())?;
-    println!("{}Scores: {}", table(&scores.probes[0]), folder.join(SCORES).display());
+    match options.json {
+        true => print!("{text}"),
+        false => println!("{}Scores: {}", table(&scores.probes[0]), folder.join(SCORES).display()),
+    }
     Ok(())
 }
 

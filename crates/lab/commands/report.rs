@@ -22,6 +22,9 @@ pub struct ReportArgs {
     /// Output folder [default: the first of RUNS].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
+    /// Print the tables and claims as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 impl ReportArgs {
@@ -30,6 +33,6 @@ impl ReportArgs {
     /// # Errors
     /// The config is wrong, or the work failed.
     pub fn run(self) -> Result<()> {
-        report(&ReportOptions { runs: self.runs, out: self.out })
+        report(&ReportOptions { runs: self.runs, out: self.out, json: self.json })
     }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::shared::{computing, path};
+use super::shared::{computing, path, print_scores};
+use crate::record::{Artefact, RunScores};
 use crate::{Experiment, Stage, run};
 
 /// Run or resume one experiment, from poisoning to report.
@@ -33,6 +34,9 @@ pub struct RunArgs {
     /// Stop after this stage.
     #[arg(long, value_enum, default_value = "report")]
     until: Stage,
+    /// Print scores.json instead of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 impl RunArgs {
@@ -43,6 +47,16 @@ impl RunArgs {
     pub fn run(self) -> Result<()> {
         let experiment = Experiment::read(&self.config, &self.sets)?;
         let out = self.out.unwrap_or_else(|| PathBuf::from("runs").join(&experiment.name));
-        computing(|| run(experiment, &out, self.twin.as_deref(), self.until))
+        computing(|| run(experiment, &out, self.twin.as_deref(), self.until))?;
+        if self.until != Stage::Report {
+            return Ok(());
+        }
+        let scores = out.join(Artefact::Scores.to_string());
+        if self.json {
+            print!("{}", std::fs::read_to_string(&scores)?);
+            return Ok(());
+        }
+        print_scores(&RunScores::read(&scores)?, &out);
+        Ok(())
     }
 }

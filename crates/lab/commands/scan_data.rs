@@ -73,6 +73,9 @@ pub struct DataArgs {
     /// Override a key of the config; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Print scan.json instead of a summary.
+    #[arg(long)]
+    json: bool,
 }
 
 impl DataArgs {
@@ -81,7 +84,9 @@ impl DataArgs {
     /// # Errors
     /// As [`scan_data`].
     pub fn run(self) -> Result<()> {
-        let Self { images, encoder, out, fail_above, size, seed, without_poison, sets, .. } = self;
+        let Self {
+            images, encoder, out, fail_above, size, seed, without_poison, sets, json, ..
+        } = self;
         let config = PatchSearchConfig {
             window: self.window,
             clusters: self.clusters,
@@ -99,6 +104,7 @@ impl DataArgs {
             without_poison,
             config,
             sets,
+            json,
         };
         computing(|| scan_data(&options))
     }
@@ -125,6 +131,8 @@ pub struct DataScanOptions {
     pub config: PatchSearchConfig,
     /// Overrides of the config, `KEY=VALUE`.
     pub sets: Vec<String>,
+    /// Print the findings as JSON.
+    pub json: bool,
 }
 
 /// More images are suspected than allowed; the process ends with status 3.
@@ -176,8 +184,8 @@ pub fn scan_data(options: &DataScanOptions) -> Result<()> {
     let positions = images.ids().into_iter().zip(0..).collect();
     let (images, set, findings, encoder) = (&images, &set, &findings, with.as_str());
     let page = Page { images, set, findings, scan, encoder, positions };
-    page.write(&folder)?;
-    print!("{}", page.summary(&out));
+    let text = page.write(&folder)?;
+    print!("{}", if options.json { text } else { page.summary(&out) });
     let found = findings.accused.len();
     match options.fail_above.filter(|allowed| found > *allowed) {
         Some(allowed) => Err(Suspected { found, allowed }.into()),

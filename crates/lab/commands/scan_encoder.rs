@@ -14,7 +14,7 @@ use super::scan_images::{Part, ScanImages};
 use super::shared::{computing, encoder_file, path};
 use crate::config::ConfigError;
 use crate::device;
-use crate::record::{EncoderScan, SCHEMA, ScanScore, hash_file};
+use crate::record::{EncoderScan, SCHEMA, ScanScore, hash_file, json_text};
 use crate::run::{RunFolder, progress};
 
 /// The default seed.
@@ -61,6 +61,9 @@ pub struct EncoderArgs {
     /// Override a key of the config; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Print scan.json instead of a summary.
+    #[arg(long)]
+    json: bool,
 }
 
 impl EncoderArgs {
@@ -69,10 +72,10 @@ impl EncoderArgs {
     /// # Errors
     /// As [`scan_encoder`].
     pub fn run(self) -> Result<()> {
-        let Self { encoder, images, null, write_null, out, seed, scans, sets } = self;
+        let Self { encoder, images, null, write_null, out, seed, scans, sets, json } = self;
         let scans = scans.into();
         let options =
-            EncoderScanOptions { encoder, images, null, write_null, out, seed, scans, sets };
+            EncoderScanOptions { encoder, images, null, write_null, out, seed, scans, sets, json };
         computing(|| scan_encoder(&options))
     }
 }
@@ -118,6 +121,8 @@ pub struct EncoderScanOptions {
     pub scans: EncoderScans,
     /// Overrides of the config, `KEY=VALUE`.
     pub sets: Vec<String>,
+    /// Print the findings as JSON.
+    pub json: bool,
 }
 
 /// The file: the scan and its subject.
@@ -160,15 +165,18 @@ pub fn scan_encoder(options: &EncoderScanOptions) -> Result<()> {
     found.refused.iter().for_each(|error| eprintln!("{error}"));
     let own = scans.expected(&header, (hash_file(file)?, *seed), &found.images, None);
     let own = NullScore { scores: found.scores(), ..own };
+    let mut lines = String::new();
     if let Some(folder) = &options.write_null {
-        println!("null score   {}", write_null(folder, &own)?.display());
+        lines += &format!("null score   {}\n", write_null(folder, &own)?.display());
     }
     let nulls = match &options.null {
         Some(folder) => Nulls::read(folder, &own)?,
         None => Nulls::default(),
     };
     let scanned = Scanned { options, header: &header, found: &found, own: &own, nulls: &nulls };
-    scanned.write((&images.name, set.len()))
+    let text = scanned.write((&images.name, set.len()), &mut lines)?;
+    print!("{}", if options.json { text } else { lines });
+    Ok(())
 }
 
 /// Checks the settings.
@@ -199,8 +207,8 @@ struct Scanned<'a> {
 }
 
 impl Scanned<'_> {
-    /// Writes scan.json and the triggers, and prints the scores.
-    fn write(&self, (images, image_count): (&str, usize)) -> Result<()> {
+    /// Writes scan.json and the triggers, and returns the text of scan.json. Adds the scores to `lines`.
+    fn write(&self, (images, image_count): (&str, usize), lines: &mut String) -> Result<String> {
         let Self { options, header, found, own, nulls } = *self;
         let out = options.out.clone().unwrap_or_else(|| {
             let stem = options.encoder.file_stem().unwrap_or_default();
@@ -210,16 +218,17 @@ impl Scanned<'_> {
         let scan = EncoderScan::of(found, own.clone(), nulls);
         for (name, findings) in &found.found {
             let Some(score) = scan.scans.get(*name) else { continue };
-            println!("{}", line(name, score));
+            *lines += &line(name, score);
             for (i, evidence) in findings.evidence.iter().take(PICTURES).enumerate() {
                 let file = format!("{name}-{}.png", i + 1);
-                println!("{:13}{}: {}", "", evidence.caption, folder.join(&file).display());
+                let shown = folder.join(&file);
+                *lines += &format!("{:13}{}: {}\n", "", evidence.caption, shown.display());
                 folder.write(&file, &enlarged(&evidence.picture)?)?;
             }
-            findings.notes.iter().for_each(|note| println!("{:13}{note}", ""));
+            findings.notes.iter().for_each(|note| *lines += &format!("{:13}{note}\n", ""));
         }
-        print!("{}", about_nulls(nulls, scan.p_value, options.null.is_some()));
-        println!("{}", EncoderScans::BLIND);
+        *lines += &about_nulls(nulls, scan.p_value, options.null.is_some());
+        *lines += &format!("{}\n", EncoderScans::BLIND);
         let file = File {
             schema: SCHEMA,
             file: options.encoder.display().to_string(),
@@ -229,11 +238,10 @@ impl Scanned<'_> {
             scan,
             blind: EncoderScans::BLIND,
         };
-        let mut text = serde_json::to_string_pretty(&file)?;
-        text.push('\n');
+        let text = json_text(&file)?;
         folder.write("scan.json", text.as_bytes())?;
-        println!("findings     {}", folder.join("scan.json").display());
-        Ok(())
+        *lines += &format!("findings     {}\n", folder.join("scan.json").display());
+        Ok(text)
     }
 }
 
@@ -284,8 +292,8 @@ fn enlarged(picture: &RgbImage) -> Result<Vec<u8>> {
     Ok(png.into_inner())
 }
 
-/// One scan as a line.
+/// One scan as a line, with its break.
 fn line(name: &str, ScanScore { score, p_value, .. }: &ScanScore) -> String {
     let p = p_value.map_or(String::new(), |p_value| format!(", p = {:.3}", p_value.p));
-    format!("{name:<13}score {score:.3}{p}")
+    format!("{name:<13}score {score:.3}{p}\n")
 }

@@ -11,7 +11,7 @@ use ssl_backdoor_data::{SampleSet, list_text};
 use ssl_backdoor_scan::{AtK, Evidence, Findings, Patch, PatchSearch, Scored};
 
 use super::scan_images::ScanImages;
-use crate::record::{DataScan, SCHEMA};
+use crate::record::{DataScan, SCHEMA, json_text};
 use crate::report::data_uri;
 use crate::run::RunFolder;
 
@@ -86,22 +86,22 @@ struct Row<'a> {
 }
 
 impl Page<'_> {
-    /// Writes all files into `folder`.
+    /// Writes all files into `folder`, and returns the text of scan.json.
     ///
     /// # Errors
     /// A file cannot be written, or an image cannot be read.
-    pub fn write(&self, folder: &RunFolder) -> Result<()> {
+    pub fn write(&self, folder: &RunFolder) -> Result<String> {
         let rows = self.rows();
         folder.write("index.html", self.html(&rows)?.as_bytes())?;
         folder.write("images.csv", &csv(&rows)?)?;
         let Self { images, scan, encoder, .. } = self;
         let (name, blind) = (images.name.as_str(), PatchSearch::BLIND);
         let file = File { schema: SCHEMA, name, encoder, scan, blind };
-        let mut text = serde_json::to_string_pretty(&file)?;
-        text.push('\n');
+        let text = json_text(&file)?;
         folder.write("scan.json", text.as_bytes())?;
         folder.write("suspected.txt", self.list(true)?.as_bytes())?;
-        folder.write("cleaned.txt", self.list(false)?.as_bytes())
+        folder.write("cleaned.txt", self.list(false)?.as_bytes())?;
+        Ok(text)
     }
 
     /// The findings as lines.

@@ -1,4 +1,4 @@
-//! Code that commands share: paths, and the environment for trainings.
+//! Code that commands share: paths, the environment for trainings, and output.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,8 @@ use ssl_backdoor_kernels as kernels;
 use ssl_backdoor_model::EncoderHeader;
 
 use crate::config::{ConfigError, expanded};
+use crate::record::{Artefact, RunScores};
+use crate::report;
 
 /// A path on the command line; `~` is the user's home folder.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
@@ -33,4 +35,13 @@ pub(super) fn encoder_file(file: &Path) -> Result<EncoderHeader> {
         ))
     })?;
     Ok(header)
+}
+
+/// Prints the scores of the run in `folder`, and where its report is.
+pub(super) fn print_scores(scores: &RunScores, folder: &Path) {
+    println!("{}\n{}", report::table(scores), report::net(scores));
+    let page = folder.join(Artefact::ReportHtml.to_string());
+    if page.is_file() {
+        println!("Report: {}", page.display());
+    }
 }

@@ -7,9 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::run_folders::{RUNS, RunRow, absent};
-use super::shared::path;
-use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress};
-use crate::report;
+use super::shared::{path, print_scores};
+use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress, json_text};
 use crate::run::RunState;
 
 /// Print the summary of a run. Nothing is trained, opened or written.
@@ -63,16 +62,13 @@ impl ShowArgs {
                 "trainings": trainings.collect::<Vec<_>>(),
                 "scores": scores,
             });
-            println!("{}", serde_json::to_string_pretty(&all)?);
+            print!("{}", json_text(&all)?);
             return Ok(());
         }
         print_head(&row);
         if let Some(scores) = scores {
-            println!("\n{}\n{}", report::table(&scores), report::net(&scores));
-            let page = folder.join(Artefact::ReportHtml.to_string());
-            if page.is_file() {
-                println!("Report: {}", page.display());
-            }
+            println!();
+            print_scores(&scores, &folder);
             return Ok(());
         }
         let done: Vec<String> = stages.keys().map(ToString::to_string).collect();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::shared::{computing, path};
 use super::sweep_slurm::SlurmArgs;
@@ -16,6 +16,7 @@ use crate::{SweepOptions, collect_sweep, submit_sweep, sweep, sweep_status};
 /// others continue.
 #[derive(Debug, Args)]
 #[command(
+    group = ArgGroup::new("shown").args(["dry_run", "status", "collect"]),
     after_help = "Examples:\n  ssl-backdoor sweep configs/fashion-mnist/table.toml --dry-run\n  \
     ssl-backdoor sweep configs/fashion-mnist/table.toml --jobs 2\n  \
     ssl-backdoor sweep configs/fashion-mnist/table.toml --status\n  \
@@ -42,8 +43,8 @@ pub struct SweepArgs {
     /// Only say which runs are done, running, interrupted or not begun, by their folders.
     #[arg(long, conflicts_with_all = ["jobs", "devices", "dry_run", "slurm", "collect"])]
     status: bool,
-    /// Print the status as JSON.
-    #[arg(long, requires = "status")]
+    /// Print what --dry-run, --status or --collect shows as JSON.
+    #[arg(long, requires = "shown")]
     json: bool,
     /// Only keep the figures of the finished runs and write the tables over them (table.html, table.md,
     /// table.csv). Exit status 1 if runs are left to do.
@@ -64,12 +65,12 @@ impl SweepArgs {
             return sweep_status(&file, &sets, json);
         }
         if collect {
-            return collect_sweep(&file, &sets);
+            return collect_sweep(&file, &sets, json);
         }
         if slurm.slurm {
             return submit_sweep(&file, &sets, &slurm.options());
         }
-        let options = SweepOptions { jobs, devices, sets, dry_run };
+        let options = SweepOptions { jobs, devices, sets, dry_run, json };
         computing(|| sweep(&file, &options))
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 /// Writes a file under a temporary name beside it, flushes it to disk and renames it.
 ///
@@ -25,4 +26,12 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
 pub(crate) fn hash_file(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(hash(&bytes))
+}
+
+/// `value` as indented JSON with a line break at its end: the content of a file, or the output of `--json`.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub(crate) fn json_text(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
 }

@@ -21,7 +21,7 @@ mod versioned;
 pub(crate) use artefact::{Artefact, Confusion, FeaturesOf};
 pub(crate) use event_file::{Event, EventFile, Summary, seconds_now};
 pub(crate) use feature_map::{FeatureMap, Point};
-pub(crate) use files::{hash, hash_file, write_whole};
+pub(crate) use files::{hash, hash_file, json_text, write_whole};
 pub use images::Images;
 pub(crate) use made_by::{MadeBy, NUMERICS};
 pub(crate) use manifest::{BURN, Done, Manifest};

@@ -154,6 +154,12 @@ impl<'a> Group<'a> {
         models
     }
 
+    /// All models of its scores: the untrained encoder, the clean twin, the backdoored model, then the defended ones.
+    pub(super) fn models(&self) -> Vec<&'a str> {
+        let defended = self.defended().into_iter().map(ModelId::as_str);
+        [UNTRAINED, CLEAN, BACKDOORED].into_iter().chain(defended).collect()
+    }
+
     /// (ASR on patched, accuracy on clean images) of `model`.
     pub(super) fn acc_against_asr(&self, model: &str) -> Option<(f64, f64)> {
         let [acc, ..] = self.cell(model, Images::Clean);

@@ -10,6 +10,7 @@ use super::charts::{self, Chart};
 use super::claims::{Claim, claims};
 use super::comparison::{self, Comparison};
 use super::destinations::{TAKEN_OVER, TARGETED};
+use super::figures::Figures;
 use super::group::Group;
 use super::matrix::{Matrix, matrix};
 use super::mean::{ROBUST_BELOW, Verdict, shown};
@@ -18,9 +19,9 @@ use super::sources::{Source, compute, makers, sources};
 use super::table::{Row, Table};
 use super::table_csv::csv;
 use crate::config::Experiment;
-use crate::record::write_whole;
 use crate::record::{
-    Artefact, BACKDOORED, CLEAN, Images, Manifest, Published, RunScores, UNTRAINED, percent,
+    Artefact, BACKDOORED, CLEAN, Images, Manifest, Published, RunScores, json_text, percent,
+    write_whole,
 };
 
 /// Options of a report.
@@ -30,6 +31,8 @@ pub struct ReportOptions {
     pub runs: Vec<PathBuf>,
     /// Folder for `table.html`, `table.md` and `table.csv`; absent = the first of `runs`.
     pub out: Option<PathBuf>,
+    /// Print JSON instead of the tables.
+    pub json: bool,
 }
 
 /// Writes the report over all runs that are found and prints its tables.
@@ -59,14 +62,18 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     let manifest = |path: &PathBuf| Manifest::read(&path.join(Artefact::Manifest.to_string()));
     let manifests: Vec<Manifest> = paths.iter().map(manifest).collect::<Result<_>>()?;
     let mut page = Page::new(&runs, &configs, &manifests)?;
-    page.sources = sources(&Group::all(&runs, &configs, false), &paths, out);
+    let groups = Group::all(&runs, &configs, false);
+    page.sources = sources(&groups, &paths, out);
     page.superseded = superseded.note();
     let markdown = Markdown { page: &page }.render().context("cannot render table.md")?;
     let html = Html { page: &page }.render().context("cannot render table.html")?;
     write_whole(&out.join("table.html"), html.as_bytes())?;
     write_whole(&out.join("table.md"), markdown.as_bytes())?;
     write_whole(&out.join("table.csv"), &csv(&runs)?)?;
-    println!("{markdown}\nReport: {}", out.join("table.html").display());
+    match options.json {
+        true => print!("{}", json_text(&Figures::of(&groups, &page.claims))?),
+        false => println!("{markdown}\nReport: {}", out.join("table.html").display()),
+    }
     Ok(())
 }
 
@@ -272,8 +279,7 @@ fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
         ["Model", "Runs", "clean: Acc", "FP", "ASR", "patched: Acc", "FP", "ASR"].map(String::from);
     let mut rows = Vec::new();
     for group in groups.iter().filter(|group| !group.defended().is_empty()) {
-        let defended = group.defended().into_iter().map(ModelId::as_str);
-        for model in [UNTRAINED, CLEAN, BACKDOORED].into_iter().chain(defended) {
+        for model in group.models() {
             let cells = Images::ALL.map(|images| group.cell(model, images).map(shown));
             let name = format!("{}, {model}", short(group, groups));
             let mut row = vec![name, group.measured(model).to_string()];

@@ -1,9 +1,10 @@
 //! Means over runs, and the verdict on a method.
 
+use serde::Serialize;
 use ssl_backdoor_probe::student;
 
 /// A mean over runs with Student's 95 % interval; none for one run.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Mean {
     pub value: f64,
     pub interval: Option<[f64; 2]>,

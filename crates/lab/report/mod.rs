@@ -5,6 +5,7 @@ mod charts;
 mod claims;
 mod comparison;
 mod destinations;
+mod figures;
 mod group;
 mod many;
 mod map_image;

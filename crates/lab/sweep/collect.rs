@@ -9,12 +9,13 @@ use super::{figures, makers};
 use crate::report::{ReportOptions, report};
 
 /// Keeps the figures of all finished runs of the sweep of the file `path` and writes the report over them: `table.html`,
-/// `table.md` and `table.csv`, where figures are kept or else among the run folders.
+/// `table.md` and `table.csv`, where figures are kept or else among the run folders. Prints the tables, as JSON if that
+/// is wanted.
 ///
 /// # Errors
 /// A [`ConfigError`](crate::ConfigError) if the file is wrong; no run is finished, or, after the report is written, not
 /// all are.
-pub fn collect_sweep(path: &Path, sets: &[String]) -> Result<()> {
+pub fn collect_sweep(path: &Path, sets: &[String], json: bool) -> Result<()> {
     let plan = Plan::read(path, sets)?;
     let (mut done, mut left) = (Vec::new(), Vec::new());
     for run in &plan.runs {
@@ -32,7 +33,7 @@ pub fn collect_sweep(path: &Path, sets: &[String]) -> Result<()> {
         );
     }
     let runs: Vec<PathBuf> = done.iter().map(|(run, _)| place.join(&run.name)).collect();
-    report(&ReportOptions { runs, out: Some(place.clone()) })?;
+    report(&ReportOptions { runs, out: Some(place.clone()), json })?;
     if let Some(makers) = makers::mixed(done.iter().map(|(_, scores)| scores)) {
         eprintln!(
             "warning: the runs were not all made by one program with the same CPU instructions ({makers}); the tables \

@@ -1,10 +1,12 @@
 //! `sweep --dry-run`: how many trainings there are, and from a short timing of each kind how many hours they take.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use serde::Serialize;
 use ssl_backdoor_data::{EpochPlan, Splits, Subset};
 use ssl_backdoor_defend::{Bench, DefendError, Workload, defences};
 use ssl_backdoor_model::Encoder;
@@ -12,24 +14,47 @@ use ssl_backdoor_ssl::{
     EpochReport, ObserverError, Schedule, StepReport, TrainObserver, Training, pretrain,
 };
 
+use super::counted;
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::device;
+use crate::record::{SCHEMA, json_text};
 use crate::run::interrupted;
 use crate::run::progress::{self, TrainingBar};
 
 /// Steps of the short timing, twice: the first epoch warms up.
 const STEPS: usize = 8;
 
-/// Prints the plan.
-pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
+/// The plan and its timings, for machines.
+#[derive(Serialize)]
+struct Estimate<'a> {
+    schema: u32,
+    name: &'a str,
+    runs: usize,
+    twins: usize,
+    /// Where the run folders are.
+    out: &'a Path,
+    /// Where figures are kept.
+    results: Option<&'a Path>,
+    trainings: Vec<TrainingRow>,
+    /// What could not be timed, and why.
+    not_timed: Vec<String>,
+    /// Of training on all cores; absent if a training could not be timed.
+    hours: Option<f64>,
+}
+
+/// Prints the plan, as JSON if that is wanted.
+pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
     let twins = plan.twins();
-    let counted = |count, noun| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
-    let (runs, shared) = (counted(plan.runs.len(), "run"), counted(twins.len(), "clean twin"));
-    println!("Sweep {}: {runs}, {shared}.", plan.name);
-    println!("Run folders: {}", plan.out.display());
-    if let Some(results) = &plan.results {
-        println!("Figures are kept in {}", results.display());
+    if !json {
+        let (runs, shared) = (counted(plan.runs.len(), "run"), counted(twins.len(), "clean twin"));
+        println!("Sweep {}: {runs}, {shared}.", plan.name);
+        println!("Run folders: {}", plan.out.display());
+        if let Some(results) = &plan.results {
+            println!("Figures are kept in {}", results.display());
+        }
+        println!("\n| training | trainings | steps each | images/s | hours in all |");
+        println!("| --- | --- | --- | --- | --- |");
     }
     // One timing for each kind of pretraining, with the defences of its runs; a twin is not defended.
     let mut kinds: BTreeMap<String, (&Run, usize, Vec<&Experiment>)> = BTreeMap::new();
@@ -41,29 +66,37 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
         *trainings += 1;
         all.extend(defended);
     }
-    println!("\n| training | trainings | steps each | images/s | hours in all |");
-    println!("| --- | --- | --- | --- | --- |");
-    let mut total = Some(0.0);
+    let (mut all, mut not_timed) = (Vec::new(), Vec::new());
     for (run, trainings, defended) in kinds.values() {
         match rows(&run.experiment, *trainings, defended) {
             Ok(rows) => {
-                for TrainingRow { name, trainings, steps, images, rate } in rows {
-                    let hours = (trainings * images) as f64 / rate / 3600.0;
-                    println!("| {name} | {trainings} | {steps} | {rate:.0} | {hours:.2} |");
-                    total = total.map(|total| total + hours);
-                }
+                rows.iter().filter(|_| !json).for_each(TrainingRow::print);
+                all.extend(rows);
             }
             Err(error) => {
                 let error = run.experiment.source.locate(error);
                 let config = &run.experiment.pretrain;
                 let method = config.method.settings().name();
-                println!("| {method} | {trainings} | {} epochs | - | - |", config.train.epochs);
+                if !json {
+                    println!("| {method} | {trainings} | {} epochs | - | - |", config.train.epochs);
+                }
                 eprintln!("{}: not timed: {error:#}", run.name);
-                total = None;
+                not_timed.push(format!("{}: {error:#}", run.name));
             }
         }
     }
-    match total {
+    let hours = all.iter().map(TrainingRow::hours).sum();
+    let hours = not_timed.is_empty().then_some(hours);
+    if json {
+        let (out, results) = (plan.out.as_path(), plan.results.as_deref());
+        let (runs, twins) = (plan.runs.len(), twins.len());
+        let (schema, name, trainings) = (SCHEMA, plan.name.as_str(), all);
+        let plan =
+            Estimate { schema, name, runs, twins, out, results, trainings, not_timed, hours };
+        print!("{}", json_text(&plan)?);
+        return Ok(());
+    }
+    match hours {
         Some(hours) => println!(
             "\nAbout {hours:.1} hours of training on all cores; features and probes come on top. \
              With --jobs {jobs} the processes share the cores."
@@ -74,6 +107,7 @@ pub(super) fn print(plan: &Plan, jobs: usize) -> Result<()> {
 }
 
 /// Trainings of one kind and length.
+#[derive(Serialize)]
 struct TrainingRow {
     name: String,
     trainings: usize,
@@ -81,7 +115,20 @@ struct TrainingRow {
     /// Images that pass through one of them.
     images: usize,
     /// Images a second.
+    #[serde(rename = "images_per_second")]
     rate: f64,
+}
+
+impl TrainingRow {
+    /// All of them together.
+    fn hours(&self) -> f64 {
+        (self.trainings * self.images) as f64 / self.rate / 3600.0
+    }
+
+    fn print(&self) {
+        let Self { name, trainings, steps, rate, .. } = self;
+        println!("| {name} | {trainings} | {steps} | {rate:.0} | {:.2} |", self.hours());
+    }
 }
 
 /// How long the pretraining of one model of `experiment` takes in seconds, by a short timing.

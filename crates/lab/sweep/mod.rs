@@ -44,6 +44,8 @@ pub struct SweepOptions {
     pub sets: Vec<String>,
     /// Only say what would be done, and how long it would take.
     pub dry_run: bool,
+    /// Say it as JSON.
+    pub json: bool,
 }
 
 /// The experiments of the sweep of the file `path`, each checked, in the order they run.
@@ -74,7 +76,7 @@ pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
         on_each_device(&plan, |name| device::open(name).map(drop))?;
     }
     if options.dry_run {
-        return dry_run::print(&plan, slots.len());
+        return dry_run::print(&plan, slots.len(), options.json);
     }
     let (todo, done) = split(&plan)?;
     makers::check(&plan, &todo, &done, false)?;

@@ -11,7 +11,7 @@ use super::counted;
 use super::figures;
 use super::plan::Plan;
 use super::submission::Submission;
-use crate::record::{CLEAN, Images, RunScores, SCHEMA, TrainingProgress};
+use crate::record::{CLEAN, Images, RunScores, SCHEMA, TrainingProgress, json_text};
 use crate::report::aligned;
 use crate::run::RunState;
 
@@ -62,7 +62,7 @@ pub fn sweep_status(path: &Path, sets: &[String], json: bool) -> Result<()> {
     let plan = Plan::read(path, sets)?;
     let status = Status::of(plan);
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        print!("{}", json_text(&status)?);
     } else {
         status.print();
     }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use burn::tensor::Device;
+use serde::Serialize;
 
 use super::depth::Depth;
 use super::growth::{Growth, growth};
@@ -17,16 +18,17 @@ const LOSS_ROUNDING: f32 = 1e-3;
 /// Largest error that factors rounded to the 10 bits of TF32 explain: 2⁻¹¹ each, and sums of many.
 const REDUCED: f32 = 5e-3;
 
-/// Compares a device with the CPU in everything whose name contains `only`, and prints a table and a verdict.
-/// Returns `true` if the device can be trusted.
+/// Compares a device with the CPU in everything whose name contains `only`, and prints a table and a verdict unless
+/// `quiet`.
 ///
 /// # Errors
 /// This binary has no CPU backend, or a training ends.
-pub(super) fn deep(depth: Depth, found: &Found, only: &str) -> Result<bool> {
-    println!("\n{} ({}) against the CPU", found.name, found.what);
+pub(super) fn deep(depth: Depth, found: &Found, only: &str, quiet: bool) -> Result<Verdict> {
     let cpu = &cpu()?;
-    let mut verdict = Verdict::default();
-    println!("  {:<52} {:>9} {:>10}", "layer, forward and backward", "error", "ms");
+    let (name, what) = (found.name.clone(), found.what.clone());
+    let mut verdict = Verdict { name, what, quiet, ..Verdict::default() };
+    verdict.say(&format!("\n{} ({}) against the CPU", found.name, found.what));
+    verdict.head("layer, forward and backward", "ms");
     for layer in Layer::all(depth).into_iter().filter(|layer| layer.name.contains(only)) {
         let compared = device::attempt(|| {
             let (expected, _) = layer.compute(cpu, false);
@@ -35,7 +37,7 @@ pub(super) fn deep(depth: Depth, found: &Found, only: &str) -> Result<bool> {
         });
         verdict.row(&layer.name, ROUNDING, compared);
     }
-    println!("  {:<52} {:>9} {:>10}", "method, the losses of two steps", "error", "ms a step");
+    verdict.head("method, the losses of two steps", "ms a step");
     for method in METHODS {
         let name = format!("{}, {}", method.0, method.2.name());
         if name.contains(only) {
@@ -50,12 +52,12 @@ pub(super) fn deep(depth: Depth, found: &Found, only: &str) -> Result<bool> {
             Err(panic) => verdict.fail(format!("memory of a long training: {panic}")),
         }
     }
-    if verdict.rows == 0 {
+    if verdict.compared.is_empty() && verdict.memory.is_none() {
         let unknown = format!("--only {only:?}: no comparison has this in its name");
         return Err(ConfigError(unknown).into());
     }
-    println!("  {}", verdict.words(&found.name));
-    Ok(verdict.wrong.is_empty())
+    verdict.say(&format!("  {}", verdict.words()));
+    Ok(verdict)
 }
 
 /// The difference of a method's first losses, and the milliseconds of a step.
@@ -77,22 +79,54 @@ fn cpu() -> Result<Device> {
     cpu.map_err(|error| anyhow::anyhow!("doctor --deep compares with the CPU: {error}"))
 }
 
-/// What is wrong, and what differs by reduced precision.
-#[derive(Default)]
-struct Verdict {
-    /// What was compared.
-    rows: usize,
+/// A device beside the CPU: what was compared, what is wrong, and what differs by reduced precision.
+#[derive(Default, Serialize)]
+pub(super) struct Verdict {
+    name: String,
+    what: String,
+    #[serde(skip)]
+    quiet: bool,
+    compared: Vec<Row>,
+    /// The growth of memory, in words.
+    memory: Option<String>,
     wrong: Vec<String>,
     reduced: Vec<String>,
 }
 
+/// A layer or a method.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    /// The largest error as a share of the largest value, and what it is of; absent if the device failed.
+    error: Option<f32>,
+    of: Option<&'static str>,
+    milliseconds: Option<f64>,
+}
+
 impl Verdict {
+    /// Whether the device can be trusted.
+    pub fn is_sound(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            println!("{line}");
+        }
+    }
+
+    fn head(&self, what: &str, time: &str) {
+        self.say(&format!("  {what:<52} {:>9} {time:>10}", "error"));
+    }
+
     fn row(&mut self, name: &str, rounding: f32, compared: Result<(Apart, f64), String>) {
-        self.rows += 1;
+        let (error, of) = compared.as_ref().map(|(apart, _)| (apart.error, apart.of)).ok().unzip();
+        let milliseconds = compared.as_ref().ok().map(|&(_, milliseconds)| milliseconds);
+        self.compared.push(Row { name: name.to_owned(), error, of, milliseconds });
         let (apart, milliseconds) = match compared {
             Ok(compared) => compared,
             Err(reason) => {
-                println!("  {name:<52} FAILED: {reason}");
+                self.say(&format!("  {name:<52} FAILED: {reason}"));
                 return self.fail(format!("{name}: {reason}"));
             }
         };
@@ -107,12 +141,12 @@ impl Verdict {
                 format!("  WRONG ({})", apart.of)
             }
         };
-        println!("  {name:<52} {:>9.1e} {milliseconds:>10.3}{note}", apart.error);
+        self.say(&format!("  {name:<52} {:>9.1e} {milliseconds:>10.3}{note}", apart.error));
     }
 
     fn memory(&mut self, held: &Growth) {
-        self.rows += 1;
-        println!("  {}", held.text());
+        self.say(&format!("  {}", held.text()));
+        self.memory = Some(held.text());
         self.wrong.extend(held.found());
     }
 
@@ -120,7 +154,8 @@ impl Verdict {
         self.wrong.push(what);
     }
 
-    fn words(&self, name: &str) -> String {
+    fn words(&self) -> String {
+        let name = &self.name;
         match (self.wrong.as_slice(), self.reduced.as_slice()) {
             ([], []) => format!("{name} agrees with the CPU."),
             ([], some) => format!(
@@ -170,9 +205,9 @@ mod tests {
         let of = |values: [f32; 2]| vec![("output", vec![1.0]), ("gradient", values.to_vec())];
         let expected = of([2.0, -4.0]);
         let row = |got: [f32; 2]| {
-            let mut verdict = Verdict::default();
+            let mut verdict = Verdict { name: "gpu".into(), ..Verdict::default() };
             verdict.row("a layer", ROUNDING, Ok((worst(&expected, &of(got)), 1.0)));
-            verdict.words("gpu")
+            verdict.words()
         };
         assert_eq!(row([2.0, -4.0001]), "gpu agrees with the CPU.");
         assert!(row([2.0, -4.004]).contains("1 of the rows"));

@@ -1,5 +1,7 @@
 //! A claim and its table, and what all claims share.
 
+use serde::Serialize;
+
 use crate::report::table::{Row, Table};
 
 /// Methods that pull two augmented views together; the paper finds them vulnerable.
@@ -14,10 +16,12 @@ pub(super) const MARGIN: f64 = 2.0;
 pub(super) const SEED: u64 = 0;
 
 /// A claim, and its test on the runs.
+#[derive(Serialize)]
 pub(in crate::report) struct Claim {
     pub title: &'static str,
     /// The rule of its verdict.
     pub rule: String,
+    #[serde(flatten)]
     pub table: Table,
 }
 

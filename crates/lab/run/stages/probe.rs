@@ -15,6 +15,7 @@ use super::unified::{Predicted, ProbeRun};
 use super::{baseline, defend, neighbours, poison, trigger_size};
 use crate::record::{
     Against, Artefact, BySet, Confusion, Images, MadeBy, ProbeResult, RunScores, SCHEMA, StageId,
+    json_text,
 };
 use crate::run::lab::Lab;
 
@@ -57,8 +58,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
                 write_confusion(lab, model, &found.truth, predicted)?;
             }
         }
-        let mut text = serde_json::to_string_pretty(&scores(lab, &found, headline, removed)?)?;
-        text.push('\n');
+        let text = json_text(&scores(lab, &found, headline, removed)?)?;
         lab.folder.write(Artefact::Scores, text.as_bytes())
     })
 }

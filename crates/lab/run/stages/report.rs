@@ -1,4 +1,4 @@
-//! Stage 5: `report.html`, `report.md` and the table on the terminal.
+//! Stage 5: `report.html` and `report.md`.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -23,11 +23,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         Some(_) => inputs.with("scans", &lab.artefact(&Artefact::Scan)?)?,
         None => inputs,
     };
-    lab.stage(&StageId::Report, &inputs, &FILES, |lab, _| write(lab, &metrics))?;
-    let scores = RunScores::read(&lab.path(&Artefact::Scores))?;
-    println!("{}\n{}", report::table(&scores), report::net(&scores));
-    println!("Report: {}", lab.folder.join(Artefact::ReportHtml).display());
-    Ok(())
+    lab.stage(&StageId::Report, &inputs, &FILES, |lab, _| write(lab, &metrics))
 }
 
 fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {

@@ -14,7 +14,9 @@ use ssl_backdoor_scan::{
 };
 
 use super::{encoders, poison};
-use crate::record::{Artefact, DataScan, EncoderScan, RunScans, SCHEMA, StageId, null_training};
+use crate::record::{
+    Artefact, DataScan, EncoderScan, RunScans, SCHEMA, StageId, json_text, null_training,
+};
 use crate::run::lab::Lab;
 use crate::run::progress;
 
@@ -53,8 +55,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
                 Err(error) => return Err(error.into()),
             };
         let scans = RunScans { schema: SCHEMA, data, data_refused, encoders: found };
-        let mut text = serde_json::to_string_pretty(&scans)?;
-        text.push('\n');
+        let text = json_text(&scans)?;
         lab.folder.write(Artefact::Scan, text.as_bytes())
     })
 }

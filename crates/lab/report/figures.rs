@@ -1,0 +1,82 @@
+//! The tables over many runs as JSON: numbers instead of cells.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::claims::Claim;
+use super::group::Group;
+use super::mean::Mean;
+use crate::record::{Images, SCHEMA};
+
+/// All figures of a report over many runs.
+#[derive(Serialize)]
+pub(super) struct Figures<'a> {
+    schema: u32,
+    settings: Vec<SettingFigures<'a>>,
+    claims: &'a [Claim],
+}
+
+/// A row of the main table: the runs of a setting.
+#[derive(Serialize)]
+struct SettingFigures<'a> {
+    method: &'a str,
+    data: &'a str,
+    steps: usize,
+    /// Attack and poisoned share, in words.
+    poison: String,
+    probe: String,
+    /// Share of the labels that the probe uses.
+    labels: f64,
+    /// Backdoored models.
+    victims: usize,
+    /// Those whose clean twin is less accurate than expected.
+    under_trained: usize,
+    models: BTreeMap<String, BTreeMap<Images, ModelFigures>>,
+    /// In points; absent without a target.
+    net_asr: Option<Mean>,
+    verdict: Option<&'static str>,
+    /// In points.
+    patched_drop: Option<Mean>,
+}
+
+/// Means over the runs: accuracy and ASR in percent, FP in images.
+#[derive(Serialize)]
+struct ModelFigures {
+    acc: Option<Mean>,
+    fp: Option<Mean>,
+    asr: Option<Mean>,
+}
+
+impl<'a> Figures<'a> {
+    pub(super) fn of(groups: &'a [Group<'a>], claims: &'a [Claim]) -> Self {
+        Self { schema: SCHEMA, settings: groups.iter().map(SettingFigures::of).collect(), claims }
+    }
+}
+
+impl<'a> SettingFigures<'a> {
+    fn of(group: &'a Group<'a>) -> Self {
+        let setting = &group.setting;
+        let images = |model: &str| {
+            let figures = |images| {
+                let [acc, fp, asr] = group.cell(model, images);
+                (images, ModelFigures { acc, fp, asr })
+            };
+            (model.to_owned(), Images::ALL.map(figures).into())
+        };
+        Self {
+            method: &setting.method,
+            data: &setting.data,
+            steps: setting.steps,
+            poison: setting.poison(),
+            probe: setting.probe.to_string(),
+            labels: setting.labels,
+            victims: group.victims(),
+            under_trained: group.under_trained(),
+            models: group.models().into_iter().map(images).collect(),
+            net_asr: group.net(),
+            verdict: group.verdict().map(super::mean::Verdict::word),
+            patched_drop: group.drop(),
+        }
+    }
+}
