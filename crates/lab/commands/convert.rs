@@ -10,7 +10,7 @@ use ssl_backdoor_model::{Basis, EncoderConfig, Finding, ImportOptions, Imported,
 use ssl_backdoor_ssl::{encoder_header, export_training};
 
 use super::import_args::ImportArgs;
-use super::shared::path;
+use super::shared::{existing, path};
 use crate::{ConfigError, Experiment, device};
 
 /// Convert a PyTorch checkpoint to an encoder file, or an encoder file to one that PyTorch loads.
@@ -29,7 +29,7 @@ use crate::{ConfigError, Experiment, device};
 )]
 pub struct ConvertArgs {
     /// The checkpoint; or the folder of a model in a run folder, to include its heads and queues.
-    #[arg(value_parser = path())]
+    #[arg(value_parser = existing())]
     input: PathBuf,
     /// The output, a .safetensors file.
     #[arg(value_parser = path())]

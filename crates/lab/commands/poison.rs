@@ -7,7 +7,7 @@ use clap::Args;
 use ssl_backdoor_data::{Eval, Export, clean_list};
 
 use super::reference_config;
-use super::shared::path;
+use super::shared::{existing, path};
 use crate::config::{AttackConfig, ConfigError, Source, Wrong, default_device};
 use crate::device;
 use crate::run::{Choice, progress, told};
@@ -37,7 +37,7 @@ pub struct PoisonArgs {
     #[arg(long)]
     lossless: bool,
     /// Print the training list of this export with every poisoned image put back.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out", "lossless"], value_parser = path())]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out", "lossless"], value_parser = existing())]
     clean: Option<PathBuf>,
 }
 

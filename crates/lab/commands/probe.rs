@@ -21,7 +21,7 @@ use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::{Attack, PoisonConfig};
 
-use super::shared::{computing, encoder_file, path};
+use super::shared::{computing, encoder_file, existing, path};
 use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
 
 use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, json_text, percent};
@@ -44,7 +44,7 @@ const SCORES: &str = "foreign.json";
 )]
 pub struct ProbeArgs {
     /// The encoder file.
-    #[arg(long, value_name = "FILE", value_parser = path())]
+    #[arg(long, value_name = "FILE", value_parser = existing())]
     encoder: PathBuf,
     /// The experiment, a TOML file.
     #[arg(value_parser = path())]

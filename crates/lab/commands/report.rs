@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::shared::path;
+use super::shared::{existing, path};
 use crate::{ReportOptions, report};
 
 /// Write tables over many runs: table.html, table.md and table.csv.
@@ -17,7 +17,7 @@ use crate::{ReportOptions, report};
     ssl-backdoor report runs/a runs/b --out /tmp/comparison")]
 pub struct ReportArgs {
     /// Run folders, or folders of run folders.
-    #[arg(required = true, value_parser = path())]
+    #[arg(required = true, value_parser = existing())]
     runs: Vec<PathBuf>,
     /// Output folder [default: the first of RUNS].
     #[arg(long, value_parser = path())]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::shared::{computing, path, print_scores};
+use super::shared::{computing, existing, path, print_scores};
 use crate::record::{Artefact, RunScores};
 use crate::{Experiment, Stage, run};
 
@@ -29,7 +29,7 @@ pub struct RunArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Use the clean twin of this run folder, which has the same settings, instead of training one.
-    #[arg(long, value_name = "DIR", value_parser = path())]
+    #[arg(long, value_name = "DIR", value_parser = existing())]
     twin: Option<PathBuf>,
     /// Stop after this stage.
     #[arg(long, value_enum, default_value = "report")]

@@ -15,7 +15,7 @@ use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 use super::scan_images::{Part, ScanImages};
 use super::scan_page::Page;
 use super::scan_training::Shown;
-use super::shared::{computing, encoder_file, path};
+use super::shared::{computing, encoder_file, existing, path};
 use crate::config::ConfigError;
 use crate::device;
 use crate::record::DataScan;
@@ -38,10 +38,10 @@ const SEED: u64 = 1;
     ssl-backdoor scan data configs/quickstart.toml --encoder runs/quickstart/backdoored/encoder.safetensors")]
 pub struct DataArgs {
     /// A folder of images, a file list, an export, or a config (*.toml).
-    #[arg(value_name = "CONFIG|DIR|LIST", value_parser = path())]
+    #[arg(value_name = "CONFIG|DIR|LIST", value_parser = existing())]
     images: PathBuf,
     /// An encoder trained on these images [default: a small one is trained].
-    #[arg(long, value_name = "FILE", value_parser = path())]
+    #[arg(long, value_name = "FILE", value_parser = existing())]
     encoder: Option<PathBuf>,
     /// Output folder [default: scans/NAME].
     #[arg(long, value_parser = path())]

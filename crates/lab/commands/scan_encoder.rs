@@ -11,7 +11,7 @@ use ssl_backdoor_model::{EncoderHeader, load_encoder};
 use ssl_backdoor_scan::{EncoderFindings, EncoderScans, NullScore, Nulls, PValue, Setting};
 
 use super::scan_images::{Part, ScanImages};
-use super::shared::{computing, encoder_file, path};
+use super::shared::{computing, encoder_file, existing, path};
 use crate::config::ConfigError;
 use crate::device;
 use crate::record::{EncoderScan, SCHEMA, ScanScore, hash_file, json_text};
@@ -39,13 +39,13 @@ const SIDE: u32 = 256;
 )]
 pub struct EncoderArgs {
     /// The encoder file.
-    #[arg(value_parser = path())]
+    #[arg(value_parser = existing())]
     encoder: PathBuf,
     /// Clean images of the kind that the encoder is for: a folder, a file list, or a config (its evaluation images).
-    #[arg(long, value_name = "DIR|LIST|CONFIG", value_parser = path())]
+    #[arg(long, value_name = "DIR|LIST|CONFIG", value_parser = existing())]
     images: PathBuf,
     /// Folder with the scores of clean encoders of the same kind.
-    #[arg(long, value_name = "DIR", value_parser = path())]
+    #[arg(long, value_name = "DIR", value_parser = existing())]
     null: Option<PathBuf>,
     /// Write the scores of this encoder, which must be clean, to this folder.
     #[arg(long, value_name = "DIR", conflicts_with = "null", value_parser = path())]

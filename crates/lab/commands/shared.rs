@@ -7,13 +7,24 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use ssl_backdoor_kernels as kernels;
 use ssl_backdoor_model::EncoderHeader;
 
-use crate::config::{ConfigError, expanded};
+use crate::config::{ConfigError, expanded, similar};
 use crate::record::{Artefact, RunScores};
 use crate::report;
 
 /// A path on the command line; `~` is the user's home folder.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(expanded)
+}
+
+/// The path of a file or folder on the command line that must exist.
+pub(super) fn existing() -> impl TypedValueParser<Value = PathBuf> {
+    path().try_map(|path| match std::fs::metadata(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(format!("{e}{}", similar(&path).unwrap_or_default()))
+        }
+        // What else is wrong with it the command says.
+        _ => Ok(path),
+    })
 }
 
 /// Runs `work` in the kernels' thread pool, with an allocator that keeps freed memory.

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use ssl_backdoor_data::verify;
 
-use super::shared::path;
+use super::shared::existing;
 use crate::run::progress;
 
 /// Rebuild an export from its ledgers and compare it byte for byte.
@@ -16,7 +16,7 @@ use crate::run::progress;
 #[command(after_help = "Example:\n  ssl-backdoor verify /tmp/poisoned")]
 pub struct VerifyArgs {
     /// The folder written by `poison`.
-    #[arg(value_parser = path())]
+    #[arg(value_parser = existing())]
     dir: PathBuf,
 }
 

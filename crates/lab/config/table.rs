@@ -10,6 +10,7 @@ use super::error::{ConfigError, with_note};
 use super::fields::Wrong;
 use super::home::expanded;
 use super::message::{as_written, mismatch, named};
+use super::nearest::similar;
 use super::read;
 use super::tree::{Node, Origin, Tree, dotted, steps};
 
@@ -238,8 +239,11 @@ impl fmt::Debug for Source {
 
 pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     let shown = path.display();
-    let bytes =
-        std::fs::read(path).map_err(|e| ConfigError(format!("cannot read {shown}: {e}")))?;
+    let bytes = std::fs::read(path).map_err(|e| {
+        let absent = e.kind() == std::io::ErrorKind::NotFound;
+        let hint = absent.then(|| similar(path)).flatten().unwrap_or_default();
+        ConfigError(format!("cannot read {shown}: {e}{hint}"))
+    })?;
     String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;

@@ -13,7 +13,7 @@ use ssl_backdoor_data::Survey;
 use self::free::free;
 use self::lists::Lists;
 use self::template::{Choice, Images, Template};
-use super::shared::{computing, path};
+use super::shared::{computing, existing, path};
 use crate::Experiment;
 use crate::config::{ConfigError, check_name};
 use crate::record::write_whole;
@@ -34,7 +34,7 @@ const FEWEST_IN_ALL: usize = 64;
     ssl-backdoor run photos.toml")]
 pub struct InitArgs {
     /// A folder with a folder of images for each class.
-    #[arg(long, value_name = "DIR", value_parser = path())]
+    #[arg(long, value_name = "DIR", value_parser = existing())]
     data: Option<PathBuf>,
     /// The config to write; its stem names the run.
     #[arg(long, value_name = "FILE", default_value = "experiment.toml", value_parser = path())]
