@@ -5,10 +5,12 @@
 //! cargo run --release --example speed_table -- --bench --python PYTHON --peers FOLDER --page docs/benchmarks.md
 //! ```
 //!
-//! With `--bench` it builds the two examples that it runs, and runs `cargo bench` first, with our kernels and with plain Burn; with
+//! With `--bench` it builds the program and the two examples that it runs, and runs `cargo bench` first, with our kernels and with plain Burn; with
 //! `--features wgpu` or `cuda` in `CARGO_FEATURES` on those devices as well. That takes an hour.
 //!
-//! The folder holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines;
+//! Folders of 300 thousand and 1.3 million files are made in `target`, as hard links.
+//!
+//! The folder of peers holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines;
 //! `torch_data.py` is in `benches/`.
 
 use std::fmt::Write as _;
@@ -21,6 +23,7 @@ use serde_json::Value;
 
 use rows::{METHODS, ROWS, Row};
 
+mod large;
 mod medians;
 mod rows;
 
@@ -57,7 +60,10 @@ fn main() -> Result<()> {
     let args = Args::parse();
     if args.bench {
         let features = std::env::var("CARGO_FEATURES").unwrap_or_default();
-        cargo(&["build", "--release", "--example", "step_speed", "--example", "data_speed"], "")?;
+        cargo(
+            &["build", "--release", "--bins", "--example", "step_speed", "--example", "data_speed"],
+            "",
+        )?;
         cargo(&["bench", "--features", &features], "")?;
         cargo(&["bench", "--bench", "kernels", "--bench", "backends"], "off")?;
     }
@@ -98,6 +104,7 @@ fn main() -> Result<()> {
         writeln!(text, "{row}")?;
     }
     methods(&args, &old, &mut text)?;
+    large::tables(&mut text, &machine(), |name| kept(&args, &old, name))?;
     benches(&args, &old, &mut text)?;
     write!(text, "{END}")?;
     let Some(page) = &args.page else {
