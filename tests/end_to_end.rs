@@ -92,6 +92,16 @@ fn assert_report(html: &str) {
         html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
     );
     assert!(html.contains("Net flow of patched images") && html.contains("of a view"));
+    // Each chart says what it shows, and has its figures behind it but for the two feature maps.
+    for words in [
+        "<svg role=\"img\" aria-label=\"Attack success rate. clean twin, clean images: ",
+        "aria-label=\"Training loss over 20 steps: clean twin from ",
+        "aria-label=\"Features of 50 clean images by class and of 50 patched images",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    assert_eq!(html.matches("aria-label=").count(), 5);
+    assert_eq!(html.matches("<summary>Figures</summary>").count(), 3);
     assert!(html.contains("Most of the ten nearest clean images"));
     for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
         assert!(!html.contains(link), "the report wants something from elsewhere: {link}");

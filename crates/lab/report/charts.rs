@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
 use kuva::plot::BarPlot;
 use kuva::plot::LinePlot;
 use kuva::plot::ScatterPlot;
@@ -11,6 +10,7 @@ use kuva::prelude::{Layout, Plot, Theme, render_to_svg};
 use serde_json::Value;
 use ssl_backdoor_defend::ModelId;
 
+use super::chart::{Chart, ChartTable};
 use super::mean::Mean;
 use crate::record::{
     BACKDOORED, BySet, CLEAN, FeatureMap, Images, Point, RunScores, UNTRAINED, percent,
@@ -41,13 +41,14 @@ fn theme() -> Theme {
 const SIZE: (f64, f64) = (620.0, 420.0);
 
 /// A chart whose values start at 0.
-fn render(plots: Vec<Plot>, title: &str, x: &str, y: &str) -> Chart {
+fn render(plots: Vec<Plot>, (title, x, y): (&str, &str, &str), alt: &str) -> Chart {
     let layout = layout(&plots, title, x, y).with_y_axis_min(0.0);
-    draw(plots, layout, title)
+    draw(plots, layout, title, alt)
 }
 
-fn draw(plots: Vec<Plot>, layout: Layout, title: &str) -> Chart {
-    Chart::new(scalable(&render_to_svg(plots, layout)), title)
+/// `alt` is what the chart shows, in words.
+fn draw(plots: Vec<Plot>, layout: Layout, title: &str, alt: &str) -> Chart {
+    Chart::new(&render_to_svg(plots, layout), title, alt)
 }
 
 fn layout(plots: &[Plot], title: &str, x: &str, y: &str) -> Layout {
@@ -60,49 +61,21 @@ fn layout(plots: &[Plot], title: &str, x: &str, y: &str) -> Layout {
         .with_height(SIZE.1)
 }
 
-/// A chart, and what a link needs to save it as a file of its own.
-pub(super) struct Chart {
-    pub svg: String,
-    pub title: String,
-    pub uri: String,
-}
-
-impl Chart {
-    fn new(svg: String, title: &str) -> Self {
-        let text = base64::engine::general_purpose::STANDARD.encode(&svg);
-        Self { svg, title: title.into(), uri: format!("data:image/svg+xml;base64,{text}") }
-    }
-
-    /// The name of the file.
-    pub(super) fn file(&self) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-        format!("{}.svg", self.title.chars().map(plain).collect::<String>())
-    }
-}
-
-/// Gives the SVG a view box in place of its fixed size, so that the page can scale it.
-fn scalable(svg: &str) -> String {
-    let Some((tag, rest)) = svg.split_once('>') else { return svg.into() };
-    let attribute = |name: &str| tag.split(&format!(" {name}=\"")).nth(1)?.split('"').next();
-    match (attribute("width"), attribute("height")) {
-        (Some(width), Some(height)) if !tag.contains("viewBox") => {
-            format!("{tag} viewBox=\"0 0 {width} {height}\">{rest}")
-        }
-        _ => svg.into(),
-    }
-}
-
 /// ASR of both models on clean and on patched images, with Wilson intervals.
 pub(super) fn asr_bars(scores: &RunScores) -> Chart {
     let sides = [(Images::Clean, "clean images"), (Images::Patched, "patched images")];
     let mut bars = BarPlot::new();
-    let mut errors = Vec::new();
+    let (mut errors, mut words) = (Vec::new(), Vec::new());
+    let mut table = ChartTable::new(["images", "model", "ASR %", "95 % interval"]);
     for (images, label) in sides {
-        let found = [CLEAN, BACKDOORED].map(|model| {
+        let found = [(CLEAN, NAMES[0]), (BACKDOORED, NAMES[1])].map(|(model, name)| {
             let scores = scores.get(model, images);
             let asr = scores.and_then(|s| s.asr).unwrap_or(0.0);
             let [low, high] = scores.and_then(|s| s.asr_ci).unwrap_or([asr; 2]);
             errors.push((asr - low, high - asr));
+            words.push(format!("{name}, {label}: {asr:.1} %"));
+            let interval = format!("{low:.1} to {high:.1}");
+            table.row([label.into(), name.into(), format!("{asr:.1}"), interval]);
             asr
         });
         bars = bars.with_group(label, found.into_iter().zip(COLORS));
@@ -111,7 +84,9 @@ pub(super) fn asr_bars(scores: &RunScores) -> Chart {
         .with_asymmetric_error(errors)
         .with_error_color("currentColor")
         .with_legend(NAMES.to_vec());
-    render(vec![bars.into()], "Attack success rate", "", "ASR %")
+    let title = "Attack success rate";
+    let alt = format!("{title}. {}.", words.join("; "));
+    render(vec![bars.into()], (title, "", "ASR %"), &alt).with_table(table)
 }
 
 /// Points (step, value of `key`) of one training.
@@ -128,19 +103,41 @@ fn lines(metrics: &[Vec<Value>; 2], key: &str) -> Vec<Plot> {
     metrics.iter().zip(COLORS.into_iter().zip(NAMES)).map(|l| line(l).into()).collect()
 }
 
+/// The curves of `key` of both models by step.
+fn curves(metrics: &[Vec<Value>; 2], key: &str, (title, y): (&str, &str)) -> Chart {
+    let of = |lines: &Vec<Value>| points(lines, key);
+    let both = [of(&metrics[0]), of(&metrics[1])];
+    let range = |(points, name): (&Vec<(f64, f64)>, &str)| {
+        let (first, last) = (points.first()?, points.last()?);
+        Some(format!("{name} from {:.2} to {:.2}", first.1, last.1))
+    };
+    let words: Vec<String> = both.iter().zip(NAMES).filter_map(range).collect();
+    let last = both.iter().flatten().map(|point| point.0).fold(0.0, f64::max);
+    let alt = format!("{title} over {last:.0} steps: {}.", words.join("; "));
+    let mut table = ChartTable::new(["step", NAMES[0], NAMES[1]]);
+    let mut steps: Vec<f64> = both.iter().flatten().map(|point| point.0).collect();
+    steps.sort_by(f64::total_cmp);
+    steps.dedup();
+    for step in steps {
+        let value = |points: &Vec<(f64, f64)>| {
+            let point = points.iter().find(|point| point.0 == step);
+            point.map_or("-".into(), |point| format!("{:.3}", point.1))
+        };
+        table.row([format!("{step:.0}"), value(&both[0]), value(&both[1])]);
+    }
+    render(lines(metrics, key), (title, "step", y), &alt).with_table(table)
+}
+
 /// The training loss of both models.
 pub(super) fn loss(metrics: &[Vec<Value>; 2]) -> Chart {
-    render(lines(metrics, "loss"), "Training loss", "step", "loss")
+    curves(metrics, "loss", ("Training loss", "loss"))
 }
 
 /// ASR on patched dev images along the training, if it was measured.
 pub(super) fn asr_curve(metrics: &[Vec<Value>; 2]) -> Option<Chart> {
     let measured = metrics.iter().all(|lines| !points(lines, CURVE[2]).is_empty());
-    let draw = || {
-        let title = "Attack success rate on patched dev images";
-        render(lines(metrics, CURVE[2]), title, "step", "ASR %")
-    };
-    measured.then(draw)
+    let names = ("Attack success rate on patched dev images", "ASR %");
+    measured.then(|| curves(metrics, CURVE[2], names))
 }
 
 /// Width of a letter of a bar's name, in pixels.
@@ -149,10 +146,14 @@ const NAME_STEP: f64 = 6.0;
 /// Net ASR of each group with its interval, in the order given.
 pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     let mut bars = BarPlot::new();
-    let mut errors = Vec::new();
+    let (mut errors, mut words) = (Vec::new(), Vec::new());
+    let mut table = ChartTable::new(["setting", "net ASR", "95 % interval"]);
     for (name, mean) in rows {
         let [low, high] = mean.interval.unwrap_or([mean.value; 2]);
         errors.push((mean.value - low, high - mean.value));
+        words.push(format!("{name}: {:.1}", mean.value));
+        let interval = mean.interval.map_or("-".into(), |[a, b]| format!("{a:.1} to {b:.1}"));
+        table.row([name.clone(), format!("{:.1}", mean.value), interval]);
         bars = bars.with_bar(name.clone(), mean.value);
     }
     let bars =
@@ -166,7 +167,8 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     } else {
         layout
     };
-    draw(plots, layout, title)
+    let alt = format!("{title} in points. {}.", words.join("; "));
+    draw(plots, layout, title, &alt).with_table(table)
 }
 
 /// Where the axis of the ASR begins, in points.
@@ -177,7 +179,12 @@ const LABEL_ROOM: f64 = -8.0;
 pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
     type Labelled = (f64, f64, String);
     let mut families: Vec<(String, Vec<Labelled>)> = Vec::new();
+    let mut words = Vec::new();
+    let mut table =
+        ChartTable::new(["model", "ASR on patched images, %", "Acc on clean images, %"]);
     for (model, asr, acc) in points {
+        words.push(format!("{model}: accuracy {acc:.1} %, ASR {asr:.1} %"));
+        table.row([model.to_owned(), format!("{asr:.1}"), format!("{acc:.1}")]);
         let model = ModelId::from(model);
         let (name, share) = model.series();
         let name = if name == CLEAN { NAMES[0] } else { name };
@@ -197,7 +204,7 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
     // Most points lie near 0: room for their labels.
     let layout = layout(&plots, title, "ASR on patched images, %", "Acc on clean images, %")
         .with_x_axis_min(LABEL_ROOM);
-    draw(plots, layout, title)
+    draw(plots, layout, title, &format!("{title}. {}.", words.join("; "))).with_table(table)
 }
 
 /// The same of one run, if anything was defended.
@@ -245,6 +252,12 @@ pub(super) fn feature_map(
         plots.push(plot.with_legend(name).into());
     }
     let triangles = points(&|point| point.patched);
+    let alt = format!(
+        "Features of {} clean images by class and of {} patched images in the {model}, in two dimensions. The file \
+         maps.json contains the points.",
+        map.points.len() - triangles.len(),
+        triangles.len()
+    );
     let plot = ScatterPlot::new()
         .with_data(triangles)
         .with_color("currentColor")
@@ -254,7 +267,7 @@ pub(super) fn feature_map(
     plots.push(plot.into());
     let title = format!("Features of the {model}");
     let layout = layout(&plots, &title, "", "");
-    draw(plots, layout, &title)
+    draw(plots, layout, &title, &alt)
 }
 
 /// Nine colours that stand out on both grounds, none of them the target's red.

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use askama::Template;
 use ssl_backdoor_defend::ModelId;
 
-use super::charts::{self, Chart};
+use super::chart::Chart;
+use super::charts;
 use super::claims::{Claim, claims};
 use super::comparison::{self, Comparison};
 use super::destinations::{TAKEN_OVER, TARGETED};

@@ -1,6 +1,7 @@
 //! Reports: of one run (`report.html`, `report.md` in its folder), and over many (`table.*`).
 
 mod aligned;
+mod chart;
 mod charts;
 mod claims;
 mod comparison;

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use askama::Template;
 
-use super::charts::{self, Chart};
+use super::chart::Chart;
+use super::charts;
 use super::material::Material;
 use super::run_table::{
     ModelRow, READINGS_HEAD, curve_table, readings, readings_table, rows, table,
