@@ -191,6 +191,12 @@ fn a_block_reads_only_what_it_wrote() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let shapes = [[3, 3, 5, 5, 3, 1], [2, 4, 3, 6, 3, 2]];
         for ((format, path), sizes) in ways().flat_map(|way| shapes.map(|sizes| (way, sizes))) {
+            let sizes = match (cfg!(miri), format, sizes[5]) {
+                // Under Miri, where each shape takes minutes, bf16 has one small block with all three convolutions.
+                (true, Format::Pairs, 1) => continue,
+                (true, Format::Pairs, _) => [1, 3, 2, 3, 3, 2],
+                _ => sizes,
+            };
             let first = geometry(sizes, format);
             let (height, width) = (first.out_height(), first.out_width());
             let second = Geometry { height, width, channels: first.out, stride: 1, ..first };
