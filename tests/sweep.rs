@@ -106,7 +106,7 @@ fn assert_report(lab: &Lab, three: &Value) {
     let text = String::from_utf8(report.stdout.clone()).unwrap();
     assert!(report.status.success(), "{}", stderr(&report));
     for words in
-        ["Runs: 2, settings: 1.", "| moco-v2, shapes, 20 steps |", "/ 9.3", "±", "Verdict:"]
+        ["Runs: 2, settings: 1.", "| moco-v2, shapes, 20 steps |", "/ 9.3", "±", "| Verdict |"]
     {
         assert!(text.contains(words), "{words}: {text}");
     }

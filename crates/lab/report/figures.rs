@@ -35,7 +35,6 @@ struct SettingFigures<'a> {
     models: BTreeMap<String, BTreeMap<Images, ModelFigures>>,
     /// In points; absent without a target.
     net_asr: Option<Mean>,
-    verdict: Option<&'static str>,
     /// In points.
     patched_drop: Option<Mean>,
 }
@@ -75,7 +74,6 @@ impl<'a> SettingFigures<'a> {
             under_trained: group.under_trained(),
             models: group.models().into_iter().map(images).collect(),
             net_asr: group.net(),
-            verdict: group.verdict().map(super::mean::Verdict::word),
             patched_drop: group.drop(),
         }
     }

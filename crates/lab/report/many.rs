@@ -134,10 +134,13 @@ struct Markdown<'a> {
 
 struct Page {
     lead: String,
-    rule: String,
+    /// The rule of the main table's verdicts; none beside claims, which have rules of their own.
+    rule: Option<String>,
     warning: Option<String>,
     claims: Vec<Claim>,
     main: Table,
+    /// What all rows of the main table share.
+    common: Option<String>,
     charts: Vec<Chart>,
     comparisons: Vec<Comparison>,
     defence: Option<Table>,
@@ -161,6 +164,9 @@ impl Page {
         let under = runs.iter().filter(|run| run.under_trained()).count();
         let nets = groups.iter().filter_map(|g| Some((short(g, &groups), g.net()?)));
         let nets: Vec<_> = nets.collect();
+        let claims = claims(&groups);
+        let verdicts = claims.is_empty();
+        let (main, common) = main_table(&groups, verdicts).without_common(&["Poisoned", "Probe"]);
         Ok(Self {
             lead: format!(
                 "Runs: {}, settings: {}. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
@@ -173,10 +179,12 @@ impl Page {
                 groups.len(),
                 makers(runs),
             ),
-            rule: format!(
-                "vulnerable if the lower end of the interval of the net ASR is above 0; robust if its upper end is below \
-                 {ROBUST_BELOW:.0} points; otherwise undecided."
-            ),
+            rule: verdicts.then(|| {
+                format!(
+                    "vulnerable if the lower end of the interval of the net ASR is above 0; robust if its upper end is \
+                     below {ROBUST_BELOW:.0} points; otherwise undecided."
+                )
+            }),
             warning: (under > 0).then(|| {
                 let floor = runs.iter().find(|run| run.under_trained());
                 let expected = floor.and_then(|run| run.expected.as_ref());
@@ -187,8 +195,9 @@ impl Page {
                     expected.map_or(String::new(), |e| format!("{:.1} %, {}", e.low, e.source))
                 )
             }),
-            claims: claims(&groups),
-            main: main_table(&groups),
+            claims,
+            main,
+            common,
             charts: (!nets.is_empty())
                 .then(|| charts::net_asr(&nets))
                 .into_iter()
@@ -204,7 +213,7 @@ impl Page {
             .collect(),
             defence: defence_table(&groups),
             matrix: matrix(runs, configs, manifests),
-            readings: (!others.is_empty()).then(|| main_table(&others)),
+            readings: (!others.is_empty()).then(|| main_table(&others, verdicts)),
             superseded: None,
             sources: Vec::new(),
             compute: compute(manifests),
@@ -240,9 +249,12 @@ const MAIN_HEAD: [&str; 13] = [
     "ASR",
 ];
 
-fn main_table(groups: &[Group<'_>]) -> Table {
+/// A row for each group, with its verdict by the rule if `verdicts`.
+fn main_table(groups: &[Group<'_>], verdicts: bool) -> Table {
     let mut head: Vec<String> = MAIN_HEAD.map(String::from).to_vec();
-    head.extend(["net ASR", "verdict", "patched drop", "effect"].map(String::from));
+    let verdict = if verdicts { &["verdict"][..] } else { &[] };
+    let last = [&["net ASR"], verdict, &["patched drop", "effect"]].concat();
+    head.extend(last.into_iter().map(String::from));
     let row = |group: &Group<'_>| {
         let setting = &group.setting;
         let under = match group.under_trained() {
@@ -267,7 +279,9 @@ fn main_table(groups: &[Group<'_>]) -> Table {
             Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(net)),
             None => shown(net),
         });
-        cells.push(group.verdict().map_or("-", Verdict::word).into());
+        if verdicts {
+            cells.push(group.verdict().map_or("-", Verdict::word).into());
+        }
         cells.push(shown(group.drop()));
         cells.push(group.effects());
         Row { cells, anchor: group.anchor() }
