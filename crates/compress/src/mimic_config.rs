@@ -56,7 +56,7 @@ pub struct MimicConfig {
     /// Passes over the clean part for each estimate of mutual information.
     #[schemars(range(min = 0, max = 100_000))]
     pub information_epochs: usize,
-    /// What a breach of a canary does.
+    /// What happens when a canary fails.
     pub canaries: CanaryMode,
 }
 

@@ -24,14 +24,16 @@ use ssl_backdoor_trigger::{Attack, PoisonConfig};
 use super::shared::{computing, encoder_file, existing, path};
 use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
 
-use crate::record::{BySet, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, json_text, percent};
+use crate::record::{
+    BySet, COVERED, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, json_text, percent,
+};
 use crate::run::{Choice, RunFolder, Task, UnifiedProbe, labelled, progress, read_out};
 use crate::{device, report};
 
 /// Key of the encoder in the scores.
 const EXTERNAL: &str = "encoder";
 /// Not `scores.json`, because `report` reads every file of that name as a run.
-const SCORES: &str = "foreign.json";
+pub(super) const EXTERNAL_SCORES: &str = "foreign.json";
 
 /// Score an external encoder on clean and patched images, without pretraining.
 ///
@@ -156,6 +158,7 @@ fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
     let attack = splits.attack(&poison, settings.seed);
     let attack = attack.map_err(|e| settings.source.wrong(e))?;
     let shown = settings.shown(&images, &splits, &attack)?;
+    warn_of_small(&attack, header.preprocessing.size);
     let out = out.clone().unwrap_or_else(|| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Path::new("runs").join(format!("{}-{stem}", settings.name))
@@ -189,12 +192,30 @@ fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
         probes: before.into_iter().zip(now).map(both).collect(),
     };
     let text = json_text(&scores)?;
-    folder.write(SCORES, text.as_bytes())?;
+    folder.write(EXTERNAL_SCORES, text.as_bytes())?;
     match options.json {
         true => print!("{text}"),
-        false => println!("{}Scores: {}", table(&scores.probes[0]), folder.join(SCORES).display()),
+        false => println!(
+            "{}Scores: {}",
+            table(&scores.probes[0]),
+            folder.join(EXTERNAL_SCORES).display()
+        ),
     }
     Ok(())
+}
+
+/// Warns of a patch that is small on the images of the encoder, whose side is `size`: a config may size it for others.
+fn warn_of_small(attack: &Attack, size: u32) {
+    let Some(width) = attack.val.perturbation.width((size, size)) else { return };
+    let covered = (f64::from(width) / f64::from(size)).powi(2);
+    if covered < COVERED {
+        eprintln!(
+            "warning: the trigger is {width} pixels wide and covers only {:.2} % of the encoder's images of {size} x {size} \
+             pixels, less than {:.1} %. Set its width relative to the image (poison.trigger.width = {{ share = FRACTION }})",
+            100.0 * covered,
+            100.0 * COVERED
+        );
+    }
 }
 
 impl ExternalConfig {

@@ -48,9 +48,12 @@ pub(super) fn encoder_file(file: &Path) -> Result<EncoderHeader> {
     Ok(header)
 }
 
-/// Prints the scores of the run in `folder`, and where its report is.
+/// Prints the scores of the run in `folder` with the warnings about them, and where its report is.
 pub(super) fn print_scores(scores: &RunScores, folder: &Path) {
     println!("{}\n{}", report::table(scores), report::net(scores));
+    if let Some(warning) = report::warning(scores) {
+        println!("{warning}");
+    }
     let page = folder.join(Artefact::ReportHtml.to_string());
     if page.is_file() {
         println!("Report: {}", page.display());

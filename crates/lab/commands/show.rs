@@ -6,8 +6,10 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use super::probe::EXTERNAL_SCORES;
 use super::run_folders::{RUNS, RunRow, absent};
 use super::shared::{path, print_scores};
+use crate::ConfigError;
 use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress, json_text};
 use crate::run::RunState;
 
@@ -34,8 +36,22 @@ impl ShowArgs {
     /// The run does not exist, or its scores cannot be read.
     pub fn run(self) -> Result<()> {
         let under = Path::new(RUNS).join(&self.run);
-        let folder = if !self.run.is_dir() && under.is_dir() { under } else { self.run };
-        let Some(row) = RunRow::read(&folder) else {
+        // A folder of that name here may hold something else, such as the images of the run.
+        let (folder, row) = match RunRow::read(&self.run) {
+            None if under.is_dir() => {
+                let row = RunRow::read(&under);
+                (under, row)
+            }
+            row => (self.run, row),
+        };
+        let Some(row) = row else {
+            if folder.join(EXTERNAL_SCORES).is_file() {
+                let shown = folder.display();
+                return Err(ConfigError(format!(
+                    "{shown} holds the scores of `probe`, not a run: see {shown}/{EXTERNAL_SCORES}"
+                ))
+                .into());
+            }
             // A bare name is one under `runs`.
             let bare = folder.components().count() == 1 && Path::new(RUNS).is_dir();
             let looked = if bare { Path::new(RUNS).join(&folder) } else { folder };

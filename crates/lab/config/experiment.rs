@@ -46,9 +46,9 @@ pub struct Experiment {
     /// The training of the victim: the method, the network and the optimisation. Absent keys have the values of the method's
     /// publication.
     pub pretrain: PretrainConfig,
-    /// The evaluation: what reads the frozen features, and with how many labels.
+    /// The evaluation: which classifier is trained on the frozen features, and with how many labels.
     pub probe: ProbeConfig,
-    /// The defences. Several stand as a list, each under its own `[[defend]]`. Default: none.
+    /// The defences. For several, write a list, each under its own `[[defend]]`. Default: none.
     #[schemars(schema_with = "one_or_several::schema")]
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_several")]
     pub defend: Vec<DefendConfig>,

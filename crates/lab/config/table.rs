@@ -109,13 +109,15 @@ impl Document {
         let mut at = &mut self.root;
         for (i, step) in tables.iter().enumerate() {
             let origin = node.origin.clone();
+            let list = matches!(at.tree, Tree::Array(_));
             let Tree::Table(table) = &mut at.tree else {
-                return Err(not_a_table(&node, key, &tables[..i], self.note.as_deref()));
+                return Err(not_a_table(&node, key, (&tables[..i], list), self.note.as_deref()));
             };
             at = table.entry(step.to_string()).or_insert_with(|| Node::table(origin));
         }
+        let list = matches!(at.tree, Tree::Array(_));
         let Tree::Table(table) = &mut at.tree else {
-            return Err(not_a_table(&node, key, tables, self.note.as_deref()));
+            return Err(not_a_table(&node, key, (tables, list), self.note.as_deref()));
         };
         table.insert(last.to_string(), node);
         Ok(())
@@ -173,9 +175,20 @@ impl Document {
     }
 }
 
-fn not_a_table(node: &Node, key: &str, path: &[&str], note: Option<&str>) -> ConfigError {
+/// The value at `path`, a `list` or a single value, has no keys.
+fn not_a_table(
+    node: &Node,
+    key: &str,
+    (path, list): (&[&str], bool),
+    note: Option<&str>,
+) -> ConfigError {
     let note = note.map_or(String::new(), |note| format!(" ({note})"));
-    ConfigError(format!("{}: {key}: {} is not a table{note}", node.origin, path.join(".")))
+    let path = path.join(".");
+    let what = match list {
+        true => format!("{path} is a list: set it as a whole ({path}=[...])"),
+        false => format!("{path} is not a table"),
+    };
+    ConfigError(format!("{}: {key}: {what}{note}", node.origin))
 }
 
 /// Where the values of a checked config were written: of no effect on what runs, so any two are equal.

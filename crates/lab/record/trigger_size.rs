@@ -8,7 +8,7 @@ use ssl_backdoor_data::SURVIVES;
 /// Largest factor between the widths on training and evaluation images, as shares of the shorter side.
 const FACTOR: f64 = 2.0;
 /// Least mean share of a view that a trigger should cover.
-const COVERED: f64 = 0.005;
+pub(crate) const COVERED: f64 = 0.005;
 
 /// Measurements on a sample of poisoned training images.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -30,5 +30,5 @@ pub(crate) use map_image::map_image;
 pub(crate) use material::Material;
 pub(crate) use pictures::{data_uri, png, samples};
 pub(crate) use run_table::{markdown, table};
-pub(crate) use run_words::net;
+pub(crate) use run_words::{net, warning};
 pub(crate) use single::write;

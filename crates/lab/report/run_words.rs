@@ -18,7 +18,7 @@ pub(super) fn warnings(sources: &Material<'_>) -> Option<String> {
 }
 
 /// The warning about an under-trained victim.
-pub(super) fn warning(scores: &RunScores) -> Option<String> {
+pub(crate) fn warning(scores: &RunScores) -> Option<String> {
     let expected = scores.expected.as_ref().filter(|expected| expected.under_trained)?;
     Some(format!(
         "UNDER-TRAINED VICTIM: the clean twin should reach {:.1} % on clean images ({}). Its figures say little about \

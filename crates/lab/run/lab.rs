@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::tensor::Device;
 use ssl_backdoor_data::{Patched, Poisoned, SampleSet, Split, Splits, Subset};
 use ssl_backdoor_defend::Role;
@@ -13,7 +13,7 @@ use ssl_backdoor_trigger::Attack;
 
 use super::folder::RunFolder;
 use super::inputs::{Inputs, difference};
-use super::interrupt::go_on;
+use super::interrupt::{go_on, interrupted};
 use super::labels::{Labelled, labelled};
 use super::progress;
 use super::selection::Choice;
@@ -42,7 +42,12 @@ pub(super) struct Lab {
 pub(super) fn timed(stage: &StageId, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     go_on()?;
     let since = Instant::now();
-    work().with_context(|| format!("stage {stage} failed"))?;
+    // A stage that was asked to stop has not failed.
+    let named = |e: anyhow::Error| match interrupted() {
+        true => e.context(format!("stage {stage}")),
+        false => e.context(format!("stage {stage} failed")),
+    };
+    work().map_err(named)?;
     Ok(since.elapsed().as_secs_f64())
 }
 

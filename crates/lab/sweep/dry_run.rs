@@ -15,12 +15,13 @@ use ssl_backdoor_ssl::{
 };
 
 use super::counted;
+use super::figures;
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::device;
 use crate::record::{SCHEMA, json_text};
-use crate::run::interrupted;
 use crate::run::progress::{self, TrainingBar};
+use crate::run::{RunState, interrupted};
 
 /// Steps of the short timing, twice: the first epoch warms up.
 const STEPS: usize = 8;
@@ -31,6 +32,8 @@ struct Estimate<'a> {
     schema: u32,
     name: &'a str,
     runs: usize,
+    /// Runs that are left to do; the trainings are theirs.
+    left: usize,
     twins: usize,
     /// Where the run folders are.
     out: &'a Path,
@@ -43,12 +46,24 @@ struct Estimate<'a> {
     hours: Option<f64>,
 }
 
-/// Prints the plan, as JSON if that is wanted.
+/// Prints what is left to do of the plan, as JSON if that is wanted.
 pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
+    let left: Vec<&Run> =
+        plan.runs.iter().filter(|run| figures::find(plan, run).is_none()).collect();
+    let needed = |twin: &&str| {
+        let trained = RunState::of_twin(&plan.out.join(twin)) == RunState::Done;
+        !trained && left.iter().any(|run| run.twin == **twin)
+    };
     let twins = plan.twins();
+    let all_twins = twins.len();
+    let twins: Vec<&str> = twins.into_iter().filter(needed).collect();
     if !json {
-        let (runs, shared) = (counted(plan.runs.len(), "run"), counted(twins.len(), "clean twin"));
+        let (runs, shared) = (counted(plan.runs.len(), "run"), counted(all_twins, "clean twin"));
         println!("Sweep {}: {runs}, {shared}.", plan.name);
+        if left.len() < plan.runs.len() {
+            let (runs, twins) = (counted(left.len(), "run"), counted(twins.len(), "clean twin"));
+            println!("Left to do: {runs}, {twins}.");
+        }
         println!("Run folders: {}", plan.out.display());
         if let Some(results) = &plan.results {
             println!("Figures are kept in {}", results.display());
@@ -58,9 +73,9 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
     }
     // One timing for each kind of pretraining, with the defences of its runs; a twin is not defended.
     let mut kinds: BTreeMap<String, (&Run, usize, Vec<&Experiment>)> = BTreeMap::new();
-    let twin_runs = twins.iter().filter_map(|twin| plan.runs.iter().find(|run| run.twin == *twin));
-    let backdoored = plan.runs.iter().map(|run| (run, Some(&run.experiment)));
-    for (run, defended) in backdoored.chain(twin_runs.map(|run| (run, None))) {
+    let twin_runs = twins.iter().filter_map(|twin| left.iter().find(|run| run.twin == *twin));
+    let backdoored = left.iter().map(|run| (*run, Some(&run.experiment)));
+    for (run, defended) in backdoored.chain(twin_runs.map(|run| (*run, None))) {
         let key = serde_json::to_string(&(&run.experiment.data, &run.experiment.pretrain))?;
         let (_, trainings, all) = kinds.entry(key).or_insert((run, 0, Vec::new()));
         *trainings += 1;
@@ -89,10 +104,10 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
     let hours = not_timed.is_empty().then_some(hours);
     if json {
         let (out, results) = (plan.out.as_path(), plan.results.as_deref());
-        let (runs, twins) = (plan.runs.len(), twins.len());
+        let (runs, twins, left) = (plan.runs.len(), all_twins, left.len());
         let (schema, name, trainings) = (SCHEMA, plan.name.as_str(), all);
         let plan =
-            Estimate { schema, name, runs, twins, out, results, trainings, not_timed, hours };
+            Estimate { schema, name, runs, left, twins, out, results, trainings, not_timed, hours };
         print!("{}", json_text(&plan)?);
         return Ok(());
     }

@@ -48,7 +48,9 @@ impl EncoderHeader {
     /// The same of a file's `bytes`; `path` is for the message.
     fn parse(bytes: &[u8], path: &Path) -> Result<Option<Self>, ModelError> {
         let wrong = |e: &dyn std::fmt::Display| ModelError::file(path, e);
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| wrong(&e))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| {
+            wrong(&format!("not an encoder file ({e}): convert a checkpoint first"))
+        })?;
         let text = header.metadata().as_ref().and_then(|all| all.get(METADATA_KEY));
         let header: Option<Self> =
             text.map(|text| serde_json::from_str(text)).transpose().map_err(|e| wrong(&e))?;

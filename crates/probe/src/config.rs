@@ -45,7 +45,7 @@ pub enum Labels {
     List(PathBuf),
 }
 
-/// The `[probe]` table: what reads the frozen features, and with how many labels.
+/// The `[probe]` table: which classifier is trained on the frozen features, and with how many labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct ProbeConfig {
@@ -75,7 +75,7 @@ pub struct ProbeConfig {
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: f64,
     /// Numbers of neighbours that vote; each one is a separate k-NN reading. With `kind = "knn"` an empty list stands
-    /// for `[20]`.
+    /// for `[1]`.
     #[schemars(inner(range(min = 1)))]
     pub k: Vec<usize>,
     /// Neighbours vote with weight e^(cosine / temperature). Default: none, one vote each.

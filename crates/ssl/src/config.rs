@@ -134,7 +134,7 @@ train_config! {
     /// Number of checkpoints that are kept. Default: 1.
     #[schemars(range(min = 1))]
     keep: usize,
-    /// What a breach of a canary does. Default: `stop`.
+    /// What happens when a canary fails. Default: `stop`.
     canaries: CanaryMode,
     /// Number format of the encoder's products. Default: `f32`.
     #[serde(skip_serializing_if = "Precision::is_full")]

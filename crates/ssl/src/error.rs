@@ -46,7 +46,7 @@ pub enum PretrainError {
     /// The loss is not a number any more.
     #[error(
         "the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr}), but must be finite. \
-         Lower the learning rate; the last checkpoint is kept"
+         Lower the learning rate. Checkpoints of earlier epochs are kept"
     )]
     Loss {
         /// The loss.
@@ -71,7 +71,7 @@ pub enum PretrainError {
     },
     /// A canary failed: the training does not do what it should.
     #[error(
-        "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}. The last checkpoint is kept; \
+        "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}. Checkpoints of earlier epochs are kept; \
          with `canaries` set to \"warn\" the training continues"
     )]
     Canary {

@@ -42,7 +42,7 @@ pub struct MsfConfig {
     /// Rows of the memory bank, a multiple of the batch.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub queue: usize,
-    /// Neighbours in the bank, including the own embedding; at most `queue`.
+    /// Neighbours in the bank, including the image's own; at most `queue`.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub top_k: usize,
     /// EMA momentum of the target.

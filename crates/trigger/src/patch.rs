@@ -83,7 +83,7 @@ impl Perturbation for Patch {
         let allowed = format!(
             "it is wider or higher than {images}: the trigger is {width} x {height} pixels, allowed are 1 to {side} pixels"
         );
-        Err(OutOfRange::new("trigger.width", self.trigger.size(), allowed).into())
+        Err(OutOfRange::new(self.trigger.size_field(), self.trigger.size(), allowed).into())
     }
 
     fn width(&self, image: (u32, u32)) -> Option<u32> {

@@ -12,7 +12,8 @@ use ssl_backdoor_rng::ChaCha8Rng;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Place {
-    /// Anywhere such that the whole patch lies between the fractions `min` and `max` of each side.
+    /// Anywhere such that the whole patch lies between the fractions `min` and `max` of each side. A patch that is wider than
+    /// these bounds starts at `min`; what leaves the image is cut off.
     Random {
         /// Lower bound, as a fraction of the side.
         #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]

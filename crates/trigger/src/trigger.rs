@@ -91,6 +91,14 @@ impl Trigger {
         self.size
     }
 
+    /// The field of the config that is its size.
+    pub(crate) fn size_field(&self) -> &'static str {
+        match *self.art {
+            Art::Letters(_) => "trigger.size",
+            Art::Picture(_) => "trigger.width",
+        }
+    }
+
     /// BLAKE3 of the picture's width and pixels, in hexadecimal: at its size in pixels, or else on an image of 256
     /// pixels a side.
     pub fn hash(&self) -> String {

@@ -107,6 +107,10 @@ pub fn clean_list(folder: &Path, watch: &Watch<'_>) -> Result<String, DataError>
 
 fn settings(folder: &Path) -> Result<Export, DataError> {
     let path = folder.join(SETTINGS);
+    if folder.is_dir() && !path.exists() {
+        let reason = format!("it is not an export: it contains no {SETTINGS}");
+        return Err(DataError::Format { path: folder.into(), reason });
+    }
     let text = read(&path)?;
     let wrong = |reason| DataError::Format { path: path.clone(), reason };
     // The format first: a later one may have other keys.

@@ -29,9 +29,10 @@ impl Images {
                     if least == most { format!("{most}") } else { format!("{least} to {most}") };
                 let (width, height) = survey.median_size().unwrap_or_default();
                 format!(
-                    "{}: {} classes with {each} training images, of about {width} × {height} pixels",
+                    "{}: {} classes with {each} training images each, {} in total, of about {width} × {height} pixels",
                     folder.display(),
-                    counts.len()
+                    counts.len(),
+                    counts.iter().sum::<usize>()
                 )
             }
         }

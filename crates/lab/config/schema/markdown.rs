@@ -119,7 +119,8 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
                 // A name with a value behind it, where others have none: its text is that of the name.
                 let named = |(key, below): (&String, &Value)| {
                     let mut row = below.clone();
-                    row["description"] = tables.first().map_or("", |form| description(form)).into();
+                    let form = tables.iter().find(|form| keys(form).is_some());
+                    row["description"] = form.map_or("", |form| description(form)).into();
                     (key.clone(), row)
                 };
                 let form = json!({ "properties": own.iter().map(named).collect::<Keys>() });

@@ -11,8 +11,8 @@ pub enum Positions {
     /// Sines and cosines of row and column, as in MAE; for images of any size.
     #[default]
     Fixed,
-    /// Learnt, as in timm, for a square of this many patches a side. For other sizes they are interpolated, as in DINO.
-    Learned(usize),
+    /// Learned, as in timm, for a square of this many patches a side. For other sizes they are interpolated, as in DINO.
+    Learned(#[schemars(range(min = 1, max = 256))] usize),
 }
 
 impl Positions {

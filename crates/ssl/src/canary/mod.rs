@@ -32,7 +32,7 @@ use crate::ema::EmaTiming;
 use crate::error::PretrainError;
 use crate::method::{Method, Progress};
 
-/// What a breach of a canary, a check of the training's arithmetic, does.
+/// What happens when a canary fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CanaryMode {
