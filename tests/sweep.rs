@@ -111,7 +111,8 @@ fn assert_report(lab: &Lab, three: &Value) {
         assert!(text.contains(words), "{words}: {text}");
     }
     // The same as numbers.
-    let json = self::report(lab, &["results", "--json"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+    let json = command.arg("report").arg(lab.path("results")).arg("--json").output().unwrap();
     let figures: Value = serde_json::from_slice(&json.stdout).unwrap();
     let setting = &figures["settings"][0];
     assert_eq!((&setting["method"], &setting["victims"]), (&"moco-v2".into(), &2.into()));

@@ -105,6 +105,10 @@ fn list_and_show(lab: &Lab, twin: &str) {
     assert_eq!(shown["run"], listed["runs"][1]);
     assert_eq!(shown["scores"]["target"], 5);
     assert!(shown["stages"].as_array().unwrap().len() > 5);
+    // The images of a run may be in a folder of its name.
+    std::fs::create_dir_all(lab.path("s/target-5")).unwrap();
+    assert_eq!(json(&say(lab, &["show", "s/target-5", "--json"]))["run"], listed["runs"][1]);
+    std::fs::remove_dir_all(lab.path("s")).unwrap();
 
     // The summary is what the run said at its end.
     let text = stdout(&say(lab, &["show", "runs/s/target-3"]));

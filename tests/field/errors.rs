@@ -190,6 +190,10 @@ fn review_2_04_an_override_and_a_default_are_named_as_such() {
         (&["poison.rat=2"], "--set poison.rat=2: poison.rat: unknown key, did you mean rate?"),
         (&["poison.trigger={kind=\"htba\", id=9, width=8}"], "--set poison.trigger={kind=\"htba\""),
         (&["name.x=1"], "--set name.x=1: name.x: name is not a table"),
+        (
+            &["defend=[]", "defend.epochs=1"],
+            "--set defend.epochs=1: defend.epochs: defend is a list: set it as a whole (defend=[...])",
+        ),
         (&["nonsense"], "invalid --set nonsense: expected KEY=VALUE"),
         (&["a..b=1"], "invalid --set a..b=1: expected KEY=VALUE"),
         (&["=1"], "invalid --set =1: expected KEY=VALUE"),
@@ -520,7 +524,7 @@ const COMMANDS: &[(&str, i32, &str)] = &[
     (
         "convert absent.pth out.safetensors",
         2,
-        "invalid value 'absent.pth' for '<CHECKPOINT>': No such file",
+        "invalid value 'absent.pth' for '<INPUT>': No such file",
     ),
     ("convert bad.safetensors out.safetensors", 1, "bad.safetensors"),
     ("report absent", 2, "invalid value 'absent' for"),
@@ -530,6 +534,8 @@ const COMMANDS: &[(&str, i32, &str)] = &[
     ("run baze.toml", 2, "did you mean base.toml?"),
     ("convert bad.safetensor out", 2, "did you mean bad.safetensors?"),
     ("scan data train.text", 2, "did you mean train.txt?"),
+    ("verify runs", 1, "runs: it is not an export"),
+    ("probe --encoder file base.toml", 1, "not an encoder file"),
     ("verify runs/bat", 2, "did you mean runs/bad?"),
     ("man absent", 1, "absent"),
 ];
@@ -549,6 +555,7 @@ const SETS: &[(&str, i32, &str)] = &[
     ),
     ("data={kind=\"mnist\",path=\"absent\",size=32}", 1, "absent"),
     ("data={kind=\"cifar10\",path=\"absent\",size=32}", 1, "absent"),
+    ("poison.trigger={kind=\"text\",text=\"x\",size=60}", 2, "poison.trigger.size = 60"),
     ("probe.labels=absent", 2, "cannot read absent: No such file"),
     ("poison.trigger={kind=\"image\",path=\"absent\",width=4}", 2, "absent: No such file"),
 ];

@@ -1,4 +1,4 @@
-//! What this crate draws by keyed chance. The numbers are part of every result: they never change.
+//! What this crate draws at random, by key. The numbers are part of every result: they never change.
 
 use ssl_backdoor_rng::Purpose;
 

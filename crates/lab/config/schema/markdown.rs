@@ -18,7 +18,7 @@ An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-fil
 
 - **Start from a template.** `ssl-backdoor init` writes a config for your images; `configs/` has more.
 - **Reuse a config.** `extends = \"base.toml\"` takes every key from another file, relative to this one, that this file does
-  not set. Tables are merged key by key; a table with another `kind` replaces the whole table.
+  not set. Tables are merged key by key; a table with another `kind` replaces the whole table, and a list the whole list.
 - **Override a key** on the command line with `--set`, for example `--set pretrain.epochs=20`.
 - **Complete and check keys in an editor.** The first line of a config names its schema:
   `#:schema ../experiment.schema.json`. Editors with Taplo, for example Visual Studio Code with *Even Better TOML*, then
@@ -150,6 +150,9 @@ fn add(sections: &mut Vec<Section>, new: Section) {
         at && old.rows == new.rows && old.kinds.is_empty() == new.kinds.is_empty()
     });
     let Some(old) = same else { return sections.push(new) };
+    if !new.text.is_empty() && !old.text.contains(&new.text) {
+        old.text = format!("{} {}", old.text, new.text);
+    }
     for (old, new) in [(&mut old.paths, new.paths), (&mut old.kinds, new.kinds)] {
         for one in new {
             if !old.contains(&one) {

@@ -2,7 +2,7 @@
 //!
 //! Everything here is a pure function of slices of `f64`. What cannot be computed (too few values, values that are not
 //! finite) is `None`, never a panic. Tests that enumerate all resamples are exact; where there are too many, the
-//! resamples are drawn with keyed chance, so the same values and seed always give the same p-value.
+//! resamples are drawn by key, so the same values and seed always give the same p-value.
 
 mod bootstrap;
 mod equivalence;

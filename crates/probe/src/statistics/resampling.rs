@@ -1,4 +1,4 @@
-//! What the resampling methods share: keyed chance, ties and p-values.
+//! What the resampling methods share: random draws by key, ties and p-values.
 
 use ssl_backdoor_rng::{ChaCha8Rng, keyed};
 
