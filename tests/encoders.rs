@@ -134,7 +134,7 @@ fn a_checkpoint_that_says_nothing_of_its_images_is_converted_first() {
             1,
             "state_dict.module.encoder_q.",
         ),
-        (vec!["convert", "absent.pth", &out], 1, "absent.pth"),
+        (vec!["convert", "absent.pth", &out], 2, "absent.pth"),
         (vec!["convert", &moco, &out, "--mean", "0.5,0.5"], 2, "three numbers"),
     ] {
         let run = binary(&arguments);

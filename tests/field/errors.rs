@@ -555,7 +555,7 @@ const SETS: &[(&str, i32, &str)] = &[
     ),
     ("data={kind=\"mnist\",path=\"absent\",size=32}", 1, "absent"),
     ("data={kind=\"cifar10\",path=\"absent\",size=32}", 1, "absent"),
-    ("poison.trigger={kind=\"text\",text=\"x\",size=60}", 2, "poison.trigger.size = 60"),
+    ("poison.trigger={kind=\"text\",text=\"wide\",size=60}", 2, "poison.trigger.size = 60"),
     ("probe.labels=absent", 2, "cannot read absent: No such file"),
     ("poison.trigger={kind=\"image\",path=\"absent\",width=4}", 2, "absent: No such file"),
 ];
