@@ -91,6 +91,8 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     // The figures alone are enough: the folders may be gone.
     std::fs::remove_dir_all(lab.path("runs")).unwrap();
     write(&lab, "s.toml", "[3, 5, 7]");
+    let dry = String::from_utf8(sweep(&lab, "s.toml", &["--dry-run"]).stdout).unwrap();
+    assert!(dry.contains("Left to do: 1 run, 1 clean twin.") && dry.contains("| moco-v2 | 2 |"));
     let run = sweep(&lab, "s.toml", &[]);
     let said = stderr(&run);
     assert!(run.status.success(), "{said}");

@@ -179,12 +179,7 @@ impl Page {
                 groups.len(),
                 makers(runs),
             ),
-            rule: verdicts.then(|| {
-                format!(
-                    "vulnerable if the lower end of the interval of the net ASR is above 0; robust if its upper end is \
-                     below {ROBUST_BELOW:.0} points; otherwise undecided."
-                )
-            }),
+            rule: verdicts.then(rule),
             warning: (under > 0).then(|| {
                 let floor = runs.iter().find(|run| run.under_trained());
                 let expected = floor.and_then(|run| run.expected.as_ref());
@@ -220,6 +215,14 @@ impl Page {
             made_with: format!("Made by ssl-backdoor {}.", env!("CARGO_PKG_VERSION")),
         })
     }
+}
+
+/// The rule of the verdicts of the main table.
+fn rule() -> String {
+    format!(
+        "vulnerable if the lower end of the interval of the net ASR is above 0; robust if its upper end is below \
+         {ROBUST_BELOW:.0} points; otherwise undecided."
+    )
 }
 
 /// The name of a group among `all`: its method, and what distinguishes it from the others of this method.

@@ -14,14 +14,14 @@ use ssl_backdoor_ssl::{
     EpochReport, ObserverError, Schedule, StepReport, TrainObserver, Training, pretrain,
 };
 
-use super::counted;
-use super::figures;
+use super::counted::counted;
+use super::left::Left;
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
 use crate::device;
 use crate::record::{SCHEMA, json_text};
+use crate::run::interrupted;
 use crate::run::progress::{self, TrainingBar};
-use crate::run::{RunState, interrupted};
 
 /// Steps of the short timing, twice: the first epoch warms up.
 const STEPS: usize = 8;
@@ -48,41 +48,12 @@ struct Estimate<'a> {
 
 /// Prints what is left to do of the plan, as JSON if that is wanted.
 pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
-    let left: Vec<&Run> =
-        plan.runs.iter().filter(|run| figures::find(plan, run).is_none()).collect();
-    let needed = |twin: &&str| {
-        let trained = RunState::of_twin(&plan.out.join(twin)) == RunState::Done;
-        !trained && left.iter().any(|run| run.twin == **twin)
-    };
-    let twins = plan.twins();
-    let all_twins = twins.len();
-    let twins: Vec<&str> = twins.into_iter().filter(needed).collect();
+    let left = Left::of(plan);
     if !json {
-        let (runs, shared) = (counted(plan.runs.len(), "run"), counted(all_twins, "clean twin"));
-        println!("Sweep {}: {runs}, {shared}.", plan.name);
-        if left.len() < plan.runs.len() {
-            let (runs, twins) = (counted(left.len(), "run"), counted(twins.len(), "clean twin"));
-            println!("Left to do: {runs}, {twins}.");
-        }
-        println!("Run folders: {}", plan.out.display());
-        if let Some(results) = &plan.results {
-            println!("Figures are kept in {}", results.display());
-        }
-        println!("\n| training | trainings | steps each | images/s | hours in all |");
-        println!("| --- | --- | --- | --- | --- |");
-    }
-    // One timing for each kind of pretraining, with the defences of its runs; a twin is not defended.
-    let mut kinds: BTreeMap<String, (&Run, usize, Vec<&Experiment>)> = BTreeMap::new();
-    let twin_runs = twins.iter().filter_map(|twin| left.iter().find(|run| run.twin == *twin));
-    let backdoored = left.iter().map(|run| (*run, Some(&run.experiment)));
-    for (run, defended) in backdoored.chain(twin_runs.map(|run| (*run, None))) {
-        let key = serde_json::to_string(&(&run.experiment.data, &run.experiment.pretrain))?;
-        let (_, trainings, all) = kinds.entry(key).or_insert((run, 0, Vec::new()));
-        *trainings += 1;
-        all.extend(defended);
+        head(plan, &left);
     }
     let (mut all, mut not_timed) = (Vec::new(), Vec::new());
-    for (run, trainings, defended) in kinds.values() {
+    for (run, trainings, defended) in kinds(&left)?.values() {
         match rows(&run.experiment, *trainings, defended) {
             Ok(rows) => {
                 rows.iter().filter(|_| !json).for_each(TrainingRow::print);
@@ -104,7 +75,7 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
     let hours = not_timed.is_empty().then_some(hours);
     if json {
         let (out, results) = (plan.out.as_path(), plan.results.as_deref());
-        let (runs, twins, left) = (plan.runs.len(), all_twins, left.len());
+        let (runs, twins, left) = (plan.runs.len(), plan.twins().len(), left.runs.len());
         let (schema, name, trainings) = (SCHEMA, plan.name.as_str(), all);
         let plan =
             Estimate { schema, name, runs, left, twins, out, results, trainings, not_timed, hours };
@@ -119,6 +90,40 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
         None => println!("\nNot every kind could be timed: see above."),
     }
     Ok(())
+}
+
+/// Prints the size of the sweep, where its files go, and the head of the table.
+fn head(plan: &Plan, left: &Left<'_>) {
+    let in_words =
+        |runs, twins| format!("{}, {}", counted(runs, "run"), counted(twins, "clean twin"));
+    println!("Sweep {}: {}.", plan.name, in_words(plan.runs.len(), plan.twins().len()));
+    if left.runs.len() < plan.runs.len() {
+        println!("Left to do: {}.", in_words(left.runs.len(), left.twins.len()));
+    }
+    println!("Run folders: {}", plan.out.display());
+    if let Some(results) = &plan.results {
+        println!("Figures are kept in {}", results.display());
+    }
+    println!("\n| training | trainings | steps each | images/s | hours in all |");
+    println!("| --- | --- | --- | --- | --- |");
+}
+
+/// A run that stands for a kind of pretraining, the number of trainings, and the experiments whose defences train.
+type Kind<'a> = (&'a Run, usize, Vec<&'a Experiment>);
+
+/// One for each kind of pretraining, with the defences of its runs; a twin is not defended.
+fn kinds<'a>(left: &Left<'a>) -> Result<BTreeMap<String, Kind<'a>>> {
+    let mut kinds: BTreeMap<String, Kind<'_>> = BTreeMap::new();
+    let of = |twin: &&str| left.runs.iter().find(|run| run.twin == *twin);
+    let twins = left.twins.iter().filter_map(of).map(|run| (*run, None));
+    let backdoored = left.runs.iter().map(|run| (*run, Some(&run.experiment)));
+    for (run, defended) in backdoored.chain(twins) {
+        let key = serde_json::to_string(&(&run.experiment.data, &run.experiment.pretrain))?;
+        let (_, trainings, all) = kinds.entry(key).or_insert((run, 0, Vec::new()));
+        *trainings += 1;
+        all.extend(defended);
+    }
+    Ok(kinds)
 }
 
 /// Trainings of one kind and length.

@@ -3,10 +3,12 @@
 
 mod board;
 mod collect;
+mod counted;
 mod dry_run;
 mod eta;
 mod figures;
 mod job;
+mod left;
 mod makers;
 mod plan;
 mod slurm;
@@ -91,11 +93,6 @@ pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
         bail!("{failed} of {} trainings failed or were skipped: see above", outcomes.len());
     }
     Ok(())
-}
-
-/// `1 run`, `2 runs`
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Checks every device that a run of the plan names.

@@ -6,11 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::counted::counted;
 use super::job::SweepJob;
 use super::plan::{Plan, Run};
 use super::slurm_script::{Script, Scripts, SlurmOptions};
 use super::submission::Submission;
-use super::{counted, figures, makers, on_each_device, split};
+use super::{figures, makers, on_each_device, split};
 use crate::config::ConfigError;
 use crate::device;
 use crate::record::write_whole;

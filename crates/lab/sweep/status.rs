@@ -7,7 +7,7 @@ use anyhow::Result;
 use indicatif::FormattedDuration;
 use serde::Serialize;
 
-use super::counted;
+use super::counted::counted;
 use super::figures;
 use super::plan::Plan;
 use super::submission::Submission;
