@@ -62,8 +62,8 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     let configs: Vec<Option<Experiment>> = paths.iter().map(config).collect();
     let manifest = |path: &PathBuf| Manifest::read(&path.join(Artefact::Manifest.to_string()));
     let manifests: Vec<Manifest> = paths.iter().map(manifest).collect::<Result<_>>()?;
-    let mut page = Page::new(&runs, &configs, &manifests)?;
     let groups = Group::all(&runs, &configs, false);
+    let mut page = Page::new(&groups, &runs, &configs, &manifests)?;
     page.sources = sources(&groups, &paths, out);
     page.superseded = superseded.note();
     let markdown = Markdown { page: &page }.render().context("cannot render table.md")?;
@@ -153,20 +153,21 @@ struct Page {
 }
 
 impl Page {
+    /// `groups` are those of the headlines of `runs`.
     fn new(
+        groups: &[Group<'_>],
         runs: &[RunScores],
         configs: &[Option<Experiment>],
         manifests: &[Manifest],
     ) -> Result<Self> {
         let published = Published::read()?;
-        let groups = Group::all(runs, configs, false);
         let others = Group::all(runs, configs, true);
         let under = runs.iter().filter(|run| run.under_trained()).count();
-        let nets = groups.iter().filter_map(|g| Some((short(g, &groups), g.net()?)));
+        let nets = groups.iter().filter_map(|g| Some((short(g, groups), g.net()?)));
         let nets: Vec<_> = nets.collect();
-        let claims = claims(&groups);
+        let claims = claims(groups);
         let verdicts = claims.is_empty();
-        let (main, common) = main_table(&groups, verdicts).without_common(&["Poisoned", "Probe"]);
+        let (main, common) = main_table(groups, verdicts).without_common(&["Poisoned", "Probe"]);
         Ok(Self {
             lead: format!(
                 "Runs: {}, settings: {}. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
@@ -196,17 +197,17 @@ impl Page {
             charts: (!nets.is_empty())
                 .then(|| charts::net_asr(&nets))
                 .into_iter()
-                .chain(scatter(&groups))
+                .chain(scatter(groups))
                 .collect(),
             comparisons: [
-                comparison::main(&groups, &published),
-                comparison::defence(&groups, &published),
-                comparison::others(&groups, &published),
+                comparison::main(groups, &published),
+                comparison::defence(groups, &published),
+                comparison::others(groups, &published),
             ]
             .into_iter()
             .flatten()
             .collect(),
-            defence: defence_table(&groups),
+            defence: defence_table(groups),
             matrix: matrix(runs, configs, manifests),
             readings: (!others.is_empty()).then(|| main_table(&others, verdicts)),
             superseded: None,
