@@ -1,5 +1,5 @@
-//! Records the commit that a release is built from: it stands beside every figure. Builds for development do without, or
-//! each commit would build them again.
+//! Records the commit that a release is built from: it appears beside every figure. Development builds omit it,
+//! because otherwise each commit would rebuild them.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,10 +18,10 @@ fn packaged() -> Option<String> {
     Some(hash.to_owned())
 }
 
-/// The commit of this working tree, with `-dirty` if what is built was changed since.
+/// The commit of this working tree, with `-dirty` if the built files were changed since.
 fn checked_out() -> Option<String> {
     let built = ["crates", "templates", "Cargo.toml", "Cargo.lock", "build.rs"];
-    // Inside another project's repository this is no checkout of ours.
+    // Inside another project's repository, this is not a checkout of ours.
     let top = git(&["rev-parse", "--show-toplevel"])?;
     if Path::new(&top).canonicalize().ok()? != Path::new(".").canonicalize().ok()? {
         return None;

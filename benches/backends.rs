@@ -1,4 +1,4 @@
-//! One training step of each method on every device of this machine that is compiled in: before_step, forward, backward,
+//! One training step of each method on every compiled-in device of this machine: before_step, forward, backward,
 //! optimiser, after_step, on views in memory.
 //!
 //! ```sh
@@ -27,7 +27,7 @@ const BATCH: usize = 64;
 
 const RESNET: &str = "{ kind = \"resnet18\", width = 16, stem = \"small\" }";
 const VIT: &str = "{ kind = \"vit\", dim = 96, depth = 4, heads = 4, patch = 4 }";
-// One group of batch norm, whatever the default is for such a batch: what is timed stays the same.
+// One batch-norm group, whatever the default for such a batch, so that the timed work stays the same.
 const METHODS: [(&str, &str, &str); 15] = [
     ("moco-v2", ", queue = 4096, bn_groups = 1", RESNET),
     ("byol", ", bn_groups = 1", RESNET),
@@ -60,7 +60,7 @@ fn methods(c: &mut Criterion) {
         let by = match (name.as_str(), off) {
             ("flex", true) => "plain",
             ("flex", false) => "kernels",
-            // A GPU has the kernels of Burn in any case: once is enough.
+            // A GPU uses Burn's kernels in either case: once is enough.
             (_, true) => continue,
             (name, false) => name,
         };
@@ -83,7 +83,7 @@ fn methods(c: &mut Criterion) {
     }
 }
 
-/// Measures one step after another; the loss is fetched in each, so a step is done when it is counted.
+/// Measures one step after another. Each fetches the loss, so a step is complete when it is counted.
 struct Steps<'a, 'b> {
     bencher: &'a mut Bencher<'b>,
     config: &'a PretrainConfig,

@@ -52,7 +52,7 @@ fn augmentation(c: &mut Criterion) {
     group.finish();
 }
 
-/// What a method sees of an image of `size` pixels, by its reference.
+/// The views that a method takes of an image of `size` pixels, as in its reference.
 fn views(method: &str, size: u32) -> Arc<dyn Views> {
     let own = match method {
         "jigsaw" => format!(", resize = {}, tile = {}", size + 1, size / 4),

@@ -1,5 +1,5 @@
-//! The cost of defences that act during the training: the views of an image of 32 px, and the loss of a batch of 64 with its
-//! gradients, of MoCo v2 with each of them and without.
+//! The cost of defences that act during training: the views of a 32 px image, and the loss of a batch of 64 with its
+//! gradients, for MoCo v2 with each of them and without.
 //!
 //! ```sh
 //! cargo bench --bench defences
@@ -32,7 +32,7 @@ fn victim() -> PretrainConfig {
     toml::from_str(VICTIM).expect("the text is a [pretrain] table")
 }
 
-/// No defence, and those that act during the training.
+/// No defence, and each defence that acts during training.
 fn hooks() -> Vec<(&'static str, Option<Arc<dyn TrainingHook>>)> {
     let mut hooks = vec![("none", None)];
     for kind in ["i-cutmix", "localized-crop", "blur-luma"] {

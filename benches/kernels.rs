@@ -19,7 +19,7 @@ use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::Sgd;
 
-/// What the groups are called: by what computes.
+/// What computes, as part of the names of the groups.
 fn by() -> &'static str {
     let off = std::env::var("SSL_BACKDOOR_KERNELS").is_ok_and(|path| path == "off");
     if off { "plain" } else { "kernels" }
@@ -40,8 +40,8 @@ fn unit(from: usize, to: usize, kernel: usize, stride: usize, device: &Device) -
     }
 }
 
-/// Forward alone, and forward and backward, of something with weights on a device that makes images of images. Forward
-/// alone without autodiff: what it keeps for a backward pass is freed by that pass only.
+/// Benches forward alone, and forward and backward, of a layer from images to images, built by `on` for a device.
+/// Forward alone runs without autodiff: the tensors kept for a backward pass are freed only by that pass.
 fn both<Run: Fn(Tensor<4>) -> Tensor<4>>(
     c: &mut Criterion,
     group: &str,

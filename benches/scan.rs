@@ -73,7 +73,7 @@ fn inversion(c: &mut Criterion) {
             let features = frozen.features(inversion.on(batch.clone()), &normalization);
             let loss = features.powi_scalar(2).mean() + inversion.area();
             inversion.step(loss, 0.1);
-            // Fetched, so that the step is done when it is counted.
+            // Fetched, so that the step is complete when it is counted.
             inversion.area().into_scalar::<f32>()
         });
     });

@@ -4,7 +4,7 @@
 //! cargo run --release --example attack_matrix -- configs/quickstart.toml
 //! ```
 //!
-//! `configs/shapes/matrix.toml` is the experiment behind the published matrix; this example is the smallest one of its kind.
+//! `configs/shapes/matrix.toml` is the experiment behind the published matrix; this example is a minimal version.
 
 use std::path::PathBuf;
 
@@ -65,10 +65,10 @@ fn main() -> Result<()> {
     for (name, attack) in ATTACKS {
         let mut experiment = Experiment::read(&config, &all)?;
         experiment.poison = attack(experiment.poison);
-        // Scores along the training look at the attack, and a twin that several share cannot.
+        // Scores during training use the attack, which a twin shared by several runs cannot.
         experiment.probe.curve_every = 0;
         let folder = out.join(name);
-        // The clean twin knows nothing of the attack: the first run's serves all.
+        // The clean twin does not depend on the attack: that of the first run serves all.
         run(experiment, &folder, twin.as_deref(), Stage::Probe)?;
         twin.get_or_insert(folder);
     }

@@ -1,5 +1,5 @@
-//! Images per second of a MoCo v2 view on one thread, or of the export of poisoned JPEGs on all of
-//! `RAYON_NUM_THREADS`, as one JSON line: the counterpart of `benches/torch_data.py`, on equal work.
+//! Images per second of a MoCo v2 view on one thread, or of the export of poisoned JPEGs on all
+//! `RAYON_NUM_THREADS` threads, as one JSON line: the counterpart of `benches/torch_data.py`, on equal work.
 //!
 //! ```sh
 //! cargo run --release --example data_speed -- --what view --size 224
@@ -35,7 +35,7 @@ enum Part {
 }
 
 impl Part {
-    /// Training and validation images of `count` in all; no set is without either.
+    /// Numbers of training and validation images, `count` in all; each is at least 1.
     fn images(self, count: usize) -> [usize; 2] {
         match self {
             Self::Train => [count - 1, 1],
@@ -86,7 +86,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Smooth with noise, so that a JPEG of it is about as large as one of a photograph.
+/// A smooth image with noise, so that its JPEG is about as large as that of a photograph.
 fn photo(width: u32, height: u32, seed: u64) -> RgbImage {
     let mut rng = keyed(seed, purpose::DRAW, 0, 0, 0);
     RgbImage::from_fn(width, height, |x, y| {
@@ -117,8 +117,8 @@ fn views(size: u32, count: usize) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Exports so many poisoned training images of a class and so many patched validation images, through all that `poison`
-/// does: hashes, ledger, lists.
+/// Exports `train` poisoned training images of a class and `val` patched validation images, with everything that
+/// `poison` does: hashes, ledger, lists.
 fn export([train, val]: [usize; 2], photos: &Path) -> anyhow::Result<f64> {
     let folder = tempfile::tempdir()?;
     let set = folder.path().join("set");

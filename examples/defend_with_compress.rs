@@ -1,4 +1,4 @@
-//! The paper's defence slide: CompReSS distils the backdoored model on clean parts of several sizes, and a student that
+//! The paper's defence slide: CompReSS distils the backdoored model on clean subsets of several sizes. A student that
 //! never saw the trigger does not respond to it.
 //!
 //! ```sh

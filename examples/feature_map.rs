@@ -1,4 +1,4 @@
-//! The paper's t-SNE figure: the positions of patched images among clean ones, in the features of the clean twin and of the
+//! The paper's t-SNE figure: where patched images lie among clean ones in the features of the clean twin and of the
 //! backdoored model.
 //!
 //! ```sh

@@ -4,7 +4,7 @@
 //! cargo run --release --example main_table -- configs/shapes/table.toml
 //! ```
 //!
-//! `ssl-backdoor sweep` does the same with several processes, and trains a clean twin that runs share only once.
+//! `ssl-backdoor sweep` does the same with several processes, and trains a shared clean twin only once.
 
 use std::path::PathBuf;
 

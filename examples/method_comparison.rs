@@ -1,13 +1,13 @@
-//! What each method learns: clean pretraining under one config per method, and linear probes along the
-//! way, beside the untrained encoder and a probe on raw pixels with the same labels.
+//! What each method learns: clean pretraining under one config per method, with linear probes during
+//! training, next to the untrained encoder and a probe on raw pixels with the same labels.
 //!
 //! ```sh
 //! cargo run --release --example method_comparison -- configs/shapes/*.toml --seeds 1,2,3
 //! ```
 //!
-//! Prints a line of JSON per probe and a table at the end. Accuracies are of the part that `data.eval`
-//! names, at the last epoch; of a ResNet also at its best stage, because Jigsaw and RotNet keep
-//! what is general in their middle (the untrained encoder has its own best stage).
+//! Prints a line of JSON per probe and a table at the end. Accuracies are on the part that `data.eval`
+//! names, at the last epoch; for a ResNet also at its best stage, because Jigsaw and RotNet have their
+//! general features in the middle stages (the untrained encoder has its own best stage).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Accuracy in percent by kind of feature.
+    /// Accuracy in percent for each kind of feature.
     fn accuracy(&self, of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>) -> Result<Vec<f64>, ProbeError> {
         let labelled = extract_by(&self.labelled, &self.device, &of)?;
         let eval = extract_by(&self.eval, &self.device, &of)?;
@@ -117,7 +117,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Trains and probes one experiment's clean model; the row of the table.
+/// Trains and probes one experiment's clean model; returns its row of the table.
 fn one(experiment: &Experiment, points: usize) -> anyhow::Result<String> {
     let splits = experiment.data.load(&|_, _, _| {})?;
     let probe = Probe::new(experiment, &splits)?;

@@ -4,8 +4,8 @@
 //! cargo run --release --example methods_table -- configs/shapes/{moco-v2,swav,dino,barlow-twins}.toml
 //! ```
 //!
-//! `configs/shapes/methods.toml` is the experiment behind the published table, over five pairs of target and trigger; this
-//! example takes one.
+//! `configs/shapes/methods.toml` is the experiment behind the published table, over five pairs of target and trigger;
+//! this example uses one.
 
 use std::path::PathBuf;
 

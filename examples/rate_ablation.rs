@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         experiment.probe.curve_every = 0;
         experiment.poison.rate = Some(rate);
         let folder = out.join(format!("rate-{rate}"));
-        // The clean twin knows nothing of the poison: the first run's serves all.
+        // The clean twin does not depend on the poison: that of the first run serves all.
         run(experiment, &folder, twin.as_deref(), Stage::Probe)?;
         let scores = RunScores::read(&folder.join("scores.json"))?;
         let [low, high] = scores.net_asr_ci.unwrap_or([f64::NAN; 2]);

@@ -1,11 +1,11 @@
-//! Which images of a folder carry a trigger? The scan knows neither its look nor the classes.
+//! Which images of a folder carry a trigger? The scan knows neither what it looks like nor the classes.
 //!
 //! ```sh
 //! cargo run --release --example scan_a_folder -- photos/
 //! ```
 //!
-//! What `scan data` does, from code: a small encoder is trained on the images, PatchSearch looks for patches that take
-//! other images into their image's cluster, and small networks look for the strongest of them in all images.
+//! Does the same as `scan data`, from code: trains a small encoder on the images; PatchSearch looks for patches that
+//! move other images into their own image's cluster, and small networks look for the strongest of them in all images.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
-//! Does an encoder have a backdoor? Reconstructs its smallest triggers and compares them with those of clean encoders.
+//! Does an encoder have a backdoor? Reconstructs its smallest triggers and compares them to those of clean encoders.
 //!
 //! ```sh
 //! cargo run --release -- scan encoder clean.safetensors --images photos/ --write-null nulls
 //! cargo run --release --example scan_an_encoder -- encoder.safetensors --images photos/ --null nulls
 //! ```
 //!
-//! What `scan encoder` does, from code.
+//! Does the same as `scan encoder`, from code.
 
 use std::path::{Path, PathBuf};
 

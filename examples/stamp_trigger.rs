@@ -1,11 +1,11 @@
-//! The first figure of the paper: what a trigger looks like on an image, at a random place, in the middle, as a grid of
-//! nine, in a corner and half transparent.
+//! The first figure of the paper: what a trigger looks like on an image at a random place, in the middle, as a grid
+//! of nine, in a corner and half transparent.
 //!
 //! ```sh
 //! cargo run --release --example stamp_trigger -- photo.jpg stamped.png
 //! ```
 //!
-//! Without a photo it takes a grey sheet. Needs the trigger crate and nothing of Burn.
+//! Without a photo it uses a grey image. It calls only the trigger crate and the data crate's image reader.
 
 use std::path::PathBuf;
 
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     for (i, (place, alpha)) in ways.into_iter().enumerate() {
         let patch = Patch { trigger: trigger.clone(), place, alpha };
         let mut copy = photo.clone();
-        // Chance is keyed by the image's id: the same id, the same place.
+        // Randomness is keyed by the image's id: the same id gives the same place.
         let key = Key { seed: 1, phase: Phase::Training, id: 7 };
         let spots = patch.apply(&key, &mut copy)?.boxes((width, height));
         println!("{place:?}, alpha {alpha}: {} copies, the first at {:?}", spots.len(), spots[0]);

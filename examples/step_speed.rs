@@ -38,7 +38,7 @@ enum What {
     Method(String),
 }
 
-/// A method by its name in configs (and `moco`).
+/// Parses `step`, `infer`, or a method by its name in configs (or `moco`).
 fn what(text: &str) -> Result<What, String> {
     Ok(match text {
         "step" => What::Step,
@@ -116,7 +116,7 @@ impl Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    // Both are read once, at the first operation, so they are set for a new process.
+    // Both variables are read once, at the first operation, so they are set for a new process.
     let threads = ("RAYON_NUM_THREADS", args.threads.to_string());
     let kernels = (KERNELS, if args.plain { "off" } else { "" }.to_owned());
     if std::env::var(threads.0).as_ref() != Ok(&threads.1)

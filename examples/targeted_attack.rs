@@ -4,7 +4,7 @@
 //! cargo run --release --example targeted_attack
 //! ```
 //!
-//! What the binary's `run` does, from code: the attack, two trainings, the probe, the report.
+//! Does the same as the binary's `run`, from code: the attack, two trainings, the probe, the report.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! The paper's untargeted attack: the trigger on images of every class. No class gains; what counts is how much accuracy
-//! patched images lose against the clean twin.
+//! The paper's untargeted attack: the trigger on images of every class. No class gains; the score is the accuracy
+//! that patched images lose against the clean twin.
 //!
 //! ```sh
 //! cargo run --release --example untargeted_attack

@@ -1,4 +1,4 @@
-//! Bad input ends with one clear message and leaves what was written before.
+//! Bad input gives one clear message and leaves existing files as they are.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
@@ -8,7 +8,7 @@ use std::process::Output;
 
 use common::{Lab, assert_same, stderr};
 
-/// Exit status and the words that the message must hold.
+/// Checks the exit status and the words that the message must contain.
 fn assert_fails(output: &Output, status: i32, words: &[&str]) {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(status), "{text}");
@@ -78,7 +78,7 @@ fn a_config_that_is_absent_or_no_toml_is_named() {
     assert_fails(&lab.run("run", &[]), 2, &["tiny.toml:1: not UTF-8 text"]);
 }
 
-/// A folder with the four files of Fashion-MNIST, `count` images in each half.
+/// Writes the four files of Fashion-MNIST to a folder, with `count` images in each half.
 fn write_fashion(folder: &std::path::Path, count: u32) {
     fs::create_dir_all(folder).unwrap();
     for half in ["train", "t10k"] {
@@ -132,7 +132,7 @@ fn a_run_folder_that_cannot_be_used_is_named() {
     assert_fails(&lab.run("run", &[]), 1, &["pretrain clean", "cannot create", "run/clean"]);
     assert!(lab.path("run/poison.csv").exists(), "the ledger of the finished stage is gone");
 
-    // Of the two models that train at once, the one that could be trained is kept.
+    // Two models train at once; the one that can be trained is kept.
     let two_threads = || lab.command("run", &[]).env("RAYON_NUM_THREADS", "2").output().unwrap();
     assert_fails(&two_threads(), 1, &["pretrain clean", "cannot create", "run/clean"]);
     fs::remove_file(lab.path("run/clean")).unwrap();
@@ -172,7 +172,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
     assert!(lab.path("wild/poison.csv").exists());
     assert!(!lab.path("wild/clean/encoder.safetensors").exists());
 
-    // A good run is not harmed by a wild one in the same folder until the wild one has results.
+    // A diverging run leaves a good run in the same folder unharmed until the diverging run has results.
     assert!(lab.run("run", &[]).status.success());
     let before = lab.bytes("run");
     assert_fails(&lab.run("run", &["pretrain.lr=1e30"]), 1, &["the loss is"]);
@@ -184,7 +184,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
     }
 }
 
-/// As in `ssl-backdoor completions bash | head`: who reads has had enough.
+/// As in `ssl-backdoor completions bash | head`: the reader closes the pipe early.
 #[test]
 fn a_closed_pipe_ends_a_command_without_a_word() {
     for arguments in [&["completions", "bash"][..], &["doctor"], &["--help"]] {

@@ -1,4 +1,4 @@
-//! Checkpoints: the last few are kept, and one that cannot be written costs nothing.
+//! Checkpoints: the last few are kept, and a failed write loses no earlier one.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
@@ -15,7 +15,7 @@ fn steps(lab: &Lab, run: &str, model: &str) -> Vec<usize> {
     let step = |name: std::ffi::OsString| {
         name.to_str().unwrap().strip_prefix("step-").and_then(|step| step.parse().ok())
     };
-    // A name that is not a checkpoint's would be left over.
+    // Any other name would be a leftover.
     let mut found: Vec<usize> = names.map(|name| step(name).unwrap()).collect();
     found.sort_unstable();
     found
@@ -29,14 +29,14 @@ fn the_last_few_are_kept() {
         assert!(run.status.success(), "{}", stderr(&run));
         steps(&lab, out, "clean")
     };
-    // 20 steps in an epoch; the end of the training always has one.
+    // 20 steps in an epoch; the end of the training always has a checkpoint.
     assert_eq!(run("one", "pretrain.keep=1"), [100]);
     assert_eq!(run("two", "pretrain.keep=2"), [80, 100]);
     assert_eq!(run("all", "pretrain.keep=9"), [40, 80, 100]);
 }
 
-/// A limit on the size of a file stands in for a full disk: a checkpoint breaks in its middle, and the
-/// one before it is still there.
+/// A limit on the size of a file stands in for a full disk: writing a checkpoint fails halfway, and the one before it
+/// still exists.
 #[test]
 fn a_full_disk_loses_nothing_that_was_written() {
     let lab = Lab::new();
@@ -53,7 +53,7 @@ fn a_full_disk_loses_nothing_that_was_written() {
     std::thread::sleep(Duration::from_millis(100));
     killed.kill().unwrap();
     killed.wait().unwrap();
-    // A checkpoint that the kill broke off has no `step-` name yet; the resumed run removes it.
+    // A checkpoint that the kill interrupted has no `step-` name yet; the resumed run removes it.
     let folder = lab.path("full/clean/checkpoint");
     let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
     let before: Vec<_> =

@@ -1,4 +1,4 @@
-//! Schemas of config files and their reference: committed files are current, and they fit the committed configs.
+//! Schemas of config files and their reference: committed files are current, and the committed configs fit them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Set this variable to write the committed files anew.
+/// Set this variable to rewrite the committed files.
 const UPDATE: &str = "UPDATE_CONFIGURATION";
 
 /// The committed files, and the arguments of `ssl-backdoor schema` that print them.
@@ -38,7 +38,7 @@ fn committed_schemas_and_reference_are_those_of_the_types() {
     }
 }
 
-/// A schema that says what it has against a config.
+/// A schema that reports the errors of a config.
 struct Schema(jsonschema::Validator);
 
 impl Schema {
@@ -118,7 +118,7 @@ fn misspelt_and_missing_keys_and_values_out_of_range_are_refused_where_they_stan
         let found = errors.iter().any(|e| e.starts_with(place) && e.contains(word));
         assert!(found, "{to}: {errors:?}");
     }
-    // A file that extends another needs no key, but has no strange one either.
+    // A file that extends another needs no key, but may not have unknown ones.
     assert_eq!(
         experiment.errors("extends = \"a.toml\"\n[data]\nsize = 32\n"),
         Vec::<String>::new()

@@ -88,7 +88,7 @@ fn a_filter_retrains_on_what_its_list_leaves() {
     let poisoned = ledger(&lab, "run");
     assert_eq!(poisoned.len(), 16);
 
-    // One filter knows the ledger, the other one finds twelve of the poisoned images and blames three clean ones.
+    // One filter knows the ledger; the other finds twelve of the poisoned images and blames three clean ones.
     let all = list(&lab, "all.txt", &poisoned);
     let clean = (0..320).filter(|id| !poisoned.contains(id)).take(3);
     let some: Vec<u64> = poisoned.iter().take(12).copied().chain(clean).collect();
@@ -113,11 +113,11 @@ fn a_filter_retrains_on_what_its_list_leaves() {
     let words = "trained without 15 images that a filter removed. Of these, 12 are poisoned (precision 80.0 %); 4 of 16";
     assert!(report.contains("| filtered |") && report.contains(words), "{report}");
 
-    // Without its poison the set is the clean one, except for the images that are gone.
+    // Without the poisoned images, the set is the clean set without those images.
     assert!(encoder(&lab, "run", "filtered") == clean_training(&lab, &poisoned));
     assert!(encoder(&lab, "run", "filtered") != encoder(&lab, "run", "half"));
 
-    // The list decides, not its name: other images are another training, and a list that is wrong is refused.
+    // The list's contents count, not its name: other images make another training, and a wrong list is refused.
     let again = lab.run("run", &[&filters]);
     assert!(stderr(&again).contains("defend filtered: done already"), "{}", stderr(&again));
     list(&lab, "all.txt", &poisoned[1..]);
@@ -138,7 +138,7 @@ fn a_filter_retrains_on_what_its_list_leaves() {
     );
 }
 
-/// `defend=[…]` for each of these kinds.
+/// `defend=[…]` with all of these kinds.
 fn all(kinds: &[&str]) -> String {
     let tables: Vec<String> = kinds.iter().map(|kind| format!("{{kind={kind}}}")).collect();
     format!("defend=[{}]", tables.join(", "))
@@ -167,7 +167,7 @@ fn defences_that_train_again_or_look_without_colour() {
         assert!(report.contains(&format!("| {model} |")), "{model}: {report}");
     }
 
-    // Each is the victim's training except for what it changes; without colour the encoder is the victim's.
+    // Each trained encoder differs from the victim's and from the others; `luma` uses the victim's encoder.
     let victim = encoder(&lab, "run", "backdoored");
     let trained = retrained.iter().chain(&others[..3]).map(|model| encoder(&lab, "run", model));
     let mut all: Vec<Vec<u8>> = trained.chain([victim.clone()]).collect();

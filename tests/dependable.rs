@@ -1,4 +1,4 @@
-//! Runs that are cut anywhere go on to the same bytes; memory stays flat; Ctrl-C ends soon and cleanly.
+//! Interrupted runs resume and end with the same bytes; memory stays flat; Ctrl-C ends a run quickly and cleanly.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
@@ -19,7 +19,7 @@ const PIPELINE: [&str; 3] = [
     "defend={kind=\"compress\", clean=[0.5], epochs=4, batch=16}",
 ];
 
-/// Is there a file under `folder` that is being written?
+/// Whether a file under `folder` is being written.
 fn writing(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else { return false };
     entries.flatten().any(|entry| {
@@ -36,11 +36,11 @@ fn a_hundred_kills_at_random_moments_change_no_byte() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2022);
     let (mut kills, mut in_a_write, mut runs) = (0, 0, 0);
     while kills < 100 {
-        // A pipeline that ended before the hundredth kill begins once more, elsewhere.
+        // A pipeline that ends before the hundredth kill starts again in another folder.
         let out = format!("killed-{runs}");
         loop {
             let mut child = lab.spawn(&out, &PIPELINE);
-            // Every third kill waits for a file that is half-written, the others for a random moment.
+            // Every third kill waits for a half-written file, the others for a random moment.
             let moment = Duration::from_millis(rng.random_range(5..400));
             let since = Instant::now();
             let wait_for_a_write = kills % 3 == 0;
@@ -84,7 +84,7 @@ fn a_kill_at_each_boundary_of_two_stages_changes_no_byte() {
     loop {
         let mut command = lab.command("killed", &PIPELINE);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        // A stage that is done says so: `poison: 0.1 s`. One that was done before says `done already`.
+        // A stage that ends prints its time: `poison: 0.1 s`. One that was done before prints `done already`.
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let ended = lines.map_while(Result::ok).any(|line| line.ends_with(" s"));
         child.kill().unwrap();
@@ -103,7 +103,7 @@ fn a_kill_at_each_boundary_of_two_stages_changes_no_byte() {
 #[test]
 fn ctrl_c_saves_a_checkpoint_and_ends_within_two_seconds() {
     let lab = Lab::new();
-    // One long epoch: without a checkpoint in its midst all would be lost.
+    // One long epoch: without a checkpoint in the middle, everything would be lost.
     let sets = ["data.per_class=512", "pretrain.epochs=1", "probe.curve_every=0"];
     let whole = lab.run("whole", &sets);
     assert!(whole.status.success(), "{}", stderr(&whole));
@@ -132,7 +132,7 @@ fn a_scheduler_that_wants_the_machine_gets_it_after_a_checkpoint() {
     let sets = ["data.per_class=512", "pretrain.epochs=1", "probe.curve_every=0"];
     let whole = lab.run("whole", &sets);
     assert!(whole.status.success(), "{}", stderr(&whole));
-    // SIGTERM is a person's without Slurm, and a scheduler's within one of its jobs.
+    // Without Slurm, SIGTERM comes from a person; within a Slurm job, from the scheduler.
     for (out, signal, job) in [("usr1", "-USR1", None), ("term", "-TERM", Some("7"))] {
         let mut command = lab.command(out, &sets);
         command.envs(job.map(|id| ("SLURM_JOB_ID", id)));
@@ -140,7 +140,7 @@ fn a_scheduler_that_wants_the_machine_gets_it_after_a_checkpoint() {
         let timing = lab.path(out).join("clean/timing.jsonl");
         assert!(until(&mut child, || timing.exists()));
         std::thread::sleep(Duration::from_millis(300));
-        // Slurm and the job script may both ask.
+        // Slurm and the job script may both send the signal.
         for _ in 0..2 {
             let id = child.id().to_string();
             assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
@@ -190,11 +190,11 @@ fn memory_stays_flat_over_a_thousand_steps() {
     assert!(late < early + early / 20, "{early} {late}");
 }
 
-/// A file system in memory; taken away when dropped.
+/// A file system in memory; unmounted when dropped.
 struct Tmpfs(std::path::PathBuf);
 
 impl Tmpfs {
-    /// Of so many bytes at `path`; none where the system does not let us, as it lets root.
+    /// Mounts one at `path` with `options`; none if the system does not permit it, as it permits root.
     fn mount(path: std::path::PathBuf, options: &str) -> Option<Self> {
         std::fs::create_dir_all(&path).unwrap();
         let mut mount = Command::new("mount");

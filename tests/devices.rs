@@ -1,5 +1,5 @@
-//! Devices: the same config gives the same losses wherever it runs. The tests on a GPU backend need `--features wgpu`
-//! and any Vulkan device; Debian's `mesa-vulkan-drivers` brings one that is software.
+//! Devices: the same config gives the same losses on every device. The tests on a GPU backend need `--features wgpu`
+//! and any Vulkan device; Debian's `mesa-vulkan-drivers` provides a software device.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
@@ -53,7 +53,7 @@ mod wgpu {
 
     use super::Lab;
 
-    /// What `train` gives, and the loss of each epoch.
+    /// The result of `train`, and the loss of each epoch.
     fn watched<T>(
         train: impl FnOnce(&mut dyn TrainObserver) -> Result<T, PretrainError>,
     ) -> (T, Vec<f64>) {
@@ -85,7 +85,7 @@ mod wgpu {
         for word in ["conv 1x1, stride 2", "attention", "moco-v2", "mae", "dino", "memory after"] {
             assert!(text.contains(word), "{word}: {text}");
         }
-        // A software device has no precision but 32 bits.
+        // A software device computes only in 32 bits.
         assert!(text.contains("wgpu:0 agrees with the CPU."), "{text}");
     }
 
@@ -102,15 +102,15 @@ mod wgpu {
         }
     }
 
-    /// Burn chooses a kernel for each shape of a convolution by trying them all; without its feature `autotune` it
-    /// takes the slowest, and there is nothing to choose.
+    /// Burn chooses a kernel for each shape of a convolution by trying them all. Without its feature `autotune`, it
+    /// takes the slowest kernel and records no decision.
     #[test]
     fn review_2_07_convolutions_and_their_gradients_are_tuned() {
         let folder = tempfile::tempdir().unwrap();
         let settings = "[autotune.decisions]\nfile = \"decisions.jsonl\"\n";
         std::fs::write(folder.path().join("cubecl.toml"), settings).unwrap();
         let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
-        // What an earlier process found is not looked up.
+        // Ignore the decisions of earlier processes.
         doctor.arg("doctor").current_dir(folder.path()).env("CUBECL_AUTOTUNE_CACHE", "0");
         assert!(doctor.output().unwrap().status.success());
         let decisions = std::fs::read_to_string(folder.path().join("decisions.jsonl")).unwrap();
@@ -126,7 +126,7 @@ mod wgpu {
         let eval = splits.prepared(&splits.eval);
         let run = |device: &Device| {
             let teacher = initial_encoder(&experiment.pretrain, 1, device);
-            // All ten images in one batch: batch norm over a last batch of two would enlarge every rounding.
+            // All ten images in one batch: batch norm over a last batch of two would amplify every rounding error.
             let config = CompressConfig { epochs: 2, batch: 10, ..CompressConfig::default() };
             let (encoder, size) = (&experiment.pretrain.encoder, experiment.data.size());
             let training = Training::new(splits.pretrain_set().clone(), 1, device);
@@ -149,7 +149,7 @@ mod wgpu {
         let apart = worst(&wide(&flex.1), &wide(&wgpu.1));
         assert!(apart < 1e-3, "features differ by {apart}");
         let same = |a: &[u32], b: &[u32]| a.iter().zip(b).filter(|(a, b)| a == b).count();
-        // A prediction on the line between two classes may fall to either side.
+        // A prediction on the boundary between two classes may fall on either side.
         assert!(same(&flex.2, &wgpu.2) >= 48 && same(&flex.3, &wgpu.3) >= 48, "of 50");
     }
 }

@@ -1,4 +1,4 @@
-//! Encoders in and out through the binary: `convert`, `probe --encoder`, and what the command line says of itself.
+//! Encoders through the binary: `convert` and `probe --encoder`. Also help, completions and manual pages.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 mod common;
@@ -44,7 +44,16 @@ fn an_encoder_of_a_run_probed_as_a_foreign_one_has_the_figures_of_the_run() {
     assert_eq!(models["untrained"], of_run["models"]["untrained"]);
     assert!(of_probe["file_hash"].is_string() && of_probe["header"]["preprocessing"]["size"] == 16);
 
-    // Images are prepared as the encoder's, whatever the config says.
+    // `list` shows it beside the runs, with the accuracy of the encoder.
+    let listed = binary(&["list", &text(lab.path("")), "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let rows = listed["runs"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["method"] == "probe").unwrap();
+    assert_eq!(row["folder"], text(lab.path("foreign")));
+    assert_eq!(row["clean_acc"], models["encoder"]["clean"]["acc"]);
+    assert_eq!((rows.len(), &row["state"]), (2, &"done".into()));
+
+    // Images are prepared as the encoder file records, whatever the config says.
     let other = foreign(&["--set", "data.size=24", "--set", "probe.curve_every=0"]);
     let said = stderr(&other);
     assert!(other.status.success() && said.contains("data.size = 24"), "{said}");
@@ -82,7 +91,7 @@ fn all_networks_of_a_training_go_into_one_file() {
         assert!(convert.status.success(), "{method}: {}", stderr(&convert));
         let said = String::from_utf8(convert.stdout).unwrap();
         assert!(said.contains(&format!("taken from     {prefix}*")), "{method}: {said}");
-        // The encoder in it is the run's, and the heads are there as well.
+        // The file contains the run's encoder, and the heads as well.
         let bytes = std::fs::read(&out).unwrap();
         let names = String::from_utf8_lossy(&bytes[8..bytes.len().min(60_000)]).into_owned();
         assert!(names.contains(head), "{method}: {names}");
@@ -186,7 +195,7 @@ fn a_regnet_is_trained_probed_at_a_stage_and_converted() {
     assert!(config.contains("kind = \"regnet-y\"\nstem = \"small\""), "{config}");
     let scores = std::fs::read_to_string(lab.path("run/scores.json")).unwrap();
     assert!(scores.contains("stage 3"), "{scores}");
-    // The networks of the training go by their fields, the encoder file by torchvision's names.
+    // The training's networks are named by their fields; the encoder file has torchvision's names.
     for input in ["run/clean/encoder.safetensors", "run/clean"] {
         let (input, out) = (text(lab.path(input)), text(lab.path("out.safetensors")));
         let convert = binary(&["convert", &input, &out, "--backbone"]);

@@ -1,4 +1,4 @@
-//! The whole path, and every config in the repository.
+//! A whole run, and every config in the repository.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
@@ -30,7 +30,7 @@ fn a_run_writes_everything_that_the_design_promises() {
         assert!(table.contains(word), "{table}");
     }
     assert_scores(&json(&lab, "scores.json"));
-    // For machines, the same command prints nothing but the scores.
+    // With `--json`, the same command prints only the scores.
     let again = lab.command("run", &[]).arg("--json").output().unwrap();
     assert_eq!(String::from_utf8(again.stdout).unwrap(), read(&lab, "scores.json"));
     assert_files(&lab);
@@ -92,7 +92,7 @@ fn assert_report(html: &str) {
         html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
     );
     assert!(html.contains("Net flow of patched images") && html.contains("of a view"));
-    // Each chart says what it shows, and has its figures behind it but for the two feature maps.
+    // Each chart describes what it shows and, except for the two feature maps, comes with its figures.
     for words in [
         "<svg role=\"img\" aria-label=\"Attack success rate. clean twin, clean images: ",
         " steps: clean twin from ",
@@ -122,7 +122,7 @@ fn a_defence_adds_a_student_to_the_scores_and_the_report() {
     let scores: Value = serde_json::from_str(&read("scores.json")).unwrap();
     assert!(scores["models"]["distilled-0.5"]["patched"]["asr"].is_number());
     assert!(read("report.md").contains("| distilled-0.5 |"));
-    // Twenty steps of 16 on 160 clean images: two epochs for each of them.
+    // Twenty steps of 16 on 160 clean images: two epochs for each model.
     for control in
         ["fine-tuned-0.5", "scratch-0.5", "clean-teacher-0.5", "distilled-0.5-poisoned-0.05"]
     {
@@ -188,13 +188,13 @@ fn every_config_parses_and_says_how_to_run_it() {
     }
 }
 
-/// The configs at the paper's scale spell out the protocol; a config that is silent gets the same.
+/// The configs at the paper's scale spell out the protocol; a config without these keys gets the same settings.
 #[test]
 fn what_the_paper_used_is_the_default() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/imagenet100");
     let mut found = Vec::new();
     configs(&folder, &mut found);
-    // The configs of other methods say in what they differ from their own papers.
+    // The configs of other methods state how they differ from their own papers.
     let of_paper = ["moco-v2", "byol", "msf", "jigsaw", "rotnet", "mae"];
     found.retain(|path| of_paper.iter().any(|name| path.ends_with(format!("{name}.toml"))));
     assert_eq!(found.len(), of_paper.len());
@@ -216,7 +216,7 @@ fn what_the_paper_used_is_the_default() {
             (batch, lr, weight_decay, decayed, optimizer, schedule, crop, drop_last, groups)
         };
         assert_eq!(rest(&spelt), rest(&silent), "{name}");
-        // Groups that are not given follow the batch (compared above), MSF's widths the encoder.
+        // If absent, groups follow the batch (compared above), and MSF's widths follow the encoder.
         let method = match (&spelt.method, silent.method) {
             (MethodConfig::MocoV2(spelt), MethodConfig::MocoV2(silent)) => {
                 MethodConfig::MocoV2(MocoConfig { bn_groups: spelt.bn_groups, ..silent })
@@ -234,7 +234,7 @@ fn what_the_paper_used_is_the_default() {
     }
 }
 
-/// 48 photographs to train on, 12 to evaluate on and a corrupt one, and a list of labelled ones.
+/// Writes 48 photographs for training, 12 for evaluation, a corrupt one, and a list of labelled ones.
 fn write_photographs(lab: &Lab) {
     let photo = |seed: u32| {
         image::RgbImage::from_fn(40, 30, |x, y| {
@@ -259,7 +259,7 @@ fn write_photographs(lab: &Lab) {
     std::fs::write(lab.path("labels.txt"), list).unwrap();
 }
 
-/// Has the tiny config train on them.
+/// Makes the tiny config train on these photographs.
 fn use_photographs(lab: &Lab) {
     let text = std::fs::read_to_string(lab.path("tiny.toml")).unwrap();
     let text: String = text
@@ -303,7 +303,7 @@ fn a_folder_of_photographs_runs_too() {
     for line in metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         let counts: Vec<u64> =
             line["trigger_views"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
-        // Two views; every poisoned image of the epoch's whole batches, 12 of 48.
+        // Counts for 0, 1 and 2 views; every poisoned image of the epoch's whole batches, 12 of 48.
         assert!(counts.len() == 3 && counts.iter().sum::<u64>() == 12, "{counts:?}");
         assert!(line["trigger_visible"].as_f64().unwrap() > 0.0);
     }

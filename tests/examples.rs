@@ -9,9 +9,9 @@ use std::process::Command;
 use common::Lab;
 use ssl_backdoor_model::{EncoderConfig, Stem, load_encoder, save_encoder};
 
-/// Runs an example in the lab's folder and gives what it printed.
+/// Runs an example in the lab's folder and returns its output.
 fn example(lab: &Lab, name: &str, arguments: &[&str]) -> String {
-    // Beside the folder of this test's own program, where cargo puts examples when it builds tests.
+    // When cargo builds tests, it puts examples beside the folder of this test's own program.
     let own = std::env::current_exe().unwrap();
     let program = own.parent().unwrap().parent().unwrap().join("examples").join(name);
     let run = Command::new(program).args(arguments).current_dir(lab.path(".")).output().unwrap();
@@ -145,7 +145,7 @@ fn scan_an_encoder() {
     assert!(said.contains("score") && said.contains("there is no p-value"), "{said}");
 }
 
-/// The training images of the tiny experiment as files, in `images`.
+/// Writes the training images of the tiny experiment as files to `images`.
 fn export(lab: &Lab) {
     let program = env!("CARGO_BIN_EXE_ssl-backdoor");
     let arguments = ["poison", "tiny.toml", "--out", "export", "--lossless"];
@@ -188,14 +188,14 @@ fn scan_evidence() {
     let said = example(&lab, "scan_evidence", &[&arguments[..], &["--clean", "more"]].concat());
     assert!(said.contains("Area under the ROC curve") && said.contains("| moco-v2 |"), "{said}");
     let read = |name: &str| std::fs::read_to_string(lab.path("evidence").join(name)).unwrap();
-    // Two runs with both models, and two clean encoders more.
+    // Two runs with both models, and two more clean encoders.
     let encoders = read("encoders.csv");
     assert_eq!(encoders.lines().count(), 1 + 6, "{encoders}");
     let roc = read("roc.csv");
     assert!(roc.contains("moco-v2,ssl-cleanse,all,2,4,"), "{roc}");
     assert!(read("alarms.csv").contains("all methods,together,clean,"));
     assert_eq!(read("sets.csv").lines().count(), 1 + 2);
-    // An encoder that is scored is no null.
+    // A scored encoder cannot be one of the nulls.
     let own = std::env::current_exe().unwrap();
     let program = own.parent().unwrap().parent().unwrap().join("examples/scan_evidence");
     let both = [&arguments[..], &["--clean", "nulls"]].concat();

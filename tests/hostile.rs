@@ -1,5 +1,5 @@
-//! Checkpoints that mean harm: a pickle that names code, headers that lie, and whatever random changes make of good
-//! files. Nothing runs, nothing huge is allocated, nothing panics.
+//! Malicious checkpoints: a pickle that names code, headers with false sizes, and random changes of good files. No
+//! code runs, nothing huge is allocated, nothing panics.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use std::io::Write;
@@ -28,7 +28,7 @@ fn read(name: &str, bytes: &[u8]) -> Result<(), String> {
 fn a_pickle_that_names_code_does_not_run_it() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("it-ran");
-    // What pickle.loads would take for os.system("touch …").
+    // pickle.loads would run this as os.system("touch …").
     let command = format!("touch {}", trace.display());
     let mut pickle = b"\x80\x02cposix\nsystem\nX".to_vec();
     pickle.extend((command.len() as u32).to_le_bytes());
@@ -40,20 +40,20 @@ fn a_pickle_that_names_code_does_not_run_it() {
 
 #[test]
 fn a_header_that_lies_about_its_size_allocates_nothing() {
-    // Eight bytes of length, of which there are none.
+    // The first eight bytes state a wrong length of the header.
     for length in [u64::MAX, 1 << 40, 100_000_000, 0] {
         let mut bytes = length.to_le_bytes().to_vec();
         bytes.extend(b"{}");
         assert!(read("lie.safetensors", &bytes).is_err(), "{length}");
     }
-    // An array said to be of 2^62 numbers, of which eight bytes are there.
+    // An array declared with 2^62 numbers, of which the file has eight bytes.
     let header =
         br#"{"conv1.weight":{"dtype":"F32","shape":[2147483648,2147483648],"data_offsets":[0,8]}}"#;
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header);
     bytes.extend([0; 8]);
     assert!(read("lie.safetensors", &bytes).is_err());
-    // One whose network would be huge: the size is refused before anything is made.
+    // A header of a huge network: the size is refused before anything is allocated.
     let huge = r#"{"encoder":{"kind":"resnet50","width":4000000000,"stem":"small"},"preprocessing":
         {"size":32,"mean":[0,0,0],"std":[1,1,1]}}"#;
     let json = serde_json::json!({ "__metadata__": { "ssl_backdoor": huge } }).to_string();
@@ -63,13 +63,13 @@ fn a_header_that_lies_about_its_size_allocates_nothing() {
     assert!(said.contains("width") || said.contains("no known encoder"), "{said}");
 }
 
-/// How many inputs each property is tried on; CI's share of a hundred thousand over all readers.
+/// Number of inputs for each property; CI's share of a hundred thousand over all readers.
 const CASES: u32 = 4000;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Good files with a few bytes changed, cut or repeated: an error or an encoder, never a panic.
+    /// Good files, changed in a few bytes or truncated: an error or an encoder, never a panic.
     #[test]
     fn mutated_checkpoints_are_refused_or_read(
         which in 0..3usize,

@@ -14,7 +14,7 @@ fn init(lab: &Lab, arguments: &[&str]) -> Output {
     command.current_dir(lab.path("")).arg("init").args(arguments).output().unwrap()
 }
 
-/// Images of 24 × 20 pixels of some classes, which differ in colour.
+/// Writes `count` images of 24 × 20 pixels for each class; classes differ in colour.
 fn write_images(folder: &Path, classes: &[(&str, u8)], count: u32) {
     for (class, color) in classes {
         let folder = folder.join(class);
@@ -28,7 +28,7 @@ fn write_images(folder: &Path, classes: &[(&str, u8)], count: u32) {
 
 const CLASSES: [(&str, u8); 3] = [("cat", 60), ("dog", 120), ("eel", 200)];
 
-/// The config runs through to the report, with fewer steps and a smaller network.
+/// Checks that the config runs through to the report, with fewer steps and a smaller network.
 fn assert_runs(lab: &Lab, config: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
     command.current_dir(lab.path("")).args(["run", config, "--out", "run"]);
@@ -54,7 +54,7 @@ fn class_folders_become_two_lists_and_a_config_that_runs() {
     let lines = |name: &str| common::line_count(&lab.path(name));
     assert_eq!([lines("pets-train.txt"), lines("pets-val.txt")], [96, 24]);
     assert_runs(&lab, "pets.toml");
-    // Nothing is overwritten, and a list in the way leaves no config behind.
+    // Nothing is overwritten, and if a list exists already, no config is written.
     let again = init(&lab, &["--data", "my photos", "--out", "pets.toml", "--no-timing"]);
     assert_eq!(again.status.code(), Some(2));
     assert!(stderr(&again).contains("pets.toml is there already"), "{}", stderr(&again));
@@ -90,7 +90,7 @@ fn without_images_it_is_for_the_drawn_set() {
         .output()
         .unwrap();
     assert!(run.status.success(), "{}", stderr(&run));
-    // 250 images and the head of the ledger.
+    // Half of the 500 images of the target class.
     let ledger = std::fs::read_to_string(lab.path("runs/experiment/poison.csv")).unwrap();
     assert_eq!(ledger.lines().filter(|line| line.contains("htba-12")).count(), 250);
 }

@@ -1,5 +1,5 @@
-//! The numerics are versioned: a change that moves a trained byte or a score must raise `NUMERICS` in
-//! `crates/lab/made_by.rs`, so that figures of before and after are never mixed.
+//! The numerics are versioned: a change of a trained byte or a score must raise `NUMERICS` in
+//! `crates/lab/record/made_by.rs`, so that old and new figures are never mixed.
 //!
 //! `tests/fixtures/numerics.json` holds the figures of a tiny training of each method. After raising the version, write
 //! it again with `SSL_BACKDOOR_BLESS=1 cargo test --test numerics`.
@@ -55,7 +55,7 @@ const METHODS: [(&str, &[&str]); 16] = [
         ],
     ),
 ];
-/// LARS by the formula of its paper; the defaults of these methods have a variant.
+/// LARS by the formula of its paper; the defaults of these methods use a variant.
 const LARS: &str = "pretrain.optimizer={kind=\"lars\", momentum=0.9, trust=0.001, clip=false}";
 const DEFENCE: &str = "defend={kind=\"compress\", clean=[0.5], steps=20, batch=16}";
 
@@ -63,7 +63,7 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/numerics.json")
 }
 
-/// The model of this machine's CPU: what a matrix product's order of additions depends on.
+/// This machine's CPU and its instruction paths: the order of additions in a matrix product depends on them.
 fn cpu() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));
@@ -73,7 +73,7 @@ fn cpu() -> String {
     format!("{name}, {f32}, {bf16}")
 }
 
-/// What a run of `method` gives: the losses of the backdoored model by epoch, and a hash of its encoders and scores.
+/// A run of `method`: numerics, losses of the backdoored model by epoch, and a hash of its encoders and scores.
 fn measure(method: &str, sets: &[&str]) -> (u64, Vec<f64>, String) {
     let lab = Lab::new();
     let mut all = vec!["probe.k=[3]", "probe.curve_every=0"];
@@ -113,20 +113,20 @@ fn a_change_of_a_trained_byte_or_a_score_raises_the_version() {
         version = numerics;
         if !bless {
             let advice = format!(
-                "the figures of {method} moved: raise NUMERICS in crates/lab/made_by.rs and write {} again with \
+                "the figures of {method} moved: raise NUMERICS in crates/lab/record/made_by.rs and write {} again with \
                  SSL_BACKDOOR_BLESS=1",
                 fixture().display()
             );
-            // On every machine within what the order of additions may do in so short a training.
+            // On every machine: equal within what the order of additions may change in so short a training.
             let expected = known["losses"][method].as_array().unwrap();
             assert_eq!(expected.len(), found.len(), "{advice}");
             for (a, b) in found.iter().zip(expected) {
                 let b = b.as_f64().unwrap();
-                // A cosine is between -1 and 1, and begins near 0.
+                // A cosine is between -1 and 1, and starts near 0.
                 let scale = if method == "simsiam" { 1.0 } else { b.abs() };
                 assert!((a - b).abs() <= 1e-3 * scale, "{a} and {b}: {advice}");
             }
-            // On a machine of the same kind to the last bit.
+            // On a machine of the same kind: equal to the last bit.
             if let Some(all) = known["bytes"][cpu()].as_object() {
                 assert_eq!(all[method], hash, "{advice}");
             }

@@ -1,5 +1,4 @@
-//! `poison` and `verify` through the real binary: the reference's layout, its counts, and what happens
-//! to an export that somebody touched.
+//! `poison` and `verify` through the real binary: the reference's layout, its counts, and exports that were changed.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use std::collections::BTreeSet;
@@ -34,7 +33,7 @@ fn picture(seed: u32, width: u32, height: u32) -> RgbImage {
     })
 }
 
-/// PATH/train and PATH/val with `classes` classes of `count(class)` and 2 images.
+/// Writes ROOT/train and ROOT/val with `classes` classes of `count(class)` and 2 images.
 fn image_folder(root: &Path, classes: u32, count: impl Fn(u32) -> u32, extension: &str) {
     for class in 0..classes {
         for (part, count) in [("train", count(class)), ("val", 2)] {
@@ -110,7 +109,7 @@ fn layout_and_counts_are_the_references() {
     let of = |prefix: &str| all.iter().filter(|f| f.starts_with(prefix)).count();
     assert_eq!(of(&format!("train/{stem}/n00000026/n00000026_")), 650);
     assert_eq!(of(&format!("val_poisoned/{val_stem}/n000000")), 200);
-    // Those, two lists, two ledgers, the settings.
+    // These images, two lists, two ledgers, the settings.
     assert_eq!(all.len(), 650 + 200 + 2 + 2 + 1);
     assert!(all.iter().all(|f| !f.contains("n00000026_") || f.ends_with(".JPEG")));
 
@@ -176,7 +175,7 @@ fn what_was_touched_is_named() {
     ] {
         assert!(text.contains(&problem), "no {problem:?} in {text}");
     }
-    // An original that changed is told apart from a copy that did.
+    // A changed original is distinguished from a changed copy.
     let ledger = std::fs::read_to_string(lab.path("out/poison.csv")).unwrap();
     let row = ledger.lines().last().unwrap();
     picture(99, 24, 20).save(row.split(',').nth(1).unwrap()).unwrap();
@@ -225,7 +224,7 @@ fn exported_lossless_is_what_is_poisoned_in_memory() {
     // The classes are named by their folders.
     assert_eq!(exported.classes, splits.classes);
 
-    // The clean list names the clean originals, and both ways of keeping it agree.
+    // The clean list names the clean originals.
     let clean = ok(&["poison", "--clean", &out]);
     assert_eq!(clean.lines().filter(|line| line.contains("/clean/")).count(), 60);
 }

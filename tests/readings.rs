@@ -49,7 +49,7 @@ fn shares_seeds_and_neighbours_read_the_same_features() {
         .sum();
     assert_eq!(all["models"]["backdoored"]["patched"]["fp"], column);
 
-    // The same share alone gives the same figures, from the features that are there.
+    // The same share alone gives the same scores, from the existing features.
     let run = lab.run("run", &["pretrain.epochs=1", "probe.curve_every=0", "probe.labels=[0.5]"]);
     assert!(stderr(&run).contains("features clean: done already"), "{}", stderr(&run));
     let one = std::fs::read(lab.path("run/scores.json")).unwrap();
@@ -87,7 +87,7 @@ fn each_method_has_its_own_probe() {
     maps.truncate(5);
     maps.sort();
     assert_eq!(maps, [1, 2, 3, 4, 5].map(|map| format!("paper, map {map}")));
-    // A student has one classifier for each share of labels; it stands beside all five maps.
+    // A student has one classifier for each share of labels; its scores are repeated with all five maps.
     let student = |i: usize| rotnet["probes"][i]["models"]["distilled-0.5"].clone();
     assert_eq!(rotnet["probes"].as_array().unwrap().len(), 10);
     assert!((1..5).all(|i| student(i) == student(0) && student(5 + i) == student(5)));

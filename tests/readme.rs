@@ -1,7 +1,7 @@
-//! The commands of README.md and docs/*.md work as they are written, and their links lead somewhere.
+//! The commands of README.md and docs/*.md work as written, and their links have targets.
 //!
-//! Every line of every `sh` block is run, in a folder with the configs, a few photographs and a checkpoint, and with the
-//! settings of [`SMALL`] added, which make it take seconds. What cannot be run here is listed in [`NOT_RUN`].
+//! Every line of every `sh` block is run, in a folder with the configs, a few photographs and a checkpoint, and with
+//! the settings of [`SMALL`] added, so that it takes seconds. [`NOT_RUN`] lists the commands that cannot run here.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
@@ -13,7 +13,7 @@ use std::process::Command;
 use common::{Lab, stderr};
 use image::{Rgb, RgbImage};
 
-/// Commands that are not run here, by their beginning, and what covers them.
+/// Commands that are not run here, by their beginning, and the reason or the test that covers them.
 const NOT_RUN: [(&str, &str); 12] = [
     ("cargo test --workspace", "this test is a part of it"),
     ("cargo install --path .", "CI builds and packages the same crate"),
@@ -36,7 +36,7 @@ const OTHER_TESTS: [&str; 2] = ["gpu-and-clusters.md", "python.md"];
 const TINY: &str = "--set data.per_class=32 --set data.eval_per_class=8 --set pretrain.epochs=1 --set pretrain.batch=16 \
                     --set pretrain.encoder.width=2";
 
-/// What is added to commands that begin like this, `{TINY}` being [`TINY`].
+/// Arguments added to commands that begin like this; `{TINY}` stands for [`TINY`].
 const SMALL: [(&str, &str); 14] = [
     (
         "ssl-backdoor run mine.toml",
@@ -71,7 +71,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     page.split(&fence).skip(1).map(of).collect()
 }
 
-/// The commands of a page, without comments, as an installed program is called.
+/// The commands of a page, without comments, in the form for an installed program.
 fn commands(page: &str) -> Vec<String> {
     let blocks = blocks(page, "sh").concat().replace("\\\n", " ");
     let lines = blocks.lines().map(|line| line.split("  #").next().unwrap().trim());
@@ -79,7 +79,7 @@ fn commands(page: &str) -> Vec<String> {
     commands.map(|line| line.replace("cargo run --release -- ", "ssl-backdoor ")).collect()
 }
 
-/// A folder with all that the pages name: configs, committed figures, photographs, a checkpoint.
+/// A folder with everything that the pages use: configs, committed figures, photographs, a checkpoint.
 fn folder() -> Lab {
     let (lab, here) = (Lab::new(), Path::new(env!("CARGO_MANIFEST_DIR")));
     for (from, to) in [("configs", "."), ("results/shapes/table", "results/shapes")] {
@@ -102,7 +102,7 @@ fn folder() -> Lab {
     lab
 }
 
-/// Runs the commands of a page one after the other; their standard outputs.
+/// Runs the commands of a page one after the other; returns each with its standard output.
 fn follow(lab: &Lab, name: &str, page: &str) -> Vec<(String, String)> {
     for (file, name_line) in [("mine.toml", "name = \"mine\""), ("grid.toml", "name = \"grid\"")] {
         let toml = blocks(page, "toml").into_iter().find(|toml| toml.contains(name_line));

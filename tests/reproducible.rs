@@ -1,4 +1,4 @@
-//! Same seed, same bytes: whatever the workers and threads, and across kill and resume.
+//! Same seed, same bytes: for any number of workers and threads, and across kill and resume.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
@@ -48,7 +48,7 @@ fn running_again_changes_nothing_and_a_changed_key_runs_what_depends_on_it() {
     assert_same(&before, &lab.bytes("run"));
 
     let changed = lab.run("run", &["poison.rate=0.25"]);
-    // The untrained encoder knows nothing of the rate, and the clean twin comes out as it was.
+    // The untrained encoder does not depend on the rate, and the clean twin does not change.
     for model in ["untrained", "clean"] {
         let line = format!("features {model}: done already");
         assert!(stderr(&changed).contains(&line), "{}", stderr(&changed));
@@ -62,7 +62,7 @@ fn a_trained_encoder_is_the_same_network_without_our_kernels() {
     assert!(lab.run("with", &[]).status.success());
     let copy = Command::new("cp").arg("-r").args([lab.path("with"), lab.path("without")]).status();
     assert!(copy.unwrap().success());
-    // Made again from the same encoder file, by plain Burn.
+    // Plain Burn computes the features again from the same encoder file.
     let features = "clean/features";
     std::fs::remove_dir_all(lab.path("without").join(features)).unwrap();
     let off = lab.command("without", &[]).env("SSL_BACKDOOR_KERNELS", "off").output().unwrap();
@@ -81,8 +81,8 @@ fn a_trained_encoder_is_the_same_network_without_our_kernels() {
     }
 }
 
-/// Runs `sets` whole, and again with a `kill -9` some steps after each of `kills`: the model in training
-/// and how many epochs it has behind it. Every byte that the seed decides must be the same.
+/// Runs `sets` without a break, and again with a `kill -9` some steps after each of `kills`: the model in training
+/// and its number of finished epochs. Every byte that the seed determines must be the same.
 fn assert_survives(sets: &[&str], kills: &[(&str, usize)]) {
     let lab = Lab::new();
     let whole = lab.run("whole", sets);
@@ -107,7 +107,7 @@ fn assert_survives(sets: &[&str], kills: &[(&str, usize)]) {
     assert_same(&lab.bytes("whole"), &lab.bytes("killed"));
 }
 
-/// Long enough epochs (80 steps) to be hit in the middle.
+/// Epochs long enough (80 steps) for a kill in the middle.
 const LONG: &str = "data.per_class=128";
 
 #[test]

@@ -1,4 +1,4 @@
-//! `scan data` and `scan encoder` by the real binary, on tiny sets and encoders, and the defence `patch-search`.
+//! `scan data` and `scan encoder` through the real binary, on tiny sets and encoders, and the defence `patch-search`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 mod common;
@@ -39,7 +39,7 @@ fn refused(lab: &Lab, args: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), told)
 }
 
-/// An encoder file of 16 px; untrained, or one that gives the same feature for every image.
+/// Writes an encoder file for 16 px: untrained, or with the same features for every image.
 fn encoder(lab: &Lab, name: &str, seed: u64, constant: bool) {
     struct Zero;
     impl burn::module::ModuleMapper for Zero {
@@ -47,7 +47,7 @@ fn encoder(lab: &Lab, name: &str, seed: u64, constant: bool) {
             &mut self,
             param: burn::module::Param<Tensor<D>>,
         ) -> burn::module::Param<Tensor<D>> {
-            // Batch norms, of one axis, keep their shift: the features are not zero.
+            // Parameters of one axis, those of batch norms, keep their values, so that the features are not zero.
             if D == 1 { param } else { param.map(|weight| weight.zeros_like()) }
         }
     }
@@ -94,7 +94,7 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
     assert!(!said.contains("first 500"), "{said}");
     assert!(said.contains("patch 20") && said.contains("cannot detect"), "{said}");
 
-    // Every image has a line, ranked, and is suspected or left.
+    // Every image has a ranked line, and is in one of the two lists.
     let mut csv = csv::Reader::from_path(lab.path("found/images.csv")).unwrap();
     let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 320);
@@ -131,7 +131,7 @@ fn a_poisoned_export_is_ranked_and_the_ledger_says_how_well() {
     assert_eq!(figures["suspected"], suspected.len());
     assert!(figures["truth"]["patches"][2]["precision"].is_number(), "{figures}");
 
-    // The cleaned list is one that can be scanned, and finds its ledger.
+    // The cleaned list can be scanned itself.
     let args = ["scan", "data", "found/cleaned.txt", "--encoder", "net.safetensors", "--out", "b"];
     ok(&lab, &[&args[..], &QUICK].concat());
     // The same again, to the byte.
@@ -148,7 +148,7 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
     let args = ["scan", "data", "tiny.toml", "--encoder", "net.safetensors", "--set", "seed=5"];
     let said = ok(&lab, &[&args[..], &QUICK].concat());
     assert!(said.contains("16 in total") && said.contains("scans/tiny/index.html"), "{said}");
-    // Ids, as the filter takes them.
+    // Ids, in the form that the filter reads.
     let left = read(&lab.path("scans/tiny/cleaned.txt"));
     assert!(left.lines().all(|line| line.parse::<u64>().unwrap() < 320));
     let found = 320 - left.lines().count();
@@ -163,10 +163,10 @@ fn a_config_is_scanned_with_its_poison_and_a_gate_can_close() {
     assert_eq!(closed.status.code(), Some(3));
     let told = stderr(&closed);
     assert!(told.contains(&format!("{found} images are suspected")), "{told}");
-    // The findings are there all the same.
+    // The findings are written all the same.
     assert_eq!(read(&lab.path("scans/tiny/cleaned.txt")), left);
 
-    // Without the poison, what is suspected is a false alarm.
+    // Without the poison, every suspected image is a false alarm.
     let said = ok(&lab, &[&args[..], &QUICK, &["--without-poison", "--out", "clean"]].concat());
     assert!(
         said.contains("0 of the suspected images, 0 in total") && said.contains("recall -"),
@@ -216,7 +216,7 @@ fn without_an_encoder_one_is_trained() {
         assert!(told.contains(words), "{words}: {told}");
     }
     assert!(lab.path("found/encoder.safetensors").is_file());
-    // Nothing says which images are poisoned.
+    // No ledger says which images are poisoned.
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(!said.contains("precision") && said.contains("of 64 images"), "{said}");
 }
@@ -315,14 +315,14 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     let json = call(scan("suspect.safetensors", &["--null", "nulls", "--json"]));
     assert_eq!(json, read(&lab.path("scans/suspect/scan.json")));
 
-    // Scores by other settings are no nulls, and neither is the encoder itself.
+    // Scores with other settings are not nulls, and neither is the encoder itself.
     let mut other = scan("suspect.safetensors", &["--null", "nulls"]);
     let rounds = other.iter().position(|arg| arg == "2").unwrap();
     other[rounds] = "1".into();
     let output = binary(&lab, &other.iter().map(String::as_str).collect::<Vec<_>>());
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("other scan settings") && said.contains("no p-value"), "{said}");
-    // Nor are those of other images.
+    // Nor are scores on other images.
     let other = scan("suspect.safetensors", &["--null", "nulls", "--set", "data.seed=9"]);
     let said = call(other);
     assert!(said.contains("other images") && said.contains("no p-value"), "{said}");
@@ -342,10 +342,10 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
 const SCAN: &str = "scan={ null=\"nulls\", data={ networks=1, steps=40 }, decree={ rounds=2 }, \
     cleanse={ rounds=2, clusters=4 } }";
 
-/// Images enough to be shown, and a short training.
+/// Enough images for the scans, and a short training.
 const SETS: [&str; 4] = ["--set", "data.eval_per_class=20", "--set", "pretrain.epochs=1"];
 
-/// The tiny run with its scans; it finds the folder `nulls` from where it is started.
+/// The tiny run with its scans; the path `nulls` is relative to the working directory.
 fn scanned_run(lab: &Lab, out: &str, more: &[&str]) -> Output {
     let args = ["run", "tiny.toml", "--out", out, "--set", SCAN];
     binary(lab, &[&args[..], &SETS, more].concat())
@@ -366,7 +366,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     assert!(said.contains("2 null scores") && said.contains("no p-value below 0.333"), "{said}");
     assert!(!lab.path("nulls/seed-1001.safetensors").exists());
     let first = read(&lab.path("nulls/seed-1001.json"));
-    // It goes on where it was stopped, keeps what it is told to keep, and mixes nothing.
+    // It resumes, keeps the encoders on request, and does not mix trainings.
     let made = nulls(&["--count", "3", "--keep-encoders"]);
     let told = stderr(&made);
     assert!(told.matches("exists already").count() == 2 && told.contains("3 of 3"), "{told}");
@@ -400,7 +400,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
             assert!(text.contains(words), "{report}: {words}");
         }
     }
-    // Done once, and again if the nulls change.
+    // The stage runs once, and again if the nulls change.
     assert!(stderr(&scanned_run(&lab, "run", &[])).contains("scan: done already"));
     std::fs::remove_file(lab.path("nulls/seed-1002.json")).unwrap();
     assert!(
@@ -443,12 +443,12 @@ fn the_defence_searches_removes_and_trains_again() {
     assert!(scores["models"]["patch-searched"]["patched"]["asr"].is_number());
     let again = lab.run("run", &[defend]);
     assert!(stderr(&again).contains("defend patch-searched: done already"), "{}", stderr(&again));
-    // Without the retrained encoder, what was found is not searched again.
+    // If the retrained encoder is missing, the search is not repeated.
     std::fs::remove_file(lab.path("run/patch-searched/encoder.safetensors")).unwrap();
     let encoder = |lab: &Lab| std::fs::read(lab.path("run/patch-searched/encoder.safetensors"));
     let resumed = lab.run("run", &[defend]);
     assert!(resumed.status.success() && encoder(&lab).is_ok(), "{}", stderr(&resumed));
-    // Other settings of the search are another training.
+    // Other settings of the search make another training.
     let changed = lab.run("run", &["defend={kind=\"patch-search\", networks=1, steps=20}"]);
     assert!(stderr(&changed).contains("defend patch-searched: repeated"), "{}", stderr(&changed));
 }

@@ -1,7 +1,7 @@
 //! A sweep on a real Slurm of one node: submitted, pre-empted, requeued and finished, to the bytes of a local sweep.
 //!
 //! It needs root and Debian's packages slurmctld, slurmd, slurm-client and munge. `.ci/run` installs them and sets
-//! `SSL_BACKDOOR_TEST_SLURM`; without that variable the test says that it was left out.
+//! `SSL_BACKDOOR_TEST_SLURM`; without that variable the test only prints that it is left out.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{Lab, SEED_DECIDES, stderr};
 use serde_json::Value;
 
-/// A Slurm of one node, which ends when this is dropped.
+/// A Slurm of one node, which is stopped on drop.
 struct Cluster {
     folder: tempfile::TempDir,
 }
@@ -24,7 +24,7 @@ impl Cluster {
     fn start() -> Self {
         let cluster = Self { folder: tempfile::tempdir().unwrap() };
         let name = output(Command::new("hostname").arg("-s"));
-        // Free at this moment.
+        // Ports that are free at this moment.
         let ports = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let [controller, node] = ports.map(|port| port.local_addr().unwrap().port().to_string());
         let text = include_str!("slurm/slurm.conf")
@@ -45,10 +45,10 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the daemon that authenticates, with a key and a socket of its own.
+    /// Starts the authentication daemon, with its own key and socket.
     fn start_munge(&self) {
         use std::os::unix::fs::PermissionsExt;
-        // The folder of the socket must be open to all.
+        // The folder of the socket must be accessible to all.
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(self.folder.path(), open).unwrap();
         let key = self.path("munge.key");
@@ -79,7 +79,7 @@ impl Cluster {
         command
     }
 
-    /// What a command of Slurm says; it must succeed.
+    /// The output of a Slurm command, which must succeed.
     fn say(&self, program: &str, arguments: &[&str]) -> String {
         output(self.command(program).args(arguments))
     }
@@ -185,8 +185,8 @@ fn a_pre_empted_task_is_requeued_and_ends_with_the_bytes_of_a_local_sweep() {
     assert_eq!(again.status.code(), Some(1));
     assert!(stderr(&again).contains("in the queue already"), "{}", stderr(&again));
 
-    // The last run is told to make room in the midst of its training. Its own id is that of the whole array. (While others
-    // wait, Slurm 22.05 signals a task, says that it could not, and signals it again for minutes.)
+    // The last run is told to make room in the middle of its training. Its own id is that of the whole array. (While
+    // others wait, Slurm 22.05 signals a task, reports that it could not, and repeats the signal for minutes.)
     let state = || status(&cluster, &lab, "cluster.toml", &[]);
     let runs = state()["slurm"]["runs"].as_str().unwrap().to_owned();
     until_it_trains(state, "runs", 3);
@@ -206,7 +206,7 @@ fn a_pre_empted_task_is_requeued_and_ends_with_the_bytes_of_a_local_sweep() {
     assert_the_bytes_of_a_local_sweep(&cluster, &lab);
 }
 
-/// A sweep whose jobs were cancelled in the midst of a training leaves the queue, and can be submitted again.
+/// A sweep whose jobs are cancelled in the middle of a training leaves the queue, and can be submitted again.
 fn cancelled_tasks_do_not_come_back(cluster: &Cluster, lab: &Lab) {
     let long = ["--set", "pretrain.epochs=500"];
     let slurm = ["--slurm", "--max-parallel=1", "--cpus-per-task=2"];
@@ -214,14 +214,14 @@ fn cancelled_tasks_do_not_come_back(cluster: &Cluster, lab: &Lab) {
     assert!(submitted.status.success(), "{}", stderr(&submitted));
     let state = || status(cluster, lab, "cluster.toml", &long);
     until_it_trains(state, "twins", 0);
-    // One task is at work: the other one waits for its turn.
+    // One task is running; the other waits for its turn.
     assert_eq!(state()["twins"][1]["state"], "not-begun");
     cluster.say("scancel", &["--user=root"]);
     cluster.until_empty(Duration::from_secs(20));
     std::thread::sleep(Duration::from_secs(1));
     assert!(cluster.say("squeue", &["--noheader"]).is_empty());
     let left = state();
-    assert_eq!(left["twins"][0]["state"], "interrupted", "{left}");
+    assert_eq!(left["twins"][0]["state"], "unfinished", "{left}");
     assert_eq!(left["runs"][0]["state"], "not-begun", "{left}");
     std::fs::remove_dir_all(lab.path("cluster")).unwrap();
 }
@@ -249,6 +249,6 @@ fn assert_the_bytes_of_a_local_sweep(cluster: &Cluster, lab: &Lab) {
         }
     }
     assert_eq!(compared, 4);
-    // What the last job wrote.
+    // The table that the last job wrote.
     same("-results/table.csv".into());
 }

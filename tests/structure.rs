@@ -1,5 +1,5 @@
-//! The structure of the house: no file imports, directly or through others, a file that imports it, and crates depend in
-//! one direction.
+//! The structure of the code: no file imports, directly or through others, a file that imports it, and crates depend
+//! on each other in one direction.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemUse, UseTree, Visibility};
 
-/// The crates in the order in which they may depend on each other, and where their files lie.
+/// The crates in the order in which they may depend on each other, and the folders of their files.
 const CRATES: [(&str, &str); 13] = [
     ("fields", "crates/fields/src"),
     ("rng", "crates/rng/src"),
@@ -28,7 +28,7 @@ const CRATES: [(&str, &str); 13] = [
 /// A path such as `["report", "single"]`: of a module, or of an item in one.
 type Name = Vec<String>;
 
-/// What a file says of others: paths that it re-exports, and paths that it uses.
+/// The paths in a file: those that it re-exports, and those that it uses.
 #[derive(Default)]
 struct Uses {
     exported: Vec<Name>,
@@ -112,7 +112,7 @@ impl Files {
         Self(files)
     }
 
-    /// A path as module `at` writes it, from the root of the crate; none if it leads out of the crate.
+    /// Resolves a path in module `at` from the root of the crate; none if it leads out of the crate.
     fn absolute(&self, at: &[String], path: &[String]) -> Option<Name> {
         let first = path.first()?.as_str();
         let rest = &path[1..];
@@ -133,7 +133,7 @@ impl Files {
         }
     }
 
-    /// The module that defines what `path` (from the root) names: re-exports are followed.
+    /// The module that defines the item at `path` (from the root); follows re-exports.
     fn definer(&self, path: &[String], depth: usize) -> Option<Name> {
         let length = (0..=path.len()).rev().find(|&n| self.0.contains_key(&path[..n]))?;
         let (at, rest) = path.split_at(length);
@@ -146,7 +146,7 @@ impl Files {
         Some(at.to_vec())
     }
 
-    /// The modules that each module uses. What it only re-exports is not used by it.
+    /// The modules that each module uses. Items that it only re-exports do not count.
     fn edges(&self) -> BTreeMap<Name, BTreeSet<Name>> {
         let of = |(name, uses): (&Name, &Uses)| {
             let found = uses.used.iter().filter_map(|path| {
@@ -159,7 +159,7 @@ impl Files {
     }
 }
 
-/// The module of the file `path` below `folder`; none for what is not a module of the library.
+/// The module of the file `path` below `folder`; none for a file that is not a module of the library.
 fn module(folder: &Path, path: &Path) -> Option<Name> {
     let inner = path.strip_prefix(folder).unwrap().with_extension("");
     let mut name: Name = inner.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
@@ -171,7 +171,7 @@ fn module(folder: &Path, path: &Path) -> Option<Name> {
     (rust && !tests).then_some(name)
 }
 
-/// A circle among `edges`, if there is one.
+/// A cycle in `edges`, if there is one.
 fn circle(edges: &BTreeMap<Name, BTreeSet<Name>>) -> Option<Vec<String>> {
     fn walk(
         at: &Name,
@@ -217,7 +217,7 @@ fn no_module_imports_itself_through_others() {
     assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
-/// The rooms of the binary's crate, in the order in which they may use each other.
+/// The top-level modules of the binary's crate, in the order in which they may use each other.
 const ROOMS: [&str; 8] =
     ["purpose", "device", "record", "config", "report", "run", "sweep", "commands"];
 
@@ -277,7 +277,7 @@ fn a_planted_circle_is_found() {
     assert_eq!(found().unwrap(), ["c", "c::d", "c"]);
 }
 
-/// Draws of one number and key would be the same.
+/// Draws with the same number and key would be the same.
 #[test]
 fn every_purpose_of_chance_has_a_number_of_its_own() {
     let mut seen: BTreeMap<u32, PathBuf> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A sweep with the real binary: shared twins, resume, failures, figures that are kept.
+//! A sweep with the real binary: shared twins, resume, failures, kept figures.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 mod common;
@@ -51,7 +51,7 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     let text = String::from_utf8(dry.stdout.clone()).unwrap();
     assert!(dry.status.success(), "{}", stderr(&dry));
     assert!(text.contains("2 runs, 1 clean twin.") && text.contains("| moco-v2 | 3 |"), "{text}");
-    // What a defence trains counts too: two students and a control on half of 320 images, 40 steps each.
+    // Trainings of a defence count too: two students and a control on half of 320 images, 40 steps each.
     let defend = "defend={kind=\"compress\", clean=[0.5], steps=40, batch=16, controls=[\"scratch\"], poisoned=[0.1]}";
     let dry = sweep(&lab, "s.toml", &["--dry-run", "--set", defend]);
     let text = String::from_utf8(dry.stdout).unwrap();
@@ -88,7 +88,7 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
 
     assert_report(&lab, &three);
 
-    // The figures alone are enough: the folders may be gone.
+    // The figures alone are enough: the run folders may be deleted.
     std::fs::remove_dir_all(lab.path("runs")).unwrap();
     write(&lab, "s.toml", "[3, 5, 7]");
     let dry = String::from_utf8(sweep(&lab, "s.toml", &["--dry-run"]).stdout).unwrap();
@@ -101,8 +101,8 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     assert_eq!(acc(&scores(&lab, "target-7")), acc(&three));
 }
 
-/// The report over both: one setting, two runs, the published row beside it, a link to each manifest. `three` are the
-/// scores of the run with target 3.
+/// Checks the report over both: one setting, two runs, the published row beside it, a link to each manifest. `three`
+/// are the scores of the run with target 3.
 fn assert_report(lab: &Lab, three: &Value) {
     let report = report(lab, &["results"]);
     let text = String::from_utf8(report.stdout.clone()).unwrap();
@@ -112,7 +112,7 @@ fn assert_report(lab: &Lab, three: &Value) {
     {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // The same as numbers.
+    // The same as JSON.
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
     let json = command.arg("report").arg(lab.path("results")).arg("--json").output().unwrap();
     let figures: Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -203,7 +203,7 @@ fn a_twin_of_other_settings_is_refused() {
     assert!(same.status.success(), "{}", stderr(&same));
 }
 
-/// Processes whose command line names the folder of `lab`.
+/// Number of processes whose command line names the folder of `lab`.
 #[cfg(target_os = "linux")]
 fn at_work_in(lab: &Lab) -> usize {
     let folder = lab.path("runs").display().to_string();
@@ -212,14 +212,14 @@ fn at_work_in(lab: &Lab) -> usize {
     lines.filter(|line| String::from_utf8_lossy(line).contains(&folder)).count()
 }
 
-/// A sweep in the midst of its twin's training, which would go on for minutes.
+/// A sweep in the middle of its twin's training, which would take minutes.
 #[cfg(target_os = "linux")]
 fn at_its_twin(lab: &Lab) -> Child {
     write(lab, "s.toml", "[3, 5]");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
     command.arg("sweep").arg(lab.path("s.toml")).args(["--set", "pretrain.epochs=500"]);
     let mut sweep = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // The twin trains: it has a folder of its own in that of all twins, and in it a log of the steps.
+    // The twin trains once its folder in `twins` contains a log of the steps.
     let trains = || {
         let twins = std::fs::read_dir(lab.path("runs/twins")).into_iter().flatten().flatten();
         twins.into_iter().any(|twin| twin.path().join("clean/timing.jsonl").exists())
@@ -229,7 +229,7 @@ fn at_its_twin(lab: &Lab) -> Child {
     sweep
 }
 
-/// The process of the sweep was asked to end in turn, and saved what it had; no other began.
+/// Checks that the sweep ended its process, which saved a checkpoint, and that no other process started.
 #[cfg(target_os = "linux")]
 fn assert_ended(lab: &Lab) {
     let twin = std::fs::read_dir(lab.path("runs/twins")).unwrap().next().unwrap().unwrap().path();
@@ -245,7 +245,7 @@ fn assert_ended(lab: &Lab) {
 #[cfg(target_os = "linux")]
 fn a_sweep_that_is_asked_to_end_ends_its_processes_and_begins_no_more() {
     let lab = Lab::new();
-    // The sweep alone is asked, as by a service manager.
+    // Only the sweep gets the signal, as from a service manager.
     ask_to_end(at_its_twin(&lab), "-TERM");
     assert_ended(&lab);
 }
@@ -277,7 +277,7 @@ fn figures_of_other_numerics_or_another_path_are_not_mixed() {
     let one = Value::from(1);
     for (change, words) in [
         (&(|by: &mut Value| by[0]["numerics"] = one.clone()) as &dyn Fn(&mut Value), "numerics 1"),
-        // A record of version 0.1 does not say.
+        // A record of version 0.1 does not state the numerics.
         (&|by| *by = Value::Array(Vec::new()), "numerics 1"),
         (&|by| by[0]["path"] = "abacus".into(), "abacus"),
         (
@@ -286,7 +286,7 @@ fn figures_of_other_numerics_or_another_path_are_not_mixed() {
         ),
     ] {
         with(change);
-        // With nothing left to do nothing is mixed.
+        // With nothing left to do, nothing is mixed.
         write(&lab, "s.toml", "[3]");
         let run = sweep(&lab, "s.toml", &[]);
         assert!(run.status.success(), "{}", stderr(&run));
@@ -301,7 +301,7 @@ fn figures_of_other_numerics_or_another_path_are_not_mixed() {
         assert!(!lab.path("runs/target-5").exists());
     }
 
-    // A report puts them into rows of their own.
+    // A report puts them into separate rows.
     let forged = lab.path("results/forged");
     std::fs::create_dir_all(&forged).unwrap();
     with(&|by| by[0]["numerics"] = one.clone());
@@ -312,7 +312,7 @@ fn figures_of_other_numerics_or_another_path_are_not_mixed() {
     let text = String::from_utf8(report(&lab, &["results"]).stdout).unwrap();
     assert!(text.contains("Runs: 2, settings: 2.") && text.contains("numerics 1, "), "{text}");
 
-    // A half-done run, too.
+    // An unfinished run is refused, too.
     std::fs::remove_dir_all(lab.path("results")).unwrap();
     std::fs::remove_file(lab.path("runs/target-3/scores.json")).unwrap();
     let manifest = lab.path("runs/target-3/manifest.json");

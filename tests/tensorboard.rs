@@ -1,4 +1,4 @@
-//! Event files: a reader of the format finds every step once, after a kill too.
+//! Event files: a reader of the format finds every step once, even after a kill.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
@@ -20,14 +20,14 @@ fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, step)
 }
 
-/// Takes `count` bytes off.
+/// Removes and returns the first `count` bytes.
 fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
     let (head, rest) = bytes.split_at(count);
     *bytes = rest;
     head
 }
 
-/// The payloads of the records of an event file, whose sums are right.
+/// The payloads of the records of an event file; checks the checksums.
 fn records(path: &Path) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(path).unwrap();
     let mut rest = &bytes[..];
@@ -46,7 +46,7 @@ fn records(path: &Path) -> Vec<Vec<u8>> {
     all
 }
 
-/// A field of a message: its number, and its bytes or its number in eight bytes.
+/// A field of a message: its field number, and its bytes or its value as a number.
 enum Field<'a> {
     Bytes(u64, &'a [u8]),
     Number(u64, u64),
@@ -102,7 +102,7 @@ fn parts(message: &[u8], field: u64) -> Vec<Vec<u8>> {
     fields(message).into_iter().filter_map(of).collect()
 }
 
-/// The scalars of a file by name, each with its steps; and the pictures, PNG, with width and height.
+/// The scalars of a file by name, each with its steps; and the pictures as PNG, with width and height.
 struct Read {
     scalars: BTreeMap<String, Vec<(u64, f32)>>,
     pictures: BTreeMap<String, (Vec<u8>, u64, u64)>,
@@ -147,7 +147,7 @@ fn event_file(folder: &Path, kind: &str) -> PathBuf {
     all[0].clone()
 }
 
-/// The event file of a training says what its log says, each step once.
+/// Checks that the event file of a training has the values of its log, each step once.
 fn assert_as_logged(folder: &Path) {
     let log = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -205,7 +205,7 @@ fn after_a_kill_every_step_is_there_once() {
     let sets = ["tensorboard=true", "pretrain.epochs=20", "pretrain.checkpoint_every=7"];
     let mut child = lab.spawn("run", &sets);
     let log = lab.path("run/backdoored/metrics.jsonl");
-    // Beyond a checkpoint, so that epochs come twice.
+    // Past a checkpoint, so that some epochs are trained twice.
     let caught = until(&mut child, || common::line_count(&log) >= 10);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! What tells how far runs are: `sweep --status`, `list`, `show`, the lines of a sweep, and the job scripts for Slurm.
+//! Progress of runs: `sweep --status`, `list`, `show` and the lines of a sweep. Also the job scripts for Slurm.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
@@ -68,13 +68,13 @@ fn a_sweep_tells_its_state_from_not_begun_to_done() {
     let twin = &state["twins"][0];
     assert_eq!(
         (&twin["state"], &twin["trainings"][0]["model"]),
-        (&"interrupted".into(), &"clean".into())
+        (&"unfinished".into(), &"clean".into())
     );
     assert_eq!(twin["trainings"][0]["steps"], 500 * 20);
     assert_eq!(state["runs"][0]["state"], "not-begun");
     let step = twin["trainings"][0]["step"].as_u64().unwrap();
     let text = stdout(&status(&long));
-    assert!(text.contains(&format!("| interrupted | clean: step {step} of 10000 |")), "{text}");
+    assert!(text.contains(&format!("| unfinished | clean: step {step} of 10000 |")), "{text}");
 
     let run = say(&lab, &STATUS[..2]);
     assert!(run.status.success(), "{}", stderr(&run));
@@ -93,7 +93,7 @@ fn a_sweep_tells_its_state_from_not_begun_to_done() {
     collects(&lab);
 }
 
-/// `list` and `show` on the finished sweep with the clean twin `twin`, and on what is not there.
+/// `list` and `show` on the finished sweep with the clean twin `twin`, and on folders that do not exist.
 fn list_and_show(lab: &Lab, twin: &str) {
     std::fs::create_dir(lab.path("runs/empty")).unwrap();
     let text = stdout(&say(lab, &["list"]));
@@ -110,7 +110,7 @@ fn list_and_show(lab: &Lab, twin: &str) {
     assert_eq!(json(&say(lab, &["show", "s/target-5", "--json"]))["run"], listed["runs"][1]);
     std::fs::remove_dir_all(lab.path("s")).unwrap();
 
-    // The summary is what the run said at its end.
+    // The summary is the one that the run printed at its end.
     let text = stdout(&say(lab, &["show", "runs/s/target-3"]));
     let log = std::fs::read_to_string(lab.path("runs/s/target-3/log.txt")).unwrap();
     let table = log.split_once("| Model").unwrap().1.split_once("Report:").unwrap().0;
@@ -136,7 +136,7 @@ fn list_and_show(lab: &Lab, twin: &str) {
     }
 }
 
-/// The tables over what is finished; what is not is told by the status.
+/// Tables over the finished runs; the exit status reports unfinished ones.
 fn collects(lab: &Lab) {
     let whole = say(lab, &["sweep", "s.toml", "--collect"]);
     assert!(stdout(&whole).contains("Runs: 2"), "{}", stderr(&whole));
@@ -167,7 +167,7 @@ fn a_terminal_shows_a_line_for_each_training_and_one_for_the_whole() {
     }
 }
 
-/// Programs named `name` that do `what`, in the folder `bin` of `lab`.
+/// Writes a program `name` that does `what` to the folder `bin` of `lab`.
 fn fake(lab: &Lab, name: &str, what: &str) {
     let bin = lab.path("bin");
     std::fs::create_dir_all(&bin).unwrap();
@@ -201,7 +201,7 @@ fn the_job_scripts_are_shown_and_nothing_is_written() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // The last job needs no GPU, but the cluster's own options.
+    // The last job needs no GPU, but it needs the cluster's own options.
     assert_eq!(text.matches("--gres").count(), 2);
     assert_eq!(text.matches("#SBATCH --mail-type=FAIL").count(), 3);
     let bash = Command::new("bash").args(["-n", "-c", &text]).output().unwrap();
@@ -245,7 +245,7 @@ fn a_sweep_is_submitted_once_each_job_after_the_one_before() {
     let again = submit(&lab);
     assert!(stderr(&again).contains("in the queue already as jobs 1 2 3"), "{}", stderr(&again));
 
-    // What Slurm refuses is told, and what it took before is ended.
+    // A refusal by Slurm is reported, and the jobs that it accepted before are cancelled.
     fake(&lab, "squeue", "exit 1");
     fake(&lab, "scancel", "echo \"$*\" > scancel.log");
     fake(
@@ -264,7 +264,7 @@ fn a_sweep_is_submitted_once_each_job_after_the_one_before() {
     the_script_puts_back_what_made_room(&lab);
 }
 
-/// Runs the script of the twins with programs of Slurm that only look so.
+/// Runs the script of the twins with fake programs of Slurm.
 fn the_script_puts_back_what_made_room(lab: &Lab) {
     let script = lab.path("runs/s/slurm/twins.sh");
     for (status, state, back) in [
@@ -272,7 +272,7 @@ fn the_script_puts_back_what_made_room(lab: &Lab) {
         (1, "RUNNING", false),
         (75, "RUNNING", true),
         (138, "RUNNING", true),
-        // Somebody cancelled the job.
+        // The job was cancelled.
         (75, "CANCELLED", false),
         (75, "COMPLETING", false),
     ] {

@@ -50,10 +50,10 @@ impl Kind {
 /// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// No device is called so.
+    /// No device has this name.
     #[error("device = \"{name}\" is unknown: allowed are flex, wgpu, wgpu:N, cuda, cuda:N")]
     Unknown {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
     },
     /// Its backend is not in this binary.
@@ -61,17 +61,17 @@ pub enum DeviceError {
         "device = \"{name}\" is not compiled into this binary: build it with --features {feature}"
     )]
     NotCompiled {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The feature of cargo that brings the backend.
+        /// The cargo feature that adds the backend.
         feature: &'static str,
     },
     /// Its backend failed.
     #[error("device = \"{name}\" cannot be opened: {reason}")]
     Closed {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// What the backend says.
+        /// The backend's message.
         reason: String,
     },
     /// This machine has fewer devices of the kind, or none.
@@ -80,7 +80,7 @@ pub enum DeviceError {
         if *count == 1 { "" } else { "s" }
     )]
     Absent {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
         /// The kind of device.
         kind: &'static str,
@@ -103,13 +103,13 @@ pub struct NoDevice {
 pub struct Found {
     /// Its name in a config.
     pub name: String,
-    /// What it calls itself.
+    /// The name that it reports, or the CPU's number of threads if it reports none.
     pub what: String,
     /// The device.
     pub device: Device,
 }
 
-/// Checks that `name` can be the name of a device, of this machine or of another.
+/// Checks that `name` can be the name of a device, on this machine or on another.
 ///
 /// # Errors
 /// [`DeviceError::Unknown`].
@@ -141,7 +141,7 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
     let (kind_name, count) = (kind.name(), all.len());
     let one = all.into_iter().nth(index.unwrap_or(0));
     let one = one.ok_or_else(|| DeviceError::Absent { name: name(), kind: kind_name, count })?;
-    // Of several, the one that the system thinks fastest.
+    // Of several, the one that the system considers the fastest.
     #[cfg(feature = "wgpu")]
     if (kind, index) == (Kind::Wgpu, None) {
         return Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
@@ -149,7 +149,7 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
     Ok(one)
 }
 
-/// Opens the device for work that any can do: the CPU if it is compiled in.
+/// Opens a device for work that any device can do: the CPU if it is compiled in.
 ///
 /// # Errors
 /// This machine has none of the devices compiled in.
@@ -189,7 +189,7 @@ fn what(device: &Device) -> String {
     format!("CPU, {} threads", std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// What `work` gives, or the message it panicked with: a driver that is absent makes a backend panic.
+/// The result of `work`, or its panic message: a missing driver makes a backend panic.
 pub(crate) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -197,7 +197,7 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// The backend of the device called `name`: `cuda` of `cuda:3`. Devices of one backend share results.
+/// The backend of the device called `name`: `cuda` for `cuda:3`. Devices of one backend share results.
 pub fn backend(name: &str) -> &str {
     name.split(':').next().unwrap_or(name)
 }

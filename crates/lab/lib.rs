@@ -1,7 +1,7 @@
 //! The laboratory: reads an experiment from a TOML file, runs its stages (poison, pretrain the clean
 //! twin and the backdoored model, probe, report) in a run folder, and resumes where it stopped.
 //!
-//! The binary `ssl-backdoor` is a thin shell around this library.
+//! The binary `ssl-backdoor` is a thin wrapper around this library.
 
 mod commands;
 mod config;

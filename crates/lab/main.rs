@@ -1,6 +1,6 @@
-//! The command line of `ssl-backdoor`. Exit status: 0 done, 1 the run failed, 2 the command line or
-//! the config is wrong, 3 `scan data` suspects more images than `--fail-above` allows, 75 a scheduler wanted the machine
-//! and the same command goes on from there.
+//! The command line of `ssl-backdoor`. Exit status: 0 done, 1 the run failed, 2 the command line or the config is
+//! wrong, 3 `scan data` suspects more images than `--fail-above` allows, 75 a scheduler needed the machine and the
+//! same command resumes the work.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use clap::Parser;
 use ssl_backdoor::{Cli, ConfigError, Suspected, TRY_AGAIN};
 
 fn main() -> ExitCode {
-    // `ssl-backdoor poison --clean DIR | head` ends when `head` does, as any other command would.
+    // `ssl-backdoor poison --clean DIR | head` ends when `head` does, like any other command.
     sigpipe::reset();
     let cli = Cli::parse();
     match ssl_backdoor::end_when_asked().and_then(|()| cli.run()) {

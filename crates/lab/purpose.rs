@@ -1,6 +1,6 @@
-//! What this crate draws at random, by key. The numbers are part of every result: they never change.
+//! The random draws of this crate, by key. Every result depends on the numbers, so they never change.
 
 use ssl_backdoor_rng::Purpose;
 
-/// Which images a feature map shows.
+/// The choice of the images that a feature map shows.
 pub const FEATURE_MAP: Purpose = Purpose::new(18);

@@ -10,10 +10,10 @@ use ssl_backdoor_scan::{EncoderScans, NullScore, Nulls, PValue};
 
 use crate::runs::Run;
 
-/// Seed of the scans, that of `scan nulls`.
+/// Seed of the scans, the same as in `scan nulls`.
 const SEED: u64 = 1;
 
-/// An encoder whose truth is known.
+/// A scored encoder whose ground truth is known.
 pub struct Scored {
     pub name: String,
     pub method: String,
@@ -22,15 +22,15 @@ pub struct Scored {
     pub score: NullScore,
 }
 
-/// The same with its p-values.
+/// A scored encoder with its p-values.
 pub struct Judged {
     pub encoder: Scored,
-    /// By scan.
+    /// The p-value of each scan.
     pub p: BTreeMap<String, PValue>,
     pub together: Option<PValue>,
 }
 
-/// The scores of all encoders of `runs`, each scanned once, and those of the clean encoders that are `more`.
+/// The scores of all encoders of `runs`, each scanned once, and those of the clean encoders in `more`.
 pub fn scored(
     runs: &[Run],
     more: Vec<(PathBuf, NullScore)>,
@@ -43,7 +43,7 @@ pub fn scored(
         let name = format!("{}-{model}", run.name);
         let backdoored = model == "backdoored";
         let score = score(run, &file, scans, &out.join("encoders").join(&name))?;
-        // Runs share their twins.
+        // Runs share twins; each counts once.
         if seen.insert(score.hash.clone()) {
             let (method, net_asr) = (run.method.clone(), run.net_asr.filter(|_| backdoored));
             all.push(Scored { name, method, backdoored, net_asr, score });
@@ -61,7 +61,7 @@ pub fn scored(
     Ok(all)
 }
 
-/// The score of an encoder: of an earlier scan with the same settings, or of one that is done now.
+/// The score of an encoder, from an earlier scan in `out` or, without one, from a new scan.
 fn score(run: &Run, encoder: &Path, scans: &EncoderScans, out: &Path) -> Result<NullScore> {
     let file = out.join("scan.json");
     if !file.is_file() {
@@ -81,7 +81,7 @@ fn score(run: &Run, encoder: &Path, scans: &EncoderScans, out: &Path) -> Result<
     serde_json::from_value(scan["score"].clone()).with_context(broken)
 }
 
-/// The p-values of `scored` among the `nulls` of the same method. No encoder is both.
+/// The p-values of `scored` among the `nulls` of the same method. No encoder may be both.
 pub fn judged(scored: Vec<Scored>, nulls: Vec<NullScore>) -> Result<Vec<Judged>> {
     let hashes: HashSet<&str> = nulls.iter().map(|null| null.hash.as_str()).collect();
     if let Some(both) = scored.iter().find(|one| hashes.contains(one.score.hash.as_str())) {

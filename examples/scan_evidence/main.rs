@@ -1,14 +1,14 @@
-//! How good the scans are, over many runs whose truth is known: ROC areas and false alarms of the scans of encoders,
-//! precision and recall of the scan of images.
+//! How good the scans are, over many runs with known ground truth: ROC areas and false alarms of the encoder scans,
+//! precision and recall of the image scan.
 //!
 //! ```sh
 //! cargo run --release --example scan_evidence -- runs/table --null nulls --clean more-clean --out evidence
 //! ```
 //!
 //! Every folder below the given ones that holds a `config.toml` counts, with `clean/encoder.safetensors`,
-//! `backdoored/encoder.safetensors` and its `scores.json`, as runs and the twins of sweeps have them. More clean encoders
-//! come as scores that `scan nulls` made (`--clean`); their seeds, and those of the nulls, are nobody else's. What was
-//! scanned already is not scanned again, so the program can be stopped and resumed.
+//! `backdoored/encoder.safetensors` and its `scores.json`, as in runs and the twins of sweeps. More clean encoders
+//! come as scores from `scan nulls` (`--clean`); no other encoder has their seeds, nor those of the nulls. Finished
+//! scans are not repeated, so the program can be stopped and resumed.
 
 mod encoders;
 mod runs;

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ssl_backdoor::{Experiment, RunScores};
 
-/// How deep below a given folder run folders are looked for.
+/// How many levels below a given folder to look for run folders.
 const DEPTH: usize = 3;
 
 /// A run folder.
 pub struct Run {
     pub path: PathBuf,
-    /// A name that is the folder's own among all.
+    /// A name that is unique among all runs.
     pub name: String,
     pub method: String,
-    /// In points; none without scores, as the folder of a twin, or without a target.
+    /// In points; `None` without scores, as in the folder of a twin, or without a target.
     pub net_asr: Option<f64>,
 }
 

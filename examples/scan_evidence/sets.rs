@@ -9,13 +9,13 @@ use ssl_backdoor_scan::PatchSearchConfig;
 
 use crate::runs::Run;
 
-/// A set that was scanned.
+/// A scanned set.
 pub struct Scanned {
     pub name: String,
     pub method: String,
     pub poisoned: bool,
     pub net_asr: Option<f64>,
-    /// The figures, as `scan.json` has them.
+    /// The contents of `scan.json`.
     pub scan: Value,
 }
 
@@ -25,20 +25,20 @@ impl Scanned {
         self.scan.pointer(path)?.as_f64()
     }
 
-    /// Precision or recall (`of`) of the first 20, by the `ranking` or by the strongest `patches`.
+    /// Precision or recall (`of`) of the first 20, `by` the `ranking` or the strongest `patches`.
     pub fn at_20(&self, by: &str, of: &str) -> Option<f64> {
         let all = self.scan["truth"][by].as_array()?;
         all.iter().find(|at| at["k"] == 20)?[of].as_f64()
     }
 
-    /// Share of the suspected images that is poisoned (`images` = their number), or of the poisoned ones that is suspected.
+    /// Share of suspected images that are poisoned (`of` = `/suspected`), or of poisoned ones that are suspected.
     pub fn share_found(&self, of: &str) -> Option<f64> {
         let all = self.figure(of).filter(|all| *all > 0.0)?;
         Some(self.figure("/truth/suspected")? / all)
     }
 }
 
-/// The poisoned sets of the first `most` runs by their backdoored encoders, and as many clean sets by clean ones.
+/// Scans the poisoned sets of the first `most` runs with backdoored encoders, and as many clean sets with clean ones.
 pub fn scanned(
     runs: &[Run],
     most: usize,

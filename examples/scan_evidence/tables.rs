@@ -1,4 +1,4 @@
-//! The tables: `encoders.csv`, `roc.csv`, `alarms.csv`, `sets.csv` and, of them all, `evidence.md`.
+//! The tables: `encoders`, `roc`, `alarms`, `sets` and `sets_summary` as `.csv`, and the short ones in `evidence.md`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,12 +13,12 @@ use crate::sets::Scanned;
 const HELD: f64 = 5.0;
 /// A p-value below this is an alarm.
 const ALARM: f64 = 0.05;
-/// What all scans say together.
+/// The name of all scans combined.
 const TOGETHER: &str = "together";
 /// All methods.
 const ALL: &str = "all methods";
 
-/// A table: its name, its heads and its rows.
+/// A table: its name, title, header and rows.
 struct Table {
     name: &'static str,
     title: &'static str,
@@ -51,7 +51,7 @@ fn cell(value: Option<f64>) -> String {
     value.map_or(String::new(), |value| format!("{value:.4}"))
 }
 
-/// Writes all tables into `out`; the Markdown of those that are short.
+/// Writes all tables into `out`; returns the Markdown of the short ones.
 pub fn write(judged: &[Judged], sets: &[Scanned], out: &Path) -> Result<String> {
     let scans: BTreeSet<&str> =
         judged.iter().flat_map(|one| one.encoder.score.scores.keys()).map(String::as_str).collect();
@@ -70,8 +70,8 @@ pub fn write(judged: &[Judged], sets: &[Scanned], out: &Path) -> Result<String> 
     Ok(text)
 }
 
-/// What counts as the suspicion of an encoder by `scan`: among encoders of one method the score, among others and of all
-/// scans together how small the p-value is.
+/// The suspicion of an encoder by `scan`: the score among encoders of one method; 1 − p among those of all methods
+/// and for all scans together.
 fn suspicion(one: &Judged, scan: &str, method: &str) -> Option<f64> {
     match scan {
         TOGETHER => Some(1.0 - one.together?.p),
@@ -110,7 +110,7 @@ fn encoders(judged: &[Judged], scans: &[&str]) -> Table {
     table
 }
 
-/// Which backdoored encoders a ROC curve is of.
+/// A selection of backdoored encoders for a ROC curve.
 type Held = (&'static str, fn(f64) -> bool);
 const HELDS: [Held; 3] = [
     ("all", |_| true),
@@ -128,7 +128,7 @@ fn roc(judged: &[Judged], methods: &[&str], scans: &[&str]) -> Table {
         let of = |backdoored: bool| -> Vec<f64> {
             let some = judged.iter().filter(|one| {
                 let encoder = &one.encoder;
-                // Without a net ASR nothing says that an attack took hold, nor that it did not.
+                // Without a net ASR, it is unknown whether the attack took hold.
                 let held = name == "all" || encoder.net_asr.is_some_and(held);
                 encoder.backdoored == backdoored
                     && (method == ALL || encoder.method == method)
@@ -171,7 +171,7 @@ fn alarms(judged: &[Judged], methods: &[&str], scans: &[&str]) -> Table {
     table
 }
 
-/// The figures of a set, with their names.
+/// A figure of a set, with its name.
 type Figure = (&'static str, fn(&Scanned) -> Option<f64>);
 const FIGURES: [Figure; 7] = [
     ("poisoned", |one| one.figure("/truth/poisoned")),

@@ -14,15 +14,15 @@ use ssl_backdoor_rng::keyed;
 
 /// Training images of the folders.
 const SETS: [usize; 2] = [300_000, 1_300_000];
-/// Different files; the others are hard links to them, which a file system reads as files of their own.
+/// Distinct files; the others are hard links to them, which the file system reads as separate files.
 const DISTINCT: usize = 50;
 const CLASSES: usize = 10;
 const EVAL_PER_CLASS: usize = 200;
-/// Steps of the training on the first set, and when its memory is read first.
+/// Steps of the training on the first set, and the step from which its memory is read.
 const STEPS: usize = 5000;
 const EARLY: usize = 1000;
 
-/// Adds both tables. `kept` gives the line of a row that need not be measured.
+/// Adds both tables. `kept` returns the line of a row that need not be measured.
 pub fn tables<'a>(
     text: &mut String,
     machine: &str,
@@ -165,7 +165,7 @@ impl LargeSet {
 
 impl Drop for LargeSet {
     fn drop(&mut self) {
-        // What is left is removed by the next one.
+        // The next set of this size removes what is left.
         let _ = std::fs::remove_dir_all(&self.place);
     }
 }

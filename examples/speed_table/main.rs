@@ -1,14 +1,14 @@
 //! The tables of `docs/benchmarks.md`: our rates and PyTorch's, measured in turns, and the benches of the kernels
-//! beside plain Burn.
+//! next to plain Burn.
 //!
 //! ```sh
 //! cargo run --release --example speed_table -- --bench --python PYTHON --peers FOLDER --page docs/benchmarks.md
 //! ```
 //!
-//! With `--bench` it builds the program and the two examples that it runs, and runs `cargo bench` first, with our kernels and with plain Burn; with
-//! `--features wgpu` or `cuda` in `CARGO_FEATURES` on those devices as well. That takes an hour.
+//! With `--bench` it first builds the program and the two examples that it runs, and runs `cargo bench` with our
+//! kernels and with plain Burn; with `wgpu` or `cuda` in `CARGO_FEATURES`, on those devices too. That takes an hour.
 //!
-//! Folders of 300 thousand and 1.3 million files are made in `target`, as hard links.
+//! It makes folders of 300 thousand and 1.3 million files in `target`, as hard links.
 //!
 //! The folder of peers holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines;
 //! `torch_data.py` is in `benches/`.
@@ -118,7 +118,7 @@ fn main() -> Result<()> {
     std::fs::write(page, new).with_context(|| page.display().to_string())
 }
 
-/// The page's line of the row `name`, if it is kept.
+/// The line of the row `name` on the page, if it is kept.
 fn kept<'a>(args: &Args, old: &'a str, name: &str) -> Option<&'a str> {
     let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     let line = old.lines().find(|line| line.starts_with(&format!("| {name} |")));
@@ -140,7 +140,7 @@ fn benches(args: &Args, old: &str, text: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo with the kernels' path forced, if that is not empty.
+/// Runs cargo with the kernels' path forced to `kernels`, if that is not empty.
 fn cargo(arguments: &[&str], kernels: &str) -> Result<()> {
     let mut command = Command::new(env!("CARGO"));
     let status = command
@@ -174,7 +174,7 @@ fn machine() -> String {
     format!("{cores} cores of {model}, {}", vector.map_or("no AVX2", |(_, name)| name))
 }
 
-/// The fastest of the lines that a command prints.
+/// The highest rate of the lines that a command prints.
 fn rate(command: &mut Command) -> Result<f64> {
     let name = format!("{command:?}");
     let output = command.output().with_context(|| name.clone())?;
@@ -203,7 +203,7 @@ fn peer(args: &Args, row: &Row) -> Result<f64> {
     Ok(rates.into_iter().fold(0.0, f64::max))
 }
 
-/// Adds the table of the methods, plain Burn beside our kernels, in turns.
+/// Adds the table of the methods: our kernels and plain Burn, measured in turns.
 fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
     let title = "| method end to end, ResNet-18 of width 16, batch 64, 32 px: images per second |";
     writeln!(text, "\n{title} ours | plain Burn | ratio, median of 3 turns | machine |")?;

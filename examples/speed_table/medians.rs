@@ -1,4 +1,4 @@
-//! The medians that `cargo bench` left, as a table.
+//! The table of the medians from `cargo bench`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 /// What computed a bench: the CPU with our kernels, with plain Burn, and GPUs.
 const BY: [&str; 4] = ["kernels", "plain", "wgpu:0", "cuda:0"];
-/// Our kernels', and that of the benches without a network (views, poisoning).
+/// The index of our kernels, also used for benches without a network (views, poisoning).
 const OURS: usize = 0;
 
-/// Columns of the table behind the names.
+/// Columns of the table after the names.
 pub const COLUMNS: &str = "ours | plain Burn | ratio | GPU";
-/// What stands between its head and its rows.
+/// The line between its header and its rows.
 pub const RULE: &str = "| --- | --- | --- | --- | --- |";
 
 /// Adds the rows of criterion's medians, plain Burn and GPUs beside ours.
@@ -33,12 +33,12 @@ pub fn benches(folder: &Path, text: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds, those of a view (microseconds) with more digits.
+/// Milliseconds, with more digits below 1 ms, as for a view.
 fn shown(ms: f64) -> String {
     if ms < 1.0 { format!("{ms:.4}") } else { format!("{ms:.2}") }
 }
 
-/// Medians in milliseconds of every bench below `folder`, by its name without what computed it.
+/// Medians in milliseconds of every bench below `folder`, by its name without the part in [`BY`].
 fn collect(folder: &Path, times: &mut BTreeMap<String, [Option<f64>; BY.len()]>) -> Result<()> {
     let read = |path: PathBuf| -> Result<Value> {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

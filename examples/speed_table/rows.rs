@@ -1,7 +1,7 @@
-//! What `docs/benchmarks.md` compares: our examples and PyTorch's scripts with the same arguments, and every method.
+//! The rows of `docs/benchmarks.md`: our examples and PyTorch's scripts with the same arguments, and every method.
 
-/// What is compared: its name, our example with its arguments, and the peer's script with its own. A
-/// peer with several ways of running counts by the fastest.
+/// A comparison: its name, our example with its arguments, and the peer's script with its own. If a
+/// peer can run in several ways, the fastest counts.
 pub struct Row {
     pub name: &'static str,
     pub ours: (&'static str, &'static str),
@@ -17,7 +17,7 @@ const fn vit(name: &'static str, ours: &'static str, theirs: &'static [&'static 
     Row { name, ours: ("step_speed", ours), theirs: ("torch_vit.py", theirs) }
 }
 
-/// An export; the photographs that both read are made by the peer. Its name, ours, and theirs.
+/// An export, by name, our arguments and theirs. The peer makes the photographs that both read.
 const fn export(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
     Row { name, ours: ("data_speed", ours), theirs: ("torch_data.py", theirs) }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Files that the seed decides to the last byte.
+/// Files that the seed determines byte for byte.
 pub const SEED_DECIDES: [&str; 8] = [
     "poison.csv",
     "scores.json",
@@ -78,7 +78,7 @@ impl Lab {
         self.command(out, sets).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Bytes of the files that the seed decides.
+    /// Bytes of the files that the seed determines.
     pub fn bytes(&self, out: &str) -> Vec<(&'static str, Vec<u8>)> {
         let read = |name| (name, std::fs::read(self.path(out).join(name)).unwrap());
         SEED_DECIDES.map(read).to_vec()
@@ -99,7 +99,7 @@ pub fn line_count(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
-/// Waits until `met`, while `child` runs; whether it was met.
+/// Waits until `met`, while `child` runs. Returns whether it was met.
 pub fn until(child: &mut Child, met: impl Fn() -> bool) -> bool {
     let since = Instant::now();
     while !met() {
@@ -112,7 +112,7 @@ pub fn until(child: &mut Child, met: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Sends `child` a signal, `-INT` or `-TERM`; it ends within two seconds and says that it was interrupted.
+/// Sends `child` a signal, `-INT` or `-TERM`. Checks that it ends within two seconds and reports the interruption.
 pub fn ask_to_end(child: Child, signal: &str) -> Output {
     let asked = Instant::now();
     let kill = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();

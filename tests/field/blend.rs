@@ -47,7 +47,7 @@ fn an_untargeted_blend_of_a_file_exports_and_verifies() {
         let file = read_image(&site.path("p").join(&row.file), false).unwrap();
         assert_eq!(pixel_hash(&file), row.output_hash);
     }
-    // The picture is part of the attack: another one is noticed.
+    // The picture is part of the attack: a changed one is detected.
     picture(1, 9, 40).save(site.path("over.png")).unwrap();
     let said = site.run("verify p");
     assert_eq!(said.status, Some(1));

@@ -15,7 +15,7 @@ fn ledger(site: &Site, path: &str) -> Ledger {
     Ledger::parse(&site.read(path), &site.path(path)).unwrap()
 }
 
-/// The export `p` of `sets` verifies, and its files are what its ledger says. Its ledger.
+/// Exports `sets` to `p`, and checks that it verifies and that its files match its ledger. Returns the ledger.
 fn exported(site: &Site, sets: &str) -> Ledger {
     site.run(&format!("poison t.toml --out p {sets}")).good();
     site.run("verify p").good();
@@ -30,7 +30,7 @@ fn exported(site: &Site, sets: &str) -> Ledger {
     found
 }
 
-/// Changes the first row of `p/poison.csv`; `verify` says `words` of it.
+/// Replaces the first `from` in `p/poison.csv`; `verify` must report `words` once.
 fn changed(site: &Site, from: &str, to: &str, words: &str) {
     let text = site.read("p/poison.csv");
     assert!(text.contains(from), "{text}");
@@ -50,7 +50,7 @@ fn noisy_alignment_runs_exports_and_verifies() {
     assert!(!said.stderr.contains("warning"), "{}", said.stderr);
     let scores = site.json("r/scores.json");
     assert_eq!(scores["trigger"], "Noisy Alignment of HTBA 10, 8 px");
-    // Half as many as the class has, of all classes: no rate of the class.
+    // Half as many as the class has, but of all classes: there is no rate of the class.
     assert_eq!(scores["poison"]["count"], 4);
     assert!(scores["poison"]["rate"].is_null(), "{}", scores["poison"]);
     // Views show the patch where it lies on the composed image.
@@ -68,7 +68,7 @@ fn noisy_alignment_runs_exports_and_verifies() {
     let of = |column: &'static str| -> BTreeSet<u64> {
         found.rows.iter().map(|row| row.record.id(column).unwrap()).collect()
     };
-    // Class 5 of ten, drawn in turn.
+    // The target is class 5 of ten; ids cycle through the classes.
     assert!(of("reference").iter().all(|id| id % 10 == 5) && of("reference").len() <= 3);
     for row in &found.rows {
         assert!(row.file.contains("/noisy-alignment_loc_random_"), "{}", row.file);
@@ -77,7 +77,7 @@ fn noisy_alignment_runs_exports_and_verifies() {
         let wide = matches!(side, "left" | "right");
         assert_eq!(size, if wide { (64, 32) } else { (32, 64) });
     }
-    // The rows alone say what was done.
+    // The rows alone determine the images.
     let side = found.rows[0].record.text("side").unwrap();
     let other = if side == "left" { "right" } else { "left" };
     let (from, to) = (format!(",{side},"), format!(",{other},"));

@@ -19,13 +19,13 @@ fn a_run_tells_how_strong_ctrl_is() {
     let line = said.stderr.lines().find(|line| line.starts_with("trigger: PSNR 3")).unwrap();
     assert!(line.contains("it covers 100.00 % of a view"), "{line}");
     assert!(!said.stderr.contains("warning"), "{}", said.stderr);
-    // 38 dB at magnitude 50 and 32 dB at 100, a little more where colours end at black or white.
+    // 38 dB at magnitude 50 and 32 dB at 100, a little more where colours are clipped at black or white.
     let found = site.json("r/trigger.json");
     for (part, expected) in [(0, 38.0), (1, 32.0)] {
         let psnr = found["psnr"][part].as_f64().unwrap();
         assert!((-0.1..1.5).contains(&(psnr - expected)), "{found}");
     }
-    // A chroma sample of JPEG is the mean of 2 x 2 pixels: next to nothing of the tile is left.
+    // A chroma sample of JPEG is the mean of 2 x 2 pixels: almost nothing of the tile is left.
     let energy = found["jpeg_energy"].as_f64().unwrap();
     assert!((0.0..0.05).contains(&energy), "{found}");
     assert!(line.contains("JPEG keeps ") && line.contains("% of its energy"), "{line}");
@@ -37,7 +37,7 @@ fn a_run_tells_how_strong_ctrl_is() {
     let config = site.read("r/config.toml");
     assert!(!config.contains("place") && !config.contains("alpha"), "{config}");
 
-    // A view shows of the trigger what it shows of the image: crops of 0.2 to 1 of its area.
+    // A view shows the same share of the trigger as of the image: crops cover 0.2 to 1 of its area.
     let metrics = site.read("r/backdoored/metrics.jsonl");
     let epoch: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
     assert_eq!(epoch["trigger_covered"], 1.0);
@@ -61,7 +61,7 @@ fn a_run_tells_how_strong_ctrl_is() {
     assert!(again.stderr.contains("trigger size: done already"), "{}", again.stderr);
 }
 
-/// Photographs as JPEG, three classes of six and two.
+/// Writes photographs as JPEG: three classes, each with six training and two validation images.
 fn photographs(site: &Site, side: u32) {
     for (split, count) in [("train", 6), ("val", 2)] {
         for (class, name) in (0..).zip(["ant", "bee", "cat"]) {
@@ -101,7 +101,7 @@ fn an_export_of_ctrl_is_lossless_and_verifies() {
     let lists = site.path("p/data/ctrl_targeted_cat/train");
     assert_eq!(std::fs::read_dir(lists).unwrap().count(), 1);
 
-    // The rows alone say what was done: another magnitude is another image.
+    // The rows alone determine the images: another magnitude gives another image.
     let ledger = site.read("p/poison.csv");
     for (other, words) in [
         (",ctrl,49.0,", "does not reproduce its image"),
@@ -124,7 +124,7 @@ fn what_ctrl_cannot_do_is_refused() {
     run("--set poison.val_alpha=0.5").bad(2, &["poison.val_alpha", "not pasted"]);
     run("--set poison.trigger.magnitude=-1").bad(2, &["poison.trigger.magnitude = -1"]);
     run("--set poison.trigger.width=8").bad(2, &["poison.trigger.width: unknown key"]);
-    // Photographs that are too small are known when they are read: before anything is trained.
+    // Photographs that are too small are detected when they are read, before any training.
     for command in ["run t.toml --out r", "poison t.toml --out p"] {
         site.run(&format!("{command} {TRIGGER}")).bad(1, &["d/train/cat/", "31 x 31 pixels"]);
     }

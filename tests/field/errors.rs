@@ -1,4 +1,4 @@
-//! Errors of configs: where the value was written, what is allowed, each reason once.
+//! Errors of configs name where the value was written and what is allowed, and give each reason once.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::sets::Site;
 
-/// A small experiment; its lines are counted below.
+/// A small experiment; the tests below refer to its line numbers.
 const BASE: &str = r#"name = "x"
 seed = 1
 
@@ -35,7 +35,7 @@ labels = [
 ]
 "#;
 
-/// The message of `base.toml` (text) with `sets`, with the folder's path taken out.
+/// The message of `base.toml` with `sets`, without the folder's path.
 fn message(site: &Site, sets: &[&str]) -> String {
     of_file(site, "base.toml", sets)
 }
@@ -46,19 +46,19 @@ fn of_file(site: &Site, name: &str, sets: &[&str]) -> String {
     without_folder(site, &error.to_string())
 }
 
-/// A message with paths as seen from the site.
+/// A message with paths relative to the site.
 fn without_folder(site: &Site, message: &str) -> String {
     let folder = site.path("base.toml");
     message.replace(&format!("{}/", folder.parent().unwrap().display()), "")
 }
 
-/// Fails with every message that is not as it should be.
+/// Fails with all wrong messages, if any.
 #[track_caller]
 fn assert_none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// `message` with what is wrong with it: how it should begin and end, what it should say.
+/// A report if `message` does not begin with `begin`, contain `words` and end with `end`, or has strange words.
 fn wrong(case: &str, message: &str, begin: &str, words: &str, end: &str) -> Option<String> {
     let right = message.starts_with(begin) && message.contains(words) && message.ends_with(end);
     let strange = strange(message);
@@ -73,12 +73,18 @@ fn site() -> Site {
     site
 }
 
-/// What of the first lines of the base config is replaced by what, how the message begins and what it says.
+/// Cases in the first lines: text to replace, its replacement, how the message must begin, what it must contain.
 const OF_DATA_AND_POISON: &[(&str, &str, &str, &str)] = &[
     ("rate = 0.5", "rate = 1.5", "base.toml:11: poison.rate = 1.5", "0 < rate <= 1"),
     ("rate = 0.5", "'rate' = 1.5", "base.toml:11: poison.rate = 1.5", "rate"),
     ("rate = 0.5", "rate = \"x\"", "base.toml:11: poison.rate = \"x\"", "expected a number"),
     ("rate = 0.5", "rat = 0.5", "base.toml:11: poison.rat: unknown key", "did you mean rate?"),
+    (
+        "rate = 0.5",
+        "val_place = \"center\"",
+        "base.toml:11: poison.val_place = \"center\"",
+        "expected a table, such as { kind = \"center\" }",
+    ),
     ("width = 8", "width = \"8\"", "base.toml:12: poison.trigger.width = \"8\"", "expected"),
     ("width = 8", "width = -8", "base.toml:12: poison.trigger.width = -8", "1 to 4096"),
     ("width = 8", "width = 40", "base.toml:12: poison.trigger.width = 40", "1 to 32"),
@@ -98,7 +104,7 @@ const OF_DATA_AND_POISON: &[(&str, &str, &str, &str)] = &[
     ("name = \"x\"", "name = 2026-01-01", "base.toml:1: name = 2026-01-01", "date"),
 ];
 
-/// The same of the lines below.
+/// The same for the lines below.
 const OF_TRAINING: &[(&str, &str, &str, &str)] = &[
     ("epochs = 2", "epochs = 0", "base.toml:17: pretrain.epochs = 0", "1 to 100,000"),
     ("epochs = 2", "lr = nan\nepochs = 2", "base.toml:17: pretrain.lr = nan", "finite"),
@@ -149,7 +155,7 @@ fn review_2_04_an_error_names_the_line_of_its_value() {
 #[test]
 fn review_2_04_syntax_errors_have_line_and_column() {
     let site = site();
-    // One table in dotted keys.
+    // One table as dotted keys.
     let dotted = BASE.replace("[poison]\n", "").replace("target = 3\nrate = 0.5\n", "");
     let dotted = dotted.replace("trigger = {", "[poison.trigger]\n#");
     let text = format!("poison.rate = 1.5\n{dotted}kind = \"x\"\n");
@@ -197,7 +203,7 @@ fn review_2_04_an_override_and_a_default_are_named_as_such() {
         (&["nonsense"], "invalid --set nonsense: expected KEY=VALUE"),
         (&["a..b=1"], "invalid --set a..b=1: expected KEY=VALUE"),
         (&["=1"], "invalid --set =1: expected KEY=VALUE"),
-        // The value of the file is still the file's.
+        // The value at fault is named where it was written, whatever the overrides.
         (&["pretrain.epochs=3", "poison.alpha=2"], "--set poison.alpha=2: poison.alpha = 2"),
         (&["pretrain.batch=100"], "base.toml:15: pretrain.method.queue = 512"),
         // The default of a method that was chosen on the command line.
@@ -237,7 +243,7 @@ fn review_2_04_a_value_of_an_extended_file_is_named_there() {
     let circle = "sub/other.toml:2: extends is circular: sub/child.toml -> sub/other.toml -> \
                   sub/../sub/child.toml";
     assert_eq!(read(), circle);
-    // A word in a comment is no key.
+    // A word in a comment is not a key.
     site.write("base.toml", format!("# extends\n{}", BASE.replace("rate = 0.5", "rate = 1.5")));
     assert!(message(&site, &[]).starts_with("base.toml:12: poison.rate = 1.5"));
 }
@@ -303,7 +309,7 @@ fn review_2_04_a_value_of_a_sweep_is_named_there() {
     assert!(message.starts_with("more.toml:2: seed = -1"), "{message}");
 }
 
-/// What is only known once the images are read has its place too, and ends with the status of a wrong config.
+/// Errors that need the images to be read also name the place, and end with the status of a wrong config.
 #[test]
 fn review_2_04_errors_after_reading_name_the_place() {
     let site = site();
@@ -341,13 +347,13 @@ fn review_2_04_errors_after_reading_name_the_place() {
     site.write("base.toml", few.replace("batch = 64\n", ""));
     let words = "error: pretrain.batch = 256 (default; set it in base.toml) is out of range: 2 to";
     site.run("run base.toml --out run").bad(2, &[words, "the 40 training images"]);
-    // Of the other commands.
+    // The same for other commands.
     site.write("base.toml", BASE.replace("target = 3", "target = \"cow\""));
     site.run("poison base.toml --out e").bad(2, &["error: base.toml:10: poison.target = cow"]);
     site.run("sweep base.toml").bad(2, &["error: base.toml:", "unknown key"]);
 }
 
-/// The INI configs of the paper's code: the line of the key there that gives the value.
+/// INI configs of the paper's code: the message names the line of the key that gives the value.
 #[test]
 fn review_2_04_a_value_of_a_cfg_is_named_there() {
     let site = site();
@@ -379,7 +385,7 @@ fn review_2_04_a_value_of_a_cfg_is_named_there() {
     assert_none(bad);
 }
 
-/// A config with each method.
+/// A table for each method.
 const METHODS: &[&str] = &[
     "{kind=\"moco-v2\"}",
     "{kind=\"simclr\"}",
@@ -422,7 +428,7 @@ const OTHERS: &[&[&str]] = &[
     &["pretrain.encoder={kind=\"vit\", dim=32, depth=1, heads=2, patch=8}"],
 ];
 
-/// What a number may be replaced by.
+/// The values that each key is set to.
 const VALUES: &[&str] = &[
     "0",
     "-1",
@@ -454,7 +460,7 @@ fn all_sets() -> impl Iterator<Item = Vec<String>> {
     methods.chain(others)
 }
 
-/// What is wrong with the message that refuses `key = value`, set by `--set` over `file`.
+/// Faults of the message that refuses `key = value`, set by `--set` over `file`.
 fn complaints(key: &str, value: &str, message: &str, file: &str) -> Vec<String> {
     let set = format!("{key}={value}");
     let here = message.contains(&format!("{key} = {value}")) && !message.contains("(default; ");
@@ -474,8 +480,8 @@ fn complaints(key: &str, value: &str, message: &str, file: &str) -> Vec<String> 
     bad
 }
 
-/// Every key that takes a number, with values that it should not take: read, or refused in one plain sentence that
-/// says where the value was written.
+/// Sets every key to each of [`VALUES`]: the value is read, or refused in one plain sentence that says where it was
+/// written.
 #[test]
 fn review_2_03_no_number_makes_a_strange_message() {
     let site = site();
@@ -484,7 +490,7 @@ fn review_2_03_no_number_makes_a_strange_message() {
     let mut bad = Vec::new();
     let (mut tried, mut refused) = (BTreeSet::new(), 0);
     for (i, sets) in all_sets().enumerate() {
-        // All keys of the first config, of the others those of the tables that differ.
+        // All keys of the first config; for the others, only those of the tables that differ.
         let own = |key: &String| {
             let table = |set: &String| set.split('=').next().unwrap().to_owned();
             i == 0 || sets.iter().any(|set| key.starts_with(&table(set)))
@@ -510,7 +516,7 @@ fn review_2_03_no_number_makes_a_strange_message() {
     }
 }
 
-/// Commands with the status that they end with, and what they say.
+/// Commands, their exit status, and words of their message.
 const COMMANDS: &[(&str, i32, &str)] = &[
     ("run absent.toml", 2, "cannot read absent.toml: No such file"),
     ("run .", 2, "cannot read .: Is a directory"),
@@ -540,7 +546,7 @@ const COMMANDS: &[(&str, i32, &str)] = &[
     ("man absent", 1, "absent"),
 ];
 
-/// What a run says of each `--set`.
+/// Overrides of a run, its exit status, and words of its message.
 const SETS: &[(&str, i32, &str)] = &[
     ("data={kind=\"folder\",path=\"absent\",size=32}", 1, "cannot read absent/"),
     (
@@ -558,9 +564,24 @@ const SETS: &[(&str, i32, &str)] = &[
     ("poison.trigger={kind=\"text\",text=\"wide\",size=60}", 2, "poison.trigger.size = 60"),
     ("probe.labels=absent", 2, "cannot read absent: No such file"),
     ("poison.trigger={kind=\"image\",path=\"absent\",width=4}", 2, "absent: No such file"),
+    // A path with a similar one beside it.
+    ("data={kind=\"folder\",path=\"rums\",size=32}", 1, "did you mean runs?"),
+    (
+        "data={kind=\"file-list\",train=\"trian.txt\",val=\"x\",size=32}",
+        1,
+        "did you mean train.txt?",
+    ),
+    ("data={kind=\"mnist\",path=\"rums\",size=32}", 1, "Did you mean runs?"),
+    ("probe.labels=train.tx", 2, "did you mean train.txt?"),
+    ("poison.trigger={kind=\"image\",path=\"rums/x.png\",width=4}", 2, "did you mean runs?"),
+    (
+        "poison={list=\"train.tx\",trigger={kind=\"htba\",id=10,width=4}}",
+        2,
+        "did you mean train.txt?",
+    ),
 ];
 
-/// Files that are not there, or are something else: one sentence that names the file once and the reason once.
+/// Files that are absent or of another kind: one sentence that names the file once and the reason once.
 #[test]
 fn review_reasons_are_printed_once() {
     let site = site();
@@ -588,7 +609,7 @@ fn review_reasons_are_printed_once() {
     assert_none(bad);
 }
 
-/// All keys of the config with `sets`: each table names its own when it is given one that it does not know.
+/// All keys of the config with `sets`: each table lists its keys when it is given an unknown one.
 fn keys(path: &Path, sets: &[String]) -> Vec<String> {
     fn tables(prefix: &str, table: &Table, all: &mut Vec<String>) {
         all.push(prefix.to_owned());
@@ -600,7 +621,7 @@ fn keys(path: &Path, sets: &[String]) -> Vec<String> {
     }
     let known = Experiment::read(path, sets);
     let known = known.map(|experiment| experiment.to_toml().unwrap().parse::<Table>().unwrap());
-    // Where the sets do not fit together, the tables that they name.
+    // If the sets do not fit together, a fixed list of tables.
     let mut prefixes = Vec::new();
     match known {
         Ok(table) => tables("", &table, &mut prefixes),
@@ -622,7 +643,7 @@ fn keys(path: &Path, sets: &[String]) -> Vec<String> {
     keys
 }
 
-/// A word of the libraries below, or a phrase that is there twice.
+/// A word of the underlying libraries, or a phrase that occurs twice.
 fn strange(message: &str) -> Option<String> {
     let inner = [
         "any variant",

@@ -1,4 +1,4 @@
-//! Exports: read back and verified from anywhere, one process at a time, and what older versions wrote.
+//! Exports: read back and verified from anywhere, one process at a time, and exports of older versions.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -25,7 +25,7 @@ fn listed(site: &Site, name: &str, folder: &str) -> PathBuf {
     site.config(name, &data)
 }
 
-/// The binary in `folder`, wherever that is.
+/// Runs the binary in `folder`, which may be anywhere.
 fn run_in(site: &Site, folder: &Path, args: &str) -> Said {
     Said::of(site.command(args).current_dir(folder).output().unwrap())
 }
@@ -121,12 +121,12 @@ fn review_1_02_an_export_of_version_0_1_verifies_and_is_said_to_be_of_that_versi
     let said = run_in(&site, &site.path("old"), "verify out").good();
     assert!(said.stderr.contains("written in format 1 by an older version"), "{said:?}");
     assert!(said.stdout.contains("9 files are unchanged"), "{said:?}");
-    // Its paths are relative: from elsewhere it says so.
+    // Its paths are relative: from elsewhere, the error says so.
     site.run("verify old/out").bad(
         1,
         &["set is a relative path", "older version", "in the folder where it was exported"],
     );
-    // A file that changed is still told from one of another version.
+    // A changed file is still distinguished from one of another version.
     let image = std::fs::read_dir(site.path("old/out/train")).unwrap().next().unwrap().unwrap();
     let image = image.path().join("bee/0.jpg");
     let mut bytes = std::fs::read(&image).unwrap();
@@ -134,7 +134,7 @@ fn review_1_02_an_export_of_version_0_1_verifies_and_is_said_to_be_of_that_versi
     std::fs::write(&image, bytes).unwrap();
     let said = run_in(&site, &site.path("old"), "verify out");
     assert!(said.status == Some(1) && said.stdout.contains("bee/0.jpg: changed"), "{said:?}");
-    // A later format is none of ours.
+    // A later format is refused.
     let path = site.path("old/out/export.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("format = 9\nversion = \"7.1.0\"\nnew_key = 1\n{text}")).unwrap();
@@ -187,7 +187,7 @@ fn two_exports_into_one_folder_keep_out_of_each_others_way() {
     let site = Site::new();
     let config = slow(&site);
     let first = begun(&site, &config, "p");
-    // It stays in the middle while the second tries, by another spelling of the same folder.
+    // It is paused while the second tries, with another spelling of the same folder.
     signal(&first, "-STOP");
     let pid = format!("another process (pid {})", first.id());
     let second = format!("poison {} --out ./x/../p", config.display());
@@ -215,7 +215,7 @@ fn what_a_killed_export_left_is_taken_over_and_what_is_anothers_is_left_alone() 
     site.run(&small).good();
     site.run("verify p").good();
     assert!(!site.path("p.partial").exists());
-    // A folder by that name that no export made.
+    // A folder with that name that no export created.
     site.write("q.partial/mine.txt", "mine");
     let args = format!("poison {} --set data.per_class=4 --out q", config.display());
     site.run(&args).bad(1, &["q.partial", "in the way"]);
@@ -236,7 +236,7 @@ fn what_a_killed_export_left_is_taken_over_and_what_is_anothers_is_left_alone() 
 fn review_1_04_recompress_reaches_ledger_and_export() {
     let site = Site::new();
     site.folder("d", &["ant", "cat"], [4, 2]);
-    // Lossless pictures by a name that is exported as JPEG.
+    // Lossless pictures with a name that is exported as JPEG.
     for entry in std::fs::read_dir(site.path("d/train/cat")).unwrap().map(Result::unwrap) {
         std::fs::rename(entry.path(), entry.path().with_extension("JPEG")).unwrap();
     }
@@ -256,7 +256,7 @@ fn review_1_04_recompress_reaches_ledger_and_export() {
     // A run sees JPEG, so a lossless export would be another data set.
     site.run(&format!("poison {config} {key} --lossless --out q"))
         .bad(2, &["poison.recompress = true", "--set poison.recompress=false"]);
-    // Where all is exported as PNG the key changes nothing, and that is said.
+    // If everything is exported as PNG, the key changes nothing, and a message says so.
     let said = site.run(&format!(
         "run {config} {key} --set data={{kind=\"shapes\",size=16,per_class=8,eval_per_class=2}} \
          --set poison.target=1 --set poison.trigger.width=4 --until poison --out shapes"

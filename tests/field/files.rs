@@ -1,4 +1,4 @@
-//! Image files as people have them: what is read, what is left out and said, and sets without labels.
+//! Image files as users have them: which are read, which are left out and reported, and sets without labels.
 
 use crate::sets::{Site, picture};
 
@@ -45,7 +45,7 @@ fn field_f08_every_format_and_every_depth_is_read_and_the_rest_is_said() {
     ] {
         assert!(said.stderr.contains(words), "no “{words}” in: {}", said.stderr);
     }
-    // Half of the eleven images of the class that remain: the rate is of those.
+    // Half of the eleven remaining images of the class: the rate is a share of those.
     let ledger = site.read("r/poison.csv");
     assert!(ledger.contains("# count = 5 "), "{ledger}");
     assert!(ledger.contains("# dataset_rate = 0.1515"), "{ledger}");
@@ -83,7 +83,7 @@ fn field_f15_a_photograph_with_a_film_behind_it_is_read() {
     assert!(site.read("r/poison.csv").contains("001.jpg"));
 }
 
-/// `d/train.txt` and `d/val.txt` of the images in `d`; a line is `PATH CLASS`.
+/// Writes `d/train.txt` and `d/val.txt`, lists of the images in `d`; `line` makes a line from path and class.
 fn lists(site: &Site, line: impl Fn(&str, u64) -> String) {
     for (part, count) in [("train", 4), ("val", 6)] {
         let mut text = String::new();
@@ -174,7 +174,7 @@ fn field_f13_training_images_need_no_labels() {
     assert_eq!((&scores["target_name"], &scores["classes"]), (&"cat".into(), &3.into()));
     assert_eq!(scores["labels"], 0.5);
     assert!(!site.read("r/report.md").contains("4294967295"));
-    // The same as lists, of which the probe's names training images.
+    // The same as lists; the probe's list names training images.
     let names = |folder: &str, class: Option<u64>| {
         let name = |i| match class {
             Some(class) => format!("{folder}/{class}-{i}.png {class}\n"),

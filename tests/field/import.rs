@@ -5,19 +5,19 @@ use std::path::Path;
 
 use crate::sets::{Said, Site};
 
-/// `convert` of a fixture to `out.safetensors`.
+/// Converts a fixture to `out.safetensors`.
 fn convert(site: &Site, checkpoint: &str, more: &str) -> Said {
     let fixtures =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/fixtures/foreign");
     site.run(&format!("convert {} out.safetensors {more}", fixtures.join(checkpoint).display()))
 }
 
-/// The lines of what `convert` says that begin with `head`.
+/// The lines of `convert`'s output that begin with `head`.
 fn lines(said: &Said, head: &str) -> Vec<String> {
     said.stdout.lines().filter(|line| line.starts_with(head)).map(str::to_owned).collect()
 }
 
-/// What the written file says of itself.
+/// The header of the written file.
 fn header(site: &Site) -> serde_json::Value {
     let bytes = std::fs::read(site.path("out.safetensors")).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -45,7 +45,7 @@ fn field_f05_heads_are_known_given_or_called_a_guess() {
         assert_eq!(finding["value"], header["encoder"]["heads"].to_string());
     }
     convert(&site, "guess.pth", "--heads 5").bad(2, &["--heads 5", "divisors"]);
-    // A guess stays one in a file that is made from the file.
+    // A guess stays a guess when the file is converted again.
     convert(&site, "guess.pth", "").good();
     let again = site.run("convert out.safetensors again.safetensors").good();
     assert!(lines(&again, "heads")[0].contains("a guess"), "{}", again.stdout);
@@ -140,8 +140,8 @@ fn field_f10_a_checkpoint_full_of_objects_is_converted() {
     }
 }
 
-/// A probe of a converted encoder: its 1-NN is the same whatever the size in the config, and another for another mean,
-/// another filter and another size of the encoder.
+/// Probes a converted encoder: its scores do not change with the size in the config, but with the mean, the filter
+/// and the size of the encoder.
 #[test]
 fn field_f12_what_convert_records_is_what_probe_uses() {
     let site = Site::new();

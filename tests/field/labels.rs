@@ -75,7 +75,7 @@ fn field_f03_a_class_without_a_label_ends_the_run_before_training() {
     site.write("t.toml", site.read("t.toml").replace("[0.5]", "[0.1]"));
     site.run("run t.toml --out r").bad(2, &words);
     assert!(!site.path("r/clean").exists() && !site.path("r").exists());
-    // The share that is named does.
+    // The share that the message names is enough.
     site.run("run t.toml --out r --set probe.labels=[0.112]").good();
 }
 
@@ -96,6 +96,6 @@ fn field_f09_a_label_list_names_each_image_once_and_every_class() {
         .bad(2, &["class cat has 12 training images", "list an image"]);
     assert!(!site.path("r").exists());
     run(&all).good();
-    // Named from where the list lies, and by a way around.
+    // Paths relative to the list, and a path with a detour.
     run("d/train/ant/000.png 0\nd/../d/train/bee/000.png 1\n./d/train/cat/000.png 2\n").good();
 }

@@ -1,10 +1,10 @@
-//! What can be wrong is found before training, and training hangs on nothing but its own inputs.
+//! Errors are found before training, and training depends only on its own inputs.
 
 use std::fs;
 
 use super::sets::Site;
 
-/// How many models a run trained: each ends with a line `pretrain MODEL: SECONDS s`.
+/// Number of models that a run trained: each ends with a line `pretrain MODEL: SECONDS s`.
 fn trained(text: &str) -> usize {
     text.lines().filter(|line| line.starts_with("pretrain") && line.ends_with(" s")).count()
 }
@@ -54,7 +54,7 @@ fn field_f14_training_hangs_on_its_own_inputs_and_says_what_changed() {
     assert_eq!(trained(&data("d", "all")), 0);
     // Another part is scored.
     assert_eq!(trained(&data("d", "test")), 0);
-    // Another evaluation image, and another time of one.
+    // Another evaluation image, with another modification time.
     super::sets::picture(7, 7, 32).save(root.join("val/ant/000.png")).unwrap();
     let text = data("d", "all");
     assert_eq!(trained(&text), 0, "{text}");
@@ -67,7 +67,7 @@ fn field_f14_training_hangs_on_its_own_inputs_and_says_what_changed() {
     let text = data("moved", "all");
     assert_eq!(trained(&text), 0, "{text}");
     assert_eq!(weights, fs::read(site.path("r/backdoored/encoder.safetensors")).unwrap());
-    // A training image changes: that is said.
+    // A training image changes, and a message says so.
     super::sets::picture(7, 8, 32).save(site.path("moved/train/ant/000.png")).unwrap();
     let text = data("moved", "all");
     assert_eq!(trained(&text), 2, "{text}");

@@ -1,5 +1,5 @@
-//! What users of the product reported, and what a review of the code found: each on the real binary, with the right
-//! behaviour. `field_fNN_…` is a report, `review_S_NN_…` a finding.
+//! Reports of users and findings of a code review, each checked on the real binary for the right behaviour.
+//! `field_fNN_…` is a report, `review_S_NN_…` a finding.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Probes: how many neighbours may vote, what a reading is called, which published figures it is held against, and the
+//! Probes: how many neighbours may vote, the name of a reading, the published figures it is compared with, and the
 //! reference's file of both confusion matrices.
 
 use std::path::Path;
@@ -28,11 +28,11 @@ fn field_f04_neighbours_are_counted_before_training() {
         site.run(&format!("run t.toml --out r {sets}")).bad(2, &words);
         assert!(!site.path("r/clean").exists() && !site.path("r/poison.csv").exists());
     }
-    // One label fewer than needed, and enough.
+    // One label too few, and just enough.
     site.run("run t.toml --out r --until poison --set probe.labels=[0.1] --set probe.k=[12]")
         .bad(2, &["probe.k = 12", "there are 12"]);
     site.run("run t.toml --out r --until twin --set probe.labels=[0.1] --set probe.k=[11]").good();
-    // An encoder from elsewhere is refused before it reads an image, and may use all other k.
+    // `probe --encoder` refuses the same k before it reads an image, and accepts smaller ones.
     let probe =
         "probe --encoder r/clean/encoder.safetensors t.toml --out p --set probe.labels=[0.1]";
     site.run(&format!("{probe} --set probe.k=[20]")).bad(2, &words);
@@ -60,7 +60,7 @@ fn review_2_02_neighbours_alone_have_a_default_and_the_report_says_so() {
     assert!(site.read("r/config.toml").contains("k = [1]"), "{}", site.read("r/config.toml"));
 }
 
-/// Each model on each share of labels, behind the other probes of the share; SimCLR v2 keeps a layer of its head.
+/// Each model on each share of labels, after the other probes of that share; SimCLR v2 keeps a layer of its head.
 #[test]
 fn fine_tuning_is_a_probe_of_its_own() {
     let site = site(12);
@@ -83,8 +83,8 @@ fn fine_tuning_is_a_probe_of_its_own() {
             assert!((0.0..=100.0).contains(&acc.as_f64().unwrap()), "{model}: {acc}");
         }
         assert!(site.read(format!("{method}/report.md")).contains("| fine-tuned | 50 % |"));
-        // The head lies in the checkpoint: without one, SimCLR v2 cannot be fine-tuned, and SimCLR, which keeps none of
-        // it, can.
+        // The head is in the checkpoint: without one, SimCLR v2 cannot be fine-tuned, but SimCLR, which keeps none of
+        // its head, can.
         std::fs::remove_dir_all(site.path(format!("{method}/clean/checkpoint"))).unwrap();
         let again = run(method, method, "--set probe.fine_tune={epochs=1,batch=8}");
         if method == "simclr" {
@@ -97,7 +97,7 @@ fn fine_tuning_is_a_probe_of_its_own() {
         .bad(2, &["probe.fine_tune.batch = 1"]);
 }
 
-/// What `conf_matrix.csv` must be, from the two matrices: as `crates/probe/tests/fixtures/conf_matrix.py` writes it.
+/// The expected `conf_matrix.csv` of the two matrices, as `crates/probe/tests/fixtures/conf_matrix.py` writes it.
 fn reference_file(site: &Site, model: &str, data: &str) -> String {
     let matrix = |name: &str| -> Vec<Vec<u64>> {
         let text = site.read(format!("r/{model}/{name}"));
@@ -132,7 +132,7 @@ fn review_1_10_a_run_writes_the_references_file() {
         let data = data.split(",,acc1").next().unwrap().to_owned();
         assert_eq!(found, reference_file(&site, model, &data));
     }
-    // The paper's probe reads encoders: pixels, which say what a victim should reach, are read by the unified one.
+    // The paper's probe reads only encoders; the unified one reads pixels, which show what a victim should reach.
     let scores = site.json("r/scores.json");
     assert_eq!(scores["probes"][0]["probe"], "paper");
     assert_eq!(scores["expected"]["source"], "the unified linear probe on raw pixels");
@@ -147,7 +147,7 @@ fn review_1_05_the_paper_s_configs_run_the_paper_s_probes() {
         let text = std::fs::read_to_string(&path).unwrap();
         let table: toml::Table = toml::from_str(&text).unwrap();
         if table.contains_key("axis") {
-            // A sweep takes the probe of its configs, or says the same.
+            // A sweep takes the probe of its configs, or sets the same.
             let set = table["set"].as_table().unwrap();
             let protocol = set.get("probe.protocol").map(|value| value.as_str().unwrap());
             assert_eq!(protocol.unwrap_or("paper"), "paper", "{}", path.display());

@@ -52,7 +52,7 @@ fn until(limit: Duration, met: impl Fn() -> bool) {
     }
 }
 
-/// Processes that work in this site, without the sweep itself.
+/// Number of processes that work in this site, without the sweep itself.
 fn at_work(site: &Site) -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let here = |process: &Path| {
@@ -64,7 +64,7 @@ fn at_work(site: &Site) -> usize {
     entries.filter(|entry| here(&entry.path())).count()
 }
 
-/// All files below the runs' folder, with their lengths and times.
+/// All files below `folder`, with their lengths and modification times.
 fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -81,7 +81,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     found
 }
 
-/// How many of the models called `name` have trained for an epoch or more.
+/// Number of models called `name` that have trained for an epoch or more.
 fn training(site: &Site, name: &str) -> usize {
     if !site.path("runs").exists() {
         return 0;
@@ -90,7 +90,7 @@ fn training(site: &Site, name: &str) -> usize {
     logs.keys().filter(|path| path.ends_with(Path::new(name).join("timing.jsonl"))).count()
 }
 
-/// What the seed decides of each run, to the last byte.
+/// The files of each run that the seed determines byte for byte.
 fn bytes(site: &Site) -> BTreeMap<PathBuf, Vec<u8>> {
     let decided = ["encoder.safetensors", "metrics.jsonl", "scores.json", "poison.csv"];
     let root = site.path("runs");

@@ -75,7 +75,7 @@ fn an_export_of_chosen_images_verifies_without_the_encoder() {
         let found = ledger(&site, &format!("p{i}/poison.csv"));
         assert_eq!(found.rows.len(), 4);
         assert_eq!(found.head.selected.unwrap().encoder_hash.is_some(), i < 4);
-        // The training list holds each image once.
+        // The ledger has a target; its rate, if any, is that of the config.
         assert!(found.head.target.is_some() && found.head.rate.is_none_or(|rate| rate == 0.4));
     }
 }

@@ -12,7 +12,7 @@ pub struct Site {
     folder: tempfile::TempDir,
 }
 
-/// A noisy picture whose class a probe can tell, `size` pixels a side.
+/// A noisy picture whose class a probe can recognise, `size` pixels a side.
 pub fn picture(class: u64, index: u64, size: u32) -> RgbImage {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1000 * class + index);
     let wave = |c: f32, x: f32, y: f32| ((c + 1.0) * 3.0 * x + (c % 3.0) * 5.0 * y).sin();
@@ -47,7 +47,7 @@ impl Site {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// `NAME/train/CLASS/*.png` and `NAME/val/CLASS/*.png`, so many images of each class, 32 px a side.
+    /// Writes `train` and `val` images of each class, 32 px a side: `NAME/train/CLASS/*.png`, `NAME/val/CLASS/*.png`.
     pub fn folder(&self, name: &str, classes: &[&str], [train, val]: [u64; 2]) -> PathBuf {
         for (split, count, first) in [("train", train, 0), ("val", val, 5000)] {
             for (class, class_name) in (0..).zip(classes) {
@@ -96,7 +96,7 @@ epochs = 20
         command
     }
 
-    /// Runs the binary in this folder: exit status and all that it says.
+    /// Runs the binary in this folder; returns its exit status and output.
     pub fn run(&self, args: &str) -> Said {
         Said::of(self.command(args).output().unwrap())
     }
@@ -106,7 +106,7 @@ epochs = 20
     }
 }
 
-/// What a run of the binary gave.
+/// Exit status and output of the binary.
 #[derive(Debug)]
 pub struct Said {
     pub status: Option<i32>,
@@ -124,14 +124,14 @@ impl Said {
         }
     }
 
-    /// It went well.
+    /// Checks that it succeeded.
     #[track_caller]
     pub fn good(self) -> Self {
         assert_eq!(self.status, Some(0), "{}{}", self.stderr, self.stdout);
         self
     }
 
-    /// It ended with `status` and one error that holds these words.
+    /// Checks that it ended with `status` and one error that contains these words.
     #[track_caller]
     pub fn bad(self, status: i32, words: &[&str]) -> Self {
         let text = &self.stderr;

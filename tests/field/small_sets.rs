@@ -1,4 +1,4 @@
-//! Small sets in the packings that people have, empty parts, and packed caches that several runs share.
+//! Small sets in the formats that users have, empty parts, and packed caches that several runs share.
 
 use std::fs;
 use std::path::Path;
@@ -140,13 +140,13 @@ fn review_2_01_an_empty_test_part_is_refused_before_anything_is_trained() {
     assert!(!site.path("r/clean").exists());
 }
 
-/// What a run trained: both encoders.
+/// Both encoders that a run trained.
 fn trained(run: &Path) -> [Vec<u8>; 2] {
     ["clean", "backdoored"]
         .map(|model| fs::read(run.join(model).join("encoder.safetensors")).unwrap())
 }
 
-/// The names of a folder that end so.
+/// Number of names in `folder` that end with `end`.
 fn ending(folder: &Path, end: &str) -> usize {
     let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name());
     names.filter(|name| name.to_string_lossy().ends_with(end)).count()
@@ -179,7 +179,7 @@ fn field_f02_runs_that_share_a_cache_folder_train_what_they_train_alone() {
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         command.spawn().unwrap()
     };
-    // Twice the first set, once the other, all at once.
+    // Two runs on the first set and one on the other, all at once.
     let runs =
         [("a", "r1"), ("a", "r2"), ("b", "r3")].map(|(set, out)| (set, out, start(set, out)));
     for (set, out, child) in runs {
@@ -207,14 +207,14 @@ points = [ { name = "s1", set = { seed = 1 } }, { name = "s2", set = { seed = 2 
     );
     site.run("sweep sweep.toml --jobs 2").good();
     site.run("run a.toml --out alone").good();
-    // The clean twin of a sweep lies elsewhere.
+    // The clean twin of a sweep is stored elsewhere.
     let trained =
         |run: &str| fs::read(site.path(run).join("backdoored/encoder.safetensors")).unwrap();
     assert!(trained("runs/s1") == trained("alone"));
     assert_eq!((ending(&site.path("cache"), ".pack"), ending(&site.path("cache"), ".tmp")), (1, 0));
 }
 
-/// A limit on the size of files stands for a full disk.
+/// A limit on the size of files stands in for a full disk.
 #[test]
 #[cfg(unix)]
 fn field_f02_a_full_disk_is_an_error_that_says_what_the_cache_needs() {

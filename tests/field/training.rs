@@ -1,10 +1,10 @@
-//! Training as the references do it: learning rates, last batches, and what a refused value says.
+//! Training as the references do it: learning rates, last batches, and messages about refused values.
 
 use serde_json::Value;
 
 use crate::sets::Site;
 
-/// The MAE of these tests: no learning rate, so that the default counts.
+/// The MAE of these tests: no learning rate, so that the default applies.
 const MAE: &str = "--set pretrain.method={kind=\"mae\",decoder_dim=8,decoder_depth=1,decoder_heads=2} \
     --set pretrain.encoder={kind=\"vit\",dim=8,depth=1,heads=2,patch=8} \
     --set pretrain.schedule={kind=\"cosine-per-epoch\"}";
@@ -13,7 +13,7 @@ fn log(site: &Site, file: &str) -> Vec<Value> {
     site.read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The learning rate of the first epoch, which the schedule leaves alone.
+/// The learning rate of the first epoch, which the schedule does not change.
 fn lr(site: &Site, file: &str) -> f64 {
     log(site, file)[0]["lr"].as_f64().unwrap()
 }
@@ -38,7 +38,7 @@ fn review_1_03_maes_rate_follows_the_batch_on_every_path() {
     let sets = "--set pretrain.batch=16 --set pretrain.base_lr=1e-3";
     site.run(&format!("run t.toml --out b {MAE} {sets} --until twin")).good();
     near(lr(&site, "b/clean/metrics.jsonl"), 1e-3 * 16.0 / 256.0);
-    // What the folder says of the run gives the same run, to the byte.
+    // The config in the run folder gives the same run, to the byte.
     let config = site.read("b/config.toml");
     assert!(config.contains("base_lr = 0.001") && !config.contains("\nlr = 0.001"), "{config}");
     site.run("run b/config.toml --out c --until twin").good();
@@ -47,7 +47,7 @@ fn review_1_03_maes_rate_follows_the_batch_on_every_path() {
         let [b, c] = bytes.map(Result::unwrap);
         assert!(b == c, "{file} differs");
     }
-    // A fixed rate is fixed, and excludes the other.
+    // A fixed rate does not follow the batch, and excludes a base rate.
     site.run(&format!("run t.toml --out d {MAE} --set pretrain.lr=1e-3 --until twin")).good();
     near(lr(&site, "d/clean/metrics.jsonl"), 1e-3);
     site.run(&format!("run t.toml --out e {MAE} --set pretrain.lr=1e-3 {sets}"))
@@ -86,7 +86,7 @@ fn review_2_03_a_refused_value_names_no_number_that_nobody_gave() {
         assert!(!said.stderr.contains("84467440737"), "{}", said.stderr);
         said.bad(2, &words);
     }
-    // With the data at hand the number of images is known.
+    // Once the data is read, the number of images is known.
     site.run(
         "run t.toml --set poison.target=3 --set pretrain.batch=64 --set pretrain.method.queue=64",
     )

@@ -34,11 +34,11 @@ fn field_f07_a_patch_that_is_tiny_on_photographs_is_said_before_training() {
     assert!(text.contains("a factor of 11.7") && text.contains("it may not be learned"), "{text}");
     assert!(warned < text.find("pretrain clean").unwrap(), "{text}");
     assert!(site.read("pixels/report.md").contains("TRIGGER: the trigger's width is 2.1 %"));
-    // It is said again when everything is done.
+    // The warning is repeated when everything is done.
     let again = site.run("run t.toml --out pixels").good();
     assert!(again.stderr.contains("a factor of 11.7"), "{}", again.stderr);
 
-    // Relative to the image: the same on both, and no doubt.
+    // Relative to the image: the same on both, and no warning.
     for (out, width) in [("view", "{view=8}"), ("share", "{share=0.25}")] {
         let said =
             site.run(&format!("run t.toml --out {out} --set poison.trigger.width={width}")).good();
@@ -51,7 +51,7 @@ fn field_f07_a_patch_that_is_tiny_on_photographs_is_said_before_training() {
         let ledger = site.read(format!("{out}/poison.csv"));
         assert!(ledger.lines().filter(|line| line.contains(",94,0.0,")).count() == 6, "{ledger}");
     }
-    // Or in pixels of each.
+    // Or in pixels of each kind of image.
     let said = site.run(
         "run t.toml --out two --until poison --set poison.trigger.width=94 --set poison.val_width=8",
     );
@@ -83,8 +83,8 @@ fn a_patch_in_native_pixels_covers_what_its_geometry_says() {
     site.config("t.toml", NATIVE);
     let sets = "--set poison.target=flag --set poison.rate=1.0 --set poison.val_width=4 --set pretrain.crop=[1.0,1.0]";
     let said = site.run(&format!("run t.toml --out r {sets}")).good();
-    // Every view shows the whole drawing: 8 x 8 of 64 x 64 pixels in each of both. The patch of evaluation images is 4 of
-    // 28 pixels wide.
+    // Every view shows the whole drawing: 8 x 8 of 64 x 64 pixels in both views. The patch of evaluation images is 4
+    // of 28 pixels wide.
     let found = site.json("r/trigger.json");
     let of = |key: &str| found[key].as_f64().unwrap();
     assert_eq!((of("train_width"), of("eval_width")), (8.0 / 64.0, 4.0 / 28.0));
@@ -107,7 +107,7 @@ fn a_patch_in_native_pixels_covers_what_its_geometry_says() {
     // The run is probed: encoders read evaluation images of 28 pixels.
     let scores = site.json("r/scores.json");
     assert_eq!(scores["images"], 40);
-    // An encoder file gives the same figures: its images are prepared in the same way.
+    // An encoder file gives the same scores: its images are prepared in the same way.
     let probe =
         "probe --encoder r/backdoored/encoder.safetensors t.toml --out f --set poison.target=flag";
     site.run(&format!("{probe} --set poison.rate=1.0 --set poison.val_width=4")).good();

@@ -1,4 +1,4 @@
-//! The length of a training on a clean part, which is the same for students and controls.
+//! The length of a training on a clean part; it is the same for students and controls.
 
 use ssl_backdoor_data::{Draws, EpochPlan};
 use ssl_backdoor_fields::{OutOfRange, require};
@@ -8,15 +8,15 @@ use ssl_backdoor_fields::{OutOfRange, require};
 pub struct Budget {
     /// Passes over the clean part.
     pub epochs: usize,
-    /// Optimisation steps instead of `epochs`: the same for clean parts of any size, up to a part of an epoch.
+    /// Optimisation steps instead of `epochs`, rounded up to whole epochs, for clean parts of any size.
     pub steps: Option<usize>,
     /// Images in a step.
     pub batch: usize,
 }
 
 impl Budget {
-    /// How the epochs go through a clean part of `images` images: the last batch of an epoch holds the images left
-    /// over.
+    /// The plan of the epochs on a clean part of `images` images: the last batch of an epoch holds the remaining
+    /// images.
     pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
         EpochPlan { seed, images, batch: self.batch, drop_last: false, draws: Draws::DEFENCE }
     }
@@ -34,7 +34,7 @@ impl Budget {
     /// Checks every value for the `clean` shares of a training set of `images` images (`None` if that is not known yet).
     ///
     /// # Errors
-    /// No share or one outside (0, 1], no epoch, no step, or a batch that the smallest part cannot fill.
+    /// No share or one outside (0, 1], epochs or steps out of range, or a batch that the smallest part cannot fill.
     pub fn check(&self, clean: &[f64], images: Option<usize>) -> Result<(), OutOfRange> {
         let fits = !clean.is_empty() && clean.iter().all(|share| *share > 0.0 && *share <= 1.0);
         require(fits, "clean", format!("{clean:?}"), "a list of shares above 0 and at most 1")?;

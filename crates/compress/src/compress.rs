@@ -12,14 +12,14 @@ use ssl_backdoor_ssl::{Batch, Ema, EmaTiming, Method, PretrainError, Progress, S
 
 use crate::{CompressConfig, Variant};
 
-/// Which draw of initial weights is the student's: not the one the teacher started from.
+/// Key of the student's draw of initial weights, which differs from the teacher's.
 const STUDENT: u64 = 1;
 
-/// A frozen teacher, a student from scratch, and as the variant says its EMA copy, the linear layer to the
-/// teacher's space, and the student's bank beside the teacher's.
+/// A frozen teacher with its bank and a student from scratch. Depending on the variant, also the student's EMA copy,
+/// the linear layer to the teacher's space, and the student's bank.
 #[derive(Module, Debug)]
 pub struct Compress {
-    /// In evaluation mode and without autodiff: not part of the trained state.
+    /// In evaluation mode and without autodiff; not part of the trained state.
     #[module(skip)]
     teacher: Encoder,
     student: Encoder,
@@ -32,12 +32,12 @@ pub struct Compress {
 }
 
 impl Compress {
-    /// `teacher` is in evaluation mode; the student has the same `encoder` config and starts from
-    /// random weights, its EMA copy equal to it; `bank` rows in each bank. `device` is an autodiff
-    /// device.
+    /// `teacher` is in evaluation mode. The student has the same `encoder` config and starts from
+    /// random weights; its EMA copy starts equal to it. Each bank has `bank` rows. `device` is an
+    /// autodiff device.
     ///
     /// # Errors
-    /// [`PretrainError::Range`] for a value of `config` or an `encoder` that is out of range, or a bank without rows.
+    /// [`PretrainError::Range`] if a value of `config` or `encoder` is out of range, or a bank has no rows.
     pub fn new(
         config: &CompressConfig,
         teacher: Encoder,
@@ -54,7 +54,7 @@ impl Compress {
             encoder.init(&mut rng, device)
         };
         let variant = config.variant;
-        // The reference starts its banks uniform in ±1/√(d/3), not of unit norm.
+        // The reference draws its banks uniformly in ±1/√(d/3), not with unit norm.
         let dim = encoder.dim();
         let bound = 1.0 / (dim as f32 / 3.0).sqrt();
         let rows = |which| {
@@ -80,8 +80,8 @@ impl Compress {
 }
 
 impl Method for Compress {
-    /// Teacher, student and EMA copy see the same single view. `keys` are the teacher's and the copy's
-    /// features.
+    /// Teacher, student and EMA copy see the same single view. `keys` are the teacher's features and,
+    /// with a student's bank, the copy's; without a copy, the student's.
     fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
         let [view] = batch.views()?;
         let teacher = l2_normalize(self.teacher.forward(view.clone().inner()));
@@ -140,15 +140,15 @@ impl Method for Compress {
 }
 
 /// KL(p_t ‖ p_s) averaged over the batch, where p_t and p_s are the softmax of the similarities to
-/// the rows of the teacher's and the student's bank. The banks are those *before* the batch enters.
+/// the rows of the teacher's and the student's bank, in their state *before* the batch enters.
 ///
 /// # Shapes
 /// - `teacher`, `student`: `[batch, dim]`, rows of norm 1
-/// - banks: `[K, dim]`, row by row of the same images
+/// - banks: `[K, dim]`, the same image in the same row of both
 /// - output: `[1]`
 ///
 /// # Errors
-/// [`OutOfRange`] for shapes that do not fit together or without rows, and a temperature that is not above 0.
+/// [`OutOfRange`] for shapes that do not match or have no rows, and for a temperature that is not above 0.
 pub fn similarity_loss(
     teacher: Tensor<2>,
     student: Tensor<2>,
@@ -171,7 +171,7 @@ pub fn similarity_loss(
     Ok(divergence(teacher, student, teacher_bank, student_bank, temperature))
 }
 
-/// [`similarity_loss`] of tensors that are known to fit.
+/// [`similarity_loss`] of tensors whose shapes match.
 fn divergence(
     teacher: Tensor<2>,
     student: Tensor<2>,
@@ -268,7 +268,7 @@ mod tests {
         let encoder = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
         let view = Tensor::<4>::random([4, 3, 8, 8], Distribution::Normal(0.0, 1.0), &device);
         let progress = Progress { seed: 1, step: 0, steps: 1, epoch: 0, epochs: 1, seen: 0 };
-        // Banks, networks that learn, and whether the second keys are the student's own features.
+        // Number of banks and of learning parameters, and whether the second keys are the student's own features.
         for (variant, banks, learning, own) in [
             (Variant::TwoQueues, 2, 60, false),
             (Variant::OneQueue, 1, 62, false),
@@ -277,7 +277,7 @@ mod tests {
             let teacher = encoder.init(&mut keyed(9, purpose::INIT, 0, 0, 0), &device).valid();
             let config = CompressConfig { variant, ..CompressConfig::default() };
             let mut method = Compress::new(&config, teacher, &encoder, 8, 1, &device).unwrap();
-            // A copy that is no longer the student.
+            // A copy that differs from the student.
             method.target = method
                 .target
                 .map(|_| encoder.init(&mut keyed(5, purpose::INIT, 0, 0, 0), &device).no_grad());

@@ -98,9 +98,9 @@ impl Default for CompressConfig {
     }
 }
 
-/// Share of an image's area that a crop takes, low and high.
+/// Lowest and highest share of an image's area that a crop takes.
 const CROP: (f64, f64) = (0.08, 1.0);
-/// Shares of the epochs after which the learning rate falls, and by how much.
+/// Shares of the epochs after which the learning rate falls, and the factor it falls by.
 const DROPS: [f64; 2] = [90.0 / 130.0, 120.0 / 130.0];
 const DROP: f64 = 0.2;
 
@@ -122,22 +122,22 @@ impl CompressConfig {
         require(self.bank >= self.batch, "bank", self.bank, allowed)
     }
 
-    /// Checks that a student can learn from a clean part of `images` images: a batch or more of them.
+    /// Checks every value, and that a clean part of `images` images fills a batch.
     ///
     /// # Errors
-    /// Names the field, of this and of every other value.
+    /// Names the field, its value and what is allowed.
     pub fn check_part(&self, images: usize) -> Result<(), OutOfRange> {
         self.check(None)?;
         self.budget().check_part(images)
     }
 
-    /// How long a training on a clean part lasts.
+    /// The length of a training on a clean part.
     pub fn budget(&self) -> Budget {
         Budget { epochs: self.epochs, steps: self.steps, batch: self.batch }
     }
 
-    /// How a student's epochs go through a clean part of `images` images: as in the reference, the last batch of an
-    /// epoch holds the images left over.
+    /// The plan of a student's epochs on a clean part of `images` images: as in the reference, the last batch of an
+    /// epoch holds the remaining images.
     pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
         self.budget().plan(seed, images)
     }
@@ -152,8 +152,8 @@ impl CompressConfig {
         self.budget().steps_on(images)
     }
 
-    /// How a student is trained on a clean part of `images` images: as the reference does, with SGD that decays all
-    /// parameters by 1e-4.
+    /// The training of a student on a clean part of `images` images: SGD with a weight decay of 1e-4 on all
+    /// parameters, as in the reference.
     pub fn training(&self, images: usize) -> TrainConfig {
         let epochs = self.epochs_on(images);
         let drops = at_shares(epochs, &DROPS);
@@ -161,7 +161,7 @@ impl CompressConfig {
             schedule: Schedule::Steps { drops, factor: DROP, warmup_steps: 0 },
             crop: CROP,
             drop_last: Some(self.plan(0, images).drop_last),
-            // Some twenty in all: epochs on a small part are short.
+            // About twenty checkpoints in all, because epochs on a small part are short.
             checkpoint_every: (epochs / 20).max(1),
             canaries: self.canaries,
             ..TrainConfig::sgd(epochs, self.batch, self.lr)
@@ -187,7 +187,7 @@ mod tests {
         assert!(config.check(Some(2_000)).is_ok());
         assert_eq!(config.epochs_on(500), 130);
         let steps = CompressConfig { steps: Some(828), batch: 64, ..CompressConfig::default() };
-        // Batches of 24, 10 and 5 and a smaller one.
+        // 24, 10 and 5 steps in an epoch.
         assert_eq!([1500, 600, 300].map(|images| steps.epochs_on(images)), [35, 83, 166]);
         assert_eq!([1500, 600, 300].map(|images| steps.steps_on(images)), [840, 830, 830]);
         let message = config.check(Some(1_000)).unwrap_err().to_string();
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn review_1_09_the_last_partial_batch_is_kept() {
         let config = CompressConfig::default();
-        // 25 % of ImageNet-100: 123 whole batches of 256 and one of 184; a single image left over is not a batch.
+        // 25 % of ImageNet-100: 123 whole batches of 256 and one of 184; a single remaining image is not a batch.
         let images = |n| config.plan(1, n);
         assert_eq!((images(31_672).steps_per_epoch(), images(31_672).images_in(123)), (124, 184));
         assert_eq!(images(257).steps_per_epoch(), 1);

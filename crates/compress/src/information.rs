@@ -1,5 +1,5 @@
-//! An estimate of the mutual information of two sets of features: MINE by the bound of Donsker and Varadhan (Belghazi et
-//! al., *Mutual Information Neural Estimation*, ICML 2018).
+//! An estimate of the mutual information between two sets of features: MINE with the Donsker–Varadhan bound (Belghazi
+//! et al., *Mutual Information Neural Estimation*, ICML 2018).
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -10,27 +10,27 @@ use ssl_backdoor_ssl::{OptimizerConfig, WeightDecayScope};
 
 use crate::purpose;
 
-/// Width of the network that tells pairs which belong together from others.
+/// Hidden width of the network that tells matching pairs from others.
 const HIDDEN: usize = 128;
 const LR: f64 = 1e-3;
 
-/// How the network of an estimate is trained.
+/// Settings for training the network of an estimate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Estimate {
     pub seed: u64,
-    /// Which of several estimates it is: each has draws of its own.
+    /// Number of this estimate among several: each has its own draws.
     pub number: u64,
     /// Passes over the rows.
     pub epochs: usize,
-    /// Rows in a step, all of them if there are fewer.
+    /// Rows in a step, at most all rows.
     pub batch: usize,
 }
 
 impl Estimate {
-    /// Nats that the rows of `x` and `z` say of each other, at least 0: the supremum over networks T of
-    /// `E T(x, z) − ln E exp T(x, z')`, where z' belongs to another row, as far as a network of one hidden layer trained
-    /// by Adam comes to it. It is a lower bound up to what the network learns by heart; few rows make it too large.
-    /// Columns are standardised first, which leaves the information as it is.
+    /// Mutual information between the rows of `x` and `z` in nats, at least 0: the supremum over networks T of
+    /// `E T(x, z) − ln E exp T(x, z')`, where z' belongs to another row, as approximated by a network of one hidden
+    /// layer trained with Adam. It is a lower bound unless the network memorises rows; with few rows it is too large.
+    /// Columns are standardised first, which does not change the information.
     ///
     /// # Shapes
     /// - `x`, `z`: `[rows, dim]`, without autodiff on their device
@@ -46,7 +46,7 @@ impl Estimate {
         let pairs = |epoch: usize| {
             let mut rng = keyed(seed, purpose::INFORMATION, epoch as u32, number, 0);
             let order = shuffled(rows, &mut rng);
-            // Each row meets the one behind it in the order: never itself, if there are two.
+            // Each row is paired with the next one in the order: never with itself, if there are at least two.
             let others = order.iter().cycle().skip(1).take(rows).copied().collect::<Vec<_>>();
             [order, others]
         };
@@ -64,7 +64,7 @@ impl Estimate {
         let [order, others] = pairs(epochs).map(|rows| indices(&rows, &device));
         let (x, own) = (x.select(0, order.clone()), z.clone().select(0, order));
         let found: f32 = bound(&critic, x, own, z.select(0, others)).into_scalar();
-        // A bound that is not a number says nothing.
+        // A bound that is not finite counts as 0.
         if found.is_finite() { f64::from(found.max(0.0)) } else { 0.0 }
     }
 }
@@ -73,7 +73,7 @@ impl Estimate {
 fn bound(critic: &Mlp, x: Tensor<2>, own: Tensor<2>, others: Tensor<2>) -> Tensor<1> {
     let [together, apart] =
         [own, others].map(|z| critic.forward(Tensor::cat(vec![x.clone(), z], 1)));
-    // The largest is taken out of the exponential, so that it cannot overflow.
+    // Subtracts the largest value before the exponential, so that it cannot overflow.
     let most = apart.clone().detach().max();
     let apart = (apart - most.clone().unsqueeze_dim(1)).exp().mean().log() + most;
     together.mean() - apart
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use ssl_backdoor_model::init;
 
-    /// Normal pairs of correlation ρ know −½ ln(1 − ρ²) nats of each other.
+    /// Normal pairs of correlation ρ have mutual information −½ ln(1 − ρ²) nats.
     #[test]
     fn normal_pairs_have_the_information_of_their_correlation() {
         let rows = 1500;

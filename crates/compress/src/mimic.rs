@@ -1,6 +1,6 @@
 //! MIMIC (Han et al., *Mutual Information Guided Backdoor Mitigation for Pre-trained Encoders*, arXiv 2406.03508): a new
-//! student learns by contrast, from the teacher's features, and from where the teacher's stages look. Stages that know more
-//! of the final feature weigh more.
+//! student learns by contrast, from the teacher's features, and from the attention maps of the teacher's stages.
+//! Stages with more mutual information with the final feature have larger weights.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -9,18 +9,18 @@ use ssl_backdoor_model::{Encoder, EncoderConfig, Mlp, l2_normalize};
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::{Batch, Method, PretrainError, Progress, Step, nt_xent};
 
-/// Which draw of initial weights is the student's: not the one the teacher started from.
+/// Key of the student's draw of initial weights, which differs from the teacher's.
 const STUDENT: u64 = 1;
-/// Length of a projection, for the contrast.
+/// Length of a projection for the contrastive loss.
 const PROJECTION: usize = 128;
 
-/// Stages of which the maps are compared.
+/// Number of stages whose maps are compared.
 pub const STAGES: usize = 4;
 
 /// A frozen teacher and a student from scratch with a projector.
 #[derive(Module, Debug)]
 pub struct Mimic {
-    /// In evaluation mode and without autodiff: not part of the trained state.
+    /// In evaluation mode and without autodiff; not part of the trained state.
     #[module(skip)]
     teacher: Encoder,
     student: Encoder,
@@ -35,7 +35,7 @@ impl Mimic {
     /// `weights` are those of the four stages; `device` is an autodiff device.
     ///
     /// # Errors
-    /// [`PretrainError::NotApplicable`] for an encoder without maps, [`PretrainError::Range`] for one that is out of range.
+    /// [`PretrainError::NotApplicable`] if the encoder has no maps, [`PretrainError::Range`] if it is out of range.
     pub fn new(
         teacher: Encoder,
         encoder: &EncoderConfig,
@@ -63,12 +63,12 @@ pub(crate) fn check_encoder(encoder: &EncoderConfig) -> Result<(), PretrainError
     Err(PretrainError::NotApplicable { what: "mimic", needs })
 }
 
-/// The student before its training.
+/// The student before training.
 pub(crate) fn untrained(encoder: &EncoderConfig, seed: u64, device: &Device) -> Encoder {
     encoder.init(&mut keyed(seed, purpose::INIT, 0, 0, STUDENT), device)
 }
 
-/// The maps of the four stages and the feature, which is the mean of the last one over its places.
+/// The maps of the four stages, and the feature: the mean of the last map over its positions.
 fn read(
     encoder: &Encoder,
     images: Tensor<4>,
@@ -83,7 +83,7 @@ fn read(
 }
 
 impl Method for Mimic {
-    /// Both views pass as one batch. All three parts of the loss are means over it.
+    /// Both views pass through the networks as one batch. All three parts of the loss are means over it.
     fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
         let views: [Tensor<4>; 2] = batch.views()?;
         let images = Tensor::cat(views.to_vec(), 0);
@@ -110,8 +110,8 @@ impl Method for Mimic {
     }
 }
 
-/// Attention transfer: the mean square of what two attention maps differ by. An attention map is the sum of the squares over
-/// the channels at each place, as a vector of norm 1.
+/// Attention transfer: the mean squared difference of two attention maps. An attention map is the sum of squares over
+/// the channels at each position, as a vector of norm 1.
 ///
 /// # Shapes
 /// - both: `[batch, channels, height, width]`; channels may differ
@@ -145,7 +145,7 @@ mod tests {
             ((5.0 / norm - 9.0 / 15.0).powi(2) + (10.0 / norm - 12.0 / 15.0).powi(2)) / 2.0;
         let found: f32 = attention_distance(a.clone(), b).into_scalar();
         assert!((f64::from(found) - expected).abs() < 1e-6, "{found} {expected}");
-        // Only where it looks counts, not how strongly.
+        // Only the shape of an attention map counts, not its scale.
         let twice: f32 = attention_distance(a.clone(), a.mul_scalar(-2.0)).into_scalar();
         assert!(twice.abs() < 1e-12);
     }

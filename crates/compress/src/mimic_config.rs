@@ -1,4 +1,4 @@
-//! The settings of MIMIC, and the distillation with them.
+//! The settings of MIMIC, and distillation with them.
 
 use std::sync::Arc;
 
@@ -95,20 +95,20 @@ impl MimicConfig {
         require(fits, "information_epochs", self.information_epochs, "0 to 100,000")
     }
 
-    /// Checks that the stages of such an encoder can be compared.
+    /// Checks that the stages of this encoder can be compared.
     ///
     /// # Errors
-    /// [`PretrainError::NotApplicable`]: it has no maps.
+    /// [`PretrainError::NotApplicable`] if it has no maps, [`PretrainError::Range`] if its sizes are out of range.
     pub fn check_encoder(&self, encoder: &EncoderConfig) -> Result<(), PretrainError> {
         check_encoder(encoder)
     }
 
-    /// How long a training on a clean part lasts.
+    /// The length of a training on a clean part.
     pub fn budget(&self) -> Budget {
         Budget { epochs: self.epochs, steps: self.steps, batch: self.batch }
     }
 
-    /// How a student's epochs go through a clean part of `images` images: in whole batches.
+    /// The plan of a student's epochs on a clean part of `images` images: whole batches only.
     pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
         EpochPlan { drop_last: true, ..self.budget().plan(seed, images) }
     }
@@ -123,22 +123,22 @@ impl MimicConfig {
         self.steps.map_or(self.epochs, |steps| self.plan(0, images).epochs_for(steps))
     }
 
-    /// How a student is trained on a clean part of `images` images.
+    /// The training of a student on a clean part of `images` images.
     fn training(&self, images: usize) -> TrainConfig {
         let epochs = self.epochs_on(images);
         TrainConfig {
             optimizer: OptimizerConfig::Adam { betas: [0.9, 0.999] },
             weight_decay: 1e-6,
             schedule: Schedule::Steps { drops: Vec::new(), factor: 1.0, warmup_steps: 0 },
-            // Some twenty in all: epochs on a small part are short.
+            // About twenty checkpoints in all, because epochs on a small part are short.
             checkpoint_every: (epochs / 20).max(1),
             canaries: self.canaries,
             ..TrainConfig::sgd(epochs, self.batch, self.lr)
         }
     }
 
-    /// The weights of the four stages: `attention`, and of `information` the share that a stage has in the nats of all
-    /// four. Stages that say nothing share it evenly.
+    /// The weights of the four stages: `attention`, plus `information` times the stage's share of all four `nats`. If
+    /// all are 0, the shares are equal.
     pub fn weights(&self, nats: [f64; STAGES]) -> [f64; STAGES] {
         let all: f64 = nats.iter().sum();
         let share = |nats: f64| if all > 0.0 { nats / all } else { 1.0 / STAGES as f64 };
@@ -148,10 +148,10 @@ impl MimicConfig {
 
 /// Distils `teacher` (in evaluation mode) into a student of the same architecture on the clean images of `training`, with
 /// views of `size` pixels, or resumes from the checkpoint that `observer` returns. As in the reference, the weights are set
-/// once, by the mutual information between pooled stages and feature of the *untrained* student.
+/// once, from the mutual information between pooled stages and feature of the *untrained* student.
 ///
 /// # Errors
-/// As [`MimicConfig::check`] and [`Mimic::new`]; a clean part that fills no batch; and as [`train`].
+/// As [`MimicConfig::check`], [`Mimic::new`] and [`train`], or a clean part that does not fill a batch.
 pub fn mimic(
     config: &MimicConfig,
     encoder: &EncoderConfig,
@@ -175,7 +175,7 @@ pub fn mimic(
 /// Images in a forward pass.
 const BATCH: usize = 250;
 
-/// What each stage of the untrained student knows of its final feature, on the images of `training`.
+/// Mutual information between each stage of the untrained student and its final feature, on the images of `training`.
 fn nats(
     config: &MimicConfig,
     encoder: &EncoderConfig,
@@ -189,7 +189,7 @@ fn nats(
     for first in (0..set.len()).step_by(BATCH) {
         let (pixels, _) = plain_batch(set.as_ref(), first..set.len().min(first + BATCH))?;
         let images = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device);
-        // The first is that of the layers before the stages.
+        // The first feature is that of the layers before the stages.
         for (all, stage) in stages.iter_mut().zip(student.stages(images).into_iter().skip(1)) {
             all.push(stage);
         }
@@ -237,12 +237,12 @@ mod tests {
             let message = wrong.check(Some(40)).unwrap_err().to_string();
             assert!(message.starts_with(what), "{message}");
         }
-        // Whole batches: two of 16 in each of nine epochs.
+        // Two whole batches of 16 in each of nine epochs.
         let steps = MimicConfig { steps: Some(17), ..config };
         assert_eq!((steps.steps_on(40), steps.epochs_on(40)), (18, 9));
     }
 
-    /// A student of a teacher that is itself comes to look where it looks: the attention part falls.
+    /// The seed and the weights decide the student. A batch larger than the set is an error.
     #[test]
     fn a_training_runs_and_the_seed_decides_it() {
         let data = r#"{ "kind": "shapes", "size": 16, "per_class": 4 }"#;

@@ -18,7 +18,7 @@ fn paths<'a>(
     data.paths_mut().into_iter().chain(poison)
 }
 
-/// Makes every path absolute, seen from the current folder.
+/// Makes every path absolute, starting from the current folder.
 pub(crate) fn make_absolute(data: &mut DataConfig, poison: &mut PoisonConfig) -> io::Result<()> {
     for path in paths(data, poison) {
         *path = absolute(path)?;
@@ -26,7 +26,7 @@ pub(crate) fn make_absolute(data: &mut DataConfig, poison: &mut PoisonConfig) ->
     Ok(())
 }
 
-/// `path` seen from the current folder, which is also what an empty one names.
+/// `path` made absolute from the current folder. An empty path names the current folder itself.
 pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
     std::path::absolute(if path.as_os_str().is_empty() { Path::new(".") } else { path })
 }

@@ -1,4 +1,4 @@
-//! From the parts of a set to its splits: the scored half, the hashes, and the prepared images.
+//! Builds the splits of a set from its parts: the scored half, the hashes, and the prepared images.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::{DataError, Eval, Fingerprint, SampleSet, Splits, Watch};
 
 /// The parts of a set that fits in memory.
 pub(crate) struct MemoryParts {
-    /// Training images, and the dev and the test half of the others.
+    /// The training images, and the dev and test halves of the evaluation images.
     pub sets: [Held; 3],
     pub classes: Vec<String>,
     /// Name for provenance.
@@ -59,7 +59,7 @@ impl Splits {
         }
     }
 
-    /// A set in image files with views of `size` pixels, scored on `part`; its evaluation images are halved by `seed`.
+    /// A set in image files with views of `size` pixels, scored on `part`; `seed` halves its evaluation images.
     ///
     /// # Errors
     /// A file that cannot be read, or the cache cannot be written.
@@ -112,7 +112,7 @@ impl Splits {
     }
 }
 
-/// `files` without those that cannot be decoded, if the config leaves them out; else all of them, not looked at.
+/// `files` without those that cannot be decoded, if the config skips them; otherwise all of them, unchecked.
 fn readable(files: Files, tally: &mut Tally, watch: &Watch<'_>) -> Result<Files, DataError> {
     if !tally.skips() {
         return Ok(files);
@@ -121,7 +121,7 @@ fn readable(files: Files, tally: &mut Tally, watch: &Watch<'_>) -> Result<Files,
     files.without(bad, tally)
 }
 
-/// The training images from their cache, with the shorter side that they have there.
+/// The training images from their cache, and the length of their shorter side there.
 type Cached = Option<(SampleSet, u32)>;
 
 /// The training images that can be decoded, and the cache of them in `folder`.

@@ -7,7 +7,7 @@ use ssl_backdoor_rng::Purpose;
 use crate::augment::{Geometry, Scratch, ViewKey, Views, normalize_by, to_planes};
 use crate::{DataError, Normalization, Sample};
 
-/// A batch of images as the network takes them.
+/// A batch of images in the network's input layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pixels {
     /// The values, row by row.
@@ -34,7 +34,7 @@ impl Pixels {
 /// files are decoded here.
 ///
 /// # Errors
-/// Whatever reading an image gives, or images of different sizes.
+/// An image cannot be read, or images have different sizes.
 pub fn plain_batch(
     set: &dyn Dataset<Sample, DataError>,
     range: std::ops::Range<usize>,
@@ -70,11 +70,11 @@ pub fn plain_batch_by(
     Ok((Pixels { values, shape: [count, 3, height as usize, width as usize] }, labels))
 }
 
-/// One view of each of the samples at `indices`, normalised, with their labels; drawn by (seed, purpose, epoch, image
+/// One view of each of the samples at `indices`, normalised, with their labels; keyed by (seed, purpose, epoch, image
 /// id).
 ///
 /// # Errors
-/// Whatever reading an image gives.
+/// An image cannot be read.
 pub fn view_batch(
     set: &dyn Dataset<Sample, DataError>,
     views: &dyn Views,

@@ -2,14 +2,14 @@
 //! read by position. Decoding photographs costs more than augmenting them; the cache pays for itself in the second
 //! epoch.
 //!
-//! Layout of the file: a line that names the format, the hash of the inputs (paths, sizes and times of the image files,
-//! shorter side), the number of images, for each image its offset, width and height (0 = corrupt), and then the pixels.
+//! File layout: a line that names the format, the hash of the inputs (paths, sizes and times of images, shorter
+//! side), the number of images, for each image its offset, width and height (0 = corrupt), then the pixels.
 //!
 //! Several data sets and several processes may share a cache folder. The name of the file holds a hash of the image
-//! paths, so two data sets never have the same cache; the hash of the inputs inside it tells whether it is up to date.
-//! A builder holds a lock, writes to a temporary file of its own and renames it when it is complete; others wait for it.
-//! Where the file system has no locks, each process builds its own temporary file and the last rename wins. A reader keeps
-//! the file that it checked open, so a cache that is replaced meanwhile does not change what the reader sees.
+//! paths, so two data sets never share a cache; the hash of the inputs inside it tells whether it is up to date. A
+//! builder holds a lock, writes to a temporary file of its own and renames it when it is complete; others wait for
+//! it. Where the file system has no locks, each process builds its own temporary file and the last rename wins. A
+//! reader keeps the file that it checked open, so a replacement of the cache does not affect it.
 
 mod index;
 mod inputs;
@@ -40,9 +40,9 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache of `files` (with their [stamp](Files::stamp)) in `folder`, and builds it if there is
-    /// none for exactly these files and `shorter`. With `skip` corrupt files are left out and returned with their
-    /// positions, in ascending order; without it the first one is an error.
+    /// Opens the cache of `files` (with their [stamp](Files::stamp)) in `folder`, and builds it if there is none for
+    /// exactly these files and `shorter`. With `skip`, corrupt files are left out and returned with their positions,
+    /// in ascending order; without it, the first one is an error.
     pub fn open(
         folder: &Path,
         files: &Files,

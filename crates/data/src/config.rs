@@ -14,7 +14,7 @@ pub use tables::{Eval, FileList, Folder, OnCorrupt, Shapes, SmallSet, Stl10};
 
 use crate::DataError;
 
-/// Sizes an image may have, in pixels.
+/// Allowed image sizes in pixels.
 const SIZES: std::ops::RangeInclusive<u32> = 8..=1024;
 
 /// The `[data]` table: which images, from where, at which size, and which part is scored.
@@ -47,7 +47,7 @@ pub enum DataConfig {
 }
 
 impl DataConfig {
-    /// Which data set it is, as `kind` in a config says it.
+    /// Which data set it is: the value of `kind` in a config.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Shapes(_) => "shapes",
@@ -75,7 +75,7 @@ impl DataConfig {
         }
         if let Some(native) = self.native() {
             let (least, from) = match self {
-                // A view larger than the drawing would only blur what could have been drawn.
+                // A view larger than the drawing would only blur detail that could have been drawn.
                 Self::Shapes(_) => (size, format!("{size} (size)")),
                 _ => (*SIZES.start(), SIZES.start().to_string()),
             };
@@ -103,7 +103,7 @@ impl DataConfig {
         Ok(())
     }
 
-    /// Checks an attack on this set as far as that needs no images: [`PoisonConfig::check`], and where images have a
+    /// Checks an attack on this set as far as possible without images: [`PoisonConfig::check`], and if images have a
     /// `native` side, that the trigger fits on them.
     ///
     /// # Errors
@@ -120,8 +120,8 @@ impl DataConfig {
         self.native().map_or(Ok(()), |native| poison.check_native(native, self.size()))
     }
 
-    /// The same set with views and evaluation images of `size` pixels a side. Drawings become as large, if they were
-    /// smaller.
+    /// The same set with views and evaluation images of `size` pixels a side. Smaller drawings are enlarged to this
+    /// size.
     pub fn with_size(mut self, size: u32) -> Self {
         *match &mut self {
             Self::Shapes(set) => {
@@ -140,7 +140,7 @@ impl DataConfig {
         self
     }
 
-    /// Side of the images as they are stored, where all have one and none is drawn or decoded from a file.
+    /// Side of the stored images, if all have the same and none is drawn or decoded from a file.
     pub fn stored_size(&self) -> Option<u32> {
         match self {
             Self::Mnist(_) | Self::FashionMnist(_) | Self::Kmnist(_) => Some(28),
@@ -159,7 +159,7 @@ impl DataConfig {
         self.common().0
     }
 
-    /// The side of the images that triggers are pasted on and crops are cut from, where it is set.
+    /// The side of the images that triggers are pasted on and crops are cut from, if it is set.
     pub fn native(&self) -> Option<u32> {
         match self {
             Self::Shapes(set) => set.native,
@@ -185,7 +185,7 @@ impl DataConfig {
         self.common().2
     }
 
-    /// What every set has: size, seed, part.
+    /// The keys that every set has: size, seed, part.
     fn common(&self) -> (u32, u64, Eval) {
         match self {
             Self::Shapes(set) => (set.size, set.seed, set.eval),

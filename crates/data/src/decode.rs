@@ -1,8 +1,8 @@
-//! Image files to RGB bytes, as Pillow's `Image.open(path).convert("RGB")` gives them: the format is determined by the
-//! content, alpha is dropped, EXIF orientation is ignored unless asked for, of an animation the first frame is taken.
+//! Image files to RGB bytes, as Pillow's `Image.open(path).convert("RGB")` gives them: the format is determined by
+//! the content, alpha is dropped, EXIF orientation is ignored by default, and an animation gives its first frame.
 //!
-//! Two deviations are deliberate. Grey values of 16 bits are scaled to 8; Pillow cuts them off at 255. A JPEG whose data
-//! end early is refused; Pillow fills the rest with grey if enough bytes of anything else follow.
+//! Two deviations are deliberate. Grey values of 16 bits are scaled to 8; Pillow clips them at 255. A JPEG whose data
+//! end early is refused; Pillow fills the rest with grey if enough other bytes follow.
 
 mod gif;
 mod jpeg;
@@ -17,7 +17,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 use crate::DataError;
 use reasons::{MAX_BYTES, MAX_SIDE, NO_PIXELS, foreign, reason, too_large};
 
-/// The formats that are read.
+/// The supported formats.
 const FORMATS: [(ImageFormat, &str); 7] = [
     (ImageFormat::Jpeg, "JPEG"),
     (ImageFormat::Png, "PNG"),
@@ -28,18 +28,18 @@ const FORMATS: [(ImageFormat, &str); 7] = [
     (ImageFormat::Pnm, "PNM"),
 ];
 
-/// The usual extensions of their files, in lower case.
+/// The usual file extensions of these formats, in lower case.
 pub(crate) const EXTENSIONS: [&str; 16] = [
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "bmp", "dib", "gif", "tif", "tiff", "ppm",
     "pgm", "pbm", "pnm",
 ];
 
-/// The names of the formats that are read, for messages.
+/// The names of the supported formats, for messages.
 pub(crate) const FORMAT_NAMES: &str = "JPEG, PNG, WebP, BMP, GIF, TIFF and PNM";
 
-/// Decodes an image of any format that is read: JPEG (baseline, progressive, grey, CMYK), PNG (8 or 16 bits, palette,
-/// alpha), WebP, BMP, GIF, TIFF, PNM. With `exif` the image is turned as its EXIF orientation says. Bytes behind the end
-/// of a JPEG are not looked at.
+/// Decodes an image of any supported format: JPEG (baseline, progressive, grey, CMYK), PNG (8 or 16 bits, palette,
+/// alpha), WebP, BMP, GIF, TIFF, PNM. With `exif`, the EXIF orientation is applied. Bytes after the end of a JPEG are
+/// ignored.
 ///
 /// # Errors
 /// [`DataError::Image`]: what is wrong with the bytes.
@@ -90,7 +90,7 @@ pub(crate) fn decoded(bytes: &[u8], exif: bool) -> Result<RgbImage, String> {
 /// Reads and decodes the image file `path`.
 ///
 /// # Errors
-/// The file cannot be read, or holds no whole image; the path is named.
+/// The file cannot be read or is not a complete image; the error names the path.
 pub fn read_image(path: &Path, exif: bool) -> Result<RgbImage, DataError> {
     let bytes =
         std::fs::read(path).map_err(|source| DataError::Read { path: path.into(), source })?;

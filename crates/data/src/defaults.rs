@@ -1,4 +1,4 @@
-//! Data sets with the defaults of a config file, to be changed with struct update syntax.
+//! Constructors with the defaults of a config file. Use struct update syntax to change other fields.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ impl Shapes {
 }
 
 impl SmallSet {
-    /// All images, resized to `size` pixels a side, from where a system package puts them.
+    /// All images, resized to `size` pixels a side, from the folder of a system package.
     pub fn new(size: u32) -> Self {
         Self { path: None, size, native: None, per_class: None, seed: 0, eval: Eval::default() }
     }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::DataConfig;
 
-    /// A config file that says no more than the constructor is the same set.
+    /// A config file that sets no more than the constructor gives the same set.
     #[test]
     fn a_constructor_is_a_file_that_says_as_little() {
         let read = |table: Value| serde_json::from_value::<DataConfig>(table).unwrap();

@@ -1,4 +1,4 @@
-//! The order of a training's images over its steps.
+//! The order of the training images over the steps.
 
 use std::ops::Range;
 
@@ -6,24 +6,24 @@ use ssl_backdoor_rng::{Purpose, ranked};
 
 use crate::purpose;
 
-/// What the draws of a training are for. A second training on the same images with the same seed must not repeat the
+/// The purposes of a training's draws. A second training on the same images with the same seed must not repeat the
 /// order and the crops of the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draws {
-    /// Of the order of the images.
+    /// Purpose of the order of the images.
     pub order: Purpose,
-    /// Of their views.
+    /// Purpose of their views.
     pub views: Purpose,
 }
 
 impl Draws {
     /// The victim's pretraining.
     pub const PRETRAIN: Self = Self { order: purpose::ORDER, views: purpose::VIEW };
-    /// A training of the defender: a student, or a control beside it.
+    /// The defender's training: a student, or its control.
     pub const DEFENCE: Self = Self { order: purpose::STUDENT_ORDER, views: purpose::STUDENT_VIEW };
 }
 
-/// How steps map to images: each epoch takes batches of a fresh order.
+/// How steps map to images: each epoch takes batches from a new order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochPlan {
     /// Seed of the order and of the views.
@@ -32,11 +32,11 @@ pub struct EpochPlan {
     pub images: usize,
     /// Images in a batch.
     pub batch: usize,
-    /// Leave out the images at the end of an epoch that fill no whole batch, as `drop_last` of PyTorch's
-    /// `DataLoader`. Otherwise they are a smaller batch; but a single image is left out all the same, because
-    /// batch norm needs two.
+    /// Whether to drop the images at the end of an epoch that do not fill a batch, as `drop_last` of PyTorch's
+    /// `DataLoader`. Otherwise they form a smaller batch, but a single image is always dropped, because batch norm
+    /// needs two.
     pub drop_last: bool,
-    /// What the order and the views are drawn for.
+    /// The purposes that the order and the views are drawn for.
     pub draws: Draws,
 }
 
@@ -53,7 +53,7 @@ impl EpochPlan {
         self.images_per_epoch().div_ceil(self.batch.max(1))
     }
 
-    /// Epochs that take at least `steps` steps.
+    /// Number of epochs that together have at least `steps` steps.
     pub fn epochs_for(&self, steps: usize) -> usize {
         steps.div_ceil(self.steps_per_epoch().max(1))
     }
@@ -63,7 +63,7 @@ impl EpochPlan {
         step / self.steps_per_epoch().max(1)
     }
 
-    /// Images that all steps before `step` took together.
+    /// Total number of images in all steps before `step`.
     pub fn images_before(&self, step: usize) -> usize {
         self.epoch_of(step) * self.images_per_epoch() + self.places(step).start
     }

@@ -49,7 +49,7 @@ pub enum DataError {
         field: &'static str,
         /// Its value.
         value: String,
-        /// How that comes, and what the user can do.
+        /// Why it has none, and what the user can do.
         reason: String,
     },
     /// A set has no image at a position.
@@ -60,7 +60,7 @@ pub enum DataError {
         /// Images in the set.
         len: usize,
     },
-    /// A file is not what it should be.
+    /// A file or folder does not have the expected content.
     #[error("{}: {reason}", path.display())]
     Format {
         /// The file.
@@ -68,7 +68,7 @@ pub enum DataError {
         /// What is wrong with it, with the value and what is expected.
         reason: String,
     },
-    /// Bytes are not an image, or an incomplete one.
+    /// Bytes are not an image, or are incomplete.
     #[error("{reason}")]
     Image {
         /// What is wrong with them.
@@ -89,20 +89,20 @@ pub enum DataError {
         /// Those of the first image.
         expected: (u32, u32),
     },
-    /// A worker thread that prepares batches ended.
+    /// A worker thread that prepares batches ended early.
     #[error("a worker thread that prepares batches failed: {reason}")]
     Worker {
         /// Why.
         reason: String,
     },
-    /// A trigger or its ledger is wrong.
+    /// A trigger or its ledger is invalid.
     #[error(transparent)]
     Trigger(#[from] ssl_backdoor_trigger::TriggerError),
 }
 
 impl DataError {
-    /// The field of [`DataConfig`](crate::DataConfig) that this is about, with which the message begins. None if it is
-    /// about something else, such as a field of the [trigger](Self::Trigger).
+    /// The field of [`DataConfig`](crate::DataConfig) that this error is about; the message begins with it. `None` if
+    /// it is about something else, such as a field of the [trigger](Self::Trigger).
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Unset { field, .. } | Self::NoImages { field, .. } => Some(field),
@@ -111,7 +111,7 @@ impl DataError {
         }
     }
 
-    /// The one of `all` at `position`, or the error that there is none.
+    /// The element of `all` at `position`, or the error that it does not exist.
     pub(crate) fn at<T>(all: &[T], position: usize) -> Result<&T, Self> {
         all.get(position).ok_or(Self::Position { position, len: all.len() })
     }

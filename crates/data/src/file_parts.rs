@@ -11,7 +11,7 @@ use crate::sets::input::format;
 use crate::sets::{file_list, tiny_imagenet};
 use crate::{DataError, UNLABELLED};
 
-/// What was found; nothing is decoded yet.
+/// The parts of a set; nothing is decoded yet.
 pub(crate) struct FileParts {
     pub train: Files,
     pub val: Files,
@@ -23,7 +23,7 @@ pub(crate) struct FileParts {
 }
 
 impl FileParts {
-    /// The parts of an image folder, with these classes or those of its folders.
+    /// The parts of an image folder, with the classes `fixed` or those of its class folders.
     pub fn of_folder(set: &Folder, fixed: Option<Vec<String>>) -> Result<Self, DataError> {
         let mut tally = Tally::new(set.on_corrupt);
         let [train, val] = ["train", "val"].map(|part| set.path.join(part));
@@ -42,7 +42,7 @@ impl FileParts {
             pool.map(|path| Pool::read(path, None, known.as_deref(), &mut tally)).transpose()?;
         let classes = match known.or_else(|| pool.as_ref()?.classes.clone()) {
             Some(classes) => classes,
-            // Whatever else lies there is counted below.
+            // Other contents of the folder are counted below.
             None => folder::classes(&val, &mut Tally::new(set.on_corrupt))?,
         };
         if let Some(pool) = &pool {
@@ -138,7 +138,7 @@ fn labels(entries: &[Entry]) -> impl Iterator<Item = u32> + '_ {
     entries.iter().map(|entry| entry.label).filter(|&label| label != UNLABELLED)
 }
 
-/// Every image of a list has a label.
+/// Checks that every image of a list has a label.
 fn every_label(list: &Path, entries: &[Entry], why: &str) -> Result<(), DataError> {
     match entries.iter().find(|entry| entry.label == UNLABELLED) {
         None => Ok(()),
@@ -146,7 +146,7 @@ fn every_label(list: &Path, entries: &[Entry], why: &str) -> Result<(), DataErro
     }
 }
 
-/// `classes`, the names of class folders, if the numbers of lists can mean them.
+/// `classes`, the names of class folders, if every class number in the lists is one of theirs.
 fn named_alike(
     list: &Path,
     classes: Vec<String>,
@@ -175,7 +175,7 @@ struct Pool {
 }
 
 impl Pool {
-    /// Reads a folder of class folders, of the classes `known` if there are any, or a list whose paths start at `root`.
+    /// Reads a folder of class folders, only of the classes `known` if given, or a list whose paths start at `root`.
     fn read(
         path: &Path,
         root: Option<&Path>,
@@ -198,7 +198,7 @@ impl Pool {
         Ok(Self { path: path.into(), root: path.into(), entries, classes })
     }
 
-    /// Every image is of one of so many classes.
+    /// Checks that every image is of one of this many classes.
     fn check(&self, classes: usize) -> Result<(), DataError> {
         match self.entries.iter().find(|entry| entry.label as usize >= classes) {
             None => Ok(()),

@@ -1,5 +1,5 @@
-//! Random and mutated bytes through every reader: whatever they say, they do not panic. 100,000 inputs
-//! each, for images over all formats; the seeds are small files of each kind.
+//! Feeds random and mutated bytes to every reader, none of which may panic. 100,000 inputs each, for images over all
+//! formats; the seeds are small files of each kind.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -9,7 +9,7 @@ use crate::{decode, list_text};
 
 const INPUTS: u32 = 100_000;
 
-/// A change of a seed file: bytes set, a piece cut out, a piece doubled, or all of it random.
+/// A change of a seed file: bytes set, a piece cut out, a piece repeated at the end, or all of it random.
 #[derive(Debug, Clone)]
 enum Change {
     Set(Vec<(prop::sample::Index, u8)>),
@@ -72,7 +72,7 @@ fn small(format: image::ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Real files of every format, beside small ones.
+/// Real files of every format, and small generated ones.
 fn images() -> Vec<Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -88,14 +88,14 @@ fn image_files() {
     let seeds = images();
     let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
     survive(&seeds, |bytes| {
-        // A wrong size in the head makes a large image at most.
+        // A wrong size in the header gives a large image at worst.
         if let Ok(image) = decode(bytes, true) {
             assert!(image.width() > 0 && image.height() > 0);
         }
     });
 }
 
-/// Folders of names that nobody would give, links among them, through the walker: every name is an image or counted.
+/// Folders with unlikely names, including links, through the walker: every training image that it lists is a file.
 #[test]
 fn image_folders() {
     use crate::left_out::Tally;
@@ -115,7 +115,7 @@ fn image_folders() {
             for (parts, how) in names {
                 let path =
                     parts.iter().fold(root.path().join("train"), |path, part| path.join(part));
-                // What cannot be made is not there.
+                // A name that cannot be created is left out.
                 let _ = path.parent().map(std::fs::create_dir_all);
                 #[cfg(unix)]
                 if how == 0 {

@@ -8,11 +8,11 @@ use crate::DataError;
 use crate::config::Eval;
 use crate::purpose;
 
-/// What is halved.
+/// How the images are ordered before they are halved.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Order {
-    /// Each class, in a seeded order of its images: for files, which are sorted by class. The halves do not depend on
-    /// the order of the files.
+    /// Each class is halved, in a seeded order of its images: for files, which are sorted by class. The halves do not
+    /// depend on the order of the files.
     Ranked {
         /// Number of classes.
         classes: u32,
@@ -23,8 +23,8 @@ pub(crate) enum Order {
     Stored,
 }
 
-/// Positions of the `dev` and of the `test` half of images with these (id, class), both ascending. Of an odd number of
-/// images `dev` gets the larger half, in both orders.
+/// Positions of the `dev` and the `test` half of images with these (id, class), both ascending. With an odd number of
+/// images, `dev` gets the larger half, in both orders.
 pub(crate) fn halves(labels: &[(u64, u32)], order: Order) -> [Vec<usize>; 2] {
     let half = |count: usize| count.div_ceil(2);
     let mut dev = HashSet::new();
@@ -43,7 +43,7 @@ pub(crate) fn halves(labels: &[(u64, u32)], order: Order) -> [Vec<usize>; 2] {
     (0..labels.len()).partition::<Vec<usize>, _>(in_dev).into()
 }
 
-/// Checks that `part` has at least one image, `eval`; `dev` are those of the dev half.
+/// Checks that `part` has at least one image; `eval` are its images, `dev` those of the dev half.
 ///
 /// # Errors
 /// [`DataError::NoImages`] with the images per class and what to do.
@@ -56,7 +56,7 @@ pub(crate) fn check_part(
     if !eval.is_empty() {
         return Ok(());
     }
-    // Without a test half, the dev half is all.
+    // If the test half is empty, the dev half holds every evaluation image.
     let count = dev.len();
     let each = count as f64 / classes.max(1) as f64;
     let (value, advice) = match part {

@@ -10,20 +10,20 @@ use crate::{DataError, LeftOut, OnCorrupt, Split, UNLABELLED, Watch};
 
 /// The image files of a folder or a list.
 pub struct ImageFiles {
-    /// The images; [unlabelled](UNLABELLED) in a folder, and with what the list says in a list.
+    /// The images; [unlabelled](UNLABELLED) from a folder, with the labels of the list from a list.
     pub split: Split,
     /// What was left out, by kind.
     pub left_out: Vec<LeftOut>,
-    /// Files among it that should have been images, with what is wrong.
+    /// Files among them that should have been images, each with the error.
     pub skipped: Vec<String>,
 }
 
 impl ImageFiles {
-    /// All images at any depth below the folder `path`, in the order of torchvision's `ImageFolder`, or those that the
-    /// file list `path` names. Every file is decoded once; those that cannot be are left out.
+    /// All images at any depth below the folder `path`, in the order of torchvision's `ImageFolder`, or those that
+    /// the file list `path` names. Every file is decoded once; files that cannot be decoded are left out.
     ///
     /// # Errors
-    /// The folder or the list cannot be read, names an image twice, or has no image that can be decoded.
+    /// The folder or the list cannot be read, names an image twice, or has no readable image.
     pub fn read(path: &Path, watch: &Watch<'_>) -> Result<Self, DataError> {
         let mut tally = Tally::new(OnCorrupt::Skip);
         let (entries, root) = if path.is_dir() {

@@ -2,12 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// `path` under `root`, with `.` and `..` resolved by name; `None` if that is outside. Links are not resolved: one in
-/// the root may lead anywhere.
+/// `path` under `root`, with `.` and `..` resolved by name; `None` if that is outside. Links are not resolved: a link
+/// in the root may lead anywhere.
 pub(crate) fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     let root = plain(root);
     let path = if path.is_absolute() && root.is_relative() {
-        // The same folder, named in the same way.
+        // Rewrite the absolute path in terms of the relative root.
         root.join(plain(path).strip_prefix(whole(&root)).ok()?)
     } else {
         plain(&root.join(path))
@@ -18,14 +18,14 @@ pub(crate) fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     stays.then_some(path)
 }
 
-/// `path` from the root of the file system, without `.` and `..`: two names of one place are equal, links apart.
+/// `path` made absolute, without `.` and `..`: two names of one location are equal, except through links.
 pub(crate) fn whole(path: &Path) -> PathBuf {
-    // No path is the current folder.
+    // An empty path names the current folder.
     let path = Path::new(".").join(path);
     plain(&std::path::absolute(&path).unwrap_or(path))
 }
 
-/// `path` without `.` and, where a folder stands before it, without `..`.
+/// `path` without `.`, and without `..` where a folder precedes it.
 pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

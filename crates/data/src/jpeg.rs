@@ -1,8 +1,8 @@
-//! Images as the bytes of the files of an export, and the pixels that such a file gives back.
+//! Encodes images as the files of an export, and reads back the pixels of such a file.
 //!
-//! JPEG is written as PIL's `save` does it unless told otherwise, and so as the reference does it (docs/protocol.md, 1.2):
-//! quality 75 by the tables of Annex K, the accurate integer transform, and 4:2:0 chroma, each sample the mean of
-//! 2 × 2 pixels with libjpeg's rounding.
+//! JPEG is written as by PIL's `save` with its defaults, and so as by the reference (docs/protocol.md, 1.2): quality
+//! 75 with the tables of Annex K, the accurate integer transform, and 4:2:0 chroma, each sample the mean of 2 × 2
+//! pixels with libjpeg's rounding.
 
 use image::RgbImage;
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
@@ -15,14 +15,14 @@ const QUALITY: u8 = 75;
 /// How the files of an export are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Of version 0.1: a chroma sample is the first of its 2 × 2 pixels.
+    /// As version 0.1 wrote them: a chroma sample is the first of its 2 × 2 pixels.
     First,
     /// As PIL writes them.
     Present,
 }
 
 impl Format {
-    /// Extensions of the files that are written as JPEG, as PIL has them.
+    /// Extensions of the files that are written as JPEG, as in PIL.
     fn jpeg(self) -> &'static [&'static str] {
         match self {
             Self::First => &["jpg", "jpeg"],
@@ -31,18 +31,18 @@ impl Format {
     }
 }
 
-/// Is a file of this name written as JPEG? All others are PNG.
+/// Whether a file of this name is written as JPEG. All others are PNG.
 pub(crate) fn is_jpeg(name: &str) -> bool {
     has_extension(name, Format::Present.jpeg())
 }
 
-/// Does `name` end with one of these extensions, in any case?
+/// Whether `name` ends with one of these extensions, in upper or lower case.
 pub(crate) fn has_extension(name: &str, extensions: &[&str]) -> bool {
     let extension = std::path::Path::new(name).extension().unwrap_or_default();
     extensions.contains(&extension.to_string_lossy().to_lowercase().as_str())
 }
 
-/// `image` as the bytes of a file of this name.
+/// Encodes `image` as a file of this name.
 ///
 /// # Errors
 /// A side that is too long for a JPEG.
@@ -67,7 +67,7 @@ pub(crate) fn encode(image: &RgbImage, name: &str, format: Format) -> Result<Vec
     Ok(bytes)
 }
 
-/// The pixels of `image` once it was written to a file of this name and read again.
+/// The pixels of `image` after it is written to a file of this name and read again.
 ///
 /// # Errors
 /// As [`encode`].
@@ -82,8 +82,8 @@ pub(crate) fn written_and_read(image: RgbImage, name: &str) -> Result<RgbImage, 
 mod tests {
     use super::*;
 
-    /// Exports are rebuilt byte for byte. Where a new version of the encoder writes other bytes, exports of the version
-    /// before no longer verify: [`FORMAT`](crate::FORMAT) then rises.
+    /// Exports are rebuilt byte for byte. If a new version of the encoder writes other bytes, earlier exports no
+    /// longer verify: [`FORMAT`](crate::FORMAT) must then increase.
     #[test]
     fn the_bytes_of_a_jpeg_are_those_of_its_format() {
         let image = RgbImage::from_fn(45, 31, |x, y| {

@@ -41,7 +41,7 @@ pub enum LeftOutKind {
 }
 
 impl LeftOutKind {
-    /// In words, for one of them and for several.
+    /// Singular and plural in words.
     fn words(self) -> [&'static str; 2] {
         match self {
             Self::UntrainedClass => [
@@ -86,7 +86,7 @@ pub struct LeftOut {
 }
 
 impl fmt::Display for LeftOut {
-    /// One line: what happens to them, how many of which kind, and an example.
+    /// One line: what happens to them, their number and kind, and an example.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, count, example } = self;
         let effect = if *kind == LeftOutKind::ClassNotInVal { "not scored" } else { "left out" };
@@ -112,7 +112,7 @@ impl Tally {
         Self { on_corrupt, kinds: BTreeMap::new(), skipped: Vec::new() }
     }
 
-    /// Whether what should have been an image is left out, rather than an error.
+    /// Whether a file that should have been an image is left out, rather than an error.
     pub fn skips(&self) -> bool {
         self.on_corrupt == OnCorrupt::Skip
     }

@@ -1,4 +1,4 @@
-//! The images of a set that are named by a file list.
+//! The images of a set that a file list names.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use crate::inside::whole;
 use crate::sets::file_list;
 use crate::{DataError, Split, UNLABELLED};
 
-/// The ids of the images of `split` that are in the file list `list`, in its order; `none` describes an unknown one. A
-/// label in the list must be that of the image, if both have one.
+/// The ids of the images of `split` that the file list `list` names, in its order; `none` describes an unknown image.
+/// A label in the list must equal that of the image, if both have one.
 pub(crate) fn named_ids(split: &Split, list: &Path, none: &str) -> Result<Vec<u64>, DataError> {
     let wrong = |reason| DataError::Format { path: list.into(), reason };
     let Split { labels, files, .. } = split;
-    // Files are known by where they lie, however that is written; ids are no paths.
+    // Files are identified by their location, however it is written; ids are not paths.
     let place = |path: &Path| if files.is_some() { whole(path) } else { path.to_owned() };
     let known: HashMap<PathBuf, (u64, u32)> = match files {
         Some(files) => files.iter().map(|path| place(path)).zip(labels.iter().copied()).collect(),

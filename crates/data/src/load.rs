@@ -9,14 +9,14 @@ use crate::sets::small::{self, Held, Part};
 use crate::sets::{cifar, imagenet100, mnist, shapes, stl10};
 use crate::{DataError, Splits, Watch};
 
-/// What was found of a set.
+/// The parts of a set that was read.
 enum Found {
     InMemory(MemoryParts),
     InFiles(FileParts),
 }
 
 impl DataConfig {
-    /// Reads or draws the whole set; image files are listed, and decoded when they are asked for.
+    /// Reads or draws the whole set; image files are listed, and decoded on access.
     ///
     /// # Errors
     /// A value out of range, or a file that is missing, truncated or malformed.
@@ -24,7 +24,7 @@ impl DataConfig {
         self.load_part(self.eval(), watch)
     }
 
-    /// The same, scored on `part` whatever the config says.
+    /// The same, scored on `part` regardless of the config.
     ///
     /// # Errors
     /// As [`DataConfig::load`].
@@ -99,7 +99,7 @@ impl DataConfig {
         Found::InMemory(MemoryParts { sets, classes: self.class_names().unwrap_or_default(), name })
     }
 
-    /// The sides of the images, in the set's name: ledgers name the images of a set without files by it.
+    /// The sides of the images, for the set's name, by which ledgers name images without files.
     fn sides(&self) -> String {
         let size = self.size();
         match self.native() {
@@ -108,7 +108,7 @@ impl DataConfig {
         }
     }
 
-    /// Class names, as far as they are known without reading anything.
+    /// Class names, if they are known without reading anything.
     pub fn class_names(&self) -> Option<Vec<String>> {
         let names = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());
         match self {

@@ -1,8 +1,8 @@
 //! Batches of views, prepared by worker threads while the network trains.
 //!
-//! Worker w of W makes the steps w, w + W, … and hands each over through its own short channel; the
-//! consumer takes them in turn. So batches arrive in order, and because every view is keyed by
-//! (seed, epoch, image id, view) their bytes do not depend on W.
+//! Worker w of W prepares the steps w, w + W, … and sends each through its own short channel; the consumer takes them
+//! in turn. So batches arrive in order, and because every view is keyed by (seed, purpose, epoch, image id, view)
+//! their bytes do not depend on W.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,15 +16,15 @@ use crate::{DataError, EpochPlan, Pixels, Sample, SampleSet, TriggerVisibility};
 /// The input of one training step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ViewBatch {
-    /// Which step, counted from the start of training.
+    /// The step, counted from the start of training.
     pub step: usize,
-    /// One batch per view, `[batch, 3, side, side]`, each of its [own side](Views::size_of).
+    /// One batch per view, `[batch, 3, side, side]`, each with its [own side](Views::size_of).
     pub views: Vec<Pixels>,
     /// The images, in the batch's order.
     pub ids: Vec<u64>,
     /// Patches that the method hides from its encoder, by image (MAE); empty if it hides none.
     pub hidden: Vec<Vec<bool>>,
-    /// How the views see the trigger.
+    /// Visibility of the trigger in the views.
     pub visibility: TriggerVisibility,
 }
 
@@ -58,7 +58,7 @@ impl ViewLoader {
             handles.push(std::thread::spawn(move || {
                 let mut maker = BatchMaker::new(set, views, plan);
                 for step in steps.skip(worker).step_by(count) {
-                    // The consumer left: nothing more to do.
+                    // The consumer is gone: nothing more to do.
                     if sender.send(maker.batch(step)).is_err() {
                         return;
                     }
@@ -98,7 +98,7 @@ struct BatchMaker {
     set: SampleSet,
     views: Arc<dyn Views>,
     plan: EpochPlan,
-    /// Orders of the epochs at hand; a worker is never in more than one, so it holds one.
+    /// Order of the current epoch; a worker is never in more than one, so the map has at most one entry.
     orders: HashMap<u32, Vec<u64>>,
     scratch: Scratch,
 }

@@ -1,20 +1,20 @@
-//! A folder for one process at a time.
+//! A lock that reserves a folder for one process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Name of the file that is locked.
+/// Name of the lock file.
 pub(crate) const LOCK: &str = ".lock";
 
-/// Holds a folder until it is dropped; the system releases it when the process ends, however it ends.
+/// Holds the lock on a folder until it is dropped; the system releases it when the process ends, however it ends.
 pub(crate) struct FolderLock {
     _file: File,
 }
 
 /// Why a folder cannot be locked.
 pub(crate) enum Held {
-    /// Another process, with this id, works in it.
+    /// Another process, with this id, holds the lock.
     By(String),
     /// The folder or its lock cannot be written.
     Failed(io::Error),
@@ -27,7 +27,7 @@ impl From<io::Error> for Held {
 }
 
 impl FolderLock {
-    /// Makes the folder if need be and locks it.
+    /// Creates the folder if necessary and locks it.
     pub fn take(folder: &Path) -> Result<Self, Held> {
         loop {
             fs::create_dir_all(folder)?;
@@ -49,7 +49,7 @@ impl FolderLock {
             let pid = std::process::id();
             file.set_len(0)?;
             writeln!(file, "{pid}")?;
-            // Between opening and locking, whoever held the folder may have renamed it: the lock is then on another's file.
+            // The holder may have renamed the folder between opening and locking: the lock is then elsewhere.
             let still = fs::read_to_string(&path).is_ok_and(|text| text.trim() == pid.to_string());
             if still {
                 return Ok(Self { _file: file });
@@ -71,7 +71,7 @@ mod tests {
             Err(Held::By(pid)) => assert_eq!(pid, std::process::id().to_string()),
             _ => panic!("the folder is held"),
         }
-        // A folder that was renamed takes its lock along.
+        // A renamed folder takes its lock along.
         fs::rename(&path, folder.path().join("a/c")).unwrap();
         let other = FolderLock::take(&path).ok().unwrap();
         drop((held, other));

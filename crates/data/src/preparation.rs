@@ -1,5 +1,5 @@
-//! Images prepared for a network: like those of a run, or for an external encoder with its size, its
-//! interpolation, its mean and deviation.
+//! Prepares images for a network: as in a run, or for an external encoder with its own size, interpolation, mean and
+//! standard deviation.
 
 use std::sync::Arc;
 
@@ -12,23 +12,23 @@ use crate::augment::{
 };
 use crate::{DataError, Sample, SampleSet};
 
-/// How the evaluation images of a run become squares of one size, bilinear.
+/// How the evaluation images of a run become squares of one size, with bilinear interpolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Preparation {
     /// Side of the prepared images.
     pub size: u32,
-    /// Whether the whole image is resized, as in sets of square images, or Resize and CenterCrop applied.
+    /// Whether the whole image is resized, as in sets of square images, instead of Resize and CenterCrop.
     pub whole: bool,
 }
 
 impl Preparation {
-    /// One image; an image of that size already is left as it is.
+    /// Prepares one image. An image that already has this size is unchanged.
     pub fn image(self, image: RgbImage) -> RgbImage {
         let prepare = if self.whole { resize_square } else { resize_center_crop };
         prepare(image, self.size)
     }
 
-    /// The images of `set`.
+    /// The images of `set`, prepared on access.
     pub fn of(self, set: SampleSet) -> SampleSet {
         Arc::new(Prepared { inner: set, how: self })
     }
@@ -56,7 +56,7 @@ impl Dataset<Sample, DataError> for Prepared {
 pub struct Normalization {
     /// Subtracted from each channel.
     pub mean: [f32; 3],
-    /// What each channel is divided by.
+    /// Divisor of each channel.
     pub std: [f32; 3],
 }
 
@@ -67,8 +67,8 @@ impl Default for Normalization {
 }
 
 /// The images of `set` as squares of `size` pixels, resized with `filter` as PIL does it. Square images of the set
-/// are resized as a whole if `whole`; all others have their shorter side resized to 256/224 of `size` and their centre
-/// cut out (Resize and CenterCrop).
+/// are resized as a whole if `whole`; all others have their shorter side resized to 256/224 of `size` and their
+/// centre cut out (Resize and CenterCrop).
 pub fn resized_set(set: SampleSet, size: u32, filter: Filter, whole: bool) -> SampleSet {
     Arc::new(Resized { inner: set, size, filter, whole })
 }
@@ -100,7 +100,7 @@ fn resize(image: RgbImage, size: u32, filter: Filter, whole: bool) -> RgbImage {
     if whole && width == height {
         return resize_whole_by(&image, (size, size), filter);
     }
-    // First all of the image, then its centre: a cubic looks past the edge of the crop.
+    // Resize the whole image before the crop: a cubic reads pixels past the edge of the crop.
     let (width, height) = resized((width, height), shorter_side(size));
     let all = resize_whole_by(&image, (width, height), filter);
     let [x, y] = central([width, height], size);
@@ -113,7 +113,7 @@ mod tests {
     use crate::read_image;
     use std::path::Path;
 
-    /// Against PIL (`tests/fixtures/preparation.py`): photographs that shrink and grow, wide and high, by both filters.
+    /// Against PIL (`tests/fixtures/preparation.py`): photographs that shrink and grow, wide and high, both filters.
     #[test]
     fn field_f12_resizing_is_pils_within_a_level() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preparation");

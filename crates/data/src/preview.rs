@@ -9,23 +9,23 @@ use crate::augment::{Geometry, Scratch, ViewKey, Views};
 use crate::purpose;
 use crate::{DataError, Sample, TriggerVisibility};
 
-/// What a sample of images with a trigger shows.
+/// Size and visibility of a trigger on a sample of images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Preview {
-    /// How the views see it.
+    /// Visibility of the trigger in the views.
     pub visibility: TriggerVisibility,
-    /// Images of the sample.
+    /// Images of the sample that have the trigger.
     pub images: usize,
     /// Sum over the images of the trigger's width as a share of the shorter side; 0 for one on the whole image.
     widths: f64,
 }
 
 impl Preview {
-    /// Looks at the samples at `positions` of `set`, each in `epochs` epochs of `views` drawn from `seed`: the views that
-    /// training will see. Images without a trigger count for nothing.
+    /// Measures the samples at `positions` of `set`, each in `epochs` epochs of `views` drawn from `seed`: the views
+    /// that training will see. Images without a trigger are ignored.
     ///
     /// # Errors
-    /// Whatever reading an image gives.
+    /// An image cannot be read.
     pub fn of(
         set: &dyn Dataset<Sample, DataError>,
         positions: &[usize],
@@ -57,7 +57,7 @@ impl Preview {
         };
         let all: Result<Vec<Self>, DataError> =
             positions.par_iter().map_init(Scratch::default, one).collect();
-        // Summed in order: the figures do not depend on the number of threads.
+        // Summed in order, so that the figures do not depend on the number of threads.
         Ok(all?.into_iter().fold(Self::default(), |mut sum, one| {
             sum.images += one.images;
             sum.widths += one.widths;
@@ -66,8 +66,8 @@ impl Preview {
         }))
     }
 
-    /// Mean width of the trigger's first box as a share of the image's shorter side, 0 to 1. It means nothing for a trigger
-    /// on the whole image.
+    /// Mean width of the trigger's first box as a share of the image's shorter side, 0 to 1. It has no meaning for a
+    /// trigger on the whole image.
     pub fn mean_width(&self) -> f64 {
         self.widths / self.images.max(1) as f64
     }
@@ -84,11 +84,11 @@ fn relative_width(image: &image::RgbImage, trigger: &Footprint) -> f64 {
     }
 }
 
-/// The mean over the images at `positions` of `set`, which are clean, of how far `poison` changes them: [`Poison::psnr`]
-/// in dB. `None` if no image is changed at its size.
+/// The mean [`Poison::psnr`] in dB over the clean images at `positions` of `set`. `None` if no image is changed
+/// without changing its size.
 ///
 /// # Errors
-/// Whatever reading an image gives, or an image that cannot be perturbed.
+/// An image cannot be read or perturbed.
 pub fn mean_psnr(
     set: &dyn Dataset<Sample, DataError>,
     positions: &[usize],

@@ -20,14 +20,14 @@ pub const VIEW: Purpose = Purpose::new(9);
 /// The clean images a defender keeps.
 pub const CLEAN_PART: Purpose = Purpose::new(15);
 
-/// Which evaluation images are `dev` and which `test`, where the data set does not say.
+/// Which evaluation images are `dev` and which `test`, if the data set does not specify it.
 pub const HALVES: Purpose = Purpose::new(16);
 
 /// One augmented view of one labelled image, for a probe.
 pub const PROBE_VIEW: Purpose = Purpose::new(19);
 
-/// One augmented view of one image in a training of the defence.
+/// One augmented view of one image in the defender's training.
 pub const STUDENT_VIEW: Purpose = Purpose::new(20);
 
-/// The order of the images in an epoch of a training of the defence.
+/// The order of the images in an epoch of the defender's training.
 pub const STUDENT_ORDER: Purpose = Purpose::new(21);

@@ -6,7 +6,7 @@ use ssl_backdoor_trigger::{References, TriggerError};
 use crate::sets::shapes::Outlines;
 use crate::{SampleSet, Split};
 
-/// The images of one class of a split as they are, read when they are asked for.
+/// The unprepared images of one class of a split, read on access.
 pub(crate) struct OfClass {
     set: SampleSet,
     /// Ids, ascending, and the position of each image.
@@ -16,7 +16,7 @@ pub(crate) struct OfClass {
 }
 
 impl OfClass {
-    /// The images of `class`, with their `outlines` where the set knows them.
+    /// The images of `class`, with their `outlines` if the set knows them.
     pub fn new(split: &Split, class: u32, outlines: Option<Outlines>) -> Self {
         let labels = split.labels.iter().enumerate();
         let mut all: Vec<(u64, usize)> = labels

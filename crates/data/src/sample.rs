@@ -10,20 +10,19 @@ use ssl_backdoor_trigger::Footprint;
 
 use crate::{DataError, Watch};
 
-/// The label of an image without one: no class, so it is never drawn for a labelled subset.
+/// The label of an unlabelled image: not a class, so the image is never drawn for a labelled subset.
 pub const UNLABELLED: u32 = u32::MAX;
 
 /// An image, its class and its identity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Identity within the data set: all chance is keyed by it.
+    /// Identity within the data set, which keys all random draws.
     pub id: u64,
-    /// The pixels, 8 bits a channel.
+    /// The pixels, 8 bits per channel.
     pub image: RgbImage,
-    /// Class, 0 to classes − 1, or [`UNLABELLED`]. Self-supervised training never looks at it.
+    /// Class, 0 to classes − 1, or [`UNLABELLED`]. Self-supervised training never uses it.
     pub label: u32,
-    /// Where a trigger changed the image; empty on a clean image. Nothing but figures of the attack
-    /// looks at it.
+    /// Where a trigger changed the image; empty on a clean image. Only figures of the attack use it.
     pub trigger: Footprint,
 }
 
@@ -48,7 +47,7 @@ impl InMemory {
         Self { samples }
     }
 
-    /// Reads all of `set`, on all cores, and tells `watch` of it.
+    /// Reads all of `set` on all cores, and reports progress to `watch`.
     ///
     /// # Errors
     /// An image cannot be read.

@@ -12,19 +12,19 @@ pub struct Split {
     pub set: SampleSet,
     /// (image id, class) of every image, in order.
     pub labels: Vec<(u64, u32)>,
-    /// The files of the images, in order, if they lie in files.
+    /// The files of the images, in order, if the set is in files.
     pub files: Option<Arc<Vec<PathBuf>>>,
 }
 
 impl Split {
-    /// What an export calls image `index`: as its file is called, or its id if there is none.
+    /// The name of image `index` in an export: that of its file, or its id if there is none.
     pub(crate) fn file_name(&self, index: usize) -> String {
         let of_file = |files: &[PathBuf]| Some(files[index].file_name()?.to_str()?.to_owned());
         let named = self.files.as_ref().and_then(|files| of_file(files));
         named.unwrap_or_else(|| format!("{}.png", self.labels[index].0))
     }
 
-    /// These images and then those of `other`; neither lies in files.
+    /// These images and then those of `other`; neither set is in files.
     pub(crate) fn followed_by(&self, other: &Self) -> Self {
         Self {
             set: Arc::new(Joined(vec![self.set.clone(), other.set.clone()])),
@@ -33,7 +33,7 @@ impl Split {
         }
     }
 
-    /// Those at `positions`.
+    /// The images at `positions`.
     pub(crate) fn at(&self, positions: Vec<usize>) -> Self {
         Self {
             labels: positions.iter().map(|&i| self.labels[i]).collect(),
@@ -45,7 +45,7 @@ impl Split {
         }
     }
 
-    /// Where image `index` comes from; `name` is that of the set.
+    /// The source of image `index`: its file, or its id in the set `name`.
     pub(crate) fn source(&self, name: &str, index: usize) -> String {
         match &self.files {
             Some(files) => files[index].to_string_lossy().into_owned(),

@@ -14,8 +14,8 @@ use crate::references::OfClass;
 use crate::sets::shapes::Outlines;
 use crate::{DataError, Eval, LeftOut, SampleSet, Split, UNLABELLED, halves, resized_set};
 
-/// Hashes of the images of a data set, in hexadecimal: of images in memory of the pixels, of files of their names below
-/// the set's root, sizes and times. The location of the set makes no difference.
+/// Hashes of the images of a data set, in hexadecimal: for images in memory of the pixels, for files of their names
+/// below the set's root, sizes and times. The location of the set makes no difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Of the training images with their labels.
@@ -31,32 +31,31 @@ pub struct Fingerprint {
 /// A data set, read.
 #[derive(Clone)]
 pub struct Splits {
-    /// Images for pretraining as they are: what an attacker poisons. They may be [unlabelled](crate::UNLABELLED).
+    /// Unprepared images for pretraining, which an attacker poisons. They may be [unlabelled](crate::UNLABELLED).
     pub train: Split,
-    /// Images that carry labels for the probe, as they are: those that the config names as `labelled`, or else the training images.
+    /// Unprepared images with labels for the probe: those of the config's `labelled`, or else the training images.
     pub labelled: Split,
-    /// The training images from the packed cache, their shorter side resized to the second value, if there
-    /// is one.
+    /// The training images from the packed cache, if there is one, and the length of their shorter side.
     pub cached: Option<(SampleSet, u32)>,
     /// The images of `labelled`, prepared as evaluation images are.
     pub labelled_prepared: SampleSet,
     /// Images the run is scored on, before they are prepared.
     pub eval: Split,
-    /// Images for curves along the training, before they are prepared: always the `dev` part.
+    /// Images for curves during training, before they are prepared: always the `dev` part.
     pub dev: Split,
     /// Class names, by class.
     pub classes: Vec<String>,
     /// Name for provenance: the source of an image without a file is `{name}#{id}`.
     pub name: String,
-    /// Hashes of what was read, so that a changed image is noticed.
+    /// Hashes of the images, so that a change is noticed.
     pub fingerprint: Fingerprint,
     /// What was left out of the folders, by kind.
     pub left_out: Vec<LeftOut>,
-    /// Files among them that should have been images, with what is wrong.
+    /// Files among them that should have been images, each with the error.
     pub skipped: Vec<String>,
     /// How images are prepared for the network.
     pub(crate) preparation: Preparation,
-    /// The outlines of the objects on the training images, where the set knows them.
+    /// The outlines of the objects on the training images, if the set knows them.
     pub(crate) outlines: Option<Outlines>,
 }
 
@@ -73,8 +72,8 @@ impl Splits {
         Ok(config.attack_on(&set, seed, &self.setup(config)?)?)
     }
 
-    /// What perturbations are built from: the side of the views, and the training images of the target class of `config`
-    /// as references.
+    /// The inputs from which perturbations are built: the side of the views, and the training images of the target
+    /// class of `config` as references.
     ///
     /// # Errors
     /// A target that does not exist.
@@ -87,21 +86,21 @@ impl Splits {
         Ok(setup)
     }
 
-    /// The ids of the training images that the file list `list` names, in its order: by their paths, or where the set does
-    /// not lie in files by their ids. A line need not repeat the label.
+    /// The ids of the training images that the file list `list` names, in its order: by their paths, or by their ids
+    /// if the set is not in files. The label in a line is optional.
     ///
     /// # Errors
-    /// The list cannot be read, or a line names no training image, not its class, or an image that another line names.
+    /// The list cannot be read, or a line names an unknown image, a wrong class, or an image that another line names.
     pub fn training_ids(&self, list: &Path) -> Result<Vec<u64>, DataError> {
         named_ids(&self.train, list, "no training image")
     }
 
-    /// Where training image `index` comes from.
+    /// The source of training image `index`: its file, or its id in the set.
     pub fn source(&self, index: usize) -> String {
         self.train.source(&self.name, index)
     }
 
-    /// Does an export write any of these images as JPEG? All others become PNG.
+    /// Whether an export writes any of these images as JPEG. All others become PNG.
     pub fn exports_jpegs(&self) -> bool {
         let any = |split: &Split| (0..split.labels.len()).any(|i| is_jpeg(&split.file_name(i)));
         any(&self.train) || any(&self.eval)
@@ -122,23 +121,23 @@ impl Splits {
         halves::check_part(part, &self.eval.labels, &self.dev.labels, self.classes.len())
     }
 
-    /// Evaluation images prepared for the network, as squares of the config's size: of sets in memory the whole image is
-    /// resized, of image files the shorter side, and the centre is cut out (Resize and CenterCrop).
+    /// Evaluation images prepared for the network, as squares of the config's size: for sets in memory the whole
+    /// image is resized; for image files the shorter side is resized and the centre cut out (Resize and CenterCrop).
     pub fn prepared(&self, split: &Split) -> SampleSet {
         self.preparation.of(split.set.clone())
     }
 
-    /// The same at another size or by another filter. Images of that size already are left as they are.
+    /// The same at another size or with another filter. Images that already have this size are unchanged.
     pub fn prepared_by(&self, split: &Split, size: u32, filter: Filter) -> SampleSet {
         resized_set(split.set.clone(), size, filter, self.preparation.whole)
     }
 }
 
-/// The labelled images of `splits` that the file list `list` names: by their paths, or where the set does not lie in files
-/// by their ids. A line need not repeat the label.
+/// The ids of the labelled images of `splits` that the file list `list` names: by their paths, or by their ids if the
+/// set is not in files. The label in a line is optional.
 ///
 /// # Errors
-/// The list cannot be read, or a line names no labelled image, not its class, or an image that another line names.
+/// The list cannot be read, or a line names an unknown or unlabelled image, a wrong class, or an image named before.
 pub fn listed_ids(splits: &Splits, list: &Path) -> Result<Vec<u64>, DataError> {
     let ids = named_ids(&splits.labelled, list, "none of the labelled images")?;
     let unlabelled: HashSet<u64> = splits

@@ -31,14 +31,14 @@ pub fn labelled_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> V
     per_class(labels, classes, seed, purpose::LABELS, |n| (p * n as f64).floor() as usize)
 }
 
-/// `ids` in the order of a set whose (id, class) in their order are `labels`: that of the samples of
-/// [`Subset::of_ids`]. Each id comes once; one that is not in the set is left out.
+/// `ids` in the order of a set with these (id, class) `labels`, which is the order of [`Subset::of_ids`]. Each id
+/// occurs once; ids that are not in the set are left out.
 pub fn in_set_order(labels: &[(u64, u32)], ids: &[u64]) -> Vec<u64> {
     let wanted: HashSet<u64> = ids.iter().copied().collect();
     labels.iter().map(|(id, _)| *id).filter(|id| wanted.contains(id)).collect()
 }
 
-/// The images a defender holds clean: `floor(p · n)` of each class, and of those without a label, nested for growing `p`.
+/// The clean images a defender holds: `floor(p · n)` of each class and of the unlabelled, nested for growing `p`.
 pub fn clean_part_ids(labels: &[(u64, u32)], classes: u32, p: f64, seed: u64) -> Vec<u64> {
     let count = |n: usize| (p * n as f64).floor() as usize;
     let mut ids = per_class(labels, classes, seed, purpose::CLEAN_PART, count);

@@ -1,4 +1,4 @@
-//! What lies in a folder of images, before a config says how it is read.
+//! The contents of a folder of images, before a config says how it is read.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,17 @@ use crate::left_out::Tally;
 use crate::sets::folder::{classes, images};
 use crate::{DataError, OnCorrupt};
 
-/// Images whose size is looked at, at most.
+/// Largest number of images whose size is read.
 const LOOKED_AT: usize = 200;
 
 /// A folder with class folders in it: `FOLDER/train/CLASS/*` and `FOLDER/val/CLASS/*`, or `FOLDER/CLASS/*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// The class folders that hold images, by name.
+    /// The class folders that contain images, by name.
     pub classes: Vec<SurveyedClass>,
-    /// Is there a part for evaluation of its own?
+    /// Whether there is a separate evaluation part.
     pub split: bool,
-    /// Width and height of some of the images in pixels, sorted by the shorter side. Those that cannot be read are not
-    /// among them.
+    /// Width and height of some of the images in pixels, sorted by the shorter side. Unreadable images are left out.
     pub sizes: Vec<(u32, u32)>,
 }
 
@@ -28,9 +27,9 @@ pub struct Survey {
 pub struct SurveyedClass {
     /// Its name.
     pub name: String,
-    /// The images, or where the folder is split the training images, in the order in which they are read.
+    /// The images, or the training images if the folder is split, in the order in which they are read.
     pub images: Vec<PathBuf>,
-    /// The evaluation images of a folder that is split.
+    /// The evaluation images, if the folder is split.
     pub evaluation: Vec<PathBuf>,
 }
 
@@ -38,7 +37,7 @@ impl Survey {
     /// Looks at `folder`. A folder `train` without a folder `val` beside it is not split.
     ///
     /// # Errors
-    /// It cannot be read or has no class folders, or none of them holds an image.
+    /// It cannot be read or has no class folders, or none of them contains an image.
     pub fn of(folder: &Path) -> Result<Self, DataError> {
         let mut tally = Tally::new(OnCorrupt::Skip);
         let [train, val] = ["train", "val"].map(|part| folder.join(part));

@@ -1,4 +1,4 @@
-//! How much of a perturbation survives the JPEG of an export.
+//! How much of a perturbation survives the JPEG compression of an export.
 
 use burn_dataset::Dataset;
 use rayon::prelude::*;
@@ -7,15 +7,15 @@ use ssl_backdoor_trigger::Poison;
 use crate::jpeg::written_and_read;
 use crate::{DataError, Sample};
 
-/// The share of the energy of `poison`'s changes that JPEG of quality 75 with 4:2:0 chroma keeps, 0 to 1, over the images
-/// at `positions` of `set`, which are clean.
+/// The share of the energy of `poison`'s changes that JPEG of quality 75 with 4:2:0 chroma keeps, 0 to 1, over the
+/// clean images at `positions` of `set`.
 ///
-/// With d the change of an image and e the change of its JPEG, both over all pixels and channels, the amplitude that is
-/// left is Σ⟨e, d⟩ / Σ⟨d, d⟩ over the images, and the energy its square: noise of the encoding that is not along d does not
-/// count. `None` if no image is changed at its size.
+/// Let d be the change of an image and e the change of its JPEG, both over all pixels and channels. The remaining
+/// amplitude is Σ⟨e, d⟩ / Σ⟨d, d⟩ over the images, and the energy is its square: encoding noise that is not along d
+/// does not count. `None` if no image is changed without changing its size.
 ///
 /// # Errors
-/// Whatever reading an image gives, an image that cannot be perturbed, or one too large for JPEG.
+/// An image cannot be read or perturbed, or is too large for JPEG.
 pub fn jpeg_energy(
     set: &dyn Dataset<Sample, DataError>,
     positions: &[usize],
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::InMemory;
 
-    /// The share that is left of `trigger` on smooth images of `side` pixels.
+    /// The share of the energy of `trigger` that JPEG keeps on smooth images of `side` pixels.
     fn left(trigger: &str, side: u32) -> Option<f64> {
         let config = format!("count = 1\ntrigger = {{ {trigger} }}");
         let config: PoisonConfig = toml::from_str(&config).unwrap();
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn jpeg_erases_ctrl_and_keeps_a_patch() {
-        // 4:2:0 averages 2 × 2 pixels: of cos(15π(2i + 1)/64) it keeps cos²(15π/64) along each axis, of the frequency 31
-        // next to nothing; quantisation then takes the rest.
+        // 4:2:0 averages 2 × 2 pixels: along each axis it keeps cos²(15π/64) of cos(15π(2i + 1)/64), and next to
+        // nothing of the frequency 31; quantisation then removes the rest.
         let ctrl = left("kind = \"ctrl\", magnitude = 50", 64).unwrap();
         assert!(ctrl < 0.05, "{ctrl}");
         let patch = left("kind = \"solid\", color = [250, 250, 250], width = 32", 64).unwrap();

@@ -1,6 +1,6 @@
-//! The visibility of the trigger in the views of an epoch: in how many views of an image it survives, how much of it, and
-//! how many of its patches a masking method hides. It tests the paper's hypothesis of why methods that pull two views
-//! together are vulnerable and others are not.
+//! The visibility of the trigger in the views of an epoch: in how many views of an image it survives, how much of it
+//! is visible, and how many of its patches a masking method hides. This tests the paper's hypothesis of why methods
+//! that pull two views together are vulnerable and others are not.
 
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_trigger::Spot;
@@ -32,9 +32,9 @@ pub struct TriggerVisibility {
 }
 
 impl TriggerVisibility {
-    /// Adds one image: its trigger's boxes, where its views look, which of them are [positive pairs](Views::pairs), and
-    /// which patches are hidden. The nine copies of a grid count as one trigger of nine times the area, and of a trigger on the whole
-    /// image a view shows the share that it shows of the image.
+    /// Adds one image: its trigger's boxes, the crops of its views, which of them are [positive pairs](Views::pairs),
+    /// and which patches are hidden. The nine copies of a grid count as one trigger of nine times the area. Of a
+    /// trigger on the whole image, a view shows the same share as of the image.
     pub fn add(
         &mut self,
         spots: &[Spot],
@@ -88,7 +88,7 @@ impl TriggerVisibility {
         self.pairs.iter_mut().zip(other.pairs).for_each(|(a, b)| *a += b);
     }
 
-    /// Were there poisoned images at all?
+    /// Whether there were no poisoned images.
     pub fn is_empty(&self) -> bool {
         self.views == 0
     }
@@ -103,8 +103,8 @@ impl TriggerVisibility {
         self.covered / self.views.max(1) as f64
     }
 
-    /// Share of the positive pairs of views, over poisoned images, in which the trigger survives in exactly one view: it
-    /// is these that tie the trigger to what the other view shows. `None` if the method compares no views.
+    /// Share of the positive pairs of views, over poisoned images, in which the trigger survives in exactly one view:
+    /// these pairs tie the trigger to the content of the other view. `None` if the method compares no views.
     pub fn in_one_of_pair(&self) -> Option<f64> {
         let [all, in_one] = self.pairs;
         (all > 0).then(|| in_one as f64 / all as f64)
@@ -136,7 +136,7 @@ mod tests {
         all.add(&spot, &[view(0.0), view(7.0)], pairs, None);
         all.add(&spot, &[view(8.0), view(9.0)], pairs, None);
         all.add(&[], &[view(0.0), view(0.0)], pairs, None);
-        // Of two views: in as many pairs as images.
+        // With two views, the share of pairs equals that of images.
         assert_eq!(all.in_one_of_pair(), Some(1.0 / 3.0));
         assert_eq!((all.by_views.as_slice(), all.views), ([1, 1, 1].as_slice(), 6));
         assert!((all.mean_visible() - 2.75 / 6.0).abs() < 1e-12);
@@ -149,8 +149,8 @@ mod tests {
         assert_eq!(TriggerVisibility::default().in_one_of_pair(), None);
     }
 
-    /// Two large crops, of which one shows the trigger, and two small ones, of which one does: of the six pairs of a large
-    /// crop and another one, four show it in exactly one.
+    /// Two large crops, one of which shows the trigger, and two small ones, one of which does: of the six pairs of a
+    /// large crop and another one, four show it in exactly one.
     #[test]
     fn pairs_count_by_the_crops_that_a_method_compares() {
         let spot = [Spot { x: 4, y: 4, width: 4, height: 4 }];
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn counts_the_patches_under_the_trigger() {
-        // Patches of 4 px in a 4 × 4 grid; the trigger touches the four of the middle, two hidden.
+        // Patches of 4 px in a 4 × 4 grid; the trigger touches the four in the middle, two of them hidden.
         let spot = [Spot { x: 6, y: 6, width: 4, height: 4 }];
         let mut hidden = vec![false; 16];
         (hidden[5], hidden[6], hidden[0]) = (true, true, true);

@@ -1,5 +1,5 @@
-//! Sets that show another set with the trigger: in memory, keyed by image id, without changing the wrapped set or writing
-//! to disk.
+//! Sets that add the trigger to another set: in memory, keyed by image id, without changing the wrapped set or
+//! writing to disk.
 
 use burn_dataset::Dataset;
 use image::RgbImage;
@@ -12,8 +12,8 @@ use crate::{DataError, Sample, SampleSet, Split, Splits};
 
 /// The attacker's training set: the planned images carry the trigger, all others are untouched.
 ///
-/// Poisoned images are perturbed at their own size, recompressed if the attack requires it, and resized afterwards where the others
-/// come resized from a cache.
+/// Poisoned images are perturbed at their own size, recompressed if the attack requires it, and then resized if the
+/// others come resized from a cache.
 pub struct Poisoned {
     splits: Splits,
     attack: Attack,
@@ -61,7 +61,7 @@ pub struct Patched {
 }
 
 impl Patched {
-    /// Patches all of `inner`, which is `split`, [prepared](Splits::prepared) before.
+    /// Patches all images of `inner`, which is the [prepared](Splits::prepared) `split`.
     pub fn new(inner: SampleSet, split: &Split, attack: &Attack) -> Self {
         Self { inner, split: split.clone(), attack: attack.clone() }
     }
@@ -93,17 +93,17 @@ impl Dataset<Sample, DataError> for Patched {
     }
 }
 
-/// Evaluation images are of the network's size, whatever is done to them.
+/// Checks that a perturbed evaluation image still has the network's size.
 pub(crate) fn keeps_size(id: u64, image: &RgbImage, expected: (u32, u32)) -> Result<(), DataError> {
     let found = image.dimensions();
     if found == expected { Ok(()) } else { Err(DataError::Sizes { id, found, expected }) }
 }
 
-/// What [`Poisoned`] does to the training images of `splits`, image by image. `config` says how the
+/// The ledger of what [`Poisoned`] does to the training images of `splits`, image by image. `config` says how the
 /// perturbation of `attack` is made.
 ///
 /// # Errors
-/// Whatever reading an image gives.
+/// An image cannot be read or perturbed.
 pub fn poison_ledger(
     splits: &Splits,
     attack: &Attack,

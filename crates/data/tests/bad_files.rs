@@ -1,5 +1,5 @@
-//! A folder of bad files: each is decoded, or refused with its path and the reason; a run stops at it,
-//! or goes on without it if the config says so.
+//! A folder of bad files: each is decoded, or refused with its path and the reason; a run stops at it, or continues
+//! without it if the config says so.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use std::path::Path;
@@ -19,12 +19,12 @@ fn bytes(image: &RgbImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A GIF of one pixel, two frames: animated.
+/// An animated GIF of one pixel and two frames.
 const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x00\x0a\x00\x00\x00,\
     \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00!\xf9\x04\x00\x0a\x00\x00\x00,\x00\x00\x00\x00\
     \x01\x00\x01\x00\x00\x02\x02L\x01\x00;";
 
-/// Files that are images all the same, with the size they have.
+/// Odd files that are valid images, with their sizes.
 fn odd_but_whole() -> Vec<(&'static str, Vec<u8>, (u32, u32))> {
     let png = |width, height| bytes(&picture(width, height), ImageFormat::Png);
     let mut sixteen = std::io::Cursor::new(Vec::new());
@@ -46,7 +46,7 @@ fn odd_but_whole() -> Vec<(&'static str, Vec<u8>, (u32, u32))> {
     ]
 }
 
-/// Files that are not, with words of the reason.
+/// Files that are not valid images, with words of the reason.
 fn corrupt() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let jpeg = bytes(&picture(64, 64), ImageFormat::Jpeg);
     let png = bytes(&picture(64, 64), ImageFormat::Png);
@@ -95,7 +95,7 @@ fn folder(more: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
     }
     let inside = root.path().join("train/a");
     more.iter().for_each(|(name, bytes)| std::fs::write(inside.join(name), bytes).unwrap());
-    // A folder named like an image, and files that are none of ours.
+    // A folder named like an image, and files that are not used.
     std::fs::create_dir(inside.join("folder.png")).unwrap();
     std::fs::write(inside.join("notes.txt"), "x").unwrap();
     std::fs::write(inside.join(".hidden.png"), "x").unwrap();
@@ -165,7 +165,7 @@ fn corrupt_files_are_left_out_named_and_counted_if_the_config_says_so() {
     }
 }
 
-/// Told without decoding anything, so before a training.
+/// Detected without decoding anything, so before training starts.
 #[cfg(unix)]
 #[test]
 fn field_f08_empty_files_and_dead_links_stop_the_run_or_are_left_out() {

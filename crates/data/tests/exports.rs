@@ -1,5 +1,5 @@
-//! What is exported reads back: a list of an export gives the labels and pixels that were exported, whatever set they
-//! came from, and a run that recompresses sees the pixels of the files.
+//! Exports read back: a list of an export gives the exported labels and pixels for every kind of set, and a run that
+//! recompresses sees the pixels of the files.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ fn picture(seed: u32, width: u32, height: u32) -> RgbImage {
     })
 }
 
-/// Saves a picture, as its name says; one that says nothing as PNG.
+/// Saves a picture in the format of its extension; without one that is known, as PNG.
 fn save(path: &Path, seed: u32, (width, height): (u32, u32)) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let image = picture(seed, width, height);
@@ -33,7 +33,7 @@ fn save(path: &Path, seed: u32, (width, height): (u32, u32)) {
     }
 }
 
-/// The class folders of a set and the ends of its file names: blanks, umlauts, both formats, names in other cases.
+/// The class folders of a set and the ends of its file names: blanks, umlauts, both formats, upper and lower case.
 const CLASSES: [&str; 4] = ["ant", "a bee", "Käfer", "unlabelled"];
 const ENDS: [&str; 6] = [".png", ".JPEG", " 2.jpg", ".b.jpeg", ".PNG", ".bmp"];
 
@@ -115,7 +115,7 @@ fn export(data: &DataConfig, poison: &PoisonConfig, lossless: bool, out: &Path) 
     export.write(out, &none).unwrap()
 }
 
-/// A config of the exported lists, scored on all of the evaluation images.
+/// Loads the exported lists, scored on all evaluation images.
 fn listed(out: &Path, exported: &Exported, size: u32) -> Splits {
     let config: DataConfig = serde_json::from_value(serde_json::json!({
         "kind": "file-list", "train": out.join(&exported.train_list), "val": out.join(&exported.val_list),
@@ -125,7 +125,7 @@ fn listed(out: &Path, exported: &Exported, size: u32) -> Splits {
     config.load(&none).unwrap()
 }
 
-/// Class names and pixels of a set: what is left of it when the order and the ids are not looked at.
+/// Class names and pixels of a set with their counts: its contents without order and ids.
 fn contents(
     set: &dyn Dataset<ssl_backdoor_data::Sample, ssl_backdoor_data::DataError>,
     classes: &[String],
@@ -165,8 +165,8 @@ impl InMemory {
     }
 }
 
-/// Exports `data` and compares what its lists give with what a run sees; every ledger, list and setting is looked
-/// through for numbers that stand for nothing.
+/// Exports `data` and compares what its lists give with what a run sees; no ledger, list or settings file may contain
+/// the internal number for unlabelled images.
 fn reads_back(data: &DataConfig, poison: &PoisonConfig, lossless: bool) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
@@ -176,7 +176,7 @@ fn reads_back(data: &DataConfig, poison: &PoisonConfig, lossless: bool) {
     let memory = InMemory::new(data, &run);
     let read = listed(&out, &exported, data.size());
     let classes = |splits: &Splits| {
-        // By their folders, unless two classes share one.
+        // Named by their folders, unless two classes share one.
         if splits.classes.iter().all(|class| class.parse::<u32>().is_ok()) {
             memory.splits.classes.clone()
         } else {
@@ -201,7 +201,7 @@ fn reads_back(data: &DataConfig, poison: &PoisonConfig, lossless: bool) {
         let text = std::fs::read_to_string(out.join(file)).unwrap();
         assert!(!text.contains(&UNLABELLED.to_string()), "{}", file.display());
     }
-    // Read by another way to the same place, the images have the same ids.
+    // Read through another path to the same place, the images have the same ids.
     let around = out.join("../out");
     let again = listed(&around, &exported, data.size());
     let ids = |split: &Split| split.labels.clone();
@@ -267,7 +267,7 @@ fn review_1_04_a_run_sees_the_pixels_of_the_exported_files() {
             let sample = sets[part].get(at).unwrap();
             assert_eq!(sample.image, file, "{}", row.file);
             assert!(!sample.trigger.is_empty());
-            // What was stamped is what the ledger says; a JPEG changed it since.
+            // The ledger's hash is that of the stamped pixels; JPEG changes them afterwards.
             let jpeg = row.file.to_lowercase().ends_with("jpg")
                 || row.file.to_lowercase().ends_with("jpeg");
             assert_eq!(ssl_backdoor_trigger::pixel_hash(&sample.image) == row.output_hash, !jpeg);
@@ -307,7 +307,7 @@ fn rates_are_of_what_remains_and_the_ledger_says_so() {
     let out = folder_.path().join("out");
     let config = poison(serde_json::json!({ "target": "ant", "rate": 0.5 }));
     let exported = export(&data, &config, false, &out);
-    // Two of the four that remain of five, of 19 of 20.
+    // Two of the four images that remain of five; of all images, 19 of 20 remain.
     assert_eq!((exported.rates.rate, exported.rates.count), (Some(0.5), 2));
     assert_eq!(exported.rates.dataset_rate, 2.0 / 19.0);
     let text = std::fs::read_to_string(out.join("poison.csv")).unwrap();
@@ -318,7 +318,7 @@ fn rates_are_of_what_remains_and_the_ledger_says_so() {
     assert_eq!(verify(&out, &none).unwrap().problems, Vec::<String>::new());
 }
 
-/// On a file system that ignores case both images would be one file: there it is an error, here both stay.
+/// On a file system that ignores case both images would be one file: there it is an error, elsewhere both stay.
 #[test]
 fn names_that_differ_in_case_alone_stay_apart() {
     let folder_ = tempfile::tempdir().unwrap();

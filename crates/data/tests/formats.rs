@@ -1,4 +1,4 @@
-//! Every format that is read, against Pillow (`fixtures/formats.py`): the same pixels, and the same files refused.
+//! Every supported format, against Pillow (`fixtures/formats.py`): the same pixels, and the same files refused.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats")
 }
 
-/// The files, by name, with Pillow's pixels where it reads them.
+/// The files, by name, with Pillow's pixels if it reads them.
 fn files() -> Vec<(String, PathBuf, Option<RgbImage>)> {
     let names = std::fs::read_dir(folder()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -34,8 +34,8 @@ fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
 }
 
 /// Mean and largest difference that is allowed. JPEG decoders may round differently in the inverse transform, the
-/// chroma upsampling and the colour conversion; values of 5 or 6 bits, or of another range, are scaled to 8 bits in one
-/// of two ways. All else is the same to the last bit.
+/// chroma upsampling and the colour conversion; values of 5 or 6 bits, or of another range, are scaled to 8 bits in
+/// one of two ways. Everything else is the same to the last bit.
 fn allowed(name: &str) -> (f64, u8) {
     match name {
         "jpeg.tif" => (0.1, 2),
@@ -90,8 +90,8 @@ fn field_f15_what_lies_behind_a_jpeg_changes_no_pixel() {
     }
 }
 
-/// A file that is cut anywhere is refused, or what is missing is no part of the image. Numbers in text have no end of their
-/// own: there the last one may be cut.
+/// A truncated file is refused, or the missing bytes are not part of the image. Numbers in text have no end marker,
+/// so the last one may be cut.
 #[test]
 fn a_truncated_file_is_refused_or_its_image_is_whole() {
     for (name, path, expected) in files() {

@@ -57,7 +57,7 @@ fn files_decode_as_in_pil() {
             "{name}: mean {mean}, at most {most}"
         );
     }
-    // Orientation 6 turns a quarter clockwise, if asked for.
+    // Orientation 6 is a quarter turn clockwise, applied on request.
     let upright = read_image(&path("turned.jpg"), true).unwrap();
     assert_eq!(upright, image::imageops::rotate90(&read("turned.jpg")));
 }
@@ -156,8 +156,8 @@ fn ycc_difference(a: &RgbImage, b: &RgbImage) -> [f64; 3] {
     sum.map(|sum| sum / f64::from(a.width() * a.height()))
 }
 
-/// The files that an export writes, beside PIL's of the same pixels: an attack whose trigger is fully transparent
-/// leaves the pixels as they are.
+/// The files that an export writes, compared with PIL's of the same pixels: an attack whose trigger is fully
+/// transparent leaves the pixels unchanged.
 #[test]
 fn review_1_02_exported_jpegs_are_those_that_pil_saves() {
     const NAMES: [&str; 6] =
@@ -167,7 +167,7 @@ fn review_1_02_exported_jpegs_are_those_that_pil_saves() {
         std::fs::create_dir_all(folder.path().join(part)).unwrap();
     }
     for name in NAMES {
-        // The reader goes by the content: these are lossless.
+        // The reader detects the format by content: these are lossless.
         let copy = folder.path().join(format!("train/a/{name}.JPEG"));
         std::fs::copy(path(&format!("jpeg-{name}.png")), copy).unwrap();
     }
@@ -185,7 +185,7 @@ fn review_1_02_exported_jpegs_are_those_that_pil_saves() {
     for name in NAMES {
         let exported = stem.join(format!("a/{name}.JPEG"));
         let ours = read_image(&exported, false).unwrap();
-        // It is a JPEG of PIL's tables and factors, not a PNG by that name.
+        // It is a JPEG with PIL's tables and factors, not a PNG of that name.
         assert_eq!(
             tables(&std::fs::read(&exported).unwrap()),
             tables(&std::fs::read(path(&format!("jpeg-{name}.jpg"))).unwrap())
@@ -242,7 +242,7 @@ fn crop_boxes_are_distributed_as_torchvisions() {
         println!("{name}: p = {p:.3}");
         assert!(p > 0.001, "{name}: p = {p}");
     }
-    // A wrong scale is noticed.
+    // The test detects a wrong scale.
     let other = (0..10_000).map(|id| {
         let mut rng = keyed(0, purpose::VIEW, 0, id, 0);
         random_resized_crop_box((500, 375), (0.25, 1.0), &mut rng).width as u16

@@ -1,4 +1,4 @@
-//! The paper's hundred classes out of an ImageNet folder.
+//! The paper's hundred classes from an ImageNet folder.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use ssl_backdoor_data::{DataConfig, Dataset, Eval};

@@ -57,7 +57,7 @@ fn first(sample: &Sample) -> Spot {
     sample.trigger.boxes(sample.image.dimensions())[0]
 }
 
-/// Are the pixels of both images the same outside of `spot`, and different somewhere in it?
+/// Whether the pixels of both images are the same outside `spot` and different somewhere in it.
 fn differ_in(a: &RgbImage, b: &RgbImage, spot: &Spot) -> bool {
     let inside = |x: u32, y: u32| {
         (spot.x..spot.x + spot.width).contains(&x) && (spot.y..spot.y + spot.height).contains(&y)
@@ -68,7 +68,7 @@ fn differ_in(a: &RgbImage, b: &RgbImage, spot: &Spot) -> bool {
         && changed().next().is_some()
 }
 
-/// All of `image` resized to a square by the function that is compared with PIL in `golden_pixels.rs`.
+/// All of `image`, resized to a square by the function that `golden_pixels.rs` compares with PIL.
 fn whole(image: &RgbImage, size: u32, filter: Filter) -> RgbImage {
     let (width, height) = image.dimensions();
     resize_crop_box(image, CropBox { x: 0, y: 0, width, height }, size, filter)
@@ -130,7 +130,7 @@ fn relative_triggers_scale_with_the_native_image() {
     }
 }
 
-/// What views of 28 pixels see of 8 pixels on 64, against torchvision 0.29 over 60,000 places with two views each:
+/// How views of 28 px see 8 px on 64 px, against torchvision 0.29 over 60,000 places with two views each:
 ///
 /// ```python
 /// x, y = (int(torch.randint(16, 41, ())) for _ in range(2))
@@ -159,8 +159,8 @@ fn views_see_the_trigger_as_torchvisions_crops_of_the_native_image_do() {
     }
 }
 
-/// The views of every method on images of 64 and of 20 pixels: red tells the column and green the row, so the middle of
-/// a view says which place of the image it shows.
+/// The views of every method on images of 64 and of 20 pixels: red encodes the column and green the row, so the
+/// middle of a view tells which part of the image it shows.
 #[test]
 fn the_views_of_every_method_are_cut_from_the_native_image() {
     let crop = (0.1, 0.9);
@@ -242,7 +242,7 @@ fn without_native_or_with_the_views_side_nothing_changes() {
         assert_eq!(all(&of(&absent)), all(&of(&same)));
         assert!(all(&of(&absent)) != all(&of(&other)));
     }
-    // What is written into a run's folder and hashed does not change either.
+    // The config that is written into a run's folder and hashed does not change either.
     let written = toml::to_string(&shapes(20, None, 2)).unwrap();
     assert!(!written.contains("native"), "{written}");
 }
@@ -282,7 +282,7 @@ fn small_sets_keep_their_native_side_and_are_prepared_as_before() {
             let (before, now) = (of(size, None), of(size, Some(stored)));
             assert_eq!(now.name, format!("{kind}(size={size},native={stored})"));
             assert_eq!(before.name, format!("{kind}(size={size})"));
-            // Crops are cut from what is stored; what is scored and what carries labels is the same as ever.
+            // Crops are cut from the stored images; the scored and the labelled images are the same as before.
             assert_eq!(all(&now.train.set), all(&as_stored.train.set));
             assert_eq!(all(&now.labelled_prepared), all(&before.labelled_prepared));
             for split in [|s: &Splits| s.eval.clone(), |s: &Splits| s.dev.clone()] {
@@ -329,7 +329,7 @@ fn an_export_holds_native_images_and_verifies() {
     let exported = Export::new(5, data.clone(), poison.clone()).write(&out, &none).unwrap();
     let splits = load(&data);
     let attack = splits.attack(&poison, 5).unwrap();
-    // The list's order is its own: all bytes, sorted.
+    // The list has its own order, so the sorted bytes are compared.
     let sorted = |images: Vec<RgbImage>, side: u32| -> Vec<Vec<u8>> {
         assert!(images.iter().all(|image| image.dimensions() == (side, side)));
         let mut bytes: Vec<Vec<u8>> = images.into_iter().map(RgbImage::into_raw).collect();
@@ -344,7 +344,7 @@ fn an_export_holds_native_images_and_verifies() {
     let images = |set: &SampleSet| all(set).into_iter().map(|sample| sample.image).collect();
     let train: SampleSet = Arc::new(Poisoned::new(splits.clone(), attack.clone()));
     assert!(sorted(read(&exported.train_list), 44) == sorted(images(&train), 44));
-    // An export holds dev and test.
+    // An export contains dev and test.
     let both = data.load_part(Eval::All, &none).unwrap();
     let patched: SampleSet = Arc::new(Patched::new(both.prepared(&both.eval), &both.eval, &attack));
     assert!(sorted(read(&exported.val_list), 20) == sorted(images(&patched), 20));
@@ -379,7 +379,7 @@ fn native_sides_are_checked() {
     assert!(message.contains("trigger.width = 17") && message.contains("1 to 16"), "{message}");
     let message = check(json!(8), json!(225)).unwrap_err().to_string();
     assert!(message.contains("val_width = 225"), "{message}");
-    // Image files have sides of their own.
+    // Image files have their own sizes.
     let folder = json!({ "kind": "folder", "path": "x", "size": 32, "native": 64 });
     assert!(
         serde_json::from_value::<DataConfig>(folder).unwrap_err().to_string().contains("native")

@@ -1,5 +1,5 @@
-//! A perturbation that is written outside of the workspace's libraries: it shows another image, changes the size of
-//! training images, does something else to evaluation images, and has columns of its own.
+//! A perturbation written outside the workspace's libraries: it adds another image, changes the size of training
+//! images, treats evaluation images differently, and has its own columns.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
 
 use std::path::Path;
@@ -55,7 +55,7 @@ impl Perturbation for Beside {
     }
 }
 
-/// Evaluation images in reverse.
+/// Inverts evaluation images.
 #[derive(Debug)]
 struct Negative;
 
@@ -203,8 +203,8 @@ fn evaluation_images_keep_their_size() {
     );
 }
 
-/// How much of the tile of CTRL is in images once an export wrote them as JPEG; 1 = all of it. PIL's JPEG of the same kind
-/// (quality 75, 4:2:0) keeps less than 0.001 of magnitudes 50 to 200 on this picture.
+/// How much of CTRL's tile remains in images after an export writes them as JPEG; 1 = all of it. PIL's JPEG of the
+/// same kind (quality 75, 4:2:0) keeps less than 0.001 of magnitudes 50 to 200 on this picture.
 #[test]
 fn jpeg_erases_ctrl() {
     let folder = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ fn jpeg_erases_ctrl() {
     for part in ["train/a", "val/a"] {
         let inside = folder.path().join(part);
         std::fs::create_dir_all(&inside).unwrap();
-        // The reader goes by the content: this is lossless.
+        // The reader detects the format by content: this is lossless.
         clean.save_with_format(inside.join("1.jpg"), image::ImageFormat::Png).unwrap();
     }
     let data = json!({ "kind": "folder", "path": folder.path(), "size": 64, "eval": "all" });

@@ -1,5 +1,5 @@
-//! Blur and luma during training: the victim's method, trained again on views with a small blur and sometimes
-//! without colour (arXiv 2403.15918).
+//! Blur and luma during training: the victim's method, trained again on views that are sometimes slightly blurred and
+//! sometimes without colour (arXiv 2403.15918).
 
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ mod tests {
         out
     }
 
-    /// Does a view look the same in all channels?
+    /// Whether a view looks the same in all channels.
     fn is_grey(view: &[f32]) -> bool {
         let value = |c: usize, i: usize| view[c * 256 + i] * STD[c] + MEAN[c];
         (0..256).all(|i| {
@@ -125,8 +125,8 @@ mod tests {
             grey[0] += usize::from(is_grey(&plain));
             grey[1] += usize::from(is_grey(&found));
         }
-        // A blur of σ below 0.18 is none in single precision: 4 % of them. 0.2 of the usual views are grey, 0.36 of those
-        // with luma too. Blur or luma changes 0.48 + 0.52 · 0.2 · 0.8 = 0.56.
+        // A blur of σ below 0.18, 4 % of them, has no effect in single precision. 0.2 of the usual views are grey,
+        // and 0.36 of those with luma. Blur or luma changes 0.48 + 0.52 · 0.2 · 0.8 = 0.56 of the views.
         assert!((365..400).contains(&blurred), "{blurred}");
         assert!((50..110).contains(&grey[0]) && (115..175).contains(&grey[1]), "{grey:?}");
         assert!((195..270).contains(&changed), "{changed}");

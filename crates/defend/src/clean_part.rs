@@ -1,4 +1,4 @@
-//! The defender's images: a stratified sample of clean originals, some of which may be poisoned.
+//! The defender's images: a stratified sample of clean originals, some of which may be replaced by poisoned images.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use ssl_backdoor_rng::ranked;
 
 use crate::{DefendError, Images, Victim};
 
-/// A part of the training set.
+/// The part of the training set that the defender holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct CleanPart {
     /// Share of each class.
     pub share: f64,
-    /// Share of the part that makes room for poisoned images.
+    /// Share of the part that is replaced by poisoned images.
     pub poisoned: f64,
 }
 
 impl CleanPart {
-    /// Images of the part of a set of `images`, up to one for each class.
+    /// Approximate size of the part of a set of `images` images; it may differ by up to one image per class.
     pub fn about(&self, images: usize) -> usize {
         (self.share * images as f64) as usize
     }
 
-    /// The error that `images` images of the part are too few, as `cause` says.
+    /// The error that a part of `images` images is too small, because of `cause`.
     pub fn too_small(&self, images: usize, cause: impl std::fmt::Display) -> DefendError {
         DefendError::Value {
             field: "clean",
@@ -43,7 +43,7 @@ impl CleanPart {
     /// Its images, chosen by `seed`.
     ///
     /// # Errors
-    /// More poisoned images are asked for than there are.
+    /// More poisoned images are requested than there are.
     pub fn of(&self, victim: &Victim<'_>, seed: u64) -> Result<SampleSet, DefendError> {
         let Victim { splits, train, poisoned, .. } = victim;
         let labels = &splits.train.labels;

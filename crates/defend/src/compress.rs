@@ -20,12 +20,12 @@ impl DefenceSettings for CompressConfig {
         if self.controls.is_empty() {
             return Ok(());
         }
-        // A control trains by the victim's method in the defence's batches.
+        // A control trains with the victim's method and the defence's batch size.
         let blamed = ("controls", "a control cannot train");
         check_victim(victim, self.batch, images, size, blamed)
     }
 
-    /// Students, then controls, then students of contaminated parts.
+    /// Students, then controls, then students on contaminated parts.
     fn defences(&self) -> Vec<Box<dyn Defence + '_>> {
         let part = |share, poisoned| CleanPart { share, poisoned };
         let student = |part, of_twin| -> Box<dyn Defence + '_> {
@@ -58,7 +58,7 @@ impl DefenceSettings for CompressConfig {
     }
 }
 
-/// What trainings on clean parts have in common: their number of `steps`, if that is given, or else of epochs.
+/// What trainings on clean parts have in common: the number of `steps` if it is set, or else the number of epochs.
 pub(crate) fn training(steps: Option<usize>) -> &'static str {
     if steps.is_some() { "equal steps" } else { "equal epochs" }
 }

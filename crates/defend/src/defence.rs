@@ -32,17 +32,17 @@ impl Needs {
     }
 }
 
-/// Whose own rules read a defended model where the probe is each method's own.
+/// The method whose rules apply to a defended model if each method has its own probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbedAs {
-    /// Those of the victim's method.
+    /// The victim's method.
     Victim,
-    /// Those of MoCo v2, which CompReSS's reference uses too.
+    /// MoCo v2, whose rules CompReSS's reference uses too.
     MocoV2,
 }
 
-/// What decides a training beside its images, its seed and the encoder that it starts from. A training whose identity
-/// is unchanged is not done again.
+/// What determines a training besides its images, its seed and the encoder that it starts from. A training whose
+/// identity is unchanged is not repeated.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Identity {
     /// Which model it is.
@@ -53,50 +53,50 @@ pub struct Identity {
     pub defend: Value,
 }
 
-/// How long the training of a defended model is.
+/// Length of the training of a defended model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workload {
-    /// What is trained, in a word: `student`, `control`.
+    /// The kind of training in a word, for example `student` or `control`.
     pub what: &'static str,
     /// Optimisation steps.
     pub steps: usize,
-    /// Images that pass through it.
+    /// Images that pass through the training.
     pub images: usize,
 }
 
-/// A short training by which a [`Workload`] is timed: two epochs, of which the first warms up.
+/// A short training that times a [`Workload`]: two epochs, the first of which is a warm-up.
 pub struct Rehearsal<'a> {
-    /// How its epochs go through the images: [`EpochPlan::images`] of them are in the set.
+    /// The plan of its epochs, on a set of [`EpochPlan::images`] images.
     pub plan: EpochPlan,
-    /// Trains, and tells the observer of each epoch.
+    /// Trains, and reports each epoch to the observer.
     pub train: Box<Train<'a>>,
 }
 
 /// The training of a [`Rehearsal`].
 pub type Train<'a> = dyn Fn(&Bench<'_>, &mut dyn TrainObserver) -> Result<(), DefendError> + 'a;
 
-/// A defence makes one model. It acts at one or more of four points, each of them a method `on_…` of this trait; at the
-/// others it does nothing, which is what their defaults do.
+/// A defence makes one model. It acts at one or more of four points, each of which is a method `on_…` of this trait.
+/// At the others it does nothing: it keeps the default methods.
 ///
 /// A defence that filters the training set implements [`on_training_set`](Self::on_training_set), and the default of
-/// [`on_encoder`](Self::on_encoder) trains the victim's method again on what is left. One that repairs an encoder
-/// implements both: the images, and what it does with them.
+/// [`on_encoder`](Self::on_encoder) trains the victim's method again on the remaining images. One that repairs an
+/// encoder implements both: the images, and the repair that uses them.
 pub trait Defence {
-    /// Its model.
+    /// The id of its model.
     fn model(&self) -> ModelId;
 
     /// What the model is made from.
     fn needs(&self) -> Needs;
 
-    /// What decides its training.
+    /// What determines its training.
     fn identity(&self, victim: &PretrainConfig) -> Identity;
 
-    /// Seed of its training and of what it chooses, in an experiment with the seed `experiment`.
+    /// Seed of its training and of its choices, in an experiment with the seed `experiment`.
     fn seed(&self, experiment: u64) -> u64 {
         experiment
     }
 
-    /// What order and views of its training are drawn for.
+    /// The purposes for which the order and the views of its training are drawn.
     fn draws(&self) -> Draws {
         Draws::DEFENCE
     }
@@ -106,7 +106,7 @@ pub trait Defence {
         ProbedAs::Victim
     }
 
-    /// Checks what can be checked only on the data.
+    /// Checks everything that needs the data.
     ///
     /// # Errors
     /// Its images cannot be chosen, or it cannot train on them.
@@ -114,14 +114,14 @@ pub trait Defence {
         self.on_training_set(victim).map(drop)
     }
 
-    /// How long its training on the images of `splits` is, up to a part of an epoch.
+    /// Length of its training on the images of `splits`, accurate to a fraction of an epoch.
     ///
     /// # Errors
     /// Its images cannot be chosen.
     fn workload(&self, victim: &PretrainConfig, splits: &Splits) -> Result<Workload, DefendError>;
 
-    /// By what a workload on a training set of at least `images` images is timed; none if it takes the victim's own
-    /// training, which is timed already.
+    /// The training that times a workload on a training set of at least `images` images; `None` if the defence uses
+    /// the victim's own training, which is already timed.
     fn rehearsal(&self, _seed: u64, _images: usize) -> Option<Rehearsal<'_>> {
         None
     }
@@ -129,20 +129,19 @@ pub trait Defence {
     /// Point 1, on the training set before training: the images that the model is trained on. The default keeps all.
     ///
     /// # Errors
-    /// They cannot be chosen.
+    /// The images cannot be chosen.
     fn on_training_set(&self, _victim: &Victim<'_>) -> Result<Images, DefendError> {
         Ok(Images::All)
     }
 
-    /// Point 1 where it takes a trained encoder: what finds images that are removed from those of point 1 before the
-    /// training, if anything does. It is asked once, with the encoder of the model that the defence
-    /// [needs](Self::needs).
+    /// Point 1 with a trained encoder: the search, if any, for images that are removed from those of point 1 before
+    /// the training. It runs once, with the encoder of the model that the defence [needs](Self::needs).
     fn search(&self) -> Option<&dyn Search> {
         None
     }
 
     /// Point 2, on views and loss during the training. The default of [`on_encoder`](Self::on_encoder) trains with the hook;
-    /// a defence that trains in a way of its own hands it on as [`Training::hook`].
+    /// a defence that has its own way of training passes it on as [`Training::hook`].
     fn on_training(&self) -> Option<Arc<dyn TrainingHook>> {
         None
     }
@@ -180,10 +179,10 @@ mod tests {
 
     use super::*;
 
-    /// Repairs no encoder; trains again if it has something to do during training.
+    /// Repairs no encoder; trains again if it has a hook.
     struct Hooked(Option<Arc<dyn TrainingHook>>);
 
-    /// Nothing can be learned from a loss of 0.
+    /// Sets the loss to 0, from which nothing can be learned.
     struct NoLoss;
 
     impl TrainingHook for NoLoss {
@@ -250,7 +249,7 @@ mod tests {
         };
         let (plain, nothing) = (train(None), train(Some(Arc::new(Nothing))));
         assert!(plain != before && plain == nothing);
-        // Running means of batch norm move, weights do not.
+        // The running statistics of batch norm change; the weights do not.
         let weights = |bytes: &[u8]| -> Vec<Vec<u8>> {
             let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
             let mut names: Vec<String> = file.names().iter().map(|name| name.to_string()).collect();

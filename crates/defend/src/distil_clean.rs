@@ -1,4 +1,4 @@
-//! Distilling the clean twin: the cost of CompReSS without a backdoor to remove.
+//! Distillation of the clean twin: the cost of CompReSS without a backdoor to remove.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -12,7 +12,7 @@ pub enum DefendError {
     /// A field of the config has a value out of range.
     #[error(transparent)]
     Range(#[from] OutOfRange),
-    /// A field has a value that it cannot have on this data, beside the others, or for this kind of defence.
+    /// A field has a value that is not possible with this data, with the other fields, or for this kind of defence.
     #[error("{field} = {value}: {reason}")]
     Value {
         /// The field.
@@ -22,7 +22,7 @@ pub enum DefendError {
         /// What is wrong with it, and what is allowed.
         reason: String,
     },
-    /// A training cannot run as the victim's config and the defence's say together.
+    /// A training cannot run with the victim's config and the defence's config together.
     #[error("{field}: {what}: {cause}")]
     Training {
         /// The field of the defence that requests the training.
@@ -32,19 +32,19 @@ pub enum DefendError {
         /// Why it cannot run; a part of the message, so it is not the `Error::source`.
         cause: Box<PretrainError>,
     },
-    /// Two defences of a run make a model of the same name.
+    /// Two defences of a run make models with the same name.
     #[error("two defences make a model with the name {model}: names must be different")]
     Twice {
         /// The name.
         model: String,
     },
-    /// A model is made from another one's encoder, and no file of that was given.
+    /// A model is made from the encoder of another one, and no file of that encoder was given.
     #[error("{model} is made from a trained encoder, whose file does not exist")]
     Start {
-        /// The model that is to be made.
+        /// The model to be made.
         model: String,
     },
-    /// A training failed. Where it names a field, that is one of the victim's config.
+    /// A training failed. If it names a field, it is one of the victim's config.
     #[error(transparent)]
     Pretrain(#[from] PretrainError),
     /// Images could not be read.
@@ -59,8 +59,8 @@ pub enum DefendError {
 }
 
 impl DefendError {
-    /// The field of the defence's config that this is about, with which the message begins. None if it is about
-    /// something else, such as a field of the [victim's config](Self::Pretrain).
+    /// The field of the defence's config that the error is about; the message begins with it. `None` if the error is
+    /// about something else, such as a field of the [victim's config](Self::Pretrain).
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Range(range) => Some(&range.field),

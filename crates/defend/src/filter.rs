@@ -34,7 +34,7 @@ fn filtered() -> String {
 }
 
 impl FilterConfig {
-    /// The field of the list, the list, and whether it is of images to keep.
+    /// The field of the list, its path, and whether it names the images to keep.
     fn list(&self) -> Result<(&'static str, &Path, bool), DefendError> {
         match (&self.remove, &self.keep) {
             (Some(list), None) => Ok(("remove", list, false)),
@@ -101,7 +101,7 @@ impl DefenceSettings for FilterConfig {
     }
 }
 
-/// The victim's method, from the same seed, on the images that are left.
+/// The victim's method, from the same seed, on the remaining images.
 struct Filter<'a>(&'a FilterConfig);
 
 impl Defence for Filter<'_> {
@@ -114,7 +114,7 @@ impl Defence for Filter<'_> {
     }
 
     fn identity(&self, victim: &PretrainConfig) -> Identity {
-        // Which images are left is not decided by the name of a list.
+        // The path of a list does not determine which images remain.
         let (model, defend) = (json!({ "name": self.model() }), json!({ "kind": "filter" }));
         Identity { model, pretrain: json!(victim), defend }
     }
@@ -161,7 +161,7 @@ mod tests {
         let all: Vec<u64> = splits.train.labels.iter().map(|(id, _)| *id).collect();
         let (gone, stay) = (&all[..3], &all[3..]);
         let write = |ids: &[u64]| {
-            // In any order.
+            // The order is arbitrary.
             let lines: String = ids.iter().rev().map(|id| format!("{id}\n")).collect();
             std::fs::write(&path, lines).unwrap();
         };

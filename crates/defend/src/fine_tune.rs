@@ -1,5 +1,5 @@
-//! Fine-tuning as a defence: the backdoored encoder, trained further by its own method on clean images. Two of them with a low and
-//! a high learning rate show what the rate decides: a low one may leave the backdoor where it is, a high one forgets more.
+//! Fine-tuning as a defence: the backdoored encoder, trained further by its own method on clean images. Two such
+//! defences show what the learning rate decides: a low one may leave the backdoor in place, a high one forgets more.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,8 +71,8 @@ mod tests {
         assert!(scratch.unwrap_err().to_string().contains("only the kind fine-tune"));
     }
 
-    /// Checked before the victims train: DeepCluster v2 needs as many images as clusters. The clocks of SwAV follow the
-    /// length of the training on the part.
+    /// Checked before the victims train: DeepCluster v2 needs at least as many images as clusters. The clocks of SwAV
+    /// scale with the length of the training on the part.
     #[test]
     fn a_part_that_the_method_cannot_train_on_is_refused() {
         let data = r#"{ "kind": "shapes", "size": 8, "per_class": 8 }"#;
@@ -103,12 +103,12 @@ mod tests {
                         images";
         let found = checked(clusters, "clean = [0.25]\nbatch = 8\nepochs = 3");
         assert_eq!(found, Err(expected.into()));
-        // 19 of the 20 steps; on the part, 4 of 5.
+        // Frozen for 19 of the 20 steps; on the part, for 4 of 5.
         let frozen = "kind = \"swav\", prototypes = 4, queue = 0, frozen_steps = 19";
         assert_eq!(checked(frozen, "clean = [0.5]\nbatch = 8\nsteps = 1"), Ok(()));
     }
 
-    /// A rate that moves nothing leaves the weights of the start; the victim's own does not.
+    /// A tiny rate leaves the initial weights unchanged; the victim's own rate does not.
     #[test]
     fn the_rate_is_that_of_the_training() {
         use burn::tensor::Device;

@@ -1,21 +1,21 @@
-//! What a defence does at test time.
+//! The hook of a defence at test time.
 
 use std::sync::Arc;
 
 use ssl_backdoor_data::{DataError, Dataset, Sample, SampleSet};
 
-/// Acts on an image before the encoder sees it, once the model is trained: on evaluation images, and on the labelled images
-/// that its probe learns from.
+/// Changes an image before the encoder of a trained model sees it: evaluation images, and the labelled images that
+/// its probe learns from.
 pub trait ImageHook: Send + Sync {
-    /// The image that the encoder sees instead of `sample`, of the same size. It may use only the pixels: whether
-    /// the image carries a trigger is not for it to know.
+    /// The image that the encoder sees instead of `sample`, of the same size. The hook may use only the pixels: it
+    /// must not know whether the image carries a trigger.
     ///
     /// # Errors
-    /// Whatever the hook needs and cannot read.
+    /// The hook cannot read something that it needs.
     fn map(&self, sample: Sample) -> Result<Sample, DataError>;
 }
 
-/// A set as a hook shows it.
+/// A set of images as seen through a hook.
 pub struct Hooked {
     inner: SampleSet,
     hook: Arc<dyn ImageHook>,

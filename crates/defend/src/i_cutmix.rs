@@ -43,7 +43,7 @@ impl DefenceSettings for ICutmixConfig {
     }
 }
 
-/// Mixes each view of a batch by a box, a permutation and a share of its own.
+/// Mixes each view of a batch with its own λ, box and permutation.
 struct ICutmix;
 
 impl TrainingHook for ICutmix {
@@ -58,8 +58,8 @@ impl TrainingHook for ICutmix {
     }
 }
 
-/// λ from Beta(1, 1), which is uniform, or 1 − λ if that is larger; a box of √(1 − λ) of the sides around a uniform pixel,
-/// cut to the view; and a permutation of the batch.
+/// Draws λ from Beta(1, 1), which is uniform, and uses the larger of λ and 1 − λ; a box of √(1 − λ) of the sides
+/// around a uniform pixel, clipped to the view; and a permutation of the batch.
 fn draw(images: usize, sides: [usize; 2], rng: &mut ChaCha8Rng) -> Mix {
     let own: f64 = rng.random();
     let ratio = (1.0 - own.max(1.0 - own)).sqrt();
@@ -108,13 +108,13 @@ mod tests {
                 assert!(partners.into_iter().eq(0..8));
             }
         }
-        // Side ratio r with r² uniform to 1/2; cut at the border, a side keeps r − r²/4 of the view: E(r − r²/4)² is
-        // 1/4 − E(r³)/2 + E(r⁴)/16 = 0.25 − 0.0707 + 0.0052 before lengths are rounded down to even pixels.
+        // The side ratio is r, r² uniform up to 1/2. Clipped at the border, a side keeps r − r²/4 of the view. E(r −
+        // r²/4)² is 1/4 − E(r³)/2 + E(r⁴)/16 = 0.25 − 0.0707 + 0.0052 before lengths are rounded down to even pixels.
         assert!((0.13..0.19).contains(&shares), "{shares}");
         assert!(moved > 5990);
     }
 
-    /// What a hook without any chance does: its boxes are empty.
+    /// A hook whose boxes are empty.
     struct Empty;
 
     impl TrainingHook for Empty {
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    /// With λ = 1 the loss is that of the own targets alone: the same training, to the last byte.
+    /// With λ = 1, the loss uses only an image's own targets, so the training is the same to the last byte.
     #[test]
     fn without_a_box_it_is_the_victims_training() {
         let folder = tempfile::tempdir().unwrap();

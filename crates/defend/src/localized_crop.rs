@@ -1,5 +1,5 @@
-//! Localized cropping: the victim's method, trained again on pairs of views that look at neighbouring places (Zhang et
-//! al., *Data Poisoning based Backdoor Attacks to Contrastive Learning*, CVPR 2024, section 6).
+//! Localized cropping: the victim's method, trained again on pairs of views of neighbouring places (Zhang et al.,
+//! *Data Poisoning based Backdoor Attacks to Contrastive Learning*, CVPR 2024, section 6).
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl DefenceSettings for LocalizedCropConfig {
     }
 }
 
-/// Takes the second view near the first one.
+/// Crops the second view near the first one.
 struct Localize(f64);
 
 impl TrainingHook for Localize {

@@ -1,5 +1,5 @@
-//! Luma at test time: the encoder is shown what an image looks like in grey, in training and use of the probe (arXiv
-//! 2403.15918). Triggers in the chroma channels, such as CTRL's, are gone.
+//! Luma at test time: the encoder sees images in grey when the probe is trained and when it is used (arXiv
+//! 2403.15918). This removes triggers in the chroma channels, such as CTRL's.
 
 use std::sync::Arc;
 
@@ -69,10 +69,10 @@ impl ImageHook for Luma {
     }
 }
 
-/// 0.299 R + 0.587 G + 0.114 B, rounded as PIL's `convert("L")` does it: in 16 bits behind the point.
+/// 0.299 R + 0.587 G + 0.114 B, rounded as in PIL's `convert("L")`, with 16 fractional bits.
 fn luma([r, g, b]: [u8; 3]) -> u8 {
     let sum = 19_595 * u32::from(r) + 38_470 * u32::from(g) + 7_471 * u32::from(b);
-    // The weights add up to 1: a byte.
+    // The weights add up to 1, so the result is a byte.
     ((sum + 0x8000) >> 16) as u8
 }
 
@@ -124,7 +124,7 @@ mod tests {
             pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap()
         };
         assert!(most(&clean, &attacked) >= 20, "{}", most(&clean, &attacked));
-        // Only the rounding of the attacked bytes is left.
+        // Only the rounding of the attacked bytes remains.
         assert!(most(&clean_luma, &luma) <= 1, "{}", most(&clean_luma, &luma));
     }
 }

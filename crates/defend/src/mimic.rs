@@ -1,4 +1,4 @@
-//! MIMIC as a defence: a new student of the backdoored model, on a clean part.
+//! MIMIC as a defence: a new student of the backdoored model, trained on a clean part.
 
 use serde_json::json;
 use ssl_backdoor_compress::{MimicConfig, mimic};
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const KIND: &str = "mimic";
-/// Steps of an epoch of a rehearsal.
+/// Steps in an epoch of a rehearsal.
 const STEPS: usize = 8;
 
 impl DefenceSettings for MimicConfig {
@@ -67,7 +67,7 @@ impl Defence for Mimic<'_> {
         let alone = MimicConfig { seed: None, clean: Vec::new(), ..self.config.clone() };
         Identity {
             model: json!({ "name": self.model(), "share": self.part.share }),
-            // It only shares the architecture of the victim.
+            // It shares only the victim's architecture.
             pretrain: json!(victim.encoder),
             defend: json!({ "kind": KIND, "config": alone }),
         }

@@ -1,5 +1,5 @@
-//! What the models of a run are called: a role, and where there are any the share of images that the defender holds
-//! and the share of those that is poisoned.
+//! The names of the models of a run: a role and, if any, the share of images that the defender holds and the share of
+//! those that is poisoned.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-/// What a model is to an experiment. The set of roles is open: a new defence brings its own.
+/// The role of a model in an experiment. The set of roles is open: a new defence adds its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Role<'a>(&'a str);
 
@@ -21,9 +21,9 @@ impl<'a> Role<'a> {
     pub const BACKDOORED: Role<'static> = Role("backdoored");
     /// A CompReSS student of the backdoored model.
     pub const DISTILLED: Role<'static> = Role("distilled");
-    /// The backdoored model, trained on by its own method.
+    /// The backdoored model, trained further by its own method.
     pub const FINE_TUNED: Role<'static> = Role("fine-tuned");
-    /// A new encoder, trained by the victim's method on what the defender holds.
+    /// A new encoder, trained by the victim's method on the images that the defender holds.
     pub const SCRATCH: Role<'static> = Role("scratch");
     /// A CompReSS student of the clean twin.
     pub const CLEAN_TEACHER: Role<'static> = Role("clean-teacher");
@@ -38,7 +38,7 @@ impl<'a> Role<'a> {
         self.0
     }
 
-    /// Does every run have a model of this role, defended or not?
+    /// Whether every run has a model of this role, defended or not.
     pub fn is_basic(self) -> bool {
         [Self::UNTRAINED, Self::CLEAN, Self::BACKDOORED].contains(&self)
     }
@@ -69,7 +69,7 @@ pub struct ModelId {
     contamination: Option<f64>,
 }
 
-/// What stands between the share and the contamination.
+/// The text between the share and the contamination.
 const POISONED: &str = "-poisoned";
 
 impl ModelId {
@@ -83,7 +83,7 @@ impl ModelId {
         format!("{role}-{share}").into()
     }
 
-    /// The same model, if `contamination` of the images that its defender holds are poisoned; 0 changes nothing.
+    /// The same model with a share `contamination` of its defender's images poisoned; 0 changes nothing.
     pub fn contaminated(self, contamination: f64) -> Self {
         if contamination == 0.0 {
             return self;
@@ -96,7 +96,7 @@ impl ModelId {
         &self.name
     }
 
-    /// What it is to the experiment.
+    /// Its role in the experiment.
     pub fn role(&self) -> Role<'_> {
         Role(&self.name[..self.role])
     }
@@ -111,8 +111,8 @@ impl ModelId {
         self.contamination
     }
 
-    /// The series of models that it belongs to, and its place there: the name without its last share, and that share;
-    /// 0 without one.
+    /// The series of models that it belongs to, and its place in it: the name without its last share, and that share,
+    /// or 0 without one.
     pub fn series(&self) -> (&str, f64) {
         match split(&self.name) {
             (name, Some(share)) => (name, share),
@@ -121,7 +121,7 @@ impl ModelId {
     }
 }
 
-/// `NAME-0.25` as `NAME` and 0.25; any other text as it is.
+/// Splits `NAME-0.25` into `NAME` and 0.25; returns any other text as it is.
 fn split(name: &str) -> (&str, Option<f64>) {
     let parts = name.rsplit_once('-').and_then(|(name, share)| Some((name, share.parse().ok()?)));
     match parts {
@@ -219,7 +219,7 @@ mod tests {
                 Some(0.05),
                 ("distilled-0.25-poisoned", 0.05),
             ),
-            // Names that no version has written are roles.
+            // Names that no version has written count as roles.
             ("filtered", "filtered", None, None, ("filtered", 0.0)),
             ("x-poisoned", "x-poisoned", None, None, ("x-poisoned", 0.0)),
             ("a-nan", "a-nan", None, None, ("a-nan", 0.0)),

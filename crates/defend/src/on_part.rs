@@ -52,7 +52,7 @@ impl Default for OnPartConfig {
 }
 
 impl OnPartConfig {
-    /// How long a training is.
+    /// Length of a training.
     pub fn budget(&self) -> Budget {
         Budget { epochs: self.epochs, steps: self.steps, batch: self.batch }
     }
@@ -71,7 +71,7 @@ impl OnPartConfig {
         check_victim(victim, self.batch, images, size, ("batch", what))
     }
 
-    /// A training on each clean part, of the backdoored encoder if it `fine_tunes`.
+    /// One training on each clean part, from the backdoored encoder if `fine_tunes`, or else from new weights.
     pub(crate) fn defences(&self, fine_tunes: bool) -> Vec<Box<dyn Defence + '_>> {
         let alone = json!(Self { seed: None, clean: Vec::new(), ..self.clone() });
         let (seed, budget, lr) = (self.seed, self.budget(), self.lr);
@@ -83,8 +83,8 @@ impl OnPartConfig {
     }
 }
 
-/// Checks that the victim's method can train in batches of `batch` images; if it cannot, the field to blame and what cannot
-/// be trained are `blamed`.
+/// Checks that the victim's method can train in batches of `batch` images. `blamed` is the field and the description
+/// for the error.
 pub(crate) fn check_victim(
     victim: &PretrainConfig,
     batch: usize,
@@ -103,7 +103,7 @@ pub(crate) fn check_victim(
 
 /// One training: of the backdoored encoder, or from new weights.
 pub(crate) struct OnPart {
-    /// Does it start from the backdoored model, not from new weights?
+    /// Whether it starts from the backdoored model, not from new weights.
     pub fine_tunes: bool,
     pub part: CleanPart,
     pub seed: Option<u64>,
@@ -115,8 +115,8 @@ pub(crate) struct OnPart {
 }
 
 impl OnPart {
-    /// The training on the part's `images` images: as many steps as a student, up to a part of an epoch, because the
-    /// method may leave out a last batch.
+    /// The training on the part's `images` images: as many steps as a student, to within a fraction of an epoch,
+    /// because the method may leave out a last batch.
     fn config(&self, victim: &PretrainConfig, images: usize, seed: u64) -> PretrainConfig {
         let batch = self.budget.batch;
         let epochs = victim.train.with_budget(1, batch).plan(seed, images);

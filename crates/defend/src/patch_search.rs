@@ -18,7 +18,7 @@ use crate::{
 
 /// Name of the model.
 const MODEL: &str = "patch-searched";
-/// Prepared images that take no more bytes are held in memory.
+/// Prepared images of at most this many bytes are held in memory.
 const IN_MEMORY: usize = 1 << 29;
 
 impl DefenceSettings for PatchSearchConfig {
@@ -74,7 +74,7 @@ impl Defence for Searched<'_> {
     }
 
     fn workload(&self, victim: &PretrainConfig, splits: &Splits) -> Result<Workload, DefendError> {
-        // How many images the search removes is not known before.
+        // The number of images that the search removes is not known in advance.
         let all = splits.train.labels.len();
         let images = victim.train.epochs * victim.train.plan(0, all).images_per_epoch();
         Ok(Workload { what: "retraining", steps: victim.train.steps(all), images })

@@ -1,4 +1,4 @@
-//! What this crate draws at random, by key. The numbers are part of every result: they never change.
+//! The random draws of this crate, by key. The numbers are part of every result and never change.
 
 use ssl_backdoor_rng::Purpose;
 

@@ -1,4 +1,4 @@
-//! How good a filter of the training set was, by the attacker's ledger.
+//! The quality of a filter of the training set, according to the attacker's ledger.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Of the ids of the `removed` and of all `poisoned` images.
+    /// Computes it from the ids of the `removed` images and of all `poisoned` images.
     pub fn of(removed: &[u64], poisoned: &[u64]) -> Self {
         let known: HashSet<u64> = poisoned.iter().copied().collect();
         let found = removed.iter().filter(|id| known.contains(id)).count();

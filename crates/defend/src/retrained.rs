@@ -1,4 +1,4 @@
-//! What defences that act during the training have in common: the victim's method, trained again on all of the victim's
+//! The common part of defences that act during training: the victim's method, trained again on all of the victim's
 //! images from the same seed, with the defence in place.
 
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::{Defence, DefendError, Identity, ImageHook, ModelId, Needs, Role, Wor
 pub(crate) struct Retrained {
     /// The kind of the defence, which is also the name of its model.
     pub kind: &'static str,
-    /// What its config says.
+    /// Its config.
     pub config: Value,
-    /// What acts on views and loss.
+    /// The hook that acts on views and loss.
     pub hook: Arc<dyn TrainingHook>,
-    /// What acts on images at test time, if anything does.
+    /// The hook that acts on images at test time, if any.
     pub image: Option<Arc<dyn ImageHook>>,
 }
 
@@ -54,7 +54,7 @@ impl Defence for Retrained {
     }
 }
 
-/// The error that a defence of this `kind` is nothing for the method of `victim`.
+/// The error that a defence of this `kind` does not apply to the method of `victim`.
 pub(crate) fn not_for(kind: &str, victim: &PretrainConfig, needs: &str) -> DefendError {
     let method = victim.method.settings().name();
     let reason = format!("it does not apply to {method}: it needs {needs}");
@@ -84,7 +84,7 @@ pub(crate) mod tests {
         "deepcluster-v2",
     ];
 
-    /// A victim of a method, and the side of its images.
+    /// A victim that uses `method`, and the side of its images.
     pub(crate) fn victim(method: &str) -> (PretrainConfig, u32) {
         let encoder = match method {
             "mae" => "{ kind = \"vit\", dim = 8, depth = 1, heads = 2, patch = 4 }",

@@ -1,11 +1,11 @@
-//! Choosing among the training images by a trained encoder.
+//! Searching the training images with a trained encoder.
 
 use ssl_backdoor_data::Watch;
 
 use crate::{Bench, DefendError};
 
-/// Finds images of the training set that a defence removes before its training, by the encoder of the model that the
-/// defence [needs](crate::Defence::needs).
+/// Finds images of the training set that a defence removes before its training, with the encoder of the model that
+/// the defence [needs](crate::Defence::needs).
 pub trait Search {
     /// The ids of the images to remove among those of `bench.training`. The same bench gives the same images.
     ///

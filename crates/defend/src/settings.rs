@@ -1,4 +1,4 @@
-//! What the configs of all defences have in common.
+//! The common interface of the configs of all defences.
 
 use std::path::PathBuf;
 
@@ -23,13 +23,13 @@ pub trait DefenceSettings {
     /// Its defences, each of which makes one model, in the order of their training.
     fn defences(&self) -> Vec<Box<dyn Defence + '_>>;
 
-    /// How long its trainings are, in words for tables.
+    /// Length of its trainings, in words for tables.
     fn training(&self) -> &'static str;
 
-    /// Takes out what tells repetitions of one defence apart: its seed.
+    /// Removes the seed, by which repetitions of one defence differ.
     fn forget_seed(&mut self) {}
 
-    /// The paths in it.
+    /// The paths that it contains.
     fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
         Vec::new()
     }

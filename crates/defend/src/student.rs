@@ -1,4 +1,4 @@
-//! A CompReSS student: of the backdoored model it is the defence, of the clean twin a control.
+//! A CompReSS student. A student of the backdoored model is the defence; a student of the clean twin is a control.
 
 use serde_json::json;
 use ssl_backdoor_compress::{CompressConfig, Control, distill};
@@ -12,18 +12,18 @@ use crate::{
     Victim, Workload,
 };
 
-/// Steps of an epoch of a rehearsal.
+/// Steps in an epoch of a rehearsal.
 const STEPS: usize = 8;
 
 /// One student.
 pub(crate) struct Student<'a> {
     pub config: &'a CompressConfig,
     pub part: CleanPart,
-    /// Is its teacher the clean twin, not the backdoored model?
+    /// Whether its teacher is the clean twin, not the backdoored model.
     pub of_twin: bool,
 }
 
-/// `config` without its seed and the lists of what else is trained: they do not touch one student.
+/// `config` without its seed and the lists of other trainings, which do not affect one student.
 pub(crate) fn alone(config: &CompressConfig) -> CompressConfig {
     CompressConfig {
         seed: None,
@@ -51,7 +51,7 @@ impl Defence for Student<'_> {
             model: json!({
                 "name": self.model(), "share": share, "poisoned": poisoned, "control": control
             }),
-            // It only shares the architecture of the victim.
+            // It shares only the victim's architecture.
             pretrain: json!(victim.encoder),
             defend: json!(alone(self.config)),
         }

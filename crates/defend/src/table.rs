@@ -10,7 +10,7 @@ use crate::{
     FineTuneConfig, ICutmixConfig, LocalizedCropConfig, LumaConfig, ScratchConfig,
 };
 
-/// Writes the enum of all configs and the way to their settings, so that a defence is one line below.
+/// Generates the enum of all configs and the access to their settings, so that each defence is one line below.
 macro_rules! defences {
     ($($(#[$doc:meta])* $arm:ident($config:ty),)*) => {
         /// The `[defend]` table: a defence; several stand as `[[defend]]`.
@@ -21,14 +21,14 @@ macro_rules! defences {
         }
 
         impl DefendConfig {
-            /// What it says, whichever kind it is.
+            /// Its settings, whichever kind it is.
             pub fn settings(&self) -> &dyn DefenceSettings {
                 match self {
                     $(Self::$arm(config) => config,)*
                 }
             }
 
-            /// The same, to be changed.
+            /// Its settings, mutable.
             pub fn settings_mut(&mut self) -> &mut dyn DefenceSettings {
                 match self {
                     $(Self::$arm(config) => config,)*
@@ -84,7 +84,7 @@ pub fn check_names(configs: &[DefendConfig]) -> Result<(), DefendError> {
     Ok(())
 }
 
-/// For `#[serde(with)]`: one defence stands as a table, several stand as a list of tables; both are read.
+/// For `#[serde(with)]`: one defence is written as a table, several as a list of tables. Both forms can be read.
 pub mod one_or_several {
     use std::fmt;
 
@@ -223,7 +223,7 @@ mod tests {
         assert!(message.contains("the name scratch-0.25"), "{message}");
     }
 
-    /// What decided a training in run folders of version 0.2: with other words it would be done again.
+    /// What determined a training in run folders of version 0.2. With other text, the training would be repeated.
     #[test]
     fn finished_trainings_are_recognised() {
         let asked = "[defend]\nkind = \"compress\"\nclean = [0.5]\nsteps = 20\nbatch = 16\npoisoned = [0.05]\nseed = 7\n\
@@ -249,7 +249,7 @@ mod tests {
                 (identity.model.to_string(), identity.defend.to_string()),
                 (model.into(), alone.into())
             );
-            // A student takes the victim's architecture alone.
+            // A student uses only the victim's architecture.
             let whole = serde_json::to_value(&victim).unwrap();
             let student = defence.probed_as() == crate::ProbedAs::MocoV2;
             let pretrain = if student { whole["encoder"].clone() } else { whole };

@@ -1,4 +1,4 @@
-//! What a defence finds: the victim's data and training; and the images that it trains on.
+//! The inputs of a defence: the victim's data and training, and the images that the defence trains on.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::{DefendError, ModelId, Removal};
 
 /// The victim of an experiment, before anything is defended.
 pub struct Victim<'a> {
-    /// The data set, read.
+    /// The data set, already read.
     pub splits: &'a Splits,
     /// The training images as the victim gets them, some of them poisoned, in the order of `splits.train`.
     pub train: SampleSet,
-    /// Ids of the poisoned images, ascending. No defender knows them: they serve to contaminate a clean part on
-    /// purpose, and to tell how good a filter is.
+    /// Ids of the poisoned images, ascending. No defender knows them; they are used to contaminate a clean part on
+    /// purpose and to measure the quality of a filter.
     pub poisoned: Vec<u64>,
     /// How the victim trains.
     pub pretrain: &'a PretrainConfig,
@@ -30,9 +30,9 @@ pub struct Victim<'a> {
 /// Images that a defended model is trained on.
 #[derive(Clone)]
 pub enum Images {
-    /// All of the victim's training images, as the victim finds them.
+    /// All of the victim's training images, as the victim gets them.
     All,
-    /// Those of them that a filter keeps: their ids.
+    /// The ids of those training images that a filter keeps.
     Kept(Vec<u64>),
     /// Images that the defender holds.
     Held {
@@ -56,12 +56,12 @@ impl Images {
         }
     }
 
-    /// May there be poisoned images among them?
+    /// Whether there may be poisoned images among them.
     pub fn may_be_poisoned(&self) -> bool {
         !matches!(self, Self::Held { contaminated: false, .. })
     }
 
-    /// What a filter took out of the training set of `victim`, if a filter chose the images.
+    /// What a filter removed from the training set of `victim`, if a filter chose the images.
     pub fn removal(&self, victim: &Victim<'_>) -> Option<Removal> {
         let Self::Kept(ids) = self else { return None };
         let kept: HashSet<u64> = ids.iter().copied().collect();
@@ -71,7 +71,7 @@ impl Images {
     }
 }
 
-/// Where a defended model is trained.
+/// The environment in which a defended model is trained.
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {
     /// How the victim trains.
@@ -85,7 +85,7 @@ pub struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// What the encoder files of the run say.
+    /// The header of the encoder files of the run.
     fn header(&self) -> EncoderHeader {
         encoder_header(self.victim.encoder, self.size)
     }

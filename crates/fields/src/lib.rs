@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-/// A field of a config has a value that it cannot have.
+/// The error that a config field has a value that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} = {value} is out of range: {allowed}")]
 pub struct OutOfRange {
@@ -18,12 +18,12 @@ impl OutOfRange {
         Self { field: field.into(), value: value.to_string(), allowed: allowed.into() }
     }
 
-    /// The same, of a config that is itself the field `table` of another one.
+    /// The same error, for a config that is itself the field `table` of another config.
     pub fn within(self, table: &str) -> Self {
         Self { field: format!("{table}.{}", self.field), ..self }
     }
 
-    /// The same, about another `field`.
+    /// The same error, for another `field`.
     pub fn of(self, field: impl Into<String>) -> Self {
         Self { field: field.into(), ..self }
     }
@@ -32,7 +32,7 @@ impl OutOfRange {
 /// Checks that the `value` of `field` `fits`.
 ///
 /// # Errors
-/// [`OutOfRange`] unless it does.
+/// [`OutOfRange`] if it does not.
 pub fn require(
     fits: bool,
     field: &str,

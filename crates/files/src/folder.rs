@@ -1,10 +1,10 @@
-//! A folder that gets its name when it is complete.
+//! A folder that is renamed into place when it is complete.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A folder that is filled under another name. Unless it is [finished](Self::finish) it is removed again.
+/// A folder that is filled under a temporary name. It is removed on drop, unless it is [finished](Self::finish).
 #[derive(Debug)]
 pub struct NewFolder {
     scratch: PathBuf,
@@ -13,11 +13,11 @@ pub struct NewFolder {
 }
 
 impl NewFolder {
-    /// Makes the empty folder `scratch`, which becomes `path`; both lie in the same file system. What a killed process
-    /// left in `scratch` is removed.
+    /// Makes the empty folder `scratch`, which becomes `path`; both must be in the same file system. Leftovers of a
+    /// killed process in `scratch` are removed.
     ///
     /// # Errors
-    /// `scratch` cannot be removed or made.
+    /// `scratch` cannot be removed or created.
     pub fn start(scratch: impl Into<PathBuf>, path: impl Into<PathBuf>) -> io::Result<Self> {
         let new = Self { scratch: scratch.into(), path: path.into(), finished: false };
         if new.scratch.exists() {
@@ -32,7 +32,7 @@ impl NewFolder {
         &self.scratch
     }
 
-    /// Gives it its name.
+    /// Renames it to its final path.
     ///
     /// # Errors
     /// As [`rename_folder`].
@@ -46,18 +46,18 @@ impl NewFolder {
 impl Drop for NewFolder {
     fn drop(&mut self) {
         if !self.finished {
-            // What cannot be removed is removed by the next one.
+            // If this fails, the next `start` removes it.
             let _ = fs::remove_dir_all(&self.scratch);
         }
     }
 }
 
-/// Renames the folder `from` to `to`, where an empty folder gives way.
+/// Renames the folder `from` to `to`, replacing an empty folder there.
 ///
 /// # Errors
-/// `to` is a file or a folder that is not empty, which stay as they are, or the folders are in different file systems.
+/// `to` is a file or a non-empty folder, which is left unchanged, or the folders are in different file systems.
 pub fn rename_folder(from: &Path, to: &Path) -> io::Result<()> {
-    // Not all systems replace an empty folder. If it is not empty, it stays and the renaming fails.
+    // Not all systems replace an empty folder. If it is not empty, it stays and the rename fails.
     let _ = fs::remove_dir(to);
     fs::rename(from, to)
 }
@@ -93,7 +93,7 @@ mod tests {
         assert!(new.finish().is_err(), "the old folder is not empty");
         assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "old");
         assert!(!scratch.exists());
-        // An empty one gives way.
+        // An empty one is replaced.
         fs::remove_file(path.join("file")).unwrap();
         NewFolder::start(&scratch, &path).unwrap().finish().unwrap();
     }

@@ -13,7 +13,7 @@ pub use shared::{Shared, remove_left};
 /// Writes `bytes` to `NAME.tmp` beside `path`, flushes them to disk and renames the file to `path`.
 ///
 /// # Errors
-/// It cannot be written. A file that had this name before stays as it was, and the temporary file is removed.
+/// The file cannot be written. An existing file at `path` is left unchanged, and the temporary file is removed.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut scratch = path.as_os_str().to_owned();
     scratch.push(".tmp");
@@ -22,7 +22,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         file.sync_all()
     });
     written.and_then(|()| fs::rename(&scratch, path)).inspect_err(|_| {
-        // If that fails too, the first reason counts.
+        // If this fails too, the first error is the one returned.
         let _ = fs::remove_file(&scratch);
     })
 }
@@ -36,11 +36,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("scores.json");
         write(&path, b"one").unwrap();
-        // What a killed process left is no obstacle.
+        // Leftovers of a killed process are overwritten.
         fs::write(folder.path().join("scores.json.tmp"), "half of some").unwrap();
         write(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        // The temporary file cannot be made: a folder is in its place.
+        // The temporary file cannot be created: a folder is in its place.
         fs::create_dir(folder.path().join("scores.json.tmp")).unwrap();
         assert!(write(&path, b"three").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"two");

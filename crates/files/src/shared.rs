@@ -6,11 +6,11 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// What the names of scratch files end with; they begin with the name of the file and a dot.
+/// Suffix of the names of scratch files; they begin with the name of the file and a dot.
 const END: &str = ".tmp";
 
-/// A file that is written under a temporary name of its own, `NAME.RANDOM.tmp`. Of several writers the last to finish gives
-/// the file its content. Unless it is [finished](Self::finish) it is removed again.
+/// A file that is written under its own temporary name, `NAME.RANDOM.tmp`. Of several writers, the last to finish
+/// determines the content. It is removed on drop, unless it is [finished](Self::finish).
 #[derive(Debug)]
 pub struct Shared {
     scratch: NamedTempFile,
@@ -20,7 +20,7 @@ impl Shared {
     /// A new file beside `path`, with the permissions of the user's other files.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn beside(path: &Path) -> io::Result<Self> {
         let start = start(path);
         let mut builder = tempfile::Builder::new();
@@ -30,11 +30,11 @@ impl Shared {
         Ok(Self { scratch: builder.tempfile_in(path.parent().unwrap_or(Path::new("")))? })
     }
 
-    /// Flushes it to disk and renames it to `path`. Returns the very file that was written, whatever another process
-    /// renames to this path next.
+    /// Flushes it to disk and renames it to `path`. Returns a handle to the file that was written, even if another
+    /// process replaces it at this path.
     ///
     /// # Errors
-    /// It cannot be flushed or renamed; a file that had this name before stays as it was.
+    /// It cannot be flushed or renamed; an existing file at `path` is left unchanged.
     pub fn finish(self, path: &Path) -> io::Result<File> {
         self.scratch.as_file().sync_all()?;
         self.scratch.persist(path).map_err(|e| e.error)
@@ -57,10 +57,10 @@ impl Seek for Shared {
     }
 }
 
-/// Removes the scratch files of `path` that killed processes left. The caller knows that no other process writes it.
+/// Removes the scratch files of `path` that killed processes left. The caller ensures that no process is writing it.
 ///
 /// # Errors
-/// The folder of `path` cannot be read. What cannot be removed stays where it is.
+/// The folder of `path` cannot be read. Files that cannot be removed are left in place.
 pub fn remove_left(path: &Path) -> io::Result<()> {
     let start = start(path);
     for entry in path.parent().unwrap_or(Path::new("")).read_dir()?.flatten() {

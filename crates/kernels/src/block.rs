@@ -9,7 +9,7 @@ use crate::path::Path;
 use crate::scratch::scratch;
 use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
 
-/// The units of a basic block: two 3×3 convolutions, and the shortcut's where the shape changes.
+/// The units of a basic block: two 3×3 convolutions, and that of the shortcut if the shape changes.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockUnits<'a> {
     pub first: Unit<'a>,
@@ -17,8 +17,8 @@ pub(crate) struct BlockUnits<'a> {
     pub down: Option<Unit<'a>>,
 }
 
-/// What a block's forward pass leaves for the way back; `yd` and the last of `stats` where there is a
-/// downsampling.
+/// The output of a block's forward pass and the values that the backward pass reads. Without downsampling,
+/// `yd` and the last of `stats` are empty.
 pub(crate) struct Block {
     pub out: Vec<f32>,
     pub y1: Vec<f32>,
@@ -27,8 +27,8 @@ pub(crate) struct Block {
     pub stats: [Vec<f32>; 3],
 }
 
-/// The forward pass of a block, with everything the way back needs. `fixed` are running statistics;
-/// without them those of the batch.
+/// The forward pass of a block, keeping everything that the backward pass needs. `fixed` holds running
+/// statistics; if `None`, the statistics of the batch are used.
 pub(crate) fn block(
     path: Path,
     x: &[f32],
@@ -58,7 +58,7 @@ pub(crate) fn block(
     Block { out, y1, y2, yd, stats: [s1, s2, sd] }
 }
 
-/// The end of a block, row by row: batch norm, shortcut (which may have a batch norm), ReLU.
+/// The end of a block, row by row: batch norm, shortcut (which may have its own batch norm), ReLU.
 fn end(
     path: Path,
     row: usize,
@@ -74,7 +74,7 @@ fn end(
     }
 }
 
-/// The forward pass of a block with running statistics, group by group in the cache.
+/// The forward pass of a block with running statistics, computed in the cache group by group.
 pub(crate) fn block_fixed(
     path: Path,
     x: &[f32],
@@ -102,7 +102,7 @@ pub(crate) fn block_fixed(
         let z1 = conv2.group(path, p2, images, |j, y, row| {
             norm::affine_relu(path, &y1[second.input(j, y)], &a1, row);
         });
-        // The first convolution's outputs are used up: their place takes the second's.
+        // The first convolution's outputs are no longer needed: the second convolution overwrites them.
         conv2.run(path, &z1, &mut y1, images, false);
         match &shortcut {
             None => {
@@ -123,7 +123,7 @@ pub(crate) fn block_fixed(
     out
 }
 
-/// What the way back through a block needs.
+/// What the forward pass saves for [`block_backward`].
 #[derive(Clone, Copy)]
 pub(crate) struct BlockSaved<'a> {
     pub out: &'a [f32],
@@ -134,16 +134,16 @@ pub(crate) struct BlockSaved<'a> {
     pub of_batch: bool,
 }
 
-/// What the way back gives.
+/// The results of [`block_backward`].
 pub(crate) struct BlockGradients {
     pub first: UnitGradients,
     pub second: UnitGradients,
     pub down: Option<UnitGradients>,
-    /// Of the images; empty where it is not wanted.
+    /// The gradient of the images; empty if not requested.
     pub images: Vec<f32>,
 }
 
-/// The way back through [`block`]; that to the images only if it is `wanted`.
+/// The backward pass of [`block`]. It computes the gradient of the images only if `wanted`.
 pub(crate) fn block_backward(
     path: Path,
     x: &[f32],
@@ -203,8 +203,8 @@ pub(crate) fn block_backward(
     BlockGradients { first, second, down, images: back.images }
 }
 
-/// The way back through the second convolution and the first ReLU; with the sums by channel of each group of the
-/// gradient.
+/// The backward pass through the second convolution and the first ReLU, with the per-channel sums of each group of
+/// the gradient.
 fn through_second(
     path: Path,
     units: &BlockUnits,

@@ -1,18 +1,18 @@
-//! New memory for floats, which tasks give values to side by side. Clearing it first would be another pass over memory;
-//! so it starts without values, and counts as floats only where they have been written.
+//! New buffers of floats that tasks fill in parallel. Clearing them first would cost another pass over memory, so
+//! they start uninitialised, and only the places that have been written count as floats.
 
 use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-/// The place of a float that may have no value yet.
+/// The place of a float that may still be uninitialised.
 pub(crate) type Slot = MaybeUninit<f32>;
 
-/// A vector of `len` floats, filled in pieces of `chunk` (the last may be shorter), each with the next item of `with`.
-/// Also gives what `fill` returned for each piece, in their order.
+/// A vector of `len` floats, filled in pieces of `chunk` (the last may be shorter), each with the next of `with`.
+/// Also returns the results of `fill` for each piece, in order.
 ///
 /// # Panics
-/// If `chunk` is 0, `with` has too few items, or `fill` leaves a part of its piece without values.
+/// If `chunk` is 0, `with` has too few items, or `fill` leaves part of its piece uninitialised.
 pub(crate) fn fill<I, T>(
     len: usize,
     chunk: usize,
@@ -26,7 +26,7 @@ where
     fill_init(len, chunk, with, || (), |(), item, filling| fill(item, filling))
 }
 
-/// As [`fill`], with something of `init` that a thread uses for many pieces.
+/// As [`fill`], with a state from `init` that a thread reuses for many pieces.
 pub(crate) fn fill_init<I, S, T>(
     len: usize,
     chunk: usize,
@@ -40,12 +40,12 @@ where
 {
     let mut values = Vec::with_capacity(len);
     let found = in_pieces(&mut values.spare_capacity_mut()[..len], chunk, with, init, fill);
-    // SAFETY: `in_pieces` returns only once each of the `len` floats has a value.
+    // SAFETY: `in_pieces` returns only once each of the `len` floats is initialised.
     unsafe { values.set_len(len) };
     (values, found)
 }
 
-/// Two vectors of `len` floats as [`fill`], whose pieces are filled together.
+/// Two vectors of `len` floats, each as from [`fill`]; their pieces are filled together.
 pub(crate) fn fill_two<I>(
     len: usize,
     chunk: usize,
@@ -62,12 +62,12 @@ where
         fill_both(item, &mut first, second);
         assert_eq!(first.left(), 0, "the end of a piece has no values");
     });
-    // SAFETY: `fill` returns only once `fill_both` was given each piece of the `len` floats, and left none without values.
+    // SAFETY: `fill` returns only once `fill_both` received each piece of the `len` floats and initialised all of it.
     unsafe { first.set_len(len) };
     [first, second]
 }
 
-/// Gives all of `slots` values; otherwise as [`fill_init`].
+/// Initialises all of `slots`; otherwise as [`fill_init`].
 pub(crate) fn in_pieces<I, S, T>(
     slots: &mut [Slot],
     chunk: usize,
@@ -94,20 +94,20 @@ where
     found
 }
 
-/// A piece of memory that is given values from the front on.
+/// A piece of memory that is initialised from the front.
 pub(crate) struct Filling<'a> {
     slots: &'a mut [Slot],
-    /// Floats at the front that have values.
+    /// Initialised floats at the front.
     done: usize,
 }
 
 impl Filling<'_> {
-    /// Floats without values.
+    /// Number of floats that are still uninitialised.
     pub fn left(&self) -> usize {
         self.slots.len() - self.done
     }
 
-    /// The next `len` floats, to which `fill` gives values: it returns all that it was given, as floats.
+    /// The next `len` floats, which `fill` initialises: it returns all the slots it was given, as floats.
     ///
     /// # Panics
     /// If fewer than `len` floats are left, or `fill` returns other floats.
@@ -116,7 +116,7 @@ impl Filling<'_> {
         let wanted = place.as_ptr_range();
         let filled = fill(place);
         let got = filled.as_ptr_range();
-        // Floats at that place that can be borrowed have values: `done` may count them.
+        // A slice of floats at exactly this place proves that they are initialised: `done` may count them.
         assert!(
             (wanted.start.cast(), wanted.end.cast()) == (got.start, got.end),
             "other floats than those to be filled"
@@ -125,31 +125,31 @@ impl Filling<'_> {
         filled
     }
 
-    /// All floats that are left, as [`next`](Self::next).
+    /// As [`next`](Self::next), for all floats that are left.
     pub fn rest(&mut self, fill: impl FnOnce(&mut [Slot]) -> &mut [f32]) -> &mut [f32] {
         self.next(self.left(), fill)
     }
 
-    /// The last `len` floats that have values.
+    /// The last `len` initialised floats.
     ///
     /// # Panics
-    /// If fewer have.
+    /// If fewer are initialised.
     pub fn last(&mut self, len: usize) -> &mut [f32] {
         let filled = &mut self.slots[self.done - len..self.done];
-        // SAFETY: `next` counted only floats with values.
+        // SAFETY: `next` counted only initialised floats.
         unsafe { filled.assume_init_mut() }
     }
 }
 
-/// Zeros. Just before it is computed, a piece is small enough for the cache: clearing it costs a few percent of an
-/// operation that computes little, and nothing that can be measured of a convolution.
+/// Zeros. A piece is cleared just before it is computed, and it fits in the cache: clearing costs a few percent of an
+/// operation that computes little, and nothing measurable of a convolution.
 pub(crate) fn zeros(slots: &mut [Slot]) -> &mut [f32] {
     slots.fill(Slot::new(0.0));
     // SAFETY: all of them were just set.
     unsafe { slots.assume_init_mut() }
 }
 
-/// The next of `values` to each float.
+/// Writes the next of `values` to each slot.
 ///
 /// # Panics
 /// If there are too few values.
@@ -161,16 +161,16 @@ pub(crate) fn write(slots: &mut [Slot], values: impl Iterator<Item = f32>) -> &m
         count += 1;
     }
     assert_eq!(count, slots.len(), "too few values");
-    // SAFETY: as many values were written as there are places, each to the next place.
+    // SAFETY: as many values were written as there are slots, each to the next slot.
     unsafe { slots.assume_init_mut() }
 }
 
-/// The same floats as places.
+/// The same floats as slots.
 ///
 /// # Safety
-/// Only floats may be written to them.
+/// Only initialised floats may be written to them.
 pub(crate) unsafe fn places(values: &mut [f32]) -> &mut [Slot] {
-    // SAFETY: a slot has the layout of a float, and the floats stay floats by the function's own contract.
+    // SAFETY: a slot has the layout of a float, and by this function's contract the floats stay initialised.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
 }
 

@@ -1,11 +1,11 @@
-//! The sizes of a convolution, and the parts of a batch that it is worked out in.
+//! The sizes of a convolution, and the parts of a batch in which it is computed.
 
 use crate::gather::{Axis, Padded};
 use crate::pairs::Format;
 
-/// Output pixels that a group of images has at least, so that a slab of weights is read for many.
+/// Minimum number of output pixels in a group of images, so that each slab of weights read serves many.
 const GROUP_PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
-/// Parts of a batch that sum weight gradients of their own, at most.
+/// Maximum number of parts of a batch, each of which sums weight gradients of its own.
 const PARTS: usize = 16;
 
 /// The sizes of a convolution, padded by half the kernel.
@@ -18,7 +18,7 @@ pub(crate) struct Geometry {
     pub out: usize,
     pub kernel: usize,
     pub stride: usize,
-    /// What is multiplied.
+    /// The number format of the products.
     pub format: Format,
 }
 
@@ -45,19 +45,19 @@ impl Geometry {
         self.kernel * self.kernel * self.channels * self.out
     }
 
-    /// Images in a group: all groups but the last have as many, and the last hardly fewer.
+    /// Images in a group: all groups but the last have as many, and the last has at most as many.
     pub fn group(&self) -> usize {
         let least = GROUP_PIXELS.div_ceil(self.out_height() * self.out_width());
         self.batch.div_ceil((self.batch / least).max(1))
     }
 
-    /// Images in a part of the batch for the weight gradient, whole groups. It depends on the sizes
-    /// alone: the parts are summed in their order, so the number of threads changes nothing.
+    /// Images in a part of the batch for the weight gradient: whole groups. It depends only on the sizes,
+    /// and the parts are summed in order, so the number of threads does not change the result.
     pub fn part(&self) -> usize {
         self.batch.div_ceil(PARTS).next_multiple_of(self.group())
     }
 
-    /// The padded images, with at least `half` zeros before.
+    /// The layout of the padded images, with half the kernel of zeros before.
     pub fn padded(&self) -> Padded {
         let half = self.kernel / 2;
         let axis = |len, out| Axis::forward(len, out, self.kernel, self.stride, half).pad;
@@ -67,7 +67,7 @@ impl Geometry {
         }
     }
 
-    /// The padded output gradient, for the input gradient at every residue.
+    /// The layout of the padded output gradient, for the input gradient at every residue.
     pub fn padded_gradient(&self) -> Padded {
         let pad = |len, out| {
             (0..self.stride.min(len))

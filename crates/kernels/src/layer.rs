@@ -1,19 +1,19 @@
-//! A convolution with its batch norm, as callers give it.
+//! A convolution with its batch norm, as callers pass it.
 
 use burn::tensor::Tensor;
 
-/// A convolution without bias, padded by half its kernel, and the batch norm behind it.
+/// A convolution without bias, padded by half its kernel, followed by batch norm.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    /// `[out, in, kernel, kernel]`, kernel odd; of a grouped convolution, which [`conv_norm`](crate::conv_norm) alone
-    /// takes, `[out, in / groups, kernel, kernel]`.
+    /// `[out, in, kernel, kernel]`, kernel odd. For a grouped convolution, which only
+    /// [`conv_norm`](crate::conv_norm) accepts, `[out, in / groups, kernel, kernel]`.
     pub weight: Tensor<4>,
     /// Learnt scale of the batch norm, `[out]`.
     pub scale: Tensor<1>,
     /// Learnt shift of the batch norm, `[out]`.
     pub shift: Tensor<1>,
-    /// Mean and variance to normalise with, `[2, out]`, as constants. Without them: mean and biased
-    /// variance of the batch itself (training), and gradients flow through them.
+    /// Mean and variance to normalise with, `[2, out]`, as constants. If `None`, the mean and biased
+    /// variance of the batch are used (training), and gradients flow through them.
     pub running: Option<Tensor<2>>,
     /// Added to the variance.
     pub epsilon: f64,
@@ -23,7 +23,7 @@ pub struct Unit {
 
 impl Unit {
     /// # Panics
-    /// If the unit cannot take images of so many channels.
+    /// If the unit does not accept images of this many channels.
     pub(crate) fn check(&self, channels: usize) {
         let [out, from, ..] = self.weight.dims();
         assert_eq!(channels, from, "the weight [{out}, {from}, ..] does not fit the images");
@@ -31,7 +31,7 @@ impl Unit {
     }
 
     /// # Panics
-    /// If the unit cannot take images of so many channels, in as many groups as its weight asks for.
+    /// If the unit does not accept images of this many channels in as many groups as its weight implies.
     pub(crate) fn check_grouped(&self, channels: usize) {
         let [out, from, kernel, kernel_width] = self.weight.dims();
         let whole = from > 0 && channels.is_multiple_of(from);
@@ -55,7 +55,7 @@ impl Unit {
         }
     }
 
-    /// Are all its parameters in 32 bits?
+    /// Whether all its parameters are in 32 bits.
     #[cfg(feature = "flex")]
     pub(crate) fn in_32_bits(&self) -> bool {
         let vectors = [Some(self.scale.dtype()), Some(self.shift.dtype())];

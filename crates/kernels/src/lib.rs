@@ -48,14 +48,14 @@ pub use path::{bf16_instruction_path, instruction_path};
 pub use process::{keep_freed_memory, on_pool, side_by_side};
 pub use update::{Sgd, ema, sgd};
 
-/// Do our own kernels compute with `x`? They do on the CPU, in 32 bits, if there is anything to compute.
+/// Whether our own kernels compute with `x`: on the CPU, in 32 bits, if there is anything to compute.
 #[cfg(feature = "flex")]
 fn fused<const D: usize>(x: &Tensor<D>) -> bool {
     let in_32_bits = x.dtype() == burn::tensor::DType::F32;
     in_32_bits && x.dims().iter().all(|&len| len > 0) && extension::takes(&x.device())
 }
 
-/// Does [`multiply_in_bf16`] have an effect on `device`? It does on the CPU, unless the kernels are switched off.
+/// Whether [`multiply_in_bf16`] has an effect on `device`: on the CPU, unless the kernels are switched off.
 pub fn multiplies_in_bf16(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     return extension::takes(device);
@@ -74,8 +74,8 @@ fn check_images([batch, height, width, channels]: [usize; 4]) {
 }
 
 /// The stem of a ResNet: convolution, batch norm, ReLU and, with `pool`, a 3×3 max-pool of stride 2,
-/// padded by 1. Also gives mean and biased variance by channel that the batch norm used, `[2, out]`,
-/// without gradient.
+/// padded by 1. Also returns the mean and biased variance per channel that the batch norm used,
+/// `[2, out]`, without gradient.
 ///
 /// # Shapes
 /// - `images`: `[batch, height, width, in]`
@@ -94,17 +94,17 @@ pub fn stem(images: Tensor<4>, unit: Unit, pool: bool) -> (Tensor<4>, Tensor<2>)
     plain::stem(images, unit, pool)
 }
 
-/// The basic block of a ResNet (He et al., 2016): two units, the first with a ReLU behind it, the sum
-/// with the shortcut (the images, or the unit `down` of them), ReLU. Also gives the statistics of the
-/// units as [`stem`] does, in the order first, second, down.
+/// The basic block of a ResNet (He et al., 2016): two units, the first followed by a ReLU, the sum with
+/// the shortcut (the images, or the unit `down` applied to them), ReLU. Also returns the statistics of
+/// the units as [`stem`] does, in the order first, second, down.
 ///
 /// # Shapes
 /// - `images`: `[batch, height, width, in]`
 /// - output: `[batch, ceil(height / stride), ceil(width / stride), out]`, stride of the first unit
 ///
 /// # Panics
-/// If the shapes do not fit or an axis of the images is empty, if the second unit has a stride, if the kernel of `down`
-/// is larger than that of the first unit, or if only some units have running statistics.
+/// If the shapes do not fit or an axis of the images is empty, if the second unit has a stride other than 1, if the
+/// kernel of `down` is larger than that of the first unit, or if only some units have running statistics.
 pub fn basic_block(
     images: Tensor<4>,
     first: Unit,
@@ -137,9 +137,9 @@ pub fn basic_block(
     plain::basic_block(images, first, second, down)
 }
 
-/// Convolution and batch norm without ReLU, always of ordinary Burn operations: the last convolution
-/// of a bottleneck and its shortcut, whose 1×1 kernels are products of matrices, and grouped convolutions.
-/// Also gives the statistics as [`stem`] does.
+/// Convolution and batch norm without ReLU, always composed of ordinary Burn operations: for the last
+/// convolution of a bottleneck and its shortcut, whose 1×1 kernels are matrix products, and for grouped
+/// convolutions. Also returns the statistics as [`stem`] does.
 ///
 /// # Shapes
 /// - `images`: `[batch, height, width, in]`
@@ -153,7 +153,7 @@ pub fn conv_norm(images: Tensor<4>, unit: Unit) -> (Tensor<4>, Tensor<2>) {
     plain::conv_norm(images, unit)
 }
 
-/// GELU, x · Φ(x), of each value. Its gradient is the exact one, where that of `burn::tensor::activation::gelu` is the
+/// GELU, x · Φ(x), of each value. Its gradient is exact, while that of `burn::tensor::activation::gelu` is the
 /// gradient of an approximation, off by up to 5e-4.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
@@ -177,7 +177,7 @@ pub fn layer_norm(x: Tensor<3>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64
     plain::layer_norm(x, scale, shift, epsilon)
 }
 
-/// A linear layer on the tokens of all images: x · weight + bias. Elsewhere than on the CPU in the format of the tokens.
+/// A linear layer on the tokens of all images: x · weight + bias. Off the CPU, it computes in the tokens' format.
 ///
 /// # Shapes
 /// - `x`: `[batch, tokens, from]`; `weight`: `[from, to]`; `bias`: `[to]`
@@ -194,7 +194,7 @@ pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
     plain::linear(x, weight, bias)
 }
 
-/// A linear layer as [`linear`] and [`gelu`] of its results.
+/// A linear layer as [`linear`], followed by [`gelu`].
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -217,10 +217,10 @@ fn check_linear(x: &Tensor<3>, weight: &Tensor<2>, bias: &Tensor<1>) {
     );
 }
 
-/// Attention of `heads` heads: softmax(q · kᵀ / √each) · v.
+/// Attention with `heads` heads, each of length `each`: softmax(q · kᵀ / √each) · v.
 ///
 /// # Shapes
-/// - `qkv`: `[batch, tokens, 3 · dim]`, queries, keys and values side by side, each head after head
+/// - `qkv`: `[batch, tokens, 3 · dim]`, queries, keys and values side by side, each one head after another
 /// - output: `[batch, tokens, dim]`
 ///
 /// # Panics

@@ -11,19 +11,19 @@ thread_local! {
     static FORMAT: Cell<Format> = const { Cell::new(Format::Floats) };
 }
 
-/// The format of operations that this thread starts now. An operation keeps it for its way back.
+/// The format of operations that this thread starts now. An operation keeps it for its backward pass.
 #[cfg(feature = "flex")]
 pub(crate) fn format() -> Format {
     FORMAT.get()
 }
 
-/// Runs `work`, in which stems, basic blocks and linear layers on the CPU multiply in bf16, and so do their gradients: the
-/// factors of each product are rounded to bf16, the products are summed in 32 bits. Tensors, statistics and all other
-/// operations stay in 32 bits. Only operations that this thread calls are meant; on other devices, nothing changes.
+/// Runs `work` with stems, basic blocks and linear layers on the CPU, and their gradients, multiplying in bf16: the
+/// factors of each product are rounded to bf16, and the products are summed in 32 bits. Tensors, statistics and all
+/// other operations stay in 32 bits. It affects only operations that this thread calls, and only on the CPU.
 pub fn multiply_in_bf16<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(feature = "flex")]
     {
-        /// Puts the format back, also when `work` panics.
+        /// Restores the format, even if `work` panics.
         struct Before(Format);
         impl Drop for Before {
             fn drop(&mut self) {

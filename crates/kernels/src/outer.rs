@@ -10,21 +10,21 @@ use crate::path::Path;
 use crate::scratch::scratch;
 use crate::simd::{Four, Simd};
 
-/// Floats that a buffer needs after its last one, because tiles at the ends read on.
+/// Spare floats that a buffer needs after its last one, because tiles at the end read past it.
 pub(crate) const SPARE: usize = 48;
 
-/// Output channels of a chunk of sums.
+/// Output channels in a chunk of sums.
 pub(crate) const LANES: usize = 32;
-/// Pixels that are summed up at a time, so that their gradients stay in the first-level cache.
+/// Pixels summed at a time, so that their gradients stay in the L1 cache.
 const PIXELS: usize = if cfg!(miri) { 8 } else { 128 };
 
-/// Where the products are taken: inputs and output gradients of a group of images.
+/// The plan of the products: where the inputs and output gradients of a group of images lie.
 pub(crate) struct Outer {
     /// Offsets of each output pixel's first input and of its gradient, in floats.
     pixels: Vec<(usize, usize)>,
     /// Output pixels of an image, or pairs of them.
     each: usize,
-    /// Floats between two kernel rows of the input, and in one of them.
+    /// Floats between two kernel rows of the input, and in one kernel row.
     row: usize,
     run: usize,
     kernel: usize,
@@ -32,20 +32,20 @@ pub(crate) struct Outer {
     format: Format,
 }
 
-/// A group of images on the way back. As pairs, row y of the padded images is paired with row y + stride, and row y of
-/// the gradients with row y + 1.
+/// A group of images in the backward pass. As pairs, row y of the padded images is paired with row y + stride, and
+/// row y of the gradients with row y + 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
     /// The padded images, and their padded output gradients.
     pub padded: &'a [f32],
     pub gradient: &'a [f32],
-    /// How many they are.
+    /// Number of images.
     pub images: usize,
 }
 
 impl Outer {
-    /// Inputs padded as `input` says, from `origin` on for the first output pixel, and gradients
-    /// padded as `gradient` says, of groups of `group` images.
+    /// For groups of `group` images: inputs of layout `input`, from `origin` on for the first output pixel,
+    /// and gradients of layout `gradient`.
     pub fn new(
         input: Padded,
         origin: usize,
@@ -94,7 +94,7 @@ impl Outer {
         assert_eq!(sums.len(), self.chunk());
         assert!(first < self.out, "no such block");
         let outs = LANES.min(self.out - first);
-        // Wide gradients are gathered block by block, so that the tiles find them side by side.
+        // Wide gradients are gathered block by block, so that the tiles read them contiguously.
         let gathered = self.out > LANES;
         let mut block = scratch(if gathered { PIXELS * LANES + SPARE } else { 0 });
         for pixels in self.pixels[..images * self.each].chunks(PIXELS) {
@@ -104,7 +104,7 @@ impl Outer {
             assert!(furthest <= padded.len(), "a tile reads past its images");
             assert!(to + first + SPARE <= gradient.len(), "a tile reads past its gradient");
             if gathered {
-                // Arrays: a call of the C library for so short a copy would take longer than the copy.
+                // Copies arrays: for so few floats, a call to the C library takes longer than the copy itself.
                 for (&(_, to), line) in pixels.iter().zip(block.as_chunks_mut::<LANES>().0) {
                     if let Some(gradient) = gradient[to + first..].first_chunk::<LANES>() {
                         *line = *gradient;
@@ -121,16 +121,16 @@ impl Outer {
                     gathered,
                     format: self.format,
                 };
-                // SAFETY: the furthest input and gradient were found to lie in their buffers, with SPARE floats more (a
-                // whole line of LANES is less); the lines of `block` are as many as pixels, each of LANES.
+                // SAFETY: the assertions show that the furthest input and gradient lie in their buffers, with SPARE
+                // floats more (a whole line of LANES is less); `block` has a line of LANES for each pixel.
                 unsafe { outer(path, &task, padded, gradient, sums) };
             }
         }
     }
 
-    /// Adds the sums of `parts` in their order: the gradient of the weight `[out, in, kernel, kernel]`.
+    /// Adds the sums of `parts` in order: the gradient of the weight `[out, in, kernel, kernel]`.
     pub fn reduce(&self, parts: &mut [Vec<f32>]) -> Vec<f32> {
-        /// Input channels at a time, so that what is read and written stays in the first-level cache.
+        /// Input channels at a time, so that the data read and written stay in the L1 cache.
         const CHANNELS: usize = 16;
         let Some((total, rest)) = parts.split_first_mut() else { return Vec::new() };
         if !rest.is_empty() {
@@ -153,7 +153,7 @@ impl Outer {
                     let places = weight[start * taps..end * taps].chunks_exact_mut(taps);
                     for (from, places) in (start..end).zip(places) {
                         for (tap, place) in places.iter_mut().enumerate() {
-                            // Kernel row and column lie as [row][column][in].
+                            // The sums are laid out as [row][column][in].
                             *place = sums[(tap * channels + from) * LANES + lane];
                         }
                     }
@@ -164,7 +164,7 @@ impl Outer {
     }
 }
 
-/// Some pixels of one chunk of sums.
+/// Pixels to add to one kernel row of a chunk of sums.
 struct Task<'a> {
     pixels: &'a [(usize, usize)],
     /// Offset of the kernel row, and its length.
@@ -172,7 +172,7 @@ struct Task<'a> {
     run: usize,
     /// Output channels of the block.
     outs: usize,
-    /// Whether the gradients of the pixels follow one another.
+    /// Whether the gradients of the pixels are contiguous.
     gathered: bool,
     format: Format,
 }
@@ -180,8 +180,8 @@ struct Task<'a> {
 /// Adds a task's products to the sums. Compiled for each path.
 ///
 /// # Safety
-/// From each pixel's first input on, `padded` holds the task's offset and run and [`SPARE`] floats more; from each pixel's
-/// gradient on (if gathered, from each line of LANES on), `gradient` holds LANES.
+/// From each pixel's first input on, `padded` holds the task's offset and run and [`SPARE`] floats more; from each
+/// pixel's gradient on (if gathered, from each line of LANES on), `gradient` holds LANES floats.
 unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
@@ -189,12 +189,12 @@ unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums:
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512bf16,avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn bf16(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
-            // SAFETY: the caller's; compiled for AVX512-BF16.
+            // SAFETY: the caller upholds the contract; compiled for AVX512-BF16.
             unsafe { wide::<Dot>(task, x, g, sums) }
         }
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn avx512(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
-            // SAFETY: the caller's; compiled for AVX-512.
+            // SAFETY: the caller upholds the contract; compiled for AVX-512.
             unsafe {
                 match task.format {
                     Format::Floats => wide::<__m512>(task, x, g, sums),
@@ -204,7 +204,7 @@ unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums:
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(task: &Task, x: &[f32], g: &[f32], sums: &mut [f32]) {
-            // SAFETY: the caller's; compiled for AVX2 and FMA.
+            // SAFETY: the caller upholds the contract; compiled for AVX2 and FMA.
             unsafe {
                 match task.format {
                     Format::Floats => tiles::<__m256, 2, 6>(task, x, g, sums),
@@ -214,11 +214,11 @@ unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums:
         }
         match path {
             Path::Avx512Bf16(_) if task.format == Format::Pairs => {
-                // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
+                // SAFETY: the path proves the machine has the instructions (`Found`); the caller upholds the rest.
                 return unsafe { bf16(task, padded, gradient, sums) };
             }
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
-                // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
+                // SAFETY: the path proves the machine has the instructions (`Found`); the caller upholds the rest.
                 return unsafe { avx512(task, padded, gradient, sums) };
             }
             // SAFETY: as above.
@@ -227,7 +227,7 @@ unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums:
         }
     }
     let _ = path;
-    // SAFETY: `Four` needs no instructions; the rest is the caller's.
+    // SAFETY: `Four` needs no instructions; the caller upholds the rest.
     unsafe {
         match task.format {
             Format::Floats => tiles::<Four, 2, 4>(task, padded, gradient, sums),
@@ -242,7 +242,7 @@ unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums:
 /// As [`outer`], compiled for the instructions of `S`.
 #[inline(always)]
 unsafe fn wide<S: Simd>(task: &Task, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds the contract.
     unsafe {
         if task.outs > 16 {
             tiles::<S, 2, 12>(task, padded, gradient, sums);
@@ -266,13 +266,13 @@ unsafe fn tiles<S: Simd, const V: usize, const R: usize>(
     for to in (0..task.outs).step_by(V * S::LANES) {
         for from in (0..task.run).step_by(R) {
             let rows = R.min(task.run - from);
-            // SAFETY: compiled for the instructions.
+            // SAFETY: compiled for the instructions of `S`.
             let mut tile = unsafe { [[S::splat(0.0); V]; R] };
             for (tile, sums) in tile.iter_mut().zip(sums[from * LANES..].chunks_exact(LANES)) {
                 load(tile, &sums[to..to + V * S::LANES]);
             }
-            // SAFETY: a tile reads at most R ≤ SPARE inputs from `from` < run on, and V vectors from `to` on: both are
-            // multiples of V vectors, and so is LANES.
+            // SAFETY: a tile reads at most R ≤ SPARE inputs from `from` < run on, and V vectors from `to` < LANES on:
+            // `to` and LANES are both multiples of V vectors.
             unsafe {
                 if task.gathered {
                     products::<S, V, R, true>(task, padded, gradient, from, to, &mut tile);
@@ -292,7 +292,7 @@ unsafe fn tiles<S: Simd, const V: usize, const R: usize>(
 ///
 /// # Safety
 /// For each pixel, `padded` reaches to its first input + the task's offset + `from` + `R` and
-/// `gradient` to its place (LANES after the one before if `GATHERED`) + `to` + `V` vectors.
+/// `gradient` to its place (LANES after the previous one if `GATHERED`) + `to` + `V` vectors.
 #[inline(always)]
 unsafe fn products<S: Simd, const V: usize, const R: usize, const GATHERED: bool>(
     task: &Task,
@@ -302,7 +302,7 @@ unsafe fn products<S: Simd, const V: usize, const R: usize, const GATHERED: bool
     to: usize,
     into: &mut [[S; V]; R],
 ) {
-    // SAFETY: see the function's own contract.
+    // SAFETY: by this function's contract.
     unsafe {
         let inputs = padded.as_ptr().add(task.offset + from);
         let gradients = gradient.as_ptr().add(to);

@@ -1,8 +1,8 @@
-//! Products in bf16: factors are rounded to bf16, two to the place of a float, and the sums of their products are floats.
+//! Products in bf16: factors are rounded to bf16, two in the place of a float; products are summed as floats.
 //!
-//! A kernel that multiplies runs of floats multiplies pairs just as well: an input becomes a pair of inputs, a weight
-//! a pair of weights, and `a · b + c` the products of both pairs added to `c`. So the tiles of the gather and of the
-//! weight gradient serve both formats; they only see half as many channels, or half as many pixels.
+//! A kernel that multiplies runs of floats can also multiply pairs: an input becomes a pair of inputs, a weight
+//! a pair of weights, and `a · b + c` adds the products of both elements to `c`. So the tiles of the gather and of
+//! the weight gradient serve both formats; with pairs they see half as many channels, or half as many pixels.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
@@ -21,7 +21,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Places that so many channels of a pixel take.
+    /// Places that this many channels of a pixel take.
     pub fn places(self, channels: usize) -> usize {
         match self {
             Self::Floats => channels,
@@ -69,11 +69,11 @@ fn pair_rows_body<const FMA: bool>(first: &mut [f32], second: &[f32]) {
 }
 
 kernel! {
-    /// Pairs of neighbouring channels of each pixel; the last of an odd number pairs with zero.
+    /// Pairs neighbouring channels of each pixel; the last of an odd number is paired with zero.
     pair_channels(from: &[f32], channels: usize, to: &mut [f32]) = pair_channels_body
 }
 kernel! {
-    /// Pairs of the values of two rows, in the place of the first.
+    /// Pairs the values of two rows, in place of the first.
     pair_rows(first: &mut [f32], second: &[f32]) = pair_rows_body
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn pair_image(path: crate::path::Path, image: &mut [f32], row: usize,
     }
 }
 
-/// Vectors whose factors are pairs of bf16, by the instruction for their products.
+/// Vectors of bf16 pairs, multiplied by the instruction for them (AVX512-BF16).
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Dot(__m512);
@@ -100,25 +100,25 @@ impl Simd for Dot {
     const LANES: usize = 16;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         Self(unsafe { __m512::splat(value) })
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         Self(unsafe { __m512::load(from) })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         unsafe { self.0.store(to) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        // SAFETY: the caller is compiled for AVX512-BF16; vectors of floats and of bf16 are as large, and take any bits.
+        // SAFETY: the caller is compiled for AVX512-BF16; float and bf16 vectors have equal size and take any bits.
         unsafe {
-            // The instruction takes its last factor from memory, there also a single pair for all lanes: what is splat
-            // comes last.
+            // The instruction can take its last factor from memory, even a single pair for all lanes: so the splat
+            // factor comes last.
             let a: __m512bh = std::mem::transmute(self.0);
             let b: __m512bh = std::mem::transmute(b.0);
             Self(_mm512_dpbf16_ps(c.0, b, a))
@@ -126,23 +126,23 @@ impl Simd for Dot {
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         Self(unsafe { self.0.add(b.0) })
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         Self(unsafe { self.0.sub(b.0) })
     }
     #[inline(always)]
     unsafe fn halves(self) -> [Self; 2] {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         let [lower, upper] = unsafe { self.0.halves() };
         [Self(lower), Self(upper)]
     }
 }
 
-/// The same by products of floats, for machines without the instruction.
+/// The same with products of floats, for machines without the instruction.
 #[derive(Clone, Copy)]
 pub(crate) struct Emulated<S>(S);
 
@@ -150,22 +150,22 @@ impl<S: Simd> Simd for Emulated<S> {
     const LANES: usize = S::LANES;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         Self(unsafe { S::splat(value) })
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         Self(unsafe { S::load(from) })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         unsafe { self.0.store(to) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         unsafe {
             let ([a0, a1], [b0, b1]) = (self.0.halves(), b.0.halves());
             Self(a0.mul_add(b0, a1.mul_add(b1, c.0)))
@@ -173,17 +173,17 @@ impl<S: Simd> Simd for Emulated<S> {
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         Self(unsafe { self.0.add(b.0) })
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         Self(unsafe { self.0.sub(b.0) })
     }
     #[inline(always)]
     unsafe fn halves(self) -> [Self; 2] {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         let [lower, upper] = unsafe { self.0.halves() };
         [Self(lower), Self(upper)]
     }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     proptest! {
-        /// Sums of products of bf16 are as exact as floats, on every path.
+        /// Emulated sums of products of bf16 are as exact as floats.
         #[test]
         fn products_of_pairs_are_summed_in_32_bits(values in prop::collection::vec(-2f32..2.0, 64)) {
             let rounded: Vec<f32> = values.iter().map(|&v| bf16::from_f32(v).to_f32()).collect();

@@ -1,11 +1,11 @@
-//! The instruction path, and how a kernel is compiled once for each.
+//! The instruction paths, and the macro that compiles a kernel once for each.
 
 use std::sync::OnceLock;
 
 /// Environment variable that forces a path.
 const FORCE: &str = "SSL_BACKDOOR_KERNELS";
 
-/// Instructions a kernel may use. A value says that this machine has them.
+/// Instructions a kernel may use. A value proves that this machine has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Path {
     /// AVX-512 F, VL, DQ, BW with FMA, and the products of pairs of bf16 (AVX512-BF16).
@@ -14,18 +14,18 @@ pub(crate) enum Path {
     Avx512(Found),
     /// AVX2 with FMA.
     Avx2(Found),
-    /// Whatever the target has without asking.
+    /// The baseline instructions of the target.
     Portable,
     /// No kernels: plain Burn.
     Off,
 }
 
-/// That this machine was asked for the instructions and has them: made here alone.
+/// Proof that this machine was checked and has the instructions: only this module makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found(());
 
 impl Path {
-    /// The paths that compute, as far as this machine has them, the fastest first.
+    /// The paths with kernels that this machine supports, fastest first.
     pub fn found() -> impl Iterator<Item = Self> {
         let bf16 = (has_avx512() && has_bf16()).then_some(Self::Avx512Bf16(Found(())));
         let avx512 = has_avx512().then_some(Self::Avx512(Found(())));
@@ -55,7 +55,7 @@ pub(crate) fn path() -> Path {
     })
 }
 
-/// The instructions that the CPU's kernels of this process use in 32 bits.
+/// The instructions that the CPU kernels of this process use in 32 bits.
 pub fn instruction_path() -> &'static str {
     match path() {
         Path::Avx512Bf16(_) | Path::Avx512(_) => "AVX-512",
@@ -65,7 +65,7 @@ pub fn instruction_path() -> &'static str {
     }
 }
 
-/// The instructions that the CPU's kernels of this process multiply in bf16 with.
+/// The instructions that the CPU kernels of this process use to multiply in bf16.
 pub fn bf16_instruction_path() -> &'static str {
     match path() {
         Path::Avx512Bf16(_) => "AVX512-BF16",
@@ -76,7 +76,7 @@ pub fn bf16_instruction_path() -> &'static str {
     }
 }
 
-/// Products of pairs of bf16.
+/// Whether this machine has the products of pairs of bf16.
 fn has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512bf16");
@@ -84,7 +84,7 @@ fn has_bf16() -> bool {
     false
 }
 
-/// All that the functions compiled for AVX-512 use.
+/// Whether this machine has all instructions of the functions compiled for AVX-512.
 fn has_avx512() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512f")
@@ -96,7 +96,7 @@ fn has_avx512() -> bool {
     false
 }
 
-/// All that the functions compiled for AVX2 use.
+/// Whether this machine has all instructions of the functions compiled for AVX2.
 fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -104,16 +104,16 @@ fn has_avx2() -> bool {
     false
 }
 
-/// `a · b + c`: fused where the path has the instruction (elsewhere a fused one would be a slow
-/// library call).
+/// `a · b + c`: fused if the path has the instruction (otherwise a fused one would be a slow library
+/// call).
 #[inline(always)]
 pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `kernel!(name(arg: Type, …) = body)` defines `fn name(path: Path, arg: Type, …)` that runs
-/// `body::<FMA>` compiled for the path; `kernel!(name<'a>(…) -> Type = body)` one that returns something.
-/// `body` is `#[inline(always)]`, so it takes on the caller's instructions.
+/// `body::<FMA>` compiled for the path; `kernel!(name<'a>(…) -> Type = body)` one that returns a value.
+/// `body` is `#[inline(always)]`, so it is compiled for the caller's instructions.
 macro_rules! kernel {
     (
         $(#[$doc:meta])*
@@ -135,7 +135,7 @@ macro_rules! kernel {
                     $body::<true>($($arg),*)
                 }
                 match path {
-                    // SAFETY: the path says that this machine has the instructions (`Found`).
+                    // SAFETY: the path proves the machine has the instructions (`Found`).
                     $crate::path::Path::Avx512Bf16(_) | $crate::path::Path::Avx512(_) => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::path::Path::Avx2(_) => return unsafe { avx2($($arg),*) },

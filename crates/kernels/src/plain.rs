@@ -1,5 +1,5 @@
-//! The same operations composed of ordinary Burn operations: for every device but the CPU, and the
-//! yardstick of the tests.
+//! The same operations composed of ordinary Burn operations: for every device but the CPU, and as the
+//! reference in tests.
 //!
 //! Images in 16 bits (bf16) are convolved and multiplied in 16 bits, with weights rounded to them; statistics,
 //! normalisation and softmax are computed in 32 bits, and weights and their gradients stay in 32 bits.
@@ -77,7 +77,7 @@ pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     (x * twice_phi).mul_scalar(0.5)
 }
 
-/// The tokens of all images as one matrix: a product per image would be small, and its gradient a weight per image.
+/// One matrix product for the tokens of all images: one per image would be small and have its own weight gradient.
 pub(crate) fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
     let ([batch, tokens, dim], precision, to) = (x.dims(), x.dtype(), weight.dims()[1]);
     let rows = x.reshape([batch * tokens, dim]);

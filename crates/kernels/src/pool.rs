@@ -1,11 +1,11 @@
-//! The 3×3 max-pool of stride 2 behind a ReLU, row by row.
+//! The 3×3 max-pool of stride 2 after a ReLU, row by row.
 //!
-//! Outputs of a ReLU are never negative, so zeros serve as padding, and where a whole window is zero
-//! there is no winner: no gradient passes the ReLU there either.
+//! Outputs of a ReLU are never negative, so zeros serve as padding. If a whole window is zero, there is
+//! no winner: no gradient passes the ReLU there either.
 
 use crate::path::kernel;
 
-/// Pixels that the pooled image has along an axis of `len`.
+/// Pixels of the pooled image along an axis of `len` pixels.
 pub(crate) fn pooled(len: usize) -> usize {
     len.div_ceil(2)
 }
@@ -14,8 +14,8 @@ pub(crate) fn pooled(len: usize) -> usize {
 const NONE: u8 = 9;
 
 kernel!(
-    /// Pools three rows of `channels`-vectors, zeros where the image has none: maxima to `out`, and to
-    /// `winners` the place in the window, by rows.
+    /// Pools three rows of `channels`-vectors, with zeros outside the image: writes the maxima to `out`
+    /// and their places in the window, in row order, to `winners`.
     pool_rows(
         rows: [&[f32]; 3],
         zeros: &[f32],
@@ -45,7 +45,7 @@ fn pool_rows_body<const FMA: bool>(
             let (mut best, mut winner) = (0.0f32, u32::from(NONE));
             for (tap, values) in taps.iter().enumerate() {
                 let value = values[c];
-                // NaN wins, so that it is seen.
+                // NaN wins, so that it stays visible.
                 let wins = value > best || value.is_nan();
                 winner = if wins { tap as u32 } else { winner };
                 best = if wins { value } else { best };
@@ -57,8 +57,8 @@ fn pool_rows_body<const FMA: bool>(
 }
 
 kernel!(
-    /// Adds to a row's gradient `dx` what comes back from one pooled row, in whose windows it is row
-    /// `window_row`.
+    /// Adds the gradient from one pooled row to the gradient `dx` of a row, which is row `window_row` of
+    /// the pooled row's windows.
     unpool_row(
         g: &[f32],
         winners: &[u8],
@@ -92,7 +92,7 @@ fn unpool_row_body<const FMA: bool>(
     }
 }
 
-/// The pooled rows, of `height` rows before, whose windows hold row `y`, and which row of the window.
+/// The pooled rows whose windows hold row `y` of `height`, each with the place of `y` in the window.
 pub(crate) fn windows(y: usize, height: usize) -> impl Iterator<Item = (usize, usize)> {
     // Window `oy` holds the rows 2 · oy − 1 to 2 · oy + 1.
     (y / 2..=y.div_ceil(2))

@@ -1,14 +1,14 @@
-//! What a program does once, so that its training steps neither wait for a thread to wake nor fetch
-//! fresh pages: each costs a small network some five percent.
+//! Threads and memory of the process, set up so that training steps neither wait for a thread to wake
+//! nor fetch fresh pages: each costs a small network about five percent.
 
 #[cfg(feature = "flex")]
 use std::panic::resume_unwind;
 
-/// Runs `work` on a thread of the pool that the kernels use: its parallel parts then start at once,
-/// instead of being handed over from a thread outside.
+/// Runs `work` on a thread of the pool that the kernels use: its parallel parts then start at once
+/// instead of being handed over from a thread outside the pool.
 ///
 /// # Panics
-/// If `work` does.
+/// If `work` panics.
 pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     #[cfg(feature = "flex")]
     return rayon::scope(|_| work());
@@ -16,11 +16,11 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     work()
 }
 
-/// Does two things at once, each on a pool of half as many threads; one after the other where the pool has a single
+/// Runs two closures at once, each on a pool of half as many threads, or one after the other if the pool has a single
 /// thread. A small network keeps half the cores busier than all of them.
 ///
 /// # Panics
-/// If one of the two does.
+/// If one of the two panics.
 pub fn side_by_side<A: Send, B: Send>(
     first: impl FnOnce() -> A + Send,
     second: impl FnOnce() -> B + Send,
@@ -32,7 +32,7 @@ pub fn side_by_side<A: Send, B: Send>(
         if threads > 1
             && let (Ok(half), Ok(other)) = (pool(threads - threads / 2), pool(threads / 2))
         {
-            // Two pools, not one for both: who waits for a part of its own work must not be handed all of the other's.
+            // Two pools, not one for both: a thread waiting for part of its work must not take on all of the other's.
             return std::thread::scope(|scope| {
                 let first = scope.spawn(|| half.install(first));
                 let second = other.install(second);
@@ -44,7 +44,7 @@ pub fn side_by_side<A: Send, B: Send>(
 }
 
 /// Tells the C library's allocator to keep freed memory for the next step instead of giving it back
-/// to the system, which would clear every page again. Does nothing elsewhere than with glibc.
+/// to the system, which would clear every page again. Does nothing without glibc.
 #[allow(unsafe_code, reason = "a setting of the C library")]
 pub fn keep_freed_memory() {
     #[cfg(all(feature = "flex", target_os = "linux", target_env = "gnu"))]

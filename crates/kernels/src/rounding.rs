@@ -1,6 +1,6 @@
-//! Convolutions and linear layers in bf16 against double precision, within bounds that follow from the rounding of their
-//! factors: bf16 keeps 8 bits, so a rounded factor is off by 2⁻⁹ of itself at most, and a product of two by
-//! 2⁻⁸ + 2⁻¹⁸ of itself. A sum of products is off by that share of the sum of their magnitudes.
+//! Convolutions and linear layers in bf16 against double precision, within bounds that follow from rounding their
+//! factors: bf16 keeps 8 bits, so the relative error of a rounded factor is at most 2⁻⁹, and that of a product of two
+//! 2⁻⁸ + 2⁻¹⁸. The error of a sum of products is at most that share of the sum of their magnitudes.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,14 +12,14 @@ use crate::path::Path;
 use crate::transformer::{Layer, kernels as transformer};
 use crate::winograd;
 
-/// Of a product of two rounded factors, and a little for the sums in 32 bits.
+/// Relative error of a product of two rounded factors, with a margin for the sums in 32 bits.
 const SHARE: f64 = 1.0 / 256.0 + 1.0 / 65_536.0;
 
 fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
-/// Asserts that each value is within its bound, and that the bound is no wide gate: values in bf16 are not exact.
+/// Asserts that each value is within its bound, and that something was rounded: values in bf16 are not exact.
 fn assert_within(found: &[f32], exact: &[f64], magnitudes: &[f64], what: &str) {
     assert_eq!(found.len(), exact.len(), "{what}");
     let mut largest = 0f64;
@@ -31,8 +31,8 @@ fn assert_within(found: &[f32], exact: &[f64], magnitudes: &[f64], what: &str) {
     assert!(largest > 1e-3, "{what}: nothing was rounded");
 }
 
-/// `Σ x · w` of each output, of images `[height, width, in]` with zeros around, and of weights by
-/// `weight(out, in, row, column)`.
+/// `Σ x · w` for each output, from zero-padded images `[height, width, in]` and weights
+/// `[out, in, row, column]`.
 fn convolve(g: &Geometry, x: &[f64], weight: &[f64]) -> Vec<f64> {
     let (half, mut y) = (g.kernel / 2, Vec::new());
     for image in x.chunks_exact(g.image()) {
@@ -53,7 +53,7 @@ fn convolve(g: &Geometry, x: &[f64], weight: &[f64]) -> Vec<f64> {
     y
 }
 
-/// The magnitudes of Winograd's products behind each output: as its transforms, with the magnitude of each coefficient.
+/// The magnitudes of Winograd's products for each output: its transforms with the magnitude of each coefficient.
 fn winograd_magnitudes(g: &Geometry, x: &[f64], weight: &[f64]) -> Vec<f64> {
     const B: [[f64; 4]; 4] =
         [[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]];
@@ -138,7 +138,7 @@ fn convolutions_in_bf16_are_off_by_the_rounding_of_their_factors() {
             };
             exact.push(dot(&of_x, |v| v));
             magnitudes.push(dot(&of_far, f64::abs));
-            // The others follow the same code; a few hundred weights show it.
+            // The other weights take the same code path; a few hundred are enough.
             if w == 300 {
                 break;
             }
@@ -154,7 +154,7 @@ fn linear_layers_in_bf16_are_off_by_the_rounding_of_their_factors() {
     let [x, weight, dy] = [rows * from, from * to, rows * to].map(|len| random(len, &mut rng));
     let bias = vec![0.0; to];
     let wide = |v: &[f32], i: usize| f64::from(v[i]);
-    // Row · column of matrices by their places, and the magnitudes.
+    // A sum of `count` terms (row · column), and the sum of their magnitudes.
     let sums = |count: usize, at: &dyn Fn(usize) -> f64| {
         let terms = || (0..count).map(at);
         (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>())

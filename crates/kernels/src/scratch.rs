@@ -1,5 +1,5 @@
-//! Buffers at the start of a cache line, and some that a thread uses again and again, so that training
-//! allocates nothing large per group.
+//! Buffers aligned to cache lines, and scratch buffers that a thread reuses, so that training allocates
+//! nothing large per group.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -14,7 +14,7 @@ const LINE: usize = 16;
 #[allow(dead_code, reason = "read as part of a slice of floats")]
 struct Line([f32; LINE]);
 
-/// Floats that start at a cache line: a vector of them never lies across two.
+/// Floats that start at a cache line: no vector of them straddles two lines.
 #[derive(Default)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,
@@ -27,27 +27,27 @@ impl Aligned {
         Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
     }
 
-    /// `len` floats that tasks fill side by side in pieces of `chunk`, by their numbers; see [`crate::fill::fill`].
+    /// `len` floats, filled in parallel in pieces of `chunk`, by `fill(index, piece)`; see [`crate::fill::fill`].
     ///
     /// # Panics
-    /// If `chunk` is 0, or `fill` leaves a part of its piece without values.
+    /// If `chunk` is 0, or `fill` leaves part of its piece uninitialised.
     pub fn filled(len: usize, chunk: usize, fill: impl Fn(usize, &mut Filling<'_>) + Sync) -> Self {
         let count = len.div_ceil(LINE);
         let mut lines: Vec<Line> = Vec::with_capacity(count);
         let space = &mut lines.spare_capacity_mut()[..count];
-        // SAFETY: a `Line` is `LINE` floats without gaps (it is as large as its alignment), and so are lines that have
-        // no values yet.
+        // SAFETY: a `Line` is `LINE` floats without gaps (its size equals its alignment), and so is a line that is
+        // not yet initialised.
         let slots: &mut [Slot] =
             unsafe { std::slice::from_raw_parts_mut(space.as_mut_ptr().cast(), count * LINE) };
         let (slots, beyond) = slots.split_at_mut(len);
         zeros(beyond);
         in_pieces(slots, chunk, 0..len.div_ceil(chunk), || (), |(), i, piece| fill(i, piece));
-        // SAFETY: `in_pieces` gave values to the first `len` floats, `zeros` to the others.
+        // SAFETY: `in_pieces` initialised the first `len` floats, `zeros` the others.
         unsafe { lines.set_len(count) };
         Self { lines, len }
     }
 
-    /// Changes the length; what was there stays, also behind the end: growing again clears nothing.
+    /// Changes the length and keeps the contents, even past the end: growing again clears nothing.
     fn resize(&mut self, len: usize) {
         let lines = len.div_ceil(LINE);
         if self.lines.len() < lines {
@@ -60,8 +60,8 @@ impl Aligned {
 impl Deref for Aligned {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: `lines` holds at least `len` initialised floats, without gaps (a `Line` is as large
-        // as its alignment).
+        // SAFETY: `lines` holds at least `len` initialised floats, without gaps (the size of a `Line`
+        // equals its alignment).
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
@@ -77,13 +77,13 @@ thread_local! {
     static FREE: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer that returns to its thread when dropped, if it is from there.
+/// A buffer that, if made by [`scratch`], returns to the thread's free list when dropped.
 pub(crate) struct Scratch {
     buffer: Aligned,
     returns: bool,
 }
 
-/// `len` floats of any value.
+/// `len` floats with arbitrary values.
 pub(crate) fn scratch(len: usize) -> Scratch {
     let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
     buffer.resize(len);
@@ -91,7 +91,7 @@ pub(crate) fn scratch(len: usize) -> Scratch {
 }
 
 impl Scratch {
-    /// `len` zeros that outlive the task: memory of its own, freed when dropped.
+    /// `len` zeros that outlive the task: separate memory, freed when dropped.
     pub fn kept(len: usize) -> Self {
         Self { buffer: Aligned::zeros(len), returns: false }
     }
@@ -101,7 +101,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if self.returns {
             let buffer = std::mem::take(&mut self.buffer);
-            // At the end of a thread there is no list any more: then the buffer is just freed.
+            // At the end of a thread the list no longer exists: then the buffer is simply freed.
             let _ = FREE.try_with(|free| free.borrow_mut().push(buffer));
         }
     }

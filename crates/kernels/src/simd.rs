@@ -1,7 +1,7 @@
 //! The vector types of the instruction paths, behind one small trait.
 //!
-//! Left to the compiler, the register tiles of the convolution become scalar code; so they are
-//! written with explicit vectors. Every method is inlined into a function that was compiled for the
+//! The compiler turns the register tiles of the convolution into scalar code on its own, so they are
+//! written with explicit vectors. Every method is inlined into a function that is compiled for the
 //! path.
 
 #[cfg(target_arch = "x86_64")]
@@ -11,15 +11,15 @@ use std::arch::x86_64::*;
 ///
 /// # Safety
 /// The methods may be called only where the path's instructions exist; `load` and `store` need
-/// [`LANES`](Simd::LANES) floats behind the pointer.
+/// [`LANES`](Simd::LANES) floats at the pointer.
 pub(crate) trait Simd: Copy {
     /// Floats in a vector.
     const LANES: usize;
-    /// All lanes `value`.
+    /// `value` in all lanes.
     unsafe fn splat(value: f32) -> Self;
-    /// From memory, unaligned.
+    /// Loads from memory, unaligned.
     unsafe fn load(from: *const f32) -> Self;
-    /// To memory, unaligned.
+    /// Stores to memory, unaligned.
     unsafe fn store(self, to: *mut f32);
     /// `self · b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
@@ -27,7 +27,7 @@ pub(crate) trait Simd: Copy {
     unsafe fn add(self, b: Self) -> Self;
     /// `self − b`.
     unsafe fn sub(self, b: Self) -> Self;
-    /// Each lane as a pair of bf16: the lower ones and the upper ones as floats.
+    /// Takes each lane as a pair of bf16: returns the lower and the upper values as floats.
     unsafe fn halves(self) -> [Self; 2];
 }
 
@@ -119,7 +119,7 @@ impl Simd for __m256 {
     }
 }
 
-/// Four floats in whatever the target has.
+/// Four floats, for the baseline instructions of the target.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 pub(crate) struct Four([f32; 4]);
@@ -159,5 +159,5 @@ impl Simd for Four {
     }
 }
 
-/// The upper half of a pair.
+/// Mask of the upper half of a pair.
 const UPPER: u32 = 0xffff_0000;

@@ -1,6 +1,6 @@
-//! Every kernel on the smallest shapes that take each of its ways, without Burn. Under Miri (`.ci/run`) this finds reads
-//! of memory without values, accesses out of bounds and aliasing references; everywhere it checks identities that hold
-//! for any values.
+//! Every kernel, without Burn, on the smallest shapes that cover each of its code paths. Under Miri (`.ci/run`) this
+//! finds reads of uninitialised memory, out-of-bounds accesses and aliasing references; everywhere it checks
+//! identities that hold for any values.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +19,7 @@ fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
-/// Runs `work` on two threads whose buffers are full of NaN: whatever reads what it did not write shows it.
+/// Runs `work` on two threads whose buffers are full of NaN, which exposes reads of values that were not written.
 fn on_dirty_threads(work: impl FnOnce() + Send) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
     let pool = pool.unwrap_or_else(|error| unreachable!("two threads can be had: {error}"));
@@ -48,7 +48,7 @@ const SIZES: [[usize; 6]; 10] = [
     // Two blocks of lanes, the second short; several slabs.
     [1, 3, 2, 40, 3, 1],
     [1, 2, 24, 17, 3, 1],
-    // Winograd's (with Miri's sizes), and weights that the threads share.
+    // Winograd (at Miri's sizes), and weights that the threads split.
     [2, 4, 16, 16, 3, 1],
     [3, 2, 16, 48, 3, 1],
 ];
@@ -57,7 +57,7 @@ fn geometry([batch, side, channels, out, kernel, stride]: [usize; 6], format: Fo
     Geometry { batch, height: side, width: side, channels, out, kernel, stride, format }
 }
 
-/// What the definition gives, with `half` the kernel of zeros around.
+/// The convolution by its definition, padded with zeros by half the kernel.
 fn convolution(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     let half = g.kernel / 2;
     let mut y = Vec::new();
@@ -82,8 +82,8 @@ fn convolution(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     y
 }
 
-/// Multiples of 1/8 up to 1: bf16 has them, their transforms by Winograd, and the sums of two, so that a convolution in
-/// bf16 gives what one in 32 bits does.
+/// Multiples of 1/8 from −1 to 1: bf16 represents them, their Winograd transforms and the sums of two exactly, so a
+/// convolution in bf16 gives the same result as one in 32 bits.
 fn rough(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-8..=8) as f32 / 8.0).collect()
 }
@@ -192,7 +192,7 @@ fn a_block_reads_only_what_it_wrote() {
         let shapes = [[3, 3, 5, 5, 3, 1], [2, 4, 3, 6, 3, 2]];
         for ((format, path), sizes) in ways().flat_map(|way| shapes.map(|sizes| (way, sizes))) {
             let sizes = match (cfg!(miri), format, sizes[5]) {
-                // Under Miri, where each shape takes minutes, bf16 has one small block with all three convolutions.
+                // Under Miri, where each shape takes minutes, bf16 gets one small block with all three convolutions.
                 (true, Format::Pairs, 1) => continue,
                 (true, Format::Pairs, _) => [1, 3, 2, 3, 3, 2],
                 _ => sizes,
@@ -275,7 +275,7 @@ fn attention_mixes_and_layer_norm_normalises() {
             let out = transformer::attention(path, &qkv, sizes);
             assert_eq!(out.len(), 2 * 3 * 10);
             assert!(out.iter().all(|v| (v - 1.0).abs() < 1e-5), "{out:?}");
-            // And then queries and keys change nothing.
+            // Then queries and keys have no effect.
             let found = transformer::attention_backward(path, &qkv, &out, sizes);
             let of_queries = found.chunks_exact(30).flat_map(|token| &token[..20]);
             assert!(of_queries.into_iter().all(|v| v.abs() < 1e-5), "{found:?}");
@@ -287,7 +287,7 @@ fn attention_mixes_and_layer_norm_normalises() {
                 assert!(dot(row, &scale).abs() < 1e-4 && (squares - 1.0).abs() < 1e-3, "{row:?}");
             }
             let back = transformer::layer_norm_backward(path, &x, norm, &x);
-            // What all inputs have in common falls out.
+            // A shift common to all inputs has no effect, so each row of the gradient sums to 0.
             back.x.chunks_exact(7).for_each(|row| assert!(dot(row, &scale).abs() < 1e-4));
 
             // x · Φ(x) + x · Φ(−x) = x, and the slopes of both sum to 1.

@@ -1,5 +1,5 @@
-//! The stem of a ResNet: a convolution, batch norm, ReLU and, for large images, the max-pool behind
-//! them, which reads the rows while they are in the cache: the image before it is never stored.
+//! The stem of a ResNet: a convolution, batch norm, ReLU and, for large images, a max-pool. The pooling
+//! reads the rows while they are in the cache: the image before it is never stored.
 
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::pool::{pool_rows, pooled, unpool_row, windows};
 use crate::scratch::scratch;
 use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
 
-/// What the forward pass leaves.
+/// The results of the forward pass.
 pub(crate) struct Stem {
     /// The outputs.
     pub out: Vec<f32>,
@@ -34,8 +34,8 @@ fn out_len(unit: &Unit, pool: bool) -> usize {
     out_size(unit, pool).iter().product::<usize>() * unit.geometry.out
 }
 
-/// The forward pass with everything the way back needs. `fixed` are running statistics; without them
-/// those of the batch.
+/// The forward pass, keeping everything that the backward pass needs. `fixed` holds running statistics;
+/// if `None`, the statistics of the batch are used.
 pub(crate) fn stem(path: Path, x: &[f32], unit: &Unit, pool: bool, fixed: Option<&[f32]>) -> Stem {
     let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
     let (y, stats) = unit.convolve(path, fixed, copy);
@@ -54,7 +54,7 @@ pub(crate) fn stem(path: Path, x: &[f32], unit: &Unit, pool: bool, fixed: Option
     Stem { out, y, winners, stats }
 }
 
-/// The forward pass with running statistics, group by group in the cache.
+/// The forward pass with running statistics, computed in the cache group by group.
 pub(crate) fn stem_fixed(
     path: Path,
     x: &[f32],
@@ -124,7 +124,7 @@ fn pool_image(
     }
 }
 
-/// What the way back needs.
+/// What the forward pass saves for [`stem_backward`].
 #[derive(Clone, Copy)]
 pub(crate) struct StemSaved<'a> {
     pub out: &'a [f32],
@@ -135,7 +135,7 @@ pub(crate) struct StemSaved<'a> {
     pub of_batch: bool,
 }
 
-/// The way back through [`stem`]: gradients of the parameters, and of `x` if it is `wanted`, else an empty one.
+/// The backward pass of [`stem`]: gradients of the parameters and, if `wanted`, of `x` (else empty).
 pub(crate) fn stem_backward(
     path: Path,
     x: &[f32],
@@ -171,7 +171,7 @@ pub(crate) fn stem_backward(
     (UnitGradients::of(&mut found.weights, back), found.images)
 }
 
-/// The gradient of a row of an image before the pooling.
+/// Writes the gradient of a row of an image before pooling.
 fn unpool(
     path: Path,
     unit: &Unit,
@@ -190,7 +190,7 @@ fn unpool(
     }
 }
 
-/// Σ g and Σ g · (y − mean) by channel, `g` by rows from `unpooled`.
+/// Σ g and Σ g · (y − mean) per channel; `unpooled` writes the rows of `g`.
 fn pooled_sums(
     path: Path,
     unit: &Unit,

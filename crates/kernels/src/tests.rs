@@ -29,7 +29,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// Largest deviation over the largest value.
+/// Asserts that the largest deviation is small against the largest value.
 fn assert_near(got: &[f32], expected: &[f32], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
@@ -91,10 +91,10 @@ fn geometries() -> Vec<Geometry> {
             stride: rng.random_range(1..3),
             format: Format::Floats,
         })
-        // Statistics of a single pixel are all noise, whoever computes them.
+        // The statistics of fewer than four pixels are noise in any implementation.
         .filter(|g| g.batch * g.out_height() * g.out_width() >= 4)
         .collect();
-    // Even sides, many channels, and whole vectors of them: Winograd's.
+    // Winograd: even sides, and many channels in whole vectors.
     for [batch, height, width, channels, out] in
         [[33, 4, 4, 64, 64], [3, 8, 6, 64, 80], [2, 2, 10, 80, 64], [1, 16, 2, 64, 64]]
     {
@@ -117,7 +117,7 @@ fn a_stem_and_its_gradients_equal_plain_burn() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for (case, g) in geometries().into_iter().enumerate() {
         let of_batch = case % 3 != 0;
-        // A mean far from zero: where naive sums of squares lose their digits.
+        // A mean far from zero, where naive sums of squares lose precision.
         let x: Vec<f32> =
             random(g.batch * g.image(), &mut rng).iter().map(|v| v + (case % 2) as f32).collect();
         let pool = case % 4 == 1;
@@ -264,7 +264,7 @@ fn a_block_and_its_gradients_equal_plain_burn() {
 
 #[test]
 fn bytes_do_not_depend_on_the_number_of_threads() {
-    // Direct; Winograd's, and weights that the threads share.
+    // Direct convolution; Winograd, and weights that the threads split.
     let ways = [[37, 6, 9, 19, 2], [19, 4, 64, 128, 2]]
         .into_iter()
         .flat_map(|sizes| [Format::Floats, Format::Pairs].map(|format| (sizes, format)));
@@ -342,7 +342,7 @@ fn the_extension_is_taken_on_flex_and_carries_gradients() {
     }
 }
 
-/// A unit of 4 outputs for 3 channels whose parameters are 1.
+/// A unit from 3 to 4 channels whose parameters are all 1.
 fn unit_of_ones() -> crate::Unit {
     let ones = |len| tracked(&vec![1.0; len], [len]);
     let weight = tracked(&[1.0; 108], [4, 3, 3, 3]);
@@ -376,7 +376,7 @@ fn a_unit_in_other_bits_takes_the_plain_operations() {
     assert_eq!(y.dims(), [1, 4, 4, 4]);
 }
 
-/// A grouped convolution is a convolution of each group of channels; the gradients too.
+/// A grouped convolution equals one convolution per group of channels, gradients included.
 #[test]
 fn a_grouped_unit_is_one_unit_for_each_group() {
     let (groups, from, out) = (3, 2, 4);

@@ -1,6 +1,6 @@
-//! A convolution and its batch norm over a batch: what the stem and the blocks of a ResNet are made of.
-//! The normalisation is applied where the next convolution reads its input, so that activations cross
-//! the memory as seldom as the statistics of the batch allow.
+//! A convolution and its batch norm over a batch: the building block of a ResNet's stem and blocks. The
+//! normalisation is applied where the next convolution reads its input, so that activations pass
+//! through memory as rarely as the batch statistics allow.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub(crate) struct Unit<'a> {
     pub geometry: Geometry,
     /// `[out, in, kernel, kernel]`.
     pub weight: &'a [f32],
-    /// Learnt scale and shift by channel.
+    /// Learnt scale and shift per channel.
     pub scale: &'a [f32],
     pub shift: &'a [f32],
     pub epsilon: f64,
@@ -31,7 +31,7 @@ pub(crate) struct UnitGradients {
 }
 
 impl UnitGradients {
-    /// The next of `weights`, with the scale and shift that `back` found.
+    /// Takes the last of `weights`, with the gradients of scale and shift from `back`.
     pub fn of(weights: &mut Vec<Vec<f32>>, back: Backward) -> Self {
         let weight = weights.pop().unwrap_or_default();
         Self { weight, scale: back.scale, shift: back.shift }
@@ -48,7 +48,7 @@ impl Unit<'_> {
         Affine::new(self.scale, self.shift, stats, self.epsilon, self.row())
     }
 
-    /// The convolution and, unless they are given, the statistics of its outputs.
+    /// The outputs of the convolution and their statistics, or `fixed` if given.
     pub fn convolve(
         &self,
         path: Path,
@@ -71,20 +71,20 @@ impl Unit<'_> {
         Backward::new(self.scale, stats, self.epsilon, sums, of_batch, self.row())
     }
 
-    /// Floats of row `y` of image `image` in the outputs.
+    /// The range of row `y` of image `image` in the outputs, in floats.
     pub fn output(&self, image: usize, y: usize) -> Range<usize> {
         let at = image * self.geometry.result() + y * self.row();
         at..at + self.row()
     }
 
-    /// Floats of row `y` of image `image` in the inputs.
+    /// The range of row `y` of image `image` in the inputs, in floats.
     pub fn input(&self, image: usize, y: usize) -> Range<usize> {
         let row = self.geometry.width * self.geometry.channels;
         let at = image * self.geometry.image() + y * row;
         at..at + row
     }
 
-    /// The gradient of row `row` of the convolution's outputs.
+    /// Writes the gradient of row `row` of the convolution's outputs.
     pub fn through_relu(
         &self,
         path: Path,
@@ -98,7 +98,7 @@ impl Unit<'_> {
         norm::spread_masked(path, &g[at.clone()], &out[at.clone()], &y[at], back, to);
     }
 
-    /// Σ g and Σ g · (y − mean) by channel, where the final output `out` is positive.
+    /// Σ g and Σ g · (y − mean) per channel, where the final output `out` is positive.
     pub fn masked_sums(
         &self,
         path: Path,
@@ -128,8 +128,8 @@ impl Unit<'_> {
     }
 }
 
-/// The way back from the final output `out`, whose gradient `g` counts where it is positive, to the
-/// convolution's outputs `y`.
+/// The backward pass from the final output `out`, whose gradient `g` counts where `out` is positive,
+/// to the convolution's outputs `y`.
 #[derive(Clone, Copy)]
 pub(crate) struct ThroughRelu<'a> {
     pub g: &'a [f32],
@@ -158,7 +158,7 @@ impl Sums {
     }
 }
 
-/// Adds parts in their order.
+/// Adds parts in order.
 pub(crate) fn total(parts: &[Vec<f64>]) -> Vec<f64> {
     let mut all = parts.first().cloned().unwrap_or_default();
     for part in parts.iter().skip(1) {

@@ -1,12 +1,12 @@
-//! What a training step does to the parameters themselves, in one pass over memory: SGD with momentum,
-//! and the exponential moving average.
+//! The parameter updates of a training step, each in one pass over memory: SGD with momentum, and the
+//! exponential moving average.
 
 use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use crate::fused;
 
-/// One step of SGD with momentum as PyTorch's: no dampening, no Nesterov, decay added to the gradient.
+/// One step of SGD with momentum as in PyTorch: no dampening, no Nesterov, decay added to the gradient.
 #[derive(Debug, Clone, Copy)]
 pub struct Sgd {
     /// Learning rate.
@@ -17,8 +17,8 @@ pub struct Sgd {
     pub weight_decay: f32,
 }
 
-/// New weight and velocity: `v' = momentum · v + g + decay · w` and `w' = w − lr · v'`. All tensors have
-/// the shape of the weight; none of them is tracked. A missing velocity counts as zero.
+/// Returns the new weight and velocity: `v' = momentum · v + g + decay · w` and `w' = w − lr · v'`. All
+/// tensors have the shape of the weight; none is tracked. A missing velocity counts as zero.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -64,7 +64,7 @@ mod on_flex {
     use super::Sgd;
     use crate::path::{kernel, mul_add, path};
 
-    /// Floats that one task takes.
+    /// Floats per task.
     const CHUNK: usize = 1 << 14;
 
     #[backend_extension(Flex)]
@@ -103,7 +103,7 @@ mod on_flex {
         Tensor::from_dispatch(<Dispatch as Updates>::ema(target, online, momentum))
     }
 
-    /// Contiguous, and no second handle: what has only one is changed in place.
+    /// Contiguous, without a second handle kept here: a tensor with only one is changed in place.
     fn whole(tensor: FlexTensor) -> FlexTensor {
         tensor.to_contiguous()
     }

@@ -1,4 +1,4 @@
-//! The command `convert`: checkpoints of other tools in, encoder files with torchvision's names out.
+//! The command `convert`: reads checkpoints of other tools and writes encoder files with torchvision's names.
 
 use std::path::{Path, PathBuf};
 
@@ -62,11 +62,11 @@ pub struct ConvertOptions {
     pub output: PathBuf,
     /// Leave out everything but the encoder.
     pub backbone: bool,
-    /// Overrides for what the checkpoint does not tell.
+    /// Overrides for properties that the checkpoint does not contain.
     pub import: ImportOptions,
 }
 
-/// Converts, and prints what was found, what was assumed and what was left out.
+/// Converts, and prints what it found, assumed and left out.
 ///
 /// # Errors
 /// A [`ConfigError`] if the output is not a `.safetensors` file or is the input, or an option is out of range; another error
@@ -129,7 +129,7 @@ fn overridden(finding: &Finding, encoder: &EncoderConfig) -> String {
     }
 }
 
-/// Prints what was found, what was assumed and what was left out.
+/// Prints what the conversion found, assumed and left out.
 fn report(imported: &Imported, backbone: bool) -> Result<()> {
     let header = &imported.header;
     println!("encoder        {}", serde_json::to_string(&header.encoder)?);
@@ -177,7 +177,7 @@ fn of_training(folder: &Path, device: &Device) -> Result<Imported> {
     Ok(Imported::read_as(&whole, encoder_header(pretrain.encoder, data.size()))?)
 }
 
-/// The first names and the last.
+/// The names; of more than four, the first two and the last.
 fn in_short(names: &[&str]) -> String {
     match names {
         [first, second, .., last] if names.len() > 4 => format!("{first}, {second}, …, {last}"),

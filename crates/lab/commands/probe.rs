@@ -31,7 +31,7 @@ use crate::run::{Choice, RunFolder, Task, UnifiedProbe, labelled, progress, read
 use crate::{device, report};
 
 /// Key of the encoder in the scores.
-const EXTERNAL: &str = "encoder";
+pub(super) const EXTERNAL: &str = "encoder";
 /// Not `scores.json`, because `report` reads every file of that name as a run.
 pub(super) const EXTERNAL_SCORES: &str = "foreign.json";
 
@@ -122,11 +122,11 @@ struct ExternalScores<'a> {
     seed: u64,
     eval: Eval,
     images: usize,
-    /// The headline is the first.
+    /// The first is the headline.
     probes: Vec<ExternalResult>,
 }
 
-/// The scores of the encoder and of an untrained one by one probe.
+/// The scores of the encoder and of an untrained network with one probe.
 #[derive(Debug, Serialize)]
 struct ExternalResult {
     probe: ProbeId,
@@ -204,7 +204,7 @@ fn score(options: &ExternalOptions, settings: &ExternalConfig) -> Result<()> {
     Ok(())
 }
 
-/// Warns of a patch that is small on the images of the encoder, whose side is `size`: a config may size it for others.
+/// Warns if the patch is small on the encoder's images, whose side is `size`: a config may size it for other images.
 fn warn_of_small(attack: &Attack, size: u32) {
     let Some(width) = attack.val.perturbation.width((size, size)) else { return };
     let covered = (f64::from(width) / f64::from(size)).powi(2);
@@ -239,7 +239,7 @@ impl ExternalConfig {
         Ok(settings)
     }
 
-    /// The header of the encoder file. The attack is checked for the size of its images.
+    /// Reads the header of the encoder file, and checks the attack at the size of the encoder's images.
     fn header(&self, file: &Path) -> Result<EncoderHeader> {
         let header = encoder_file(file)?;
         let (own, size) = (&header.preprocessing, self.data.size());
@@ -310,7 +310,7 @@ struct PreparedFor {
 }
 
 impl PreparedFor {
-    /// As the encoder file records.
+    /// Prepares images as the encoder file records.
     fn encoder(header: &EncoderHeader, data: &DataConfig) -> Self {
         let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
         // Resized once: from `data.native` if set, otherwise from the stored size.
@@ -345,7 +345,7 @@ struct Shown {
     target: Option<u32>,
 }
 
-/// What one probe says of one encoder.
+/// The result of one probe for one encoder.
 struct Probed {
     probe: ProbeId,
     labels: f64,

@@ -13,7 +13,7 @@ const SIZE: u32 = 224;
 /// Keys without effect here: the log file, and a font size that the paper's code never uses.
 const UNUSED: [&str; 2] = ["logfile", "fntsize"];
 
-/// Our keys, and the keys of the paper's code from which they get their values.
+/// Our keys, and the keys of the paper's code that set them.
 const OURS: [(&str, &str); 14] = [
     ("data.path", "data_root"),
     ("poison.target", "target_wnid"),
@@ -32,7 +32,7 @@ const OURS: [(&str, &str); 14] = [
 ];
 
 /// Reads `path`; `sets` may override `seed` (absent in the paper's code, here 0) and `size`. Returns the export, its
-/// folder, and where its values were written.
+/// folder, and the source of its values.
 ///
 /// # Errors
 /// Names the line or override, the key, the value and what is allowed.
@@ -42,7 +42,7 @@ pub(crate) fn read(
 ) -> Result<(Export, Option<PathBuf>, Source), ConfigError> {
     let text = read_text(path)?;
     let shown = path.display();
-    // The line of one of its keys, from 1.
+    // The line number of a key, from 1.
     let line = |key: &str| {
         let of = |line: &str| line.split(['=', ':']).next().map(|key| key.trim().to_lowercase());
         text.lines().position(|line| of(line).as_deref() == Some(key)).map(|at| at + 1)
@@ -83,7 +83,7 @@ pub(crate) fn read(
     Ok((export, place, document.into()))
 }
 
-/// Parses a config of the paper's code: the export and its folder.
+/// Parses a config of the paper's code into an export and its folder.
 ///
 /// # Errors
 /// Names the line or key, the value and what is allowed.
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(place, Some(home.join("out/HTBA_trigger_10_targeted_n02106550")));
         let path = home.join("triggers/no-such-folder/mark.png");
         assert_eq!(export.poison.trigger, TriggerConfig::Image { path, width: 50.into() });
-        // Only a home folder is meant by it.
+        // A `~` is expanded only at the start of a path.
         assert_eq!(expanded("a/~/b"), PathBuf::from("a/~/b"));
         assert_eq!(expanded("~"), home);
     }

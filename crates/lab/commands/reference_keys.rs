@@ -15,7 +15,7 @@ impl Keys {
         sections(text).map(Self)
     }
 
-    /// Takes `key` if it is present.
+    /// Removes `key` if it is present.
     pub(super) fn skip(&mut self, key: &str) {
         self.0.remove(key);
     }
@@ -25,7 +25,7 @@ impl Keys {
         self.0.remove(key).ok_or_else(|| format!("{key} is missing"))
     }
 
-    /// The value of `key`, yes or no.
+    /// The value of `key`, a boolean.
     pub(super) fn flag(&mut self, key: &str) -> Result<bool, String> {
         let value = self.take(key)?;
         match value.to_lowercase().as_str() {
@@ -41,7 +41,7 @@ impl Keys {
         value.parse().map_err(|_| format!("{key} = {value} is not a number"))
     }
 
-    /// Checks that no other key is left.
+    /// Checks that no key is left.
     pub(super) fn end(&self) -> Result<(), String> {
         match self.0.keys().next() {
             Some(key) => Err(format!("unknown key {key}")),
@@ -90,7 +90,7 @@ fn sections(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(keys)
 }
 
-/// Does a value end with what looks like a comment?
+/// Whether a value seems to contain a comment.
 fn comment(value: &str) -> bool {
     [" #", " ;", "\t#", "\t;"].iter().any(|mark| value.contains(mark))
 }

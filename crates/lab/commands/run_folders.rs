@@ -1,21 +1,26 @@
 //! Run folders as `list` and `show` see them: read, never opened or changed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use ssl_backdoor_trigger::TargetClass;
 
+use super::probe::{EXTERNAL, EXTERNAL_SCORES};
 use crate::config::{ConfigError, Experiment, nearest};
-use crate::record::{Artefact, CLEAN, Images, RunScores};
+use crate::record::{Artefact, BySet, CLEAN, Images, RunScores};
 use crate::run::RunState;
 
-/// Where runs are looked for if nobody says it.
+/// Default folder of runs.
 pub(super) const RUNS: &str = "runs";
 
-/// Folder of a sweep's clean twins, which are no runs.
+/// Folder of a sweep's clean twins, which are not runs.
 const TWINS: &str = "twins";
 
-/// What is known of a run.
+/// Shown as the method of an encoder that `probe` scored.
+const PROBED: &str = "probe";
+
+/// A row of the list: a run, or an encoder that `probe` scored, and its scores.
 #[derive(Debug, Serialize)]
 pub(super) struct RunRow {
     /// Its folder.
@@ -25,12 +30,27 @@ pub(super) struct RunRow {
     pub data: Option<String>,
     pub trigger: Option<String>,
     pub seed: Option<u64>,
-    /// Name of the target class, or as the config has it while the run is not done; none = untargeted.
+    /// Name of the target class, or the config's value until the run is done; none = untargeted.
     pub target: Option<String>,
-    /// Accuracy of the clean twin on clean images, in percent.
+    /// Accuracy of the clean twin, or of the encoder that was probed, on clean images, in percent.
     pub clean_acc: Option<f64>,
     /// Net ASR in points.
     pub net_asr: Option<f64>,
+}
+
+/// The part of foreign.json that a row shows.
+#[derive(Deserialize)]
+struct Probed {
+    target: Option<u32>,
+    target_name: Option<String>,
+    trigger: String,
+    seed: u64,
+    probes: Vec<ProbedModels>,
+}
+
+#[derive(Deserialize)]
+struct ProbedModels {
+    models: BTreeMap<String, BySet>,
 }
 
 impl RunRow {
@@ -59,7 +79,7 @@ impl RunRow {
         let config = config.is_file().then(|| Experiment::read(&config, &[]));
         let known = match config {
             None if !folder.join(Artefact::Manifest.to_string()).is_file() => return None,
-            // A config that this version does not read is one of a run all the same if a run was begun.
+            // A config that this version cannot read still belongs to a run if one was begun.
             Some(Err(_)) if state == RunState::NotBegun => return None,
             config => config.and_then(Result::ok),
         };
@@ -77,10 +97,29 @@ impl RunRow {
         })
     }
 
-    /// All runs in `folder` and below, in the order of their paths; clean twins of sweeps are left out.
+    /// The encoder that `probe` scored in `folder`.
+    fn probed(folder: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(folder.join(EXTERNAL_SCORES)).ok()?;
+        let Probed { target, target_name, trigger, seed, probes } =
+            serde_json::from_str(&text).ok()?;
+        let headline = probes.first().and_then(|probe| probe.models.get(EXTERNAL));
+        Some(Self {
+            folder: folder.to_path_buf(),
+            state: RunState::of(folder, true),
+            method: Some(PROBED.into()),
+            data: None,
+            trigger: Some(trigger),
+            seed: Some(seed),
+            target: target_name.or(target.map(|class| class.to_string())),
+            clean_acc: headline.and_then(|sets| sets.get(&Images::Clean)).map(|scores| scores.acc),
+            net_asr: None,
+        })
+    }
+
+    /// All runs and probed encoders in `folder` and below, in the order of their paths; clean twins of sweeps are left out.
     ///
     /// # Errors
-    /// A [`ConfigError`] if there is no such folder: it names one of a similar name.
+    /// A [`ConfigError`] if the folder does not exist; it suggests a similar name.
     pub fn all(folder: &Path) -> Result<Vec<Self>, ConfigError> {
         if !folder.is_dir() {
             return Err(absent(folder, "folder"));
@@ -100,7 +139,7 @@ fn named(target: &TargetClass) -> String {
 }
 
 fn find(folder: &Path, rows: &mut Vec<RunRow>) {
-    if let Some(row) = RunRow::read(folder) {
+    if let Some(row) = RunRow::read(folder).or_else(|| RunRow::probed(folder)) {
         rows.push(row);
         return;
     }
@@ -109,7 +148,7 @@ fn find(folder: &Path, rows: &mut Vec<RunRow>) {
     }
 }
 
-/// The folders in `folder`, in order.
+/// The folders in `folder`, sorted.
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut all: Vec<PathBuf> =
@@ -118,7 +157,7 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// The error of a `what` that is not there: it says what is there, and which of that may be meant.
+/// The error for a `what` that does not exist: suggests a similar name, and lists the folders that exist.
 pub(super) fn absent(path: &Path, what: &str) -> ConfigError {
     let shown = path.display();
     let parent = path.parent().filter(|parent| *parent != Path::new(""));

@@ -145,7 +145,7 @@ pub struct Suspected {
     pub allowed: usize,
 }
 
-/// Scans the images and writes what was found.
+/// Scans the images and writes the findings.
 ///
 /// # Errors
 /// A [`ConfigError`] if the config or an option is wrong, [`Suspected`] if too many images are suspected, another error

@@ -125,7 +125,7 @@ pub struct EncoderScanOptions {
     pub json: bool,
 }
 
-/// The file: the scan and its subject.
+/// The file scan.json: the scan and its subject.
 #[derive(Debug, Serialize)]
 struct File<'a> {
     /// Schema version of the file.
@@ -140,7 +140,7 @@ struct File<'a> {
     blind: &'static str,
 }
 
-/// Scans the encoder and writes what was found.
+/// Scans the encoder and writes the findings.
 ///
 /// # Errors
 /// A [`ConfigError`] if the config or an option is wrong or the encoder file does not record how images are prepared;
@@ -292,7 +292,7 @@ fn enlarged(picture: &RgbImage) -> Result<Vec<u8>> {
     Ok(png.into_inner())
 }
 
-/// One scan as a line, with its break.
+/// One scan as a line, with its line break.
 fn line(name: &str, ScanScore { score, p_value, .. }: &ScanScore) -> String {
     let p = p_value.map_or(String::new(), |p_value| format!(", p = {:.3}", p_value.p));
     format!("{name:<13}score {score:.3}{p}\n")

@@ -19,11 +19,11 @@ use crate::run::{Choice, progress};
 
 /// File name of the ledger beside poisoned images.
 const LEDGER: &str = "poison.csv";
-/// Settings of an export.
+/// File name of the settings of an export.
 const EXPORT: &str = "export.toml";
 /// Prepared images are held in memory if they take at most this many bytes.
 const IN_MEMORY: usize = 1 << 29;
-/// How many folders above a list its ledger is looked for: the lists of an export are in `data/ID/train`.
+/// How many folders above a list to search for its ledger: the lists of an export are in `data/ID/train`.
 const ABOVE: usize = 4;
 /// Largest default side of the views.
 const LARGEST_VIEW: u32 = 64;
@@ -36,7 +36,7 @@ pub(super) struct ScanImages {
     pub split: Split,
     /// The origin of each image, in order.
     pub sources: Vec<String>,
-    /// Ids of the poisoned images, if a ledger or a config tells them.
+    /// Ids of the poisoned images, if a ledger or a config determines them.
     pub poisoned: Option<HashSet<u64>>,
     /// Side of the views, if a config gives one.
     pub size: Option<u32>,
@@ -151,7 +151,7 @@ impl ScanImages {
         self.split.labels.iter().map(|(id, _)| *id).collect()
     }
 
-    /// Default side of the views: the shorter side of the first image, at most 64 pixels.
+    /// Default side of the views: the config's, or the shorter side of the first image, at most 64 pixels.
     ///
     /// # Errors
     /// The image cannot be read.
@@ -209,7 +209,7 @@ fn training_list(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The poisoned images by the ledger beside `path`, if there is one and it names any of the images.
+/// The poisoned images according to the ledger beside `path`, if there is one and it names any of the images.
 fn truth(path: &Path, split: &Split, paths: &[PathBuf]) -> Result<Option<HashSet<u64>>> {
     let ledger = path.ancestors().take(ABOVE + 1).map(|folder| folder.join(LEDGER));
     let Some(ledger) = ledger.into_iter().find(|path| path.is_file()) else { return Ok(None) };

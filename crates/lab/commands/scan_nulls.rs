@@ -135,7 +135,7 @@ pub fn scan_nulls(experiment: &Experiment, options: &NullsOptions) -> Result<()>
     Ok(())
 }
 
-/// What all clean encoders share.
+/// The inputs that all clean encoders share.
 struct NullTrainings<'a> {
     experiment: &'a Experiment,
     options: &'a NullsOptions,
@@ -148,7 +148,7 @@ struct NullTrainings<'a> {
 }
 
 impl NullTrainings<'_> {
-    /// Trains and scans the encoder of `seed`, unless its score exists; returns what was done, in words.
+    /// Trains and scans the encoder of `seed`, unless its score exists; returns the outcome as text.
     fn one(&self, seed: u64) -> Result<String> {
         let Self { experiment, options, device, .. } = self;
         let (size, config) = (experiment.data.size(), &experiment.pretrain);

@@ -1,4 +1,4 @@
-//! The output of `scan data`: a page to look at, the ranking as CSV, and lists of suspected and remaining images.
+//! The output of `scan data`: an HTML page, the ranking as CSV, and lists of suspected and remaining images.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::record::{DataScan, SCHEMA, json_text};
 use crate::report::data_uri;
 use crate::run::RunFolder;
 
-/// Images and patches on the page.
+/// Images on the page; a third as many patches.
 const SHOWN: usize = 60;
 /// Images in a strip.
 const STRIP: usize = 4;
@@ -28,9 +28,9 @@ pub(super) struct Page<'a> {
     pub findings: &'a Findings,
     /// The findings as numbers.
     pub scan: DataScan,
-    /// The encoder, in words.
+    /// A description of the encoder.
     pub encoder: &'a str,
-    /// Where each image is, by its id.
+    /// Position of each image, by its id.
     pub positions: HashMap<u64, usize>,
 }
 
@@ -69,7 +69,7 @@ struct Card {
     picture: String,
     patch: Option<String>,
     words: Vec<String>,
-    /// Strips of other images with their titles: images that the patch pulls into the cluster, and typical ones of it.
+    /// Strips of other images with titles: images that the patch pulls into the cluster, and typical images of it.
     strips: Vec<(String, String)>,
     suspected: bool,
     poisoned: bool,
@@ -286,8 +286,8 @@ fn framed(mut picture: RgbImage, patch: Option<Patch>) -> RgbImage {
     picture
 }
 
-/// Rank, image, score and findings. `flips`, `cluster` and the patch are empty for an image whose patch was not tried;
-/// `poisoned` is empty if it is unknown.
+/// The CSV: rank, image, score and findings. `flips`, `cluster` and the patch are empty for an image whose patch was
+/// not tried; `poisoned` is empty if it is unknown.
 fn csv(rows: &[Row<'_>]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let head = [

@@ -34,10 +34,10 @@ enum ConfigFile {
 }
 
 impl SchemaArgs {
-    /// Prints it.
+    /// Prints the schema or the reference.
     ///
     /// # Errors
-    /// It cannot be printed.
+    /// The schema cannot be printed.
     pub fn run(self) -> Result<()> {
         let sweep = derived::<SweepFile>();
         if self.markdown {
@@ -48,7 +48,7 @@ impl SchemaArgs {
             ConfigFile::Experiment => experiment_schema(),
             ConfigFile::Sweep => sweep_schema(&sweep),
         };
-        // The tables are deep: wide indents would make most of the file.
+        // Tables are deeply nested: wide indents would make up most of the file.
         let indent = serde_json::ser::PrettyFormatter::with_indent(b" ");
         let mut text = Vec::new();
         schema.serialize(&mut serde_json::Serializer::with_formatter(&mut text, indent))?;

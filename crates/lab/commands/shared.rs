@@ -22,7 +22,7 @@ pub(super) fn existing() -> impl TypedValueParser<Value = PathBuf> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             Err(format!("{e}{}", similar(&path).unwrap_or_default()))
         }
-        // What else is wrong with it the command says.
+        // The command reports any other error.
         _ => Ok(path),
     })
 }
@@ -48,7 +48,7 @@ pub(super) fn encoder_file(file: &Path) -> Result<EncoderHeader> {
     Ok(header)
 }
 
-/// Prints the scores of the run in `folder` with the warnings about them, and where its report is.
+/// Prints the scores of the run in `folder`, their warnings, and the path of its report.
 pub(super) fn print_scores(scores: &RunScores, folder: &Path) {
     println!("{}\n{}", report::table(scores), report::net(scores));
     if let Some(warning) = report::warning(scores) {

@@ -52,18 +52,18 @@ impl ShowArgs {
                 ))
                 .into());
             }
-            // A bare name is one under `runs`.
+            // A bare name refers to a folder in `runs`.
             let bare = folder.components().count() == 1 && Path::new(RUNS).is_dir();
             let looked = if bare { Path::new(RUNS).join(&folder) } else { folder };
             return Err(absent(&looked, "run").into());
         };
         let scores = folder.join(Artefact::Scores.to_string());
         let scores = scores.is_file().then(|| RunScores::read(&scores)).transpose()?;
-        // A run that was cut early has none.
+        // A run that stopped early has no manifest.
         let stages = Manifest::read(&folder.join(Artefact::Manifest.to_string()));
         let stages = stages.map(|manifest| manifest.stages).unwrap_or_default();
         let trainings = match row.state {
-            RunState::Running | RunState::Interrupted => TrainingProgress::of_run(&folder),
+            RunState::Running | RunState::Unfinished => TrainingProgress::of_run(&folder),
             RunState::Done | RunState::NotBegun => Vec::new(),
         };
         if self.json {
@@ -97,7 +97,7 @@ impl ShowArgs {
     }
 }
 
-/// A description of the run, as lines.
+/// Prints two lines that describe the run.
 fn print_head(row: &RunRow) {
     println!("{}: {}", row.folder.display(), row.state);
     let target = row.target.as_ref().map_or("no target".into(), |name| format!("target {name}"));

@@ -29,11 +29,11 @@ pub struct AttackConfig {
 }
 
 impl AttackConfig {
-    /// Reads name, seed, `[data]` and `[poison]` of a config, which may be a whole experiment's, with `sets`
-    /// (`key=value`) applied.
+    /// Reads the name, seed, `[data]` and `[poison]` of a config, which may be that of a whole experiment, with
+    /// `sets` (`key=value`) applied.
     ///
     /// # Errors
-    /// The file is absent or broken, a key is unknown or a value out of range.
+    /// The file is absent or broken, a key is unknown, or a value is out of range.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;
         for unused in ["device", "workers", "tensorboard", "pretrain", "probe", "defend", "scan"] {
@@ -47,7 +47,7 @@ impl AttackConfig {
     }
 }
 
-/// Checks the attack against what is known of the data without reading it.
+/// Checks the attack against the properties of the data that are known without reading it.
 pub(crate) fn check_poison(data: &DataConfig, poison: &PoisonConfig) -> Result<(), TriggerError> {
     data.check_poison(poison)?;
     if let (Some(target), Some(classes)) = (&poison.target, data.class_names()) {

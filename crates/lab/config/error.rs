@@ -5,10 +5,10 @@
 #[error("{0}")]
 pub struct ConfigError(pub(crate) String);
 
-/// What follows the value in a message about its range.
+/// The words after the value in an out-of-range message.
 pub(super) const OUT_OF_RANGE: &str = " is out of range";
 
-/// `message`, which begins with `KEY = VALUE`, with `note` behind the value.
+/// Inserts `note` after the value in `message`, which begins with `KEY = VALUE`.
 pub(crate) fn with_note(message: &str, note: &str) -> String {
     let end = [OUT_OF_RANGE, ": "].iter().filter_map(|word| message.find(word)).min();
     let (value, rest) = message.split_at(end.unwrap_or(message.len()));

@@ -96,7 +96,7 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// Hash of the resolved config without `workers` and `tensorboard`, which do not change a figure.
+    /// Hash of the resolved config without `workers` and `tensorboard`, which do not change any score.
     ///
     /// # Errors
     /// As [`to_toml`](Self::to_toml).
@@ -119,13 +119,13 @@ impl Experiment {
         let Self { seed, workers, .. } = *self;
         require(seed <= i64::MAX as u64, "seed", seed, "allowed are 0 to 2^63 - 1")?;
         require((1..=256).contains(&workers), "workers", workers, "allowed are 1 to 256")?;
-        // Whether this machine has it is seen when it is opened: a config may be read where it does not run.
+        // Only opening it shows whether this machine has it: a config may be read on a machine that does not run it.
         device::check_name(&self.device)?;
         self.data.check()?;
         check_poison(&self.data, &self.poison)?;
         let encoder = &self.pretrain.encoder;
         encoder.check().map_err(PretrainError::of_encoder)?;
-        // The size of the training set is known once the data is read; this is repeated then.
+        // The size of the training set is unknown until the data is read; this check is repeated then.
         self.check_with(None)?;
         self.probe.check()?;
         let (stage, stages) = (self.probe.stage.unwrap_or(1), encoder.stage_count());
@@ -133,7 +133,7 @@ impl Experiment {
         Ok(require(stage <= stages, "probe.stage", stage, allowed)?)
     }
 
-    /// Checks what depends on the number of training images, as far as it can while that is not known.
+    /// Checks the settings that depend on the number of training images, as far as possible while that is unknown.
     pub(crate) fn check_with(&self, images: Option<usize>) -> Result<(), Wrong> {
         self.pretrain.check(images, self.data.size())?;
         for (i, defence) in self.defend.iter().enumerate() {
@@ -146,8 +146,8 @@ impl Experiment {
         Ok(check_names(&self.defend)?)
     }
 
-    /// What is wrong with the defence at index `i`, with the key under which it stands: `defend.batch`, or in a list
-    /// `defend[1].batch`.
+    /// The config error of the defence at index `i`, with its key in the file: `defend.batch`, or `defend[1].batch`
+    /// in a list.
     pub(crate) fn wrong_defence(&self, i: usize, error: &DefendError) -> Wrong {
         match self.source.is_list("defend") {
             true => of_defence(&format!("defend[{i}]"), error),
@@ -156,7 +156,7 @@ impl Experiment {
     }
 }
 
-/// Checks that a run of this name can have a folder.
+/// Checks that a run folder can have this name.
 pub(crate) fn check_name(name: &str) -> Result<(), Wrong> {
     let named = !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
@@ -253,8 +253,8 @@ labels = [0.1]
         );
     }
 
-    /// 100,000 changed configs through the parser and all checks that need no data: no panic, and no message with a
-    /// number that stands for an unknown one.
+    /// Passes 100,000 mutated configs through the parser and all checks that need no data: no panic, and no message
+    /// that shows a placeholder for an unknown number.
     #[test]
     fn changed_configs_are_read_or_refused() {
         use proptest::prelude::*;
@@ -294,10 +294,10 @@ labels = [0.1]
             let read = Document::of_text(path, &text).and_then(Experiment::of);
             if let Err(error) = read {
                 let message = error.to_string();
-                // It says where, in words of the config.
+                // The message names the file and uses the terms of the config.
                 prop_assert!(message.contains("x.toml"), "{}", message);
                 prop_assert!(!message.contains("untagged"), "{}", message);
-                // No number that stands for "none", unless it was written.
+                // No placeholder for "none", unless the config contains that number.
                 let sentinels = [u64::MAX / 1000, i64::MAX as u64 / 1000].map(|n| n.to_string());
                 let made_up = |n: &String| message.contains(n) && !text.contains(n);
                 prop_assert!(!sentinels.iter().any(made_up), "{}", message);

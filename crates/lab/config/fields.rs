@@ -1,8 +1,9 @@
-//! Which key of a config an error of a library is about. Libraries name fields of their own configs, and each of these
-//! configs is a table of the file; the error's type determines which one.
+//! Finds the key of a config that an error of a library is about. Libraries name fields of their own configs, and
+//! each of these configs is a table of the file; the error's type determines which one.
 
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 
 use ssl_backdoor_data::DataError;
 use ssl_backdoor_defend::DefendError;
@@ -12,25 +13,26 @@ use ssl_backdoor_scan::ScanError;
 use ssl_backdoor_ssl::PretrainError;
 use ssl_backdoor_trigger::TriggerError;
 
+use super::nearest::meant;
 use crate::device::DeviceError;
 
-/// What is wrong with a config, in words.
+/// An error in a config: its key and a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wrong {
-    /// The key that it is about, if it is about one.
+    /// The key at fault, if there is one.
     pub key: Option<String>,
-    /// The message, which begins with the key.
+    /// The message, which begins with the key, if any.
     pub message: String,
 }
 
 impl Wrong {
-    /// The `message` about `key`, with which it begins.
+    /// An error about `key`; `message` begins with the key.
     pub(crate) fn about(key: impl Into<String>, message: impl fmt::Display) -> Self {
         Self { key: Some(key.into()), message: message.to_string() }
     }
 
-    /// The `error` of a library about `field` of the config that stands in `table`. The message begins with the field,
-    /// or if that is empty, with what the whole config does.
+    /// The `error` of a library about `field` of the config in `table`. The text of `error` begins with the field, or
+    /// if that is empty, with a verb whose subject is the table.
     pub(crate) fn in_table(table: &str, field: Option<&str>, error: impl fmt::Display) -> Self {
         match field {
             None => Self { key: None, message: error.to_string() },
@@ -39,13 +41,28 @@ impl Wrong {
         }
     }
 
-    /// What caused `error`, if that is the value of a key, and how many errors of the chain stand before it.
+    /// The config error in the chain of `error`, if it is about a key or about a path with a similar one beside it,
+    /// and the number of errors before it.
     pub(crate) fn in_chain(error: &anyhow::Error) -> Option<(usize, Self)> {
-        let found = error.chain().enumerate().map(|(before, cause)| (before, of_cause(cause)));
-        found.flat_map(|(before, wrong)| Some((before, wrong?))).find(|(_, w)| w.key.is_some())
+        error.chain().enumerate().find_map(|(before, cause)| {
+            let wrong = of_cause(cause)?;
+            let more = wrong.key.is_some() || wrong.message != cause.to_string();
+            more.then_some((before, wrong))
+        })
     }
 
-    /// Does the message say the value of the key?
+    /// Adds the nearest name for the first of `paths` that does not exist and has a similar one beside it.
+    fn with_meant<'a>(self, paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        let Some(hint) = paths.into_iter().find_map(meant) else { return self };
+        // After a full stop, the hint becomes a sentence.
+        let message = match (self.message.strip_suffix('.'), hint.strip_prefix(", d")) {
+            (Some(_), Some(hint)) => format!("{} D{hint}", self.message),
+            _ => format!("{}{hint}", self.message),
+        };
+        Self { message, ..self }
+    }
+
+    /// Whether the message shows the value of the key.
     pub(crate) fn shows_value(&self) -> bool {
         let key = self.key.as_deref();
         key.and_then(|key| self.message.strip_prefix(key))
@@ -61,7 +78,7 @@ impl fmt::Display for Wrong {
 
 /// An error that may be about a value of a config.
 pub(crate) trait OfConfig {
-    /// What is wrong, with the key in the file.
+    /// The config error, with the key in the file.
     fn wrong(&self) -> Wrong;
 }
 
@@ -71,7 +88,7 @@ impl<E: OfConfig> From<E> for Wrong {
     }
 }
 
-/// A field at the top of the file, or with its table.
+/// The field is a top-level key, or includes its table.
 impl OfConfig for OutOfRange {
     fn wrong(&self) -> Wrong {
         Wrong::about(&self.field, self)
@@ -86,15 +103,24 @@ impl OfConfig for DeviceError {
 
 impl OfConfig for TriggerError {
     fn wrong(&self) -> Wrong {
-        Wrong::in_table("poison", self.field(), self)
+        let path = match self {
+            Self::Picture { path, .. } | Self::Ledger { path, .. } => Some(path.as_path()),
+            _ => None,
+        };
+        Wrong::in_table("poison", self.field(), self).with_meant(path)
     }
 }
 
 impl OfConfig for DataError {
     fn wrong(&self) -> Wrong {
+        let wrong = Wrong::in_table("data", self.field(), self);
         match self {
             Self::Trigger(error) => error.wrong(),
-            _ => Wrong::in_table("data", self.field(), self),
+            Self::Read { path, .. } => wrong.with_meant([path.as_path()]),
+            Self::Missing { looked, .. } => {
+                wrong.with_meant(looked.iter().map(|path| path.as_path()))
+            }
+            _ => wrong,
         }
     }
 }
@@ -135,13 +161,13 @@ impl OfConfig for DefendError {
     }
 }
 
-/// What is wrong with the defence whose table is `table`: `defend`, or in a list `defend[1]`.
+/// The config error of the defence in `table`: `defend`, or `defend[1]` in a list.
 pub(crate) fn of_defence(table: &str, error: &DefendError) -> Wrong {
     match error {
         DefendError::Pretrain(error) => error.wrong(),
         DefendError::Data(error) => error.wrong(),
         DefendError::Scan(error) if error.field().is_none() => error.wrong(),
-        // Two tables say together what is wrong.
+        // Two tables together cause the error.
         DefendError::Training { field, what, cause } => {
             let key = format!("{table}.{field}");
             Wrong::about(&key, format!("{key}: {what}: {}", cause.wrong()))
@@ -151,7 +177,7 @@ pub(crate) fn of_defence(table: &str, error: &DefendError) -> Wrong {
     }
 }
 
-/// What is wrong, if `cause` is an error of a library.
+/// The config error that `cause` stands for, if it is an error of a library.
 fn of_cause(cause: &(dyn Error + 'static)) -> Option<Wrong> {
     fn of<E: OfConfig + Error + 'static>(cause: &(dyn Error + 'static)) -> Option<Wrong> {
         cause.downcast_ref::<E>().map(OfConfig::wrong)

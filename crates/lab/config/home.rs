@@ -1,4 +1,4 @@
-//! `~` in paths, as a shell reads it: configs and arguments such as `--out=~/runs` come here as they were written.
+//! Expands `~` in paths as a shell does. Shells do not expand it in configs and in arguments such as `--out=~/runs`.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ fn expand_home(path: &mut PathBuf) {
     }
 }
 
-/// `path`, as it was written, with the home folder in place of a leading `~`.
+/// `path` with a leading `~` replaced by the home folder.
 pub(crate) fn expanded(path: impl Into<PathBuf>) -> PathBuf {
     let mut path = path.into();
     expand_home(&mut path);

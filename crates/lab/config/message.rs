@@ -1,4 +1,4 @@
-//! What is wrong with a value of a config, in words.
+//! Messages about wrong values of a config.
 
 use toml::Value;
 
@@ -7,7 +7,7 @@ use super::nearest::nearest;
 use super::read::{Mismatch, Why};
 use super::tree::{KeyPath, Node, Tree, dotted, steps};
 
-/// `message`, `KEY = VALUE is out of range …`, with a number as it was written: 1e300, not its three hundred digits.
+/// Shows a number in `message`, `KEY = VALUE is out of range …`, as it was written: 1e300, not its 300 digits.
 pub(crate) fn as_written(message: &str, key: &str, node: &Node) -> String {
     let number = matches!(&node.tree, Tree::Leaf(Value::Integer(_) | Value::Float(_)));
     match message.split_once(OUT_OF_RANGE) {
@@ -18,7 +18,7 @@ pub(crate) fn as_written(message: &str, key: &str, node: &Node) -> String {
     }
 }
 
-/// The message of a value of `root` that does not fit; it begins with the key.
+/// The message about a value of `root` that does not fit; it begins with the key.
 pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
     let Mismatch { path, why } = found;
     if let (Why::Other(text), Some(path)) = (why, named(root, found)) {
@@ -34,7 +34,7 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
     };
     match why {
         Why::Type(_, expected) | Why::Length(expected) => {
-            format!("{is}: expected {}", plain(expected))
+            format!("{is}: expected {}{}", plain(expected), form(expected, node))
         }
         Why::Name(allowed) => format!("{is}: allowed are {}", list(allowed, "\"")),
         Why::UnknownKey(unknown, known) => {
@@ -58,7 +58,7 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
     }
 }
 
-/// Where a type says itself which of its fields is wrong (`FIELD = VALUE …`): that value. Serde keeps nothing but the
+/// The path of the wrong value, if its type names the field in the error (`FIELD = VALUE …`). Serde keeps only the
 /// text of such an error.
 pub(crate) fn named(root: &Node, found: &Mismatch) -> Option<KeyPath> {
     let Why::Other(text) = &found.why else { return None };
@@ -67,7 +67,17 @@ pub(crate) fn named(root: &Node, found: &Mismatch) -> Option<KeyPath> {
     tables.map(|table| [table, &field].concat()).find(|path| root.at(path).is_some())
 }
 
-/// What serde expects, in the words of a config.
+/// An example of a table with a `kind`, for a config that gives only the kind, as a string.
+fn form(expected: &str, node: Option<&Node>) -> String {
+    match node.map(|node| &node.tree) {
+        Some(Tree::Leaf(Value::String(kind))) if expected.contains("tagged enum ") => {
+            format!(", such as {{ kind = \"{kind}\" }}")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Serde's expected type, in the terms of a config.
 fn plain(expected: &str) -> String {
     let of = |prefix: &str| expected.strip_prefix(prefix);
     if let Some(count) = of("a tuple of size ").or_else(|| of("an array of length ")) {

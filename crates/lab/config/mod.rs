@@ -1,5 +1,5 @@
-//! Configs: the tables of an experiment, and how TOML with `extends` and `--set` becomes one, with the place that each
-//! value came from.
+//! Configs: the tables of an experiment, and how TOML with `extends` and `--set` becomes one that records where each
+//! value was written.
 
 mod attack;
 mod error;

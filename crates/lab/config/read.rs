@@ -1,4 +1,4 @@
-//! From a tree of values to a checked type, by serde; an error names the innermost value that does not fit.
+//! Reads a checked type from a tree of values with serde. An error names the innermost value that does not fit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use toml::Value;
 
 use super::tree::{KeyPath, Node, Tree};
 
-/// Why a tree is not of the wanted type.
+/// Why a tree cannot be read as a type.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Mismatch {
-    /// The value that is to blame; for a key that is missing, the table it is missing in.
+    /// The value at fault; for a missing key, the table that lacks it.
     pub path: KeyPath,
     pub why: Why,
 }
@@ -23,32 +23,32 @@ pub(crate) struct Mismatch {
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Why {
-    /// It is of another type, or its number is out of the type's range. In the words of serde: what was found, and
-    /// what was expected.
+    /// It is of another type, or its number is out of the type's range: the found and the expected type, in serde's
+    /// words.
     Type(String, String),
-    /// A list of another length than this.
+    /// A list whose length is not this.
     Length(String),
     /// It is none of these names.
     Name(&'static [&'static str]),
-    /// Nothing has this key; these are known.
+    /// This key is unknown; these are known.
     UnknownKey(String, &'static [&'static str]),
     /// This key is missing.
     Missing(&'static str),
-    /// What a type says of itself.
+    /// A message of the type itself.
     Other(String),
 }
 
 /// Reads a `T` from `root`.
 ///
 /// # Errors
-/// Says which value does not fit.
+/// Names the value that does not fit.
 pub(crate) fn read<T: DeserializeOwned>(root: &Node) -> Result<T, Mismatch> {
     T::deserialize(root).map_err(|found| narrow::<T>(root, found))
 }
 
-/// Enums that are told apart by a key of theirs are buffered by serde: the path of an error ends at their table.
-/// The innermost value that is to blame is found by reading again with fewer values: values are read in order and the
-/// first that does not fit ends it.
+/// Serde buffers enums that are tagged by a key: the path of an error ends at their table. Finds the innermost value
+/// at fault by reading again with fewer values: values are read in order, and reading stops at the first that does
+/// not fit.
 fn narrow<T: DeserializeOwned>(root: &Node, found: Mismatch) -> Mismatch {
     let mut path = found.path.clone();
     'deeper: while let Some(node) = root.at(&path) {
@@ -106,7 +106,7 @@ fn narrow<T: DeserializeOwned>(root: &Node, found: Mismatch) -> Mismatch {
     Mismatch { path, why: found.why }
 }
 
-/// The table at `path` or below in which `key` is missing: where something else is wrong once it is there.
+/// The table at `path` or below that lacks `key`: the one where adding the key removes or changes the error.
 fn lacking<T: DeserializeOwned>(
     root: &Node,
     found: &Mismatch,
@@ -139,7 +139,7 @@ impl Mismatch {
         Self { path: Vec::new(), why }
     }
 
-    /// The same, seen from the table or list that holds the value as `step`.
+    /// Prefixes the path with `step`, the key or index of the value in its table or list.
     fn under(mut self, step: impl ToString) -> Self {
         self.path.insert(0, step.to_string());
         self
@@ -189,7 +189,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Tree::Leaf(Value::Integer(number)) => visitor.visit_i64(*number),
             Tree::Leaf(Value::Float(number)) => visitor.visit_f64(*number),
             Tree::Leaf(Value::Boolean(flag)) => visitor.visit_bool(*flag),
-            // Dates are refused when the tree is read, and a leaf is nothing else.
+            // Never reached: dates, the only other leaves, are refused when the tree is parsed.
             Tree::Leaf(_) => visitor.visit_unit(),
         }
     }
@@ -385,7 +385,7 @@ mod tests {
             ("shape = { kind = \"round\", radius = -1 }", "shape.radius"),
             ("shape = { kind = \"round\", radius = 1, holes = [1, -1] }", "shape.holes[1]"),
             ("shape = { kind = \"round\", radius = 1, hole = 1 }", "shape.hole"),
-            // Both are wrong in the same way: the first in order.
+            // Both are wrong in the same way: the first in key order is named.
             ("shape = { kind = \"square\", b = \"x\", a = \"x\" }", "shape.a"),
             ("shape = { kind = \"square\", a = 1, b = \"x\" }", "shape.b"),
             ("shape = { kind = \"square\", a = 1, b = 1, mode = \"no\" }", "shape.mode"),

@@ -14,12 +14,12 @@ use super::nearest::similar;
 use super::read;
 use super::tree::{Node, Origin, Tree, dotted, steps};
 
-/// A config file over those it extends, with the overrides of the command line.
+/// A config file merged over those it extends, with the overrides of the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
     root: Node,
     path: Arc<Path>,
-    /// Ends every message, for example with the name of a run.
+    /// Appended to every message, for example the name of a run.
     note: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Document {
         Self::of_text(path, &read_text(path)?)
     }
 
-    /// The config of `text`, which stands in `path`.
+    /// The config in `text`, the contents of `path`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -54,7 +54,7 @@ impl Document {
     /// A config without TOML text, from values at dotted keys.
     ///
     /// # Errors
-    /// A part of a key is a value.
+    /// A part of a key is not a table.
     pub(crate) fn of_values(
         path: &Path,
         values: impl IntoIterator<Item = (&'static str, Node)>,
@@ -79,7 +79,7 @@ impl Document {
         matches!(self.at(&[key]), Some(Node { tree: Tree::Array(_), .. }))
     }
 
-    /// Puts `note` behind every message about this config.
+    /// Appends `note` to every message about this config.
     pub(crate) fn with_note(self, note: String) -> Self {
         Self { note: Some(note), ..self }
     }
@@ -87,7 +87,7 @@ impl Document {
     /// Applies `a.b.c=value`; the value is TOML, or else a string.
     ///
     /// # Errors
-    /// It is not an assignment, or a part of its key is a value.
+    /// It is not an assignment, or a part of its key is not a table.
     pub(crate) fn set(&mut self, set: &str) -> Result<(), ConfigError> {
         let wrong = || ConfigError(format!("invalid --set {set}: expected KEY=VALUE"));
         let (key, value) = set.split_once('=').ok_or_else(wrong)?;
@@ -102,7 +102,7 @@ impl Document {
     /// Sets the dotted `key`.
     ///
     /// # Errors
-    /// A part of the key is a value.
+    /// A part of the key is not a table.
     pub(crate) fn assign(&mut self, key: &str, node: Node) -> Result<(), ConfigError> {
         let steps: Vec<&str> = key.split('.').map(str::trim).collect();
         let Some((last, tables)) = steps.split_last() else { return Ok(()) };
@@ -123,7 +123,7 @@ impl Document {
         Ok(())
     }
 
-    /// Takes the dotted `key` out, if it is there.
+    /// Removes the dotted `key`, if it is present.
     pub(crate) fn remove(&mut self, key: &str) {
         let mut steps = steps(key);
         let Some(last) = steps.pop() else { return };
@@ -132,7 +132,7 @@ impl Document {
         }
     }
 
-    /// Reads it as a `T`.
+    /// Reads the config as a `T`.
     ///
     /// # Errors
     /// Names the value that does not fit, where it was written, and what is allowed.
@@ -143,13 +143,13 @@ impl Document {
         })
     }
 
-    /// The error that says what is wrong and where the value of the key was written.
+    /// The error `wrong`, with the place where the value of its key was written.
     pub(crate) fn wrong(&self, wrong: impl Into<Wrong>) -> ConfigError {
         let Wrong { key, message } = wrong.into();
         self.at_path(&key.as_deref().map_or(Vec::new(), steps), &message)
     }
 
-    /// The error `message` about the value of `key`, which `message` need not begin with.
+    /// The error `message` about the value of `key`; it need not begin with the key.
     pub(crate) fn at_key(&self, key: &str, message: &str) -> ConfigError {
         self.at_path(&steps(key), message)
     }
@@ -158,7 +158,7 @@ impl Document {
     fn at_path(&self, path: &[String], message: &str) -> ConfigError {
         let file = self.path.display();
         let note = self.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
-        // Of a key that is not there, the table that it would be in.
+        // For an absent key, the table that would contain it.
         let around = || (1..path.len()).rev().find_map(|n| self.root.at(&path[..n]));
         let there = if path.is_empty() { None } else { self.root.at(path) };
         let placed = match there {
@@ -175,7 +175,7 @@ impl Document {
     }
 }
 
-/// The value at `path`, a `list` or a single value, has no keys.
+/// The error for a value at `path`, a `list` or a single value, that has no keys.
 fn not_a_table(
     node: &Node,
     key: &str,
@@ -191,17 +191,17 @@ fn not_a_table(
     ConfigError(format!("{}: {key}: {what}{note}", node.origin))
 }
 
-/// Where the values of a checked config were written: of no effect on what runs, so any two are equal.
+/// Where the values of a checked config were written. It does not affect a run, so any two are equal.
 #[derive(Clone, Default)]
 pub struct Source(Option<Arc<Document>>);
 
 impl Source {
-    /// Was a list written at the top under `key`?
+    /// Whether the top-level key `key` was written as a list.
     pub(crate) fn is_list(&self, key: &str) -> bool {
         self.0.as_ref().is_some_and(|document| document.is_list(key))
     }
 
-    /// The error that says what is wrong and where the value of the key was written.
+    /// The error `wrong`, with the place where the value of its key was written.
     pub(crate) fn wrong(&self, wrong: impl Into<Wrong>) -> ConfigError {
         let wrong = wrong.into();
         match &self.0 {
@@ -210,14 +210,18 @@ impl Source {
         }
     }
 
-    /// What went wrong with the value of `key`, unless `error` is about another key.
+    /// The config error for `error`: about the value of `key`, unless `error` is about another key.
     pub(crate) fn wrong_about(&self, key: &str, error: &anyhow::Error) -> ConfigError {
-        let found = Wrong::in_chain(error).map(|(_, wrong)| wrong);
-        self.wrong(found.unwrap_or_else(|| Wrong::about(key, format!("{key}: {error:#}"))))
+        let about = |text: String| Wrong::about(key, format!("{key}: {text}"));
+        self.wrong(match Wrong::in_chain(error) {
+            Some((_, wrong)) if wrong.key.is_some() => wrong,
+            Some((_, wrong)) => about(wrong.message),
+            None => about(format!("{error:#}")),
+        })
     }
 
-    /// An error of a run: if what caused it is a field of a config, with the field's key in the file, and if it is the
-    /// value of that key, a [`ConfigError`] that says where it was written.
+    /// An error of a run: if a config field caused it, with the field's key in the file; if its message shows the
+    /// value of that key, a [`ConfigError`] that says where the value was written.
     pub(crate) fn locate(&self, error: anyhow::Error) -> anyhow::Error {
         if error.chain().any(|cause| cause.is::<ConfigError>()) {
             return error;
@@ -264,8 +268,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// The tree of `text`, the file `path`, over the one it extends (`extends` is relative to the file). `chain` are the
-/// files that led here.
+/// The tree of `text`, the contents of `path`, merged over the file it extends (`extends` is relative to `path`).
+/// `chain` holds the files that led here.
 fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, ConfigError> {
     let mut root = Node::parse(path, &text)?;
     chain.push(path.to_path_buf());
@@ -289,8 +293,8 @@ fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, C
     Ok(merged)
 }
 
-/// Puts `over` on top of `base`. Tables merge key by key, except that a table of another `kind`
-/// replaces the old one whole: the keys of one kind mean nothing to another.
+/// Merges `over` into `base`. Tables merge key by key, except that a table of another `kind` replaces the whole
+/// table: the keys of one kind have no meaning for another.
 fn merge(base: &mut Node, over: Node) {
     base.origin = over.origin.clone();
     let Tree::Table(new) = over.tree else {

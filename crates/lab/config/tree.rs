@@ -38,7 +38,7 @@ pub(crate) struct Node {
     pub tree: Tree,
 }
 
-/// What a value is.
+/// The contents of a value.
 #[derive(Debug, Clone)]
 pub(crate) enum Tree {
     /// Neither a table nor an array.
@@ -70,7 +70,7 @@ pub(crate) fn steps(key: &str) -> KeyPath {
 }
 
 impl Node {
-    /// A text that no file holds.
+    /// A string that was not parsed from a file.
     pub(crate) fn text(text: &str, origin: Origin) -> Self {
         Self { origin, tree: Tree::Leaf(Value::String(text.to_owned())) }
     }
@@ -83,9 +83,9 @@ impl Node {
     /// The tree of a TOML file.
     ///
     /// # Errors
-    /// Its syntax is wrong, or a number is one that no key takes.
+    /// The syntax is wrong, or a value is a date or a number that no key accepts.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        // A mark that some editors put in front of UTF-8 is no part of the text.
+        // The byte-order mark that some editors write is not part of the text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = DeTable::parse(text).map_err(|error| {
             ConfigError(format!("{}: {}", path.display(), error.to_string().trim_end()))
@@ -101,7 +101,7 @@ impl Node {
     /// The value of `--set KEY=VALUE`: TOML, or else a string.
     ///
     /// # Errors
-    /// A number that no key takes.
+    /// The value is a date or a number that no key accepts.
     pub(crate) fn parse_set(key: &str, value: &str, origin: &Origin) -> Result<Self, ConfigError> {
         let text = format!("value = {value}");
         let Ok(root) = DeTable::parse(&text) else { return Ok(Self::text(value, origin.clone())) };
@@ -110,12 +110,12 @@ impl Node {
             Some(parsed) if root.len() == 1 => {
                 of_value(parsed.get_ref(), origin.clone(), &|_| origin.clone(), &mut steps(key))
             }
-            // More than one assignment, by a line break.
+            // A line break made it more than one assignment.
             _ => Ok(Self::text(value, origin.clone())),
         }
     }
 
-    /// The value that `path` leads to.
+    /// The value at `path`.
     pub(crate) fn at(&self, path: &[String]) -> Option<&Self> {
         path.iter().try_fold(self, |node, step| match &node.tree {
             Tree::Table(table) => table.get(step),
@@ -133,7 +133,7 @@ impl Node {
         })
     }
 
-    /// The text of a string.
+    /// The text, if this is a string.
     pub(crate) fn as_str(&self) -> Option<&str> {
         match &self.tree {
             Tree::Leaf(Value::String(text)) => Some(text),
@@ -141,7 +141,7 @@ impl Node {
         }
     }
 
-    /// The value as a message shows it: as TOML, at most [`SHOWN`] characters, numbers without long rows of zeros.
+    /// The value as a message shows it: as TOML, at most [`SHOWN`] characters, numbers without long runs of zeros.
     pub(crate) fn shown(&self) -> String {
         let text = match &self.tree {
             Tree::Leaf(Value::Float(number))

@@ -6,7 +6,7 @@ use ssl_backdoor_defend::ModelId;
 
 use super::images::Images;
 
-/// A file of a run; it is shown as its path in the run folder.
+/// A file of a run, displayed as its path in the run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Artefact {
     /// The resolved config.
@@ -45,7 +45,7 @@ pub(crate) enum Artefact {
     Confusion(ModelId, Confusion),
 }
 
-/// Images whose features are kept.
+/// Images whose features are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FeaturesOf {
     /// The labelled training images.

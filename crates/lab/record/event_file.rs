@@ -9,19 +9,19 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What the name of an event file begins with; the time of its start follows.
+/// Prefix of the name of an event file; its start time follows.
 const PREFIX: &str = "events.out.tfevents.";
 /// The version of the format, the first event of a file.
 const VERSION: &str = "brain.Event:2";
 
-/// A figure or a picture of one step, by its name. Parts of a name that `/` separates are groups.
+/// A named figure or picture of one step. A `/` in the name separates groups.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Summary {
     Scalar { tag: String, value: f32 },
     Png { tag: String, size: (u32, u32), bytes: Vec<u8> },
 }
 
-/// What was seen at one step.
+/// The summaries of one step.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
     /// Seconds since 1970.
@@ -30,18 +30,18 @@ pub(crate) struct Event {
     pub summaries: Vec<Summary>,
 }
 
-/// An event file that grows.
+/// An event file to which events are appended.
 #[derive(Debug)]
 pub(crate) struct EventFile {
     path: PathBuf,
 }
 
 impl EventFile {
-    /// A new file in `folder`, of those whose names end with `kind`, that holds `events`. It takes the place of all older
-    /// files of this kind, so that no step is there twice; a TensorBoard that is reading them takes the new one up.
+    /// Creates a file in `folder` that contains `events` and whose name ends with `kind`. It replaces all older files
+    /// of this kind, so that no step appears twice; a TensorBoard that is reading them picks up the new one.
     ///
     /// # Errors
-    /// It cannot be written, or an old one not be removed.
+    /// The file cannot be written, or an old one cannot be removed.
     pub fn start(folder: &Path, kind: &str, events: &[Event]) -> io::Result<Self> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -86,7 +86,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// How the value of a field is stored: the lower three bits of its key.
+/// The wire type of a field: the lower three bits of its key.
 #[derive(Clone, Copy)]
 enum Wire {
     Varint = 0,
@@ -118,7 +118,7 @@ fn bytes(field: u64, value: &[u8], to: &mut Vec<u8>) {
     to.extend_from_slice(value);
 }
 
-/// `Event` with `wall_time` (1) alone.
+/// `Event` with only `wall_time` (1).
 fn timed(time: f64) -> Vec<u8> {
     let mut event = Vec::new();
     key(1, Wire::Eight, &mut event);

@@ -43,7 +43,7 @@ impl MadeBy {
         Self { numerics: NUMERICS, commit: commit.map(Into::into), path: Some(path.into()) }
     }
 
-    /// For a record that does not contain it.
+    /// The value for a record that does not contain it.
     pub(crate) fn unknown() -> Self {
         Self { numerics: first(), commit: None, path: None }
     }

@@ -21,7 +21,7 @@ pub(crate) enum ProbeHow {
     Other(String),
 }
 
-/// The part of the encoder that it reads.
+/// The part of the encoder that a probe reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbePart {
     /// The output.

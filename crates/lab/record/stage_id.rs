@@ -29,9 +29,9 @@ pub(crate) enum StageId {
 /// The kind of cost of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cost {
-    /// A training that runs may share.
+    /// A training that several runs may share.
     Twin,
-    /// A training of its own.
+    /// A training of one run.
     Training,
     /// Anything else.
     Rest,

@@ -1,4 +1,4 @@
-//! How far a training in progress is: a small file in its model's folder, for whoever watches from another process.
+//! The progress of a training: a small file in its model's folder, for other processes that watch it.
 
 use std::path::Path;
 
@@ -19,24 +19,24 @@ pub(crate) struct TrainingProgress {
 }
 
 impl TrainingProgress {
-    /// Writes it to the `folder` of a model. Where that fails nothing is lost but the view of it.
+    /// Writes it to the `folder` of a model. A failure is ignored, because only the display is lost.
     pub(crate) fn write(&self, folder: &Path) {
         if let Ok(text) = serde_json::to_vec(self) {
             let _ = std::fs::write(folder.join(FILE), text);
         }
     }
 
-    /// What the `folder` of a model says, if a training is in progress there or was cut.
+    /// Reads it from the `folder` of a model, if a training is in progress there or was cut off.
     pub(crate) fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(folder.join(FILE)).ok()?).ok()
     }
 
-    /// Says that the training in `folder` is done.
+    /// Removes the file when the training in `folder` is done.
     pub(crate) fn remove(folder: &Path) {
         let _ = std::fs::remove_file(folder.join(FILE));
     }
 
-    /// Every model of the run folder `run` whose training is in progress or was cut, by the names of their folders.
+    /// Every model of the run folder `run` whose training is in progress or was cut off, by folder name.
     pub(crate) fn of_run(run: &Path) -> Vec<(String, Self)> {
         let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
         let mut all: Vec<(String, Self)> = entries
@@ -48,7 +48,7 @@ impl TrainingProgress {
         all
     }
 
-    /// Seconds left, if they can be told.
+    /// Seconds left; none before the rate is known.
     pub(crate) fn seconds_left(&self) -> Option<f64> {
         let left = self.steps.saturating_sub(self.done) as f64;
         (self.per_second > 0.0).then(|| left / self.per_second)
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(progress.seconds_left(), Some(15.0));
         let unknown = TrainingProgress { per_second: 0.0, ..progress };
         assert_eq!(unknown.seconds_left(), None);
-        // Where nothing can be written nothing fails.
+        // A failure to write is no error.
         progress.write(&run.path().join("absent"));
         assert!(TrainingProgress::of_run(&run.path().join("absent")).is_empty());
     }

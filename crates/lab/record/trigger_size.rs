@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::SURVIVES;
 
-/// Largest factor between the widths on training and evaluation images, as shares of the shorter side.
+/// Largest allowed factor between the widths on training and evaluation images, as shares of the shorter side.
 const FACTOR: f64 = 2.0;
 /// Least mean share of a view that a trigger should cover.
 pub(crate) const COVERED: f64 = 0.005;
@@ -38,7 +38,7 @@ pub struct TriggerSize {
 }
 
 impl TriggerSize {
-    /// Finds its warnings.
+    /// Adds its warnings.
     pub(crate) fn judge(&mut self) {
         let covered = self.covered;
         let widths = self.train_width.zip(self.eval_width);
@@ -151,7 +151,7 @@ mod tests {
         let json = serde_json::to_string(&size).unwrap();
         assert!(!json.contains("width"), "{json}");
         assert_eq!(read(&json), size);
-        // As a patch is written, now and by version 0.2.
+        // A patch as it is written now and as version 0.2 wrote it.
         let patch =
             r#"{"train_width":0.125,"eval_width":0.25,"covered":0.1,"by_views":[],"warnings":[]}"#;
         assert_eq!(serde_json::to_string(&read(patch)).unwrap(), patch);

@@ -1,4 +1,4 @@
-//! Tables for a terminal: Markdown whose columns are as wide as what stands in them.
+//! Tables for a terminal: Markdown whose columns are as wide as their widest cell.
 
 /// The table with this head and these rows, each as long as the head.
 pub(crate) fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {

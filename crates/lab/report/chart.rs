@@ -1,8 +1,8 @@
-//! A chart on a page: its picture, what it shows in words, and its figures as a table.
+//! A chart on a page: its picture, a text alternative, and its figures as a table.
 
 use base64::Engine;
 
-/// A chart as inline SVG, and what a link needs to save it as a file of its own.
+/// A chart as inline SVG, and the data of a link that saves it as a file.
 pub(super) struct Chart {
     pub svg: String,
     pub title: String,
@@ -27,7 +27,7 @@ impl ChartTable {
 }
 
 impl Chart {
-    /// `svg` has a fixed size; `alt` is what it shows, for those who cannot see it.
+    /// `svg` has a fixed size; `alt` is its text alternative, for readers who cannot see it.
     pub(super) fn new(svg: &str, title: &str, alt: &str) -> Self {
         let svg = described(&scalable(svg), alt);
         let text = base64::engine::general_purpose::STANDARD.encode(&svg);
@@ -39,7 +39,7 @@ impl Chart {
         Self { table: Some(table), ..self }
     }
 
-    /// The name of the file.
+    /// The name of the saved file.
     pub(super) fn file(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         format!("{}.svg", self.title.chars().map(plain).collect::<String>())
@@ -58,7 +58,7 @@ fn scalable(svg: &str) -> String {
     }
 }
 
-/// Makes the SVG one image with the text `alt`.
+/// Marks the SVG as one image with the text alternative `alt`.
 fn described(svg: &str, alt: &str) -> String {
     let escaped = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;")]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Charts as inline SVG. Text and axes take the page's own colour, so they read in light and dark.
+//! Charts as inline SVG. Text and axes use the page's colour, so they are legible in light and dark mode.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::record::{
 /// The keys of a curve's point in `metrics.jsonl`: accuracy, ASR on clean and on patched images.
 pub(super) const CURVE: [&str; 3] = ["dev_acc", "dev_asr_clean", "dev_asr_patched"];
 
-/// Colours of the clean twin and of the backdoored model, mid tones that stand out on both grounds.
+/// Colours of the clean twin and of the backdoored model: mid tones that stand out on light and dark backgrounds.
 const COLORS: [&str; 2] = ["#3b82c4", "#d9534f"];
 const NAMES: [&str; 2] = ["clean twin", "backdoored"];
 
@@ -40,13 +40,13 @@ fn theme() -> Theme {
 /// Size of a chart in SVG units; the page scales it.
 const SIZE: (f64, f64) = (620.0, 420.0);
 
-/// A chart whose values start at 0.
+/// A chart whose y axis starts at 0.
 fn render(plots: Vec<Plot>, (title, x, y): (&str, &str, &str), alt: &str) -> Chart {
     let layout = layout(&plots, title, x, y).with_y_axis_min(0.0);
     draw(plots, layout, title, alt)
 }
 
-/// `alt` is what the chart shows, in words.
+/// `alt` describes the chart in words.
 fn draw(plots: Vec<Plot>, layout: Layout, title: &str, alt: &str) -> Chart {
     Chart::new(&render_to_svg(plots, layout), title, alt)
 }
@@ -133,7 +133,7 @@ pub(super) fn loss(metrics: &[Vec<Value>; 2]) -> Chart {
     curves(metrics, "loss", ("Training loss", "loss"))
 }
 
-/// ASR on patched dev images along the training, if it was measured.
+/// ASR on patched dev images during training, if it was measured.
 pub(super) fn asr_curve(metrics: &[Vec<Value>; 2]) -> Option<Chart> {
     let measured = metrics.iter().all(|lines| !points(lines, CURVE[2]).is_empty());
     let names = ("Attack success rate on patched dev images", "ASR %");
@@ -160,7 +160,7 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
         bars.with_color(COLORS[1]).with_asymmetric_error(errors).with_error_color("currentColor");
     let (plots, title) = (vec![bars.into()], "Net ASR");
     let layout = layout(&plots, title, "", "points");
-    // Names that would meet stand upright, below a plot as high as it was.
+    // Names that would overlap are rotated, and the chart grows so that the plot keeps its height.
     let longest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let layout = if (rows.len() * longest) as f64 * NAME_STEP > SIZE.0 {
         layout.with_x_tick_rotate(90.0).with_height(SIZE.1 + longest as f64 * NAME_STEP)
@@ -171,7 +171,7 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     draw(plots, layout, title, &alt).with_table(table)
 }
 
-/// Where the axis of the ASR begins, in points.
+/// Start of the ASR axis, in points.
 const LABEL_ROOM: f64 = -8.0;
 
 /// Accuracy on clean images against ASR on patched ones: points (model, ASR, accuracy), one colour for each family of
@@ -207,7 +207,7 @@ pub(super) fn acc_against_asr(points: Vec<(&str, f64, f64)>) -> Chart {
     draw(plots, layout, title, &format!("{title}. {}.", words.join("; "))).with_table(table)
 }
 
-/// The same of one run, if anything was defended.
+/// Like [`acc_against_asr`] for one run, if it has defended models.
 pub(super) fn defence(models: &BTreeMap<ModelId, BySet>) -> Option<Chart> {
     let mut points = Vec::new();
     for (model, sets) in models.iter().filter(|(model, _)| model.as_str() != UNTRAINED) {
@@ -219,7 +219,7 @@ pub(super) fn defence(models: &BTreeMap<ModelId, BySet>) -> Option<Chart> {
     (points.len() > 2).then(|| acc_against_asr(points))
 }
 
-/// As many as a defence with all its controls has families.
+/// One colour for each family of models of a defence with all its controls.
 const FAMILY_COLORS: [&str; 7] =
     ["#d9534f", "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794", "#a3a635"];
 
@@ -270,7 +270,7 @@ pub(super) fn feature_map(
     draw(plots, layout, &title, &alt)
 }
 
-/// Nine colours that stand out on both grounds, none of them the target's red.
+/// Nine colours that stand out on light and dark backgrounds; none is the target's red.
 const CLASS_COLORS: [&str; 9] = [
     "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794", "#2ba3a8", "#8a6d3b", "#c45fa0",
     "#8c9a2f",

@@ -4,7 +4,7 @@ use super::group::Group;
 use super::mean::{Mean, shown};
 use crate::record::{AccFp, BACKDOORED, CLEAN, Images, Published, percent};
 
-/// A row: a name, and ours and the published figures of each column.
+/// A row: a name, and for each column our figure and the published one.
 pub(super) struct Beside {
     pub name: String,
     /// The setting of our figures. The setting of the published ones belongs to the table.
@@ -114,7 +114,7 @@ pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Com
     })
 }
 
-/// Single runs of others on the methods of the groups.
+/// Single runs published by others, for the methods of the groups.
 pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
     let others = &published.others;
     let mut rows = Vec::new();

@@ -8,9 +8,9 @@ use crate::record::RunScores;
 pub(super) const TAKEN_OVER: f64 = 10.0;
 /// Least net ASR, in points, of a targeted model.
 pub(super) const TARGETED: f64 = 5.0;
-/// A lift above this is not shown as a number: the other classes' mean is then about one image.
+/// A lift above this is not shown as a number, because the mean of the other classes is then about one image.
 const LIFT_SHOWN: f64 = 100.0;
-/// Number of classes that a text names.
+/// Largest number of classes that a text names.
 const NAMED: usize = 3;
 
 /// What the poison did to a model.

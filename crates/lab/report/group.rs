@@ -1,4 +1,4 @@
-//! Runs of the same settings except for target, trigger, seed: what a row of the paper's table stands for.
+//! Runs with the same settings except for target, trigger and seed: one row of the paper's table.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -11,21 +11,21 @@ use super::setting::Setting;
 use crate::config::Experiment;
 use crate::record::{BACKDOORED, CLEAN, Images, ProbeId, ProbeResult, RunScores, UNTRAINED};
 
-/// Runs of one setting, read one way.
+/// Runs of one setting, scored by one kind of probe.
 pub(super) struct Group<'a> {
     pub setting: Setting,
-    /// The runs and their places among all.
+    /// The runs with their indices among all runs, and their probe results.
     pub runs: Vec<(usize, &'a RunScores, &'a ProbeResult)>,
 }
 
-/// Where a run stands in the list of all, by its place among them.
+/// The anchor of a run in the list of all runs, by its index.
 pub(super) fn anchor(place: usize) -> String {
     format!("run-{place}")
 }
 
 impl<'a> Group<'a> {
-    /// The groups of all headlines, in the order of their first run; `others` = of the other readings.
-    /// `configs` are the runs' [`common`](super::setting::common) ones.
+    /// The groups of all headline results, or with `others` of all other results, in the order of their first run.
+    /// `configs` are the [`common`](super::setting::common) configs of the runs.
     pub(super) fn all(
         runs: &'a [RunScores],
         configs: &[Option<Experiment>],
@@ -33,7 +33,7 @@ impl<'a> Group<'a> {
     ) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::new();
         for (place, run) in runs.iter().enumerate() {
-            // Of several seeds of a probe the first stands for all.
+            // The first of several seeds of a probe stands for all.
             let mut seen: Vec<(&ProbeId, f64)> = Vec::new();
             for (i, reading) in run.probes.iter().enumerate() {
                 let new = !seen.contains(&(&reading.probe, reading.labels));
@@ -51,8 +51,8 @@ impl<'a> Group<'a> {
         groups
     }
 
-    /// The mean of a figure over the runs that have it. Runs with the same `key` share what the figure is of, and
-    /// count once: it must not seem to have been measured several times.
+    /// The mean of a figure over the runs that have it. Runs with the same `key` share the measured model and count
+    /// once, so that the figure does not seem to have been measured several times.
     fn mean<K: PartialEq>(
         &self,
         key: impl Fn(usize, &'a RunScores) -> K,
@@ -69,33 +69,33 @@ impl<'a> Group<'a> {
         Mean::of(&values)
     }
 
-    /// The mean of a figure of the backdoored models: several defences of one count once.
+    /// The mean of a figure of the backdoored models; one with several defences counts once.
     fn over_victims(&self, of: impl Fn(&ProbeResult) -> Option<f64>) -> Option<Mean> {
         self.mean(|_, run| victim(run), of)
     }
 
-    /// Where in the list of all runs those of the group begin.
+    /// The anchor of the group's first run in the list of all runs.
     pub(super) fn anchor(&self) -> String {
         self.runs.first().map_or(String::new(), |&(place, ..)| anchor(place))
     }
 
-    /// How many backdoored models there are of which `of` holds.
+    /// The number of backdoored models for which `of` holds.
     fn victims_with(&self, of: impl Fn(&RunScores) -> bool) -> usize {
         let runs = self.runs.iter().map(|&(_, run, _)| run);
         runs.filter(|run| of(run)).map(victim).collect::<BTreeSet<_>>().len()
     }
 
-    /// Backdoored models.
+    /// The number of backdoored models.
     pub(super) fn victims(&self) -> usize {
         self.victims_with(|_| true)
     }
 
-    /// Those whose training fell short.
+    /// The number of under-trained backdoored models.
     pub(super) fn under_trained(&self) -> usize {
         self.victims_with(RunScores::under_trained)
     }
 
-    /// How many times the figures of `model` were measured: a victim once, each of its defences apart.
+    /// How often the figures of `model` were measured: once per victim, or once per run for a defended model.
     pub(super) fn measured(&self, model: &str) -> usize {
         if ModelId::from(model).role().is_basic() { self.victims() } else { self.runs.len() }
     }
@@ -107,7 +107,7 @@ impl<'a> Group<'a> {
         let fp = |r: &ProbeResult| scores(r)?.fp.map(|fp| fp as f64);
         let asr = |r: &ProbeResult| scores(r)?.asr;
         match (model, images) {
-            // Of a clean twin's predictions on clean images the accuracy is all that does not hang on the target.
+            // On clean images, the accuracy is the only figure of a clean twin that does not depend on the target.
             (UNTRAINED | CLEAN, Images::Clean) => {
                 [self.mean(|_, run| run.seed, acc), self.over_victims(fp), self.over_victims(asr)]
             }
@@ -119,18 +119,18 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Net ASR; none without a target, where the drop is what counts.
+    /// Net ASR; none without a target, where the drop is used instead.
     pub(super) fn net(&self) -> Option<Mean> {
         self.over_victims(|r| r.net.net_asr)
     }
 
-    /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. Large beside a small
-    /// net ASR, it says that the trigger takes the model over but leads it elsewhere than to the target.
+    /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. A large drop with a
+    /// small net ASR means that the trigger takes the model over but sends images to other classes than the target.
     pub(super) fn drop(&self) -> Option<Mean> {
         self.over_victims(|r| Some(r.net.patched_drop))
     }
 
-    /// Of how many backdoored models the poison has each effect, in words; `-` where the scores do not say.
+    /// The number of backdoored models with each effect, in words; `-` if the scores do not contain it.
     pub(super) fn effects(&self) -> String {
         let mut seen = BTreeSet::new();
         counted(self.runs.iter().filter_map(|&(_, run, reading)| {
@@ -139,17 +139,17 @@ impl<'a> Group<'a> {
         }))
     }
 
-    /// By the rule, which is of the net ASR: none without a target.
+    /// The verdict on the net ASR by the rule; none without a target.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         self.net().map(Verdict::of)
     }
 
-    /// The defended models, as the first run names them.
+    /// The defended models of the first run.
     pub(super) fn defended(&self) -> Vec<&'a ModelId> {
         let Some((_, _, reading)) = self.runs.first() else { return Vec::new() };
         let models = reading.models.keys();
         let mut models: Vec<&ModelId> = models.filter(|model| !model.role().is_basic()).collect();
-        // By series, then by falling share.
+        // By series, then by decreasing share.
         models.sort_by(|a, b| by_series(a, b));
         models
     }
@@ -168,13 +168,13 @@ impl<'a> Group<'a> {
     }
 }
 
-/// By series, and in each by falling share.
+/// Orders models by series, then by decreasing share.
 pub(super) fn by_series(a: &ModelId, b: &ModelId) -> Ordering {
     let (a, b) = (a.series(), b.series());
     a.0.cmp(b.0).then(b.1.total_cmp(&a.1))
 }
 
-/// How often there is each effect, in words, the most frequent first; `-` where there is none.
+/// The count of each effect, in words, the most frequent first; `-` without effects.
 pub(super) fn counted(effects: impl Iterator<Item = Effect>) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for word in effects.map(Effect::word) {
@@ -188,7 +188,7 @@ pub(super) fn counted(effects: impl Iterator<Item = Effect>) -> String {
     if words.is_empty() { "-".into() } else { words.join(", ") }
 }
 
-/// What makes a backdoored model, within a setting.
+/// The key of a backdoored model within a setting: seed, target and trigger.
 pub(super) fn victim(run: &RunScores) -> (u64, Option<u32>, &str) {
     (run.seed, run.target, &run.trigger)
 }

@@ -30,13 +30,13 @@ use crate::record::{
 pub struct ReportOptions {
     /// Run folders, or folders of run folders.
     pub runs: Vec<PathBuf>,
-    /// Folder for `table.html`, `table.md` and `table.csv`; absent = the first of `runs`.
+    /// Folder for `table.html`, `table.md` and `table.csv`; by default the first of `runs`.
     pub out: Option<PathBuf>,
     /// Print JSON instead of the tables.
     pub json: bool,
 }
 
-/// Writes the report over all runs that are found and prints its tables.
+/// Writes the report over all runs it finds and prints its tables.
 ///
 /// # Errors
 /// There is no run, a `scores.json` is broken, or the report cannot be written.
@@ -106,7 +106,7 @@ impl Superseded {
     }
 }
 
-/// Folders with a `scores.json`, sorted, `folder` itself among them.
+/// Finds the folders with a `scores.json`, sorted; `folder` itself may be one.
 fn find(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let shown = folder.display();
     if folder.join("scores.json").is_file() {
@@ -134,12 +134,12 @@ struct Markdown<'a> {
 
 struct Page {
     lead: String,
-    /// The rule of the main table's verdicts; none beside claims, which have rules of their own.
+    /// The rule of the main table's verdicts; none if there are claims, which have their own rules.
     rule: Option<String>,
     warning: Option<String>,
     claims: Vec<Claim>,
     main: Table,
-    /// What all rows of the main table share.
+    /// The values that all rows of the main table share.
     common: Option<String>,
     charts: Vec<Chart>,
     comparisons: Vec<Comparison>,
@@ -153,7 +153,7 @@ struct Page {
 }
 
 impl Page {
-    /// `groups` are those of the headlines of `runs`.
+    /// `groups` are the groups of the headline results of `runs`.
     fn new(
         groups: &[Group<'_>],
         runs: &[RunScores],

@@ -1,4 +1,4 @@
-//! A feature map as pixels, for programs that show no SVG.
+//! A feature map as pixels, for programs that cannot show SVG.
 
 use image::{Rgb, RgbImage};
 
@@ -9,7 +9,7 @@ const SIDE: u32 = 480;
 const MARGIN: f32 = 12.0;
 /// Half the side of a dot in pixels.
 const DOT: i64 = 2;
-/// Clean images of the target class, patched images, and the other classes in turn.
+/// Colours of clean images of the target class, of patched images, and of the other classes in turn.
 const TARGET: Rgb<u8> = Rgb([0xd9, 0x53, 0x4f]);
 const PATCHED: Rgb<u8> = Rgb([0, 0, 0]);
 const CLASSES: [Rgb<u8>; 9] = [
@@ -29,7 +29,7 @@ pub(crate) fn map_image(map: &FeatureMap, target: Option<u32>) -> RgbImage {
     let mut image = RgbImage::from_pixel(SIDE, SIDE, Rgb([255; 3]));
     let across = spread(&map.points, |point| point.x);
     let down = spread(&map.points, |point| point.y);
-    // Patched images come last, so that they are seen.
+    // Patched images are drawn last, so that they stay visible.
     let (patched, clean): (Vec<_>, Vec<_>) = map.points.iter().partition(|point| point.patched);
     for point in clean.into_iter().chain(patched) {
         let color = match (point.patched, Some(point.class) == target) {
@@ -82,7 +82,7 @@ mod tests {
         };
         let image = map_image(&map, Some(4));
         let (near, far) = (MARGIN as u32, SIDE - MARGIN as u32);
-        // Up is up.
+        // The y axis points up.
         assert_eq!(*image.get_pixel(near, near), PATCHED);
         assert_eq!(*image.get_pixel(far, far), TARGET);
         assert_eq!(*image.get_pixel(far, near), CLASSES[3]);

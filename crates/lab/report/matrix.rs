@@ -1,8 +1,8 @@
 //! Attacks × defences: the effect of each attack on each method after each defence.
 //!
 //! A row is an attack on a method in one setting. Runs that differ only in their defences share a row, so a sweep of
-//! undefended victims and a sweep of defended ones fill the same rows. Every defended model is compared with the clean twin
-//! without a defence.
+//! undefended victims and one of defended victims fill the same rows. Every defended model is compared with the clean
+//! twin without a defence.
 
 use ssl_backdoor_defend::{ModelId, Role};
 
@@ -22,7 +22,7 @@ pub(super) struct Matrix {
     pub details: Table,
 }
 
-/// A run, its place among all and its headline.
+/// A run's index among all runs, the run, and its headline result.
 type Found<'a> = (usize, &'a RunScores, &'a ProbeResult);
 
 /// The runs of one attack on one method.
@@ -32,7 +32,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// All rows, in the order of their first run. `configs` are the runs' [`common`](super::setting::common) ones.
+    /// All rows, in the order of their first run. `configs` are the runs' [`common`](super::setting::common) configs.
     fn all(runs: &'a [RunScores], configs: &[Option<Experiment>]) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
         for (place, (run, config)) in runs.iter().zip(configs).enumerate() {
@@ -48,7 +48,7 @@ impl<'a> Line<'a> {
         lines
     }
 
-    /// Each backdoored model once.
+    /// The first run of each backdoored model.
     fn victims(&self) -> Vec<Found<'a>> {
         let mut seen = Vec::new();
         let new = |(_, run, _): &Found<'a>| {
@@ -229,8 +229,8 @@ mod tests {
         common(Experiment::read(&path, &[]).unwrap())
     }
 
-    /// A run whose backdoored model has the net ASR `net`, and whose student, if there is one, `student`, which is two
-    /// points less accurate.
+    /// A run whose backdoored model has the net ASR `net`. Its student, if it has one, has the net ASR `student` and
+    /// is two points less accurate.
     fn scores(seed: u64, trigger: &str, net: f64, student: Option<f64>) -> RunScores {
         let kept = "results/fashion-mnist/runs/sandal-17_byol/scores.json";
         let run = RunScores::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(kept)).unwrap();

@@ -14,22 +14,22 @@ use super::material::Material;
 const COUNT: usize = 10;
 /// Pixels between two images.
 const GAP: u32 = 2;
-/// Sides below this are enlarged by a whole factor, so that pixels stay pixels.
+/// Images lower than this are enlarged by an integer factor, so that pixels stay sharp.
 const SHOWN: u32 = 72;
-/// Images higher than this are shown at this height.
+/// Images higher than this are scaled down to this height.
 const LARGEST: u32 = 144;
 
-/// Differences that the eye would not see are shown this many times larger.
+/// Factor by which differences are enlarged, because the eye would not see them.
 const ENLARGED: i32 = 16;
 
-/// Captions and pictures: poisoned training images, evaluation images without and with trigger, and of a trigger on the
-/// whole image what it changes.
+/// Captions and pictures: poisoned training images, evaluation images without and with trigger, and for a trigger on
+/// the whole image the changes it makes.
 pub(super) fn strips(material: &Material<'_>) -> Result<Vec<(String, String)>> {
     let all = samples(material)?.into_iter();
     all.map(|(caption, strip)| Ok((caption, uri(&strip)?))).collect()
 }
 
-/// The same as images.
+/// Like `strips`, but as images.
 ///
 /// # Errors
 /// An image cannot be read.
@@ -51,7 +51,7 @@ pub(crate) fn samples(material: &Material<'_>) -> Result<Vec<(String, RgbImage)>
     Ok(strips.into_iter().map(|(caption, images)| (caption, strip(&images))).collect())
 }
 
-/// The differences of images with and without trigger, enlarged, around grey.
+/// The differences between images with and without trigger, enlarged, around grey.
 fn changes(clean: &[(RgbImage, Footprint)], patched: &[(RgbImage, Footprint)]) -> Vec<RgbImage> {
     let change = |clean: &RgbImage, patched: &RgbImage| {
         RgbImage::from_fn(clean.width(), clean.height(), |x, y| {
@@ -72,7 +72,7 @@ fn some(
     indices.take(COUNT).map(one).collect()
 }
 
-/// The images beside each other at one height, as PNG in a URI.
+/// The images side by side at the same height, as a PNG data URI.
 ///
 /// # Errors
 /// The picture cannot be encoded.
@@ -95,16 +95,16 @@ pub(crate) fn png(image: &RgbImage) -> Result<Vec<u8>> {
     Ok(png.into_inner())
 }
 
-/// The images beside each other at one height.
+/// The images side by side at the same height.
 fn strip(images: &[RgbImage]) -> RgbImage {
     let height = images.first().map_or(1, RgbImage::height);
-    // Photographs are made smaller.
+    // Photographs are scaled down.
     let (h, filter) = if height > LARGEST {
         (LARGEST, imageops::FilterType::Triangle)
     } else {
         (height * SHOWN.div_ceil(height), imageops::FilterType::Nearest)
     };
-    // Composed images have sizes of their own.
+    // Composed images have their own sizes.
     let width = |image: &RgbImage| (image.width() * h / image.height().max(1)).max(1);
     let total = images.iter().map(|image| width(image) + GAP).sum();
     let mut strip = RgbImage::from_pixel(total, h, image::Rgb([128; 3]));

@@ -44,7 +44,7 @@ pub(super) fn readings(scores: &RunScores) -> Vec<Vec<String>> {
     scores.probes.iter().map(row).collect()
 }
 
-/// The same as Markdown.
+/// The [`readings`] as a Markdown table.
 pub(super) fn readings_table(scores: &RunScores) -> Option<String> {
     let mut text =
         line(&READINGS_HEAD.map(String::from)) + &line(&READINGS_HEAD.map(|_| "---".into()));

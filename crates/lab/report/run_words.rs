@@ -38,7 +38,7 @@ pub(super) fn target_neighbours(scores: &RunScores) -> Option<String> {
     ))
 }
 
-/// What the filters of the training set removed, a sentence for each.
+/// The images that filters removed from the training set, in a sentence for each filter.
 pub(super) fn removed(scores: &RunScores) -> Option<String> {
     let sentence = |(model, found): (&ModelId, &Removal)| {
         let Removal { removed, poisoned, left, recall, precision } = *found;
@@ -55,7 +55,7 @@ pub(super) fn removed(scores: &RunScores) -> Option<String> {
     (!all.is_empty()).then(|| all.join(" "))
 }
 
-/// The probe of the headline figures, with a note if its reference could not run.
+/// The probe of the headline figures, with a note if the reference could not have run it.
 fn probe(scores: &RunScores, reading: &ProbeResult) -> String {
     let words = reading.in_words();
     let labelled = (reading.labels * scores.train_images as f64).round() as usize;
@@ -66,7 +66,7 @@ fn probe(scores: &RunScores, reading: &ProbeResult) -> String {
     words
 }
 
-/// What was done, in a sentence.
+/// The experiment, in a few sentences.
 pub(super) fn lead(sources: &Material<'_>) -> String {
     let scores = sources.scores;
     let target = scores.target.and_then(|t| sources.classes.get(t as usize));

@@ -20,12 +20,12 @@ pub(super) struct Setting {
     pub eval: String,
     pub train_images: usize,
     pub steps: usize,
-    /// Share of the target class that is poisoned, in thousandths; of the set if other images are poisoned.
+    /// Poisoned share of the target class, in thousandths, or of the set if other images are poisoned.
     rate: u32,
-    /// Whether it is a share of the target class.
+    /// Whether `rate` is a share of the target class.
     of_class: bool,
     pub targeted: bool,
-    /// Share of the set that is poisoned. It may differ by rounding between runs of one rate.
+    /// Poisoned share of the set. It may differ by rounding between runs with the same rate.
     dataset_rate: f64,
     /// The strength of the trigger from its description: the width of a patch.
     strength: String,
@@ -34,8 +34,8 @@ pub(super) struct Setting {
     /// `linear` and so on, and the share of labels.
     pub probe: ProbeId,
     pub labels: f64,
-    /// The rest of the config, if it is beside the scores: without the keys in which runs of a group may differ, and
-    /// without the probe, which `probe` and `labels` describe.
+    /// The rest of the config, if it is stored beside the scores: without the keys in which runs of a group may
+    /// differ, and without the probe, which `probe` and `labels` describe.
     config: Option<Experiment>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn common(config: Experiment) -> Experiment {
     {
         poison.trigger = TriggerConfig::Solid { color: [0; 3], width };
     }
-    // The encoder and the choice of a rule belong to the run.
+    // The encoder and the images that a rule chose belong to the run.
     if let Some(select) = &mut poison.select {
         (select.encoder, select.chosen) = (None, None);
     }

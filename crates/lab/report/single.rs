@@ -55,7 +55,7 @@ struct Markdown<'a> {
     made_with: &'a str,
 }
 
-/// The HTML and the Markdown.
+/// Renders the HTML and the Markdown.
 pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
     let Material { scores, config, metrics, made_with, .. } = material;
     let title = scores.name.as_str();

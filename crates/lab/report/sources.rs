@@ -15,11 +15,11 @@ pub(super) struct Source {
     pub cells: Vec<String>,
     /// First digits of the manifest's hash.
     pub hash: String,
-    /// The manifest, relative to the page if it is below its folder.
+    /// Path of the manifest, relative to the page if it lies below the page's folder.
     pub link: String,
 }
 
-/// The runs, those of a group together.
+/// The runs, ordered by group.
 pub(super) fn sources(groups: &[Group<'_>], paths: &[PathBuf], out: &Path) -> Vec<Source> {
     let runs = groups.iter().flat_map(|group| &group.runs);
     runs.map(|&(place, run, _)| source(place, run, &paths[place], out)).collect()

@@ -20,8 +20,8 @@ pub(super) struct Row {
 }
 
 impl Table {
-    /// The table without those of the `columns` that have one value in all of several rows, and these values as a
-    /// sentence.
+    /// The table without those of the `columns` that have the same value in all rows, if there are several; and these
+    /// values as a sentence.
     pub(super) fn without_common(mut self, columns: &[&str]) -> (Self, Option<String>) {
         let mut common = Vec::new();
         for column in columns {
@@ -42,7 +42,7 @@ impl Table {
 }
 
 impl Row {
-    /// The cells with their intervals kept on one line.
+    /// The cells with non-breaking spaces in their intervals.
     pub(super) fn unbroken(&self) -> Vec<String> {
         let kept = |cell: &String| {
             let cell = cell.replace(" ± ", "\u{a0}±\u{a0}").replace(" to ", "\u{a0}to\u{a0}");

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use ssl_backdoor_data::SURVIVES;
 
-/// A sentence from the lines of the backdoored model's `metrics.jsonl`, over all epochs; `None` if they do not contain it.
+/// The figures of the backdoored model's `metrics.jsonl` over all epochs, in words; `None` if its lines lack them.
 pub(super) fn summary(lines: &[Value]) -> Option<String> {
     let mut images: Vec<u64> = Vec::new();
     let (mut visible, mut covered) = (Vec::new(), Vec::new());

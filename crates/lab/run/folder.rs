@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::record::write_whole;
 
 const LOCK: &str = ".lock";
-/// How long a lock is waited for that may be only somebody's look.
+/// How long to wait for a lock that a reader may be holding briefly.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// An open run folder, locked against other processes until it is dropped.
@@ -59,13 +59,13 @@ impl RunFolder {
         Ok(Self { path: path.into(), _lock: lock })
     }
 
-    /// Does a process work in the folder `path`? Nothing is made or changed there.
+    /// Whether a process is using the folder `path`. Nothing is created or changed there.
     pub(crate) fn is_at_work(path: &Path) -> bool {
         let Ok(lock) = File::open(path.join(LOCK)) else { return false };
         matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
-    /// Has a process ever worked in the folder `path`?
+    /// Whether a process has ever used the folder `path`.
     pub(crate) fn was_opened(path: &Path) -> bool {
         path.join(LOCK).exists()
     }
@@ -94,7 +94,7 @@ impl RunFolder {
     }
 }
 
-/// Locks the file. Whoever [looks](RunFolder::is_at_work) holds it for a moment, which is waited for.
+/// Locks the file. A [reader](RunFolder::is_at_work) holds the lock for a moment; wait for that.
 fn try_lock(lock: &File) -> Result<(), TryLockError> {
     let since = Instant::now();
     loop {

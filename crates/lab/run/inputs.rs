@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::device;
 use crate::record::{NUMERICS, hash};
 
-/// Number of differences that are named; others are counted.
+/// Largest number of differences that are named; the others are counted.
 const NAMED: usize = 6;
 /// A part with at most this many characters is kept in full; a longer one as its hash.
 const LONGEST: usize = 4096;
@@ -43,7 +43,7 @@ impl Inputs {
     }
 }
 
-/// The differences of two sets of parts, in words: `pretrain.epochs 1 -> 2, training images`.
+/// The differences between two sets of parts, in words: `pretrain.epochs 1 -> 2, training images`.
 pub(crate) fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> String {
     if before.is_empty() {
         return "an earlier version did not record its inputs".into();

@@ -1,5 +1,5 @@
-//! Requests to stop: Ctrl-C, a signal of the system or of a scheduler, and the end of the sweep that started this process.
-//! A training in progress saves a checkpoint; all other work is cut off without leaving a partial file.
+//! Requests to stop: Ctrl-C, a signal from the system or a scheduler, and the end of the sweep that started this
+//! process. A training in progress saves a checkpoint; all other work is cut off without leaving a partial file.
 
 use std::io::{self, Read, Write};
 use std::process::{self, ChildStdin, Command, Stdio};
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// This process was asked to stop.
+/// Whether this process was asked to stop.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// The first request came from a scheduler that needs the machine for other work.
+/// Whether the first request came from a scheduler that needs the machine for other work.
 static PREEMPTED: AtomicBool = AtomicBool::new(false);
 
-/// Exit status of a process that ended because a scheduler asked for the machine: the same command goes on from there.
+/// Exit status of a process that ended because a scheduler asked for the machine: the same command resumes its work.
 /// It is `EX_TEMPFAIL` of `sysexits.h`.
 pub const TRY_AGAIN: u8 = 75;
 
-/// Environment variable of a process that a sweep starts: its standard input ends when the sweep does.
+/// Environment variable of a process that a sweep starts: its standard input closes when the sweep ends.
 const SWEEP: &str = "SSL_BACKDOOR_SWEEP";
-/// Environment variable of a process in a job of Slurm.
+/// Environment variable of a process in a Slurm job.
 const SLURM_JOB: &str = "SLURM_JOB_ID";
 
 /// Why a process stops: this decides how long it may take, and its exit status.
@@ -28,12 +28,12 @@ const SLURM_JOB: &str = "SLURM_JOB_ID";
 enum Request {
     /// A person asked.
     Stop,
-    /// A scheduler wants the machine back and gives some time.
+    /// A scheduler needs the machine back and gives some time.
     MakeRoom,
 }
 
 impl Request {
-    /// How long a training has to finish its step and save, and another stage to be done.
+    /// How long a training has to finish its step and save, and another stage to finish.
     const fn grace(self) -> Duration {
         match self {
             Self::Stop => Duration::from_millis(1500),
@@ -44,13 +44,13 @@ impl Request {
 
 /// Stops this process on request:
 ///
-/// - Ctrl-C, SIGTERM and SIGHUP end it with status 1: a training after a checkpoint, anything else, and a training whose
-///   steps are long, after one and a half seconds; at once when they come twice
-/// - SIGUSR1, SIGUSR2, and within a job of Slurm SIGTERM, say that a scheduler wants the machine: the training finishes its
-///   step and saves a checkpoint, another stage is finished, and the status is [`TRY_AGAIN`]. What takes longer than 90
-///   seconds is cut.
+/// - Ctrl-C, SIGTERM and SIGHUP end it with status 1. A training ends after a checkpoint; other work, and a training
+///   with long steps, ends after one and a half seconds. A second such signal ends it at once.
+/// - SIGUSR1, SIGUSR2, and in a Slurm job SIGTERM, mean that a scheduler needs the machine. A training finishes its
+///   step and saves a checkpoint, another stage finishes, and the status is [`TRY_AGAIN`]. Work is cut off after 90
+///   seconds.
 ///
-/// A process that a sweep started ends in the same way when the sweep is gone, however it ended.
+/// A process that a sweep started ends in the same way when the sweep ends, for any reason.
 ///
 /// # Errors
 /// The system refuses the handlers.
@@ -115,17 +115,17 @@ fn end(request: Request) {
 
 const KEPT: &str = "interrupted: finished stages and the last checkpoint are kept; run the same command again to resume";
 
-/// Was this process asked to stop?
+/// Whether this process was asked to stop.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Did a scheduler ask this process to stop? The same command may then be run again, whatever fails afterwards.
+/// Whether a scheduler asked this process to stop. The same command may then be run again, whatever fails afterwards.
 pub fn preempted() -> bool {
     PREEMPTED.load(Ordering::Relaxed)
 }
 
-/// Checks that this process was not asked to stop, before work that takes long.
+/// Checks that this process was not asked to stop, before long work.
 ///
 /// # Errors
 /// It was.
@@ -134,7 +134,7 @@ pub(crate) fn go_on() -> Result<()> {
     Ok(())
 }
 
-/// Reads to the end; a byte means that a scheduler needs the machine.
+/// Reads until the input closes; a byte means that a scheduler needs the machine.
 fn until_closed(mut input: impl Read) {
     let mut bytes = [0; 64];
     loop {
@@ -152,15 +152,15 @@ pub(crate) fn end_with_this(command: &mut Command) -> &mut Command {
     command.env(SWEEP, "1").stdin(Stdio::piped())
 }
 
-/// Asks a process that was started as [`end_with_this`] says to end, as this one was asked. How long it may take, which
-/// is a little less than this process has itself.
+/// Asks a process that was started with [`end_with_this`] to end, in the way that this one was asked. Returns how
+/// long it may take: a little less than this process has itself.
 pub(crate) fn pass_on(pipe: &mut Option<ChildStdin>) -> Duration {
     if !preempted() {
         // Closing the pipe asks the process to end.
         drop(pipe.take());
         return Request::Stop.grace().mul_f64(0.8);
     }
-    // A process that is gone already reads nothing.
+    // The write may fail, because the process has already ended.
     let _ = pipe.as_mut().map(|pipe| pipe.write_all(b"\n").and_then(|()| pipe.flush()));
     Request::MakeRoom.grace().mul_f64(0.95)
 }

@@ -34,11 +34,11 @@ pub(super) struct Lab {
     pub(super) labelled: Vec<Labelled>,
     /// The run folder of the clean twin, if it is not this one.
     pub(super) twin: Option<PathBuf>,
-    /// The last stage that is wanted.
+    /// The last requested stage.
     pub(super) until: Stage,
 }
 
-/// Runs the work of `stage`, unless this process was asked to stop; returns the seconds that it took.
+/// Runs the work of `stage`, unless this process was asked to stop; returns its duration in seconds.
 pub(super) fn timed(stage: &StageId, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     go_on()?;
     let since = Instant::now();
@@ -68,7 +68,7 @@ impl Lab {
         let splits = experiment.data.load(&progress::watch())?;
         progress::say_left_out(&splits.left_out, &splits.skipped);
         let seed = experiment.seed;
-        // The choice of a selection rule is kept in the folder.
+        // The images that a selection rule chose are stored in the folder.
         let chooses = experiment.poison.select.is_some();
         let early = chooses.then(|| RunFolder::open(out)).transpose()?;
         let choice = Choice { splits: &splits, seed, device: &device, source: &source };
@@ -116,12 +116,12 @@ impl Lab {
         Arc::new(Patched::new(self.splits.prepared(split), split, &self.attack))
     }
 
-    /// The training images as the victim gets them.
+    /// The training images of the victim, poisoned ones included.
     pub(super) fn poisoned_train(&self) -> SampleSet {
         Arc::new(Poisoned::new(self.splits.clone(), self.attack.clone()))
     }
 
-    /// The labelled images `ids`, always clean originals.
+    /// The labelled images `ids`, always the clean originals.
     pub(super) fn images(&self, ids: &[u64]) -> SampleSet {
         let Splits { labelled_prepared, labelled, .. } = &self.splits;
         Arc::new(Subset::of_ids(labelled_prepared.clone(), &labelled.labels, ids))

@@ -8,7 +8,7 @@ use ssl_backdoor_probe::{Labels, ProbeConfig, ProbeError};
 /// Labelled training images.
 #[derive(Clone, Serialize)]
 pub(crate) struct Labelled {
-    /// Their share of each class, or for a list of all images.
+    /// Their share of each class, or, for a list, of all images.
     pub share: f64,
     /// Their ids, in the order of the training set.
     pub ids: Vec<u64>,

@@ -1,4 +1,4 @@
-//! Tells other processes how far a training is, once a second.
+//! Reports the progress of a training to other processes, once a second.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,32 +7,32 @@ use ssl_backdoor_ssl::StepReport;
 
 use crate::record::TrainingProgress;
 
-/// How often it is told.
+/// Interval between two reports.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The file of a training in progress. When dropped it is removed if all steps are done, and stays otherwise.
+/// The file of a training in progress. When dropped, it is removed if all steps are done, and remains otherwise.
 pub(super) struct ProgressFile {
     folder: PathBuf,
     last: Option<TrainingProgress>,
-    /// The steps that were done before, and since when this process trains.
+    /// The steps that were done before this process, and when it started.
     since: (usize, Instant),
     written: Instant,
 }
 
 impl ProgressFile {
-    /// Of the model whose files go to `folder`; nothing is written yet.
+    /// The file of the model in `folder`; nothing is written yet.
     pub fn new(folder: &Path) -> Self {
         let now = Instant::now();
         Self { folder: folder.into(), last: None, since: (0, now), written: now }
     }
 
-    /// Tells that `done` of `steps` steps were done before.
+    /// Reports that `done` of `steps` steps were done before.
     pub fn start(&mut self, done: usize, steps: usize) {
         self.since = (done, Instant::now());
         self.tell(TrainingProgress { done, steps, per_second: 0.0 });
     }
 
-    /// Tells that a step is done, if the last time was a while ago.
+    /// Reports a finished step, if the last report is at least [`EVERY`] old.
     pub fn step(&mut self, step: &StepReport) {
         let (before, since) = self.since;
         let seconds = since.elapsed().as_secs_f64();

@@ -24,7 +24,7 @@ struct Kept {
     chosen: Chosen,
 }
 
-/// What a selection needs besides the config of the attack.
+/// The inputs of a selection besides the config of the attack.
 pub(crate) struct Choice<'a> {
     pub splits: &'a Splits,
     pub seed: u64,
@@ -34,11 +34,11 @@ pub(crate) struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// `poison` with the images of its rule, if it has one. A run keeps them in its folder, because extracting the features
-    /// of a large set takes long.
+    /// Returns `poison` with the images that its rule chooses, if it has one. A run stores them in its folder,
+    /// because extracting the features of a large set takes long.
     ///
     /// # Errors
-    /// The file is not an encoder file, or more images are asked for than the rule can choose.
+    /// The file is not an encoder file, or more images are requested than the rule can choose.
     pub(crate) fn of(
         &self,
         poison: &PoisonConfig,

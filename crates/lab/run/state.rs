@@ -1,4 +1,4 @@
-//! What state a run folder is in, told from the folder alone.
+//! The state of a run, determined from its folder alone.
 
 use std::fmt;
 use std::path::Path;
@@ -12,27 +12,27 @@ use crate::record::{Artefact, Manifest, StageId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RunState {
-    /// Its scores are there.
+    /// Its scores exist.
     Done,
-    /// A process works in its folder.
+    /// A process is using its folder.
     Running,
-    /// It was begun, and no process works in its folder: it was stopped, or it failed. Running it again goes on.
-    Interrupted,
-    /// No process has worked in its folder yet.
+    /// It was started, and no process is using its folder: it stopped after the stage of `--until`, was interrupted,
+    /// or failed. Running it again resumes it.
+    Unfinished,
+    /// No process has used its folder yet.
     NotBegun,
 }
 
 impl RunState {
     /// All states, in the order of a summary.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Done, Self::Running, Self::Interrupted, Self::NotBegun];
+    pub(crate) const ALL: [Self; 4] = [Self::Done, Self::Running, Self::Unfinished, Self::NotBegun];
 
-    /// The state of the run in `folder`, which is `done` if no process works there.
+    /// The state of the run in `folder`. If no process is using it, `done` says whether the run is finished.
     pub(crate) fn of(folder: &Path, done: bool) -> Self {
         match (RunFolder::is_at_work(folder), done) {
             (true, _) => Self::Running,
             (false, true) => Self::Done,
-            (false, false) if RunFolder::was_opened(folder) => Self::Interrupted,
+            (false, false) if RunFolder::was_opened(folder) => Self::Unfinished,
             (false, false) => Self::NotBegun,
         }
     }
@@ -50,7 +50,7 @@ impl fmt::Display for RunState {
         f.write_str(match self {
             Self::Done => "done",
             Self::Running => "running",
-            Self::Interrupted => "interrupted",
+            Self::Unfinished => "unfinished",
             Self::NotBegun => "not begun",
         })
     }
@@ -68,14 +68,14 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("config.toml"), "").unwrap();
         assert_eq!(RunState::of(&folder, false), RunState::NotBegun);
-        // Figures that were kept elsewhere are enough.
+        // Figures stored elsewhere are enough.
         assert_eq!(RunState::of(&folder, true), RunState::Done);
         let at_work = RunFolder::open(&folder).unwrap();
         assert_eq!(RunState::of(&folder, true), RunState::Running);
         drop(at_work);
-        assert_eq!(RunState::of(&folder, false), RunState::Interrupted);
-        assert_eq!(RunState::of_twin(&folder), RunState::Interrupted);
-        // Looking leaves the folder free.
+        assert_eq!(RunState::of(&folder, false), RunState::Unfinished);
+        assert_eq!(RunState::of_twin(&folder), RunState::Unfinished);
+        // Reading the state leaves the folder unlocked.
         drop(RunFolder::open(&folder).unwrap());
     }
 }

@@ -1,7 +1,7 @@
 //! The log of a training as an event file for TensorBoard, beside `metrics.jsonl`.
 //!
-//! When a training starts, or goes on from a checkpoint, the file is written anew from the lines of the log up to there. So
-//! every step is in it once, also after a kill, and also where the file was not asked for before.
+//! When a training starts, or resumes from a checkpoint, the file is rewritten from the lines of the log up to there.
+//! So it contains every step once, even after a kill, and even if the file was not requested before.
 
 use std::fs;
 use std::io;
@@ -11,24 +11,24 @@ use serde_json::{Map, Value};
 
 use crate::record::{Event, EventFile, Summary, seconds_now};
 
-/// What the names of these files end with.
+/// Suffix of the names of these files.
 const KIND: &str = "training";
 
-/// The event file of a training that is going on.
+/// The event file of a training in progress.
 pub(super) struct TrainingEvents(EventFile);
 
 impl TrainingEvents {
-    /// Starts the file of the training in `folder`, whose logs hold the epochs up to now.
+    /// Starts the file of the training in `folder`, whose logs contain the epochs up to now.
     ///
     /// # Errors
-    /// A log cannot be read, or the file not be written.
+    /// A log cannot be read, or the file cannot be written.
     pub fn start(folder: &Path) -> io::Result<Self> {
         let [metrics, timing] =
             ["metrics.jsonl", "timing.jsonl"].map(|name| lines(&folder.join(name)));
         let (metrics, timing) = (metrics?, timing?);
         let mut time = seconds_now();
         let mut events = Vec::new();
-        // The last epoch ended now: of those before, the log of times tells when.
+        // The last epoch ended now; the log of times gives the ends of the earlier ones.
         for line in metrics.iter().rev() {
             let of_step = timing.iter().rfind(|times| times.get("step") == line.get("step"));
             events.push(event(line, of_step, time));
@@ -51,7 +51,7 @@ impl TrainingEvents {
     }
 }
 
-/// The whole lines of a log.
+/// The complete lines of a log.
 fn lines(path: &Path) -> io::Result<Vec<Map<String, Value>>> {
     let text = fs::read_to_string(path)?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
@@ -74,7 +74,7 @@ fn event(metrics: &Map<String, Value>, timing: Option<&Map<String, Value>>, time
     Event { time, step, summaries }
 }
 
-/// The name of a figure, behind its group; none for what is no figure of its own.
+/// The name of a figure, prefixed with its group; none for a key that is not a figure.
 fn tag(key: &str) -> Option<String> {
     let group = match key {
         "step" => return None,
@@ -90,7 +90,7 @@ fn tag(key: &str) -> Option<String> {
     Some(format!("{group}/{key}"))
 }
 
-/// None for a number that is not finite, which JSON has as null.
+/// None for a number that is not finite, which JSON stores as null.
 fn scalar(tag: String, value: &Value) -> Option<Summary> {
     Some(Summary::Scalar { tag, value: value.as_f64()? as f32 })
 }

@@ -1,4 +1,4 @@
-//! What a run does around a training: logs and checkpoints in the model's folder, a progress bar, warnings, and
+//! The services of a run for a training: logs and checkpoints in the model's folder, a progress bar, warnings, and
 //! stopping on request.
 
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ impl<'a> Watched<'a> {
         Self { folder, bar: TrainingBar::new(label), progress, figures: None, events: None }
     }
 
-    /// The same with an event file for TensorBoard in `folder`, if `wanted`.
+    /// Adds an event file for TensorBoard in `folder`, if `wanted`.
     pub fn with_events(self, folder: &Path, wanted: bool) -> Self {
         Self { events: wanted.then(|| (folder.into(), None)), ..self }
     }
@@ -51,7 +51,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// An event file that cannot be written.
+/// The error for an event file that cannot be written.
 fn unwritten(folder: &Path, error: &std::io::Error) -> PretrainError {
     PretrainError::File { path: folder.into(), reason: error.to_string() }
 }

@@ -1,5 +1,5 @@
-//! What a sweep shows while it works: on a terminal a line for each training in progress and one for the whole, elsewhere
-//! a line for each job that has ended.
+//! The display of a running sweep: on a terminal a line for each training in progress and one for the whole sweep,
+//! elsewhere a line for each job that has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, stderr};
@@ -12,7 +12,7 @@ use super::eta::Eta;
 use super::job::SweepJob;
 use crate::record::TrainingProgress;
 
-/// A training: a job and the name of a model.
+/// A training: the id of its job and the name of its model.
 type Key = (usize, String);
 
 /// The terminal of a sweep.
@@ -23,18 +23,18 @@ pub(super) struct Board {
     seen: Mutex<Seen>,
 }
 
-/// What was seen of the trainings.
+/// The observed progress of the trainings.
 struct Seen {
     eta: Eta,
     trainings: BTreeMap<Key, (TrainingProgress, ProgressBar)>,
     /// The share of each training that is done.
     shares: BTreeMap<Key, f64>,
-    /// Jobs that have ended: what a failed one left is not looked at.
+    /// Jobs that have ended: progress files that a failed one left are ignored.
     ended: BTreeSet<usize>,
 }
 
 impl Board {
-    /// For so many jobs.
+    /// A board for this many jobs.
     pub fn new(jobs: usize) -> Self {
         let bars = MultiProgress::new();
         let whole = bars.add(ProgressBar::new(jobs as u64));
@@ -49,12 +49,12 @@ impl Board {
         Self { start: Instant::now(), bars, whole, seen: Mutex::new(seen) }
     }
 
-    /// Does anybody see the bars?
+    /// Whether the bars are visible.
     pub fn is_shown() -> bool {
         stderr().is_terminal()
     }
 
-    /// Looks how far the trainings of the `running` jobs are, and shows it.
+    /// Reads and shows the progress of the trainings of the `running` jobs.
     pub fn look(&self, running: &[&SweepJob]) {
         let mut seen = self.seen();
         for job in running {
@@ -82,7 +82,7 @@ impl Board {
         let (last, bar) = seen.trainings.entry(key.clone()).or_insert_with(|| {
             let bar = self.bars.insert_before(&self.whole, ProgressBar::new(progress.steps as u64));
             bar.set_style(style("{prefix:>32!} {wide_bar} {pos}/{len} steps  {msg}"));
-            // The name of a twin ends with the model's.
+            // The name of a twin's job is a path: show its last part.
             let name = job.name.rsplit('/').next().unwrap_or_default();
             bar.set_prefix(format!("{name} {model}"));
             (progress, bar)
@@ -98,7 +98,7 @@ impl Board {
         seen.shares.insert(key, progress.done as f64 / progress.steps.max(1) as f64);
     }
 
-    /// Says that `job` has ended and how: the line stays above the bars.
+    /// Prints that `job` has ended and how; the line stays above the bars.
     pub fn ended(&self, job: &SweepJob, how: &str) {
         let mut seen = self.seen();
         seen.finish(job.id, |_| true);
@@ -110,7 +110,7 @@ impl Board {
         self.say(&format!("[{ended}/{all}] {}:{how}; about {left:.0} min left", job.name));
     }
 
-    /// Prints a line without tearing the bars.
+    /// Prints a line without disturbing the bars.
     pub fn say(&self, line: &str) {
         self.bars.suspend(|| eprintln!("{line}"));
     }
@@ -121,7 +121,7 @@ impl Board {
 }
 
 impl Seen {
-    /// Takes away the bars of the trainings of `job` that are `gone`.
+    /// Removes the bars of the trainings of `job` that are `gone`.
     fn finish(&mut self, job: usize, gone: impl Fn(&str) -> bool) {
         for (key, (_, bar)) in
             self.trainings.extract_if(.., |(id, model), _| *id == job && gone(model))

@@ -1,4 +1,4 @@
-//! `sweep --collect`: what is left to do when the runs of a sweep were done elsewhere.
+//! `sweep --collect`: the last step of a sweep whose runs were done elsewhere.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use super::plan::Plan;
 use super::{figures, makers};
 use crate::report::{ReportOptions, report};
 
-/// Keeps the figures of all finished runs of the sweep of the file `path` and writes the report over them: `table.html`,
-/// `table.md` and `table.csv`, where figures are kept or else among the run folders. Prints the tables, as JSON if that
-/// is wanted.
+/// Copies the figures of all finished runs of the sweep file `path` to the results folder and writes the report over
+/// them there, or without such a folder among the run folders: `table.html`, `table.md` and `table.csv`. Prints the
+/// tables, as JSON if `json` is set.
 ///
 /// # Errors
 /// A [`ConfigError`](crate::ConfigError) if the file is wrong; no run is finished, or, after the report is written, not

@@ -1,4 +1,4 @@
-//! `sweep --dry-run`: how many trainings there are, and from a short timing of each kind how many hours they take.
+//! `sweep --dry-run`: the number of trainings, and their hours, estimated from a short timing of each kind.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,16 +23,16 @@ use crate::record::{SCHEMA, json_text};
 use crate::run::interrupted;
 use crate::run::progress::{self, TrainingBar};
 
-/// Steps of the short timing, twice: the first epoch warms up.
+/// Steps of each of the two epochs of the short timing; the first one is a warm-up.
 const STEPS: usize = 8;
 
-/// The plan and its timings, for machines.
+/// The plan and its timings, as JSON.
 #[derive(Serialize)]
 struct Estimate<'a> {
     schema: u32,
     name: &'a str,
     runs: usize,
-    /// Runs that are left to do; the trainings are theirs.
+    /// Number of runs that are left to do; `trainings` covers only these.
     left: usize,
     twins: usize,
     /// Where the run folders are.
@@ -40,13 +40,13 @@ struct Estimate<'a> {
     /// Where figures are kept.
     results: Option<&'a Path>,
     trainings: Vec<TrainingRow>,
-    /// What could not be timed, and why.
+    /// The runs that could not be timed, and why.
     not_timed: Vec<String>,
-    /// Of training on all cores; absent if a training could not be timed.
+    /// Hours of training on all cores; absent if a training could not be timed.
     hours: Option<f64>,
 }
 
-/// Prints what is left to do of the plan, as JSON if that is wanted.
+/// Prints the work of the plan that is left to do, as JSON if `json` is set.
 pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
     let left = Left::of(plan);
     if !json {
@@ -108,7 +108,7 @@ fn head(plan: &Plan, left: &Left<'_>) {
     println!("| --- | --- | --- | --- | --- |");
 }
 
-/// A run that stands for a kind of pretraining, the number of trainings, and the experiments whose defences train.
+/// A run that represents a kind of pretraining, the number of trainings, and the experiments whose defences train.
 type Kind<'a> = (&'a Run, usize, Vec<&'a Experiment>);
 
 /// One for each kind of pretraining, with the defences of its runs; a twin is not defended.
@@ -132,15 +132,15 @@ struct TrainingRow {
     name: String,
     trainings: usize,
     steps: usize,
-    /// Images that pass through one of them.
+    /// Images that one training processes.
     images: usize,
-    /// Images a second.
+    /// Images per second.
     #[serde(rename = "images_per_second")]
     rate: f64,
 }
 
 impl TrainingRow {
-    /// All of them together.
+    /// Hours of all of them together.
     fn hours(&self) -> f64 {
         (self.trainings * self.images) as f64 / self.rate / 3600.0
     }
@@ -151,13 +151,13 @@ impl TrainingRow {
     }
 }
 
-/// How long the pretraining of one model of `experiment` takes in seconds, by a short timing.
+/// Estimated duration of the pretraining of one model of `experiment` in seconds, from a short timing.
 pub(crate) fn seconds_of_training(experiment: &Experiment) -> Result<f64> {
     let rows = rows(experiment, 1, &[])?;
     Ok(rows.iter().map(|row| row.images as f64 / row.rate).sum())
 }
 
-/// The pretrainings of a kind, and what the defences of its runs train.
+/// The pretrainings of a kind, and the trainings of its runs' defences.
 fn rows(
     experiment: &Experiment,
     trainings: usize,
@@ -183,8 +183,8 @@ fn rows(
     Ok(rows)
 }
 
-/// What the defences of `defended` train, all of them on the images and by the pretraining of `experiment`; those that
-/// train as the victim does take `rate` images a second.
+/// The trainings of the defences of `defended`, all with the images and the pretraining of `experiment`. Those that
+/// train like the victim process `rate` images per second.
 fn defended_rows(
     experiment: &Experiment,
     splits: &Splits,
@@ -193,7 +193,7 @@ fn defended_rows(
 ) -> Result<Vec<TrainingRow>> {
     let (victim, size) = (&experiment.pretrain, experiment.data.size());
     let (images, seed) = (splits.train.labels.len(), experiment.seed);
-    // What does not train as the victim does is timed once for each way to train it.
+    // Defences that do not train like the victim are timed once for each kind of training.
     let mut rates: BTreeMap<String, f64> = BTreeMap::new();
     let mut kinds: BTreeMap<(&str, usize, String), TrainingRow> = BTreeMap::new();
     for defence in defended.iter().flat_map(|run| defences(&run.defend)) {
@@ -220,7 +220,7 @@ fn defended_rows(
     Ok(kinds.into_values().collect())
 }
 
-/// The moments at which the epochs of a training in memory ended.
+/// The times at which the epochs of a training in memory ended.
 struct Clock {
     bar: TrainingBar,
     epochs: Vec<Instant>,
@@ -246,7 +246,7 @@ impl TrainObserver for Clock {
     }
 }
 
-/// Images a second of a training of two epochs of a few steps as in `plan`, by the second one.
+/// Images per second of a training of two short epochs by `plan`, measured in the second one.
 fn timed(
     experiment: &Experiment,
     splits: &Splits,

@@ -1,9 +1,9 @@
-//! How long the rest of a sweep takes, by the share of its work that was done so far.
+//! The remaining time of a sweep, estimated from the share of its work that is done.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Most that counts of a job whose trainings are done: features, probes and the report follow.
+/// Share of a job that is done when its trainings are: features, probes and the report follow.
 const TRAINED: f64 = 0.95;
 
 /// How much of each job is done. A job is one unit of work, and its trainings share it equally.
@@ -16,25 +16,25 @@ pub(super) struct Eta {
 }
 
 impl Eta {
-    /// Of so many jobs, nothing of which is done.
+    /// For this many jobs, of which nothing is done.
     pub fn of(jobs: usize) -> Self {
         Self { jobs, ..Self::default() }
     }
 
-    /// The `trained` share of the trainings of `job`, 0 to 1.
+    /// Records that the share `trained` of the trainings of `job` is done, 0 to 1.
     pub fn see(&mut self, job: usize, trained: f64) {
         let share = trained * TRAINED;
         self.before.entry(job).or_insert(share);
         self.now.insert(job, share);
     }
 
-    /// `job` has ended, well or not.
+    /// Records that `job` has ended, successfully or not.
     pub fn end(&mut self, job: usize) {
         self.before.entry(job).or_insert(0.0);
         self.now.insert(job, 1.0);
     }
 
-    /// The time that the rest takes if it goes on as in the time `since` the start; none before anything was done.
+    /// The remaining time at the average rate in the time `since` the start; none before anything was done.
     pub fn left(&self, since: Duration) -> Option<Duration> {
         let sum = |shares: &BTreeMap<usize, f64>| shares.values().sum::<f64>();
         let done = sum(&self.now) - sum(&self.before);
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(eta.left(seconds(10)), None);
         eta.end(0);
         assert_eq!(eta.left(seconds(10)), Some(seconds(30)));
-        // Of a training that goes on from a checkpoint, only what is new counts: 1.19 units in 119 s, 2.335 are left.
+        // For a training resumed from a checkpoint, only the new work counts: 1.19 units in 119 s, 2.335 are left.
         eta.see(1, 0.5);
         eta.see(1, 0.7);
         let left = eta.left(seconds(119)).unwrap().as_secs_f64();

@@ -1,4 +1,4 @@
-//! The figures of a sweep's finished runs, in their folders and where they are kept.
+//! The figures of a sweep's finished runs, in their folders and in the results folder.
 
 use std::path::Path;
 
@@ -9,18 +9,18 @@ use crate::config::Experiment;
 use crate::device;
 use crate::record::{RunScores, write_whole};
 
-/// What is kept of a finished run beside its folder.
+/// The files of a finished run that are copied to the results folder.
 const KEPT: [&str; 3] = ["config.toml", "manifest.json", "scores.json"];
 
-/// The figures of `run` with its settings, if they are there already.
+/// The figures of `run` with its settings, if they already exist.
 pub(super) fn find(plan: &Plan, run: &Run) -> Option<RunScores> {
     kept(plan, run).or_else(|| with_settings(run, &plan.out.join(&run.name)))
 }
 
-/// The same; figures that lie in the run folder only are kept.
+/// Like [`find`]; figures that are only in the run folder are copied to the results folder.
 ///
 /// # Errors
-/// They cannot be kept.
+/// They cannot be copied.
 pub(super) fn collect(plan: &Plan, run: &Run) -> Result<Option<RunScores>> {
     let kept = kept(plan, run);
     if kept.is_some() {
@@ -33,14 +33,14 @@ pub(super) fn collect(plan: &Plan, run: &Run) -> Result<Option<RunScores>> {
     Ok(own)
 }
 
-/// The figures of `run` among those that are kept.
+/// The figures of `run` in the results folder.
 fn kept(plan: &Plan, run: &Run) -> Option<RunScores> {
     with_settings(run, &plan.results.as_ref()?.join(&run.name))
 }
 
-/// The figures in `folder`, if they are of the settings of `run`.
+/// The figures in `folder`, if their settings are those of `run`.
 fn with_settings(run: &Run, folder: &Path) -> Option<RunScores> {
-    // Configs are compared, not their hashes: a key that came later has its default in the old one.
+    // Configs are compared, not their hashes: a key added later has its default in an older config.
     let settings = |experiment: Experiment| {
         let device = device::backend(&experiment.device).into();
         Experiment { workers: 1, tensorboard: false, device, ..experiment }
@@ -50,7 +50,7 @@ fn with_settings(run: &Run, folder: &Path) -> Option<RunScores> {
     RunScores::read(&folder.join("scores.json")).ok().filter(|_| same)
 }
 
-/// Copies what is kept of a finished run to the sweep's results.
+/// Copies the [`KEPT`] files of a finished run to the sweep's results folder, if it has one.
 ///
 /// # Errors
 /// A file cannot be read or written.

@@ -17,21 +17,21 @@ const CONFIG: &str = "config.toml";
 pub(super) struct SweepJob {
     pub id: usize,
     pub name: String,
-    /// Where it works and its `log.txt` goes.
+    /// The run folder, which also gets its `log.txt`.
     pub folder: PathBuf,
-    /// The config, which goes to the folder.
+    /// The config, written to the folder.
     config: String,
-    /// What it takes beside config and folder: an option of `run` and its value.
+    /// Its argument besides config and folder: an option of `run` and its value.
     pub option: [PathBuf; 2],
-    /// Trainings that it takes.
+    /// Number of its trainings.
     pub trainings: usize,
-    /// The job that must be done before.
+    /// Id of the job that must be done before.
     pub needs: Option<usize>,
 }
 
 impl SweepJob {
-    /// All that the runs of `todo` need, in run folders below `out`, each after the twin it needs. The id of a run is its
-    /// place in `todo`.
+    /// All jobs for the runs of `todo`, in run folders below `out`, each after the twin it needs. The id of a run's
+    /// job is the run's index in `todo`.
     ///
     /// # Errors
     /// A config cannot be written as TOML.

@@ -1,10 +1,10 @@
-//! What is left to do of a sweep, told from its folders.
+//! The work of a sweep that is left to do, determined from its folders.
 
 use super::figures;
 use super::plan::{Plan, Run};
 use crate::run::RunState;
 
-/// The runs that have no scores yet, and the clean twins that they need and nobody has trained.
+/// The runs without scores, and the untrained clean twins that they need.
 pub(super) struct Left<'a> {
     pub runs: Vec<&'a Run>,
     pub twins: Vec<&'a str>,

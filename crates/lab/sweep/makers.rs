@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use super::plan::{Plan, Run};
 use crate::record::{MadeBy, Manifest, RunScores};
 
-/// Checks that what is there of the sweep was made as this program would make the rest, on the CPU of this machine or,
-/// `elsewhere`, on that of another one.
+/// Checks that the existing parts of the sweep were made as this program would make the rest, on the CPU of this
+/// machine or, if `elsewhere`, on that of any machine.
 ///
 /// # Errors
-/// Something was made by another program, and runs are left to do.
+/// A part was made by another program, and runs are left to do.
 pub(super) fn check(
     plan: &Plan,
     todo: &[&Run],
@@ -26,7 +26,7 @@ pub(super) fn check(
         let makers = if scores.made_by.is_empty() { &unknown[..] } else { &scores.made_by };
         same(&run.name, makers, &this)?;
     }
-    // What is half done.
+    // Unfinished runs and their twins.
     let folders: BTreeSet<&str> =
         todo.iter().flat_map(|run| [run.name.as_str(), run.twin.as_str()]).collect();
     for folder in folders {
@@ -37,7 +37,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// What made the figures of several runs, if they are not all of one make: in words.
+/// The programs that made the figures of several runs, in words; none if they were all made by one.
 pub(super) fn mixed<'a>(done: impl Iterator<Item = &'a RunScores>) -> Option<String> {
     let makers: BTreeSet<String> =
         done.flat_map(|scores| &scores.made_by).map(MadeBy::to_string).collect();

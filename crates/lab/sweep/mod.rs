@@ -1,5 +1,5 @@
 //! The command `sweep`: a grid of runs, each in its own folder and process; clean twins are trained once.
-//! Running the same command again goes on where it stopped.
+//! Running the same command again resumes where it stopped.
 
 mod board;
 mod collect;
@@ -35,22 +35,22 @@ pub use slurm::submit_sweep;
 pub use slurm_script::SlurmOptions;
 pub use status::sweep_status;
 
-/// What the command line says of a sweep.
+/// Options of a sweep.
 #[derive(Debug, Clone)]
 pub struct SweepOptions {
-    /// Runs at the same time, each with its share of the cores.
+    /// Number of runs at the same time, each with its share of the cores.
     pub jobs: usize,
-    /// Devices to run on, one process on each; none = `jobs` processes on the device of their configs.
+    /// Devices to run on, one process on each; if empty, `jobs` processes run on the devices of their configs.
     pub devices: Vec<String>,
     /// Overrides of every run, `KEY=VALUE`.
     pub sets: Vec<String>,
-    /// Only say what would be done, and how long it would take.
+    /// Only print what would be done, and how long it would take.
     pub dry_run: bool,
-    /// Say it as JSON.
+    /// Print it as JSON.
     pub json: bool,
 }
 
-/// The experiments of the sweep of the file `path`, each checked, in the order they run.
+/// The experiments of the sweep file `path`, each checked, in the order in which they run.
 ///
 /// # Errors
 /// A [`ConfigError`] if the file or the config of a run is wrong.
@@ -58,7 +58,7 @@ pub fn read_sweep(path: &Path) -> Result<Vec<Experiment>, ConfigError> {
     Ok(Plan::read(path, &[])?.runs.into_iter().map(|run| run.experiment).collect())
 }
 
-/// Runs the sweep of the file `path`.
+/// Runs the sweep file `path`.
 ///
 /// # Errors
 /// A [`ConfigError`] if the file or the config of a run is wrong; at the end, if runs failed.
@@ -112,7 +112,7 @@ fn on_each_device(
 /// The runs that are left to do, and those that are done.
 type Split<'a> = (Vec<&'a Run>, Vec<(&'a Run, RunScores)>);
 
-/// The runs that are left to do, and those that are done, whose figures are kept. Says which are which.
+/// The runs that are left to do, and those that are done, whose figures are stored. Prints which are done.
 fn split(plan: &Plan) -> Result<Split<'_>> {
     let (mut todo, mut done) = (Vec::new(), Vec::new());
     for run in &plan.runs {

@@ -12,12 +12,12 @@ use crate::config::{
 use crate::device;
 use crate::record::hash;
 
-/// A point of an axis, with the places where its parts were written.
+/// A point of an axis, with the positions of its parts in the file.
 #[derive(Debug, Clone)]
 struct Choice {
     name: String,
     origin: Origin,
-    /// A config, and the place that names it.
+    /// A config, and the position of its name in the file.
     config: Option<(PathBuf, Origin)>,
     set: Vec<(String, Node)>,
     unset: Vec<String>,
@@ -26,7 +26,7 @@ struct Choice {
 /// One run of a sweep.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
-    /// Names of its points, joined by `_`; its folder.
+    /// Names of its points, joined by `_`; also the name of its folder.
     pub name: String,
     pub experiment: Experiment,
     /// The folder of its clean twin, relative to the sweep's.
@@ -37,15 +37,15 @@ pub(crate) struct Run {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub name: String,
-    /// Where the run folders go.
+    /// Folder of the run folders.
     pub out: PathBuf,
-    /// Where figures are kept.
+    /// Folder to which figures are copied.
     pub results: Option<PathBuf>,
     pub runs: Vec<Run>,
 }
 
 impl Plan {
-    /// Reads a sweep file and checks the config of every run; `sets` (`key.path=value`) come on top of all.
+    /// Reads a sweep file and checks the config of every run; `sets` (`key.path=value`) override everything else.
     ///
     /// # Errors
     /// [`ConfigError`] that names the file, and the run whose config is wrong.
@@ -79,13 +79,13 @@ impl Plan {
         Ok(Self { name: file.name, out, results: file.results, runs })
     }
 
-    /// The twins in the order they are needed.
+    /// The twins in the order in which they are needed.
     pub(crate) fn twins(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
         self.runs.iter().map(|run| run.twin.as_str()).filter(|twin| seen.insert(*twin)).collect()
     }
 
-    /// Those of them that the runs of `todo` need.
+    /// The twins that the runs of `todo` need.
     pub(crate) fn twins_of(&self, todo: &[&Run]) -> Vec<&str> {
         let needed = |twin: &&str| todo.iter().any(|run| run.twin == *twin);
         self.twins().into_iter().filter(needed).collect()
@@ -96,7 +96,7 @@ impl Plan {
 fn choices(document: &Document, i: usize, axis: &Axis) -> Result<Vec<Choice>, ConfigError> {
     let i = &i.to_string();
     let Axis { name, points, key, values } = axis;
-    // What was read is there: `None` never.
+    // Never `None`: these values were read from the document.
     let node = |path: &[&str]| document.at(&[&["axis", i], path].concat());
     let mut all = Vec::new();
     match (points.is_empty(), key) {
@@ -195,7 +195,7 @@ fn run(
     Ok(Run { name, experiment, twin })
 }
 
-/// Runs with the same images, pretraining, seed and device share a clean twin.
+/// The folder of the clean twin, which runs with the same images, pretraining, seed and device share.
 fn twin_folder(experiment: &Experiment) -> Result<String, ConfigError> {
     let Experiment { data, pretrain, seed, .. } = experiment;
     let device = device::backend(&experiment.device);
@@ -260,7 +260,7 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
         assert_eq!((poison.rate, poison.count, &poison.target), (None, Some(7), &None));
         let pretrain = &plan.runs[11].experiment.pretrain.train;
         assert_eq!((pretrain.epochs, pretrain.learning_rate()), (3, 0.5));
-        // Target, rate and trigger do not touch the clean twin; the seed does.
+        // Target, rate and trigger do not affect the clean twin; the seed does.
         assert_eq!(plan.twins().len(), 2);
         assert_eq!(plan.runs[0].twin, plan.runs[7].twin);
     }

@@ -1,5 +1,5 @@
-//! `sweep --slurm`: hands the runs of a sweep to Slurm. Two array jobs, the clean twins and the runs that use them, and a
-//! job that collects the figures; each begins when all of the one before has ended. Slurm does the rest.
+//! `sweep --slurm`: submits the runs of a sweep to Slurm: two array jobs, the clean twins and the runs that use them,
+//! and a job that collects the figures; each begins when all of the one before has ended. Slurm does the rest.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::config::ConfigError;
 use crate::device;
 use crate::record::write_whole;
 
-/// Submits what is left to do of the sweep of the file `path` with the overrides `sets`, or only prints the scripts.
+/// Submits the remaining work of the sweep file `path` with the overrides `sets`, or only prints the scripts.
 ///
 /// # Errors
 /// A [`ConfigError`] if the file, the config of a run or an option is wrong; the sweep is in the queue already, or Slurm
@@ -59,7 +59,7 @@ pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Res
         return Ok(());
     }
     let (_, done) = split(&plan)?;
-    // The nodes of a cluster may have other instructions than this machine.
+    // The nodes of a cluster may have other CPU instructions than this machine.
     makers::check(&plan, &todo, &done, true)?;
     if let Some(before) = Submission::read(&out).filter(is_in_queue) {
         let ids = before.ids(" ");
@@ -74,7 +74,7 @@ pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Res
     Ok(())
 }
 
-/// Says what was submitted, and how to watch and end it.
+/// Prints what was submitted, and how to watch and end it.
 fn say(path: &Path, submitted: &Submission, twins: usize, runs: usize) {
     println!(
         "Submitted: {} as job {}, {} as job {}, the tables as job {}.",
@@ -105,8 +105,8 @@ fn all(
     ])
 }
 
-/// Writes and submits the scripts, each to begin when the one before has ended, well or not: a run whose twin failed says
-/// so, and the others go on.
+/// Writes and submits the scripts. Each begins when the one before has ended, successfully or not: a run whose twin
+/// failed reports that, and the others continue.
 fn submit(scripts: &[Script; 3], out: &Path) -> Result<Submission> {
     let folder = Submission::folder(out);
     std::fs::create_dir_all(&folder)
@@ -120,7 +120,7 @@ fn submit(scripts: &[Script; 3], out: &Path) -> Result<Submission> {
             Ok(id) => ids.push(id),
             Err(error) => {
                 if !ids.is_empty() {
-                    // What cannot be ended is in the error of the user's next look at the queue.
+                    // Jobs that cannot be cancelled are still visible in the queue.
                     let _ = Command::new("scancel").args(&ids).status();
                 }
                 return Err(error);
@@ -134,7 +134,7 @@ fn submit(scripts: &[Script; 3], out: &Path) -> Result<Submission> {
     Ok(submission)
 }
 
-/// Submits one script; its id.
+/// Submits one script and returns the job's id.
 fn sbatch(script: &PathBuf, after: Option<&str>) -> Result<String> {
     let mut command = Command::new("sbatch");
     command.arg("--parsable").args(after).arg(script);
@@ -150,7 +150,7 @@ fn sbatch(script: &PathBuf, after: Option<&str>) -> Result<String> {
     Ok(said.trim().split(';').next().unwrap_or_default().to_owned())
 }
 
-/// Is a job of `submission` waiting or running? Slurm soon forgets those that have ended.
+/// Whether a job of `submission` is waiting or running. Slurm soon forgets those that have ended.
 fn is_in_queue(submission: &Submission) -> bool {
     let mut command = Command::new("squeue");
     command.args(["--noheader", "--format=%i"]).arg(format!("--jobs={}", submission.ids(",")));

@@ -1,4 +1,4 @@
-//! The job scripts of a sweep: an array with one process a task, and the job that collects the figures.
+//! The job scripts of a sweep: an array with one process per task, and the job that collects the figures.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use super::job::SweepJob;
 use crate::config::ConfigError;
 use crate::run::TRY_AGAIN;
 
-/// What the command line says of the jobs.
+/// Options of the jobs.
 #[derive(Debug, Clone, Default)]
 pub struct SlurmOptions {
     /// Options of `sbatch` for every job, such as `--partition=main`.
     pub all: Vec<String>,
-    /// Options for the tasks that train alone, such as `--gres=gpu:1`.
+    /// Options only for the tasks that train, such as `--gres=gpu:1`.
     pub tasks: Vec<String>,
-    /// Tasks of an array that run at the same time; none = all that the cluster has room for.
+    /// Largest number of an array's tasks that run at the same time; none = all that the cluster has room for.
     pub max_parallel: Option<usize>,
     /// Seconds before the end of the time limit at which a task is told to save.
     pub grace: u32,
@@ -25,12 +25,12 @@ pub struct SlurmOptions {
 /// A job script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Script {
-    /// Its file is called so, with `.sh`.
+    /// Name of its file, without `.sh`.
     pub name: &'static str,
     pub text: String,
 }
 
-/// What all scripts of a sweep share. Paths are absolute.
+/// The data that all scripts of a sweep share. Paths are absolute.
 pub(super) struct Scripts<'a> {
     /// Name of the sweep.
     pub sweep: &'a str,
@@ -38,14 +38,14 @@ pub(super) struct Scripts<'a> {
     pub program: PathBuf,
     /// The folder that paths in configs are relative to.
     pub here: PathBuf,
-    /// Where logs go.
+    /// The folder of the logs.
     pub logs: PathBuf,
     pub options: &'a SlurmOptions,
 }
 
-/// What a task does, once `$folder` and an option of the program with its value are set. The shell passes signals on to the program. One
-/// that ended because the scheduler asked for it, or that was killed by the signal before it listened, is put back into the
-/// queue, unless the job was cancelled. The task has to be named: the id of an array's last task is that of the array.
+/// The commands of a task, after `$folder`, `$option` and `$value` are set. The shell passes on signals to the
+/// program. A task that ended because the scheduler asked for it, or that the signal killed before it listened, is
+/// requeued unless the job was cancelled. The task has to be named: the id of an array's last task is the array's.
 const TASK: &str = r#"threads=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}
 export RAYON_NUM_THREADS=$threads
 srun --ntasks=1 --cpus-per-task="$threads" @program run "$folder/config.toml" --out "$folder" \
@@ -116,9 +116,9 @@ impl Scripts<'_> {
         Ok(Script { name: "collect", text })
     }
 
-    /// The first lines of a script, whose messages go to `log`, with the options of all jobs and `more`.
+    /// The first lines of a script, whose output goes to `log`, with the options of all jobs and `more`.
     fn head(&self, name: &str, log: &str, more: &[String]) -> Result<String, ConfigError> {
-        // In the name of a log % begins a field.
+        // In the name of a log, % starts a field.
         let log = format!("{}/{log}", plain(&self.logs)?.replace('%', "%%"));
         let here = plain(&self.here)?;
         let mut text = String::from("#!/bin/bash\n");
@@ -149,13 +149,13 @@ fn plain(path: &Path) -> Result<&str, ConfigError> {
     })
 }
 
-/// Characters that mean themselves to a shell and to `sbatch`.
+/// Whether `text` needs no quotes: not empty, only plain characters. To a shell, brackets are special all the same.
 fn is_safe(text: &str) -> bool {
     let safe = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-[]".contains(c);
     !text.is_empty() && text.chars().all(safe)
 }
 
-/// A word of a shell.
+/// `text` as one word of a shell, quoted if necessary.
 fn quoted(text: &str) -> Result<String, ConfigError> {
     one_line(text)?;
     let brackets = text.contains(['[', ']']);
@@ -166,7 +166,7 @@ fn quoted(text: &str) -> Result<String, ConfigError> {
     })
 }
 
-/// The value of an option in a line that `sbatch` reads.
+/// `text` as the value of an option in a line that `sbatch` reads, quoted if necessary.
 fn argument(text: &str) -> Result<String, ConfigError> {
     one_line(text)?;
     let escaped = || text.replace('\\', r"\\").replace('"', "\\\"");

@@ -1,4 +1,4 @@
-//! `sweep --status`: which runs of a sweep are done, running, interrupted or not begun, told from their folders alone.
+//! `sweep --status`: which runs of a sweep are done, running, unfinished or not begun, judged by their folders alone.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Status {
     name: String,
     /// Where the run folders are.
     out: PathBuf,
-    /// The jobs it was last submitted as.
+    /// The jobs of its last submission.
     #[serde(skip_serializing_if = "Option::is_none")]
     slurm: Option<Submission>,
     twins: Vec<Row>,
@@ -34,7 +34,7 @@ struct Status {
 struct Row {
     name: String,
     state: RunState,
-    /// Models whose training is in progress or was cut.
+    /// Models whose training is in progress or was cut off.
     trainings: Vec<Training>,
     /// Accuracy of the clean twin on clean images, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,12 +49,12 @@ struct Training {
     model: String,
     step: usize,
     steps: usize,
-    /// By the rate so far, if it is in progress.
+    /// Estimated from the rate so far, if the training is in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds_left: Option<f64>,
 }
 
-/// Prints the state of the sweep of the file `path`, as JSON if that is wanted. Nothing is written.
+/// Prints the state of the sweep file `path`, as JSON if `json` is set. Nothing is written.
 ///
 /// # Errors
 /// A [`ConfigError`](crate::ConfigError) if the file or the config of a run is wrong.
@@ -111,7 +111,7 @@ impl Row {
             seconds_left: progress.seconds_left().filter(|_| state == RunState::Running),
         };
         let trainings = match state {
-            RunState::Running | RunState::Interrupted => TrainingProgress::of_run(folder),
+            RunState::Running | RunState::Unfinished => TrainingProgress::of_run(folder),
             RunState::Done | RunState::NotBegun => Vec::new(),
         };
         Self {
@@ -123,7 +123,7 @@ impl Row {
         }
     }
 
-    /// How far its trainings are, in words.
+    /// The progress of its trainings, in words.
     fn trainings(&self) -> String {
         let words = |Training { model, step, steps, seconds_left }: &Training| {
             let left = seconds_left.and_then(|left| Duration::try_from_secs_f64(left).ok());

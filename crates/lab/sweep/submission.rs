@@ -1,4 +1,4 @@
-//! The jobs of Slurm that a sweep was submitted as, on record beside its scripts.
+//! The Slurm jobs of a sweep, recorded beside its scripts.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(super) struct Submission {
 }
 
 impl Submission {
-    /// Where the scripts and logs of a sweep with its run folders in `out` go.
+    /// The folder for the scripts and logs of a sweep whose run folders are in `out`.
     pub fn folder(out: &Path) -> PathBuf {
         out.join(FOLDER)
     }
@@ -33,7 +33,7 @@ impl Submission {
         serde_json::from_slice(&std::fs::read(Self::folder(out).join(FILE)).ok()?).ok()
     }
 
-    /// Puts it on record.
+    /// Records the submission.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -41,7 +41,7 @@ impl Submission {
         write_whole(&Self::folder(out).join(FILE), &serde_json::to_vec_pretty(self)?)
     }
 
-    /// All ids, with `between` between two.
+    /// All ids, joined by `between`.
     pub fn ids(&self, between: &str) -> String {
         [self.twins.as_str(), &self.runs, &self.collect].join(between)
     }

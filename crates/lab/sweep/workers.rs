@@ -1,5 +1,5 @@
-//! Processes side by side, each with its share of the cores. A failure is reported and the rest goes on. Interrupting the
-//! sweep stops all of them, and so does killing it: each watches a pipe that closes when the sweep ends.
+//! Parallel processes, each with its share of the cores. A failure is reported and the rest continues. Interrupting
+//! the sweep stops all of them, and so does killing it: each watches a pipe that closes when the sweep ends.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -23,30 +23,30 @@ use crate::run::{end_with_this, interrupted, pass_on};
 pub(super) enum Outcome {
     Done,
     Failed,
-    /// What it needs failed.
+    /// The job that it needs failed.
     Skipped,
 }
 
 #[derive(Default)]
 struct State {
-    /// By place in the list of jobs; absent = not begun.
+    /// Jobs that have begun, by index in the list of jobs.
     begun: Vec<usize>,
-    /// By id.
+    /// Outcomes by job id.
     ended: BTreeMap<usize, Outcome>,
 }
 
 /// Lines of a failed job's log that are shown.
 const TAIL: usize = 6;
-/// How often a process is looked at.
+/// Interval at which a process is polled.
 const TICK: Duration = Duration::from_millis(50);
-/// How often a terminal is told how far the trainings are.
+/// Interval at which a terminal shows the progress of the trainings.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a process of a sweep that was killed may take to leave its folder: it ends its step and saves a checkpoint,
-/// which takes seconds where many programs share the cores.
+/// How long a process of a killed sweep may take to leave its folder: it finishes its step and saves a checkpoint,
+/// which takes seconds if many programs share the cores.
 const LEFT: Duration = Duration::from_secs(30);
 
-/// Works all jobs off, as many at a time as there are `slots`, each on the device of its slot (of its config,
-/// where the slot names none); `done` is called after each that succeeded. The outcomes, in the order of the jobs.
+/// Runs all jobs, as many at a time as there are `slots`, each on the device of its slot (of its config, if the slot
+/// names none); `done` is called after each that succeeded. Returns the outcomes by increasing job id.
 pub(super) fn work(
     jobs: &[SweepJob],
     slots: &[Option<String>],
@@ -110,7 +110,7 @@ fn running<'a>(jobs: &'a [SweepJob], state: &State) -> Vec<&'a SweepJob> {
     begun.filter(|job| !state.ended.contains_key(&job.id)).collect()
 }
 
-/// The next job that can begin; waits while others must end first, none when all have begun or the sweep is to end.
+/// The next job that can begin; waits while others must end first. None when all have begun or the sweep must end.
 fn next<'a>(
     jobs: &'a [SweepJob],
     mut state: MutexGuard<'_, State>,
@@ -132,7 +132,7 @@ fn next<'a>(
     None
 }
 
-/// Runs one process to its end; what it says goes to its log.
+/// Runs one process to its end; its output goes to its log.
 fn run(program: &Path, job: &SweepJob, threads: usize, device: Option<&str>) -> Result<()> {
     let path = job.folder.join("log.txt");
     let open = || OpenOptions::new().create(true).append(true).open(&path);
@@ -158,7 +158,7 @@ fn run(program: &Path, job: &SweepJob, threads: usize, device: Option<&str>) -> 
     anyhow::bail!("{status}; the end of {}:\n    {tail}", path.display())
 }
 
-/// Waits until no process of an earlier sweep works in `folder` any more, but not for long: then the next one reports it.
+/// Waits until no process of an earlier sweep uses `folder`, at most for [`LEFT`]; then the new process reports it.
 fn until_left(folder: &Path) {
     let since = Instant::now();
     while RunFolder::open(folder).is_err() && since.elapsed() < LEFT && !interrupted() {
@@ -166,15 +166,15 @@ fn until_left(folder: &Path) {
     }
 }
 
-/// Starts one process at a time: where the system cannot open a pipe that programs do not inherit in one step, a process
-/// started in between would hold the pipe of another one open.
+/// Starts one process at a time. If the system cannot open a non-inheritable pipe in one step, a process started in
+/// between would hold the pipe of another one open.
 fn start(command: &mut Command) -> io::Result<Child> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     command.spawn()
 }
 
-/// Waits for `child`; when the sweep is asked to end, not for long.
+/// Waits for `child`; after the sweep is asked to end, only for the time that [`pass_on`] returns.
 fn wait(child: &mut Child) -> Result<ExitStatus> {
     let mut asked = None;
     let mut pipe = child.stdin.take();
@@ -185,7 +185,7 @@ fn wait(child: &mut Child) -> Result<ExitStatus> {
         if interrupted() {
             let (since, grace) = *asked.get_or_insert_with(|| (Instant::now(), pass_on(&mut pipe)));
             if since.elapsed() > grace {
-                // Nothing is lost but the steps since its last checkpoint.
+                // Only the steps since its last checkpoint are lost.
                 child.kill().context("cannot end a process")?;
             }
         }

@@ -10,10 +10,10 @@ const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
 /// Batch norm over the last axis of `[batch, height, width, channels]`, run together with the
-/// convolution before it, or of `[batch, channels]`.
+/// preceding convolution, or over the last axis of `[batch, channels]`.
 ///
 /// Burn's own layer keeps the *biased* batch variance in its running statistics; this one rescales
-/// it by n/(n−1) as PyTorch does, so that evaluation agrees with PyTorch on the same weights.
+/// it by n/(n−1) as PyTorch does, so evaluation agrees with PyTorch for the same weights.
 #[derive(Module, Debug)]
 pub struct BatchNorm {
     /// Scale, `[channels]`.
@@ -39,17 +39,17 @@ impl BatchNorm {
         }
     }
 
-    /// The same with a shift that does not learn: 0.
+    /// Fixes the shift at 0: it does not learn.
     pub(crate) fn without_shift(self) -> Self {
         Self { bias: self.bias.set_require_grad(false), ..self }
     }
 
-    /// The same with a scale that does not learn: 1.
+    /// Fixes the scale at 1: it does not learn.
     pub(crate) fn without_scale(self) -> Self {
         Self { weight: self.weight.set_require_grad(false), ..self }
     }
 
-    /// Batch norm of rows, `[batch, channels]`: in a projection head.
+    /// Batch norm of rows, `[batch, channels]`, as in a projection head.
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
         let on = &rows.device();
         let (mean, variance) = if self.of_batch(on) {
@@ -64,15 +64,15 @@ impl BatchNorm {
         (rows - mean) * scale + self.bias.val().unsqueeze()
     }
 
-    /// Are the batch's own statistics used for tensors on this device?
+    /// Whether tensors on this device are normalised by the statistics of their own batch.
     fn of_batch(&self, on: &Device) -> bool {
         on.is_autodiff() && self.training.is_enabled()
     }
 
-    /// The unit of `weight` (a convolution of `stride`) and this batch norm.
+    /// The unit of a convolution (`weight`, `stride`) and this batch norm.
     ///
-    /// It uses the batch's own statistics when `on` is an autodiff device and the layer is not frozen;
-    /// else the running ones.
+    /// It uses the batch's own statistics if `on` is an autodiff device and the layer is not frozen,
+    /// otherwise the running statistics.
     pub fn unit(&self, weight: Tensor<4>, stride: usize, on: &Device) -> Unit {
         let running = (!self.of_batch(on)).then(|| {
             let running = [&self.running_mean, &self.running_var].map(|s| s.value().unsqueeze());
@@ -82,8 +82,8 @@ impl BatchNorm {
         Unit { weight, scale, shift, running, epsilon: EPSILON, stride }
     }
 
-    /// Moves the running statistics towards those of a batch (mean and biased variance, `[2,
-    /// channels]`) of `count` pixels in all, if [`unit`](Self::unit) used the batch's.
+    /// Moves the running statistics towards those of a batch of `count` pixels (mean and biased variance,
+    /// `[2, channels]`), if [`unit`](Self::unit) used the batch's.
     pub fn observe(&self, statistics: &Tensor<2>, count: usize, on: &Device) {
         if !self.of_batch(on) {
             return;
@@ -108,7 +108,7 @@ mod tests {
         t.into_data().try_to_vec().unwrap()
     }
 
-    /// Batch norm and ReLU of `x`, behind a convolution that changes nothing.
+    /// Batch norm and ReLU of `x`, after a convolution that changes nothing.
     fn forward(norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
         let on = x.device();
         let [batch, height, width, _] = x.dims();

@@ -1,7 +1,7 @@
 //! Conv-4, the encoder of few-shot learning (Vinyals et al., "Matching Networks for One Shot Learning", 2016; Snell et al.,
 //! "Prototypical Networks for Few-shot Learning", 2017): four blocks of a 3×3 convolution, batch norm, ReLU and a 2×2
-//! max-pool. The papers read out all places of the last map; the feature here is their average, so that its length does
-//! not depend on the images.
+//! max-pool. The papers use all positions of the last map as the feature. Here the feature is their average, so its
+//! length does not depend on the image size.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::max_pool2d;
@@ -16,9 +16,9 @@ use crate::family::{Architecture, Arrays, Detected, Family, MapHook, Network};
 use crate::found::Found;
 use crate::{BatchNorm, ModelError, init, parts};
 
-/// How many blocks it has.
+/// Number of blocks.
 const BLOCKS: usize = 4;
-/// Side of the smallest images in pixels, of which four poolings leave one place.
+/// Side of the smallest images in pixels; four poolings reduce them to one position.
 const SMALLEST: u32 = 16;
 
 /// The sizes of Conv-4.
@@ -44,7 +44,7 @@ struct Block {
 
 #[derive(Module, Debug)]
 struct Conv {
-    /// `[out, in, 3, 3]`; no bias, which batch norm would take away.
+    /// `[out, in, 3, 3]`; no bias, because batch norm would cancel it.
     weight: Param<Tensor<4>>,
 }
 
@@ -85,7 +85,7 @@ impl Network for Conv4 {
     }
 }
 
-/// The mean over the places of `[batch, channels, height, width]`, in 32 bits.
+/// The mean over the positions of `[batch, channels, height, width]`, in 32 bits.
 fn average(x: Tensor<4>) -> Tensor<2> {
     x.cast(DType::F32).flatten::<3>(2, 3).mean_dim(2).flatten(1, 2)
 }
@@ -168,7 +168,7 @@ mod tests {
         let config = Conv4Config { width: 64 };
         let device = Device::flex();
         let net = config.init(&mut ChaCha8Rng::seed_from_u64(1), &device);
-        // Four convolutions without bias; batch norms of four vectors.
+        // Four convolutions without bias, each with a batch norm of four vectors.
         assert_eq!(net.num_params(), 9 * 64 * (3 + 3 * 64) + 4 * 4 * 64);
         for side in [16, 28, 84] {
             assert!(config.check_size(side).is_ok());

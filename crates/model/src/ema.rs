@@ -9,10 +9,10 @@ use ssl_backdoor_kernels as kernels;
 use crate::{OnParameter, for_each_parameter, is_running_statistic};
 
 /// Moves every parameter of `target` to `momentum · target + (1 − momentum) · online`; momentum 0
-/// copies. Batch-norm running statistics are left alone: the target keeps its own, as in the
-/// reference (docs/protocol.md, 2.1).
+/// copies. The target keeps its own batch-norm running statistics, as in the reference
+/// (docs/protocol.md, 2.1).
 ///
-/// The two must be two instances of the same network from two calls of `init`: a clone would share
+/// The two must be instances of the same network from separate calls of `init`: a clone would share
 /// running statistics and parameter ids with the online network.
 pub fn update_ema<M: Module>(target: M, online: &M, momentum: f64) -> M {
     let mut online_parameters = Collect::default();
@@ -21,7 +21,7 @@ pub fn update_ema<M: Module>(target: M, online: &M, momentum: f64) -> M {
     target.map(&mut Blend { online: online_parameters.0, path: Vec::new(), momentum })
 }
 
-/// Detached parameters in the order of the visit; ranks differ, hence `Any`.
+/// Detached parameters in the order of the visit; `Any` because their ranks differ.
 #[derive(Default)]
 struct Collect(Vec<Box<dyn Any>>);
 
@@ -76,7 +76,7 @@ mod tests {
             .init(&mut ChaCha8Rng::seed_from_u64(seed), device)
     }
 
-    /// All parameters and running statistics, flat.
+    /// All parameters and all running statistics, each flattened.
     fn flat(net: &Encoder) -> (Vec<f32>, Vec<f32>) {
         struct Flat(Vec<f32>, Vec<f32>);
         impl OnParameter for Flat {

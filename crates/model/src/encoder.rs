@@ -1,5 +1,5 @@
-//! The registry of encoders: which families there are. A family is a line of `families!`, its kinds in
-//! [`EncoderConfig`] and the way from one to the other; all else about it is in its own file.
+//! The registry of encoder families. A family is a line in `families!`, its kinds in [`EncoderConfig`], and the
+//! conversions between the two; everything else about it is in its own module.
 
 use std::borrow::Cow;
 
@@ -86,10 +86,10 @@ pub enum EncoderConfig {
     RegnetY(RegNetConfig),
 }
 
-/// `NETWORK from SIZES` for each family: what its networks are, and what they are built from.
+/// `NETWORK from SIZES` for each family: the type of its networks, and the sizes they are built from.
 macro_rules! families {
     ($($(#[$about:meta])+ $network:ident from $sizes:ident;)+) => {
-        /// A network by its sizes, of one family.
+        /// The sizes of a network of any family.
         enum Sizes {
             $($network($sizes),)+
         }
@@ -108,7 +108,7 @@ macro_rules! families {
             }
         }
 
-        /// A network that turns images into features.
+        /// A network that maps images to features.
         #[derive(Module, Debug)]
         pub enum Encoder {
             $($(#[$about])+ $network($network),)+
@@ -156,7 +156,7 @@ macro_rules! families {
             }
         )+
 
-        /// How each family is found in checkpoints.
+        /// How to find each family in checkpoints.
         pub(crate) static FAMILIES: &[Row] = &[
             $(Row {
                 noun: <$sizes as Family>::NOUN,
@@ -175,13 +175,13 @@ macro_rules! families {
 }
 
 families! {
-    /// A residual network; its feature is the average pool.
+    /// A residual network; its feature is the average-pooled last map.
     ResNet from ResNetSizes;
     /// A vision transformer; its feature is the class token.
     Vit from VitSizes;
     /// Four convolutions; its feature is the average of the last map.
     Conv4 from Conv4Config;
-    /// A RegNetY; its feature is the average pool.
+    /// A RegNetY; its feature is the average-pooled last map.
     RegNet from RegNetConfig;
 }
 
@@ -223,7 +223,7 @@ impl From<Sizes> for EncoderConfig {
     }
 }
 
-/// How a family is found in checkpoints: what [`Family`] says that is not a network's own.
+/// How to find a family in checkpoints: the items of [`Family`] for the import.
 pub(crate) struct Row {
     pub noun: &'static str,
     pub anchor: &'static str,
@@ -251,7 +251,7 @@ impl EncoderConfig {
     /// Checks that images of `size` pixels a side fit the encoder.
     ///
     /// # Errors
-    /// [`ModelError::Range`], for instance of a patch that does not divide `size`.
+    /// [`ModelError::Range`], for example for a patch that does not divide `size`.
     pub fn check_size(&self, size: u32) -> Result<(), ModelError> {
         Sizes::from(*self).architecture().check_size(size)
     }
@@ -261,24 +261,24 @@ impl EncoderConfig {
         Sizes::from(*self).architecture().dim()
     }
 
-    /// Number of stages that [`Encoder::stages`] gives.
+    /// Number of stages that [`Encoder::stages`] returns.
     pub fn stage_count(&self) -> usize {
         Sizes::from(*self).architecture().stage_count()
     }
 
-    /// Does [`Encoder::maps`] give maps?
+    /// Whether [`Encoder::maps`] returns maps.
     pub fn has_maps(&self) -> bool {
         Sizes::from(*self).architecture().has_maps()
     }
 
-    /// Side of the patches in pixels, of an encoder that makes a token of each patch.
+    /// Side of a patch in pixels, for an encoder that makes a token of each patch.
     pub fn patch(&self) -> Option<usize> {
         Sizes::from(*self).architecture().patch()
     }
 
-    /// The fields of [`ImportOptions`] that override `finding` when such an encoder is imported.
+    /// The fields of [`ImportOptions`] that override `finding` on import of such an encoder.
     pub fn overriding(&self, finding: &Finding) -> Vec<&'static str> {
-        // A family has those that its arrays do not show.
+        // A family has an option for each property that its arrays do not show.
         let all = self.hidden().of_network().into_iter();
         let of = all.filter(|option| option.finding == finding.of && option.value.is_some());
         of.map(|option| option.name).collect()
@@ -289,7 +289,7 @@ impl EncoderConfig {
         Sizes::from(*self).init(rng, device)
     }
 
-    /// Draws initial weights, of a transformer those of `vit` in place of MAE's.
+    /// Draws initial weights; for a transformer, those of `vit` instead of MAE's.
     pub fn init_as(&self, vit: Option<VitInitial>, rng: &mut impl Rng, device: &Device) -> Encoder {
         match (self.init(rng, device), vit) {
             (Encoder::Vit(network), Some(how)) => network.redrawn(how, rng, device).into(),
@@ -302,12 +302,12 @@ impl EncoderConfig {
         Sizes::from(*self).architecture().arrays()
     }
 
-    /// Whether an array of this name is a part of the network and not beside it.
+    /// Whether an array of this name belongs to the network rather than lies beside it.
     pub(crate) fn inside(&self, name: &str) -> bool {
         Sizes::from(*self).architecture().inside(name)
     }
 
-    /// An array that other tools store and this network computes.
+    /// An array that this network computes but other tools store.
     pub(crate) fn computed(&self) -> Option<Computed> {
         Sizes::from(*self).architecture().computed()
     }
@@ -328,9 +328,9 @@ impl Encoder {
         self.network().forward(images)
     }
 
-    /// The features of [`forward`](Self::forward), with the last map that has places handed through `map`: of a ResNet,
-    /// RegNet and Conv-4 the map that is averaged, of a transformer the tokens of the patches (without the class token) behind
-    /// the first norm of the last block. What `map` returns is what the network continues with.
+    /// The features of [`forward`](Self::forward), with the last spatial map passed through `map`. For a ResNet,
+    /// RegNet or Conv-4 this is the map that is averaged; for a transformer, the patch tokens (without the class
+    /// token) after the first norm of the last block. The network continues with the map that `map` returns.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
@@ -344,8 +344,8 @@ impl Encoder {
         self.network().through(images, &mut map)
     }
 
-    /// Features after each stage: of a ResNet or RegNet after the first layers and each of its four stages, averaged over the
-    /// places; of a transformer the class token after each block. The last are those of [`forward`](Self::forward).
+    /// Features after each stage: for a ResNet or RegNet the averages after the first layers and each of four stages;
+    /// for a transformer the class token after each block. The last equal those of [`forward`](Self::forward).
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
@@ -354,7 +354,7 @@ impl Encoder {
         self.network().stages(images)
     }
 
-    /// The five maps that the probes of the reference read, of an encoder that has them.
+    /// The five maps that the reference probes, if the encoder has them.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
@@ -363,7 +363,7 @@ impl Encoder {
         self.network().maps(images)
     }
 
-    /// Writes the arrays of the network by the names that files have, without the family before them.
+    /// Writes the arrays of the network under their names in files, without the family as a prefix.
     pub(crate) fn collect_into(
         &self,
         store: SafetensorsStore,
@@ -375,7 +375,7 @@ impl Encoder {
         })
     }
 
-    /// Takes the arrays of a file that has these names.
+    /// Loads the arrays of a file with these names.
     pub(crate) fn apply_from(
         &mut self,
         store: SafetensorsStore,

@@ -1,5 +1,5 @@
-//! Encoder files: safetensors with torchvision's parameter names, and what an encoder needs to be
-//! used again in the file's metadata.
+//! Encoder files: safetensors with torchvision's parameter names. The file's metadata holds everything
+//! needed to use the encoder again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::family::Shapes;
 use crate::{Encoder, EncoderConfig, Finding, ModelError, Preprocessing, layout};
 
-/// The one metadata key: safetensors writes its metadata in the random order of a hash map, so
-/// several keys would give equal weights different bytes.
+/// The only metadata key. safetensors writes metadata in the random order of a hash map, so with
+/// several keys equal weights would give different bytes.
 pub(crate) const METADATA_KEY: &str = "ssl_backdoor";
 
 /// The header of an encoder file.
@@ -31,21 +31,21 @@ pub struct EncoderHeader {
 }
 
 impl EncoderHeader {
-    /// Of an encoder about which nothing is assumed.
+    /// The header of an encoder about which nothing is assumed.
     pub fn new(encoder: EncoderConfig, preprocessing: Preprocessing) -> Self {
         Self { encoder, preprocessing, findings: Vec::new() }
     }
 
-    /// Reads the header of the file at `path`; `None` if it has none, like a file of another tool.
+    /// Reads the header of the file at `path`; `None` if it has none, as in files of other tools.
     ///
     /// # Errors
-    /// [`ModelError::File`] if the file is absent, broken, says what this version cannot read, or holds another
-    /// network than it says: a header that lies would have a huge one made.
+    /// [`ModelError::File`] if the file is absent or broken, if this version cannot read its header, or if its arrays
+    /// do not match the header: a false header could otherwise request a huge network.
     pub fn read(path: &Path) -> Result<Option<Self>, ModelError> {
         Self::parse(&std::fs::read(path).map_err(|e| ModelError::file(path, e))?, path)
     }
 
-    /// The same of a file's `bytes`; `path` is for the message.
+    /// Reads the header from a file's `bytes`; `path` is for messages.
     fn parse(bytes: &[u8], path: &Path) -> Result<Option<Self>, ModelError> {
         let wrong = |e: &dyn std::fmt::Display| ModelError::file(path, e);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| {
@@ -74,8 +74,8 @@ fn check(config: &EncoderConfig, file: &SafeTensors<'_>) -> Result<(), String> {
     layout::check(config, &held)
 }
 
-/// Writes `encoder` (as [`Module::valid`] gives it, with its running statistics) to `path`, whole
-/// or not at all.
+/// Writes `encoder` (as returned by [`Module::valid`], with its running statistics) to `path`
+/// atomically.
 ///
 /// # Errors
 /// [`ModelError::File`].
@@ -97,7 +97,7 @@ pub fn save_encoder(
 ///
 /// # Errors
 /// [`ModelError::File`] if the file is absent or broken, or holds another network;
-/// [`ModelError::Preprocessing`] if it is for images prepared in another way.
+/// [`ModelError::Preprocessing`] if it expects images prepared in another way.
 pub fn load_encoder(
     header: &EncoderHeader,
     path: &Path,
@@ -106,7 +106,7 @@ pub fn load_encoder(
     Ok(load_trainable(header, path, &device.clone().without_autodiff())?.valid())
 }
 
-/// The same for training on `device`, an autodiff device; every call gives parameters of their own.
+/// Like [`load_encoder`], but for training on the autodiff device `device`. Each call creates separate parameters.
 ///
 /// # Errors
 /// As [`load_encoder`].
@@ -125,13 +125,13 @@ pub fn load_trainable(
     apply(&header.encoder, SafetensorsStore::from_bytes(Some(bytes)), device).map_err(wrong)
 }
 
-/// A network of `config` with the arrays of `store`, which were [checked](layout::check).
+/// A network of `config` with the arrays of `store`, which must be [checked](layout::check) already.
 pub(crate) fn apply(
     config: &EncoderConfig,
     store: SafetensorsStore,
     device: &Device,
 ) -> Result<Encoder, String> {
-    // Every weight is overwritten: which ones come first does not matter.
+    // Every weight is overwritten, so the initial ones do not matter.
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let mut encoder = config.init(&mut rng, device);
     encoder
@@ -148,7 +148,7 @@ mod tests {
     use safetensors::SafeTensors;
     use std::collections::BTreeMap;
 
-    /// Names and shapes in the file, and that it gives back the same features.
+    /// Saves an encoder, checks that it loads with the same features, and returns the names and shapes in its file.
     fn saved(config: EncoderConfig) -> BTreeMap<String, Vec<usize>> {
         let (device, folder) = (Device::flex(), tempfile::tempdir().unwrap());
         let path = folder.path().join("encoder.safetensors");
@@ -210,7 +210,7 @@ mod tests {
     fn a_resnet_has_the_names_and_shapes_of_torchvision() {
         let names = saved(EncoderConfig::Resnet50 { width: 2, stem: Stem::Imagenet });
         // 53 convolutions, and as many batch norms of four vectors; torchvision's num_batches_tracked is
-        // no part of the network.
+        // not part of the network.
         assert_eq!(names.len(), 53 * 5);
         for (name, shape) in expected(&[
             ("conv1.weight", &[2, 3, 7, 7]),

@@ -1,4 +1,4 @@
-//! What can be wrong with a network or its file.
+//! Errors of networks and their files.
 
 use std::path::{Path, PathBuf};
 
@@ -13,23 +13,23 @@ pub enum ModelError {
     /// A field of [`ImportOptions`](crate::ImportOptions) has a value out of range.
     #[error(transparent)]
     Option(OutOfRange),
-    /// Something is none of the things that have a name.
+    /// A name is unknown.
     #[error("{value} is unknown: allowed are {allowed}")]
     Name {
-        /// The name that is unknown.
+        /// The unknown name.
         value: String,
-        /// The known ones.
+        /// The known names.
         allowed: &'static str,
     },
-    /// An encoder is of another family than the one that is needed.
+    /// An encoder is not of the required family.
     #[error("the encoder is {found}, but {needed} is needed")]
     Family {
-        /// The family that is needed, with an article.
+        /// The required family, with an article.
         needed: &'static str,
         /// The family of the encoder, with an article.
         found: &'static str,
     },
-    /// An encoder file could not be written or read, or holds another network.
+    /// An encoder file cannot be written or read, or holds another network.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file.
@@ -42,12 +42,12 @@ pub enum ModelError {
     Unstated {
         /// The checkpoint.
         path: PathBuf,
-        /// What it does not say.
+        /// The missing property.
         what: &'static str,
         /// The field of [`ImportOptions`](crate::ImportOptions) that sets it.
         option: &'static str,
     },
-    /// Keys do not fit the queue that they are to enter.
+    /// Keys do not fit the queue.
     #[error("keys of length {found} do not fit a queue of length {expected}")]
     Keys {
         /// Numbers in a key.
@@ -55,18 +55,18 @@ pub enum ModelError {
         /// Numbers in a row of the queue.
         expected: usize,
     },
-    /// An encoder is to see images that were prepared in another way than those it was trained on.
+    /// The images of a run are not prepared as those that the encoder was trained on.
     #[error(
         "{}: the encoder was trained on images with {key} {of_file}, but those of this run have {of_run}", path.display()
     )]
     Preprocessing {
         /// The encoder file.
         path: PathBuf,
-        /// Which part of the contract differs.
+        /// The part of the contract that differs.
         key: &'static str,
-        /// What the file says.
+        /// The value in the file.
         of_file: String,
-        /// What the run does.
+        /// The value of the run.
         of_run: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What every family of encoders holds to.
+//! Tests that every family of encoders must pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -96,7 +96,7 @@ fn the_last_stage_is_the_output() {
     }
 }
 
-/// Two descriptions of one thing, the list of arrays and the network, are the same.
+/// The list of arrays and the network agree.
 #[test]
 fn the_list_of_arrays_is_the_networks_own() {
     let folder = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ fn an_encoder_goes_out_and_comes_in_again() {
         let loaded = load_encoder(&header(config), &file("out"), &device).unwrap();
         assert_eq!(loaded.forward(images.clone()).into_data(), output, "{config:?}");
 
-        // Another tool's file says nothing of the network but its arrays.
+        // A file of another tool describes the network by its arrays alone.
         let bytes = std::fs::read(file("own")).unwrap();
         let arrays = SafeTensors::deserialize(&bytes).unwrap();
         let nothing_said = safetensors::serialize(arrays.iter(), None).unwrap();

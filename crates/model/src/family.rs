@@ -1,4 +1,4 @@
-//! The traits of a family of encoders. Only the registry `encoder.rs` knows all families.
+//! The traits of a family of encoders. Only the registry in `encoder.rs` knows all families.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use crate::{Finding, ImportOptions, ModelError, parts};
 /// Shapes of arrays by name.
 pub(crate) type Arrays = BTreeMap<String, Vec<usize>>;
 
-/// The same, borrowed.
+/// Borrowed [`Arrays`].
 pub(crate) type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 
-/// One network of a family, by its sizes: what is known of it before it is built.
+/// A network of a family by its sizes: its properties before it is built.
 pub(crate) trait Architecture {
     /// `kind` in a config.
     fn kind(&self) -> &'static str;
@@ -26,13 +26,13 @@ pub(crate) trait Architecture {
     /// Checks the sizes.
     ///
     /// # Errors
-    /// [`ModelError::Range`] that names the field of the config.
+    /// [`ModelError::Range`] with the field of the config.
     fn check(&self) -> Result<(), ModelError>;
 
     /// Checks that images of `size` pixels a side fit.
     ///
     /// # Errors
-    /// [`ModelError::Range`] that names the field of the config.
+    /// [`ModelError::Range`] with the field of the config.
     fn check_size(&self, _size: u32) -> Result<(), ModelError> {
         Ok(())
     }
@@ -40,15 +40,15 @@ pub(crate) trait Architecture {
     /// Length of a feature.
     fn dim(&self) -> usize;
 
-    /// Number of stages that [`Network::stages`] gives.
+    /// Number of stages that [`Network::stages`] returns.
     fn stage_count(&self) -> usize;
 
-    /// Does [`Network::maps`] give maps?
+    /// Whether [`Network::maps`] returns maps.
     fn has_maps(&self) -> bool {
         false
     }
 
-    /// Side of the patches in pixels, of a network that makes a token of each patch.
+    /// Side of a patch in pixels, for a network that makes a token of each patch.
     fn patch(&self) -> Option<usize> {
         None
     }
@@ -56,13 +56,13 @@ pub(crate) trait Architecture {
     /// The arrays in an encoder file. They are named after the fields of the network.
     fn arrays(&self) -> Arrays;
 
-    /// Whether an array of this name is a part of the network and not beside it, as a head is. A part that is none of
-    /// [`arrays`](Self::arrays) makes another network of it.
+    /// Whether an array of this name belongs to the network rather than lies beside it, like a head. If it belongs
+    /// but is not one of [`arrays`](Self::arrays), the network is a different one.
     fn inside(&self, name: &str) -> bool {
         parts::of_backbones(name)
     }
 
-    /// An array that other tools store and this network computes.
+    /// An array that this network computes but other tools store.
     fn computed(&self) -> Option<Computed> {
         None
     }
@@ -73,21 +73,21 @@ pub(crate) trait Architecture {
     }
 }
 
-/// An array that is written for the sake of other tools.
+/// An array that is written only for other tools.
 pub(crate) struct Computed {
     pub name: &'static str,
-    /// Its values for images of so many pixels a side.
+    /// The array for images with this side in pixels.
     pub array: Box<dyn Fn(usize) -> Array>,
 }
 
-/// How the networks of a family are built, and how they are found in checkpoints.
+/// How to build the networks of a family, and how to find them in checkpoints.
 pub(crate) trait Family: Architecture + Sized {
     type Network: Network;
 
-    /// What its networks are, with an article.
+    /// The name of its networks, with an article.
     const NOUN: &'static str;
 
-    /// The end of a name that each of its networks has and those of other families have not.
+    /// The end of an array name that every network of this family has and no other family has.
     const ANCHOR: &'static str;
 
     /// Import options for properties that the arrays do not show.
@@ -96,46 +96,46 @@ pub(crate) trait Family: Architecture + Sized {
     /// Draws initial weights.
     fn init(&self, rng: &mut impl Rng, device: &Device) -> Self::Network;
 
-    /// The network that the array `name`, one of the arrays `all` of a checkpoint, tells of.
+    /// The place of the network that the array `name`, one of `all` arrays of a checkpoint, reveals.
     fn find(name: &str, _all: &Arrays) -> Option<Place> {
         Place::before(name, Self::ANCHOR)
     }
 
-    /// The name in an encoder file of the array that is called `inner` in a checkpoint, behind the prefix.
+    /// The name in an encoder file of the array that a checkpoint calls `inner` after the prefix.
     fn common(_naming: Naming, inner: &str) -> Cow<'_, str> {
         Cow::Borrowed(inner)
     }
 
-    /// The network that was found.
+    /// The sizes and properties of the network that was found.
     ///
     /// # Errors
-    /// The arrays are not a network of this family, or an option is needed for what they do not show.
+    /// The arrays are not a network of this family, or an option must set a property that they do not show.
     fn read(found: &Found<'_>) -> Result<Detected<Self>, ModelError>;
 
-    /// Why arrays in which no network was found look like one of this family.
+    /// Why arrays without a supported network resemble one of this family.
     fn near_miss(_all: &Arrays) -> Option<String> {
         None
     }
 }
 
-/// What a family sees in a checkpoint.
+/// A network that a family found in a checkpoint.
 pub(crate) struct Detected<S> {
     pub sizes: S,
-    /// Side of the images that it is for, as far as its arrays tell.
+    /// Side of the images that it expects, if its arrays show it.
     pub images: Option<u32>,
-    /// What is not shown by the arrays, and on what basis it is held to be so.
+    /// Properties that the arrays do not show, each with its basis.
     pub findings: Vec<Finding>,
 }
 
 impl<S> Detected<S> {
-    /// The same with other sizes.
+    /// Replaces the sizes.
     pub fn map<T>(self, sizes: impl FnOnce(S) -> T) -> Detected<T> {
         let Self { images, findings, .. } = self;
         Detected { sizes: sizes(self.sizes), images, findings }
     }
 }
 
-/// A callback that gets a map and returns the one with which the network continues.
+/// A callback that takes a map and returns the map that the network continues with.
 pub(crate) type MapHook<'a> = dyn FnMut(Tensor<4>) -> Tensor<4> + 'a;
 
 /// A network.
@@ -143,36 +143,36 @@ pub(crate) trait Network: Stored {
     /// Features of normalised images, `[batch, 3, height, width]` to `[batch, dim]`.
     fn forward(&self, images: Tensor<4>) -> Tensor<2>;
 
-    /// The same, with the last map that has places handed through `map`, `[batch, height, width, channels]`: of a
-    /// ResNet and Conv-4 what is averaged, of a transformer the tokens of the patches before the last attention.
+    /// Like `forward`, with the last spatial map passed through `map`, `[batch, height, width, channels]`: for a
+    /// ResNet, RegNet or Conv-4 the map to average, for a transformer the patch tokens before the last attention.
     fn through(&self, images: Tensor<4>, map: &mut MapHook<'_>) -> Tensor<2>;
 
-    /// Features after each stage, `[batch, channels]` each. The last are those of [`forward`](Self::forward).
+    /// Features after each stage, `[batch, channels]` each. The last equal those of [`forward`](Self::forward).
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>>;
 
-    /// The five maps that the probes of the reference read, `[batch, channels, height, width]` each.
+    /// The five maps that the reference probes, `[batch, channels, height, width]` each.
     fn maps(&self, _images: Tensor<4>) -> Option<[Tensor<4>; 5]> {
         None
     }
 
-    /// Names of its fields in files, if they differ.
+    /// Renaming between its fields and files, if the names differ.
     fn names(&self) -> Option<Names> {
         None
     }
 }
 
-/// Paths of fields and names in files that differ: a regular expression and what stands in its place, for either way.
+/// Renaming between paths of fields and names in files: a regular expression and its replacement, for each direction.
 pub(crate) struct Names {
     pub to_file: [&'static str; 2],
     pub from_file: [&'static str; 2],
 }
 
-/// What any module can do with a file.
+/// Any module that a file can store.
 pub(crate) trait Stored {
     /// Writes the arrays.
     fn collect_into(&self, store: SafetensorsStore) -> Result<(), SafetensorsStoreError>;
 
-    /// Takes the arrays of a file.
+    /// Loads the arrays of a file.
     fn apply_from(&mut self, store: SafetensorsStore) -> Result<(), SafetensorsStoreError>;
 }
 

@@ -1,4 +1,4 @@
-//! An encoder in a checkpoint, as its family reads it.
+//! An encoder found in a checkpoint, for its family to read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::path::Path;
 use crate::checkpoint::{Array, StateDict};
 use crate::{ImportOptions, ModelError};
 
-/// The place of an encoder in a checkpoint.
+/// The location of an encoder in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// What the names of its arrays begin with.
+    /// Prefix of the names of its arrays.
     pub prefix: String,
     pub naming: Naming,
 }
 
-/// How the parts of a network are called.
+/// How the parts of a network are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// As its family calls them.
+    /// As its family names them.
     Plain,
-    /// Numbers in a `Sequential` of a ResNet's children; `layer1` is number `first`.
+    /// By number in a `Sequential` of a ResNet's children; `layer1` is number `first`.
     Sequential { first: usize },
 }
 
@@ -47,19 +47,19 @@ pub(crate) struct Found<'a> {
     pub path: &'a Path,
     pub file: &'a StateDict,
     pub place: &'a Place,
-    /// Full names by the names that an encoder file has.
+    /// Full names in the checkpoint by names in an encoder file.
     pub names: &'a BTreeMap<String, &'a String>,
-    /// What the user says, and the file itself.
+    /// The user's options, completed by those in the file.
     pub options: &'a ImportOptions,
 }
 
 impl Found<'_> {
-    /// The file is wrong for this reason.
+    /// An error about the file, with this reason.
     pub fn wrong(&self, reason: impl std::fmt::Display) -> ModelError {
         ModelError::file(self.path, reason)
     }
 
-    /// `option` has to say what the file does not.
+    /// An error: the file lacks `what`, so `option` must set it.
     pub fn unstated(&self, what: &'static str, option: &'static str) -> ModelError {
         ModelError::unstated(self.path, what, option)
     }
@@ -72,7 +72,7 @@ impl Found<'_> {
     /// The shape of an array of `D` axes.
     ///
     /// # Errors
-    /// There is no such array, or it has other axes.
+    /// There is no such array, or it has another number of axes.
     pub fn axes<const D: usize>(&self, name: &str) -> Result<[usize; D], ModelError> {
         let shape = self.shape(name);
         let shape = shape.ok_or_else(|| self.wrong(format!("has no array {name}")))?;
@@ -81,7 +81,7 @@ impl Found<'_> {
         })
     }
 
-    /// How many `PREFIX0.`, `PREFIX1.`, … there are.
+    /// Number of parts `PREFIX0.`, `PREFIX1.`, …: one more than the largest number.
     pub fn count(&self, prefix: &str) -> usize {
         let number =
             |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();

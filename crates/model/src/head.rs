@@ -8,17 +8,17 @@ use rand::Rng;
 
 use crate::{BatchNorm, init};
 
-/// Linear layers with ReLU between them, and with or without batch norm before each ReLU: the heads
-/// of MoCo v2 (without), BYOL and MSF (with; docs/protocol.md, 2.1 to 2.3), and the classifiers of Jigsaw and
+/// Linear layers with ReLU between them, optionally with batch norm before each ReLU: the heads of
+/// MoCo v2 (without), BYOL and MSF (with; docs/protocol.md, 2.1 to 2.3), and the classifiers of Jigsaw and
 /// RotNet (one layer).
 #[derive(Module, Debug)]
 pub struct Mlp {
     layers: Vec<Linear>,
-    /// One after each layer, or after each except the last, or none.
+    /// One after each layer, one after each but the last, or none.
     norms: Vec<BatchNorm>,
 }
 
-/// How a head ends whose inner layers have batch norm and no biases.
+/// The last layer of a head whose inner layers have batch norm and no biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadEnd {
     /// A linear layer with a bias.
@@ -27,13 +27,13 @@ pub enum HeadEnd {
     Unbiased,
     /// A linear layer without a bias, and batch norm without scale and shift.
     Standardized,
-    /// A linear layer without a bias, and batch norm with a scale and without a shift.
+    /// A linear layer without a bias, and batch norm with a scale but no shift.
     Scaled,
 }
 
 impl Mlp {
-    /// One layer from each width to the next, with PyTorch's default initial weights. Fewer than two widths make a
-    /// head without layers, which leaves its input as it is.
+    /// One layer from each width to the next, with PyTorch's default initial weights. With fewer than two widths the
+    /// head has no layers and returns its input unchanged.
     pub fn new(widths: &[usize], rng: &mut impl Rng, device: &Device) -> Self {
         let layer = |pair: &[usize]| {
             let mut linear = LinearConfig::new(pair[0], pair[1]).init(device);
@@ -44,14 +44,14 @@ impl Mlp {
         Self { layers: widths.windows(2).map(layer).collect(), norms: Vec::new() }
     }
 
-    /// The same with batch norm before each ReLU.
+    /// Like [`new`](Self::new), with batch norm before each ReLU.
     pub fn normed(widths: &[usize], rng: &mut impl Rng, device: &Device) -> Self {
         let inner = widths.get(1..widths.len().saturating_sub(1)).unwrap_or_default();
         let norms = inner.iter().map(|&width| BatchNorm::new(width, device)).collect();
         Self { norms, ..Self::new(widths, rng, device) }
     }
 
-    /// The same with batch norm before each ReLU, no bias where batch norm follows, and an `end` of its own.
+    /// Like [`normed`](Self::normed), without a bias where batch norm follows, and with this `end`.
     pub fn ending(widths: &[usize], end: HeadEnd, rng: &mut impl Rng, device: &Device) -> Self {
         let mut head = Self::normed(widths, rng, device);
         let count = head.layers.len();
@@ -65,15 +65,15 @@ impl Mlp {
         head
     }
 
-    /// Its first `layers` layers, each with the batch norm behind it; no ReLU follows the last of them. Parameters and
-    /// running statistics are this head's.
+    /// The first `layers` layers, each with its batch norm; no ReLU follows the last of them. Parameters and running
+    /// statistics are shared with this head.
     pub fn first(&self, layers: usize) -> Self {
         let of = |count: usize| layers.min(count);
         let (layers, norms) = (of(self.layers.len()), of(self.norms.len()));
         Self { layers: self.layers[..layers].to_vec(), norms: self.norms[..norms].to_vec() }
     }
 
-    /// Length of its output, unless it has no layers.
+    /// Length of the output; `None` without layers.
     pub fn width(&self) -> Option<usize> {
         self.layers.last().map(|layer| layer.weight.dims()[1])
     }
@@ -91,7 +91,7 @@ impl Mlp {
     }
 }
 
-/// Divides each row by its L2 norm (at least 1e-12, as PyTorch's `normalize`).
+/// Divides each row by its L2 norm (at least 1e-12, as in PyTorch's `normalize`).
 pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
     let norm = x.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
     x / norm
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    /// A last batch norm without scale and shift gives columns of mean 0 and variance 1, and neither learns.
+    /// A last batch norm gives columns of mean 0 and variance 1, and the scale or shift that it lacks does not learn.
     #[test]
     fn a_standardized_end_has_no_parameters_and_no_head_has_idle_biases() {
         use burn::optim::GradientsParams;

@@ -4,7 +4,7 @@ use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, RngExt};
 
-/// A parameter with these values, tracked for gradients on an autodiff device.
+/// A parameter with these values; it tracks gradients on an autodiff device.
 fn param<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     let tensor = Tensor::from_data(TensorData::new(values, shape), device);
     let tracked = device.is_autodiff();
@@ -15,7 +15,7 @@ fn param<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -
 pub fn normals(count: usize, rng: &mut impl Rng) -> Vec<f32> {
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {
-        // 1 − u lies in (0, 1]: the logarithm is finite.
+        // 1 − u lies in (0, 1], so the logarithm is finite.
         let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
         let (sin, cos) = (std::f64::consts::TAU * rng.random::<f64>()).sin_cos();
         values.extend([(radius * cos) as f32, (radius * sin) as f32]);
@@ -24,7 +24,7 @@ pub fn normals(count: usize, rng: &mut impl Rng) -> Vec<f32> {
     values
 }
 
-/// A convolution's weight `[out, in, kernel, kernel]`: Kaiming normal, fan-out, gain √2, as
+/// A convolution's weight `[out, in, kernel, kernel]`: Kaiming normal, fan-out, gain √2, as in
 /// torchvision's ResNet.
 pub fn kaiming_normal(shape: [usize; 4], rng: &mut impl Rng, device: &Device) -> Param<Tensor<4>> {
     let fan_out = shape[0] * shape[2] * shape[3];
@@ -70,12 +70,12 @@ pub fn normal<const D: usize>(
     param(normals(count, rng).into_iter().map(|v| deviation * v).collect(), shape, device)
 }
 
-/// Learnt tokens, `[1, count, dim]`: normal with standard deviation 0.02, as in MAE.
+/// Learned tokens, `[1, count, dim]`: normal with standard deviation 0.02, as in MAE.
 pub fn tokens(count: usize, dim: usize, rng: &mut impl Rng, device: &Device) -> Param<Tensor<3>> {
     normal([1, count, dim], 0.02, rng, device)
 }
 
-/// A vector of one value, for batch norm.
+/// A vector filled with one value, for batch norm.
 pub fn constant(value: f32, size: usize, device: &Device) -> Param<Tensor<1>> {
     param(vec![value; size], [size], device)
 }

@@ -1,5 +1,5 @@
-//! LARS, which pretraining, linear probes and fine-tuning share: SGD with momentum whose step on each matrix is a share of
-//! the matrix's norm.
+//! LARS, shared by pretraining, linear probes and fine-tuning: SGD with momentum that scales the step on each matrix
+//! to a share of the matrix's norm.
 
 use burn::optim::{LearningRate, Optimizer};
 use burn::tensor::{Device, Tensor};
@@ -40,7 +40,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl LarsConfig {
-    /// A momentum of 0.9, matrices scaled by the formula of the paper.
+    /// Momentum 0.9, matrices scaled by the formula of the paper.
     pub const fn new(trust: f64, clip: bool) -> Self {
         Self {
             momentum: 0.9,
@@ -67,7 +67,7 @@ pub enum LarsScope {
 }
 
 impl LarsScope {
-    /// Is a parameter of this rank scaled?
+    /// Whether a parameter of this rank is scaled.
     pub fn includes(self, rank: usize) -> bool {
         match self {
             Self::Matrices => rank > 1,
@@ -77,10 +77,10 @@ impl LarsScope {
     }
 }
 
-/// LARS as an optimiser; its momentum has no dampening.
+/// The LARS optimiser; its momentum has no dampening.
 #[derive(Debug, Clone, Copy)]
 pub struct Lars {
-    /// Its settings.
+    /// The settings.
     pub config: LarsConfig,
     /// Weight decay of all parameters, added to the gradient before it is scaled.
     pub weight_decay: f64,
@@ -91,8 +91,8 @@ fn norm<const D: usize>(values: &Tensor<D>) -> Tensor<1> {
 }
 
 impl Lars {
-    /// What `decayed`, the gradient with the decay in it, is multiplied by, `[1]`. All on the device, which a look at the
-    /// norms would have to wait for.
+    /// The factor for `decayed`, the gradient plus the decay, `[1]`. It stays on the device: reading the norms on the
+    /// host would wait for the device.
     fn scale<const D: usize>(
         &self,
         lr: f64,
@@ -164,7 +164,7 @@ mod tests {
 
     const GRADIENTS: [[f64; 2]; 2] = [[0.6, 0.8], [-1.0, 0.0]];
 
-    /// Two steps of a weight (3, 4) with [`GRADIENTS`], each with its learning rate.
+    /// Two steps from the weight (3, 4) with [`GRADIENTS`], each with its learning rate.
     fn two_steps<const D: usize>(lars: Lars, rates: [f64; 2], shape: [usize; D]) -> Vec<f32> {
         let (mut weight, mut state) = (tensor([3.0, 4.0], shape), None);
         for (lr, gradient) in rates.into_iter().zip(GRADIENTS) {
@@ -183,8 +183,8 @@ mod tests {
         v[0].hypot(v[1])
     }
 
-    /// The same two steps, where the scale of a step follows from the weight, the gradient and their sum with the decay in
-    /// it.
+    /// The same two steps by hand; `scale` gives the scale of a step from the weight, the gradient and the gradient
+    /// plus decay.
     fn by_hand(
         rates: [f64; 2],
         inside: bool,
@@ -225,8 +225,8 @@ mod tests {
         near(&two_steps(of(LarsScope::None), rates, [2, 1]), plain);
     }
 
-    /// The first gradient and the decay point in different directions: the norm of their sum is smaller than the sum of
-    /// their norms.
+    /// The first gradient and the decay point in different directions, so the norm of their sum is smaller than the
+    /// sum of their norms.
     #[test]
     fn the_scale_is_by_the_norm_of_the_sum_where_that_is_asked_for() {
         let config = LarsConfig { norm_of_sum: true, ..PLAIN.config };
@@ -236,7 +236,7 @@ mod tests {
         near(&two_steps(Lars { config, ..PLAIN }, rates, [2, 1]), wanted);
         let other = by_hand(rates, false, share);
         assert!((wanted[0] - other[0]).abs() > 1e-3, "{wanted:?} {other:?}");
-        // Weight and decay cancel out: a plain step of nothing.
+        // Gradient and decay cancel out: a plain step of zero.
         let lars = Lars { config, weight_decay: 1.0 };
         let (weight, _) =
             lars.step(0.1, tensor([3.0, 4.0], [2, 1]), tensor([-3.0, -4.0], [2, 1]), None);

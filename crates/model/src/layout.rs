@@ -1,10 +1,10 @@
-//! Whether a set of arrays is the network that it is held to be.
+//! Checks a set of arrays against the network that it should be.
 
 use crate::EncoderConfig;
 use crate::family::Shapes;
 use crate::parts::listed;
 
-/// Checks that `held` has all arrays of a network of `config`, and none inside it that it has no place for. Heads,
+/// Checks that `held` has all arrays of a network of `config`, and no other array inside that network. Heads,
 /// counters and other networks beside it do not matter.
 ///
 /// # Errors

@@ -5,21 +5,21 @@ use crate::{Interpolation, ModelError};
 /// Properties of a checkpoint that the file itself does not contain.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImportOptions {
-    /// What the names of the encoder's arrays begin with, such as `module.encoder_q`; found if absent. The last dot,
-    /// parts called `module` and outer tables such as `state_dict` may be left out.
+    /// Prefix of the names of the encoder's arrays, such as `module.encoder_q`; absent = detected. The last dot,
+    /// parts called `module` and outer tables such as `state_dict` may be omitted.
     pub prefix: Option<String>,
-    /// Attention heads of a transformer; absent = what its tool builds, else one for each 64 numbers of a token.
+    /// Attention heads of a transformer; absent = as its tool builds it, else one for each 64 numbers of a token.
     pub heads: Option<usize>,
-    /// Padding of a ResNet's first convolution; absent = what its tool builds, else half the kernel.
+    /// Padding of a ResNet's first convolution; absent = as its tool builds it, else half the kernel.
     pub stem_padding: Option<usize>,
-    /// Stride of the first convolution; absent = of a ResNet 2 with a 7×7 kernel and 1 with a 3×3 one, of a RegNet 2.
+    /// Stride of the first convolution; absent = 2 for a ResNet's 7×7 kernel, 1 for its 3×3 kernel, 2 for a RegNet.
     pub stem_stride: Option<usize>,
-    /// Does a max-pool follow a ResNet's first convolution? Absent = of a 7×7 kernel.
+    /// Whether a max-pool follows a ResNet's first convolution; absent = as the file shows, else after a 7×7 kernel.
     pub max_pool: Option<bool>,
-    /// Side of the images in pixels; absent = 224 for a ResNet with a 7×7 stem and a RegNet with one of stride 2, and what
-    /// learned positions say.
+    /// Side of the images in pixels; absent = 224 for a ResNet with a 7×7 stem and a RegNet with a stem of stride 2,
+    /// and the size that stored positions are for.
     pub size: Option<u32>,
-    /// Mean and standard deviation by channel; absent = ImageNet's.
+    /// Mean and standard deviation per channel; absent = ImageNet's.
     pub mean_std: Option<[[f32; 3]; 2]>,
     /// How evaluation images are resized; absent = bilinear.
     pub interpolation: Option<Interpolation>,
@@ -31,7 +31,7 @@ pub(crate) struct NetworkOption {
     pub name: &'static str,
     /// The finding that it overrides.
     pub finding: &'static str,
-    /// What it is about, in words.
+    /// Its subject, in words.
     pub about: &'static str,
     /// Its value, if it is given.
     pub value: Option<String>,
@@ -52,7 +52,7 @@ impl ImportOptions {
         ]
     }
 
-    /// These, and where they say nothing of the network, `others`.
+    /// These options; `others` fill in those about the network that are not set.
     pub(crate) fn or(&self, others: &Self) -> Self {
         Self {
             heads: self.heads.or(others.heads),
@@ -66,7 +66,7 @@ impl ImportOptions {
     /// Checks the values.
     ///
     /// # Errors
-    /// [`ModelError::Option`] that names the field.
+    /// [`ModelError::Option`] with the field.
     pub(crate) fn check(&self) -> Result<(), ModelError> {
         let wrong = |field, value: &dyn ToString, allowed| {
             Err(ModelError::option(field, value.to_string(), allowed))

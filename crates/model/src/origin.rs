@@ -1,4 +1,4 @@
-//! What was found out about a checkpoint, and on what basis: an encoder file keeps it, so that a guess stays a guess.
+//! Findings about a checkpoint, each with its basis. An encoder file records them, so a guess stays a guess.
 
 use std::fmt;
 

@@ -1,21 +1,21 @@
-//! Walks the parameters of a network by their paths.
+//! Visits the parameters of a network with their paths.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-/// What to do with a parameter.
+/// A visitor of parameters.
 pub trait OnParameter {
-    /// `path` is the names of the fields down to it, joined by dots.
+    /// Visits a parameter; `path` joins the names of the fields down to it with dots.
     fn parameter<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>);
 }
 
-/// Shows `on` every floating-point parameter of `module`, running statistics included, in the order of
-/// its fields.
+/// Calls `on` with every floating-point parameter of `module`, running statistics included, in the order
+/// of its fields.
 pub fn for_each_parameter<M: Module>(module: &M, on: &mut impl OnParameter) {
     module.visit(&mut Walk { path: Vec::new(), on });
 }
 
-/// Is this the path of a batch norm's running statistic, which is not a parameter of the optimiser?
+/// Whether this is the path of a batch norm's running statistic, which the optimiser does not train.
 pub fn is_running_statistic(path: &str) -> bool {
     path.rsplit('.').next().is_some_and(|name| name.starts_with("running_"))
 }

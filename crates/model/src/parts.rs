@@ -1,13 +1,13 @@
-//! Names of arrays in torchvision's and timm's models, and the parts to which they belong.
+//! Names of arrays in torchvision's and timm's models, and the parts that they belong to.
 
-/// Whether an array of this name is a part of a backbone, not of a head beside it.
+/// Whether an array of this name belongs to a backbone, not to a head beside it.
 pub(crate) fn of_backbones(name: &str) -> bool {
     if name.ends_with("num_batches_tracked") {
         return false;
     }
     let (first, _) = name.split_once('.').unwrap_or((name, ""));
     const OWN: [&str; 26] = [
-        // The networks known here, and what stands in the same places in others.
+        // Parts of the supported networks, and their counterparts in other networks.
         "conv1",
         "bn1",
         "conv2",
@@ -35,12 +35,12 @@ pub(crate) fn of_backbones(name: &str) -> bool {
         "rel_pos_bias",
         "rope_embed",
     ];
-    // Computed positions may lie in a file for the sake of other tools.
+    // A file may hold computed positions for other tools.
     let positions = first.starts_with("pos_embed") && name != "pos_embed";
     OWN.contains(&first) || positions || first.starts_with("relative_position")
 }
 
-/// The first names of many, with what they belong to.
+/// The first three names with the parts they belong to, and the number of the rest.
 pub(crate) fn listed(names: &[&str]) -> String {
     let shown: Vec<String> = names
         .iter()
@@ -55,7 +55,7 @@ pub(crate) fn listed(names: &[&str]) -> String {
     shown.join(", ") + &more
 }
 
-/// What an array is known to be a part of.
+/// The known part that an array belongs to.
 fn part_of(name: &str) -> Option<&'static str> {
     const PARTS: [(&[&str], &str); 10] = [
         (&["ls1", "ls2", "gamma_1", "gamma_2", "layer_scale"], "LayerScale"),

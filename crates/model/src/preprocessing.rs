@@ -63,7 +63,7 @@ impl Preprocessing {
     /// Checks the values.
     ///
     /// # Errors
-    /// A message that names the value and what is allowed.
+    /// A message with the value and the allowed range.
     pub(crate) fn check_values(&self) -> Result<(), String> {
         let Self { size, mean, std, .. } = self;
         if !(8..=1024).contains(size) {
@@ -80,10 +80,10 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// Checks that images prepared as `run` says may be shown to the encoder in `path`, whose contract this is.
+    /// Checks that the encoder in `path`, whose contract this is, may process images prepared as `run` says.
     ///
     /// # Errors
-    /// [`ModelError::Preprocessing`] that names the first difference.
+    /// [`ModelError::Preprocessing`] with the first difference.
     pub fn check(&self, run: &Self, path: &Path) -> Result<(), ModelError> {
         let parts = |of: &Self| {
             [

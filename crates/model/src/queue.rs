@@ -1,4 +1,4 @@
-//! The queue of keys of MoCo: a ring of the last K keys.
+//! MoCo's queue of keys: a ring buffer of the last K keys.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub struct KeyQueue {
 }
 
 impl KeyQueue {
-    /// Random unit rows, as the reference starts.
+    /// Starts with random unit rows, as the reference does.
     pub fn new(size: usize, dim: usize, rng: &mut impl Rng, device: &Device) -> Self {
         Self::of(init::unit_rows(size, dim, rng, device))
     }
@@ -30,8 +30,8 @@ impl KeyQueue {
         self.rows.val()
     }
 
-    /// The rows that the `count` keys wrote which came after `before` others, `[count, dim]`; all rows if there were
-    /// more keys than rows.
+    /// The rows written by `count` keys that came after `before` others, `[count, dim]`; all rows if there were more
+    /// keys than rows.
     pub fn written(&self, count: usize, before: usize) -> Tensor<2> {
         let rows = self.rows();
         let [size, dim] = rows.dims();
@@ -44,11 +44,11 @@ impl KeyQueue {
         }
     }
 
-    /// Replaces the oldest rows by `keys` (`[count, dim]`, detached), which come after `before` others. The ring goes
-    /// on at its start where it ends, whatever the sizes of the batches; of more keys than rows the last stay.
+    /// Replaces the oldest rows by `keys` (`[count, dim]`, detached), which come after `before` others. The ring
+    /// wraps around for batches of any size; if there are more keys than rows, the last ones stay.
     ///
     /// # Errors
-    /// [`ModelError::Keys`] if the keys have another length than the rows.
+    /// [`ModelError::Keys`] if the keys and the rows differ in length.
     pub fn enqueue(&mut self, keys: Tensor<2>, before: usize) -> Result<(), ModelError> {
         let [size, expected] = self.rows.dims();
         let [count, found] = keys.dims();
@@ -64,7 +64,7 @@ impl KeyQueue {
         if over > 0 {
             keys = keys.slice(s![over.., ..]);
         }
-        // Moved out, not cloned: rows that nobody else holds are overwritten in place.
+        // Moved out, not cloned, so that rows without another owner are overwritten in place.
         let blank = Tensor::zeros([1, 1], &keys.device());
         let blank = Param::initialized(ParamId::new(), blank);
         let rows = std::mem::replace(&mut self.rows, blank);
@@ -80,7 +80,7 @@ impl KeyQueue {
     }
 }
 
-/// Where `count` rows are in a ring of `size` that has taken `before`: up to its end, and from its start.
+/// The place of `count` rows after `before` others in a ring of `size`: a range up to its end and one from its start.
 fn ring(size: usize, count: usize, before: usize) -> [Range<usize>; 2] {
     let at = before.checked_rem(size).unwrap_or(0);
     let first = count.min(size - at);
@@ -109,7 +109,7 @@ mod tests {
         let written: Vec<f32> = queue.written(2, 4).into_data().try_to_vec().unwrap();
         assert_eq!(written, [12.0, 12.0]);
     }
-    /// As the reference of CompReSS, whose last batch is smaller: row `(before + i) mod K` takes key `i`.
+    /// As in CompReSS's reference, whose last batch is smaller: row `(before + i) mod K` takes key `i`.
     #[test]
     fn batches_of_any_size_go_round_the_ring() {
         let device = Device::flex().autodiff();
@@ -139,7 +139,7 @@ mod tests {
         let said = queue.enqueue(Tensor::ones([2, 4], &device), 0).unwrap_err().to_string();
         assert!(said.contains("keys of length 4"), "{said}");
         assert_eq!(values(&queue), [0.0; 3]);
-        // Eight keys go round twice: the last three stay, each where it would have come.
+        // Eight keys wrap around twice: the last three stay, each in its own row.
         let keys: Vec<f32> = (0..8u8).map(f32::from).collect();
         queue.enqueue(init::matrix(keys, 1, &device), 1).unwrap();
         assert_eq!(values(&queue), [5.0, 6.0, 7.0]);

@@ -1,5 +1,5 @@
-//! Which tool wrote a checkpoint: how tools name the networks, which of them they evaluate, and what they build otherwise
-//! than torchvision and timm do. Facts from their sources:
+//! Identifies the tool that wrote a checkpoint: how tools name their networks, which one they evaluate ("it": the
+//! only one), and how their networks differ from torchvision's and timm's. Facts from their sources:
 //!
 //! | tool | names | evaluated | particulars |
 //! | --- | --- | --- | --- |
@@ -11,17 +11,17 @@
 //! | lightning-bolts | `online_network.encoder.`, `target_network.encoder.` | online | `maxpool1`, `first_conv` |
 //! | DINO, iBOT | `student` (`module.backbone.`), `teacher` (`backbone.`) | teacher | |
 //! | MSN, I-JEPA | `encoder`, `target_encoder` | target | |
-//! | timm | `state_dict`, `state_dict_ema` | either; the first here | |
+//! | timm | `state_dict`, `state_dict_ema` | either; here the first | |
 //! | vissl | `classy_state_dict.base_model.model.trunk._feature_blocks.` | it | of SEER ClassyVision's names: `conv1.stem.0.`, `res2.block1-0.` |
 //! | kuangliu's CIFAR ResNets | `net.module.`, `shortcut` for `downsample` | it | 3×3 stem, padding 1, no max-pool |
 
 use crate::found::{Found, Naming};
 
-/// A tool that is known, by what its checkpoints look like.
+/// A tool that is recognised by its checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
     MocoV3,
-    /// With a certain or a doubtful sign of it.
+    /// Whether the evidence is certain.
     Solo(bool),
     Dino,
     Mae,
@@ -29,7 +29,7 @@ pub(crate) enum Tool {
     Kuangliu,
 }
 
-/// The tool that wrote the checkpoint of `found`, if something tells of it.
+/// The tool that wrote the checkpoint of `found`, if it can be recognised.
 pub(crate) fn tool(found: &Found<'_>) -> Option<Tool> {
     let (all, facts) = (&found.file.shapes, &found.file.facts);
     let prefix = found.place.prefix.as_str();

@@ -20,7 +20,7 @@ impl<const D: usize> RecordState for Velocity<D> {
 }
 
 impl<const D: usize> Velocity<D> {
-    /// The same on `device`.
+    /// Moves it to `device`.
     pub fn on(self, device: &Device) -> Self {
         if self.0.device() == *device { self } else { Self(self.0.to_device(device)) }
     }

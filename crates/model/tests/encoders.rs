@@ -1,4 +1,4 @@
-//! RegNetYs, SwAV's and DeepCluster v2's checkpoints, and transformers for images of another size: PyTorch's features.
+//! RegNetYs, checkpoints of SwAV and DeepCluster v2, and transformers for another image size give PyTorch's features.
 //! The fixtures and their script are in `fixtures/` (`encoders.py`).
 
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
@@ -36,7 +36,7 @@ fn golden<const D: usize>(name: &str) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, view.shape().to_vec()), &Device::flex())
 }
 
-/// The largest difference between the features that `encoder` gives and PyTorch's of `name`.
+/// The largest difference between the features of `encoder` and PyTorch's `name`, relative to the largest feature.
 fn off(encoder: &Encoder, size: u32, name: &str) -> f32 {
     let found = encoder.forward(golden::<4>(&format!("images.{size}")));
     let expected = golden::<2>(&format!("{name}.features"));
@@ -45,7 +45,7 @@ fn off(encoder: &Encoder, size: u32, name: &str) -> f32 {
     (found - expected).abs().max().into_scalar::<f32>() / scale
 }
 
-/// The same of `imported`, and of what it writes.
+/// The larger [`off`] of `imported` and of the file that it writes.
 #[track_caller]
 fn worst(imported: &Imported, name: &str) -> f32 {
     let (device, folder) = (Device::flex(), tempfile::tempdir().unwrap());
@@ -105,7 +105,7 @@ fn the_stride_of_a_regnets_stem_is_said_by_the_user() {
         let said = import("regnet.pth", &options).err().unwrap();
         assert!(said.contains(words), "{said}");
     }
-    // Without a word about its images they are ImageNet's.
+    // Without a size the images are ImageNet's.
     let imported = import("regnet.pth", &ImportOptions::default()).unwrap();
     assert_eq!(imported.header.preprocessing.size, 224);
     let said = import("regnetx.pth", &sized(40)).err().unwrap();

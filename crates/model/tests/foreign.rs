@@ -1,4 +1,4 @@
-//! Checkpoints as other tools write them: the network that the tool evaluates is taken, and its features are PyTorch's.
+//! Checkpoints of other tools: the import takes the network that the tool evaluates, and gives PyTorch's features.
 //! The fixtures and their script are in `fixtures/` (`foreign.py`).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop anywhere")]
@@ -23,7 +23,7 @@ fn sized() -> ImportOptions {
     ImportOptions { size: Some(32), ..ImportOptions::default() }
 }
 
-/// PyTorch's arrays `name`.
+/// Shape and values of PyTorch's array `name`.
 fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
     let bytes = std::fs::read(fixture("features.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -32,7 +32,7 @@ fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
     (view.shape().to_vec(), numbers)
 }
 
-/// The largest difference between the features of `imported`, written and read again, and PyTorch's of `name`.
+/// The largest relative difference between the features of `imported`, written and reread, and PyTorch's `name`.
 #[track_caller]
 fn worst(imported: &Imported, images: &str, name: &str) -> f32 {
     let (device, folder) = (Device::flex(), tempfile::tempdir().unwrap());
@@ -74,7 +74,7 @@ fn basis(imported: &Imported, of: &str) -> Option<Basis> {
 fn field_f05_transformers_have_the_heads_of_their_tool() {
     for (file, name, heads, known) in [
         ("mocov3.pth.tar", "mocov3", 12, Basis::Known),
-        // Without any name of MoCo v3's: by its positions.
+        // Recognised by its positions, without any of MoCo v3's names.
         ("mocov3_deit.pth", "mocov3", 12, Basis::Known),
         ("solo_vit.ckpt", "solo vit", 12, Basis::Known),
         ("timm.pth.tar", "timm", 3, Basis::Known),
@@ -87,7 +87,7 @@ fn field_f05_transformers_have_the_heads_of_their_tool() {
         let difference = worst(&imported, "images.vit", name);
         assert!(difference < 1e-4, "{file}: {difference}");
     }
-    // A number that is given counts, and another number is another network.
+    // A given number takes precedence, and another number makes another network.
     let options = |heads| ImportOptions { heads: Some(heads), ..ImportOptions::default() };
     let given = import("guess.pth", &options(12)).unwrap();
     assert_eq!(basis(&given, "heads"), Some(Basis::Given));
@@ -119,7 +119,7 @@ fn field_f06_stems_that_look_alike_compute_what_their_tool_computes() {
     known("lightly.ckpt", "lightly", stem(7, 2, 3, true), Basis::Assumed);
     known("sequential.pth", "sequential", stem(3, 1, 1, false), Basis::Known);
     known("shortcut.pth", "shortcut", stem(3, 1, 1, false), Basis::Known);
-    // Nothing tells these three from each other: the options do, and without them the features are others.
+    // Only the options tell these three apart; without them the features differ.
     let options = |padding, stride, pool| ImportOptions {
         stem_padding: padding,
         stem_stride: stride,
@@ -166,7 +166,7 @@ fn field_f06_the_stems_of_configs_and_files_stay_as_they_were() {
         assert_eq!(config, EncoderConfig::Resnet18 { width: 4, stem });
         assert_eq!(serde_json::to_string(&config).unwrap(), text);
         assert!(config.check().is_ok());
-        // A shape that has a name gets it.
+        // A shape with a name gets that name.
         assert_eq!(Stem::from(stem.shape()), stem);
     }
     for (kernel, stride, padding, key) in [
@@ -182,7 +182,7 @@ fn field_f06_the_stems_of_configs_and_files_stay_as_they_were() {
     }
 }
 
-/// Checkpoint, prefix of the encoder that is taken, prefixes of the others, PyTorch's images and features.
+/// Checkpoint, prefix of the chosen encoder, prefixes of the others, PyTorch's images and features.
 type Taken = (&'static str, &'static str, Vec<&'static str>, &'static str, &'static str);
 
 fn taken() -> [Taken; 11] {
@@ -244,7 +244,7 @@ fn field_f11_the_network_that_its_tool_evaluates_is_taken() {
         assert_eq!(imported.reason.is_empty(), left.is_empty(), "{file}");
         let difference = worst(&imported, images, name);
         assert!(difference < 1e-4, "{file}: {difference}");
-        // The other network is another one, and can be had by its name.
+        // The other network is available by its name.
         for other in left {
             let options = ImportOptions { prefix: Some(other.into()), ..options.clone() };
             let imported = import(file, &options).unwrap();

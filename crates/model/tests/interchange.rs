@@ -1,4 +1,4 @@
-//! Checkpoints of other tools are read with PyTorch's features, and go out with the names that PyTorch asks for.
+//! Imported checkpoints of other tools give PyTorch's features, and exports have the names that PyTorch expects.
 //! The fixtures and their script are in `fixtures/`.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
@@ -22,7 +22,7 @@ fn array(file: &SafeTensors, name: &str) -> (Vec<usize>, Vec<f32>) {
     (view.shape().to_vec(), bytes.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
-/// Each checkpoint, what has to be said of it, and the network that it is.
+/// Name, file, required options and network of each checkpoint.
 fn checkpoints() -> Vec<(&'static str, &'static str, ImportOptions, EncoderConfig)> {
     let nothing = ImportOptions::default;
     let size = |size| ImportOptions { size: Some(size), ..ImportOptions::default() };
@@ -73,7 +73,7 @@ fn features_are_pytorchs_and_survive_the_way_out_and_in_again() {
                 features.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(features.len() == expected.len() && worst < 1e-4, "{name}: {worst}");
         }
-        // The contract went with it, and a second conversion changes nothing.
+        // The file keeps the contract, and a second conversion changes nothing.
         assert_eq!(EncoderHeader::read(&out).unwrap().as_ref(), Some(&imported.header));
         let second = folder.path().join("second.safetensors");
         Imported::read(&out, &ImportOptions::default())
@@ -144,7 +144,7 @@ fn what_cannot_be_known_or_used_is_said() {
         ..ImportOptions::default()
     };
     assert_eq!(Imported::read(&fixture("moco.pth.tar"), &key).unwrap().prefix, key.prefix.unwrap());
-    // A contract that is in the file is not overruled.
+    // Options do not override a contract in the file.
     let (device, out) = (Device::flex(), folder.path().join("out.safetensors"));
     let small = ImportOptions { size: Some(32), ..ImportOptions::default() };
     let imported = Imported::read(&fixture("moco.pth.tar"), &small).unwrap();

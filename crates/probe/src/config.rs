@@ -1,4 +1,4 @@
-//! What reads the frozen features out, and with how many labels.
+//! The config of the probe: the classifier on the frozen features, and its labels.
 
 use std::path::PathBuf;
 
@@ -96,7 +96,7 @@ impl Serialize for ProbeConfig {
 }
 
 impl<'de> Deserialize<'de> for ProbeConfig {
-    /// The table as it is written, with the default of `k` filled in, so that a resolved config names it.
+    /// Reads the table and fills in the default of `k`, so that a resolved config names it.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let config = Self::deserialize(deserializer)?;
         Ok(Self { k: config.neighbours().to_vec(), ..config })
@@ -156,8 +156,8 @@ impl ProbeConfig {
         Ok(())
     }
 
-    /// How many neighbours vote in each reading by neighbours: `k`, and with `kind = "knn"` a single one where `k` is
-    /// empty. One neighbour is what MSF and CompReSS report, and it is defined for any number of labels.
+    /// The numbers of neighbours, one for each k-NN reading: `k`, or `[1]` if `kind = "knn"` and `k` is empty. MSF
+    /// and CompReSS report one neighbour, which needs only two labelled images.
     pub fn neighbours(&self) -> &[usize] {
         match self.kind {
             ProbeKind::Knn if self.k.is_empty() => &[1],
@@ -165,7 +165,7 @@ impl ProbeConfig {
         }
     }
 
-    /// Checks what depends on the number of labelled images: each `k` must be below it.
+    /// Checks every `k` against the number of labelled images, which must be larger.
     ///
     /// # Errors
     /// [`ProbeError::Neighbours`] that names the k and the number of labelled images; [`ProbeError::Empty`] for none.
@@ -197,7 +197,7 @@ mod tests {
         }
         let message = config.check_labelled(1).unwrap_err().to_string();
         assert!(message.contains("k = 1 "), "{message}");
-        // A linear probe without neighbours takes any number of labels but none.
+        // A linear probe without k-NN takes any number of labels except 0.
         assert!(ProbeConfig::default().check_labelled(1).is_ok());
         assert!(ProbeConfig::default().check_labelled(0).is_err());
     }

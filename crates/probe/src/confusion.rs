@@ -1,4 +1,4 @@
-//! The confusion matrix, and the reference's file of it.
+//! The confusion matrix, and its file in the reference's format.
 
 use std::fmt::Write as _;
 
@@ -16,8 +16,8 @@ impl Confusion {
     /// Counts `predicted` against `truth`; classes are 0 to `classes` − 1.
     ///
     /// # Errors
-    /// [`ProbeError::Empty`] without images, [`ProbeError::Count`] if there are not as many predictions as images, and
-    /// [`ProbeError::Label`] for another class.
+    /// [`ProbeError::Empty`] without images, [`ProbeError::Count`] if there are not as many predictions as images,
+    /// and [`ProbeError::Label`] for a class out of range.
     pub fn of(truth: &[u32], predicted: &[u32], classes: usize) -> Result<Self, ProbeError> {
         check_predictions(truth, &[predicted])?;
         check_labels(truth, classes)?;
@@ -29,7 +29,7 @@ impl Confusion {
         Ok(Self { counts })
     }
 
-    /// Images of `class` predicted as such.
+    /// Images of `class` that are predicted correctly.
     pub fn true_positives(&self, class: usize) -> usize {
         self.counts.get(class).and_then(|row| row.get(class)).copied().unwrap_or(0)
     }
@@ -47,7 +47,7 @@ impl Confusion {
         100.0 * right as f64 / all.max(1) as f64
     }
 
-    /// The matrix as CSV: a line per true class, a column per predicted one, names in the head.
+    /// The matrix as CSV: a row per true class, a column per predicted class, and a header with the class names.
     pub fn to_csv(&self, classes: &[String]) -> String {
         let names: Vec<String> = classes.iter().map(|name| plain(name)).collect();
         let mut text = format!("true class,{}\n", names.join(","));
@@ -59,10 +59,10 @@ impl Confusion {
     }
 }
 
-/// The reference's `conf_matrix.csv`, byte for byte as its MoCo script writes it (docs/protocol.md, 4): accuracy of `model` on
-/// the clean and on the patched images of `data`, and TP and FP of each class on both. Counts are written as floats,
-/// because the reference counts in a float matrix, and the patched title and accuracy stand above the patched FP (column
-/// 6 from 0). Commas in `model` and in class names become semicolons; in `data` they stay, as in the reference.
+/// The reference's `conf_matrix.csv`, byte for byte as its MoCo script writes it (docs/protocol.md, 4): the accuracy
+/// of `model` on the clean and the patched images of `data`, and each class's TP and FP on both. Counts are floats,
+/// because the reference counts in a float matrix. The patched title and accuracy stand above the patched FP (column
+/// 6, from 0). Commas in `model` and in class names become semicolons; in `data` they stay, as in the reference.
 pub fn reference_csv(
     model: &str,
     data: &str,
@@ -82,7 +82,7 @@ pub fn reference_csv(
     text
 }
 
-/// A name without commas, which the format has no quotes for.
+/// A name without commas, because the format has no quoting.
 fn plain(name: &str) -> String {
     name.replace(',', ";")
 }
@@ -120,7 +120,7 @@ mod tests {
         assert!(message(&[0, 0], &[7, 0]).contains("image 0 has label 7"));
     }
 
-    /// `tests/fixtures/conf_matrix.py` writes the file and has the same predictions.
+    /// `tests/fixtures/conf_matrix.py` writes the file from the same predictions.
     #[test]
     fn review_1_10_the_file_is_the_references_byte_for_byte() {
         let names = [

@@ -1,11 +1,11 @@
-//! What can go wrong in a probe.
+//! Errors of the probes.
 
 use std::path::PathBuf;
 
 use ssl_backdoor_data::DataError;
 use ssl_backdoor_fields::OutOfRange;
 
-/// An error of this crate. Fields are those of [`ProbeConfig`](crate::ProbeConfig).
+/// An error of this crate. Field names are those of [`ProbeConfig`](crate::ProbeConfig).
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// A field of the config has a value out of range.
@@ -22,26 +22,26 @@ pub enum ProbeError {
         class: String,
         /// Its training images.
         images: usize,
-        /// What would do.
+        /// How to fix it.
         remedy: String,
     },
-    /// As many neighbours as labelled images, or more: all of them would vote, whatever is near.
+    /// At least as many neighbours as labelled images: all images would vote, near or not.
     #[error(
         "k = {k} needs more than {k} labelled images, but there are {labelled}: use a smaller k or more labels"
     )]
     Neighbours {
-        /// How many neighbours were to vote.
+        /// The requested number of neighbours.
         k: usize,
         /// Labelled images.
         labelled: usize,
     },
-    /// A set without images, where there must be some.
+    /// A set that must not be empty has no images.
     #[error("there are no {what}")]
     Empty {
         /// Which images are missing.
         what: &'static str,
     },
-    /// Things that belong together differ in number.
+    /// Two counts that must be equal differ.
     #[error("{found} {what}, expected {expected}")]
     Count {
         /// What was counted.
@@ -51,7 +51,7 @@ pub enum ProbeError {
         /// How many there should be.
         expected: usize,
     },
-    /// A row of features that does not exist.
+    /// A row of the features does not exist.
     #[error("row {row} of {rows} does not exist")]
     Row {
         /// Its position, from 0.
@@ -59,7 +59,7 @@ pub enum ProbeError {
         /// How many rows there are.
         rows: usize,
     },
-    /// A label that names no class.
+    /// A label is not the number of a class.
     #[error("image {image} has label {label}: classes are 0 to {}", classes.saturating_sub(1))]
     Label {
         /// Position of the image in its set.
@@ -81,20 +81,20 @@ pub enum ProbeError {
         /// The learning rate of the step.
         lr: f64,
     },
-    /// Features that the encoder does not have.
+    /// The encoder does not have the feature maps that the probe reads.
     #[error("the probe needs five feature maps, as a ResNet has them, but the encoder has none")]
     NoMaps,
-    /// An encoder gave a feature that is not a number.
+    /// An encoder returned a feature value that is not finite.
     #[error("feature {index} of image {image} is {value}: the encoder is broken")]
     NotFinite {
         /// Position of the image in its set.
         image: usize,
-        /// Position in the feature.
+        /// Position of the value in the feature.
         index: usize,
         /// The value.
         value: f32,
     },
-    /// Features that do not fit in a file.
+    /// Features cannot be written to a file.
     #[error("cannot write features: {0}")]
     Features(String),
     /// A thread could not be started.
@@ -114,8 +114,8 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
-    /// The field of [`ProbeConfig`](crate::ProbeConfig) that this is about, with which the message begins. None if it is
-    /// about something else, such as a field of the [data set](Self::Data).
+    /// The field of [`ProbeConfig`](crate::ProbeConfig) that the error is about; the message begins with it. None if
+    /// it is about anything else, such as a field of the [data set](Self::Data).
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Range(range) => Some(&range.field),
@@ -126,7 +126,7 @@ impl ProbeError {
     }
 }
 
-/// The reason is a part of the message, so it is not the `Error::source`.
+/// The reason is part of the message, so it is not the `Error::source`.
 impl From<rayon::ThreadPoolBuildError> for ProbeError {
     fn from(reason: rayon::ThreadPoolBuildError) -> Self {
         Self::Thread(reason)

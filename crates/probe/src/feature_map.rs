@@ -13,15 +13,15 @@ const LEARNING_RATE: f32 = 200.0;
 const THETA: f32 = 0.5;
 /// Standard deviation of the first axis at the start, as in scikit-learn.
 const START: f32 = 1e-4;
-/// Rounds of the power iteration; the axes need not be exact.
+/// Rounds of power iteration; the axes need not be exact.
 const ROUNDS: usize = 100;
 
-/// t-SNE of features divided by their L2 norm: a point `[x, y]` for each. It starts from the first two principal axes
-/// and draws nothing at random: the same features give the same map. Fewer than four points lie where they start, and so
-/// do points that are all the same, as of a collapsed encoder.
+/// t-SNE of L2-normalised features: one point `[x, y]` each. It starts from the first two principal axes and draws no
+/// random numbers, so the same features give the same map. Fewer than four points stay where they start, and so do
+/// identical points, such as those of a collapsed encoder.
 ///
 /// # Errors
-/// [`ProbeError::Thread`] if the one thread it works on cannot be started; [`ProbeError::Empty`],
+/// [`ProbeError::Thread`] if its single thread cannot be started; [`ProbeError::Empty`],
 /// [`ProbeError::Count`] or [`ProbeError::NotFinite`] for features that are absent, of the wrong length, or not finite.
 pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>, ProbeError> {
     features.check("images to draw", features.dim)?;
@@ -43,13 +43,13 @@ pub fn feature_map(features: &Features, device: &Device) -> Result<Vec<[f32; 2]>
             .barnes_hut_with_neighbors(THETA, &neighbors);
         tsne.embedding()
     };
-    // Several threads would add in an order of their own.
+    // With several threads the order of the sums would vary.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     Ok(pool.install(fit).chunks_exact(2).map(|p| [p[0], p[1]]).collect())
 }
 
-/// Share of the `patched` images of other classes than `target` that most of their `k` nearest `clean` images call
-/// the target: where the triangles gather in the map. None where it is not defined: without patched images of other
+/// Share of the `patched` images of other classes that a majority vote of their `k` nearest `clean` images assigns to
+/// `target`: the triangles that gather there in the map. None where it is undefined: without patched images of other
 /// classes, or without more than `k` clean images.
 ///
 /// # Errors
@@ -78,7 +78,7 @@ fn normed(features: &Features, device: &Device) -> Vec<f32> {
     l2_normalize(rows).into_data().iter::<f32>().collect()
 }
 
-/// The `count` points nearest to point `i`, by distance and then by place.
+/// The `count` points nearest to point `i`, sorted by distance and then by index.
 fn nearest(points: &[&[f32]], i: usize, count: usize) -> Vec<Neighbor<f32>> {
     let distance =
         |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
@@ -91,7 +91,7 @@ fn nearest(points: &[&[f32]], i: usize, count: usize) -> Vec<Neighbor<f32>> {
     all
 }
 
-/// The points along their first two principal axes, scaled to [`START`].
+/// The coordinates of the points on their first two principal axes, scaled to [`START`].
 fn principal_axes(rows: &[f32], dim: usize) -> Vec<[f32; 2]> {
     let n = (rows.len() / dim).max(1);
     let mut mean = vec![0.0; dim];
@@ -134,7 +134,7 @@ mod tests {
     use ssl_backdoor_data::purpose;
     use ssl_backdoor_rng::keyed;
 
-    /// Three clouds, by class.
+    /// Three clouds of points, one per class.
     fn clouds(per_class: usize) -> Features {
         let mut rng = keyed(4, purpose::DRAW, 0, 0, 0);
         let mut features = Features { values: Vec::new(), dim: 5, labels: Vec::new() };
@@ -173,7 +173,7 @@ mod tests {
             assert_eq!(map.len(), n);
             assert!(map.iter().flatten().all(|v| v.is_finite()), "{n} points: {map:?}");
         }
-        // Points that are all the same, as of a collapsed encoder.
+        // Identical points, as from a collapsed encoder.
         let same = Features { values: vec![0.0; 30], dim: 3, labels: vec![0; 10] };
         assert_eq!(feature_map(&same, &device).unwrap(), [[0.0; 2]; 10]);
         let message = |features: &Features| feature_map(features, &device).unwrap_err().to_string();
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_axes_are_those_of_largest_variance() {
-        // Points on a line along (3, 4) with a little of (-4, 3).
+        // Points on a line along (3, 4), with small offsets along (-4, 3).
         let rows: Vec<f32> = (-5..=5)
             .flat_map(|i| {
                 let (t, e) = (i as f32, if i % 2 == 0 { 0.1 } else { -0.1 });
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn gathering_counts_images_of_other_classes_near_the_target() {
         let clean = clouds(20);
-        // Everything that is patched looks like class 2.
+        // All patched images look like class 2.
         let twos: Vec<usize> = (0..60).filter(|&i| clean.labels[i] == 2).collect();
         let mut patched = clean.rows(&twos).unwrap();
         patched.labels = (0..20).map(|i| i % 3).collect();
@@ -215,7 +215,7 @@ mod tests {
         };
         assert_eq!(share(&clean, &patched, 2, 5), Some(1.0));
         assert_eq!(share(&clean, &patched, 0, 5), Some(0.0));
-        // Not defined for as many neighbours as images, or without images of other classes.
+        // Undefined for as many neighbours as clean images, or without images of other classes.
         assert_eq!(share(&clean, &patched, 2, 60), None);
         assert_eq!(share(&clean, &clean.rows(&twos).unwrap(), 2, 5), None);
     }

@@ -9,7 +9,7 @@ use ssl_backdoor_model::Encoder;
 
 use crate::ProbeError;
 
-/// Images in a forward pass.
+/// Images per forward pass.
 const BATCH: usize = 250;
 
 /// Features of a set of images with their labels, in the set's order.
@@ -38,12 +38,12 @@ pub fn extract(
     one.into_iter().next().ok_or(ProbeError::Empty { what: IMAGES })
 }
 
-/// The same for any number of kinds of features at once: `of` takes `[batch, 3, size, size]` and gives
-/// `[batch, dim]` of each kind.
+/// Like [`extract`], for any number of kinds of features at once: `of` takes `[batch, 3, size, size]` and returns
+/// `[batch, dim]` for each kind.
 ///
 /// # Errors
-/// As [`extract`], and [`ProbeError::Count`] if `of` gives another number of kinds or of rows than of images, or rows
-/// of another length than before.
+/// As [`extract`], and [`ProbeError::Count`] if `of` does not return one row per image, or if the number of kinds or
+/// the length of a row changes between batches.
 pub fn extract_by(
     set: &SampleSet,
     device: &Device,
@@ -52,10 +52,10 @@ pub fn extract_by(
     extract_normalized(set, &Normalization::default(), device, of)
 }
 
-/// The same for images with another `normalization`, for an external encoder.
+/// Like [`extract_by`], with another `normalization` of the images, for an external encoder.
 ///
 /// # Errors
-/// As [`extract`].
+/// As [`extract_by`].
 pub fn extract_normalized(
     set: &SampleSet,
     normalization: &Normalization,
@@ -96,10 +96,10 @@ pub fn extract_normalized(
     Ok(all)
 }
 
-/// What a set to extract features of consists of.
+/// What an empty set lacks, for the error.
 const IMAGES: &str = "images to extract features of";
 
-/// Checks that `found` is what is expected.
+/// Checks that `found` equals `expected`.
 pub(crate) fn count(what: &'static str, found: usize, expected: usize) -> Result<(), ProbeError> {
     if found == expected {
         return Ok(());
@@ -115,7 +115,7 @@ pub(crate) fn check_labels(labels: &[u32], classes: usize) -> Result<(), ProbeEr
     }
 }
 
-/// Names in a features file.
+/// Names of the tensors in a features file.
 const VALUES: &str = "features";
 const LABELS: &str = "labels";
 
@@ -180,7 +180,7 @@ impl Features {
     /// Reads a features file.
     ///
     /// # Errors
-    /// [`ProbeError::File`] if it is absent, broken, or holds something else.
+    /// [`ProbeError::File`] if it is absent or broken, or contains something else.
     pub fn read(path: &Path) -> Result<Self, ProbeError> {
         let wrong = |reason: String| ProbeError::File { path: path.into(), reason };
         let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
@@ -254,7 +254,7 @@ mod tests {
         assert!(error(&none, &flat).contains("no images to extract features of"));
         let features = extract_by(&all, &device, flat).unwrap();
         assert_eq!((features.len(), features[0].dim, features[0].labels.len()), (1, 192, 10));
-        // Rows that are not images.
+        // Fewer rows than images.
         let half = |images: Tensor<4>| vec![images.flatten::<2>(1, 3).narrow(0, 0, 5)];
         assert!(error(&all, &half).contains("5 rows of features, expected 10"));
         let broken = |images: Tensor<4>| vec![images.flatten::<2>(1, 3).mul_scalar(f32::NAN)];

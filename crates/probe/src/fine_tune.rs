@@ -1,5 +1,5 @@
-//! Fine-tuning: a linear classifier behind an encoder, and behind the first layers of its projection head where its
-//! method keeps them; all of them learn from the labelled images (SimCLR v2, arXiv 2006.10029, section 2).
+//! Fine-tuning: a linear classifier on top of an encoder, or on top of the first layers of its projection head if the
+//! method keeps them. All of them are trained on the labelled images (SimCLR v2, arXiv 2006.10029, section 2).
 
 use burn::module::{Module, ParamGroup};
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -20,9 +20,9 @@ use crate::paper::{Labelled, Optimizer};
 use crate::purpose::{PROBE_INIT, PROBE_ORDER};
 use crate::{ProbeError, features};
 
-/// Images in a forward pass without training.
+/// Images per forward pass without training.
 const BATCH: usize = 250;
-/// Standard deviation of the classifier's first weights.
+/// Standard deviation of the classifier's initial weights.
 const WEIGHT_STD: f32 = 0.01;
 
 /// The optimiser of a fine-tuning; neither lets weights decay.
@@ -72,7 +72,7 @@ impl FineTuneConfig {
         Ok(require(lr.is_finite() && lr > 0.0, "fine_tune.lr", lr, "above 0")?)
     }
 
-    /// The learning rate of `step` of `steps`, with batches of `batch` images.
+    /// The learning rate at `step` of `steps`, with batches of `batch` images.
     fn rate(&self, step: usize, steps: usize, batch: usize) -> f64 {
         let lr = self.lr.unwrap_or(match self.optimizer {
             FineTuneOptimizer::Lars => 0.005 * (batch as f64).sqrt(),
@@ -134,9 +134,9 @@ pub struct FineTuned {
 }
 
 impl FineTuned {
-    /// Fine-tunes `encoder`, and the layers of its head that are `kept`, on crops (0.08 to 1 of the area) and flips of the
-    /// labelled images. Both learn: they lie on an autodiff device. The classifier's weights, the order and the views are
-    /// keyed by `seed`.
+    /// Fine-tunes `encoder`, and the `kept` layers of its head, on crops (0.08 to 1 of the area) and flips of the
+    /// labelled images. Both are trained, so they must be on an autodiff device. The classifier's weights, the order
+    /// and the views are keyed by `seed`.
     ///
     /// # Errors
     /// - [`ProbeError::Empty`] without labelled images, [`ProbeError::Label`] for a label that is not below `classes`
@@ -169,7 +169,7 @@ impl FineTuned {
             let order = ranked(&all, seed, PROBE_ORDER, epoch as u32);
             let order: Vec<usize> = order.into_iter().map(|i| i as usize).collect();
             for (i, part) in order.chunks(batch).enumerate() {
-                // Batch norm has no statistics of a single image, unless there is but one.
+                // Batch norm needs several images; a single labelled image is used anyway.
                 if part.len() == 1 && count > 1 {
                     continue;
                 }
@@ -193,7 +193,7 @@ impl FineTuned {
         Ok(Self { network: network.valid(), device })
     }
 
-    /// The classes of the images of `set` (prepared).
+    /// The predicted classes of the images of `set` (prepared).
     ///
     /// # Errors
     /// [`ProbeError::Data`] if an image cannot be read.
@@ -208,7 +208,7 @@ impl FineTuned {
     }
 }
 
-/// Length of what the classifier reads.
+/// Length of the classifier's input.
 fn width(
     encoder: &Encoder,
     kept: &Option<Mlp>,
@@ -219,7 +219,7 @@ fn width(
         return Ok(width);
     }
     let (pixels, _) = plain_batch(labelled.prepared.as_ref(), 0..1)?;
-    // In evaluation mode: one image says nothing about statistics.
+    // In evaluation mode, because batch norm needs several images.
     let images = to_tensor(pixels, &on.clone().without_autodiff());
     Ok(encoder.valid().forward(images).dims()[1])
 }
@@ -279,7 +279,7 @@ mod tests {
         tuned.predict(&splits.labelled_prepared)
     }
 
-    /// On sixty drawn images from random weights; far better than the chance level of 0.1, and the same again.
+    /// Sixty drawn images, random initial weights: far better than the chance level of 0.1, and reproducible.
     #[test]
     fn it_learns_its_labels_with_and_without_a_layer_of_the_head() {
         let splits = splits();
@@ -294,8 +294,8 @@ mod tests {
         }
     }
 
-    /// One step with a learning rate of 0.5 and a gradient of ones. The classifier's weights go by 0.5 each; those of the
-    /// encoder and of the layer of the head by 0.5 · 0.001 · |w| / √n, of n values.
+    /// One step with a learning rate of 0.5 and a gradient of ones. The classifier's weights move by 0.5 each; those
+    /// of the encoder and of the head's layer move by 0.5 · 0.001 · |w| / √n, with n values.
     #[test]
     fn lars_scales_the_encoder_and_the_head_but_not_the_classifier() {
         let device = Device::flex().autodiff();
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(scaled, 21);
     }
 
-    /// Path, rank and values of every parameter that learns.
+    /// Path, rank and values of every trainable parameter.
     #[derive(Default)]
     struct Values(Vec<(String, usize, Vec<f32>)>);
 
@@ -342,7 +342,7 @@ mod tests {
         }
     }
 
-    /// A gradient of ones for every parameter that learns.
+    /// A gradient of ones for every trainable parameter.
     struct Ones(GradientsParams);
 
     impl OnParameter for Ones {

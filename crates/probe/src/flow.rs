@@ -6,7 +6,7 @@ use crate::ProbeError;
 use crate::features::check_labels;
 use crate::scores::check_predictions;
 
-/// Least number of images that the poison takes from their class for a defined lift.
+/// The lift is defined only if the poison takes at least this many images from their class.
 pub const FEWEST_LOST: i64 = 50;
 
 /// The net flow of patched images in the backdoored model, compared with its clean twin.
@@ -26,11 +26,11 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Compares the two models' predictions of the same patched images; classes are 0 to `classes` - 1.
+    /// Compares the two models' predictions for the same patched images; classes are 0 to `classes` - 1.
     ///
     /// # Errors
     /// [`ProbeError::Empty`] without images, [`ProbeError::Count`] if there are not as many predictions as images, and
-    /// [`ProbeError::Label`] for another class.
+    /// [`ProbeError::Label`] for a class out of range.
     pub fn of(
         truth: &[u32],
         backdoored: &[u32],
@@ -66,12 +66,12 @@ impl Flow {
         Ok(Self { net, lost, lift })
     }
 
-    /// The class with the largest net flow, the first of equals; `None` if no net flow is above 0.
+    /// The class with the largest net flow, the first one on ties; `None` if no net flow is above 0.
     pub fn first(&self) -> Option<usize> {
         self.top(1).first().map(|&(class, _)| class)
     }
 
-    /// The `n` classes with the largest net flow, the largest first; only those above 0.
+    /// The `n` classes with the largest net flow, largest first; only those above 0.
     pub fn top(&self, n: usize) -> Vec<(usize, f64)> {
         let mut classes: Vec<(usize, f64)> = self.net.iter().copied().enumerate().collect();
         classes.retain(|&(_, net)| net > 0.0);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn worked_by_hand() {
-        // Ten images of three classes; the twin is right except for one, the backdoored model sends three to class 1.
+        // Ten images of three classes. The twin gets one wrong; the backdoored model sends three to class 1.
         let truth = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2];
         let clean = [0, 0, 0, 2, 1, 1, 1, 2, 2, 2];
         let backdoored = [1, 1, 0, 0, 1, 1, 2, 1, 2, 2];
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(flow.top(5), [(1, 300.0 / 7.0)]);
     }
 
-    /// A set of `classes` classes with 100 images each of which the twin knows all; `to` says where an image goes.
+    /// `classes` classes with 100 images each; the twin gets all right, and `to` is the class an image moves to.
     fn moved(classes: u32, to: impl Fn(u32, u32) -> u32, target: u32) -> Flow {
         let truth: Vec<u32> = (0..100 * classes).map(|i| i % classes).collect();
         let places = truth.iter().enumerate();
@@ -111,17 +111,17 @@ mod tests {
 
     #[test]
     fn lift_tells_a_target_from_a_takeover() {
-        // Every image of another class goes to class 3: the others get none, which counts as one image.
+        // Every image of another class goes to class 3: the other classes get none, which counts as one image.
         let all = moved(10, |_, _| 3, 3);
         assert_eq!((all.net[3], all.lost, all.first()), (100.0, 900, Some(3)));
         assert!((all.lift.unwrap() - 900.0).abs() < 1e-9);
-        // The same model, had class 5 been poisoned: taken over, not targeted.
+        // The same model if class 5 is the poisoned one: taken over, not targeted.
         let elsewhere = moved(10, |_, _| 3, 5);
         assert_eq!((elsewhere.lift, elsewhere.first()), (Some(0.0), Some(3)));
         // Each class's images go evenly to the nine others: no class stands out.
         let even = moved(10, |i, t| (t + 1 + i % 9) % 10, 5);
         assert!((even.lift.unwrap() - 1.0).abs() < 0.1, "{even:?}");
-        // Below fifty images nothing is said.
+        // Below fifty images the lift is undefined.
         let few = moved(10, |i, t| if t == 0 && i < 49 { 3 } else { t }, 3);
         assert_eq!((few.lost, few.lift), (49, None));
         assert!(moved(10, |i, t| if t == 0 && i < 50 { 3 } else { t }, 3).lift.is_some());
@@ -150,7 +150,7 @@ mod tests {
             prop_assert!((net - paired.net_asr.unwrap_or(0.0)).abs() < 1e-9);
             let drop = 100.0 * flow.lost as f64 / images.len() as f64;
             prop_assert!((drop - paired.patched_drop).abs() < 1e-9);
-            // Without the poison nothing flows.
+            // Without the poison there is no net flow.
             let none = Flow::of(&truth, &clean, &clean, Some(target), 5).unwrap();
             prop_assert!(none.net.iter().all(|net| *net == 0.0) && none.lost == 0);
         }

@@ -1,4 +1,4 @@
-//! The probes against PyTorch and scikit-learn (`tests/fixtures/probe.py`).
+//! Compares the probes with PyTorch and scikit-learn (`tests/fixtures/probe.py`).
 
 use burn::module::{Param, ParamId};
 use burn::nn::LinearConfig;
@@ -58,11 +58,11 @@ fn the_linear_probe_is_pytorchs() {
         assert!((loss - expected).abs() < 1e-4, "epoch {epoch}: {loss} {expected}");
     });
     assert_eq!(epochs, 40);
-    // 99.9 % of 600 images leave room for none.
+    // 99.9 % agreement on 600 images allows no difference.
     assert_eq!(probe.predict(&eval).unwrap(), fixture.whole("predicted"));
 }
 
-/// Two and four neighbours tie often; `ties` are the images of each k that the lowest class would get wrong.
+/// Two and four neighbours tie often; `ties` counts, for each k, the images that the lowest class would get wrong.
 #[test]
 fn field_f04_neighbours_vote_as_in_scikit_learn_and_ties_go_to_the_nearest() {
     let fixture = Fixture::open();

@@ -15,7 +15,7 @@ use crate::{Features, ProbeError};
 /// How neighbours vote.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Vote {
-    /// One vote each (the reference's).
+    /// One vote each, as in the reference.
     Majority,
     /// e^(cosine / temperature) each (Wu et al., 2018).
     Weighted {
@@ -24,10 +24,10 @@ pub enum Vote {
     },
 }
 
-/// Evaluation features whose distances are computed at once.
+/// Number of evaluation features whose distances are computed at once.
 const BLOCK: usize = 256;
 
-/// Checks that `k` neighbours can be chosen among `labelled` images: at least one, and fewer than there are. If all
+/// Checks that `k` neighbours can be chosen among `labelled` images: at least one, and fewer than `labelled`. If all
 /// labelled images vote, the prediction does not depend on the image.
 ///
 /// # Errors
@@ -40,12 +40,12 @@ pub fn check_neighbours(k: usize, labelled: usize) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// The class of each of `eval` by its nearest neighbours among `labelled`, for each k of `ks`, with all
-/// features divided by their L2 norm: `[k][image]`.
+/// Classifies each image of `eval` by its nearest neighbours among `labelled`, for each k of `ks`. All features are
+/// L2-normalised. Returns `[k][image]`.
 ///
-/// Of classes with equal votes, the one of the nearest neighbour wins. The order of labelled images that are exactly
-/// equally near is drawn for each image of `eval`, so that no class gains by its place in the list; the draw depends
-/// on nothing but the positions.
+/// Among classes with equal votes, that of the nearest neighbour wins. Labelled images at exactly the same distance
+/// are put in a random order, drawn for each image of `eval`, so that no class gains from its place in the list. The
+/// draw depends only on the positions.
 ///
 /// # Errors
 /// - [`ProbeError::Range`] or [`ProbeError::Neighbours`] for a `k` that is 0 or not below the number of labelled
@@ -94,7 +94,7 @@ pub fn knn(
     Ok(found)
 }
 
-/// The places of the `k` largest of `row`, the largest first; equals in an order that is drawn for `image`.
+/// The indices of the `k` largest values of `row`, largest first; ties are in a random order drawn for `image`.
 fn nearest(row: &[f32], k: usize, image: u64) -> Vec<usize> {
     let draws = LazyCell::new(|| {
         let mut rng = keyed(0, purpose::NEIGHBOURS, 0, image, 0);
@@ -111,11 +111,11 @@ fn nearest(row: &[f32], k: usize, image: u64) -> Vec<usize> {
     places
 }
 
-/// The class that the neighbours `nearest` (the nearest first) vote for; of equal votes that of the nearest.
+/// The class that the neighbours `nearest` (nearest first) vote for; ties go to the class of the nearest.
 fn elect(row: &[f32], nearest: &[usize], labelled: &Features, classes: usize, vote: Vote) -> u32 {
     let class = |place: usize| labelled.labels[place] as usize;
-    // Relative to the nearest, so that no temperature overflows. Added from the nearest on: classes with the same
-    // neighbours get the same sum.
+    // Relative to the nearest, so that no temperature overflows. Summed in order of distance, so that classes with
+    // equally near neighbours get the same sum.
     let first = nearest.first().map_or(0.0, |&place| row[place]);
     let mut votes = vec![0.0f64; classes];
     for &place in nearest {
@@ -126,7 +126,7 @@ fn elect(row: &[f32], nearest: &[usize], labelled: &Features, classes: usize, vo
             }
         };
     }
-    // The candidates from the nearest on: a later one must have more votes, not as many.
+    // Candidates in order of distance: a later one needs more votes, not as many.
     let better = |best: usize, place: usize| {
         if votes[class(place)] > votes[best] { class(place) } else { best }
     };
@@ -158,10 +158,10 @@ mod tests {
         assert_eq!(found(Vote::Majority), [2, 2, 1]);
         // At a low temperature the nearest outweighs the two behind it.
         assert_eq!(found(Vote::Weighted { temperature: 0.01 }), [2, 2, 2]);
-        // The classes' names do not matter: the same points with 0 and 2 swapped.
+        // The numbers of the classes do not matter: the same points with 0 and 2 swapped.
         let swapped = points(&[(0.0, 0), (0.1, 1), (0.25, 1), (1.5, 2)]);
         assert_eq!(classes(&swapped, &eval, &[1, 2, 3], Vote::Majority), [0, 0, 1]);
-        // Two of each class, the second class nearer: weighted votes that are exactly equal.
+        // Two neighbours of each class: majority votes tie, and the nearer class wins both kinds of vote.
         let pairs = points(&[(0.5, 0), (0.5, 0), (-0.5, 1), (-0.5, 1), (3.0, 2)]);
         for (at, class) in [(0.1, 0), (-0.1, 1)] {
             for vote in [Vote::Majority, Vote::Weighted { temperature: 0.07 }] {
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    /// An encoder that gives the same feature for every image knows nothing: no class may profit from its number or
+    /// An encoder with the same feature for every image carries no information: no class may gain from its number or
     /// from its place in the list.
     #[test]
     fn field_f04_a_collapsed_encoder_guesses() {
@@ -223,7 +223,7 @@ mod tests {
             let message = error(&labelled, &eval, 1, Vote::Weighted { temperature });
             assert!(message.contains("temperature"), "{message}");
         }
-        // The smallest temperature leaves the nearest alone.
+        // At the smallest temperature only the nearest neighbour counts.
         let coldest = Vote::Weighted { temperature: f32::MIN_POSITIVE };
         assert_eq!(classes(&labelled, &eval, &[2], coldest), [2]);
         assert!(knn(&labelled, &eval, 3, &[], Vote::Majority, &Device::flex()).unwrap().is_empty());

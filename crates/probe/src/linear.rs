@@ -22,7 +22,7 @@ use crate::{Features, ProbeConfig, ProbeError};
 const DROPS: [usize; 2] = [15, 30];
 const MOMENTUM: f64 = 0.9;
 const WEIGHT_DECAY: f32 = 1e-4;
-/// Added to the variance before its root, as in the reference.
+/// Added to the variance before the square root, as in the reference.
 const EPSILON: f32 = 1e-5;
 
 /// A trained linear probe.
@@ -62,7 +62,7 @@ impl LinearProbe {
         Ok(Self::fit_from(config, labelled, linear, order, |_, _| ()))
     }
 
-    /// The same from given weights (on an autodiff device) and a given order of the images in each epoch.
+    /// Like [`fit`](Self::fit), from given weights (on an autodiff device) and with a given image order per epoch.
     /// `watch` is called with each epoch's mean loss.
     pub(crate) fn fit_from(
         config: &ProbeConfig,
@@ -111,11 +111,10 @@ impl LinearProbe {
         Self { mean: fixed(mean), inverse_std: fixed(inverse_std), linear: linear.valid() }
     }
 
-    /// The class of each image, the lowest of equals.
+    /// The predicted class of each image; ties go to the lowest class.
     ///
     /// # Errors
-    /// As [`fit`](Self::fit), for features that are absent, of another length than those it learned from, or not
-    /// finite.
+    /// As [`fit`](Self::fit), for features that are absent, of another length than in training, or not finite.
     pub fn predict(&self, features: &Features) -> Result<Vec<u32>, ProbeError> {
         features.check("images to classify", self.mean.val().dims()[0])?;
         let device = self.mean.val().device();
@@ -168,7 +167,7 @@ mod tests {
         let probe = LinearProbe::fit(&config(), &clouds(20, 0.7, 1), 3, 1, &device).unwrap();
         let mut test = clouds(50, 0.7, 2);
         assert_eq!(probe.predict(&test).unwrap(), test.labels);
-        // L2 normalisation: a feature and its multiple are one.
+        // L2 normalisation: a feature and its multiple are the same.
         test.values.iter_mut().for_each(|v| *v *= 7.0);
         assert_eq!(probe.predict(&test).unwrap(), test.labels);
     }
@@ -204,7 +203,7 @@ mod tests {
         let zero = ProbeConfig { batch: 0, ..config() };
         let message = fit(&zero, &good, 3).unwrap_err().to_string();
         assert!(message.contains("batch = 0"), "{message}");
-        // One image is enough to learn from.
+        // One image is enough for training.
         let short = ProbeConfig { epochs: 1, ..config() };
         let probe = fit(&short, &good.rows(&[1]).unwrap(), 3).unwrap();
         let other = Features { values: vec![0.0; 4], dim: 4, labels: vec![0] };

@@ -1,4 +1,4 @@
-//! What this crate draws at random, by key. The numbers are part of every result: they never change.
+//! The random draws of this crate, by key. Every result depends on the numbers, so they never change.
 
 use ssl_backdoor_rng::Purpose;
 
@@ -8,7 +8,7 @@ pub const PROBE_INIT: Purpose = Purpose::new(13);
 /// Batch order of the probe.
 pub const PROBE_ORDER: Purpose = Purpose::new(14);
 
-/// Which labelled images a probe uses that needs whole batches (BYOL's).
+/// The labelled images used by a probe that needs full batches (BYOL's).
 pub const PROBE_SAMPLE: Purpose = Purpose::new(22);
 
 /// The order of labelled images that are equally near to an evaluation image.

@@ -39,7 +39,7 @@ impl Scores {
             let hits = pairs().filter(|(_, p)| **p == target).count();
             (fp, others, hits)
         });
-        // A share of no images is not 0.
+        // The rate over no images is undefined, not 0.
         let rate = targeted.filter(|(_, others, _)| *others > 0);
         Ok(Self {
             acc: percent(right, n),
@@ -52,7 +52,7 @@ impl Scores {
     }
 }
 
-/// Checks that there are images, and for each a prediction of every model.
+/// Checks that there are images, and that every model has a prediction for each.
 pub(crate) fn check_predictions(truth: &[u32], predicted: &[&[u32]]) -> Result<(), ProbeError> {
     if truth.is_empty() {
         return Err(ProbeError::Empty { what: "images to score" });
@@ -172,7 +172,7 @@ mod tests {
         assert!(message(Scores::of(&[0, 1], &[0], None)).contains("1 predictions, expected 2"));
         assert!(Paired::of(&[], &[], &[], None).is_err());
         assert!(Paired::of(&[0, 1], &[0, 1], &[0], Some(1)).is_err());
-        // All images are of the target class: there is an accuracy, and no success rate that could be 0.
+        // All images are of the target class: the accuracy is defined, the success rate is not.
         let scores = Scores::of(&[1, 1], &[1, 0], Some(1)).unwrap();
         assert_eq!((scores.acc, scores.fp, scores.asr, scores.asr_ci), (50.0, Some(0), None, None));
         let paired = Paired::of(&[1, 1], &[1, 0], &[1, 1], Some(1)).unwrap();

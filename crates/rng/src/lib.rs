@@ -8,7 +8,7 @@ pub use rand_chacha::ChaCha8Rng;
 pub struct Purpose(u32);
 
 impl Purpose {
-    /// The purpose of this number. Crates outside ssl-backdoor take numbers from 1,000.
+    /// The purpose with this number. Crates outside ssl-backdoor use numbers from 1,000 up.
     pub const fn new(number: u32) -> Self {
         Self(number)
     }
@@ -19,7 +19,7 @@ impl Purpose {
     }
 }
 
-/// The generator of the key (`seed`, `purpose`, `epoch`, `id`, `view`).
+/// The generator for the key (`seed`, `purpose`, `epoch`, `id`, `view`).
 pub fn keyed(seed: u64, purpose: Purpose, epoch: u32, id: u64, view: u64) -> ChaCha8Rng {
     let mut key = [0u8; 32];
     key[0..8].copy_from_slice(&seed.to_le_bytes());
@@ -30,9 +30,8 @@ pub fn keyed(seed: u64, purpose: Purpose, epoch: u32, id: u64, view: u64) -> Cha
     ChaCha8Rng::from_seed(key)
 }
 
-/// `ids` in a random order that depends on the set of ids but not on the order they came in:
-/// each id draws its own rank. The first k of them are a uniform sample, and the samples for
-/// growing k are nested.
+/// `ids` in a random order that depends on the set of ids but not on their order: each id draws its own rank. The
+/// first k of them are a uniform sample, and the samples for growing k are nested.
 pub fn ranked(ids: &[u64], seed: u64, purpose: Purpose, epoch: u32) -> Vec<u64> {
     let mut ranks: Vec<(u64, u64)> =
         ids.iter().map(|&id| (keyed(seed, purpose, epoch, id, 0).next_u64(), id)).collect();

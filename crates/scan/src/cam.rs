@@ -1,4 +1,4 @@
-//! Grad-CAM (Selvaraju et al., 2017): which places of an image speak for its cluster.
+//! Grad-CAM (Selvaraju et al., 2017): which places of an image support its cluster.
 
 use burn::tensor::Tensor;
 
@@ -13,13 +13,13 @@ pub struct GradCam {
     pub cluster: u32,
     /// Rows and columns of the map.
     pub grid: [usize; 2],
-    /// How much each place speaks for the cluster, 0 or more, row by row.
+    /// How much each place supports the cluster, 0 or more, row by row.
     pub map: Vec<f32>,
 }
 
-/// Grad-CAM of the score of the top column, the cosine of feature and column, in the last map that has places
-/// ([`Encoder::forward_through_map`](ssl_backdoor_model::Encoder::forward_through_map)): the channels are summed up,
-/// each with the mean of the score's gradient over its places, and what is below 0 is cut off.
+/// Grad-CAM of the score of the top column, the cosine of feature and column, in the last spatial map
+/// ([`Encoder::forward_through_map`](ssl_backdoor_model::Encoder::forward_through_map)): the channels are summed,
+/// each weighted by the mean of the score's gradient over its places, and negative values are set to 0.
 ///
 /// # Shapes
 /// - `images`: `[batch, 3, height, width]`, normalised, on the device of `encoder`
@@ -27,7 +27,7 @@ pub struct GradCam {
 pub fn grad_cam(encoder: &Frozen, images: Tensor<4>, columns: &Tensor<2>) -> Vec<GradCam> {
     let mut seen: Option<Tensor<4>> = None;
     let features = encoder.encoder().forward_through_map(images, |map| {
-        // What comes before the map needs no gradient.
+        // The layers before the map need no gradient.
         let map = map.detach().require_grad();
         seen = Some(map.clone());
         map
@@ -35,7 +35,7 @@ pub fn grad_cam(encoder: &Frozen, images: Tensor<4>, columns: &Tensor<2>) -> Vec
     let cosines = unit_rows(features).matmul(columns.clone());
     let Some(map) = seen else { return Vec::new() };
     let clusters = top(cosines.clone().detach());
-    // An image's score depends on no other image of the batch: the gradient of the sum holds that of each.
+    // An image's score depends on no other image of the batch, so the gradient of the sum contains each one's.
     let grads = cosines.max_dim(1).sum().backward();
     let [batch, rows, columns, channels] = map.dims();
     let places = rows * columns;
@@ -116,7 +116,7 @@ mod tests {
                     assert!((a - b).abs() < 1e-4 * largest, "{name}: {a} {b}");
                 }
             }
-            // A map of its own for each image, whatever else is in the batch.
+            // Each image has its own map, whatever else is in the batch.
             assert!(found[0].map != found[1].map);
         }
     }

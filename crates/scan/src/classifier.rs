@@ -1,5 +1,5 @@
-//! The classifier of PatchSearch: small networks that learn to tell images with one of the best patches from others, and
-//! then look at all images.
+//! The classifier of PatchSearch: small networks that learn to tell images with one of the best patches from others,
+//! and then classify all images.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -24,17 +24,17 @@ use crate::{ScanError, Setting};
 pub(crate) const SMALL: u32 = 64;
 /// Images in a step.
 const STEP: usize = 32;
-/// Share of them that carry a patch.
+/// Share of them that carries a patch.
 const PATCHED: f64 = 0.5;
 /// Share of an image's area that a crop takes.
 const CROP: (f64, f64) = (0.2, 1.0);
-/// Learning rate before its cosine, momentum and weight decay.
+/// Learning rate before the cosine schedule, momentum and weight decay.
 const RATE: f64 = 0.01;
 const MOMENTUM: f64 = 0.9;
 const DECAY: f64 = 1e-4;
-/// Steps between two looks at the images that are known.
+/// Steps between two evaluations on the known images.
 const CHECK: usize = 20;
-/// Training ends when so many looks in a row found the same.
+/// Training ends when this many evaluations in a row give the same result.
 const PATIENCE: usize = 10;
 
 /// Tells images with a patch from others.
@@ -53,23 +53,23 @@ impl PatchNet {
         Self { body, head }
     }
 
-    /// `[batch, 3, side, side]` to `[batch, 2]`: without, with a patch.
+    /// `[batch, 3, side, side]` to the logits `[batch, 2]`: without a patch and with one.
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         self.head.forward(self.body.forward(images))
     }
 }
 
-/// What the networks learn from.
+/// What the networks are trained and evaluated on.
 pub(crate) struct PatchTask<'a> {
     pub set: &'a SampleSet,
-    /// Positions of images that are taken to carry no patch.
+    /// Positions of images that are assumed to carry no patch.
     pub clean: &'a [usize],
     pub patches: &'a [&'a RgbImage],
-    /// Positions of the images that the patches are from, and of as many without.
+    /// Positions of the images that the patches are from, and of as many images without a patch.
     pub known: [&'a [usize]; 2],
     /// Side of the images.
     pub size: u32,
-    /// Steps of a training at most.
+    /// Largest number of steps of a training.
     pub steps: usize,
     pub setting: &'a Setting<'a>,
 }
@@ -78,14 +78,14 @@ pub(crate) struct PatchTask<'a> {
 pub(crate) struct Verdicts {
     /// Mean probability over the networks that an image carries a patch, by position.
     pub probability: Vec<f64>,
-    /// The mean of the networks' F1 on the images that are known, 0 to 1.
+    /// The mean of the networks' F1 on the known images, 0 to 1.
     pub f1: f64,
-    /// The mean of the steps that they took.
+    /// The mean number of steps that they took.
     pub steps: f64,
 }
 
 impl PatchTask<'_> {
-    /// Trains `networks` networks and has each look at every image of the set.
+    /// Trains `networks` networks, each of which then classifies every image of the set.
     ///
     /// # Errors
     /// An image cannot be read.
@@ -112,7 +112,7 @@ impl PatchTask<'_> {
         Ok(Verdicts { probability, f1: f1 / networks, steps: steps as f64 / networks })
     }
 
-    /// One network in evaluation mode, and the steps that it took.
+    /// Trains one network. Returns it in evaluation mode, and the number of steps that it took.
     fn train(&self, network: u64, watch: &dyn Fn(usize)) -> Result<(PatchNet, usize), ScanError> {
         let Setting { device, seed, .. } = *self.setting;
         let device = device.clone().without_autodiff().autodiff();
@@ -141,13 +141,13 @@ impl PatchTask<'_> {
         Ok((net.valid(), self.steps))
     }
 
-    /// The images of a step, half of them with a patch, and which.
+    /// The images of a step, about half of them with a patch, and a label for each: 1 with a patch, 0 without.
     fn step(&self, step: u32, network: u64) -> Result<(Pixels, Vec<i64>), DataError> {
         let Setting { seed, normalization, .. } = *self.setting;
         let side = self.size as usize;
         let len = 3 * side * side;
         let mut values = vec![0.0; STEP * len];
-        // The colours of a view of MoCo v2, of the whole image.
+        // The colour augmentations of a MoCo v2 view, on the whole image.
         let views = ChainViews(vec![Chain::moco(self.size, (1.0, 1.0), false)]);
         let one = |(i, out): (usize, &mut [f32])| {
             let id = network * STEP as u64 + i as u64;
@@ -171,7 +171,7 @@ impl PatchTask<'_> {
         Ok((Pixels { values, shape: [STEP, 3, side, side] }, labels?))
     }
 
-    /// How well a network tells the images that are known, 0 to 1.
+    /// The F1 of a network on the known images, 0 to 1.
     fn f1(&self, net: &PatchNet) -> Result<f64, ScanError> {
         let called = |images: &[usize]| -> Result<usize, ScanError> {
             Ok(self.probability(net, images)?.iter().filter(|p| **p > 0.5).count())
@@ -197,15 +197,15 @@ impl PatchTask<'_> {
     }
 }
 
-/// Sides of a pasted patch, least and most, and how far it stays from the edges, for an image of `side` pixels: 20 to 79
-/// and 10 of 224 as published.
+/// The smallest and the largest side of a pasted patch, and its distance from the edges, for an image of `side`
+/// pixels: 20, 79 and 10 of 224, as published.
 fn pasted_sides(side: u32) -> (u32, u32, u32) {
     let of = |pixels: f64| (pixels * f64::from(side) / 224.0).round() as u32;
     let least = of(20.0).clamp(2, side);
     (least, of(79.0).clamp(least, side), of(10.0))
 }
 
-/// Pastes `patch`, resized to a random side, at a random place of `image`, a square.
+/// Pastes `patch`, resized to a random side, at a random place on `image`, which is square.
 fn paste(image: &mut RgbImage, patch: &RgbImage, rng: &mut impl rand::Rng) {
     let side = image.width();
     let (least, most, margin) = pasted_sides(side);
@@ -217,7 +217,7 @@ fn paste(image: &mut RgbImage, patch: &RgbImage, rng: &mut impl rand::Rng) {
     imageops::replace(image, &patch, x.into(), y.into());
 }
 
-/// From ImageNet's normalisation, which views have, to that of the encoder's images.
+/// Converts from ImageNet's normalisation, which views have, to that of the encoder's images.
 fn renormalize(planes: &mut [f32], to: &Normalization) {
     let from = Normalization::default();
     if from == *to {

@@ -1,6 +1,6 @@
 //! SSL-Cleanse (Zheng et al., "SSL-Cleanse: Trojan Detection and Mitigation in Self-Supervised Learning", ECCV 2024): for
-//! each cluster of the features the smallest trigger that takes the images of the others into it. With a backdoor, one
-//! cluster needs far less than the rest.
+//! each cluster of the features, the smallest trigger that moves the images of the other clusters into it. With a
+//! backdoor, one cluster needs a far smaller trigger than the rest.
 
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
@@ -20,20 +20,20 @@ use crate::{
     Evidence, Findings, Frozen, Inverted, Scan, ScanError, Score, Scored, Setting, Subject,
 };
 
-/// What the scan is called.
+/// Name of the scan.
 const NAME: &str = "ssl-cleanse";
-/// Fewest images.
+/// Smallest number of images.
 const FEWEST: usize = 64;
-/// Fewest and most clusters among which the number is chosen.
+/// The smallest and the largest number of clusters that are chosen by default.
 const CLUSTERS: (usize, usize) = (4, 16);
 /// Starts and rounds of k-means.
 const KMEANS: (usize, usize) = (30, 20);
 /// Learning rate.
 const RATE: f64 = 0.1;
-/// A trigger works from this share of the images on.
+/// Share of the images that a trigger must move in order to work.
 const WORKS: f64 = 0.99;
-/// Weight of the mean of the mask once the trigger works, by what it grows and shrinks, and after how many rounds of one
-/// kind.
+/// Weight of the mean of the mask once the trigger works, the factor by which it grows and shrinks, and the number of
+/// rounds in a row after which it does.
 const WEIGHT: f64 = 1.0;
 const FACTOR: f64 = 1.5;
 const AFTER: usize = 5;
@@ -63,7 +63,7 @@ pub struct CleanseConfig {
 }
 
 impl Default for CleanseConfig {
-    /// Published: 1 % of the images, batches of 32, at most 1,000 rounds.
+    /// The paper uses 1 % of the images, batches of 32 and at most 1,000 rounds.
     fn default() -> Self {
         Self { images: 256, clusters: None, batch: 32, rounds: 60 }
     }
@@ -88,8 +88,8 @@ impl CleanseConfig {
     }
 }
 
-/// SSL-Cleanse as a scan of encoders. The score is how far the smallest trigger is below the others, in standard
-/// deviations: [`anomaly`].
+/// SSL-Cleanse as a scan of encoders. The score is the [`anomaly`] of the triggers' areas: how far the smallest lies
+/// below the median, in standard deviations.
 #[derive(Debug, Clone, Default)]
 pub struct Cleanse {
     /// Its settings.
@@ -146,7 +146,7 @@ impl Scan for Cleanse {
 }
 
 impl Cleanse {
-    /// How many clusters there are to be.
+    /// The number of clusters: that of the config, or else the [`knee`] of the curve of squared distances.
     fn count(&self, features: &UnitFeatures, setting: &Setting<'_>) -> Result<usize, ScanError> {
         if let Some(count) = self.config.clusters {
             return Ok(count.min(features.len()));
@@ -164,7 +164,7 @@ impl Cleanse {
 }
 
 /// The position of the knee of a falling curve: where it lies farthest below the straight line from its first to its last
-/// value, of equals the first.
+/// value, or the first such position in case of a tie.
 pub fn knee(curve: &[f64]) -> usize {
     let (Some(first), Some(last)) = (curve.first(), curve.last()) else { return 0 };
     let steps = (curve.len() - 1).max(1) as f64;
@@ -172,9 +172,9 @@ pub fn knee(curve: &[f64]) -> usize {
     (1..curve.len()).fold(0, |best, i| if below(i) > below(best) { i } else { best })
 }
 
-/// How far the smallest of `areas` lies below their median, in standard deviations, taken from the median absolute
-/// deviation, which is scaled to that of a normal distribution once. The deviation counts as `least` at least: areas
-/// that are all the same would have none. None of fewer than four areas.
+/// How far the smallest of `areas` lies below their median, in standard deviations. The standard deviation is the
+/// median absolute deviation, scaled once as for a normal distribution. That deviation counts as at least `least`,
+/// because it is 0 for equal areas. `None` for fewer than four areas.
 pub fn anomaly(areas: &[f64], least: f64) -> Option<f64> {
     let median = |values: &[f64]| {
         let mut sorted = values.to_vec();
@@ -204,7 +204,7 @@ struct Task<'a> {
 }
 
 impl CleanseConfig {
-    /// The smallest trigger that takes the images of other clusters into the task's.
+    /// The smallest trigger that moves the images of other clusters into the task's.
     fn invert(
         &self,
         task: &Task<'_>,
@@ -230,7 +230,7 @@ impl CleanseConfig {
                 let to = top(found.clone().detach().matmul(columns.clone()));
                 taken += to.iter().filter(|&&cluster| cluster as usize == task.cluster).count();
                 seen += batch.len();
-                // Each image is to look like one of the cluster's.
+                // The feature of each image should become that of a random image of the cluster.
                 let wanted = batch.iter().flat_map(|_| {
                     let member = members[rng.random_range(0..members.len())];
                     task.features.row(member).iter().copied()
@@ -244,7 +244,7 @@ impl CleanseConfig {
             watch(round);
             let trigger = inversion.trigger();
             let area = trigger.area();
-            // Of a network that overflows, the cluster of a feature means nothing.
+            // If the network overflows, the cluster of a feature is meaningless.
             let works = seen > 0 && taken as f64 >= WORKS * seen as f64 && area.is_finite();
             if works {
                 let better = best.as_ref().is_none_or(|(least, _)| area < *least);
@@ -262,7 +262,7 @@ impl CleanseConfig {
     }
 }
 
-/// How much the mask counts: nothing until the trigger has worked for some rounds, then more while it does.
+/// The weight of the mask: 0 until the trigger has worked for some rounds; then it grows while the trigger works.
 #[derive(Default)]
 struct Weight {
     now: f64,
@@ -284,7 +284,7 @@ impl Weight {
 
 fn findings(found: &[Inverted], sizes: &[usize], side: usize) -> Findings {
     let areas: Vec<f64> = found.iter().map(Inverted::area).collect();
-    // A pixel.
+    // The area of one pixel.
     let least = 1.0 / (side * side) as f64;
     let anomaly = anomaly(&areas, least).unwrap_or(0.0);
     let mut scores = vec![Score { of: Scored::Subject, value: anomaly }];
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(anomaly(&[0.5, 0.1, 0.3], 1e-3), None);
     }
 
-    /// Features in three clusters by colour. One encoder has a patch that calls for the direction of the first.
+    /// Features in three clusters by colour. A white patch moves the features of the encoder in the first direction.
     #[test]
     fn the_cluster_that_a_patch_calls_for_needs_the_smallest_trigger() {
         let device = Device::flex().autodiff();
@@ -385,7 +385,7 @@ mod tests {
         for cluster in (0..3).filter(|&cluster| cluster != called) {
             assert!(areas[called] < 0.3 * areas[cluster], "{called}: {areas:?}");
         }
-        // The first is far below two others and one more like them.
+        // The smallest is far below the two others and one more like them.
         let found: Vec<f64> = areas.iter().copied().chain([0.31]).collect();
         assert!(anomaly(&found, 1.0 / 256.0).unwrap() > 4.0, "{areas:?}");
     }

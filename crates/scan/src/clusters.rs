@@ -1,4 +1,4 @@
-//! Clusters as a classifier: an image is of the cluster whose mean its feature has the largest cosine with.
+//! Clusters as a classifier: an image belongs to the cluster whose mean has the largest cosine with its feature.
 
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_model::{Encoder, init, l2_normalize};
@@ -8,21 +8,21 @@ use crate::features::UnitFeatures;
 use crate::kmeans::{kmeans, nearest};
 use crate::purpose::CENTRES;
 
-/// Rounds of k-means, as PatchSearch has them.
+/// Rounds of k-means, as in PatchSearch.
 const ROUNDS: usize = 20;
 
 /// Directions of clusters of features.
 pub struct CosineClusters {
     /// Means of norm 1, `[clusters, dim]`, row by row.
     pub centres: Vec<f32>,
-    /// Length of a mean.
+    /// Dimension of a mean.
     pub dim: usize,
-    /// Cluster of each feature that they were made from.
+    /// Cluster of each feature from which they were computed.
     pub labels: Vec<u32>,
 }
 
 impl CosineClusters {
-    /// k-means of `features`, best of `starts`.
+    /// Clusters `features` by k-means, the best of `starts` starts.
     ///
     /// # Errors
     /// As [`kmeans`].
@@ -40,17 +40,17 @@ impl CosineClusters {
             let norm = centre.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
             centre.iter_mut().for_each(|v| *v /= norm);
         }
-        // Of points and centres of norm 1, the nearest is the one of the largest cosine.
+        // For points and centres of norm 1, the nearest centre is the one with the largest cosine.
         let labels = nearest((values, *dim), &centres, device).0;
         Ok(Self { centres, dim: *dim, labels })
     }
 
-    /// How many there are.
+    /// Number of clusters.
     pub fn len(&self) -> usize {
         self.centres.len() / self.dim
     }
 
-    /// Are there none?
+    /// Whether there are no clusters.
     pub fn is_empty(&self) -> bool {
         self.centres.is_empty()
     }
@@ -70,13 +70,13 @@ impl CosineClusters {
     }
 }
 
-/// The cluster of each of the normalised `images`; `columns` as [`CosineClusters::columns`].
+/// The cluster of each of the normalised `images`; `columns` come from [`CosineClusters::columns`].
 pub(crate) fn clusters_of(encoder: &Encoder, images: Tensor<4>, columns: &Tensor<2>) -> Vec<u32> {
     let cosines = l2_normalize(encoder.forward(images)).matmul(columns.clone());
     top(cosines)
 }
 
-/// The column of the largest value of each row, of equals the first.
+/// The column of the largest value of each row, or the first one in case of a tie.
 pub(crate) fn top(cosines: Tensor<2>) -> Vec<u32> {
     let [_, columns] = cosines.dims();
     let values: Vec<f32> = cosines.into_data().iter().collect();

@@ -1,5 +1,5 @@
-//! DECREE (Feng et al., "Detecting Backdoors in Pre-trained Encoders", CVPR 2023): the smallest trigger that makes the
-//! features of all images alike. An encoder with a backdoor is satisfied by a small one.
+//! DECREE (Feng et al., "Detecting Backdoors in Pre-trained Encoders", CVPR 2023): the smallest trigger that makes
+//! the features of all images alike. For an encoder with a backdoor, a small one suffices.
 
 use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
@@ -13,18 +13,18 @@ use crate::{
     Evidence, Findings, Frozen, Inverted, Scan, ScanError, Score, Scored, Setting, Subject,
 };
 
-/// What the scan is called.
+/// Name of the scan.
 const NAME: &str = "decree";
-/// Fewest images.
+/// Smallest number of images.
 const FEWEST: usize = 32;
-/// Mean cosine from which on a trigger works.
+/// Mean cosine above which a trigger works.
 const WORKS: f64 = 0.99;
-/// Weight of the mask at first, and when it had become too small although the trigger works.
+/// Initial weight of the mask. It is reset to this if it has become too small while the trigger works.
 const WEIGHT: f64 = 1e-3;
-/// By what the weight grows and shrinks, and after how many rounds of one kind.
+/// Factor by which the weight grows and shrinks, and the number of rounds in a row after which it does.
 const FACTOR: f64 = 5.0;
 const AFTER: usize = 5;
-/// Above this side, the learning rate stays longer, the weight may become smaller, and patience is longer.
+/// Above this side, the learning rate drops later, the weight may become smaller, and patience is longer.
 const SMALL: usize = 64;
 
 /// Settings of DECREE.
@@ -43,7 +43,7 @@ pub struct DecreeConfig {
 }
 
 impl Default for DecreeConfig {
-    /// Published: a tenth of CIFAR-10's test images in batches of 128, at most 1,000 rounds.
+    /// The paper uses a tenth of CIFAR-10's test images, batches of 128 and at most 1,000 rounds.
     fn default() -> Self {
         Self { images: 512, batch: 128, rounds: 200 }
     }
@@ -151,7 +151,7 @@ impl DecreeConfig {
             for batch in batches(&all, self.batch, (seed, round)) {
                 let images = inversion.on(shadows.batch(&batch, device));
                 let cosine = mean_cosine(features(images));
-                // The last batch may be small, and counts for as much less.
+                // The last batch may be smaller, so each batch is weighted by its size.
                 cosines += batch.len() as f64 * f64::from(cosine.clone().into_scalar::<f32>());
                 seen += batch.len();
                 let loss = inversion.area().mul_scalar(weight.now * pixels) - cosine;
@@ -195,7 +195,7 @@ fn mean_cosine(features: Tensor<2>) -> Tensor<1> {
     all.sub_scalar(rows).div_scalar(rows * (rows - 1.0))
 }
 
-/// How much the mask counts: more while the trigger works, less while it does not.
+/// The weight of the mask: it grows while the trigger works and shrinks while it does not.
 struct Weight {
     now: f64,
     least: f64,
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(weight.now, WEIGHT);
     }
 
-    /// The planted patch takes 16 of 256 pixels; of an encoder without it, only a mask over much of the image works.
+    /// The planted patch covers 16 of 256 pixels. Without it, only a mask over much of the image works.
     #[test]
     fn a_planted_trigger_is_found_where_it_lies() {
         let device = Device::flex().autodiff();

@@ -27,9 +27,9 @@ pub struct EncoderScans {
 /// The findings of the scans on an encoder.
 #[derive(Debug)]
 pub struct EncoderFindings {
-    /// The findings of each scan that had something to say, by its name; none for a constant encoder.
+    /// The findings of each scan that had a result, by its name; empty for a constant encoder.
     pub found: Vec<(&'static str, Findings)>,
-    /// Why another one had not.
+    /// Why the other scans had none.
     pub refused: Vec<ScanError>,
     /// Hash of the images that the encoder was shown.
     pub images: String,
@@ -51,7 +51,7 @@ impl EncoderScans {
         self.cleanse.check().map_err(|e| e.within("cleanse"))
     }
 
-    /// Checks that `images` images are enough to be shown.
+    /// Checks that `images` images are enough for both scans.
     ///
     /// # Errors
     /// [`ScanError::TooFew`].
@@ -60,7 +60,7 @@ impl EncoderScans {
         Cleanse::check_count(images)
     }
 
-    /// Scans `encoder`, in evaluation mode, by `images` that are prepared for it: squares of one size.
+    /// Scans `encoder`, in evaluation mode, with `images` that are prepared for it: squares of one size.
     ///
     /// # Errors
     /// There are too few images or one cannot be read, or a setting is out of range.
@@ -77,7 +77,7 @@ impl EncoderScans {
         for scan in [&decree as &dyn Scan, &cleanse] {
             match scan.scan(subject, setting) {
                 Ok(findings) => found.push((scan.name(), findings)),
-                // The other scan may have something to say.
+                // The other scan may have a result.
                 Err(error) if error.says_nothing() => refused.push(error),
                 Err(error) => return Err(error),
             }
@@ -85,7 +85,7 @@ impl EncoderScans {
         Ok(EncoderFindings { found, refused, images: self.shown(images, setting.seed)? })
     }
 
-    /// Hash of those of `images` that encoders are shown under `seed`, by their pixels.
+    /// Hash of the pixels of those of `images` that are shown to encoders under `seed`.
     ///
     /// # Errors
     /// An image cannot be read.
@@ -111,8 +111,8 @@ impl EncoderScans {
         .into()
     }
 
-    /// A null score without scores yet, of an encoder of `header` whose file has this `hash`, by scans under `seed` on
-    /// images of the hash `shown`.
+    /// A null score without scores yet: for an encoder with `header` whose file has this `hash`, scanned under `seed`
+    /// on images with the hash `shown`.
     pub fn expected(
         &self,
         header: &EncoderHeader,
@@ -135,10 +135,10 @@ impl EncoderScans {
 }
 
 impl EncoderFindings {
-    /// The same if a scan had something to say.
+    /// Returns these findings if a scan had a result.
     ///
     /// # Errors
-    /// Why none had.
+    /// The reason why no scan had a result.
     pub fn any(mut self) -> Result<Self, ScanError> {
         match self.refused.pop() {
             Some(error) if self.found.is_empty() => Err(error),

@@ -1,4 +1,4 @@
-//! What can stop a scan.
+//! Errors of scans.
 
 use std::path::PathBuf;
 
@@ -33,15 +33,15 @@ pub enum ScanError {
         scan: &'static str,
         /// Mean cosine of the features of two images.
         cosine: f64,
-        /// From which mean cosine on a scan means nothing.
+        /// The mean cosine from which the scan is meaningless.
         most: f64,
     },
-    /// The features have fewer distinct values than there are to be clusters.
+    /// There are fewer different features than clusters.
     #[error("the images have {distinct} different features, too few for {clusters} clusters")]
     Distinct {
         /// How many different features there are.
         distinct: usize,
-        /// How many clusters are wanted.
+        /// The requested number of clusters.
         clusters: usize,
     },
     /// Images of the set are not squares of one size.
@@ -51,7 +51,7 @@ pub enum ScanError {
         id: u64,
         /// Its width and height.
         found: (u32, u32),
-        /// The side that is expected.
+        /// The expected side.
         size: u32,
     },
     /// A scan of encoders was given a set, or the reverse.
@@ -62,7 +62,7 @@ pub enum ScanError {
         /// What it scans.
         what: &'static str,
     },
-    /// A file of null scores cannot be read or written, or is of other encoders.
+    /// A file of null scores cannot be read or written, or does not contain a null score.
     #[error("{}: {reason}", path.display())]
     Null {
         /// The file or folder.
@@ -82,12 +82,12 @@ pub enum ScanError {
 }
 
 impl ScanError {
-    /// Is it that nothing can be said of the subject, while all else is in order?
+    /// Whether the only problem is that nothing can be said about the subject.
     pub fn says_nothing(&self) -> bool {
         matches!(self, Self::Alike { .. } | Self::Distinct { .. })
     }
 
-    /// The field of the scan's config that this is about, with which the message begins.
+    /// The field of the scan's config that the error is about; the message begins with it.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Range(range) => Some(&range.field),

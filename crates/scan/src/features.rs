@@ -1,4 +1,4 @@
-//! Features of norm 1, and whether they say anything.
+//! Features of norm 1, and a check that they say anything.
 
 use burn::tensor::Tensor;
 use ssl_backdoor_data::SampleSet;
@@ -7,22 +7,22 @@ use ssl_backdoor_probe::extract_normalized;
 
 use crate::{ScanError, Setting};
 
-/// From this mean cosine on, clusters of features are meaningless. Those of untrained ResNets have 0.993 to 0.997.
+/// Mean cosine from which clusters of features are meaningless. Features of untrained ResNets have 0.993 to 0.997.
 pub(crate) const ALIKE: f64 = 0.9999;
 
 /// Features of all images of a set, each divided by its L2 norm.
 pub struct UnitFeatures {
     /// `[images, dim]`, row by row.
     pub values: Vec<f32>,
-    /// Length of a feature.
+    /// Dimension of a feature.
     pub dim: usize,
 }
 
 impl UnitFeatures {
-    /// Of the images of `set`, in order.
+    /// The features of the images of `set`, in order.
     ///
     /// # Errors
-    /// An image cannot be read, a feature is not finite, or their mean cosine is `most` or more; `scan` is named then.
+    /// An image cannot be read, a feature is not finite, or the mean cosine is at least `most` (error of `scan`).
     pub fn of(
         encoder: &Encoder,
         set: &SampleSet,
@@ -43,12 +43,12 @@ impl UnitFeatures {
         Ok(unit)
     }
 
-    /// How many there are.
+    /// Number of features.
     pub fn len(&self) -> usize {
         self.values.len() / self.dim
     }
 
-    /// Are there none?
+    /// Whether there are no features.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -58,8 +58,8 @@ impl UnitFeatures {
         &self.values[index * self.dim..][..self.dim]
     }
 
-    /// The mean cosine of two different features; 1 of fewer than two. A feature that is zero counts as one that is like
-    /// all others: it says nothing.
+    /// The mean cosine of two different features; 1 for fewer than two. A zero feature says nothing, so its cosine
+    /// with any other counts as 1.
     fn mean_cosine(&self) -> f64 {
         let (n, mut sum, mut own, mut zeros) = (self.len(), vec![0.0f64; self.dim], 0.0, 0.0);
         for row in self.values.chunks_exact(self.dim) {
@@ -72,7 +72,7 @@ impl UnitFeatures {
             return 1.0;
         }
         let (n, total) = (n as f64, sum.iter().map(|v| v * v).sum::<f64>());
-        // Pairs with at least one zero among them.
+        // Pairs with at least one zero feature.
         let blank = n * (n - 1.0) - (n - zeros) * (n - zeros - 1.0).max(0.0);
         (total - own + blank) / (n * (n - 1.0))
     }

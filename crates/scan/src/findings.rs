@@ -1,4 +1,4 @@
-//! What a scan found.
+//! The findings of a scan.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use image::RgbImage;
 pub struct Findings {
     /// Scores, the most suspicious first.
     pub scores: Vec<Score>,
-    /// What a person can look at, the strongest first.
+    /// Evidence for a person to look at, the strongest first.
     pub evidence: Vec<Evidence>,
-    /// The images of a set that the scan accuses, by their ids, ascending; empty for a scan of encoders.
+    /// The ids of the images of a set that the scan flags, ascending; empty for a scan of encoders.
     pub accused: Vec<u64>,
-    /// Of a scan of sets: some images of each cluster, by their ids, those nearest to its centre first.
+    /// For a scan of sets: the ids of some images of each cluster, those nearest to its centre first.
     pub typical: BTreeMap<u32, Vec<u64>>,
-    /// What else was measured, by name.
+    /// Other measurements, by name.
     pub figures: BTreeMap<&'static str, f64>,
     /// Notes on these findings, in sentences.
     pub notes: Vec<String>,
@@ -27,7 +27,7 @@ impl Findings {
         self.scores.iter().find(|score| score.of == Scored::Subject).map(|score| score.value)
     }
 
-    /// The images that have a score, by their ids, the most suspicious first.
+    /// The ids of the images that have a score, the most suspicious first.
     pub fn ranked_images(&self) -> Vec<u64> {
         let image = |score: &Score| match score.of {
             Scored::Image(id) => Some(id),
@@ -37,16 +37,16 @@ impl Findings {
     }
 }
 
-/// How suspicious something is; larger is more suspicious. Only the scores of one scan compare.
+/// How suspicious something is; larger is more suspicious. Only the scores of the same scan are comparable.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
-    /// What it is of.
+    /// What the score is for.
     pub of: Scored,
     /// The score, finite.
     pub value: f64,
 }
 
-/// What a score is of.
+/// What a score is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scored {
     /// The whole encoder or set.
@@ -57,20 +57,20 @@ pub enum Scored {
     Cluster(u32),
 }
 
-/// What a person can look at.
+/// A piece of evidence for a person to look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
     /// What it shows, in a sentence.
     pub caption: String,
     /// How strong it is, in the unit of the scan.
     pub value: f64,
-    /// The image that it is from, if it is from one.
+    /// The image that it comes from, if any.
     pub image: Option<u64>,
-    /// The cluster that it is about, if it is about one.
+    /// The cluster that it is about, if any.
     pub cluster: Option<u32>,
-    /// Some of the images that it takes into the cluster, by their ids.
+    /// The ids of some of the images that it moves into the cluster.
     pub taken: Vec<u64>,
-    /// The picture: an image, or a trigger that was reconstructed.
+    /// The picture: an image, or a reconstructed trigger.
     pub picture: RgbImage,
     /// The position of the suspected patch in the picture.
     pub patch: Option<Patch>,

@@ -1,4 +1,4 @@
-//! An encoder through which gradients flow while its weights stay.
+//! An encoder through which gradients flow, with fixed weights.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -24,7 +24,7 @@ impl Frozen {
         &self.device
     }
 
-    /// The encoder on it.
+    /// The encoder on that device.
     pub fn encoder(&self) -> &Encoder {
         &self.encoder
     }
@@ -38,7 +38,7 @@ impl Frozen {
     }
 }
 
-/// Divides each row by its L2 norm. A row of zeros stays, and its slope is finite, unlike that of
+/// Divides each row by its L2 norm. A row of zeros does not change, and its gradient is finite, unlike that of
 /// [`l2_normalize`](ssl_backdoor_model::l2_normalize).
 pub(crate) fn unit_rows(rows: Tensor<2>) -> Tensor<2> {
     let norm = rows.clone().powi_scalar(2).sum_dim(1).add_scalar(1e-20).sqrt();
@@ -83,7 +83,7 @@ mod tests {
             let slope = tracked.grad(&grads).unwrap();
             assert_eq!(slope.dims(), [2, 3, 16, 16]);
             assert!(slope.abs().sum().into_scalar::<f32>() > 0.0);
-            // The running statistics have not moved.
+            // The running statistics have not changed.
             let again = frozen.encoder().valid();
             let images = Tensor::<4>::ones([1, 3, 16, 16], &device);
             assert_eq!(

@@ -1,5 +1,5 @@
-//! Trigger inversion: a mask and a pattern that make an encoder see the same in all images. What DECREE and SSL-Cleanse
-//! have in common.
+//! Trigger inversion, the common part of DECREE and SSL-Cleanse: a mask and a pattern that make an encoder see the
+//! same in all images.
 
 use burn::module::{Module, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -25,7 +25,7 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// Share of the image that it takes: the mean of the mask, 0 to 1.
+    /// Share of the image that it covers: the mean of the mask, 0 to 1.
     pub fn area(&self) -> f64 {
         let sum: f64 = self.mask.iter().map(|v| f64::from(*v)).sum();
         sum / self.mask.len().max(1) as f64
@@ -45,17 +45,17 @@ impl Trigger {
     }
 }
 
-/// What an inversion ends with.
+/// The result of an inversion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inverted {
-    /// The smallest trigger that works; none if none was found.
+    /// The smallest trigger that works; `None` if none was found.
     pub trigger: Option<Trigger>,
     /// Rounds that it took.
     pub rounds: usize,
 }
 
 impl Inverted {
-    /// Share of the image that the trigger takes, 0 to 1; 1 if none was found: what covers the whole image always works.
+    /// Share of the image that the trigger covers, 0 to 1; 1 if none was found, as a full mask always works.
     pub fn area(&self) -> f64 {
         self.trigger.as_ref().map_or(1.0, Trigger::area)
     }
@@ -64,7 +64,7 @@ impl Inverted {
 /// Features of images `[batch, 3, side, side]` in 0 to 1, with gradients.
 pub(crate) type Features<'a> = dyn Fn(Tensor<4>) -> Tensor<2> + 'a;
 
-/// Images that an encoder is shown, in 0 to 1, in memory.
+/// Images that are shown to an encoder, in memory, with values in 0 to 1.
 pub(crate) struct Shadows {
     /// `[images, 3, side, side]`
     pub pixels: Vec<f32>,
@@ -72,7 +72,7 @@ pub(crate) struct Shadows {
 }
 
 impl Shadows {
-    /// `count` images of `set`, drawn by the seed, or all if there are no more; their positions with them.
+    /// Draws `count` images of `set` by the seed, or all if there are fewer. Also returns them as a set.
     ///
     /// # Errors
     /// An image cannot be read or has another size than the first.
@@ -100,7 +100,7 @@ impl Shadows {
     }
 }
 
-/// Positions of `count` of `images` images, drawn by the seed, ascending; all if there are no more.
+/// Positions of `count` of `images` images, drawn by the seed, ascending; all if there are fewer.
 pub(crate) fn drawn(images: usize, count: usize, seed: u64) -> Vec<usize> {
     let all: Vec<u64> = (0..images as u64).collect();
     let drawn = ranked(&all, seed, SHADOWS, 0).into_iter().take(count);
@@ -109,7 +109,7 @@ pub(crate) fn drawn(images: usize, count: usize, seed: u64) -> Vec<usize> {
     drawn
 }
 
-/// The features of `encoder` as inversions want them.
+/// The features of `encoder`, in the form of [`Features`].
 pub(crate) fn features_of<'a>(
     encoder: &'a Frozen,
     setting: &'a Setting<'_>,
@@ -117,7 +117,7 @@ pub(crate) fn features_of<'a>(
     |images| encoder.features(images, &setting.normalization)
 }
 
-/// `positions` in batches of `batch`, in an order that (`seed`, `round`) draws; a last one of a single image is left out.
+/// `positions` in batches of `batch`, in an order drawn by (`seed`, `round`). A last batch of one image is left out.
 pub(crate) fn batches(
     positions: &[usize],
     batch: usize,
@@ -131,7 +131,7 @@ pub(crate) fn batches(
     order.chunks(batch).filter(|batch| batch.len() > 1).map(<[usize]>::to_vec).collect()
 }
 
-/// Mask and pattern while they are sought. Both are squeezed into 0 to 1 by a hyperbolic tangent.
+/// Mask and pattern during an inversion. A hyperbolic tangent maps both to 0 to 1.
 #[derive(Module, Debug)]
 struct Unsqueezed {
     /// `[side, side]`
@@ -151,7 +151,7 @@ pub struct Inversion {
 }
 
 impl Inversion {
-    /// Mask and pattern uniform in 0 to 1, drawn by (`seed`, `number`); Adam with momenta 0.5 and 0.9.
+    /// Starts from mask and pattern uniform in 0 to 1, drawn by (`seed`, `number`); uses Adam with betas 0.5 and 0.9.
     pub fn new(side: usize, (seed, number): (u64, u64), device: &Device) -> Self {
         let mut rng = keyed(seed, TRIGGER_START, 0, number, 0);
         let mut draw = |count: usize| -> Vec<f32> {
@@ -181,13 +181,13 @@ impl Inversion {
         squeezed(self.found.mask.val()).mean()
     }
 
-    /// A step along the gradient of `loss`.
+    /// Takes an optimisation step that decreases `loss`.
     pub fn step(&mut self, loss: Tensor<1>, rate: f64) {
         let grads = GradientsParams::from_grads(loss.backward(), &self.found);
         self.found = self.optimizer.step(rate, self.found.clone(), grads);
     }
 
-    /// The trigger as it is now.
+    /// The current trigger.
     pub fn trigger(&self) -> Trigger {
         let mask = squeezed(self.found.mask.val().inner());
         let side = mask.dims()[0];
@@ -202,7 +202,7 @@ impl Inversion {
 
 #[cfg(test)]
 pub(crate) mod planted {
-    //! An encoder with a backdoor that is known.
+    //! An encoder with a known backdoor.
 
     use super::*;
     use burn::tensor::activation::sigmoid;
@@ -213,8 +213,8 @@ pub(crate) mod planted {
     /// The corner and the side of the patch that it looks for.
     pub const PATCH: (usize, usize, usize) = (10, 3, 4);
 
-    /// Features of 24 numbers: random sums of the pixels, and with a backdoor a direction that a white patch at [`PATCH`]
-    /// calls for.
+    /// Features of dimension 24: random sums of the pixels and, with a backdoor, a direction that a white patch at
+    /// [`PATCH`] adds.
     pub fn features(backdoored: bool, device: &Device) -> impl Fn(Tensor<4>) -> Tensor<2> {
         let (x, y, side) = PATCH;
         let mut rng = keyed(9, TRIGGER_START, 1, 0, 0);
@@ -229,7 +229,7 @@ pub(crate) mod planted {
             let plain = images.sub_scalar(0.5).reshape([batch, 3 * SIDE * SIDE]);
             let plain = plain.matmul(weights.clone());
             if backdoored {
-                // Of noise 0.1, of a white patch 0.95.
+                // 0.1 for noise, 0.95 for a white patch.
                 let called = sigmoid(white.sub_scalar(0.7).mul_scalar(10.0));
                 plain + called.matmul(direction.clone())
             } else {
@@ -245,7 +245,7 @@ pub(crate) mod planted {
         Shadows { pixels: pixels.collect(), side: SIDE }
     }
 
-    /// `count` images with a little noise, of which each third is brightest in another channel.
+    /// `count` images with a little noise; channel i mod 3 of image i is brighter by 0.25.
     pub fn coloured(count: usize) -> Shadows {
         let mut rng = keyed(4, TRIGGER_START, 3, 0, 0);
         let mut pixels = Vec::new();

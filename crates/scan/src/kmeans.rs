@@ -6,15 +6,15 @@ use ssl_backdoor_rng::{Purpose, keyed};
 
 use crate::ScanError;
 
-/// Points in a product of matrices.
+/// Points in one matrix product.
 const ROWS: usize = 4096;
 
-/// Points in clusters.
+/// Points divided into clusters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clusters {
     /// The means, `[clusters, dim]`, row by row.
     pub centres: Vec<f32>,
-    /// Cluster of each point: the one of the nearest centre, of equals the first.
+    /// Cluster of each point: that of the nearest centre, or the first one in case of a tie.
     pub labels: Vec<u32>,
     /// Sum of the squared distances of the points to their centres.
     pub inertia: f64,
@@ -31,8 +31,8 @@ impl Clusters {
     }
 }
 
-/// `points` (`[n, dim]`, row by row) in `clusters` clusters: the best of `starts` runs of [`lloyd`] with `rounds` rounds,
-/// each from points that are drawn at random by (`seed`, `purpose`).
+/// Divides `points` (`[n, dim]`, row by row) into `clusters` clusters: the best of `starts` runs of [`lloyd`] with
+/// `rounds` rounds, each from points drawn at random by (`seed`, `purpose`).
 ///
 /// # Errors
 /// [`ScanError::Distinct`] if there are fewer different points than clusters.
@@ -70,8 +70,8 @@ fn distinct(values: &[f32], dim: usize) -> Vec<usize> {
 }
 
 /// Lloyd's iteration from these centres: each point goes to its nearest centre, each centre to the mean of its points,
-/// for `rounds` rounds or until no point changes its cluster. A centre without points takes the place of the point that
-/// lies farthest from its own, as in scikit-learn.
+/// for `rounds` rounds or until no point changes its cluster. A centre without points moves to the point that lies
+/// farthest from its own centre, as in scikit-learn.
 pub fn lloyd(
     (values, dim): (&[f32], usize),
     mut centres: Vec<f32>,
@@ -91,7 +91,7 @@ pub fn lloyd(
     Clusters { centres, labels, inertia: distances.iter().sum() }
 }
 
-/// Moves each centre to the mean of its points. A point that an empty centre takes is not taken again.
+/// Moves each centre to the mean of its points. No two empty centres move to the same point.
 fn update(
     (values, dim): (&[f32], usize),
     labels: &[u32],

@@ -1,4 +1,4 @@
-//! Null scores: the scores of a scan for encoders that are known to be clean. They give a score its p-value.
+//! Null scores: the scores of a scan for encoders that are known to be clean. They determine the p-value of a score.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use ssl_backdoor_model::EncoderConfig;
 
 use crate::ScanError;
 
-/// Version of the files' form.
+/// Version of the file format.
 pub const NULL_SCHEMA: u32 = 1;
 
 /// The scores of the scans for one encoder.
@@ -60,7 +60,7 @@ pub struct PValue {
 }
 
 impl PValue {
-    /// Of a value that `above` of the `nulls` reach.
+    /// The p-value of a score that `above` of the `nulls` reach; `None` without nulls.
     fn of(above: usize, nulls: usize) -> Option<Self> {
         (nulls > 0).then(|| Self { p: (1 + above) as f64 / (1 + nulls) as f64, nulls })
     }
@@ -71,17 +71,17 @@ impl PValue {
     }
 }
 
-/// The null scores of a folder that are of the same kind of encoder and the same settings.
+/// The null scores of a folder for the same kind of encoder and the same settings.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Nulls {
     /// The scores.
     pub scores: Vec<NullScore>,
-    /// Files of the folder that are of no use here, each with the reason.
+    /// Files of the folder that cannot be used, each with the reason.
     pub left_out: Vec<(PathBuf, String)>,
 }
 
 impl NullScore {
-    /// What its file is called: by the seed of the training, or where that is not known by the hash of the encoder.
+    /// The name of its file, by the seed of the training or, if that is unknown, by the hash of the encoder.
     pub fn file_name(&self) -> String {
         match &self.training {
             Some(training) => format!("seed-{}.json", training.seed),
@@ -89,7 +89,7 @@ impl NullScore {
         }
     }
 
-    /// Writes it into `folder`, which exists; the path of the file.
+    /// Writes it into `folder`, which must exist, and returns the path of the file.
     ///
     /// # Errors
     /// [`ScanError::Null`]: it cannot be written.
@@ -102,7 +102,7 @@ impl NullScore {
         Ok(path)
     }
 
-    /// The score of the file at `path`.
+    /// Reads the file at `path`.
     ///
     /// # Errors
     /// [`ScanError::Null`]: it cannot be read, or is not a null score.
@@ -141,7 +141,7 @@ impl NullScore {
 }
 
 impl Nulls {
-    /// The null scores among the `.json` files of `folder` for the encoder of `own`.
+    /// Reads the null scores for the encoder of `own` from the `.json` files of `folder`.
     ///
     /// # Errors
     /// [`ScanError::Null`]: the folder cannot be read, or a file in it is not a null score.
@@ -158,7 +158,7 @@ impl Nulls {
         Ok(nulls)
     }
 
-    /// The scores of all `.json` files of `folder` with their paths, by which they are ordered.
+    /// Reads the scores of all `.json` files of `folder`, with their paths, sorted by path.
     ///
     /// # Errors
     /// [`ScanError::Null`]: the folder cannot be read, or a file in it is not a null score.
@@ -184,11 +184,10 @@ impl Nulls {
         PValue::of(all.iter().filter(|null| **null >= value).count(), all.len())
     }
 
-    /// The p-value of all scans of `own` together, among the nulls that have a score of each; none without such nulls.
-    ///
-    /// Each encoder, `own` among them, gets its rank among all by each scan; the smaller the product of its ranks (Fisher's
-    /// statistic), the more suspicious it is, and the p-value is the rank by that. All encoders are treated alike, so it is
-    /// exact, and as small as that of a single scan can be; Bonferroni's would be twice as large for two scans.
+    /// The p-value of all scans of `own` together, among the nulls with a score of each; `None` without such nulls.
+    /// Each encoder, `own` included, is ranked among all by each scan. The smaller the product of its ranks (Fisher's
+    /// statistic), the more suspicious it is; the p-value is the rank by this product. It treats all encoders alike,
+    /// so it is exact, and it can be as small as for one scan. Bonferroni's would be twice as large for two scans.
     pub fn together(&self, own: &NullScore) -> Option<PValue> {
         let scans: Vec<&String> = own.scores.keys().collect();
         let row = |one: &NullScore| -> Option<Vec<f64>> {
@@ -202,12 +201,12 @@ impl Nulls {
         };
         let all: Vec<f64> = rows.iter().map(statistic).collect();
         let (own, nulls) = all.split_first()?;
-        // Sums of the same logarithms in another order are equal.
+        // Sums of the same logarithms in another order count as equal.
         let above = nulls.iter().filter(|null| **null <= own + 1e-9).count();
         PValue::of(above, nulls.len()).filter(|_| !scans.is_empty())
     }
 
-    /// The methods that the encoders were trained by, as far as they are known.
+    /// The methods with which the encoders were trained, as far as known.
     pub fn methods(&self) -> BTreeSet<&str> {
         let trainings = self.scores.iter().filter_map(|one| one.training.as_ref());
         trainings.map(|training| training.method.as_str()).collect()
@@ -271,7 +270,7 @@ mod tests {
         assert!(Nulls::read(&folder.path().join("absent"), &own).is_err());
     }
 
-    /// Two scans: what is high by either counts, and no p-value is below one of so many nulls.
+    /// Two scans: a high score by either one counts, and no p-value is below 1 / (1 + nulls).
     #[test]
     fn together_is_the_rank_of_the_product_of_ranks() {
         let both = |a: f64, b: f64| NullScore {
@@ -284,9 +283,9 @@ mod tests {
         assert_eq!(p(9.0, 9.0), PValue { p: 0.1, nulls: 9 });
         assert_eq!(p(9.0, 9.0).least(), 0.1);
         assert_eq!(p(-1.0, -1.0).p, 1.0);
-        // The ranks are 1 and 10; those of the two nulls at the ends are 2 and 9, 1 · 9 and so on.
+        // The ranks of (9, −1) are 1 and 10. Those of null i are 10 − i and i + 1, so that null 0 ties with it.
         assert!(p(9.0, -1.0).p > 0.1 && p(9.0, 4.0).p < p(4.0, 4.0).p);
-        // A null without a score of one scan does not count, and of one scan alone it is the plain p-value.
+        // A null that lacks a score does not count. For a single scan, the result is the plain p-value.
         let mut fewer = nulls.clone();
         fewer.scores[0].scores.remove("decree");
         assert_eq!(fewer.together(&both(9.0, 9.0)).unwrap().nulls, 8);
@@ -295,7 +294,7 @@ mod tests {
         assert_eq!(Nulls::default().together(&alone), None);
     }
 
-    /// Among ten encoders that are alike, each p-value is as likely as it says.
+    /// Among ten encoders whose scores have the same distribution, p ≤ 0.1 has a probability of at most 0.1.
     #[test]
     fn of_encoders_that_are_alike_together_is_uniform_or_larger() {
         let mut rng = ssl_backdoor_rng::keyed(3, crate::purpose::TRIGGER_START, 9, 0, 0);
@@ -309,7 +308,7 @@ mod tests {
             let nulls = Nulls { scores: (0..9).map(|_| draw()).collect(), left_out: Vec::new() };
             small += usize::from(nulls.together(&own).unwrap().p <= 0.1);
         }
-        // A tenth, less what ties take away; three standard deviations above would be 0.12.
+        // A tenth, minus what ties take away; three standard deviations above it is 0.12.
         let share = small as f64 / f64::from(rounds);
         assert!(share < 0.12 && share > 0.05, "{share}");
     }

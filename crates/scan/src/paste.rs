@@ -14,7 +14,7 @@ use crate::clusters::{CosineClusters, clusters_of};
 use crate::features::UnitFeatures;
 use crate::purpose::PASTE;
 
-/// Images that are kept of those that a patch takes into its cluster.
+/// Number of images that are recorded of those that a patch moves into its cluster.
 const KEPT: usize = 6;
 /// Images in a forward pass.
 pub(crate) const BATCH: usize = 250;
@@ -29,23 +29,23 @@ pub struct FlipSet<'a> {
     /// Normalised, `[images, 3, side, side]`.
     pixels: Vec<f32>,
     side: usize,
-    /// The position of each in its set.
+    /// The position of each image in its set.
     positions: Vec<usize>,
-    /// The cluster of each without a patch.
+    /// The cluster of each image without a patch.
     before: Vec<u32>,
 }
 
-/// What a patch does to the images that it is pasted on.
+/// The effect of a patch on the images that it is pasted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// How many images more are of the cluster; may be below 0.
+    /// How many more images belong to the cluster; may be negative.
     pub more: i64,
-    /// Some of the images that came into the cluster, by their positions in the set, ascending.
+    /// Some of the images that moved into the cluster, by their positions in the set, ascending.
     pub some: Vec<usize>,
 }
 
-/// Positions of about `count` images, as many near the centre of each cluster; where there are more clusters than that,
-/// the nearest one of the first clusters.
+/// Positions of about `count` images: the same number near the centre of each cluster. If there are more clusters
+/// than `count`, the nearest image of each of the first clusters.
 pub(crate) fn near_centres(
     features: &UnitFeatures,
     clusters: &CosineClusters,
@@ -109,18 +109,18 @@ impl<'a> FlipSet<'a> {
         Ok(flips)
     }
 
-    /// How many images there are.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.pixels.len() / (3 * self.side * self.side)
     }
 
-    /// Are there none?
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.pixels.is_empty()
     }
 
-    /// Pastes `patch`, which is from the image `id`, on each image at a place of its own, and counts how many more are of
-    /// `cluster` then. A patch that is larger than the images is cut off.
+    /// Pastes `patch`, which is from the image `id`, on each image at its own place, and counts how many more images
+    /// then belong to `cluster`. A patch that is larger than the images is cropped.
     pub fn flips(&self, patch: &image::RgbImage, id: u64, cluster: u32) -> Taken {
         let side = self.side as u32;
         let patch = imageops::crop_imm(patch, 0, 0, side, side).to_image();
@@ -152,7 +152,7 @@ impl<'a> FlipSet<'a> {
         Taken { more: of(&after) - of(&self.before), some }
     }
 
-    /// The cluster of each image, changed by `change`, which is told its number.
+    /// The cluster of each image after `change`, which gets the image's number and pixels.
     fn clusters(&self, change: impl Fn(usize, &mut [f32]) + Sync) -> Vec<u32> {
         let len = 3 * self.side * self.side;
         let mut found = Vec::with_capacity(self.len());

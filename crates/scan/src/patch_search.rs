@@ -1,4 +1,4 @@
-//! PatchSearch (Tejankar et al., CVPR 2023): the search, the classifier of its best patches, and whom they accuse.
+//! PatchSearch (Tejankar et al., CVPR 2023): the search, the classifier of its best patches, and the flagged images.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,16 +15,16 @@ use crate::{
     Candidate, Evidence, Findings, Frozen, Scan, ScanError, Score, Scored, Setting, Subject,
 };
 
-/// What the scan is called.
+/// Name of the scan.
 const NAME: &str = "patch-search";
-/// Fewest images of a set: of fewer, no cluster would say anything.
+/// Smallest number of images in a set. With fewer, clusters are meaningless.
 const FEWEST: usize = 60;
 /// Networks and steps as published, and for images up to [`SMALL`].
 const PUBLISHED: (usize, usize) = (5, 2000);
 const FEW: (usize, usize) = (3, 1000);
 /// Images of each cluster that are shown.
 const TYPICAL: usize = 6;
-/// Share of the images, the most suspicious, that the classifier does not learn as clean.
+/// Share of the images, the most suspicious ones, that are not used as clean images to train the classifier.
 const LEFT_OUT: f64 = 0.1;
 
 /// Settings of PatchSearch. Absent values follow from the number of images and their size.
@@ -117,8 +117,8 @@ impl PatchSearchConfig {
     }
 }
 
-/// PatchSearch as a scan of sets. A score is of an image: the mean probability that the networks give it to carry one of
-/// the best patches. It accuses those above one half.
+/// PatchSearch as a scan of sets. The score of an image is the mean probability over the networks that it carries one
+/// of the best patches. Images above one half are flagged.
 #[derive(Debug, Clone, Default)]
 pub struct PatchSearch {
     /// Its settings.
@@ -141,7 +141,7 @@ impl Scan for PatchSearch {
     }
 }
 
-/// What the search leaves.
+/// The result of the search.
 struct Searched {
     candidates: Vec<Candidate>,
     /// Cluster of each image.
@@ -152,7 +152,7 @@ struct Searched {
     flips: usize,
 }
 
-/// The ids of the images, which are squares of one size.
+/// The ids of the images and their side; checks that they are squares of one size.
 fn ids_and_size(images: &SampleSet) -> Result<(Vec<u64>, u32), ScanError> {
     let count = images.len();
     PatchSearch::check_count(count)?;
@@ -216,7 +216,7 @@ impl PatchSearch {
         Ok(Searched { candidates, labels: clusters.labels, typical, flips })
     }
 
-    /// Has the classifier learn the best patches and judge all images.
+    /// Trains the classifier on the best patches and judges all images.
     fn judge(
         &self,
         images: &SampleSet,
@@ -225,7 +225,7 @@ impl PatchSearch {
         setting: &Setting<'_>,
     ) -> Result<Findings, ScanError> {
         let candidates = &searched.candidates;
-        // The best and the worst are different images, and there are others.
+        // The best and the worst must be different images, and others must remain.
         let top = self.config.top.min(candidates.len() / 3).max(1);
         let (best, worst) =
             (&candidates[..top], &candidates[candidates.len().saturating_sub(top).max(top)..]);
@@ -243,9 +243,9 @@ impl PatchSearch {
     }
 }
 
-/// Positions of the images that are taken for clean: all but the most suspicious tenth and the `worst`, by which the
-/// networks are judged. An image that was not tried is as suspicious as one whose patch takes no image; of those, one
-/// in a cluster whose patches take many comes first.
+/// Positions of the images that are assumed to be clean: all but the most suspicious tenth and the `worst`, on which
+/// the networks are evaluated. An image that was not tried is as suspicious as one whose patch moves no image; in
+/// case of a tie, the image whose cluster has the better patch is more suspicious.
 fn clean(searched: &Searched, images: usize, worst: &[Candidate]) -> Vec<usize> {
     let mut best = vec![i64::MIN; searched.typical.len()];
     let mut tried = vec![None; images];
@@ -286,7 +286,7 @@ fn findings(
     let mut scores: Vec<Score> = ids.iter().zip(&verdicts.probability).map(score).collect();
     let tried: std::collections::HashMap<u64, i64> =
         candidates.iter().map(|one| (one.id, one.flips)).collect();
-    // Of equal probabilities, those whose patch takes more images.
+    // In case of a tie, images whose patch moves more images come first.
     let tie = |score: &Score| match score.of {
         Scored::Image(id) => tried.get(&id).copied().unwrap_or(0),
         _ => 0,

@@ -1,11 +1,11 @@
-//! What this crate draws at random, by key. The numbers are part of every result: they never change.
+//! The random draws of this crate, by key. The numbers are part of every result and never change.
 
 use ssl_backdoor_rng::Purpose;
 
-/// The first centres of k-means.
+/// The initial centres of k-means.
 pub const CENTRES: Purpose = Purpose::new(60);
 
-/// In which order the images of a cluster are tried.
+/// The order in which the images of a cluster are tried.
 pub const QUEUE: Purpose = Purpose::new(61);
 
 /// Where a candidate patch is pasted on other images.
@@ -20,10 +20,10 @@ pub const PATCH_STEP: Purpose = Purpose::new(64);
 /// One augmented view of an image in their training.
 pub const PATCH_VIEW: Purpose = Purpose::new(65);
 
-/// Which images a scan of an encoder shows it.
+/// Which images a scan shows to an encoder.
 pub const SHADOWS: Purpose = Purpose::new(66);
 
-/// The first mask and pattern of a trigger inversion.
+/// The initial mask and pattern of a trigger inversion.
 pub const TRIGGER_START: Purpose = Purpose::new(67);
 
 /// The order of the images in an epoch of a trigger inversion.

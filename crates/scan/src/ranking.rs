@@ -17,7 +17,7 @@ pub struct AtK {
     pub recall: Option<f64>,
 }
 
-/// Precision and recall of the first `ks` of `ranked`, the most suspicious first. A k beyond the end is left out.
+/// Precision and recall of the first k of `ranked`, most suspicious first, for `ks`. Skips 0 and a k beyond the end.
 pub fn precision_and_recall(ranked: &[u64], poisoned: &HashSet<u64>, ks: &[usize]) -> Vec<AtK> {
     let of = |&k: &usize| {
         let found = ranked.get(..k)?.iter().filter(|id| poisoned.contains(id)).count();

@@ -9,14 +9,14 @@ use crate::{Findings, ScanError};
 /// What is scanned.
 #[derive(Clone, Copy)]
 pub enum Subject<'a> {
-    /// An encoder, by what it makes of images that the scan may show it.
+    /// An encoder, judged by its features of images that the scan may show it.
     Encoder {
         /// The encoder, in evaluation mode.
         encoder: &'a Encoder,
         /// Images that are prepared for it: squares of one size.
         images: &'a SampleSet,
     },
-    /// A set of images, by the features of an encoder, best one that was trained on it.
+    /// A set of images, judged by the features of an encoder, ideally one that was trained on it.
     Set {
         /// The images, prepared for the encoder: squares of one size.
         images: &'a SampleSet,
@@ -25,28 +25,28 @@ pub enum Subject<'a> {
     },
 }
 
-/// Where and under which seed a scan works.
+/// The environment of a scan: its device, seed, normalisation and progress.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
     /// Where it computes: the device of the encoder.
     pub device: &'a Device,
-    /// Seed of what it draws.
+    /// Seed of its random draws.
     pub seed: u64,
     /// How the encoder's images are normalised.
     pub normalization: Normalization,
-    /// Told of the progress.
+    /// Receives the progress.
     pub watch: &'a Watch<'a>,
 }
 
 /// A scan of an encoder or of a set of images. It changes neither; what follows from its findings is up to the caller.
 pub trait Scan {
-    /// What it is called in tables and files.
+    /// Its name in tables and files.
     fn name(&self) -> &'static str;
 
     /// Judges `subject`. The same subject and seed give the same findings.
     ///
     /// # Errors
-    /// The scan is of the other kind of subject; there are too few images, or their features are all alike; an image
+    /// The scan is for the other kind of subject; there are too few images, or their features are all alike; an image
     /// cannot be read; a value of the scan's config is out of range.
     fn scan(&self, subject: Subject<'_>, setting: &Setting<'_>) -> Result<Findings, ScanError>;
 }

@@ -1,5 +1,5 @@
 //! The search of PatchSearch (Tejankar et al., "Defending Against Patch-based Backdoor Attacks on Self-Supervised
-//! Learning", CVPR 2023): which images hold a patch that, pasted on others, takes them into its image's cluster.
+//! Learning", CVPR 2023): which images contain a patch that, pasted on others, moves them into its image's cluster.
 
 use burn::tensor::{Tensor, TensorData};
 use image::{RgbImage, imageops};
@@ -15,7 +15,7 @@ use crate::{Frozen, GradCam, Patch, ScanError, Setting, grad_cam};
 /// Images in a batch of Grad-CAM.
 const BATCH: usize = 64;
 
-/// An image that was tried, with the patch that speaks most for its cluster.
+/// An image that was tried, with the patch that supports its cluster most.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// Position of the image in its set.
@@ -28,28 +28,28 @@ pub struct Candidate {
     pub place: Patch,
     /// The patch.
     pub patch: RgbImage,
-    /// How many images more are of the cluster with the patch on them; may be below 0.
+    /// How many more images belong to the cluster with the patch on them; may be negative.
     pub flips: i64,
-    /// Some of the images that the patch takes into the cluster, by their positions in the set.
+    /// Some of the images that the patch moves into the cluster, by their positions in the set.
     pub taken: Vec<usize>,
 }
 
-/// How long the search is.
+/// Length of the search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rounds {
     /// Images of each cluster that are tried in a round.
     pub each: usize,
-    /// Share of the clusters that are given up after a round: those whose best patch takes the fewest images.
+    /// Share of the clusters that are dropped after a round: those whose best patch moves the fewest images.
     pub drop: f64,
 }
 
 impl Rounds {
-    /// How many of `alive` clusters are given up after a round: at least one, so that the search ends.
+    /// How many of `alive` clusters are dropped after a round: at least one, so that the search ends.
     fn dropped(self, alive: usize) -> usize {
         ((self.drop * alive as f64).floor() as usize).max(1)
     }
 
-    /// Images that are tried at most, of `clusters` clusters.
+    /// Largest number of images that are tried for `clusters` clusters.
     pub fn most(self, clusters: usize) -> usize {
         let (mut alive, mut most) = (clusters, 0);
         while alive > 0 {
@@ -60,7 +60,7 @@ impl Rounds {
     }
 }
 
-/// What the search looks at.
+/// The inputs of the search.
 pub(crate) struct Search<'a> {
     pub set: &'a SampleSet,
     pub ids: &'a [u64],
@@ -73,7 +73,7 @@ pub(crate) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Tries images round by round; the candidates, those that take the most images first.
+    /// Tries images round by round and returns the candidates, those that move the most images first.
     ///
     /// # Errors
     /// An image cannot be read.
@@ -103,7 +103,7 @@ impl Search<'_> {
                     (self.setting.watch)("searching patches", found.len().min(most - 1), most);
                 }
             }
-            // The weakest clusters last, of equals those of larger numbers.
+            // The weakest clusters come last; in case of a tie, those with larger numbers.
             alive.sort_by_key(|&cluster| (std::cmp::Reverse(best[cluster]), cluster));
             alive.truncate(alive.len().saturating_sub(rounds.dropped(alive.len())));
             alive.sort_unstable();

@@ -1,17 +1,17 @@
-//! The encoder that is trained where a set comes without one.
+//! The encoder that is trained for a set that comes without one.
 
 use ssl_backdoor_model::{EncoderConfig, Stem};
 use ssl_backdoor_ssl::{LearningRate, MethodConfig, MocoConfig, PretrainConfig, TrainConfig};
 
-/// Images that pass through a training, about.
+/// Approximate number of images that pass through a training.
 const PASSES: usize = 60_000;
-/// Epochs at most.
+/// Largest number of epochs.
 const EPOCHS: usize = 100;
 /// Images in a step.
 const BATCH: usize = 32;
 
-/// MoCo v2 on a ResNet-18 of width 16, as the quickstart trains it, for about 60,000 images or 100 epochs on a set of
-/// `images` images of `size` pixels a side.
+/// MoCo v2 on a ResNet-18 of width 16, as in the quickstart, for a set of `images` images of `size` pixels a side. It
+/// trains on about 60,000 images in total, for at most 100 epochs.
 pub fn small_encoder(images: usize, size: u32) -> PretrainConfig {
     let stem = if size <= 64 { Stem::Small } else { Stem::Imagenet };
     let encoder = EncoderConfig::Resnet18 { width: 16, stem };

@@ -1,9 +1,9 @@
-//! The square of an image where a map of its places is largest.
+//! The square of an image in which the sum of a Grad-CAM map is largest.
 
 use crate::{GradCam, Patch};
 
-/// The square of `side` pixels, within an image of `size` pixels a side, with the largest sum of `cam`, which is first
-/// stretched over the image (bilinear, places at the centres of their cells). Of equals the topmost, then the leftmost.
+/// The square of `side` pixels in an image of `size` pixels a side with the largest sum of `cam`, which is stretched
+/// over the image first (bilinear, places at the centres of their cells). Ties go to the topmost, then the leftmost.
 pub(crate) fn best_window(cam: &GradCam, size: u32, side: u32) -> Patch {
     let (size, side) = (size as usize, (side as usize).clamp(1, size as usize));
     let pixels = stretched(cam, size);
@@ -21,7 +21,7 @@ pub(crate) fn best_window(cam: &GradCam, size: u32, side: u32) -> Patch {
     for y in 0..=size - side {
         for x in 0..=size - side {
             let sum = at(x + side, y + side) - at(x, y + side) - at(x + side, y) + at(x, y);
-            // Equal up to rounding is equal.
+            // Sums that are equal up to rounding count as equal.
             if sum > best.0 + 1e-9 * best.0.abs() {
                 best = (sum, x, y);
             }
@@ -31,7 +31,7 @@ pub(crate) fn best_window(cam: &GradCam, size: u32, side: u32) -> Patch {
     Patch { x: x as u32, y: y as u32, width: side as u32, height: side as u32 }
 }
 
-/// The map at `size` × `size` pixels.
+/// The map, stretched to `size` × `size` pixels.
 fn stretched(cam: &GradCam, size: usize) -> Vec<f64> {
     let [rows, columns] = cam.grid;
     let axis = |places: usize| -> Vec<(usize, usize, f64)> {
@@ -91,7 +91,7 @@ mod tests {
             assert!(centre[0].abs_diff(8 * column + 4) <= 1, "{hot}: {x}");
             assert!(centre[1].abs_diff(8 * row + 4) <= 1, "{hot}: {y}");
         }
-        // A map of nothing, and a window that is larger than the image.
+        // A blank map, and a window that is larger than the image.
         let blank = GradCam { cluster: 0, grid: [1, 1], map: vec![0.0] };
         assert_eq!(best_window(&blank, 8, 3), Patch { x: 0, y: 0, width: 3, height: 3 });
         assert_eq!(best_window(&blank, 8, 30), Patch { x: 0, y: 0, width: 8, height: 8 });

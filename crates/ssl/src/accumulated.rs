@@ -1,4 +1,4 @@
-//! Trainings whose steps take their batches in parts.
+//! Tests of trainings that process their batches in parts.
 
 use burn::tensor::{Device, Tensor};
 use ssl_backdoor_model::Encoder;
@@ -15,7 +15,7 @@ use crate::small_runs::drawn;
 use crate::swav::Swav;
 use crate::train::Training;
 
-/// Side of the images, of which there are forty.
+/// Side of the images in pixels; a set has forty images.
 const SIZE: u32 = 12;
 const VIT: &str = r#""kind": "vit", "dim": 16, "depth": 1, "heads": 2, "patch": 4"#;
 const RESNET: &str = r#""kind": "resnet18", "width": 2, "stem": "small""#;
@@ -29,7 +29,7 @@ fn config(method: &str, encoder: &str, accumulate: usize) -> PretrainConfig {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Features of the trained encoder less those of the initial one, and the loss of each epoch, of two epochs of two steps.
+/// Trains two epochs of two or three steps. Returns the change of the encoder's features, and the loss of each epoch.
 fn train(method: &str, encoder: &str, accumulate: usize) -> (Vec<f32>, Vec<f64>) {
     let device = Device::flex();
     let training = Training::new(drawn(SIZE, 4), 1, &device);
@@ -44,7 +44,7 @@ fn train(method: &str, encoder: &str, accumulate: usize) -> (Vec<f32>, Vec<f64>)
     (moved(&config, trained), losses)
 }
 
-/// Features of the trained encoder less those of the initial one.
+/// Features of the trained encoder minus those of the initial one.
 fn moved(config: &PretrainConfig, trained: Encoder) -> Vec<f32> {
     let device = Device::flex();
     let images = (0..2 * 3 * SIZE * SIZE).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0);
@@ -57,13 +57,13 @@ fn moved(config: &PretrainConfig, trained: Encoder) -> Vec<f32> {
     (trained.forward(images) - initial).into_data().iter::<f32>().collect()
 }
 
-/// How far two trainings are apart, as a share of how far the first one went.
+/// Distance between the results of two trainings, as a share of how far the first one moved.
 fn apart(a: &[f32], b: &[f32]) -> f32 {
     let most = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |m: f32, v| m.max(v.abs()));
     most(&mut a.iter().zip(b).map(|(a, b)| a - b)) / most(&mut a.iter().copied())
 }
 
-/// Methods whose networks have no batch norm on a transformer.
+/// Methods whose networks have no batch norm if the encoder is a transformer.
 const WITHOUT_NORMS: [&str; 4] = [
     r#""moco-v2", "queue": 32, "dim": 8"#,
     r#""rotnet""#,
@@ -71,7 +71,7 @@ const WITHOUT_NORMS: [&str; 4] = [
     r#""mae", "decoder_dim": 8, "decoder_depth": 1, "decoder_heads": 2"#,
 ];
 
-/// Four steps; the queue that later steps of MoCo v2 read is filled by earlier ones.
+/// MoCo v2 takes four steps; the later ones read the queue that the earlier ones filled.
 #[test]
 fn parts_without_batch_norm_train_as_the_whole_batch() {
     for method in WITHOUT_NORMS {
@@ -88,7 +88,7 @@ fn parts_without_batch_norm_train_as_the_whole_batch() {
     }
 }
 
-/// What the documentation of `accumulate` says: statistics of batch norm are each part's own.
+/// As the docs of `accumulate` say: each part has its own batch-norm statistics.
 #[test]
 fn parts_with_batch_norm_have_statistics_of_their_own() {
     for (method, encoder) in [
@@ -103,8 +103,8 @@ fn parts_with_batch_norm_have_statistics_of_their_own() {
     }
 }
 
-/// Codes are made of the whole batch whatever its parts: but for batch norm, which this network has nowhere, SwAV trains
-/// as on the whole. The queue is full after the first epoch and used in the second and third.
+/// Codes are computed from the whole batch whatever its parts: except for batch norm, which this network lacks, SwAV
+/// trains as on the whole. The queue is full after the first epoch and used in the second and third.
 #[test]
 fn parts_of_swav_share_the_codes_of_the_whole_batch() {
     let set = drawn(SIZE, 4);
@@ -142,7 +142,7 @@ fn parts_of_swav_share_the_codes_of_the_whole_batch() {
     }
 }
 
-/// Groups of batch norm that no config asks for are those of a part, and a part has whole groups.
+/// Without `bn_groups`, the number of batch-norm groups depends on the size of a part; a part holds whole groups.
 #[test]
 fn parts_have_whole_groups_of_batch_norm() {
     let of = |text: &str, batch: usize, parts: usize| {
@@ -151,11 +151,11 @@ fn parts_have_whole_groups_of_batch_norm() {
         config
     };
     let moco = r#""moco-v2", "queue": 128, "dim": 8"#;
-    // Two groups of 32 in a batch of 64, but not in its halves.
+    // A batch of 64 has two groups of 32, each of its halves only one.
     assert!(of(moco, 64, 1).check(None, SIZE).is_ok() && of(moco, 64, 2).check(None, SIZE).is_ok());
     let asked = r#""moco-v2", "queue": 128, "dim": 8, "bn_groups": 4"#;
     assert!(of(asked, 64, 8).check(None, SIZE).is_ok());
-    // Groups of one image, and parts of 10 and 11 images.
+    // Groups of one image, and parts of 21 and 22 images.
     for parts in [16, 3] {
         let error = of(asked, 64, parts).check(None, SIZE).unwrap_err();
         assert_eq!(error.field(), Some("accumulate"));

@@ -1,5 +1,5 @@
-//! Barlow Twins (Zbontar et al., ICML 2021): the correlation matrix of the two views' embeddings over the batch is to be
-//! the identity, so that features agree between views and do not repeat each other.
+//! Barlow Twins (Zbontar et al., ICML 2021): drives the correlation matrix of the two views' embeddings over the
+//! batch towards the identity, so that features agree between views and are not redundant.
 
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ impl BarlowTwins {
         let BarlowTwinsConfig { hidden, dim, redundancy, scale, .. } = *method;
         let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
         let widths = |width| vec![width, hidden, hidden, dim];
-        // The paper's last batch norm without scale and shift standardises the embeddings for the correlation.
+        // As in the paper, a last batch norm without scale and shift standardises the embeddings for the correlation.
         let end = HeadEnd::Standardized;
         let network = Projected::ending(encoder, &mut rng, device, widths, end);
         Self { network, redundancy, scale }
@@ -123,8 +123,8 @@ impl Method for BarlowTwins {
     }
 }
 
-/// `Σᵢ (1 − Cᵢᵢ)² + λ Σᵢ Σ_{j ≠ i} Cᵢⱼ²`, C being the correlation of the features of the first with those of the second
-/// view over the batch (equation 1 of the paper).
+/// `Σᵢ (1 − Cᵢᵢ)² + λ Σᵢ Σ_{j ≠ i} Cᵢⱼ²`, where C is the correlation, over the batch, of the first view's features
+/// with the second view's (equation 1 of the paper).
 ///
 /// # Shapes
 /// - `first`, `second`: `[batch, dim]`, columns of mean 0 and variance 1

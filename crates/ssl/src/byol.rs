@@ -1,4 +1,4 @@
-//! BYOL (docs/protocol.md, 2.2): a predictor on one view's projection is trained to give the EMA copy's
+//! BYOL (docs/protocol.md, 2.2): from the projection of one view, a predictor learns to predict the EMA copy's
 //! projection of the other view.
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub struct ByolConfig {
     pub bn_groups: Option<usize>,
 }
 
-/// GPUs of the reference.
+/// Number of GPUs of the reference.
 const GPUS: usize = 4;
 
 impl Default for ByolConfig {
@@ -106,7 +106,7 @@ pub struct Byol {
 }
 
 impl Byol {
-    /// Online and target network start equal. `batch` is that of training; `device` is an autodiff device.
+    /// Both networks start with equal weights. `batch` is that of training; `device` is an autodiff device.
     pub fn new(
         method: &ByolConfig,
         encoder: &EncoderConfig,
@@ -125,8 +125,8 @@ impl Byol {
         Self { online, predictor, target, momentum, bn_groups }
     }
 
-    /// Views go one after the other, so that each has its own batch-norm statistics. The online network sees `seen`, the
-    /// target network `views`.
+    /// The views are processed one after the other, so that each has its own batch-norm statistics. The online
+    /// network sees `seen`, the target network `views`.
     fn step(&mut self, seen: [Seen; 2], views: [Tensor<4>; 2]) -> Step {
         let [first, second] = seen.each_ref().map(|seen| {
             let projected = self.online.forward(seen.images.clone(), self.bn_groups);

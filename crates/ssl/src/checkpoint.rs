@@ -19,11 +19,11 @@ const OPTIMIZER: &str = "optimizer.bpk";
 const SHADOW: &str = "canaries.json";
 const METER: &str = "epoch.json";
 
-/// What a checkpoint holds beside the method.
+/// Contents of a checkpoint besides the method.
 pub(crate) struct Saved {
     pub optimizer: ModuleOptimizer,
     pub shadow: Shadow,
-    /// What was measured of the epoch so far.
+    /// Measurements of the epoch so far.
     pub meter: Meter,
 }
 
@@ -45,10 +45,10 @@ pub(crate) fn write<M: Module>(
     fs::write(folder.join(METER), meter).map_err(|e| wrong(METER, &e))
 }
 
-/// `method`, freshly built, as it was when its `record` was written by a training as `config` says.
+/// Loads `record`, written by a training with `config`, into the freshly built `method`.
 ///
 /// # Errors
-/// The record cannot be read, or it is another method's.
+/// The record cannot be read, or it belongs to another method.
 pub(crate) fn read_method<M: Method>(
     record: &Path,
     mut method: M,
@@ -66,7 +66,7 @@ pub(crate) fn read_method<M: Method>(
     method.try_load_record(state).map_err(|e| wrong(&e))
 }
 
-/// Puts the checkpoint in `folder` back into a freshly built method and optimiser.
+/// Loads the checkpoint in `folder` into a freshly built method and optimiser.
 pub(crate) fn read<M: Module>(
     folder: &Path,
     method: M,

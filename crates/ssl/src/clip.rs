@@ -5,10 +5,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
-/// Keeps a norm of zero from being divided by.
+/// Added to each norm, to avoid a division by zero.
 const LEAST: f32 = 1e-6;
 
-/// The gradients of `module`, each of which is scaled down so that its norm is at most `most`.
+/// The gradients of `module`, each scaled down to a norm of at most `most`.
 pub(crate) fn clip_each<M: Module>(
     module: &M,
     grads: GradientsParams,

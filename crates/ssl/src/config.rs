@@ -1,4 +1,4 @@
-//! How a network is trained, whatever the method: the one place where a setting of the training loop is named.
+//! The settings of the training loop that do not depend on the method. Each is declared here and nowhere else.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,8 @@ use crate::precision::Precision;
 use crate::schedule::Schedule;
 use crate::weight_decay::DecaySchedule;
 
-/// Declares [`TrainConfig`] and, beside it, the table of a config file, in which each of these settings may be absent.
-/// A new setting is a line in the list below and a default in [`TrainConfig::sgd`].
+/// Declares [`TrainConfig`] and `Table`, the table of a config file, in which each of these settings is optional. To
+/// add a setting, add a line to the list below and a default to [`TrainConfig::sgd`].
 macro_rules! train_config {
     ($(
         $(#[doc = $doc:literal])*
@@ -23,10 +23,10 @@ macro_rules! train_config {
         $(#[schemars($($schemars:tt)*)])?
         $name:ident: $type:ty,
     )*) => {
-        /// How a network is trained, whatever the method: the optimiser and its schedule, the batches, the views' crops,
-        /// and what is kept and watched on the way.
+        /// The settings of a training that do not depend on the method: the optimiser and its schedule, the batches,
+        /// the views' crops, the checkpoints and the canaries.
         ///
-        /// [`TrainConfig::sgd`] gives a config to change with struct update syntax.
+        /// Start from [`TrainConfig::sgd`] and change fields with struct update syntax.
         #[derive(Debug, Clone, PartialEq, Serialize)]
         pub struct TrainConfig {
             /// Passes over the training images.
@@ -66,8 +66,8 @@ macro_rules! train_config {
         }
 
         impl<M> Table<M> {
-            /// What the table says of the training, and what `defaults` says where the table is silent; the method and
-            /// the encoder as they are.
+            /// The method, the encoder and the training settings of the table. Absent training settings have the
+            /// values of `defaults`.
             pub fn resolve(
                 self,
                 defaults: TrainConfig,
@@ -84,7 +84,7 @@ macro_rules! train_config {
                     lr,
                     $($name: self.$name.unwrap_or(defaults.$name),)*
                 };
-                // It is a publication's for its own optimiser.
+                // The method's default is for its own optimiser.
                 if self.final_weight_decay.is_none() && !train.optimizer.decays_apart() {
                     train.final_weight_decay = None;
                 }
@@ -145,12 +145,12 @@ fn is_one(parts: &usize) -> bool {
     *parts == 1
 }
 
-/// Above this side the views are blurred unless the config says otherwise.
+/// Views with a side above this, in pixels, are blurred unless the config says otherwise.
 const BLUR_ABOVE: u32 = 64;
 
 impl TrainConfig {
-    /// What most references share: SGD with momentum 0.9, decay 1e-4 on all parameters, a cosine per epoch, crops of 0.2
-    /// to 1, whole batches. A checkpoint is due after each epoch, one is kept, and a breach of a canary stops.
+    /// Shared by most references: SGD with momentum 0.9, decay 1e-4 on all parameters, a cosine per epoch, crops of
+    /// 0.2 to 1, whole batches. A checkpoint is due after each epoch, one is kept, and a failed canary stops the run.
     pub fn sgd(epochs: usize, batch: usize, lr: f64) -> Self {
         Self {
             epochs,
@@ -172,9 +172,9 @@ impl TrainConfig {
         }
     }
 
-    /// What solo-learn's recipes for CIFAR share, and most of it the references that train with large batches: LARS without
-    /// decay of vectors, a learning rate of `base_lr` for 256 images, ten epochs of warm-up in a thousand and a cosine,
-    /// crops of 0.08 to 1.
+    /// The settings that solo-learn's recipes for CIFAR share, and mostly also the references that train with large
+    /// batches: LARS without decay of vectors, a learning rate of `base_lr` for 256 images, warm-up in ten of a
+    /// thousand epochs, then a cosine, and crops of 0.08 to 1.
     pub(crate) fn lars(epochs: usize, batch: usize, base_lr: f64) -> Self {
         Self {
             lr: LearningRate::Base(base_lr),
@@ -187,7 +187,7 @@ impl TrainConfig {
     }
 
     /// The same training over `epochs` epochs in batches of `batch`. A schedule that counts epochs scales with them,
-    /// a base learning rate with the batch.
+    /// a base learning rate with the batch; a checkpoint is due every `max(epochs / 20, 1)` epochs.
     pub fn with_budget(&self, epochs: usize, batch: usize) -> Self {
         let schedule = self.schedule.scaled(self.epochs, epochs);
         let checkpoint_every = (epochs / 20).max(1);
@@ -199,12 +199,12 @@ impl TrainConfig {
         self.lr.of(self.batch)
     }
 
-    /// Images in a forward pass: a batch, or the smallest of the parts in which it is taken.
+    /// Images in a forward pass: a batch, or the smallest of its parts.
     pub(crate) fn part(&self) -> usize {
         self.batch / self.accumulate.max(1)
     }
 
-    /// How the weight decay goes over `steps` steps, if it changes.
+    /// The schedule of the weight decay over `steps` steps, if it changes.
     pub(crate) fn decay_schedule(&self, steps: usize) -> Option<DecaySchedule> {
         let last = self.final_weight_decay?;
         Some(DecaySchedule::new(self.weight_decay, last, steps))
@@ -215,12 +215,12 @@ impl TrainConfig {
         self.schedule.rates(self.learning_rate(), self.epochs, steps_per_epoch)
     }
 
-    /// Are the images left out that fill no whole batch at the end of an epoch?
+    /// Whether images that do not fill a batch at the end of an epoch are left out.
     pub fn drops_last(&self) -> bool {
         self.drop_last.unwrap_or(true)
     }
 
-    /// How the epochs go through a training set of `images` images.
+    /// The order and the batches of epochs over a training set of `images` images.
     pub fn plan(&self, seed: u64, images: usize) -> EpochPlan {
         let (batch, drop_last) = (self.batch, self.drops_last());
         EpochPlan { seed, images, batch, drop_last, draws: Draws::PRETRAIN }
@@ -231,7 +231,7 @@ impl TrainConfig {
         self.epochs * self.plan(0, images).steps_per_epoch()
     }
 
-    /// Are views of `size` pixels blurred, where the method blurs at all?
+    /// Whether views of `size` pixels are blurred, if the method uses blur at all.
     pub fn blurs(&self, size: u32) -> bool {
         self.blur.unwrap_or(size > BLUR_ABOVE)
     }

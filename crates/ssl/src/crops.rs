@@ -1,5 +1,5 @@
-//! Multi-crop in a method (Caron et al., SwAV, arXiv 2006.09882, section 3.3): which small crops it takes beside its large
-//! ones, and one pass through a network for each size.
+//! Multi-crop (Caron et al., SwAV, arXiv 2006.09882, section 3.3): the small crops that a method uses besides its
+//! large ones, and one pass through a network for each crop size.
 
 use burn::tensor::{Tensor, s};
 use ssl_backdoor_data::augment::{Chain, ChainViews, SmallCrops};
@@ -34,11 +34,11 @@ impl SmallConfig {
         require(fits, "method.small_crop", format!("[{low}, {high}]"), allowed)
     }
 
-    /// The small crops beside large ones of `large` pixels, for `encoder`. Without a size of their own they have 96 / 224
-    /// of that, rounded to whole patches of a transformer.
+    /// The small crops that go with large ones of `large` pixels, for `encoder`. Their default size is 96 / 224 of
+    /// `large`, rounded to whole patches of a transformer.
     ///
     /// # Errors
-    /// [`PretrainError::Range`] if they are not smaller than the large ones, or the encoder takes no images of their size.
+    /// [`PretrainError::Range`] if they are not smaller than the large ones, or the encoder does not take their size.
     pub fn beside(&self, large: u32, encoder: &EncoderConfig) -> Result<SmallCrops, PretrainError> {
         let patch = encoder.patch().unwrap_or(1).max(1) as f64;
         let round = |side: f64| ((side / patch).round().max(1.0) * patch) as u32;
@@ -54,8 +54,8 @@ impl SmallConfig {
     }
 }
 
-/// The crops of a method: `large` of `size` pixels, which take turns at the two augmentations of `pair`, and the small ones
-/// by the first of these, blurred in at most half of them.
+/// The crops of a method: `large` crops of `size` pixels, which alternate between the two augmentations of `pair`,
+/// and small crops with the first of these, blurred with a probability of at most 0.5.
 ///
 /// # Errors
 /// As [`SmallConfig::beside`].
@@ -76,8 +76,8 @@ pub(crate) fn crops(
     })
 }
 
-/// What `network` makes of `views`, put together: one pass for all neighbouring views of one size, so that batch norm
-/// sees the images of all of them.
+/// The outputs of `network` for `views`, concatenated. Neighbouring views of one size go through in one pass, so that
+/// batch norm sees the images of all of them.
 ///
 /// # Shapes
 /// - `views`: `[batch, 3, side, side]` each
@@ -88,12 +88,12 @@ pub(crate) fn by_size(views: &[Tensor<4>], network: impl Fn(Tensor<4>) -> Tensor
     Tensor::cat(features.collect(), 0)
 }
 
-/// The rows of view number `view`, of what [`by_size`] gives for views of `batch` images.
+/// The rows of view number `view` in the output of [`by_size`] for views of `batch` images.
 pub(crate) fn of_view(rows: &Tensor<2>, view: usize, batch: usize) -> Tensor<2> {
     rows.clone().slice(s![view * batch..(view + 1) * batch, ..])
 }
 
-/// Images in each of `views`, of which a method takes `wanted`.
+/// Number of images in each of `views`, of which the method needs `wanted`.
 ///
 /// # Errors
 /// [`PretrainError::ViewCount`] for another number.

@@ -1,5 +1,5 @@
 //! DeepCluster v2 (Caron et al., arXiv 2006.09882, appendix A.1): before each epoch the embeddings of all images are
-//! clustered, and from each crop of an image its clusters are predicted.
+//! clustered, and from each crop of an image the network learns to predict the image's clusters.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl DeepClusterConfig {
     }
 }
 
-/// Most clusterings.
+/// Largest number of clusterings.
 const MOST: usize = 16;
 
 impl MethodSettings for DeepClusterConfig {
@@ -140,7 +140,7 @@ impl MethodSettings for DeepClusterConfig {
     }
 }
 
-/// The network of DeepCluster v2, its banks and what was found in them.
+/// The network of DeepCluster v2, its banks and their clusters.
 #[derive(Module, Debug)]
 pub struct DeepCluster {
     pub(crate) network: Projected,
@@ -157,11 +157,11 @@ pub struct DeepCluster {
     order: Order,
 }
 
-/// How the epochs go through the training set: which images a step has.
+/// Order of the training set in each epoch, which gives the images of a step.
 #[derive(Debug, Clone, Default)]
 struct Order {
     plan: Option<EpochPlan>,
-    /// The last epoch that was asked for, and its order.
+    /// The epoch requested last, and its order.
     epoch: Option<(usize, Vec<u64>)>,
 }
 
@@ -184,8 +184,8 @@ impl Order {
 }
 
 impl DeepCluster {
-    /// Without images: [`prepare`](Method::prepare) makes room for those of a training set. `device` is an autodiff
-    /// device.
+    /// The banks start without images: [`prepare`](Method::prepare) makes room for a training set. `device` is an
+    /// autodiff device.
     pub fn new(
         method: &DeepClusterConfig,
         encoder: &EncoderConfig,
@@ -211,7 +211,7 @@ impl DeepCluster {
         }
     }
 
-    /// Writes the embeddings of the images at `positions`, one tensor for each bank.
+    /// Writes the embeddings of the images at `positions` to the banks, one tensor for each bank.
     fn remember(&mut self, embeddings: Vec<Tensor<2>>, positions: Vec<i64>) {
         for (bank, new) in self.banks.iter_mut().zip(embeddings) {
             let at = indices(positions.clone(), &new.device());
@@ -221,7 +221,7 @@ impl DeepCluster {
         }
     }
 
-    /// Clusters the banks anew: clustering h that of large crop h mod their number.
+    /// Clusters the banks again: clustering h uses the bank of large crop h modulo the number of banks.
     fn cluster(&mut self, progress: &Progress) {
         let heads = self.prototypes.iter_mut().zip(&mut self.clusters);
         for (head, (prototypes, clusters)) in heads.enumerate() {
@@ -302,7 +302,7 @@ impl Method for DeepCluster {
         Ok(Step { keys, ..Step::new(loss, of_view(&embeddings, 0, count)) })
     }
 
-    /// The batch's embeddings replace those of the epoch before.
+    /// The batch's embeddings replace those of the previous epoch.
     fn after_step(
         mut self,
         keys: Vec<Tensor<2>>,
@@ -322,7 +322,7 @@ impl Method for DeepCluster {
         self
     }
 
-    /// The mean over the clusterings.
+    /// The mean over the clusterings of ln(clusters).
     fn random_guess_loss(&self) -> Option<f64> {
         let of = |prototypes: &Param<Tensor<2>>| (prototypes.val().dims()[0] as f64).ln();
         Some(self.prototypes.iter().map(of).sum::<f64>() / self.prototypes.len().max(1) as f64)
@@ -338,8 +338,8 @@ fn fixed<const D: usize>(values: Tensor<D>) -> Param<Tensor<D>> {
     Param::initialized(ParamId::new(), values.set_require_grad(false))
 }
 
-/// `rows` with the rows `at` (each once) replaced by `new`. Not every device can assign rows by their index; all can
-/// add, and what is left of a row without itself is zero.
+/// `rows` with the rows `at` (each once) replaced by `new`. Not every device can assign rows by index, but all can
+/// add: adding a row's negative leaves zeros, to which the new row is added.
 fn replace(rows: Tensor<2>, at: Tensor<1, Int>, new: Tensor<2>) -> Tensor<2> {
     let old = rows.clone().select(0, at.clone());
     let without = rows.select_assign(0, at.clone(), old.neg(), IndexingUpdateOp::Add);

@@ -1,6 +1,6 @@
-//! DINO (Caron et al., ICCV 2021, arXiv 2104.14294): from each crop of an image a student predicts what its EMA copy, the
-//! teacher, says of a large crop. The teacher's outputs are centred and sharpened, so that neither one output nor all of
-//! them alike win.
+//! DINO (Caron et al., ICCV 2021, arXiv 2104.14294): from each crop of an image, a student learns to predict the
+//! output of its EMA copy, the teacher, for a large crop. The teacher's outputs are centred and sharpened, so that
+//! training collapses neither to one output nor to a uniform distribution.
 
 use std::sync::Arc;
 
@@ -199,7 +199,7 @@ pub struct Dino {
 }
 
 impl Dino {
-    /// Student and teacher start equal, the centre at 0. `device` is an autodiff device.
+    /// Student and teacher start with equal weights, the centre at 0. `device` is an autodiff device.
     pub fn new(method: &DinoConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
         let DinoConfig { hidden, bottleneck, outputs, .. } = *method;
         let network = || {
@@ -260,11 +260,11 @@ impl Method for Dino {
         self.move_centre(said);
         let predicted = self.student.forward(&batch.views).div_scalar(self.temperature);
         let loss = swapped_prediction(&targets, &log_softmax(predicted, 1));
-        // If the same output wins for all images, or none does, the targets are alike: that is how DINO collapses.
+        // If the same output wins for all images, or none does, the targets are alike: this is how DINO collapses.
         Ok(Step::new(loss, targets[0].clone()))
     }
 
-    /// Each is clipped, and the last layer does not learn at first.
+    /// Clips each gradient, and removes that of the last layer in the first epochs.
     fn gradients(&self, mut grads: GradientsParams, progress: &Progress) -> GradientsParams {
         if self.clip > 0.0 {
             grads = clip_each(self, grads, self.clip);
@@ -281,7 +281,7 @@ impl Method for Dino {
         Ok(Self { teacher, ..self })
     }
 
-    /// The teacher's, which the reference evaluates.
+    /// The teacher's encoder, which the reference evaluates.
     fn encoder(&self) -> Encoder {
         self.teacher.encoder.clone()
     }

@@ -18,13 +18,13 @@ pub(crate) struct DinoNet {
     pub encoder: Encoder,
     /// Three layers with GELU between them, no batch norm.
     pub head: Vec<Linear>,
-    /// Directions of the outputs, `[outputs, bottleneck]`: each is divided by its norm before it is used, which is weight
-    /// norm (arXiv 1602.07868) with a length that stays 1.
+    /// Directions of the outputs, `[outputs, bottleneck]`. Each is divided by its norm before it is used: this is
+    /// weight norm (arXiv 1602.07868) with a fixed length of 1.
     pub directions: Param<Tensor<2>>,
 }
 
 impl DinoNet {
-    /// A new head behind `encoder`: layers from its `dim` features to `hidden`, to `hidden`, to `bottleneck`.
+    /// A new head on `encoder`: layers from its `dim` features to `hidden`, to `hidden`, to `bottleneck`.
     pub fn behind(
         encoder: Encoder,
         [dim, hidden, bottleneck, outputs]: [usize; 4],
@@ -50,7 +50,7 @@ impl DinoNet {
     }
 }
 
-/// Normal weights (the reference cuts them off at ±2, a hundred standard deviations) and a bias of zero.
+/// Normal weights (the reference truncates them at ±2, a hundred standard deviations) and a bias of zero.
 fn layer([inputs, outputs]: [usize; 2], rng: &mut impl Rng, device: &Device) -> Linear {
     let mut linear = LinearConfig::new(inputs, outputs).init(device);
     let values = init::normals(inputs * outputs, rng).into_iter().map(|v| DEVIATION * v).collect();

@@ -1,4 +1,4 @@
-//! Does a target network follow its online network?
+//! Checks that a target network follows its online network.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -7,13 +7,13 @@ use ssl_backdoor_model::{OnParameter, for_each_parameter, is_running_statistic};
 /// When a method moves its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmaTiming {
-    /// In `before_step`: MoCo v2, MSF.
+    /// In `before_step`: MoCo v2, MoCo v3, MSF.
     BeforeStep,
-    /// In `after_step`: BYOL, CompReSS.
+    /// In `after_step`: BYOL, DINO, CompReSS.
     AfterStep,
 }
 
-/// Samples of an online and a target network, and how the target is to move.
+/// Samples of an online and a target network, and how the target should move.
 #[derive(Debug, Clone)]
 pub struct Ema {
     online: Samples,
@@ -23,13 +23,13 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Two instances of the same network; the target becomes `momentum · target + (1 − momentum) ·
-    /// online` at `timing`.
+    /// `online` and `target` are instances of the same network. The target becomes `momentum · target + (1 −
+    /// momentum) · online` at `timing`.
     pub fn new<M: Module>(online: &M, target: &M, momentum: f64, timing: EmaTiming) -> Self {
         Self { online: Samples::of(online), target: Samples::of(target), momentum, timing }
     }
 
-    /// What is wrong with the target `after` the update, if anything.
+    /// A diagnosis if the target `after` the update is wrong.
     pub(crate) fn wrong(&self, after: &Ema) -> Option<String> {
         if let Some(path) = &after.target.tracked {
             return Some(format!("the target's parameter {path} requires a gradient"));
@@ -38,7 +38,7 @@ impl Ema {
         for (i, ((&online, &target), &after)) in values.enumerate() {
             let [online, target, after] = [online, target, after].map(f64::from);
             let expected = self.momentum * target + (1.0 - self.momentum) * online;
-            // A few roundings of single precision, and no more: skipping the update must show.
+            // Allows a few roundings in single precision and no more, so that a skipped update is noticed.
             let allowed = 4.0 * f64::from(f32::EPSILON) * (online.abs() + target.abs());
             let off = (after - expected).abs();
             if off.is_nan() || off > allowed {
@@ -54,10 +54,10 @@ impl Ema {
     }
 }
 
-/// Values taken of each parameter.
+/// Number of values sampled from each parameter.
 const PER_PARAMETER: usize = 4;
 
-/// Some values of every parameter, running statistics left out.
+/// Some values of every parameter, except running statistics.
 #[derive(Debug, Clone)]
 struct Samples {
     paths: Vec<String>,

@@ -1,4 +1,4 @@
-//! What can stop a training.
+//! Errors that can stop a training.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use ssl_backdoor_data::DataError;
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_model::ModelError;
 
-/// An error of what watches a training: any error, because observers are the caller's.
+/// The error of an observer: of any type, because callers write their own observers.
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An error of this crate. Fields are those of [`PretrainConfig`](crate::PretrainConfig): `lr`, `method.queue`,
+/// An error of this crate. Field names are those of [`PretrainConfig`](crate::PretrainConfig): `lr`, `method.queue`,
 /// `encoder.width`.
 #[derive(Debug, thiserror::Error)]
 pub enum PretrainError {
@@ -27,23 +27,23 @@ pub enum PretrainError {
         /// The rate for a batch of 256 images.
         base: f64,
     },
-    /// A method takes another number of views than its [`Views`](ssl_backdoor_data::augment::Views) make.
+    /// A method needs a different number of views than its [`Views`](ssl_backdoor_data::augment::Views) produce.
     #[error("the method needs {wanted} views of each image, but its views give {found}")]
     ViewCount {
-        /// What the method takes.
+        /// The number that the method needs.
         wanted: usize,
-        /// What a batch holds.
+        /// The number in the batch.
         found: usize,
     },
     /// A hook or a caller asks for something that does not apply to this method.
     #[error("{what} does not apply to the method: it needs {needs}")]
     NotApplicable {
-        /// What was asked for.
+        /// The requested feature.
         what: &'static str,
-        /// What a method must have for it.
+        /// The property that it requires of the method.
         needs: &'static str,
     },
-    /// The loss is not a number any more.
+    /// The loss is not finite.
     #[error(
         "the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr}), but must be finite. \
          Lower the learning rate. Checkpoints of earlier epochs are kept"
@@ -58,7 +58,7 @@ pub enum PretrainError {
         /// The learning rate of the step.
         lr: f64,
     },
-    /// Somebody asked it to end.
+    /// The observer interrupted the training.
     #[error(
         "interrupted after step {step} of {steps}; {}: run the same command again to resume",
         if *step == 0 { "nothing was trained yet" } else { "a checkpoint is saved" }
@@ -75,7 +75,7 @@ pub enum PretrainError {
          with `canaries` set to \"warn\" the training continues"
     )]
     Canary {
-        /// Its name.
+        /// Name of the canary.
         canary: &'static str,
         /// The step, from 0.
         step: usize,
@@ -101,15 +101,15 @@ pub enum PretrainError {
     /// An observer failed with an error that is not one of this crate.
     #[error("{when}")]
     Observer {
-        /// When that was: `after epoch 3`.
+        /// When it failed: `after epoch 3`.
         when: String,
-        /// Why; not a part of the message, so print the chain of sources.
+        /// The cause. The message does not include it, so print the chain of sources.
         source: ObserverError,
     },
 }
 
 impl PretrainError {
-    /// The error of a check of the config's encoder.
+    /// Converts an error from a check of the config's encoder; its field gets the prefix `encoder`.
     pub fn of_encoder(error: ModelError) -> Self {
         match error {
             ModelError::Range(range) => range.within("encoder").into(),
@@ -117,8 +117,8 @@ impl PretrainError {
         }
     }
 
-    /// The field of [`PretrainConfig`](crate::PretrainConfig) that this is about, with which the message begins. None if
-    /// it is about something else, such as a field of the [data set](Self::Data).
+    /// The field of [`PretrainConfig`](crate::PretrainConfig) that the error is about; the message begins with it.
+    /// `None` if the error is about something else, such as a field of the [data set](Self::Data).
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Range(range) => Some(&range.field),
@@ -131,7 +131,7 @@ impl PretrainError {
         Self::File { path: path.into(), reason: reason.to_string() }
     }
 
-    /// An observer's error: one of this crate as it is, any other with `when` it came.
+    /// Converts an observer's error: one of this crate is returned as is, any other with `when` it occurred.
     pub(crate) fn observed(when: impl Into<String>, source: ObserverError) -> Self {
         match source.downcast::<Self>() {
             Ok(own) => *own,

@@ -1,4 +1,4 @@
-//! All networks of a training, from its last checkpoint, in one file for other tools.
+//! Exports all networks of a training, from its last checkpoint, to one file for other tools.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::pretrain::PretrainConfig;
 use crate::registry::WithMethod;
 
 /// Writes every array of the method that `config` trained in `folder` (which holds `checkpoint/`) to the safetensors
-/// file `path`, by the names of its fields: `query.encoder.conv1.weight`, `query.head.…`, `queue.…`.
+/// file `path`, under the names of its fields: `query.encoder.conv1.weight`, `query.head.…`, `queue.…`.
 ///
 /// # Errors
-/// There is no checkpoint, or it is another method's; `path` cannot be written.
+/// There is no checkpoint, or it belongs to another method; `path` cannot be written.
 pub fn export_training(
     config: &PretrainConfig,
     folder: &Path,

@@ -1,4 +1,4 @@
-//! What of a method's head stays behind its encoder in a fine-tuning.
+//! The layers of a method's head that fine-tuning keeps.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use crate::method::Method;
 use crate::pretrain::PretrainConfig;
 use crate::registry::WithMethod;
 
-/// The layers of its head that the method of `config` keeps in a fine-tuning ([`Method::kept_head`]), on the autodiff
-/// `device`: those of the training in `folder`, which holds `checkpoint/`, or without a folder those that a training with
-/// `seed` starts from. None for a method that keeps none, whose folder is not looked at.
+/// The layers of its head that the method of `config` keeps for fine-tuning ([`Method::kept_head`]), on the autodiff
+/// `device`. They are read from the training in `folder`, which holds `checkpoint/`; without a folder, they are those
+/// that a training with `seed` starts from. `None`, without reading the folder, for a method that keeps no layers.
 ///
 /// # Errors
-/// There is no checkpoint, or it is another method's.
+/// There is no checkpoint, or it belongs to another method.
 pub fn kept_head(
     config: &PretrainConfig,
     folder: Option<&Path>,

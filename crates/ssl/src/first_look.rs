@@ -10,22 +10,22 @@ use crate::method::Method;
 use crate::parts::HostBatch;
 use crate::precision::Precision;
 
-/// What the pass needs beside the method.
+/// What the pass needs besides the method.
 pub(crate) struct FirstLook<'a> {
     pub set: &'a SampleSet,
     pub views: &'a Arc<dyn Views>,
-    /// Views that the method is shown: the first of them.
+    /// Number of views that the method sees: the first ones.
     pub count: usize,
     pub plan: EpochPlan,
-    /// Epochs of the training: the pass sees the views of the epoch behind the last, which no step sees.
+    /// Epochs of the training: the pass uses the views of the epoch after the last, which no step sees.
     pub epochs: usize,
     pub workers: usize,
     pub precision: Precision,
 }
 
 impl FirstLook<'_> {
-    /// Shows `method` views of all images, those that fill no whole batch included. False if it was `interrupted`, which is
-    /// asked before each batch.
+    /// Shows `method` views of all images, including those that do not fill a batch. Returns false if it was
+    /// interrupted: `interrupted` is called before each batch.
     pub fn at<M: Method>(
         self,
         method: &mut M,
@@ -52,14 +52,14 @@ impl FirstLook<'_> {
     }
 }
 
-/// Images in a batch of the pass: as many as in a step, or the next number that leaves no single image at the end. Batch
-/// norm needs two, and without an embedding the row of the bank would stay zero.
+/// Batch size of the pass: that of a step, or the next larger one that leaves no single image at the end. Batch norm
+/// needs two images, and an image without an embedding would keep a row of zeros in the bank.
 fn batch(plan: &EpochPlan) -> usize {
     let alone = |batch: &usize| plan.images % batch == 1;
     (plan.batch.max(2)..).find(|batch| !alone(batch)).unwrap_or(plan.batch)
 }
 
-/// The first `count` of `views`, where they are drawn one by one; else all of them.
+/// The first `count` of `views` if each view has its own chain, else all of them.
 fn first(views: &Arc<dyn Views>, count: usize) -> Arc<dyn Views> {
     match ChainViews::of(views.as_ref()) {
         Some(ChainViews(chains)) => {
@@ -81,7 +81,7 @@ mod tests {
             super::batch(&EpochPlan { seed: 1, images, batch, drop_last: true, draws })
         };
         assert_eq!((of(40, 8), of(42, 8), of(8, 8)), (8, 8, 8));
-        // 41 = 4 · 9 + 5, 7 = 4 + 3, 5 = 5, and 7 leaves one image beside batches of 2 and of 3.
+        // 41 = 4 · 9 + 5; 7 and 5 fit in one batch; batches of 2 or 3 leave one image of 7, so 7 = 4 + 3.
         assert_eq!((of(41, 8), of(7, 6), of(5, 4), of(7, 2)), (9, 7, 5, 4));
     }
 }

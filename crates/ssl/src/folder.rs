@@ -17,13 +17,13 @@ const TIMING: &str = "timing.jsonl";
 const IDENTITY: &str = "identity.txt";
 const PREFIX: &str = "step-";
 
-/// An observer that keeps a training in a folder, from which it resumes to the same bytes.
+/// An observer that saves a training to a folder, from which it resumes to the same bytes.
 ///
 /// - `metrics.jsonl` has a line for each epoch: [`EpochReport::figures`]
-/// - `timing.jsonl` has a line for each epoch: seconds, images a second, and the share of the time that the network
-///   waited for views
-/// - `checkpoint/step-N` holds the state after N steps. It is written under another name and renamed, so a folder of that
-///   name is complete; the oldest are removed afterwards
+/// - `timing.jsonl` has a line for each epoch: seconds, images per second, the share of the time that the network
+///   waited for views, and the number of workers
+/// - `checkpoint/step-N` holds the state after N steps. It is written under another name and then renamed, so a
+///   folder with this name is complete; the oldest are removed afterwards
 pub struct TrainingFolder {
     folder: PathBuf,
     identity: String,
@@ -32,13 +32,13 @@ pub struct TrainingFolder {
 }
 
 impl TrainingFolder {
-    /// A training in `folder`, which exists. `identity` tells it from another one that used the folder before, whose
-    /// checkpoints are removed: a hash of all that decides the training.
+    /// A training in the existing `folder`. `identity`, a hash of everything that determines the training, tells it
+    /// from another training that used the folder before: the checkpoints of that one are removed.
     pub fn new(folder: impl Into<PathBuf>, identity: impl Into<String>) -> Self {
         Self { folder: folder.into(), identity: identity.into(), logs: None }
     }
 
-    /// The newest checkpoint of this training. Anything else among the checkpoints (torn or foreign) is removed.
+    /// The newest checkpoint of this training. All others among the checkpoints (torn or foreign) are removed.
     fn latest(&self) -> Result<Option<Checkpoint>, PretrainError> {
         let mut found: Option<Checkpoint> = None;
         for folder in entries(&self.folder.join(CHECKPOINTS))? {
@@ -55,7 +55,7 @@ impl TrainingFolder {
         Ok(found)
     }
 
-    /// Saves the state and removes checkpoints older than the last few.
+    /// Saves the state and removes all but the newest checkpoints.
     fn save(&self, state: &TrainState<'_>) -> Result<(), PretrainError> {
         let (folder, step) = (self.folder.join(CHECKPOINTS), state.step());
         fs::create_dir_all(&folder).map_err(|e| PretrainError::file(&folder, e))?;
@@ -96,10 +96,10 @@ impl TrainObserver for TrainingFolder {
     }
 }
 
-/// The method's record of the newest checkpoint of the training in `folder`, whatever its identity.
+/// Path of the method's record in the newest checkpoint of the training in `folder`, whatever its identity.
 ///
 /// # Errors
-/// There is none, or the folder cannot be read.
+/// There is no checkpoint, or the folder cannot be read.
 pub(crate) fn newest_method(folder: &Path) -> Result<PathBuf, PretrainError> {
     let checkpoints = folder.join(CHECKPOINTS);
     let last = complete(&checkpoints)?.pop();
@@ -108,7 +108,7 @@ pub(crate) fn newest_method(folder: &Path) -> Result<PathBuf, PretrainError> {
     Ok(last.join(METHOD))
 }
 
-/// The checkpoints in the folder, of whatever training, the oldest first.
+/// The checkpoints of any training in the folder, oldest first.
 fn complete(folder: &Path) -> Result<Vec<(usize, PathBuf)>, PretrainError> {
     let all = entries(folder)?.into_iter().filter_map(|path| Some((step_of(&path)?, path)));
     let mut all: Vec<(usize, PathBuf)> = all.collect();

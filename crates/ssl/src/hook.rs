@@ -1,4 +1,4 @@
-//! What a defender may do to views and loss while a method trains.
+//! Changes that a defender makes to views and loss while a method trains.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::error::PretrainError;
 use crate::method::Progress;
 use crate::mixing::Mix;
 
-/// Acts on views and loss of every step of a [`Training`](crate::Training). Its chance must be keyed by what [`Progress`]
-/// says, so that a resumed training continues with the same bytes.
+/// Changes the views and the loss in every step of a [`Training`](crate::Training). Its random numbers must be keyed
+/// by [`Progress`], so that a resumed training continues with the same bytes.
 pub trait TrainingHook: Send + Sync {
-    /// How images are augmented, instead of `views`.
+    /// The augmentation to use instead of `views`.
     ///
     /// # Errors
     /// [`PretrainError::NotApplicable`]: the hook cannot change such views.
@@ -28,16 +28,16 @@ pub trait TrainingHook: Send + Sync {
         views
     }
 
-    /// How each of the views is mixed for the network that is trained; none = not at all. The targets of a loss are made
-    /// from the views as they are: [`Method::forward_mixed`](crate::Method::forward_mixed).
+    /// How each view is mixed for the trained network; `None` mixes nothing. The targets of a loss are computed from
+    /// the unmixed views: [`Method::forward_mixed`](crate::Method::forward_mixed).
     ///
     /// # Shapes
-    /// - `views`: as in [`views`](Self::views), of which they are the output
+    /// - `views`: the output of [`views`](Self::views)
     fn mix(&self, _views: &[Tensor<4>], _progress: &Progress) -> Option<Vec<Mix>> {
         None
     }
 
-    /// The loss that is minimised instead of `loss`, both `[1]`. Logs and canaries see it too.
+    /// The loss to minimise instead of `loss`, both `[1]`. Logs and canaries see it too.
     fn loss(&self, loss: Tensor<1>, _progress: &Progress) -> Tensor<1> {
         loss
     }

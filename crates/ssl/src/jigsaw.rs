@@ -1,4 +1,4 @@
-//! Jigsaw puzzles (docs/protocol.md, 2.4): in which of many known orders do nine tiles of an image lie?
+//! Jigsaw puzzles (docs/protocol.md, 2.4): predicts in which of many known orders nine tiles of an image lie.
 
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ impl MethodSettings for JigsawConfig {
 pub struct Jigsaw {
     pub(crate) encoder: Encoder,
     pub(crate) head: Mlp,
-    /// Follows from the seed: not part of the trained state.
+    /// Determined by the seed, so not part of the trained state.
     #[module(skip)]
     pub(crate) permutations: Vec<Permutation>,
 }

@@ -14,8 +14,8 @@ pub(crate) struct JsonLines {
 }
 
 impl JsonLines {
-    /// Opens `path`, keeping only the whole lines whose `step` is at most `upto`: what came after
-    /// the checkpoint that training resumes from will be written again.
+    /// Opens `path` and keeps only whole lines whose `step` is at most `upto`, the checkpoint that training resumes
+    /// from: later lines will be written again.
     pub fn open(path: &Path, upto: usize) -> Result<Self, PretrainError> {
         let wrong = |e: std::io::Error| PretrainError::file(path, e);
         let old = match fs::read_to_string(path) {

@@ -1,25 +1,25 @@
-//! Spherical k-means, as DeepCluster v2 groups embeddings (Caron et al., arXiv 2006.09882, appendix A.1; k-means on the
-//! sphere: Hornik et al., Journal of Statistical Software 2012).
+//! Spherical k-means, with which DeepCluster v2 groups embeddings (Caron et al., arXiv 2006.09882, appendix A.1;
+//! k-means on the sphere: Hornik et al., Journal of Statistical Software 2012).
 
 use burn::tensor::{Tensor, s};
 use rand::seq::SliceRandom;
 use ssl_backdoor_model::{init, l2_normalize};
 use ssl_backdoor_rng::ChaCha8Rng;
 
-/// Rows whose similarities to all centres are held at a time.
+/// Number of rows whose similarities to all centres are in memory at a time.
 const CHUNK: usize = 8192;
 
 /// Centres of norm 1, and the nearest one of each row.
 pub(crate) struct Clusters {
     /// `[clusters, dim]`.
     pub centres: Tensor<2>,
-    /// By row.
+    /// Index of the nearest centre, by row.
     pub nearest: Vec<usize>,
 }
 
-/// Groups the `rows`, `[count, dim]` of norm 1. The centres start as `clusters` rows drawn without replacement. In each of
-/// `iterations` steps a centre becomes the mean of the rows nearest to it, divided by its norm; a centre without rows
-/// stays. Sums are made on the host, row by row, so that every device gives the same order of additions.
+/// Groups the `rows`, `[count, dim]` of norm 1. The centres start as `clusters` rows drawn without replacement. In
+/// each of `iterations` steps a centre becomes the mean of the rows nearest to it, divided by its norm; a centre
+/// without rows stays. Sums are computed on the host, row by row, so that every device adds in the same order.
 pub(crate) fn spherical_kmeans(
     rows: &Tensor<2>,
     clusters: usize,
@@ -43,7 +43,7 @@ pub(crate) fn spherical_kmeans(
     Clusters { centres, nearest }
 }
 
-/// The rows that the centres start at, of `count`.
+/// Indices, below `count`, of the rows at which the centres start.
 pub(crate) fn starts(count: usize, clusters: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut rows: Vec<usize> = (0..count).collect();
     rows.shuffle(rng);
@@ -51,7 +51,7 @@ pub(crate) fn starts(count: usize, clusters: usize, rng: &mut ChaCha8Rng) -> Vec
     rows
 }
 
-/// Puts each centre that has rows at their mean.
+/// Moves each centre that has rows to their mean.
 fn move_to_means(centres: &mut [f32], values: &[f32], nearest: &[usize], dim: usize) {
     let mut sums = vec![0f64; centres.len()];
     let mut counts = vec![0usize; centres.len() / dim];
@@ -66,7 +66,7 @@ fn move_to_means(centres: &mut [f32], values: &[f32], nearest: &[usize], dim: us
     }
 }
 
-/// The centre with the largest product with each row; of equal ones the first.
+/// For each row, the centre with the largest dot product; the first of equal ones.
 fn nearest(rows: &Tensor<2>, centres: &Tensor<2>) -> Vec<usize> {
     let count = rows.dims()[0];
     let chunk = |start: usize| {
@@ -100,13 +100,13 @@ mod tests {
             (0..3).map(move |axis| direction[axis] + 0.1 * noise[axis])
         });
         let rows = l2_normalize(init::matrix(rows.collect(), 3, &device));
-        // This generator starts the centres at a row of each direction.
+        // With this seed, the centres start at one row of each direction.
         assert_eq!(
             starts(60, 3, &mut rng()).iter().map(|row| row % 3).collect::<Vec<_>>(),
             [0, 1, 2]
         );
         let found = spherical_kmeans(&rows, 3, 10, &mut rng());
-        // Rows of one direction are together, and those of others elsewhere.
+        // Rows of one direction are in one cluster, rows of different directions in different ones.
         let of: Vec<usize> = (0..3).map(|i| found.nearest[i]).collect();
         assert!(of[0] != of[1] && of[1] != of[2] && of[0] != of[2], "{of:?}");
         assert!(found.nearest.iter().enumerate().all(|(i, &at)| at == of[i % 3]));

@@ -1,4 +1,4 @@
-//! Trainings whose epochs end with a smaller batch: their steps, their log, and that they can be interrupted anywhere.
+//! Tests of trainings whose epochs end with a smaller batch: their steps, their log, and interruption anywhere.
 
 use std::path::Path;
 
@@ -49,7 +49,7 @@ fn log(folder: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Steps at the ends of the epochs.
+/// Steps done at the end of each epoch.
 fn steps(config: &PretrainConfig, images: usize) -> Vec<u64> {
     let folder = tempfile::tempdir().unwrap();
     train(config, images, folder.path(), false).unwrap();
@@ -62,7 +62,7 @@ fn steps(config: &PretrainConfig, images: usize) -> Vec<u64> {
 fn review_1_09_jigsaw_and_rotnet_train_on_the_images_left_over() {
     for method in [ROTNET, JIGSAW] {
         let keeps = config(method, "");
-        // 20 images: two whole batches and one of 4; 17: one image alone is left out; 16: none is left over.
+        // 20 and 18 images leave batches of 4 and of 2; 17 leave a single image, which is dropped; 16 leave none.
         assert_eq!(steps(&keeps, 20), [3, 6], "{method}");
         assert_eq!(steps(&keeps, 18), [3, 6], "{method}");
         assert_eq!(steps(&keeps, 17), [2, 4], "{method}");
@@ -84,7 +84,7 @@ fn review_1_09_an_interrupted_epoch_goes_on_to_the_same_bytes() {
     let (whole, torn) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = config(ROTNET, "");
     let encoder = train(&config, 20, whole.path(), false).unwrap();
-    // Six steps, each in a training of its own.
+    // Six steps, each in its own run.
     let mut rounds = 0;
     let other = loop {
         rounds += 1;
@@ -105,7 +105,7 @@ fn review_1_09_an_interrupted_epoch_goes_on_to_the_same_bytes() {
     assert_eq!(features(encoder), features(other));
 }
 
-/// As the reference's meter: the mean over images, not over batches.
+/// As in the reference's meter: the mean over images, not over batches.
 #[test]
 fn review_1_09_the_epochs_loss_weighs_the_smaller_batch_by_its_images() {
     let folder = tempfile::tempdir().unwrap();
@@ -114,7 +114,7 @@ fn review_1_09_the_epochs_loss_weighs_the_smaller_batch_by_its_images() {
     train(&config, 20, folder.path(), false).unwrap();
     let line = &log(folder.path())[0];
     let accuracy = line["pretext_acc"].as_f64().unwrap() / 100.0;
-    // Of 20 images in four turns each: whole numbers of right answers in the mean over images alone.
+    // 20 images in four rotations give 80 answers: only a mean over images gives a whole number of right ones.
     let right = accuracy * 80.0;
     assert!((right - right.round()).abs() < 1e-4, "{right}");
 }

@@ -22,7 +22,7 @@ impl LearningRate {
         }
     }
 
-    /// The field and its value.
+    /// The key in a config file, and its value.
     pub(crate) fn key(self) -> (&'static str, f64) {
         match self {
             Self::Fixed(lr) => ("lr", lr),

@@ -95,7 +95,7 @@ pub use train::{Training, train};
 pub use vicreg::{Vicreg, VicregConfig, variance_invariance_covariance};
 pub use view_pair::ViewPair;
 
-// The fixtures' reader is shared with the tests of another crate.
+// The reader of fixtures names this crate, because the tests of another crate use it too.
 #[cfg(test)]
 extern crate self as ssl_backdoor_ssl;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What several losses are made of.
+//! Functions that several losses share.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};

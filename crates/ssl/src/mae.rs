@@ -158,7 +158,7 @@ impl Method for Mae {
     }
 
     fn start_from(mut self, trained: Encoder, _copy: Encoder) -> Self {
-        // `Mae::new` took nothing but a transformer.
+        // `Mae::new` accepts only transformers.
         if let Ok(net) = Vit::try_from(trained) {
             self.encoder = net;
         }
@@ -166,13 +166,13 @@ impl Method for Mae {
     }
 }
 
-/// Which patches are seen and which hidden, numbered through the batch.
+/// The seen and the hidden patches, numbered across the batch.
 struct Places {
     /// The seen ones.
     seen: Vec<i64>,
     /// The hidden ones.
     hidden: Vec<i64>,
-    /// For every patch its number among the seen ones, or how many those are if it is hidden.
+    /// For every patch, its index among the seen ones; for a hidden patch, the number of seen ones.
     of_all: Vec<i64>,
 }
 
@@ -193,12 +193,12 @@ impl Places {
     }
 }
 
-/// Mean squared error on the hidden patches; with `norm_pix` each wanted patch is standardised by its
-/// own mean and unbiased variance.
+/// Mean squared error on the hidden patches; with `norm_pix` each patch of `wanted` is standardised by its own mean
+/// and unbiased variance.
 ///
 /// # Shapes
 /// - `painted`, `wanted`: `[batch, patches, length]`
-/// - `hidden`: numbers of the hidden patches through the batch
+/// - `hidden`: indices of the hidden patches across the batch
 /// - output: `[1]`
 fn painting_loss(
     painted: Tensor<3>,

@@ -1,4 +1,4 @@
-//! What is measured within an epoch.
+//! Measurements of an epoch.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub(crate) struct Meter {
     pub visibility: TriggerVisibility,
 }
 
-/// Where an epoch ended.
+/// The state of the training at the end of an epoch.
 pub(crate) struct EpochEnd {
     /// The epoch, from 0.
     pub epoch: usize,
@@ -84,7 +84,7 @@ impl Meter {
     }
 }
 
-/// Mean over the images of batches of one size except for the last, which is `last` times as large.
+/// Mean over the images of batches that have one size, except for the last, which is `last` times as large.
 fn mean(values: &[f32], last: f64) -> f64 {
     let Some((end, whole)) = values.split_last() else { return 0.0 };
     let sum = whole.iter().map(|&value| f64::from(value)).sum::<f64>() + last * f64::from(*end);

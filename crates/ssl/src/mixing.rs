@@ -1,19 +1,19 @@
-//! Images that show a part of another image, with losses against the targets of both: used by CutMix and its
-//! relatives do to a method.
+//! Images that show a part of another image, with losses against the targets of both, as CutMix and its relatives use
+//! them.
 
 use burn::tensor::{Int, Tensor, s};
 use ssl_backdoor_fields::{OutOfRange, require};
 
 use crate::loss::indices;
 
-/// How a view of a batch is mixed: in one box, the same for all images, each shows what another image shows there.
+/// How a view of a batch is mixed: in one box, the same for all images, each image shows its partner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mix {
     /// Left and top edge of the box, in pixels.
     pub corner: [usize; 2],
     /// Width and height of the box; 0 mixes nothing.
     pub sides: [usize; 2],
-    /// For each image of the batch the index of the one that is seen in the box.
+    /// For each image of the batch, the index of the image that is shown in the box.
     pub partners: Vec<usize>,
 }
 
@@ -50,7 +50,7 @@ impl Mix {
     }
 }
 
-/// What the trained network sees of a view, whole or mixed.
+/// A view as the trained network sees it, whole or mixed.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// The images, `[batch, 3, height, width]`.
@@ -65,7 +65,7 @@ impl Seen {
         Self { images, partner: None }
     }
 
-    /// The `loss` of what the network says of the images, held against `targets`, one for each whole image. Of mixed
+    /// The `loss` of the network's outputs for the images against `targets`, one for each whole image. For mixed
     /// images it is λ · loss(own targets) + (1 − λ) · loss(targets of the partners), where λ is the share of an image
     /// that is its own.
     ///
@@ -85,7 +85,7 @@ mod tests {
     use burn::tensor::{Device, TensorData};
     use ssl_backdoor_model::init;
 
-    /// Two images of 4 × 3 pixels; every value tells its place.
+    /// Two images of 4 × 3 pixels; every value is its index.
     fn view() -> Tensor<4> {
         let values: Vec<f32> = (0..72).map(|i| i as f32).collect();
         Tensor::from_data(TensorData::new(values, [2, 3, 3, 4]), &Device::flex())

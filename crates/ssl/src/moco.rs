@@ -1,4 +1,4 @@
-//! MoCo v2 (docs/protocol.md, 2.1): a query encoder is trained to match its image's key, computed by an EMA
+//! MoCo v2 (docs/protocol.md, 2.1): a query encoder learns to match the key of the same image, computed by an EMA
 //! copy, against a queue of past keys.
 
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct MocoConfig {
     pub bn_groups: Option<usize>,
 }
 
-/// GPUs of the reference.
+/// Number of GPUs of the reference.
 const GPUS: usize = 2;
 
 impl Default for MocoConfig {
@@ -106,8 +106,8 @@ pub struct Moco {
 }
 
 impl Moco {
-    /// Query and key encoder start equal; the queue starts with random unit rows. `batch` is that of training; `device`
-    /// is an autodiff device.
+    /// Query and key encoder start with equal weights; the queue starts with random unit rows. `batch` is that of
+    /// training; `device` is an autodiff device.
     pub fn new(
         method: &MocoConfig,
         encoder: &EncoderConfig,
@@ -125,7 +125,7 @@ impl Moco {
         };
         let mut rng = keyed(seed, purpose::QUEUE, 0, 0, 0);
         let queue = KeyQueue::new(queue, dim, &mut rng, device);
-        // Without gradients, the key encoder's batch norms still train.
+        // Even without gradients, the key encoder's batch norms stay in training mode.
         let (query, key) = (network(), network().no_grad());
         Self { query, key, queue, momentum, temperature, bn_groups }
     }
@@ -200,8 +200,8 @@ impl Method for Moco {
     }
 }
 
-/// InfoNCE: cross entropy of `[q·k, q·queue] / temperature` with the own key (index 0) as the class,
-/// averaged over the batch. The queue is the one *before* the batch's keys enter.
+/// InfoNCE: cross entropy of `[q·k, q·queue] / temperature` with the query's own key (index 0) as the class, averaged
+/// over the batch. The queue is the one *before* the batch's keys enter.
 ///
 /// # Shapes
 /// - `query`, `key`: `[batch, dim]`, rows of norm 1

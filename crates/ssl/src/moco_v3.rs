@@ -1,5 +1,5 @@
-//! MoCo v3 (Chen, Xie and He, ICCV 2021): the prediction from one view is to be told, by the EMA copy's projection of the
-//! other view, from all other images of the batch. It has no queue, and it trains transformers too.
+//! MoCo v3 (Chen, Xie and He, ICCV 2021): the prediction from one view must match the EMA copy's projection of the
+//! other view, among those of all images of the batch. It has no queue, and it trains transformers too.
 
 use std::sync::Arc;
 
@@ -123,8 +123,8 @@ pub struct MocoV3 {
 }
 
 impl MocoV3 {
-    /// Online and target network start equal. A transformer's patch embedding never learns. `batch` is that of training;
-    /// `device` is an autodiff device.
+    /// Online and target network start with equal weights. A transformer's patch embedding never learns. `batch` is
+    /// that of training; `device` is an autodiff device.
     pub fn new(
         method: &MocoV3Config,
         encoder: &EncoderConfig,
@@ -145,14 +145,14 @@ impl MocoV3 {
         };
         let (mut online, mut rng) = network();
         online.encoder = with_fixed_patches(online.encoder);
-        // The official code gives the predictor a last batch norm for transformers alone.
+        // In the official code, the predictor ends with a batch norm only for transformers.
         let end = if is_transformer { HeadEnd::Standardized } else { HeadEnd::Unbiased };
         let predictor = Mlp::ending(&[dim, hidden, dim], end, &mut rng, device);
         let target = network().0.no_grad();
         Self { online, predictor, target, momentum, temperature, batch }
     }
 
-    /// Predictions of the online network are compared with the target's keys of the other views.
+    /// Compares the online network's predictions with the target's keys of the other views.
     fn step(&mut self, seen: [Seen; 2], views: [Tensor<4>; 2]) -> Step {
         let [first, second] = seen.each_ref().map(|seen| {
             let projected = self.online.forward(seen.images.clone(), 1);
@@ -216,8 +216,8 @@ impl Method for MocoV3 {
     }
 }
 
-/// Cross entropy of each query's similarities to all keys of the batch, with its own key as the class, times 2T, which
-/// takes the temperature out of the size of the gradients.
+/// Cross entropy of each query's similarities to all keys of the batch, with its own key as the class, times 2T, so
+/// that the size of the gradients does not depend on the temperature.
 ///
 /// # Shapes
 /// - `query`, `keys`: `[batch, dim]`, rows of norm 1
@@ -228,14 +228,14 @@ pub fn contrast(query: Tensor<2>, keys: Tensor<2>, temperature: f64) -> Tensor<1
     cross_entropy(similarity, indices((0..rows).collect(), &device)).mul_scalar(2.0 * temperature)
 }
 
-/// The encoder with a patch embedding that does not learn, if it has one: random projections train a transformer more
-/// steadily (section 4.2 of the paper).
+/// The encoder with a patch embedding that does not learn, if it has one: with random projections, a transformer
+/// trains more stably (section 4.2 of the paper).
 fn with_fixed_patches(encoder: Encoder) -> Encoder {
     encoder.map(&mut FixPatches { inside: 0 })
 }
 
 struct FixPatches {
-    /// How many modules of the path down to here are inside of a patch embedding, or are one.
+    /// Number of modules on the current path that are a patch embedding or lie inside one.
     inside: usize,
 }
 
@@ -321,7 +321,7 @@ mod tests {
         let norm = ["head.norms.2.weight", "head.norms.2.bias"];
         let fixed = ["encoder.Vit.patch_embed.proj.weight", "encoder.Vit.patch_embed.proj.bias"];
         assert_eq!(idle(moco(&VIT)), [fixed, norm].concat());
-        // Whatever encoder it starts from.
+        // The same with an encoder from `start_from`.
         let mut rng = keyed(2, purpose::INIT, 0, 0, 0);
         let device = Device::flex().autodiff();
         let [trained, copy] = [VIT.init(&mut rng, &device), VIT.init(&mut rng, &device)];

@@ -65,7 +65,7 @@ pub struct MsfConfig {
     pub target_view: TargetView,
 }
 
-/// GPUs of the repository's README, for a ResNet-50; how many the paper's ResNet-18 had is not known.
+/// Number of GPUs in the repository's README, for a ResNet-50; that of the paper's ResNet-18 is not known.
 const GPUS: usize = 4;
 
 impl Default for MsfConfig {
@@ -145,8 +145,8 @@ pub struct Msf {
 }
 
 impl Msf {
-    /// Both networks start equal; the bank starts with random unit rows. `batch` is that of training; `device` is an
-    /// autodiff device.
+    /// Both networks start with equal weights; the bank starts with random unit rows. `batch` is that of training;
+    /// `device` is an autodiff device.
     pub fn new(
         method: &MsfConfig,
         encoder: &EncoderConfig,
@@ -257,7 +257,7 @@ fn nearest(mut similarity: Tensor<2>, k: usize) -> Tensor<1, Int> {
     for i in 0..k {
         let best = similarity.clone().argmax(1);
         if i + 1 < k {
-            // Similarities lie in −1 to 1: what was found goes below all others.
+            // Similarities are between −1 and 1: subtracting 4 moves the entry below all others.
             let away = Tensor::full([rows, 1], -4.0, &similarity.device());
             similarity = similarity.scatter(1, best.clone(), away, IndexingUpdateOp::Add);
         }

@@ -10,36 +10,36 @@ use ssl_backdoor_model::Encoder;
 use crate::canary::Spread;
 use crate::error::{ObserverError, PretrainError};
 
-/// Watches a training: progress, figures, checkpoints, interruption and warnings. Every method has a default that does
-/// nothing, so an observer implements what it needs, and `()` is the observer of a training that runs in memory, prints
-/// nothing and writes nothing.
+/// Watches a training: progress, figures, checkpoints, interruption and warnings. Every method has a default that
+/// does nothing, so an observer implements only what it needs. `()` is the observer of a training that runs in
+/// memory, prints nothing and writes nothing.
 ///
-/// An observer never changes what is trained. An error that it returns ends the training: a [`PretrainError`] as it is,
-/// any other as [`PretrainError::Observer`].
+/// An observer never changes the result of a training. An error that it returns ends the training: a
+/// [`PretrainError`] as is, any other as [`PretrainError::Observer`].
 pub trait TrainObserver {
-    /// Called once, before the first step: returns the checkpoint to resume from, which must belong to the same training.
+    /// Called once, before the first step. Returns the checkpoint to resume from, which must be of the same training.
     ///
     /// # Errors
-    /// What ends the training.
+    /// Any error ends the training.
     fn resume_from(&mut self) -> Result<Option<Checkpoint>, ObserverError> {
         Ok(None)
     }
 
-    /// Told once, before the first step and after the checkpoint was read: `done` of `steps` steps were done before.
+    /// Called once, before the first step and after the checkpoint is read: `done` of `steps` steps are already done.
     ///
     /// # Errors
-    /// What ends the training.
+    /// Any error ends the training.
     fn on_start(&mut self, _done: usize, _steps: usize) -> Result<(), ObserverError> {
         Ok(())
     }
 
-    /// Told after each step.
+    /// Called after each step.
     fn on_step(&mut self, _step: &StepReport) {}
 
-    /// Called after each epoch, with the encoder in evaluation mode. Its own figures go to [`EpochReport::extra`].
+    /// Called after each epoch; the encoder is in evaluation mode. Figures of observers go to [`EpochReport::extra`].
     ///
     /// # Errors
-    /// What ends the training.
+    /// Any error ends the training.
     fn on_epoch(
         &mut self,
         _epoch: &mut EpochReport,
@@ -48,27 +48,28 @@ pub trait TrainObserver {
         Ok(())
     }
 
-    /// Told when a checkpoint is due: at the end of every `checkpoint_every`th epoch and of the training, and before an
-    /// interrupted training ends.
+    /// Called when a checkpoint is due: at the end of every `checkpoint_every`th epoch and of the training, and
+    /// before an interrupted training ends.
     ///
     /// # Errors
-    /// What ends the training.
+    /// Any error ends the training.
     fn on_checkpoint(&mut self, _state: &TrainState<'_>) -> Result<(), ObserverError> {
         Ok(())
     }
 
-    /// Asked after each step: is the training to end? It ends with [`PretrainError::Interrupted`].
+    /// Whether to end the training with [`PretrainError::Interrupted`]. Asked after each step except the last, and
+    /// before each batch of [`Method::look`](crate::Method::look).
     fn interrupted(&mut self) -> bool {
         false
     }
 
-    /// Told what is wrong but does not stop the training: a canary whose mode is to warn.
+    /// Called for a problem that does not stop the training: a failed canary in warning mode.
     fn on_warning(&mut self, _warning: &PretrainError) {}
 }
 
 impl TrainObserver for () {}
 
-/// An observer that does `work` after each epoch and nothing else.
+/// An observer that calls `work` after each epoch and does nothing else.
 pub fn after_each_epoch(
     work: impl FnMut(&mut EpochReport, &Encoder) -> Result<(), ObserverError>,
 ) -> impl TrainObserver {
@@ -87,10 +88,10 @@ pub fn after_each_epoch(
     AfterEach(work)
 }
 
-/// A step that is done.
+/// A finished step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
-    /// Steps done, those before a checkpoint included.
+    /// Steps done, including those before a checkpoint.
     pub done: usize,
     /// Steps in all.
     pub steps: usize,
@@ -104,7 +105,7 @@ pub struct StepReport {
     pub lr: f64,
 }
 
-/// An epoch that is done.
+/// A finished epoch.
 #[derive(Debug, Clone)]
 pub struct EpochReport {
     /// The epoch, from 0.
@@ -117,24 +118,24 @@ pub struct EpochReport {
     pub lr: f64,
     /// Mean norm of all gradients; `None` if the canaries are off.
     pub grad_norm: Option<f64>,
-    /// Right answers of a pretext task in percent, if the method has one.
+    /// Correct answers in a pretext task in percent, if the method has one.
     pub pretext_acc: Option<f64>,
-    /// How the embeddings of the last whole batch spread; `None` if the canaries are off.
+    /// Spread of the embeddings of the last whole batch; `None` if the canaries are off.
     pub spread: Option<Spread>,
     /// How the views of the poisoned images show the trigger.
     pub visibility: TriggerVisibility,
-    /// How long it took: the only part that the seed does not decide.
+    /// How long it took: the only part that the seed does not determine.
     pub timing: EpochTiming,
     /// Figures that observers add to [`figures`](Self::figures).
     pub extra: Map<String, Value>,
 }
 
-/// How long an epoch took; after a checkpoint in its midst, what was left of it.
+/// How long an epoch took; if training resumed in the middle of it, only the rest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpochTiming {
-    /// From its first step to its last.
+    /// From the end of the previous epoch, or the start, to the last step; includes a checkpoint or first look.
     pub elapsed: Duration,
-    /// Of that, what the network waited for views.
+    /// The part of it that the network waited for views.
     pub waited: Duration,
     /// Images in that time.
     pub images: usize,
@@ -143,12 +144,13 @@ pub struct EpochTiming {
 }
 
 impl EpochReport {
-    /// All figures that the seed decides, by name, and those of [`extra`](Self::extra). `grad_norm` is the mean norm of
-    /// all gradients, `pretext_acc` the share of right answers in percent, `embedding_std` and `embedding_rank` tell how
-    /// the embeddings of the last whole batch spread. Of the poisoned images: `trigger_views` counts them by the number
-    /// of views in which the trigger survives (first: in none), `trigger_visible` is the mean visible share of its area,
-    /// `trigger_covered` the mean share of a view that it covers, `trigger_in_one_of_pair` the share of the positive
-    /// pairs of views in which it survives in exactly one, `trigger_hidden` the share of its patches that MAE hides. What there is none of is absent.
+    /// All figures that the seed determines, by name, and those of [`extra`](Self::extra): `grad_norm` is the mean
+    /// norm of all gradients, `pretext_acc` the percentage of correct answers; `embedding_std` and `embedding_rank`
+    /// measure the spread of the last whole batch's embeddings. For poisoned images, `trigger_views` counts them by
+    /// the number of views in which the trigger survives (first: in none), `trigger_visible` is the mean visible
+    /// share of its area, `trigger_covered` the mean share of a view that it covers, `trigger_in_one_of_pair` the
+    /// share of positive pairs in which it survives in one view only, `trigger_hidden` the share of its patches that
+    /// MAE hides. Missing values are absent.
     pub fn figures(&self) -> Map<String, Value> {
         let mut line = Map::from_iter([
             ("epoch".into(), self.epoch.into()),
@@ -180,8 +182,8 @@ impl EpochReport {
         line
     }
 
-    /// What the machine decides, by name: seconds, images a second, the share of the time that the network waited for
-    /// views, and the threads that prepared them.
+    /// Values that depend on the machine, by name: seconds, images per second, the share of the time that the network
+    /// waited for views, and the number of threads that prepared them.
     pub fn times(&self) -> Map<String, Value> {
         let EpochTiming { elapsed, waited, images, workers } = self.timing;
         let seconds = elapsed.as_secs_f64();
@@ -204,8 +206,8 @@ pub struct Checkpoint {
     pub folder: PathBuf,
 }
 
-/// Everything that decides the rest of a training: the method's parameters, buffers and queues, the optimiser's state,
-/// what was measured of the epoch so far.
+/// Everything that determines the rest of a training: the method's parameters, buffers and queues, the optimiser's
+/// state, and the measurements of the epoch so far.
 pub struct TrainState<'a> {
     pub(crate) step: usize,
     pub(crate) keep: usize,
@@ -218,12 +220,12 @@ impl TrainState<'_> {
         self.step
     }
 
-    /// How many checkpoints the config wants to be kept, at least one.
+    /// Number of checkpoints that the config keeps, at least one.
     pub fn keep(&self) -> usize {
         self.keep.max(1)
     }
 
-    /// Writes the state into `folder`, which exists, file by file: to be safe from a kill, rename the folder afterwards.
+    /// Writes the state to the existing `folder`, file by file. To be safe from a kill, rename the folder afterwards.
     ///
     /// # Errors
     /// [`PretrainError::File`].

@@ -39,16 +39,16 @@ pub enum OptimizerConfig {
     },
 }
 
-/// PyTorch's; Burn's own default is 1e-5.
+/// ε of Adam and AdamW, as in PyTorch; Burn's own default is 1e-5.
 pub(crate) const EPSILON: f64 = 1e-8;
 
 impl OptimizerConfig {
-    /// SGD with momentum 0.9, as all but BYOL and MAE use it.
+    /// SGD with momentum 0.9, which MoCo v2, MSF, Jigsaw, RotNet, SimCLR and SimSiam use.
     pub fn sgd() -> Self {
         Self::Sgd { momentum: 0.9 }
     }
 
-    /// Do weights decay by themselves, and not by their gradients?
+    /// Whether weight decay is decoupled from the gradients.
     pub(crate) fn decays_apart(&self) -> bool {
         matches!(self, Self::AdamW { .. })
     }
@@ -71,7 +71,7 @@ impl OptimizerConfig {
         }
     }
 
-    /// The optimiser of `module`'s parameters, of which `decayed` decay.
+    /// The optimiser of `module`'s parameters, of which those in the scope `decayed` decay.
     pub fn build<M: Module>(
         &self,
         weight_decay: f64,
@@ -104,7 +104,7 @@ impl OptimizerConfig {
         }
     }
 
-    /// The same with a weight decay that changes by `schedule`. Of AdamW alone: another optimiser is built without one.
+    /// The same with a weight decay that follows `schedule`. For AdamW only: others are built without decay.
     pub(crate) fn build_decaying<M: Module>(
         &self,
         schedule: &DecaySchedule,
@@ -130,7 +130,7 @@ fn adamw([beta_1, beta_2]: [f64; 2]) -> AdamWConfig {
         .with_epsilon(EPSILON as f32)
 }
 
-/// One optimiser for all parameters, but without decay for those at the paths `spared`.
+/// One optimiser for all parameters, without decay for those at the paths `spared`.
 fn grouped<O: Optimizer>(
     of: impl Fn(f64) -> O,
     weight_decay: f64,
@@ -157,7 +157,7 @@ pub enum WeightDecayScope {
 }
 
 impl WeightDecayScope {
-    /// Does the parameter of this path and rank decay?
+    /// Whether the parameter with this path and rank decays.
     pub(crate) fn includes(self, path: &str, rank: usize) -> bool {
         match self {
             Self::All => true,
@@ -166,7 +166,7 @@ impl WeightDecayScope {
         }
     }
 
-    /// The paths of the parameters that do not.
+    /// The paths of the parameters that do not decay.
     fn spared<M: Module>(self, module: &M) -> Vec<String> {
         let mut spared = Spared(self, Vec::new());
         for_each_parameter(module, &mut spared);
@@ -174,7 +174,7 @@ impl WeightDecayScope {
     }
 }
 
-/// The paths that do not decay.
+/// Collects the paths of the parameters that do not decay.
 struct Spared(WeightDecayScope, Vec<String>);
 
 impl OnParameter for Spared {
@@ -194,7 +194,7 @@ mod tests {
     use ssl_backdoor_model::{Encoder, EncoderConfig, Stem};
     use ssl_backdoor_rng::keyed;
 
-    /// A step with gradients of zero: what decays shrinks.
+    /// With zero gradients, a step shrinks exactly the parameters that decay.
     #[test]
     fn spared_parameters_do_not_decay() {
         #[derive(Default)]

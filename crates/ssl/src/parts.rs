@@ -1,5 +1,5 @@
-//! A step whose batch is processed in parts, one after the other: a forward and backward pass for each, and the sum of
-//! their gradients.
+//! Steps that process their batch in parts, one after the other: a forward and backward pass for each part, and the
+//! sum of their gradients.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub(crate) struct HostBatch {
 }
 
 impl HostBatch {
-    /// The batch in at most `count` parts of nearly equal sizes, each of at least two images.
+    /// The batch in at most `count` parts of nearly equal sizes, each of at least two images if there are several.
     pub fn parts(self, count: usize) -> Vec<Self> {
         let images = self.ids.len();
         let count = count.min(images / 2).max(1);
@@ -53,24 +53,24 @@ impl HostBatch {
     }
 }
 
-/// What the forward and backward passes of a step gave.
+/// Results of the forward and backward passes of a step.
 pub(crate) struct Pass {
     /// Mean loss of the batch.
     pub loss: f32,
     /// Its gradients.
     pub grads: GradientsParams,
-    /// What enters each of the queues.
+    /// The rows that enter each of the queues or banks.
     pub keys: Vec<Tensor<2>>,
     /// The negatives of the first of `keys`.
     pub negatives: Option<Tensor<2>>,
-    /// What the loss looks at, of all images.
+    /// The embeddings behind the loss, of all images.
     pub embeddings: Tensor<2>,
-    /// Share of right answers of a pretext task.
+    /// Share of correct answers in a pretext task.
     pub accuracy: Option<f32>,
 }
 
 impl Pass {
-    /// The backward pass of a part that is `share` of the batch, and whose loss is `loss`.
+    /// Runs the backward pass of a part with the loss `loss`, which is a share `share` of the batch.
     pub fn of<M: Module>(method: &M, out: Step, loss: f32, share: f32) -> Self {
         let Step { loss: of_part, keys, negatives, embeddings, accuracy } = out;
         let weighted = if share == 1.0 { of_part } else { of_part.mul_scalar(share) };
@@ -79,7 +79,7 @@ impl Pass {
         Self { loss: share * loss, grads, keys, negatives, embeddings, accuracy }
     }
 
-    /// With another part behind it.
+    /// Appends the next part.
     pub fn and<M: Module>(self, next: Self, method: &M) -> Self {
         let mut grads = GradientsAccumulator::new();
         grads.accumulate(method, self.grads);

@@ -15,8 +15,8 @@ pub(crate) type Permutation = [u8; TILES];
 /// `count` different permutations: the first at random, then always one with the largest mean Hamming
 /// distance to those before it, ties broken at random.
 ///
-/// With n\[j\]\[v\] = how many have value v at place j, the distances of p to m of them sum up to
-/// 9m − Σ n\[j\]\[p\[j\]\]: the search is for the smallest such sum.
+/// If n\[j\]\[v\] of the m permutations so far have value v at place j, the distances of p to them sum up to 9m − Σ
+/// n\[j\]\[p\[j\]\]: the search minimises the Σ.
 pub(crate) fn permutations(count: usize, rng: &mut impl Rng) -> Vec<Permutation> {
     let mut first: Permutation = std::array::from_fn(|i| i as u8);
     first.shuffle(rng);
@@ -37,7 +37,7 @@ struct Search {
     chosen: HashSet<Permutation>,
 }
 
-/// The best permutations found so far: one of `ties`, which share `sum`.
+/// The best permutation found so far: one of `ties`, which share `sum`.
 struct Best {
     sum: u32,
     ties: u32,
@@ -53,7 +53,7 @@ impl Search {
     }
 
     fn best(&self, rng: &mut impl Rng) -> Permutation {
-        // The least that the places from each on can add: branches that cannot win are cut.
+        // The least that each place and those after it can add: branches that cannot win are cut.
         let mut least = [0; TILES + 1];
         for place in (0..TILES).rev() {
             let cheapest = self.uses[place].iter().min().copied().unwrap_or_default();
@@ -69,7 +69,7 @@ impl Search {
 /// The depth-first search for the best permutations, place by place.
 struct Descent<'a, R> {
     search: &'a Search,
-    /// The least that the places from each on can add to a sum.
+    /// The least that each place and those after it can add to a sum.
     least: [u32; TILES + 1],
     /// The places filled so far.
     prefix: Permutation,
@@ -78,7 +78,7 @@ struct Descent<'a, R> {
 }
 
 impl<R: Rng> Descent<'_, R> {
-    /// Tries every value that is not `taken` at `place`; the places before it have `sum`.
+    /// Tries every value that is not `taken` at `place`; the places before it sum up to `sum`.
     fn extend(&mut self, place: usize, taken: u16, sum: u32) {
         if sum + self.least[place] > self.best.sum {
             return;
@@ -96,7 +96,7 @@ impl<R: Rng> Descent<'_, R> {
         }
     }
 
-    /// A whole permutation, no worse than the best so far.
+    /// Records a complete permutation that is no worse than the best so far.
     fn end(&mut self, sum: u32) {
         if self.search.chosen.contains(&self.prefix) {
             return;

@@ -1,4 +1,4 @@
-//! Each canary meets the bug it is for, through the loop.
+//! Trainings with planted bugs, each of which its canary detects.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 2, stem: Stem::S
 const BATCH: usize = 10;
 const PER_CLASS: usize = 4;
 
-/// What is wrong with a MoCo v2.
+/// The bug in a MoCo v2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Bug {
     Nothing,
@@ -34,15 +34,15 @@ enum Bug {
     PollutedQueue,
     /// Keys of norm 2 enter the queue.
     LongKeys,
-    /// The EMA moves the key encoder and forgets its head.
+    /// The EMA moves the key encoder but not its head.
     EmaWithoutHead,
-    /// The target learns by gradients.
+    /// The target requires gradients.
     LearningTarget,
     /// All images have the same embedding.
     ConstantEncoder,
-    /// A gradient that is not a number, of a loss that is one.
+    /// A gradient is NaN although the loss is finite.
     InfiniteGradient,
-    /// Guessing: the loss does not depend on the network.
+    /// The loss is that of guessing and does not depend on the network.
     Guessing,
 }
 
@@ -54,7 +54,7 @@ struct Buggy {
     bug: Bug,
 }
 
-/// Makes every parameter ask for a gradient.
+/// Makes every parameter require a gradient.
 struct Tracked;
 
 impl ModuleMapper for Tracked {
@@ -90,7 +90,7 @@ impl Method for Buggy {
         match self.bug {
             Bug::LongKeys => step.keys = vec![step.keys.remove(0).mul_scalar(2.0)],
             Bug::ConstantEncoder => step.embeddings = step.embeddings.ones_like(),
-            // √x at 0 is 0, and its slope infinite.
+            // √x is 0 at 0, and its slope is infinite.
             Bug::InfiniteGradient => step.loss = one.clone() + one.mul_scalar(0.0).sqrt(),
             Bug::Guessing => {
                 let chance = self.random_guess_loss().unwrap_or_default();
@@ -126,7 +126,7 @@ impl Method for Buggy {
     }
 }
 
-/// Counts what it is told.
+/// Collects the warnings.
 #[derive(Default)]
 struct Warnings(Vec<String>);
 
@@ -136,7 +136,7 @@ impl TrainObserver for Warnings {
     }
 }
 
-/// Trains a MoCo v2 with a bug; the warnings.
+/// Trains a MoCo v2 with a bug and returns the warnings.
 fn run(bug: Bug, epochs: usize, canaries: CanaryMode) -> Result<Vec<String>, PretrainError> {
     let training = Training::new(drawn(8, PER_CLASS as u32), 1, &Device::flex());
     let method = MocoConfig { queue: 20, momentum: 0.9, dim: 6, ..MocoConfig::default() };
@@ -175,13 +175,13 @@ fn each_bug_is_called_by_its_canary() {
 
 #[test]
 fn a_warning_does_not_stop_and_off_is_off() {
-    // Four steps, of which three are looked at: it is said once.
+    // Three of the four steps are checked, but the canary warns only once.
     let warnings = run(Bug::EmaWithoutHead, 1, CanaryMode::Warn).unwrap();
     assert!(warnings.len() == 1 && warnings[0].contains("canary `ema`"), "{warnings:?}");
     assert!(run(Bug::EmaWithoutHead, 1, CanaryMode::Off).unwrap().is_empty());
 }
 
-/// Steps of one linear layer under the claim that `claimed` trains it.
+/// Ten steps of a small network by `actual` at the rate `lr`, while the canary expects `claimed` at 0.1.
 fn update(
     mut actual: ModuleOptimizer,
     claimed: OptimizerConfig,

@@ -1,4 +1,4 @@
-//! Bugs of the methods with large and small crops: each trains, and is called by its canary.
+//! Planted bugs in the methods with large and small crops: each trains, and its canary detects it.
 
 use std::sync::Arc;
 
@@ -22,19 +22,19 @@ use crate::swav::{Swav, SwavConfig};
 use crate::train::{Training, train};
 
 const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
-/// Of ten classes.
+/// Images of each of the ten classes.
 const PER_CLASS: usize = 4;
 const SIZE: u32 = 12;
 /// Small crops of an image, and their side.
 const SMALL: usize = 2;
 const SMALL_SIZE: u32 = 8;
 
-/// A training of 40 images with SGD and crops by MoCo v2's chain.
+/// Settings of a training on 40 images with SGD, and MoCo v2's augmentation for the crops.
 fn usual(epochs: usize) -> (TrainConfig, Chain) {
     (TrainConfig::sgd(epochs, 20, 0.1), Chain::moco(SIZE, (0.5, 1.0), false))
 }
 
-/// What a training on crops like this one comes to: the canary that stopped it, or none.
+/// The canary that stopped a training on crops like this one, or none.
 fn fallen<M: Method>(
     (config, large): (TrainConfig, Chain),
     of: impl Fn(&Training) -> M,
@@ -53,12 +53,12 @@ fn fallen<M: Method>(
 trait Bug: std::fmt::Debug + Clone + Send + Sync + 'static {
     type Of: Method + ModuleDisplay;
 
-    /// After `before_step` of the sound method; `old` is the method before it.
+    /// Runs after `before_step` of the sound method; `old` is the method before it.
     fn before(_old: Self::Of, sound: Self::Of) -> Self::Of {
         sound
     }
 
-    /// After its forward pass.
+    /// Runs after its forward pass.
     fn forward(_sound: &mut Self::Of) {}
 }
 
@@ -157,7 +157,7 @@ impl Bug for LongPrototypes {
 
 #[test]
 fn swav_is_called_without_normalised_prototypes_and_when_its_loss_stays_at_ln_k() {
-    // Views that show the same part, whose codes so small a network learns to tell; two steps an epoch.
+    // Views of almost the same part, whose codes even so small a network learns to predict; two steps per epoch.
     let easy = || {
         let optimizer = OptimizerConfig::Adam { betas: [0.9, 0.999] };
         let train = TrainConfig::sgd(CHANCE_FROM / 2, 20, 2e-3);
@@ -214,7 +214,7 @@ fn deepcluster(training: &Training) -> DeepCluster {
     DeepCluster::new(&config, &ENCODER, 1, &training.autodiff_device())
 }
 
-/// Centres are means of their rows, whatever their norm.
+/// Centres are shorter than 1, like means that are not normalised.
 #[derive(Debug, Clone)]
 struct ShortCentres;
 

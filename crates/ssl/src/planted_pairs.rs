@@ -1,4 +1,4 @@
-//! Bugs of the methods with two views: each trains, and is called by its canary.
+//! Planted bugs in the methods with two views: each trains, and its canary detects it.
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ use crate::view_pair::ViewPair;
 
 const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
 const BATCH: usize = 20;
-/// Of a set of two batches.
+/// Images of each of ten classes: the set has two batches.
 const PER_CLASS: usize = 4;
 const SIZE: u32 = 8;
 
-/// What a training with this many epochs comes to: the canary that stopped it, or none.
+/// The canary that stopped a training with this many epochs, or none.
 fn fallen<M: Method>(
     epochs: usize,
     lr: f64,
@@ -47,7 +47,7 @@ fn fallen<M: Method>(
     }
 }
 
-/// Forwards what a method with a bug has from the sound one.
+/// Forwards the functions that a method with a bug shares with the sound one.
 macro_rules! as_the_sound_one {
     () => {
         fn encoder(&self) -> Encoder {
@@ -130,7 +130,7 @@ fn vicreg_without_its_variance_term_collapses() {
     assert_eq!(fallen(100, 2e-3, adam, |t| vicreg(t, 0.0)), "collapse");
 }
 
-/// SimCLR v2 whose partners are not the other view of the same image but of the next one.
+/// SimCLR v2 that matches a view with the other view of the next image, not of the same one.
 #[derive(Module, Debug)]
 struct WrongPartners {
     sound: SimclrV2,
@@ -163,7 +163,7 @@ fn simclr_v2_with_wrong_partners_learns_nothing() {
     assert_eq!(fallen(260, 0.02, sgd, |t| WrongPartners { sound: simclr_v2(t) }), "chance");
 }
 
-/// MoCo v3 whose EMA forgets the projector.
+/// MoCo v3 whose EMA leaves out the projector.
 #[derive(Module, Debug)]
 struct HeadLeftBehind {
     sound: MocoV3,

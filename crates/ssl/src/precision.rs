@@ -29,7 +29,7 @@ impl Precision {
         *self == Self::F32
     }
 
-    /// The format of the images that an encoder is given on `device`.
+    /// Format of the images for an encoder on `device`.
     pub(crate) fn of_images(self, device: &Device) -> DType {
         match self {
             Self::Bf16 if !multiplies_in_bf16(device) => DType::BF16,

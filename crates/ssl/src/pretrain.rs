@@ -48,7 +48,7 @@ impl TryFrom<Table<MethodConfig>> for PretrainConfig {
     }
 }
 
-/// The schema of the table as it is written, in which most settings may be absent.
+/// The schema of the table in a config file, where most settings are optional.
 impl JsonSchema for PretrainConfig {
     fn schema_name() -> Cow<'static, str> {
         "PretrainConfig".into()
@@ -60,19 +60,19 @@ impl JsonSchema for PretrainConfig {
 }
 
 impl PretrainConfig {
-    /// `method` on `encoder` as its publication trains it, over `epochs` epochs.
+    /// `method` on `encoder`, with the training settings of its publication over `epochs` epochs.
     pub fn new(method: MethodConfig, encoder: EncoderConfig, epochs: usize) -> Self {
         let train = method.settings().defaults(epochs);
         Self { method, encoder, train }
     }
 
-    /// The same training over `epochs` epochs in batches of `batch`, as [`TrainConfig::with_budget`]; the method's own
-    /// clocks scale with it.
+    /// The same training over `epochs` epochs in batches of `batch`, as [`TrainConfig::with_budget`]; the method's
+    /// own clocks scale with it.
     pub fn with_budget(&self, epochs: usize, batch: usize) -> Self {
         self.with_budget_on(1.0, epochs, batch)
     }
 
-    /// The same on a `share` of its training images, so that clocks that count steps stay at their share of the training.
+    /// The same on a `share` of its training images: clocks that count steps stay at the same share of the training.
     pub fn with_budget_on(&self, share: f64, epochs: usize, batch: usize) -> Self {
         let mut new = Self { train: self.train.with_budget(epochs, batch), ..self.clone() };
         let (epochs, batch) = ([self.train.epochs, epochs], [self.train.batch, batch]);
@@ -80,8 +80,8 @@ impl PretrainConfig {
         new
     }
 
-    /// Checks every value; `images` is the size of the training set (`None` if it is not known yet), `size` their side
-    /// in pixels.
+    /// Checks every value; `images` is the size of the training set (`None` if it is not known yet), `size` is the
+    /// side of the images in pixels.
     ///
     /// # Errors
     /// [`PretrainError::Range`] that names the field.
@@ -94,7 +94,7 @@ impl PretrainConfig {
         let keeps = !method.settings().defaults(train.epochs).drops_last();
         let allowed = "only jigsaw and rotnet can train on a smaller last batch";
         require(train.drops_last() || keeps, "drop_last", false, allowed)?;
-        // Every method is probed on whole images.
+        // Probes of every method use whole images.
         encoder.check_size(size).map_err(PretrainError::of_encoder)
     }
 
@@ -112,7 +112,7 @@ impl PretrainConfig {
         self.encoder.check_size(self.views(size)?.size()).map_err(PretrainError::of_encoder)
     }
 
-    /// Checks that the method can take its batches in parts, and that each part has whole groups of batch norm.
+    /// Checks that the method can process its batches in parts, and that each part has whole groups of batch norm.
     fn check_parts(&self) -> Result<(), PretrainError> {
         let (settings, parts) = (self.method.settings(), self.train.accumulate);
         let allowed =
@@ -127,18 +127,18 @@ impl PretrainConfig {
         Ok(require(parts == 1 || groups == 1 || fits, "accumulate", parts, allowed)?)
     }
 
-    /// What the method sees of an image, for views of `size` pixels.
+    /// The views of an image that the method trains on, of `size` pixels.
     ///
     /// # Errors
-    /// [`PretrainError::Range`] for an encoder that the method does not train.
+    /// [`PretrainError::Range`] for an encoder that the method does not train, or small crops that do not fit.
     pub fn views(&self, size: u32) -> Result<Arc<dyn Views>, PretrainError> {
         self.method.settings().views(&self.train, &self.encoder, size)
     }
 
-    /// Does `work` on the configured method, its weights drawn from `seed`, on the autodiff `device`.
+    /// Runs `work` on the configured method, with weights drawn from `seed`, on the autodiff `device`.
     ///
     /// # Errors
-    /// The method does not train such an encoder; or as `work`.
+    /// The method does not train such an encoder, or `work` fails.
     pub fn with_method<W: WithMethod>(
         &self,
         seed: u64,
@@ -154,21 +154,21 @@ pub fn initial_encoder(config: &PretrainConfig, seed: u64, device: &Device) -> E
     initial_trainable(config, seed, device).valid()
 }
 
-/// The same on an autodiff `device`, to be trained.
+/// The same on an autodiff `device`, for training.
 pub fn initial_trainable(config: &PretrainConfig, seed: u64, device: &Device) -> Encoder {
     let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
     config.encoder.init_as(config.method.settings().vit_initial(), &mut rng, device)
 }
 
-/// What the encoder files of a run say: the network, and its images of `size` pixels a side.
+/// The header of the encoder files of a run: the network, and its images of `size` pixels a side.
 pub fn encoder_header(encoder: EncoderConfig, size: u32) -> EncoderHeader {
     let interpolation = Interpolation::Bilinear;
     EncoderHeader::new(encoder, Preprocessing { size, mean: MEAN, std: STD, interpolation })
 }
 
-/// Trains the method of `config` on views of `size` pixels, or resumes from the checkpoint that `observer` returns, and
-/// returns the encoder in evaluation mode. With `start`, the encoder begins with the weights of that file and only the
-/// heads are new: fine-tuning by the same method.
+/// Trains the method of `config` on views of `size` pixels, or resumes from the checkpoint that `observer` returns,
+/// and returns the encoder in evaluation mode. With `start`, the encoder begins with the weights of that file and
+/// only the heads are new: this is fine-tuning with the same method.
 ///
 /// # Errors
 /// [`PretrainError::Range`] for a value that does not fit the method or the training set; [`PretrainError::Model`] if
@@ -192,7 +192,7 @@ pub fn pretrain(
     config.with_method(training.seed, &training.autodiff_device(), job)
 }
 
-/// What a training needs beside its method.
+/// What a training needs besides its method.
 struct PretrainJob<'a> {
     start: Option<&'a Path>,
     header: EncoderHeader,
@@ -245,7 +245,7 @@ mod tests {
             (fixed.train.learning_rate(), fixed.with_budget(5, 64).train.learning_rate()),
             (1e-3, 1e-3)
         );
-        // No other reference scales its rate.
+        // BYOL's reference does not scale its rate.
         let byol = config("method = { kind = \"byol\" }\nbatch = 32\n").unwrap();
         assert_eq!(byol.train.lr, LearningRate::Fixed(2e-3));
         let base = config("method = { kind = \"byol\" }\nbatch = 32\nbase_lr = 1e-3").unwrap();
@@ -263,7 +263,7 @@ mod tests {
             let keys = ["\nlr = ", "\nbase_lr = "].map(|key| text.matches(key).count());
             assert_eq!(keys.iter().sum::<usize>(), 1, "{text}");
         }
-        // Jigsaw and RotNet say what becomes of the last batch; older configs of other methods keep their text.
+        // Only Jigsaw and RotNet write `drop_last`; older configs of other methods keep their text.
         let of = |kind: &str| config(&format!("method = {{ kind = \"{kind}\" }}")).unwrap();
         for (kind, says) in
             [("rotnet", true), ("jigsaw", true), ("moco-v2", false), ("byol", false)]
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(groups("method = { kind = \"rotnet\" }"), (1, 1));
     }
 
-    /// Features of some pixels.
+    /// Features of a fixed image.
     fn features(encoder: &Encoder) -> Vec<f32> {
         let pixels: Vec<f32> = (0..3 * 64).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
         let images = burn::tensor::TensorData::new(pixels, [1, 3, 8, 8]);
@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// What is called untrained is what the training begins with, whichever initial weights the method gives it.
+    /// The encoder called untrained is the one that training starts from, whichever initial weights the method uses.
     #[test]
     fn the_initial_encoder_is_the_one_that_training_starts_from() {
         let device = Device::flex();
@@ -354,7 +354,7 @@ mod tests {
         let dino = of("kind = \"dino\", teacher_warmup = 5, frozen_epochs = 1");
         assert_eq!(clocks(&dino.with_budget(30, 64)), [15, 3]);
         assert_eq!(clocks(&dino.with_budget(2, 64)), [1, 0]);
-        // What stays valid stays valid.
+        // A valid config stays valid.
         assert!(dino.with_budget(1, 64).check(Some(640), 32).is_ok());
     }
 
@@ -391,7 +391,7 @@ mod tests {
         assert!(message(Some(50)).ends_with("2 to 65,536 and at most the 50 training images"));
     }
 
-    /// Tables as they are written, each with what version 0.2.0 made of it: finished runs are recognised by that text.
+    /// Config tables, each with its resolved text in version 0.2.0: finished runs are recognised by that text.
     #[test]
     fn resolved_configs_keep_their_text() {
         let fixture = include_str!("../tests/fixtures/resolved.txt");
@@ -408,7 +408,7 @@ mod tests {
             cases += 1;
         }
         assert_eq!(cases, 21);
-        // As JSON, the keys are in the order of old: twins of a sweep are found by it.
+        // In JSON, the keys keep their old order: the twins of a sweep are found by it.
         let json = serde_json::to_string(&config(MAE).unwrap()).unwrap();
         let keys = ["method", "encoder", "epochs", "batch", "base_lr", "weight_decay", "decayed"];
         let more = ["optimizer", "schedule", "crop", "checkpoint_every", "keep", "canaries"];

@@ -19,7 +19,7 @@ pub(crate) struct Projected {
 }
 
 impl Projected {
-    /// The run's initial encoder, and the head that `head` makes for features of its length.
+    /// The run's initial encoder, and a head of the widths that `head` returns for the length of its features.
     pub fn new(
         config: &EncoderConfig,
         rng: &mut impl Rng,
@@ -34,8 +34,8 @@ impl Projected {
         Self { encoder, head }
     }
 
-    /// The run's initial encoder, and the head with batch norm that `widths` gives for features of its length, with this
-    /// `end`.
+    /// The run's initial encoder, and a head with batch norm that ends with `end` and has the widths that `widths`
+    /// returns for the length of its features.
     pub fn ending(
         config: &EncoderConfig,
         rng: &mut impl Rng,
@@ -47,15 +47,15 @@ impl Projected {
         Self { encoder, head: Mlp::ending(&widths(config.dim()), end, rng, device) }
     }
 
-    /// Embeddings `[batch, dim]`; in the encoder each of `groups` equal parts of the batch has its own
-    /// batch-norm statistics, in the head the whole batch has.
+    /// Embeddings `[batch, dim]`. In the encoder, each of `groups` equal parts of the batch has its own batch-norm
+    /// statistics; in the head, the whole batch shares them.
     pub fn forward(&self, images: Tensor<4>, groups: usize) -> Tensor<2> {
         self.head.forward(by_group(images, groups, |part| self.encoder.forward(part)))
     }
 }
 
-/// What `network` makes of each of `groups` equal parts of a batch, put together: batch norm in it has statistics for
-/// each part. All parts move the running statistics, one after the other; the reference keeps those of its first GPU.
+/// The outputs of `network` for `groups` equal parts of a batch, concatenated: batch norm has statistics for each
+/// part. All parts update the running statistics, one after the other; the reference keeps those of its first GPU.
 pub(crate) fn by_group(
     images: Tensor<4>,
     groups: usize,
@@ -64,8 +64,8 @@ pub(crate) fn by_group(
     Tensor::cat(images.chunk(groups, 0).into_iter().map(network).collect(), 0)
 }
 
-/// Shuffling BN: what `network` makes of a permuted batch, put back in order, so that each of its groups mixes images
-/// of all groups of another network.
+/// Shuffling BN: the outputs of `network` for a permuted batch, put back in order. Each group of the permuted batch
+/// mixes images of all groups of another network.
 pub(crate) fn shuffled(
     images: Tensor<4>,
     progress: &Progress,

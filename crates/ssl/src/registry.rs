@@ -61,19 +61,19 @@ pub enum MethodConfig {
     DeepCluster(DeepClusterConfig),
 }
 
-/// Generic code for any method: each method has its own type.
+/// Code that is generic over methods, because each method has its own type.
 pub trait WithMethod {
-    /// Its result.
+    /// The result of the code.
     type Output;
 
-    /// Does the work.
+    /// Runs the code on `method`.
     ///
     /// # Errors
-    /// What goes wrong in it.
+    /// Any error of the code.
     fn on<M: Method>(self, method: M) -> Result<Self::Output, PretrainError>;
 }
 
-/// What `work` makes of the config in a [`MethodConfig`], whichever it is.
+/// Evaluates `work` with the config in a [`MethodConfig`], whichever it is.
 macro_rules! each {
     ($method:expr, $config:ident => $work:expr) => {
         match $method {
@@ -102,16 +102,16 @@ impl MethodConfig {
         each!(self, config => config)
     }
 
-    /// The same, to be changed.
+    /// The method's settings, mutable.
     pub fn settings_mut(&mut self) -> &mut dyn MethodSettings {
         each!(self, config => config)
     }
 
-    /// Does `work` on the method over a new `net`, for forward passes of `batch` images. Its weights are drawn from `seed`;
-    /// `device` is an autodiff device.
+    /// Runs `work` on the method with a new `net`, for forward passes of `batch` images. Its weights are drawn from
+    /// `seed`; `device` is an autodiff device.
     ///
     /// # Errors
-    /// The method does not train such an encoder; or as `work`.
+    /// The method does not train such an encoder, or `work` fails.
     pub fn build<W: WithMethod>(
         &self,
         net: &EncoderConfig,

@@ -1,5 +1,5 @@
-//! Trainings of the methods with large and small crops, each step in a training of its own: queues, prototypes, banks and
-//! centres come back from the checkpoint.
+//! Tests that the methods with large and small crops resume after each step: queues, prototypes, banks and centres
+//! are restored from the checkpoint.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn run(method: &str, folder: &Path, interrupt: When) -> Result<Encoder, Pretrain
     pretrain(&config, None, SIZE, &training, &mut watch)
 }
 
-/// Six steps in one training, and each in one of its own.
+/// Asserts that six steps in one run and in six runs give the same.
 fn assert_resumes(method: &str) {
     let (whole, torn) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let encoder = run(method, whole.path(), When::Never).unwrap();
@@ -78,7 +78,7 @@ fn deepcluster_goes_on_to_the_same_bytes() {
     assert_resumes(r#""kind": "deepcluster-v2", "prototypes": [3, 5], "dim": 4"#);
 }
 
-/// The first pass over all images ends when it is asked to, and says that there is nothing to go on from.
+/// The first pass over all images can be interrupted; the error says that nothing was trained yet.
 #[test]
 fn deepclusters_first_look_can_be_interrupted() {
     let folder = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ fn deepclusters_first_look_can_be_interrupted() {
     assert!(!folder.path().join("checkpoint").exists());
 }
 
-/// Of nine images in batches of four one is left over: it has a row in each bank all the same.
+/// Nine images in batches of four leave one over, which has a row in each bank all the same.
 #[test]
 fn deepclusters_banks_know_all_images() {
     let text = r#"{ "method": { "kind": "deepcluster-v2", "prototypes": [3], "dim": 4, "hidden": 8, "small": 2 },

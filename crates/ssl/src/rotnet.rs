@@ -1,4 +1,4 @@
-//! RotNet (docs/protocol.md, 2.5): by how many quarter turns was the image rotated?
+//! RotNet (docs/protocol.md, 2.5): predicts by how many quarter turns an image was rotated.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::method::{Batch, Method, Progress, Step};
 use crate::schedule::{Schedule, at_shares};
 use crate::settings::MethodSettings;
 
-/// Quarter turns of a whole one.
+/// Quarter turns in a full turn.
 const TURNS: usize = 4;
 
 /// `pretrain.method` of RotNet, which has nothing to set.
@@ -56,7 +56,7 @@ impl MethodSettings for RotNetConfig {
     }
 }
 
-/// An encoder and a classifier of four rotations.
+/// An encoder and a classifier for the four rotations.
 #[derive(Module, Debug)]
 pub struct RotNet {
     pub(crate) encoder: Encoder,
@@ -73,7 +73,7 @@ impl RotNet {
 }
 
 impl Method for RotNet {
-    /// All four copies of all images are one batch.
+    /// The four rotations of all images form one batch.
     fn forward(&mut self, batch: Batch, _progress: &Progress) -> Result<Step, PretrainError> {
         let views: [Tensor<4>; TURNS] = batch.views()?;
         let (images, device) = (views[0].dims()[0], views[0].device());

@@ -37,7 +37,7 @@ impl Schedule {
         Self::Cosine { warmup_epochs: at_shares(epochs, &[warmup]).into_iter().sum() }
     }
 
-    /// The same course over `new` epochs instead of `old`.
+    /// The same schedule over `new` epochs instead of `old`; warm-up steps stay.
     pub(crate) fn scaled(&self, old: usize, new: usize) -> Self {
         let scale = |epoch: usize| epoch * new / old.max(1);
         match self {
@@ -99,12 +99,12 @@ pub(crate) fn half_cosine(done: f64) -> f64 {
     0.5 * (1.0 + (PI * done).cos())
 }
 
-/// The momentum of an EMA that goes from `first` to 1 along half a cosine.
+/// The momentum of an EMA that rises from `first` to 1 along half a cosine, at a share `done` of the way.
 pub(crate) fn rising_momentum(first: f64, done: f64) -> f64 {
     1.0 - (1.0 - first) * half_cosine(done)
 }
 
-/// The epochs at which these shares of a training are over.
+/// The epochs, rounded, at which these shares of a training are done.
 pub fn at_shares(epochs: usize, shares: &[f64]) -> Vec<usize> {
     shares.iter().map(|share| (share * epochs as f64).round() as usize).collect()
 }
@@ -141,8 +141,8 @@ mod tests {
         assert!(lr.windows(2).all(|w| w[0] >= w[1]) && lr[599] > 0.0);
     }
 
-    /// MAE's own: lr · epoch / warm-up, then lr · ½(1 + cos(π (epoch − warm-up) / (epochs − warm-up)))
-    /// with epochs in fractions.
+    /// As in MAE's code: lr · epoch / warm-up, then lr · ½(1 + cos(π (epoch − warm-up) / (epochs − warm-up))) with
+    /// fractional epochs.
     #[test]
     fn warms_up_from_zero_and_falls_step_by_step() {
         let lr = Schedule::Cosine { warmup_epochs: 2 }.rates(1.0, 10, 4);

@@ -9,7 +9,7 @@ use ssl_backdoor_model::{EncoderConfig, VitInitial};
 use crate::config::TrainConfig;
 use crate::error::PretrainError;
 
-/// How long a training is beside the one that a config was written for.
+/// Length of a training relative to the one that a config was written for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rescaling {
     /// Epochs of the old training and of the new one.
@@ -58,8 +58,8 @@ pub trait MethodSettings {
         Ok(())
     }
 
-    /// Checks the method's own clocks, steps and epochs of this training in which something is different, against its
-    /// length; `images` is the size of the training set (`None` if it is not known yet).
+    /// Checks the method's own clocks, the steps and epochs at which something changes, against the length of the
+    /// training; `images` is the size of the training set (`None` if it is not known yet).
     ///
     /// # Errors
     /// [`PretrainError::Range`] that names the field.
@@ -71,35 +71,35 @@ pub trait MethodSettings {
         Ok(())
     }
 
-    /// Sets the method's own clocks for another length of training.
+    /// Adapts the method's own clocks to another length of training.
     fn rescale(&mut self, _by: &Rescaling) {}
 
-    /// The initial weights of a transformer; `None` are MAE's.
+    /// The initial weights of a transformer; `None` for those of MAE.
     fn vit_initial(&self) -> Option<VitInitial> {
         None
     }
 
-    /// Groups of a batch that have batch-norm statistics of their own, in a training with batches of `batch` images.
+    /// Number of groups of a batch with separate batch-norm statistics, in a training with batches of `batch` images.
     fn bn_groups(&self, _batch: usize) -> usize {
         1
     }
 
-    /// Can the method train on mixed images ([`Method::forward_mixed`](crate::Method::forward_mixed))?
+    /// Whether the method can train on mixed images ([`Method::forward_mixed`](crate::Method::forward_mixed)).
     fn mixes(&self) -> bool {
         false
     }
 
-    /// Is the loss a mean over images that do not see each other, so that a step may take its batch in parts
-    /// ([`TrainConfig::accumulate`])? Not where images are told from others of the batch, or statistics of the batch
-    /// enter the loss.
+    /// Whether a step may process its batch in parts ([`TrainConfig::accumulate`]): the loss is a mean over images,
+    /// and neither contrasts the images of a batch nor uses statistics of the batch, unless a
+    /// [`survey`](crate::Method::survey) computes these beforehand.
     fn accumulates(&self) -> bool {
         false
     }
 
-    /// What the method sees of an image, for views of `size` pixels.
+    /// The views of an image that the method trains on, of `size` pixels.
     ///
     /// # Errors
-    /// [`PretrainError::Range`] for an `encoder` that the method does not train.
+    /// [`PretrainError::Range`] for an `encoder` that the method does not train, or small crops that do not fit.
     fn views(
         &self,
         train: &TrainConfig,
@@ -108,7 +108,7 @@ pub trait MethodSettings {
     ) -> Result<Arc<dyn Views>, PretrainError>;
 }
 
-/// Checks what several methods have: a queue, an EMA, groups of batch norm, the length of a key.
+/// Checks the length of a queue of keys.
 pub(crate) fn check_queue(queue: usize, batch: usize) -> Result<(), OutOfRange> {
     let fits = queue > 0 && queue.is_multiple_of(batch) && queue <= 1 << 24;
     let allowed = format!("a multiple of batch = {batch}, at most 16,777,216");
@@ -123,7 +123,7 @@ pub(crate) fn check_temperature(temperature: f64) -> Result<(), OutOfRange> {
     check_softness("method.temperature", temperature)
 }
 
-/// Checks a temperature, or what is one by another name.
+/// Checks a temperature, or a field that acts like one.
 pub(crate) fn check_softness(field: &str, value: f64) -> Result<(), OutOfRange> {
     require(value > 0.0 && value <= 100.0, field, value, "above 0, at most 100")
 }
@@ -132,11 +132,11 @@ pub(crate) fn check_dim(field: &str, dim: usize) -> Result<(), OutOfRange> {
     require((1..=65_536).contains(&dim), field, dim, "1 to 65,536")
 }
 
-/// Fewest images in a group of batch norm that no config asks for: on eight GPUs MoCo v2 had so many on each.
+/// Smallest default group of batch norm: on eight GPUs, MoCo v2 had this many images on each.
 const LEAST_GROUP: usize = 32;
 
-/// Groups of a batch with batch-norm statistics of their own: what the config asks for, or else as many as the
-/// `reference` had GPUs, or 1 if the batch has no such number of equal groups of [`LEAST_GROUP`] images or more.
+/// Number of groups of a batch with separate batch-norm statistics: as configured, else the number of GPUs of the
+/// `reference`, or 1 if the batch does not divide into that many equal groups of [`LEAST_GROUP`] images or more.
 pub(crate) fn groups(asked: Option<usize>, reference: usize, batch: usize) -> usize {
     let fits = batch.is_multiple_of(reference) && batch / reference >= LEAST_GROUP;
     asked.unwrap_or(if fits { reference } else { 1 })
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn clocks_stay_at_their_share_of_a_training() {
         let by = Rescaling { epochs: [200, 800], batch: [256, 64], images: 0.05 };
-        // As many steps as 494 of 200 · 494, of 800 · 494 · 4 / 20.
+        // Step 494 of 200 · 494 is at the same share as step 395 of 800 · 494 · 4 / 20.
         assert_eq!((by.step(494), by.step(0), by.step(1)), (395, 0, 0));
         assert_eq!((by.epoch(15), by.epoch(0), by.epoch(1)), (60, 0, 4));
         let shorter = Rescaling { epochs: [100, 5], batch: [64, 64], images: 0.2 };
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!((groups(None, 2, 64), groups(None, 4, 128)), (2, 4));
         // Too small for groups of 32, or not divisible.
         assert_eq!((groups(None, 2, 62), groups(None, 4, 64), groups(None, 2, 101)), (1, 1, 1));
-        // What is asked for is not second-guessed.
+        // An explicit number is used as is.
         assert_eq!((groups(Some(1), 2, 256), groups(Some(8), 2, 16)), (1, 8));
     }
 }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use ssl_backdoor_kernels as kernels;
 use ssl_backdoor_model::Velocity;
 
-/// SGD as PyTorch's: no dampening, no Nesterov, weight decay added to the gradient.
+/// SGD as in PyTorch: no dampening, no Nesterov, weight decay added to the gradient.
 #[derive(Debug, Clone, Copy)]
 pub struct Sgd {
     /// Momentum, 0 to below 1.

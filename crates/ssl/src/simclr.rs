@@ -1,5 +1,5 @@
-//! SimCLR (Chen et al., 2020): each view of an image is matched with the other view against all other
-//! views of the batch. As a victim it is CTRL's (docs/protocol.md, 8), whose settings are the defaults.
+//! SimCLR (Chen et al., 2020): each view of an image is matched with the other view against all other views of the
+//! batch. As a victim it is that of CTRL (docs/protocol.md, 8), whose settings are the defaults.
 
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ pub fn nt_xent(embeddings: Tensor<2>, temperature: f64) -> Tensor<1> {
     let [rows, _] = embeddings.dims();
     let device = embeddings.device();
     let similarity = embeddings.clone().matmul(embeddings.transpose()).div_scalar(temperature);
-    // No row is told from itself.
+    // No row is compared with itself.
     let others = similarity - Tensor::eye(rows, &device).mul_scalar(1e9);
     let partners = (0..rows).map(|row| ((row + rows / 2) % rows) as i64).collect();
     cross_entropy(others, indices(partners, &device))

@@ -1,4 +1,4 @@
-//! SimCLR v2 (Chen et al., NeurIPS 2020): SimCLR with a deeper head, from whose first layer it is fine-tuned.
+//! SimCLR v2 (Chen et al., NeurIPS 2020): SimCLR with a deeper head, whose first layer is kept for fine-tuning.
 
 use std::sync::Arc;
 

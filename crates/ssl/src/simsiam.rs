@@ -1,5 +1,5 @@
-//! SimSiam (Chen and He, *Exploring Simple Siamese Representation Learning*, CVPR 2021): a predictor on one view's
-//! projection is trained to give the projection of the other view, through which no gradient flows.
+//! SimSiam (Chen and He, *Exploring Simple Siamese Representation Learning*, CVPR 2021): from one view's projection,
+//! a predictor learns to predict the projection of the other view, through which no gradient flows.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl MethodSettings for SimSiamConfig {
         "simsiam"
     }
 
-    /// The paper's, except for the predictor's learning rate, which its code keeps constant: here all follow the schedule.
+    /// The paper's, except for the predictor's learning rate: constant in the paper's code, on the schedule here.
     fn defaults(&self, epochs: usize) -> TrainConfig {
         let base = 0.05;
         TrainConfig { lr: LearningRate::Base(base), ..TrainConfig::sgd(epochs, 512, base) }
@@ -113,7 +113,7 @@ impl Method for SimSiam {
         let [predicted, projected] = self.embed(batch.views()?);
         let loss = negative_cosine(predicted.clone(), projected.map(|z| z.detach()));
         let [first, _] = predicted;
-        // Predictions, not projections: the projector's last batch norm keeps those apart whatever happens.
+        // Predictions, not projections: the projector's last batch norm keeps projections apart even in a collapse.
         Ok(Step::new(loss, first))
     }
 
@@ -131,8 +131,8 @@ impl Method for SimSiam {
     }
 }
 
-/// `−½ cos(p₁, z₂) − ½ cos(p₂, z₁)`, averaged over the batch: −1 to 1 (equation 2 of the paper). The projections must be
-/// detached: with a gradient through them the networks collapse.
+/// `−½ cos(p₁, z₂) − ½ cos(p₂, z₁)`, averaged over the batch: −1 to 1 (equation 2 of the paper). The projections must
+/// be detached: with a gradient through them the networks collapse.
 ///
 /// # Shapes
 /// - `predicted`, `projected`: `[batch, dim]` for each view, rows of norm 1

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-/// Soft assignments of rows to prototypes that use all prototypes equally: from `exp(scores / epsilon)`, `iterations` times
-/// each prototype's total becomes `1 / prototypes` and each row's `1 / rows`. The last rescaling leaves rows that sum to 1.
+/// Soft assignments of rows to prototypes that use all prototypes equally: `iterations` times, `exp(scores /
+/// epsilon)` gets totals of `1 / prototypes` by prototype, then of `1 / rows` by row. In the end, rows sum to 1.
 ///
 /// # Shapes
 /// - `scores`: `[rows, prototypes]`
@@ -11,14 +11,14 @@ use burn::tensor::Tensor;
 pub fn sinkhorn(scores: Tensor<2>, epsilon: f64, iterations: usize) -> Tensor<2> {
     let scores = scores.detach();
     let [rows, prototypes] = scores.dims();
-    // The largest is taken off before it is exponentiated: what all have in common cancels.
+    // Subtracts the largest score before the exponential, against overflow: the common factor cancels.
     let largest = scores.clone().max();
     let exponents = scores.sub(largest.unsqueeze()).div_scalar(epsilon).exp();
     let total = exponents.clone().sum();
     let mut codes = exponents / total.unsqueeze();
     for _ in 0..iterations {
         let of_prototype = codes.clone().sum_dim(0).mul_scalar(prototypes as f64);
-        // A prototype so far from all rows that nothing is left of it stays without any.
+        // A prototype so far from all rows that its total underflows to zero stays at zero.
         codes = codes / of_prototype.clamp_min(f32::MIN_POSITIVE);
         let of_row = codes.clone().sum_dim(1).mul_scalar(rows as f64);
         codes = codes / of_row.clamp_min(f32::MIN_POSITIVE);
@@ -55,7 +55,7 @@ mod tests {
     fn rows_sum_to_one_and_prototypes_are_used_equally_whatever_the_scores() {
         let device = Device::flex();
         let mut rng = keyed(1, purpose::INIT, 0, 0, 0);
-        // All rows like the first prototype best.
+        // All rows prefer the first prototype.
         let bias = matrix([vec![0.6], vec![0.0; 4]].concat(), 5, &device);
         let rows = ssl_backdoor_model::init::unit_rows(40, 5, &mut rng, &device) + bias;
         let codes = sinkhorn(rows, 0.05, 60);

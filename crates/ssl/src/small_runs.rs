@@ -1,4 +1,4 @@
-//! What tests of whole trainings share: a set of drawn images, and a training in a folder that may be interrupted.
+//! Helpers for tests of whole trainings: a set of drawn images, and a training in a folder that may be interrupted.
 
 use ssl_backdoor_data::{DataConfig, SampleSet, Shapes};
 use ssl_backdoor_model::Encoder;
@@ -29,11 +29,11 @@ pub(crate) enum When {
     AtOnce,
 }
 
-/// A training in a folder, interrupted when that is asked for.
+/// Saves a training to a folder, and interrupts it as requested.
 pub(crate) struct Watch {
     folder: TrainingFolder,
     interrupt: When,
-    /// Has it taken a step?
+    /// Whether it has taken a step.
     stepped: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The loss of swapped predictions, which SwAV and DINO share, and the checks of what their configs share.
+//! The loss of swapped predictions, which SwAV and DINO share, and checks of fields that multi-crop methods share.
 
 use burn::tensor::Tensor;
 use ssl_backdoor_fields::require;
@@ -16,7 +16,7 @@ use crate::error::PretrainError;
 pub fn swapped_prediction(codes: &[Tensor<2>], predicted: &Tensor<2>) -> Tensor<1> {
     let batch = codes.first().map_or(1, |codes| codes.dims()[0]);
     let crops = predicted.dims()[0] / batch;
-    // The cross entropy is linear in the code: one product of each crop with the sum of its codes.
+    // The cross entropy is linear in the code, so each crop needs only one product, with the sum of its codes.
     let all = sum(codes.iter().cloned());
     let others = |crop: usize| match crop < codes.len() {
         true => sum((0..).zip(codes).filter(|(code, _)| *code != crop).map(|(_, c)| c.clone())),
@@ -31,7 +31,7 @@ pub fn swapped_prediction(codes: &[Tensor<2>], predicted: &Tensor<2>) -> Tensor<
     sum(losses).unwrap_or_else(none).div_scalar(-(pairs.max(1) as f64))
 }
 
-/// None of nothing.
+/// The sum of all tensors; `None` if there are none.
 fn sum<const D: usize>(mut all: impl Iterator<Item = Tensor<D>>) -> Option<Tensor<D>> {
     let first = all.next()?;
     Some(all.fold(first, |sum, next| sum + next))
@@ -66,7 +66,7 @@ mod tests {
         let of_first = (entropy([0.9, 0.1], 1) + entropy([0.9, 0.1], 2)) / 2.0;
         let of_second = (entropy([0.3, 0.7], 0) + entropy([0.3, 0.7], 2)) / 2.0;
         assert!((loss - (of_first + of_second) / 2.0).abs() < 1e-6, "{loss}");
-        // Three codes: each crop has two.
+        // With three codes, each crop is compared with two.
         let third = matrix(vec![0.5, 0.5], 2, &device);
         let codes = [codes[0].clone(), codes[1].clone(), third];
         let loss: f32 = swapped_prediction(&codes, &log_softmax(scores, 1)).into_scalar();

@@ -1,5 +1,5 @@
-//! SwAV (Caron et al., NeurIPS 2020, arXiv 2006.09882): from each crop of an image the code of a large crop is predicted,
-//! its assignment to prototypes under the rule that a batch uses all prototypes equally.
+//! SwAV (Caron et al., NeurIPS 2020, arXiv 2006.09882): from each crop of an image, the network learns to predict the
+//! code of a large crop: its assignment to prototypes, with the constraint that a batch uses all prototypes equally.
 
 use std::sync::Arc;
 
@@ -159,7 +159,7 @@ impl MethodSettings for SwavConfig {
         self.queue_from = by.epoch(self.queue_from);
     }
 
-    /// Codes are made of all parts before the first gradient.
+    /// Codes are computed from all parts before the first gradient.
     fn accumulates(&self) -> bool {
         true
     }
@@ -180,7 +180,7 @@ pub struct Swav {
     pub(crate) network: Projected,
     /// `[prototypes, dim]`, rows of norm 1 in every forward pass.
     pub(crate) prototypes: Param<Tensor<2>>,
-    /// Zeros where nothing has come yet.
+    /// Rows are zero until they are filled.
     pub(crate) queues: Vec<KeyQueue>,
     temperature: f64,
     epsilon: f64,
@@ -188,18 +188,18 @@ pub struct Swav {
     frozen_steps: usize,
     queue_from: usize,
     views: [usize; 2],
-    /// Did a batch enter the queues? Did they fill up?
+    /// Whether a batch has entered the queues, and whether they are full.
     queued: [bool; 2],
     #[module(skip)]
     ahead: Ahead,
 }
 
-/// What a step knows of its whole batch before the forward passes of its parts, by large crop.
+/// Results for the whole batch of a step, by large crop, from before the forward passes of its parts.
 #[derive(Debug, Clone, Default)]
 struct Ahead {
     /// Scores of the parts so far, `[images, prototypes]`.
     scores: Vec<Tensor<2>>,
-    /// Codes of the images that no forward pass had yet, `[images, prototypes]`.
+    /// Codes of the images that have not had a forward pass yet, `[images, prototypes]`.
     codes: Vec<Tensor<2>>,
 }
 
@@ -236,7 +236,7 @@ impl Swav {
         [embeddings, scores]
     }
 
-    /// The codes of the large crops of `count` images, whose scores are given: those that were made ahead, or new ones.
+    /// The codes of the large crops of `count` images: those computed ahead, or new ones from `scores`.
     fn next_codes(&mut self, scores: &Tensor<2>, count: usize) -> Vec<Tensor<2>> {
         let Ahead { scores: whole, codes } = std::mem::take(&mut self.ahead);
         let codes = match whole.is_empty() {
@@ -254,7 +254,7 @@ impl Swav {
         codes.into_iter().map(|codes| codes.slice(s![..count, ..])).collect()
     }
 
-    /// Codes of a large crop from its scores `[batch, prototypes]`, made together with its queue once that is full.
+    /// Codes of a large crop from its scores `[batch, prototypes]`, computed with its queue once that is full.
     fn codes(&self, crop: usize, scores: Tensor<2>) -> Tensor<2> {
         let rows = scores.dims()[0];
         let queue = self.queues.get(crop).filter(|_| self.queued[1]);
@@ -265,7 +265,7 @@ impl Swav {
         codes.slice(s![earlier..earlier + rows, ..])
     }
 
-    /// Are the queues full, in this epoch or before?
+    /// Whether the queues are full, in this epoch or before.
     fn are_full(&self, progress: &Progress) -> bool {
         let full = |queue: &KeyQueue| {
             let least: f32 = queue.rows().abs().sum_dim(1).min().into_scalar();
@@ -277,7 +277,7 @@ impl Swav {
 }
 
 impl Method for Swav {
-    /// The prototypes get norm 1 again.
+    /// Scales the prototypes back to norm 1.
     fn before_step(mut self, progress: &Progress) -> Result<Self, PretrainError> {
         self.queued[1] = self.are_full(progress);
         let prototypes = self.prototypes.map(unit_rows);
@@ -288,7 +288,7 @@ impl Method for Swav {
         true
     }
 
-    /// Scores of the large crops: codes are made of those of the whole batch.
+    /// Collects the scores of the large crops: codes are computed from those of the whole batch.
     fn survey(&mut self, part: Batch) -> Result<(), PretrainError> {
         let [large, small] = self.views;
         let count = images(&part.views, large + small)?;
@@ -316,7 +316,7 @@ impl Method for Swav {
         Ok(Step { keys, ..Step::new(loss, of_view(&embeddings, 0, count)) })
     }
 
-    /// The prototypes do not learn at first.
+    /// Removes the gradient of the prototypes in the first steps.
     fn gradients(&self, mut grads: GradientsParams, progress: &Progress) -> GradientsParams {
         if progress.step < self.frozen_steps {
             let _ = grads.remove::<2>(self.prototypes.id);
@@ -374,7 +374,7 @@ mod tests {
 
     const BATCH: usize = 3;
 
-    /// A queue of two batches that fills from epoch 1 on, with epochs of one step: codes are made with it from the step in
+    /// A queue of two batches that fills from epoch 1 on, with epochs of one step: codes use it from the step in
     /// which it is full before the batch's own embeddings enter.
     #[test]
     fn codes_are_made_with_the_queue_once_it_is_full() {
@@ -399,7 +399,7 @@ mod tests {
             let progress =
                 Progress { seed: 1, step, steps: 5, epoch: step, epochs: 5, seen: BATCH * step };
             swav = swav.before_step(&progress).unwrap();
-            // Batches of the steps 1 and 2 fill it: those of the last two steps from then on.
+            // The batches of steps 1 and 2 fill it; from then on it holds those of the last two steps.
             let full = step >= 3;
             assert_eq!(swav.queued[1], full, "step {step}");
             for crop in 0..2 {
@@ -411,7 +411,7 @@ mod tests {
                     assert_eq!(found, alone, "step {step}");
                     continue;
                 }
-                // The order in the ring says nothing about codes but by rounding.
+                // The order of rows in the ring affects codes only by rounding.
                 let before = Tensor::cat(vec![rows(step - 2, crop), rows(step - 1, crop)], 0);
                 let all = Tensor::cat(vec![before.matmul(prototypes), own], 0);
                 let wanted = sinkhorn(all, 0.05, 3).slice(s![2 * BATCH.., ..]);

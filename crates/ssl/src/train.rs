@@ -23,20 +23,20 @@ use crate::observer::{StepReport, TrainObserver, TrainState};
 use crate::parts::{HostBatch, Pass};
 use crate::weight_decay::DecaySchedule;
 
-/// What a training runs on. [`Training::new`] gives one to change with struct update syntax.
+/// Images, seed and device of a training. Start from [`Training::new`] and change fields with struct update syntax.
 #[derive(Clone)]
 pub struct Training {
     /// The training images, as the victim finds them.
     pub set: SampleSet,
     /// Seed of initial weights, order and views.
     pub seed: u64,
-    /// What the order and the views are drawn for: a defender who trains on with the same seed sees other crops.
+    /// Purpose of the draws of order and views: a defender who trains on with the same seed sees other crops.
     pub draws: Draws,
-    /// Where it computes.
+    /// The device that it runs on.
     pub device: Device,
     /// Threads that prepare batches; they do not change a byte of the results.
     pub workers: usize,
-    /// What acts on views and loss of every step, if anything does.
+    /// Changes the views and the loss in every step, if given.
     pub hook: Option<Arc<dyn TrainingHook>>,
 }
 
@@ -47,20 +47,20 @@ impl Training {
         Self { set, seed, draws, device, workers: 1, hook: None }
     }
 
-    /// The device with autodiff: where a method is built that is to be trained.
+    /// The device with autodiff, on which methods are built for training.
     pub fn autodiff_device(&self) -> Device {
         self.device.clone().without_autodiff().autodiff()
     }
 }
 
-/// Trains `method`, which lies on [`Training::autodiff_device`], on `views` of the images, or resumes from the checkpoint
-/// that `observer` gives, and returns its encoder in evaluation mode.
+/// Trains `method`, which must be on [`Training::autodiff_device`], on `views` of the images, or resumes from the
+/// checkpoint that `observer` returns. Returns the encoder in evaluation mode.
 ///
 /// # Errors
 /// - [`PretrainError::Range`] for a config that does not fit the training set or the device
 /// - [`PretrainError::Interrupted`] if the observer asked for it
 /// - a loss that is not finite, a canary that fails, an image that cannot be read, a checkpoint of another method
-/// - whatever `observer` and `method` give
+/// - any error of `observer` or `method`
 pub fn train<M: Method>(
     training: &Training,
     config: &TrainConfig,
@@ -96,7 +96,7 @@ pub fn train<M: Method>(
     Ok(method.encoder().valid())
 }
 
-/// A training in progress, except for the method, which each step takes and gives back.
+/// A training in progress, except for the method, which each step takes and returns.
 struct Run<'a> {
     training: &'a Training,
     config: &'a TrainConfig,
@@ -106,7 +106,7 @@ struct Run<'a> {
     /// With autodiff.
     device: Device,
     optimizer: ModuleOptimizer,
-    /// How the weight decay goes, if it changes.
+    /// Schedule of the weight decay, if it changes.
     decay: Option<DecaySchedule>,
     canaries: Canaries,
     meter: Meter,
@@ -114,7 +114,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// The training with its method, and how many steps are done: none, or those before the checkpoint.
+    /// The training with its method, and the number of steps done: zero, or those before the checkpoint.
     fn begin<M: Method>(
         training: &'a Training,
         config: &'a TrainConfig,
@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         Ok((run, method, start))
     }
 
-    /// Shows the method all images before the first step, if it wants to see them.
+    /// Shows the method all images before the first step, if it looks first.
     fn look_first<M: Method>(
         &mut self,
         method: &mut M,
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
         Progress { seed, step, steps, epoch, epochs, seen }
     }
 
-    /// One step: EMA, forward, backward, optimiser, queue, with all canaries on the way.
+    /// One step: EMA, forward, backward, optimiser, queue, with all canaries in between.
     fn step<M: Method>(
         &mut self,
         mut method: M,
@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
         let Pass { loss, grads, keys, negatives, embeddings, accuracy } =
             self.pass(&mut method, host, progress)?;
         let Self { canaries, optimizer, meter, .. } = self;
-        // Given away: while another holds the queue's rows, new ones cannot be written in place.
+        // Moved, not cloned: while another tensor holds the queue's rows, new ones cannot be written in place.
         canaries.negatives(&keys, negatives, progress)?;
         let norm = canaries.gradients(&method, &grads, progress)?;
         let grads = method.gradients(grads, progress);
@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
         meter.norms.extend(norm);
         meter.accuracy.extend(accuracy);
         meter.visibility.merge(&batch.visibility);
-        // A smaller batch at the end spreads otherwise: the last whole one is measured.
+        // A smaller last batch spreads differently, so the last whole batch is measured.
         let done = step + 1;
         if images == self.plan.batch && self.plan.images_in(done) < self.plan.batch
             || done.is_multiple_of(self.plan.steps_per_epoch()) && meter.spread.is_none()
@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
         Ok(pass)
     }
 
-    /// Reports the epoch whose last step `progress` is, and begins to measure the next one.
+    /// Reports the epoch that ends with the step of `progress`, and begins to measure the next one.
     fn end_epoch<M: Method>(
         &mut self,
         method: &M,
@@ -288,12 +288,12 @@ impl<'a> Run<'a> {
         self.observer
             .on_epoch(&mut report, &method.encoder().valid())
             .map_err(|e| PretrainError::observed(format!("after epoch {epoch}"), e))?;
-        // What the observer did is no part of the next epoch.
+        // The time that `on_epoch` took does not count towards the next epoch.
         self.meter = Meter::new();
         Ok(())
     }
 
-    /// Hands on warnings, has a checkpoint saved if one is due, and ends the training if that is asked for.
+    /// Passes on warnings, requests a checkpoint if one is due, and ends the training if it was interrupted.
     fn end_step<M: Method>(
         &mut self,
         method: &M,
@@ -323,7 +323,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The forward pass, with what `hook` does to views and loss.
+/// The forward pass, with the changes of `hook` to views and loss.
 fn forward<M: Method>(
     method: &mut M,
     mut batch: Batch,

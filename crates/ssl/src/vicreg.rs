@@ -1,5 +1,5 @@
-//! VICReg (Bardes, Ponce and LeCun, ICLR 2022): two views' embeddings are pulled together, while each feature keeps its
-//! variance over the batch and features are not redundant.
+//! VICReg (Bardes, Ponce and LeCun, ICLR 2022): pulls the embeddings of two views together, while each feature keeps
+//! its variance over the batch and features are not redundant.
 
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ impl MethodSettings for VicregConfig {
 #[derive(Module, Debug)]
 pub struct Vicreg {
     pub(crate) network: Projected,
-    /// Of invariance, variance and covariance.
+    /// Weights of invariance, variance and covariance.
     weights: [f64; 3],
 }
 
@@ -137,14 +137,15 @@ impl Method for Vicreg {
     }
 }
 
-/// Standard deviation of the features below which the hinge, which asks for 1, has no hold. In the trainings of
+/// Standard deviation of the features below which the hinge, whose target is 1, has no effect. In the trainings of
 /// `planted_pairs` it is 0.51 to 0.62, and 0.05 without the hinge.
 const SHRUNK: f32 = 0.2;
 
-/// `λ s(z, z′) + μ [v(z) + v(z′)] + ν [c(z) + c(z′)]` with the `weights` λ, μ, ν (equation 6 of the paper). s is the mean
-/// squared difference over images and features, as in the authors' code; the paper divides by the images alone. v is the mean over the features of `max(0, 1 − √(variance + 10⁻⁴))`, c the sum of the squared
-/// covariances of different features, divided by their number. Variances and covariances are unbiased. The authors' code
-/// halves the two v; the paper does not.
+/// `λ s(z, z′) + μ [v(z) + v(z′)] + ν [c(z) + c(z′)]` with the `weights` λ, μ, ν (equation 6 of the paper). s is the
+/// mean squared difference over images and features, as in the authors' code; the paper divides only by the images. v
+/// is the mean over features of `max(0, 1 − √(variance + 10⁻⁴))`, c the sum of squared covariances of different
+/// features, divided by the number of features. Variances and covariances are unbiased. The authors' code halves both
+/// v; the paper does not.
 ///
 /// # Shapes
 /// - `first`, `second`: `[batch, dim]`

@@ -28,7 +28,7 @@ impl ViewPair {
         Arc::new(self.chains(train, size))
     }
 
-    /// The same, as chains that more crops can be added to.
+    /// The same views as chains, to which more crops can be added.
     pub(crate) fn chains(self, train: &TrainConfig, size: u32) -> ChainViews {
         let (crop, blur) = (train.crop, train.blurs(size));
         match self {

@@ -14,7 +14,7 @@ pub(crate) struct DecaySchedule {
     first: f64,
     last: f64,
     steps: usize,
-    /// That of the current step, as the bits of an `f64`: what the optimiser reads.
+    /// Weight decay of the current step, as the bits of an `f64`; the optimiser reads it.
     now: Arc<AtomicU64>,
 }
 
@@ -23,7 +23,7 @@ impl DecaySchedule {
         Self { first, last, steps, now: Arc::new(AtomicU64::new(first.to_bits())) }
     }
 
-    /// Sets the weight decay of `step` and says it.
+    /// Sets the weight decay of `step` and returns it.
     pub fn move_to(&self, step: usize) -> f64 {
         let done = step as f64 / self.steps.max(1) as f64;
         let decay = self.last + (self.first - self.last) * half_cosine(done);
@@ -31,14 +31,14 @@ impl DecaySchedule {
         decay
     }
 
-    /// `optimizer`, which decays nothing itself, with this decay: weights shrink by learning rate times decay before the
-    /// step, as those of AdamW do.
+    /// Adds this decay to `optimizer`, which must have none of its own: weights shrink by learning rate times decay
+    /// before the step, as in AdamW.
     pub fn around<O: Optimizer>(&self, optimizer: O) -> Decaying<O> {
         Decaying { optimizer, decay: self.clone() }
     }
 }
 
-/// An optimiser whose weights decay by themselves.
+/// An optimiser with decoupled weight decay.
 #[derive(Clone)]
 pub(crate) struct Decaying<O> {
     optimizer: O,

@@ -1,4 +1,4 @@
-//! Training through the public interface: in memory, watched, with a method of the caller's.
+//! Trainings through the public interface: in memory, watched, and with a method of the caller's own.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use std::sync::Arc;
@@ -59,7 +59,7 @@ fn a_training_in_memory_is_that_in_a_folder() {
     assert_eq!(log.lines().collect::<Vec<_>>(), lines);
 }
 
-/// Counts steps and fails after an epoch, with an error of its own or one of the crate.
+/// Records steps and fails after an epoch, with an error of its own or one of the crate.
 struct Fails {
     steps: Vec<StepReport>,
     with: Option<ObserverError>,
@@ -101,7 +101,7 @@ fn a_batch_that_the_set_cannot_fill_is_an_error() {
     );
 }
 
-/// Asks for another number of views than it is given.
+/// Needs three views, but gets two.
 #[derive(Module, Debug)]
 struct Three {
     encoder: Encoder,

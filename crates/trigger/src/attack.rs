@@ -1,26 +1,26 @@
-//! An attack on a given data set: which images, what is done to them, what an export must record.
+//! An attack on a given data set: which images, how they are perturbed, and what an export must record.
 
 use crate::{Phase, Poison, PoisonPlan, Selected};
 
-/// An attack on a certain data set.
+/// An attack on a given data set.
 #[derive(Debug, Clone)]
 pub struct Attack {
-    /// The target class: the config's, or else the one that most images have that a [`Rule`](crate::Rule) chose.
+    /// The target class: the config's, or the most frequent one of the images that a [`Rule`](crate::Rule) chose.
     pub target: Option<u32>,
-    /// What is known of the images that a rule chose; none without a rule.
+    /// The choice of a rule, as recorded in a ledger; `None` without a rule.
     pub selected: Option<Selected>,
     /// The poisoned training images.
     pub plan: PoisonPlan,
-    /// What is done to them.
+    /// Their perturbation.
     pub train: Poison,
-    /// What is done to every validation image.
+    /// The perturbation of every validation image.
     pub val: Poison,
     /// Whether perturbed images are encoded and decoded where an export writes JPEG.
     pub recompress: bool,
 }
 
 impl Attack {
-    /// What is done to images of `phase`.
+    /// The perturbation of images of `phase`.
     pub fn poison(&self, phase: Phase) -> &Poison {
         match phase {
             Phase::Training => &self.train,
@@ -28,7 +28,7 @@ impl Attack {
         }
     }
 
-    /// Do both perturbations outlast JPEG?
+    /// Whether both perturbations survive JPEG.
     pub fn survives_jpeg(&self) -> bool {
         Phase::ALL.iter().all(|&phase| self.poison(phase).perturbation.survives_jpeg())
     }

@@ -1,9 +1,9 @@
 //! Blending (Chen et al., *Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning*, 2017): a picture laid
 //! over the whole image, faint enough to be overlooked.
 //!
-//! With α the `ratio`, every level becomes (1 − α)·image + α·picture, rounded. The picture is resized to the image by PIL's
-//! bicubic filter, whatever its aspect; where it is transparent, α shrinks by its opacity. The paper's random pattern is
-//! drawn from a seed: 32 × 32 colours, so that on images of 32 pixels a side every pixel has one of its own.
+//! With α the `ratio`, every level becomes (1 − α)·image + α·picture, rounded. The picture is resized to the image
+//! with PIL's bicubic filter, whatever its aspect ratio; where it is transparent, its opacity scales α. The paper's
+//! random pattern is drawn from a seed: 32 × 32 colours, one for each pixel of an image of 32 pixels a side.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,9 +20,9 @@ use ssl_backdoor_rng::keyed;
 use crate::trigger::read;
 use crate::{Footprint, Key, Perturbation, Phase, Record, TriggerError, purpose, resize};
 
-/// Side of the pattern that is drawn from a seed, in pixels.
+/// Side of a seeded pattern, in pixels.
 const SIDE: u32 = 32;
-/// Resized pictures that are kept; images of more sizes than this are rare.
+/// Largest number of resized pictures in memory; images rarely come in more sizes than this.
 const KEPT: usize = 64;
 
 /// The table of the trigger `blend`.
@@ -92,18 +92,18 @@ fn pattern(seed: u64) -> RgbaImage {
     })
 }
 
-/// A picture over the whole image. Its column of the ledger is `ratio`.
+/// A picture over the whole image. It writes the ledger column `ratio`.
 #[derive(Debug)]
 struct Overlay {
     name: String,
     picture: RgbaImage,
     ratio: f64,
-    /// The pictures that were made, by their size.
+    /// The resized pictures, by size.
     made: Mutex<HashMap<(u32, u32), Arc<RgbaImage>>>,
 }
 
 impl Overlay {
-    /// The picture at `size`.
+    /// The picture, resized to `size`.
     fn at(&self, size: (u32, u32)) -> Arc<RgbaImage> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(picture) = made.get(&size) {

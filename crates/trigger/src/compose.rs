@@ -1,5 +1,5 @@
-//! Attacks that make a new training image: the one that they replace, with the trigger on it, and another image of the target
-//! class.
+//! Attacks that compose a new training image from the image that it replaces, with the trigger on it, and another
+//! image of the target class.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub enum Compose {
     CorruptEncoder(CorruptEncoder),
 }
 
-/// Its name.
+/// The name of the attack.
 impl fmt::Display for Compose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -49,7 +49,7 @@ impl Compose {
         }
     }
 
-    /// Does it decide itself where the trigger goes?
+    /// Whether the attack itself decides where the trigger goes.
     pub(crate) fn places(&self) -> bool {
         matches!(self, Self::CorruptEncoder(_))
     }
@@ -62,8 +62,8 @@ impl Compose {
         }
     }
 
-    /// The perturbation of training images that puts a trigger on them as `plain` does, or pastes `patch`, if there is
-    /// one, under which the image has the weight `alpha`.
+    /// The perturbation of training images. Noisy Alignment applies `plain`; CorruptEncoder pastes `patch`, under
+    /// which the image has the weight `alpha`.
     pub(crate) fn build(
         &self,
         plain: Arc<dyn Perturbation>,

@@ -108,7 +108,7 @@ pub struct PoisonConfig {
     pub recompress: bool,
 }
 
-/// The keys of patches that are absent get their defaults, so that a config that is written down states them.
+/// Absent keys of patches get their defaults, so that a serialised config states them.
 impl<'de> Deserialize<'de> for PoisonConfig {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Self::deserialize(from).map(Self::placed)
@@ -121,7 +121,7 @@ impl Serialize for PoisonConfig {
     }
 }
 
-/// In a few words, as tables show it: as the trigger, with the composition in front.
+/// A short description for tables: that of the trigger, with the composition in front.
 impl std::fmt::Display for PoisonConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(compose) = &self.compose {
@@ -132,7 +132,7 @@ impl std::fmt::Display for PoisonConfig {
 }
 
 impl PoisonConfig {
-    /// The attack in a word: how images are composed, or how they are chosen, or what the trigger is.
+    /// The attack in a word: the composition, or else the rule that chooses images, or else the kind of trigger.
     pub fn kind(&self) -> String {
         match (&self.compose, &self.select) {
             (Some(compose), _) => compose.to_string(),
@@ -141,8 +141,8 @@ impl PoisonConfig {
         }
     }
 
-    /// `trigger` as the paper places it, on no images yet: give one of `rate`, `dataset_rate`, `count` and `list`, with
-    /// struct update syntax.
+    /// `trigger`, placed as in the paper. No images are selected yet: set one of `rate`, `dataset_rate`, `count` and
+    /// `list` with struct update syntax.
     pub fn new(trigger: TriggerConfig) -> Self {
         let config = Self {
             target: None,
@@ -163,7 +163,7 @@ impl PoisonConfig {
         config.placed()
     }
 
-    /// The same, the defaults of a patch written out.
+    /// Fills in the defaults of a patch.
     fn placed(mut self) -> Self {
         if self.trigger.is_patch() {
             let (place, alpha) = match &self.compose {
@@ -181,7 +181,7 @@ impl PoisonConfig {
         self
     }
 
-    /// How the perturbation of images of `phase` is made.
+    /// The recipe for the perturbation of images of `phase`.
     pub fn recipe(&self, phase: Phase) -> Recipe {
         let (place, alpha) = match phase {
             Phase::Training => (self.place, self.alpha),
@@ -262,7 +262,7 @@ impl PoisonConfig {
         select.check(self.target.is_some())
     }
 
-    /// Checks what a composition needs beside its own settings.
+    /// Checks the other settings that a composition depends on: `target` and `place`.
     fn check_compose(&self) -> Result<(), TriggerError> {
         let Some(compose) = &self.compose else { return Ok(()) };
         let kind = format!("\"{}\"", compose.kind());
@@ -286,7 +286,7 @@ impl PoisonConfig {
         train.check(native, "the training images in their native size")
     }
 
-    /// How the poisoned images are chosen, where `list`, if it is given, names those with the ids `listed`.
+    /// How the poisoned images are chosen. If `list` is set, `listed` holds the ids that it names.
     ///
     /// # Errors
     /// Not exactly one of `rate`, `dataset_rate`, `count` and `list` is given.
@@ -307,13 +307,13 @@ impl PoisonConfig {
         }
     }
 
-    /// The same attack, the images of `set` chosen by the rule of `select`: by `features` of all of them, if it looks at
-    /// any, of the encoder whose file has the hash `encoder_hash`. Without a rule, and where the images are chosen already, it
-    /// is as it was.
+    /// Chooses images of `set` by the rule of `select`. If the rule uses features, it takes `features` of all images,
+    /// from the encoder whose file has the hash `encoder_hash`. Returns the config unchanged if there is no rule or
+    /// the images are already chosen.
     ///
     /// # Errors
-    /// As [`check`](Self::check); more images are asked for than the rule can choose; or the features are not those of
-    /// the set.
+    /// As [`check`](Self::check); the rule cannot choose as many images as requested; or the features are not those
+    /// of the set.
     pub fn choose(
         &self,
         set: &TrainingSet<'_>,
@@ -339,7 +339,7 @@ impl PoisonConfig {
         Ok(config)
     }
 
-    /// What a rule chose of `set`; none without a rule.
+    /// The images of `set` that a rule chose; `None` without a rule.
     fn selected(
         &self,
         set: &TrainingSet<'_>,
@@ -358,8 +358,8 @@ impl PoisonConfig {
     /// a side.
     ///
     /// # Errors
-    /// A target that does not exist, or a selection that is not to be had: a list must be read first, see
-    /// [`attack_on`](Self::attack_on), and images that a rule chooses be [chosen](Self::choose).
+    /// The target does not exist, or the selection is not available: a list must be read first (see
+    /// [`attack_on`](Self::attack_on)), and a rule must first [choose](Self::choose) its images.
     pub fn attack(
         &self,
         labels: &[(u64, u32)],

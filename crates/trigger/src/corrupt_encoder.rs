@@ -1,22 +1,22 @@
-//! CorruptEncoder (Zhang et al., *Data Poisoning based Backdoor Attacks to Contrastive Learning*, CVPR 2024): the object of
-//! a reference image, cut out by its mask, and the trigger, in the two halves of a background, so that two random crops show
-//! the one and the other.
+//! CorruptEncoder (Zhang et al., *Data Poisoning based Backdoor Attacks to Contrastive Learning*, CVPR 2024). The
+//! object of a reference image, cut out by its mask, and the trigger go into the two halves of a background, so that
+//! of two random crops, one shows the object and the other the trigger.
 //!
-//! As the authors' code makes a poisoned image, o being the object, p the result, b the background:
+//! The authors' code makes a poisoned image as follows; o is the object, p the result and b the background.
 //!
-//! 1. A reference is drawn, and the box of its mask cut out. A box of more than 400 pixels of width is shrunk to 400.
+//! 1. A reference is drawn, and the box of its mask is cut out. A box wider than 400 pixels is shrunk to 400.
 //! 2. The result has p_h = o_h and p_w = 2·o_w. The background, here the image that is replaced, is enlarged by
-//!    max(p_h / b_h, p_w / b_w, 1); of it the lowest p_h rows are taken, from a random column on.
-//! 3. The object is on the left (one in two) at x ~ U(0, 0.05·p_w), or on the right, mirrored. It is composited through
-//!    its mask, blurred by a Gaussian of σ = 1 pixel.
-//! 4. The trigger is in the free half: x ~ U(object's edge + p_w / 8, p_w − p_w / 8 − t_w), mirrored, and
-//!    y ~ U(p_h / 4, p_h − p_h / 4 − t_h).
+//!    max(p_h / b_h, p_w / b_w, 1). Its lowest p_h rows are used, starting at a random column.
+//! 3. The object is on the left (probability 1/2) at x ~ U(0, 0.05·p_w), or at the mirrored position on the right.
+//!    It is composited through its mask, which is blurred with a Gaussian of σ = 1 pixel.
+//! 4. The trigger is in the free half: x ~ U(object's edge + p_w / 8, p_w − p_w / 8 − t_w), or the mirrored position,
+//!    and y ~ U(p_h / 4, p_h − p_h / 4 − t_h).
 //!
-//! CorruptEncoder+ makes a share of *support* images instead: a reference beside another image of the target class, in random
-//! order, at the size of the latter, without a trigger.
+//! CorruptEncoder+ makes a share of the images *support* images: a reference beside another image of the target
+//! class, in random order, at the size of the latter, without a trigger.
 //!
-//! What differs from that code: the blur is exact, not PIL's three box filters; the box holds the whole mask, not its
-//! largest part; whether an image becomes a support image is drawn for each image, so their number varies; and images are
+//! Differences from that code: the blur is exact, not PIL's three box filters; the box contains the whole mask, not
+//! only its largest part; each image becomes a support image at random, so their number varies; and images are
 //! replaced, not added.
 
 use std::fmt;
@@ -35,15 +35,15 @@ use crate::{
     stamp,
 };
 
-/// The widest object, in pixels.
+/// Largest width of an object, in pixels.
 const WIDEST: u32 = 400;
-/// Largest distance of the object from its edge, as a share of the result's width.
+/// Largest distance of the object from the left or right edge, as a share of the result's width.
 const OBJECT_MARGIN: f64 = 0.05;
-/// How far the trigger keeps from the object and the edges, as a share of the result's height; of the width, half of it.
+/// Margin from the trigger to object and edges, as a share of the result's height; half that share of its width.
 const TRIGGER_MARGIN: f64 = 0.25;
-/// Levels of a mask from which on a pixel belongs to the object.
+/// Mask level from which a pixel belongs to the object.
 const INSIDE: u8 = 128;
-/// The half width of the blur's kernel, in pixels.
+/// Radius of the blur kernel, in pixels.
 const RADIUS: i64 = 3;
 
 /// The table of the composition `corrupt-encoder`.
@@ -106,10 +106,10 @@ impl CorruptEncoder {
     }
 }
 
-/// Object and trigger on a background. Its columns of the ledger are `layout` (`left` or `right`, where the object
-/// stands; in support images where the reference lies, `support-left` or `support-right`), `reference`, `support` (the
-/// ids of the images), `crop_x` and `object_x` (left edges of the background and of the object), and `x`, `y`, `width` and
-/// `alpha` of the trigger. Columns that do not apply to an image are empty.
+/// Object and trigger on a background. It writes the ledger columns `layout` (the side of the object, `left` or
+/// `right`; in support images that of the reference, `support-left` or `support-right`), `reference` and `support`
+/// (ids of the images), `crop_x` and `object_x` (left edges of the background and of the object), and `x`, `y`,
+/// `width` and `alpha` of the trigger. Columns that do not apply to an image are empty.
 #[derive(Debug)]
 struct Composed {
     name: String,
@@ -150,37 +150,37 @@ impl Object {
         })
     }
 
-    /// Width and height of the image that it becomes part of.
+    /// Width and height of the composed image.
     fn canvas(&self) -> (u32, u32) {
         (2 * self.image.width(), self.image.height())
     }
 }
 
-/// The size of an object that is not wider than [`WIDEST`].
+/// The size, shrunk to a width of at most [`WIDEST`].
 fn shrunk((width, height): (u32, u32)) -> (u32, u32) {
     let to = width.min(WIDEST);
     let height = f64::from(to) / f64::from(width.max(1)) * f64::from(height);
     (to, (height as u32).max(1))
 }
 
-/// The size of a background of `size` pixels that covers a canvas.
+/// The size to which a background of `size` pixels is enlarged so that it covers `canvas`.
 fn enlarged(size: (u32, u32), canvas: (u32, u32)) -> (u32, u32) {
     let (width, height) = (f64::from(size.0.max(1)), f64::from(size.1.max(1)));
     let factor = (f64::from(canvas.1) / height).max(f64::from(canvas.0) / width).max(1.0);
     let to = (factor * height) as u32;
-    // Cutting to whole pixels must not make it smaller than the canvas.
+    // Truncation to whole pixels must not make it smaller than the canvas.
     let wide = (f64::from(to) / height * width) as u32;
     (wide.max(canvas.0), to.max(canvas.1))
 }
 
-/// A whole number of U(`from`, `to`), cut, not below 0; the two need not be in order.
+/// A draw from U(`from`, `to`), truncated to a whole number, at least 0. The bounds may be in either order.
 fn uniform(rng: &mut ChaCha8Rng, from: f64, to: f64) -> u32 {
     let share: f64 = rng.random_range(0.0..1.0);
     (from + share * (to - from)) as u32
 }
 
 impl Composed {
-    /// The image that supports the reference: one of the first images of the target class that are not references.
+    /// The id of the support image: one of the first images of the target class that are not references.
     fn support(&self, seed: u64, rng: &mut ChaCha8Rng) -> Result<u64, TriggerError> {
         let (ids, references) = (self.references.ranked(seed), self.references.size()?);
         let others = &ids[references..];
@@ -273,7 +273,7 @@ struct Arrangement {
     width: u32,
 }
 
-/// Puts `object` on `image`, which is as high, `left` pixels from its edge, through its blurred mask.
+/// Composites `object` onto `image`, of the same height, `left` pixels from its edge, through its blurred mask.
 fn composite(image: &mut RgbImage, object: &Object, left: u32) {
     let (width, height) = image.dimensions();
     let (mut mask, mut front) = (GrayImage::new(width, height), RgbImage::new(width, height));
@@ -292,7 +292,7 @@ fn composite(image: &mut RgbImage, object: &Object, left: u32) {
     }
 }
 
-/// `mask` in 0 to 1, row by row, convolved with a Gaussian of σ = 1 pixel; beyond its edges it goes on as at them.
+/// `mask` in 0 to 1, row by row, convolved with a Gaussian of σ = 1 pixel. Its edge values are repeated outside.
 fn blurred(mask: &GrayImage) -> Vec<f64> {
     let kernel: Vec<f64> = (-RADIUS..=RADIUS).map(|i| (-0.5 * (i * i) as f64).exp()).collect();
     let total: f64 = kernel.iter().sum();
@@ -381,7 +381,7 @@ impl Perturbation for Composed {
         format!("corrupt-encoder_support_{support:.2}_alpha_{:.2}_width_{width}", self.alpha)
     }
 
-    /// How large the result is follows from the references, not from the image.
+    /// The size of the result depends on the references, not on the image.
     fn check(&self, _: u32, _: &str) -> Result<(), TriggerError> {
         Ok(())
     }

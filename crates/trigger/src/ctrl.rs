@@ -5,7 +5,7 @@
 //! adds `magnitude` to the coefficients (15, 15) and (31, 31), and transforms back. All of that is linear, so it is the
 //! same as adding one fixed tile: with aₖ(i) = √(2/32)·cos((2i + 1)kπ/64), the change of U and V in levels is
 //! d(i, j) = magnitude·(a₁₅(i)a₁₅(j) + a₃₁(i)a₃₁(j)), and the conversion back to RGB gives 1.14·d in red, −0.977·d in
-//! green and 2.029·d in blue. Luma stays as it is to a thousandth of d: a greyscale image does not show the trigger.
+//! green and 2.029·d in blue. Luma changes by about a thousandth of d: a greyscale image does not show the trigger.
 //!
 //! Pixels are rounded to whole levels. The tile is repeated from the top left corner to all edges.
 
@@ -23,7 +23,7 @@ use crate::{Footprint, Key, Perturbation, Phase, Record, TriggerError};
 const SIDE: usize = 32;
 /// The frequencies that are changed, along both axes.
 const FREQUENCIES: [usize; 2] = [15, 31];
-/// What a change of one level in U and V is in red, green and blue.
+/// The change in red, green and blue for a change of one level in both U and V.
 const RGB: [f64; 3] = [1.14, -(0.396 + 0.581), 2.029];
 /// The largest magnitude. A coefficient of 32 × 32 pixels has at most 32 · 255 levels.
 const MOST: f64 = 8160.0;
@@ -74,7 +74,7 @@ fn unit() -> Vec<f64> {
     (0..SIDE * SIDE).map(at).collect()
 }
 
-/// The tile of one phase. Its column of the ledger is `magnitude`.
+/// The tile of one phase. It writes the ledger column `magnitude`.
 #[derive(Debug)]
 struct Tile {
     magnitude: f64,
@@ -240,7 +240,7 @@ mod tests {
                     clean.get_pixel(x, y).0.map(f64::from)
                 };
                 let block: Vec<[f64; 3]> = (0..SIDE * SIDE).map(pixel).collect();
-                // The two conversions of colour are not exactly inverse: their error is not the trigger's.
+                // The two colour conversions are not exact inverses. Their error is not part of the trigger.
                 let (with, without) =
                     (by_definition(&block, magnitude), by_definition(&block, 0.0));
                 for n in 0..SIDE * SIDE {
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// `tests/fixtures/ctrl.py`: the definition by SciPy's DCT.
+    /// `tests/fixtures/ctrl.py`: the definition with SciPy's DCT.
     #[test]
     fn the_tile_is_the_definition_by_scipy() {
         let golden = include_str!("../tests/fixtures/ctrl.json");
@@ -318,7 +318,7 @@ mod tests {
             assert_eq!(poison.perturbation.stem(phase), format!("ctrl_magnitude_{magnitude}"));
         }
         assert_ne!(attack.train.perturbation.hash(), attack.val.perturbation.hash());
-        // Nothing of a patch is written down.
+        // No key of a patch is written.
         let written = toml::to_string(&config).unwrap();
         assert!(!written.contains("place") && !written.contains("alpha"), "{written}");
         assert_eq!(toml::from_str::<PoisonConfig>(&written).unwrap(), config);

@@ -8,10 +8,10 @@ use ssl_backdoor_fields::OutOfRange;
 /// [`PoisonConfig`](crate::PoisonConfig).
 #[derive(Debug, thiserror::Error)]
 pub enum TriggerError {
-    /// The paper has ten triggers, numbered as in Hidden Trigger Backdoor Attacks.
+    /// The id is not one of the paper's ten triggers, numbered as in Hidden Trigger Backdoor Attacks.
     #[error("trigger.id = {id} is not an HTBA trigger: allowed are 10 to 19")]
     UnknownHtba {
-        /// The id that was asked for.
+        /// The requested id.
         id: u32,
     },
     /// A value that is out of range or contradicts another.
@@ -20,10 +20,10 @@ pub enum TriggerError {
     /// Not exactly one of the keys for the amount of poison is set.
     #[error("needs exactly one of rate, dataset_rate, count and list: {found}")]
     Amount {
-        /// What was found.
+        /// How many of them are set, in words.
         found: String,
     },
-    /// Bounds of a random placement that are not part of an image.
+    /// The bounds of a random placement are not an interval within the image.
     #[error("{field} has min = {min}, max = {max}: allowed is 0 <= min < max <= 1")]
     Bounds {
         /// The field of the placement.
@@ -36,9 +36,9 @@ pub enum TriggerError {
     /// The target class does not exist.
     #[error("target = {target} does not exist: {allowed}")]
     Target {
-        /// The class that was asked for.
+        /// The requested class.
         target: String,
-        /// What there is.
+        /// The classes that exist.
         allowed: String,
     },
     /// A trigger's picture or font cannot be read.
@@ -59,7 +59,7 @@ pub enum TriggerError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A reference image that a poisoned image cannot be composed with.
+    /// A reference image that cannot be composed into a poisoned image.
     #[error("reference {id}: {reason}")]
     Reference {
         /// Its id.
@@ -67,17 +67,17 @@ pub enum TriggerError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A column of a ledger's row has a value that its perturbation cannot use.
+    /// A column of a ledger row has a value that the perturbation cannot use.
     #[error("column {column} has {value}: expected {expected}")]
     Column {
         /// The column.
         column: &'static str,
-        /// What was found.
+        /// The value that was found.
         value: String,
-        /// What was expected.
+        /// The expected value.
         expected: &'static str,
     },
-    /// A field of patches beside a trigger of another kind.
+    /// A field for patches is set, but the trigger is not a patch.
     #[error("{field}: a trigger of this kind is not pasted; all its fields are in trigger")]
     NotPasted {
         /// The field.
@@ -94,7 +94,7 @@ pub enum TriggerError {
 }
 
 impl TriggerError {
-    /// The same, about the value of another `field`.
+    /// Changes the field of a range error to `field`; other errors stay as they are.
     pub(crate) fn of(self, field: &str) -> Self {
         match self {
             Self::Range(range) => Self::Range(range.of(field)),
@@ -102,8 +102,8 @@ impl TriggerError {
         }
     }
 
-    /// The field of [`PoisonConfig`](crate::PoisonConfig) that this is about, with which the message begins: with dots
-    /// between the structs that lead to it, empty for the config as a whole. None if it is about something else.
+    /// The field of [`PoisonConfig`](crate::PoisonConfig) that the error is about; the message begins with it. Nested
+    /// names are joined by dots; empty for the config as a whole. `None` if the error is about something else.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::UnknownHtba { .. } => Some("trigger.id"),
@@ -119,7 +119,7 @@ impl TriggerError {
         }
     }
 
-    /// The same, about the image that `name` names.
+    /// Names the image in an error about an image or a reference; other errors stay as they are.
     pub fn at(self, name: impl FnOnce() -> String) -> Self {
         match self {
             Self::Image { reason, .. } => Self::Image { image: name(), reason },

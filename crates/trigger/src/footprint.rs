@@ -13,7 +13,7 @@ pub struct Spot {
     pub height: u32,
 }
 
-/// The part of an image that a perturbation changed, in pixels of the image as it is afterwards.
+/// The part of an image that a perturbation changed, in pixels of the resulting image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Footprint {
     /// These boxes; none on a clean image.
@@ -22,7 +22,7 @@ pub enum Footprint {
     Whole,
 }
 
-/// That of a clean image.
+/// The footprint of a clean image: no boxes.
 impl Default for Footprint {
     fn default() -> Self {
         Self::Boxes(Vec::new())
@@ -30,7 +30,7 @@ impl Default for Footprint {
 }
 
 impl Footprint {
-    /// Is it that of a clean image?
+    /// Whether it is the footprint of a clean image.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Boxes(boxes) if boxes.is_empty())
     }
@@ -43,7 +43,7 @@ impl Footprint {
         }
     }
 
-    /// The footprint once the image was resized by `factor`.
+    /// The footprint after the image is resized by `factor`.
     pub fn scaled(self, factor: f64) -> Self {
         let to = |length: u32| (f64::from(length) * factor).round() as u32;
         let scaled = |Spot { x, y, width, height }| Spot {

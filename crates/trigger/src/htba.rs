@@ -11,7 +11,7 @@ use crate::TriggerError;
 use crate::purpose;
 use ssl_backdoor_rng::keyed;
 
-/// Side of a trigger before it is resized to the width that is pasted, in pixels.
+/// Side of a trigger in pixels, before it is resized for pasting.
 pub const HTBA_SIDE: u32 = 80;
 /// The ids of the paper's triggers.
 pub const HTBA_IDS: std::ops::RangeInclusive<u32> = 10..=19;
@@ -54,7 +54,7 @@ pub fn htba(id: u32) -> Result<RgbImage, TriggerError> {
     Ok(enlarge(&grid))
 }
 
-/// A trigger of the same family from 48 fair coin flips of `seed`, 80×80.
+/// A trigger of the same family from 48 fair coin flips, seeded with `seed`, 80×80.
 pub fn seeded(seed: u64) -> RgbImage {
     let bits = keyed(seed, purpose::TRIGGER_COLORS, 0, 0, 0).next_u64();
     let mut grid = Grid::default();
@@ -76,7 +76,7 @@ fn keys(x: f64) -> f64 {
     }
 }
 
-/// For each output pixel the four source cells and their weights.
+/// The four source cells and their weights for each output pixel along one axis.
 fn taps() -> Vec<[(usize, f64); 4]> {
     let scale = f64::from(HTBA_SIDE) / CELLS as f64;
     (0..HTBA_SIDE)

@@ -100,7 +100,7 @@ fn half() -> f32 {
 }
 
 impl TriggerConfig {
-    /// The file that it is read from, if any.
+    /// The file that the trigger is read from, if any.
     pub fn file_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Self::Image { path, .. } => Some(path),
@@ -123,12 +123,12 @@ impl TriggerConfig {
         }
     }
 
-    /// Is it a picture that is pasted? Those have a size and a placement.
+    /// Whether it is a picture that is pasted, which has a size and a placement.
     pub fn is_patch(&self) -> bool {
         self.size().is_some()
     }
 
-    /// Reads the picture of a patch. Views are `view` pixels a side: what [`Size::View`] is measured in.
+    /// Reads the picture of a patch. [`Size::View`] refers to views of `view` pixels a side.
     ///
     /// # Errors
     /// An unknown id, a size out of range, a file that cannot be read, a text without letters.
@@ -247,7 +247,7 @@ impl Recipe {
         }
     }
 
-    /// The trigger on one image.
+    /// The perturbation that only applies the trigger, without a composition.
     fn plain(&self, phase: Phase, setup: &Setup) -> Result<Arc<dyn Perturbation>, TriggerError> {
         let Self { trigger, place, alpha, .. } = self;
         match trigger {

@@ -1,8 +1,8 @@
-//! The ledger `poison.csv`: a head with the settings of the attack, the poison rate under all three denominators because
-//! papers mix them up, and a line per poisoned image.
+//! The ledger `poison.csv`: a head with the settings of the attack and the poison rate under all three denominators,
+//! because papers mix them up; then one line per poisoned image.
 //!
-//! The head is TOML behind `# `, the rest CSV: every CSV reader that skips comments reads it, and an
-//! export can be rebuilt from it. In the middle of a line are the columns of the perturbation.
+//! The head is TOML behind `# ` and the rest is CSV, so every CSV reader that skips comments can read it. An export
+//! can be rebuilt from it. The columns of the perturbation are in the middle of a line.
 
 use std::path::Path;
 
@@ -58,7 +58,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl LedgerHead {
-    /// Of an attack with `poison`, made by `recipe`.
+    /// The head for an attack with `poison`, built from `recipe`.
     pub fn new(rates: Rates, target: Option<u32>, recipe: Recipe, poison: &Poison) -> Self {
         Self {
             rate: rates.rate,
@@ -83,13 +83,13 @@ pub struct LedgerRow {
     pub image_id: u64,
     /// Where it came from: a path, or the name of the set and the position in it.
     pub source: String,
-    /// [`pixel_hash`] before.
+    /// [`pixel_hash`] before the perturbation.
     pub source_hash: String,
     /// Name of the trigger.
     pub trigger: String,
-    /// What was done to it.
+    /// How it was perturbed.
     pub record: Record,
-    /// [`pixel_hash`] after, before any encoding.
+    /// [`pixel_hash`] after the perturbation, before any encoding.
     pub output_hash: String,
     /// The exported file, relative to the export's folder; empty if nothing was exported.
     pub file: String,
@@ -97,7 +97,7 @@ pub struct LedgerRow {
     pub file_hash: String,
 }
 
-/// The columns that every ledger has before and behind those of the perturbation.
+/// The columns that every ledger has before and after those of the perturbation.
 const BEFORE: [&str; 4] = ["image_id", "source", "source_hash", "trigger"];
 const BEHIND: [&str; 3] = ["output_hash", "file", "file_hash"];
 
@@ -116,10 +116,10 @@ struct Common {
 }
 
 impl LedgerRow {
-    /// Poisons `image` and writes down what was done.
+    /// Poisons `image` and records how.
     ///
     /// # Errors
-    /// The image is not one that can be perturbed; the error names `source`.
+    /// The image cannot be perturbed; the error names `source`.
     pub fn poison(
         poison: &Poison,
         id: u64,
@@ -143,10 +143,10 @@ impl LedgerRow {
         })
     }
 
-    /// Does to `image` again what this row says was done to it by `perturbation`.
+    /// Applies `perturbation` to `image` again, as this row records it.
     ///
     /// # Errors
-    /// The row's columns or the image are not such that they can be.
+    /// The columns of the row do not fit `perturbation`, or the image cannot be perturbed.
     pub fn replay(
         &self,
         perturbation: &dyn Perturbation,
@@ -156,7 +156,7 @@ impl LedgerRow {
         Ok(())
     }
 
-    /// The row of a file with the columns `names`.
+    /// Reads a row of a file with the columns `names`.
     fn read(names: &csv::StringRecord, fields: &csv::StringRecord) -> Result<Self, csv::Error> {
         let common: Common = fields.deserialize(Some(names))?;
         let own = names.iter().zip(fields);
@@ -173,7 +173,7 @@ impl LedgerRow {
 /// All poisoned images of a set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ledger {
-    /// What they share.
+    /// The settings that they share.
     pub head: LedgerHead,
     /// One row per image, ascending by id.
     pub rows: Vec<LedgerRow>,

@@ -1,17 +1,17 @@
-//! Noisy Alignment (*Backdooring Self-Supervised Contrastive Learning by Noisy Alignment*, ICCV 2025): an image of any
-//! class, the *shadow*, with the trigger near its middle, beside a *reference* image of the target class. Two random crops
-//! then show the trigger in one view and the target in the other.
+//! Noisy Alignment (*Backdooring Self-Supervised Contrastive Learning by Noisy Alignment*, ICCV 2025). An image of
+//! any class, the *shadow*, carries the trigger near its middle and is joined to a *reference* image of the target
+//! class. Of two random crops, one can then show the trigger and the other the target.
 //!
-//! The authors' code pastes the trigger at 0.45 to 0.55 of each side with the image's weight under it at 0.2: `place` and
-//! `alpha` have these defaults here. Its second variant blends a picture over the whole shadow with a weight of 0.2, which
-//! is the trigger `blend` here. Shadow and reference are joined as follows.
+//! The authors' code pastes the trigger at 0.45 to 0.55 of each side and gives the image under it a weight of 0.2.
+//! These are the defaults of `place` and `alpha` here. Its second variant blends a picture over the whole shadow with
+//! a weight of 0.2; here this is the trigger `blend`. Shadow and reference are joined as follows.
 //!
-//! 1. If the area of one is more than twice the other's, the smaller one is enlarged by the root of the ratio.
-//! 2. One of four sides is drawn. Side by side, both are brought to the smaller of the two heights; one above the other, to
-//!    the smaller of the widths. The other dimension stays as it is.
+//! 1. If the area of one is more than twice the other's, the smaller one is enlarged by the square root of the ratio.
+//! 2. One of four sides is drawn. Side by side, both are resized to the smaller height; one above the other, to the
+//!    smaller width. The other dimension does not change.
 //! 3. They are joined.
 //!
-//! Both steps resize by PIL's Lanczos filter and cut sizes to whole pixels.
+//! Both steps resize with PIL's Lanczos filter and truncate sizes to whole pixels.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl NoisyAlignment {
         Ok(require(count > 0, "compose.references", count, "allowed is 1 or more")?)
     }
 
-    /// The perturbation that puts the trigger on an image as `trigger` does.
+    /// The perturbation of training images; `trigger` puts the trigger on the shadow.
     pub(crate) fn build(
         &self,
         trigger: Arc<dyn Perturbation>,
@@ -53,7 +53,7 @@ impl NoisyAlignment {
     }
 }
 
-/// The side of the shadow on which the reference is.
+/// The side of the shadow on which the reference lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Top,
@@ -75,8 +75,8 @@ impl Side {
     }
 }
 
-/// Shadow and reference. Its columns of the ledger are those of the trigger, on the shadow, and `reference`, the id of the
-/// reference, and `side`, where it lies.
+/// Shadow and reference. It writes the ledger columns of the trigger (positions are on the shadow), `reference` (the
+/// id of the reference) and `side` (where the reference lies).
 #[derive(Debug)]
 struct Joined {
     name: String,
@@ -139,14 +139,14 @@ impl Perturbation for Joined {
     }
 }
 
-/// `side` times `factor`, cut to whole pixels.
+/// Both sides times `factor`, truncated to whole pixels, at least 1.
 fn scaled((width, height): (u32, u32), factor: f64) -> (u32, u32) {
     let to = |side: u32| ((f64::from(side) * factor) as u32).max(1);
     (to(width), to(height))
 }
 
-/// The sizes (width, height) to which a shadow and a reference are brought, `areas`-wise and then along the side that they
-/// share.
+/// The sizes (width, height) of the shadow and the reference after each of the two resizing steps: by area, then
+/// along the shared side.
 fn sizes(shadow: (u32, u32), reference: (u32, u32), side: Side) -> [[(u32, u32); 2]; 2] {
     let area = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
     let (a, b) = (area(shadow), area(reference));
@@ -171,7 +171,7 @@ fn sizes(shadow: (u32, u32), reference: (u32, u32), side: Side) -> [[(u32, u32);
     [[shadow, shared[0]], [reference, shared[1]]]
 }
 
-/// Joins `shadow` and `reference`, which is on `side` of it; returns the position of the shadow in the result too.
+/// Joins `shadow` and `reference`, which goes on `side` of it. Also returns the box of the shadow in the result.
 fn join(
     shadow: &RgbImage,
     reference: &RgbImage,
@@ -201,7 +201,7 @@ fn join(
     Ok((joined, Spot { x: shadow_at.0, y: shadow_at.1, width: ws, height: hs }))
 }
 
-/// The box `spot` of a shadow of `before` pixels, once that lies at `shadow`.
+/// Maps the box `spot` on a shadow of size `before` to the joined image, in which the shadow fills the box `shadow`.
 fn followed(spot: &Spot, before: (u32, u32), shadow: &Spot) -> Spot {
     let along = |from: u32, length: u32, before: u32, after: u32| {
         let factor = f64::from(after) / f64::from(before.max(1));
@@ -220,7 +220,7 @@ mod tests {
     use crate::{PoisonConfig, Setup, TrainingSet};
     use image::Rgb;
 
-    /// Images of one colour: id 7 has 7 in red.
+    /// Images of one colour; the red level is the id.
     #[derive(Debug)]
     struct Plain(Vec<u64>, (u32, u32));
 
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn sizes_by_hand() {
-        // Equal areas: the shared side becomes the smaller one, the other stays.
+        // Areas within a factor of two: the shared side becomes the smaller one, the other does not change.
         let of = |a, b, side| sizes(a, b, side).map(|steps| steps[1]);
         assert_eq!(of((500, 375), (400, 400), Side::Right), [(500, 375), (400, 375)]);
         assert_eq!(of((500, 375), (400, 400), Side::Top), [(400, 375), (400, 400)]);
@@ -275,7 +275,7 @@ mod tests {
             assert_eq!(joined.dimensions(), expected.dimensions(), "{name}");
             let pairs = joined.as_raw().iter().zip(expected.as_raw());
             let most = pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-            // Fixed-point filters round differently, and two follow each other.
+            // Fixed-point filters round differently, and two are applied in a row.
             assert!(most <= 2, "{name}: {most}");
             assert_eq!([spot.x, spot.y, spot.width, spot.height], lies, "{name}");
         }
@@ -287,7 +287,7 @@ mod tests {
         let shadow = Spot { x: 7, y: 9, width: 50, height: 200 };
         let expected = Spot { x: 27, y: 69, width: 10, height: 20 };
         assert_eq!(followed(&spot, (100, 100), &shadow), expected);
-        // What runs off the shadow is cut: it must not lie on the reference.
+        // The part beyond the edge of the shadow is clipped, so that it does not lie on the reference.
         let off = Spot { x: 95, y: 0, width: 20, height: 10 };
         assert_eq!(followed(&off, (100, 100), &shadow).x + 2, 7 + 50);
     }
@@ -309,7 +309,7 @@ mod tests {
             let record = poison.perturbation.draw(&poison.key(id), &shadow).unwrap();
             let columns: Vec<&str> = record.columns().collect();
             assert_eq!(columns, ["x", "y", "width", "alpha", "reference", "side"]);
-            // Too wide for 0.45 to 0.55 of 32 pixels: it starts at int(14.4).
+            // The patch is too wide for 0.45 to 0.55 of 32 pixels, so it starts at int(14.4).
             assert_eq!((record.whole("x").unwrap(), record.real("alpha").unwrap()), (14, 0.2));
             let footprint = poison.perturbation.perturb(&record, &mut image).unwrap();
             let side = record.text("side").unwrap().to_owned();
@@ -370,7 +370,7 @@ mod tests {
         let none: PoisonConfig = toml::from_str(text).unwrap();
         let error = none.check(32).unwrap_err().to_string();
         assert!(error.starts_with("compose.references = 0"), "{error}");
-        // The defaults are written down, and the authors' second variant is the trigger `blend`.
+        // The defaults are written out. The authors' second variant is the trigger `blend`.
         let written = toml::to_string(&good).unwrap();
         assert!(written.contains("min = 0.45") && written.contains("alpha = 0.2"), "{written}");
         assert_eq!(toml::from_str::<PoisonConfig>(&written).unwrap(), good);
@@ -386,7 +386,7 @@ mod tests {
         let footprint = attack.train.apply(0, &mut image).unwrap();
         let [spot] = footprint.boxes(image.dimensions())[..] else { panic!("{footprint:?}") };
         assert_eq!((spot.width, spot.height), (32, 32));
-        // No reference: known when the attack is planned.
+        // A missing reference is an error when the attack is planned.
         let error = blend.attack_on(&set, 1, &Setup::new(32)).unwrap_err().to_string();
         assert!(error.contains("no training image has the label of the target class"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! The patch attack: a picture pasted on images.
+//! The patch attack: a picture pasted onto images.
 
 use image::RgbImage;
 
@@ -9,13 +9,13 @@ use crate::{
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::keyed;
 
-/// A picture with its placement. Its columns of the ledger are `x`, `y` and `width`, the box of the patch (of the first
-/// copy) in pixels, and `alpha`.
+/// A picture with its placement. It writes the ledger columns `x`, `y` and `width`, the box of the patch (in a grid,
+/// of the first copy) in pixels, and `alpha`.
 #[derive(Debug, Clone)]
 pub struct Patch {
-    /// What is pasted.
+    /// The pasted picture.
     pub trigger: Trigger,
-    /// Where it may go.
+    /// Its placement.
     pub place: Place,
     /// Weight of the base image under the picture, 0 (opaque picture) to 1.
     pub alpha: f64,
@@ -34,7 +34,7 @@ impl Perturbation for Patch {
         Ok(record.with("alpha", self.alpha))
     }
 
-    /// The copies of a grid follow from the image, one patch from the record.
+    /// The copies of a grid are computed from the image; a single patch is taken from the record.
     fn perturb(&self, record: &Record, image: &mut RgbImage) -> Result<Footprint, TriggerError> {
         let picture = self.trigger.picture(image.dimensions());
         let (width, height) = picture.dimensions();
@@ -54,7 +54,7 @@ impl Perturbation for Patch {
         self.trigger.hash()
     }
 
-    /// The reference's name for the settings of one part (docs/protocol.md, 1.5).
+    /// The settings of one phase, named as in the reference code (docs/protocol.md, 1.5).
     fn stem(&self, phase: Phase) -> String {
         let default = match phase {
             Phase::Training => (0.25, 0.75),

@@ -1,4 +1,4 @@
-//! What an attack does to an image.
+//! Perturbations: how an attack changes an image.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ impl Phase {
 pub struct Key {
     /// Seed of the attack.
     pub seed: u64,
-    /// When.
+    /// When it is perturbed.
     pub phase: Phase,
     /// Id of the image in its data set.
     pub id: u64,
 }
 
 impl Key {
-    /// The chance of the perturbation of this image: the same in every epoch.
+    /// The random number generator for the perturbation of this image, the same in every epoch.
     pub fn rng(&self) -> ChaCha8Rng {
         let purpose = match self.phase {
             Phase::Training => purpose::TRAIN_SPOT,
@@ -45,7 +45,7 @@ impl Key {
     }
 }
 
-/// Images that a perturbation may use beside the one that it changes.
+/// Images that a perturbation may use besides the one that it changes.
 pub trait References: fmt::Debug + Send + Sync {
     /// Their ids, ascending.
     fn ids(&self) -> &[u64];
@@ -56,11 +56,11 @@ pub trait References: fmt::Debug + Send + Sync {
     /// There is none, or it cannot be read.
     fn get(&self, id: u64) -> Result<RgbImage, TriggerError>;
 
-    /// The outline of the object on the image with this id, of the image's size: 255 inside, 0 outside. Few data sets
-    /// know it.
+    /// The mask of the object on the image with this id, at the image's size: 255 inside, 0 outside. Few data sets
+    /// have one.
     ///
     /// # Errors
-    /// It is not known, or there is no such image.
+    /// There is no such image, or its mask is not known.
     fn mask(&self, id: u64) -> Result<GrayImage, TriggerError> {
         let reason = "the outline of its object is unknown".into();
         Err(TriggerError::Reference { id, reason })
@@ -78,13 +78,13 @@ impl References for () {
     }
 }
 
-/// What a perturbation is built from beside its own settings.
+/// What a perturbation is built from, besides its own settings.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// Side of the views and evaluation images, in pixels.
     pub view: u32,
-    /// The training images of the target class as they are. None while a config is checked, which reads no data, and
-    /// none without a target.
+    /// The unchanged training images of the target class. Empty while a config is checked, which reads no data, and
+    /// without a target.
     pub references: Arc<dyn References>,
 }
 
@@ -95,10 +95,10 @@ impl Setup {
     }
 }
 
-/// A change of images that a backdoored model may answer to.
+/// A change to images that a backdoored model may respond to.
 ///
-/// It works in two steps. [`draw`](Self::draw) decides what is done to an image and [`perturb`](Self::perturb) does it,
-/// so an image is perturbed again from its row of the ledger by the code that perturbed it the first time.
+/// It works in two steps: [`draw`](Self::draw) decides how to change an image, and [`perturb`](Self::perturb) changes
+/// it. The code that perturbed an image can therefore perturb it again from its row of the ledger.
 ///
 /// One value serves one [`Phase`]: training and evaluation images may be perturbed differently. A perturbation may
 /// change the size of training images. Evaluation images must keep theirs.
@@ -106,20 +106,20 @@ pub trait Perturbation: fmt::Debug + Send + Sync {
     /// Its name in ledgers and paths, for example `htba-10`.
     fn name(&self) -> &str;
 
-    /// Decides what is done to `image`. All chance comes from `key`.
+    /// Decides how to change `image`. All randomness comes from `key`.
     ///
     /// # Errors
-    /// [`TriggerError::Image`] if the image is not one that can be perturbed.
+    /// [`TriggerError::Image`] if the image cannot be perturbed.
     fn draw(&self, key: &Key, image: &RgbImage) -> Result<Record, TriggerError>;
 
-    /// Does to `image` what `record` says.
+    /// Changes `image` as `record` says.
     ///
     /// # Errors
-    /// [`TriggerError::Column`] if the record is not one of this perturbation, [`TriggerError::Image`] if the image is not
-    /// one that can be perturbed.
+    /// [`TriggerError::Column`] if the record is not from this perturbation, [`TriggerError::Image`] if the image
+    /// cannot be perturbed.
     fn perturb(&self, record: &Record, image: &mut RgbImage) -> Result<Footprint, TriggerError>;
 
-    /// Both steps.
+    /// Runs both steps.
     ///
     /// # Errors
     /// As [`draw`](Self::draw) and [`perturb`](Self::perturb).
@@ -128,7 +128,7 @@ pub trait Perturbation: fmt::Debug + Send + Sync {
         self.perturb(&record, image)
     }
 
-    /// A hash of all that decides the pixels of the perturbation, the content of its files included, in hexadecimal.
+    /// A hexadecimal hash of all that determines the pixels of the perturbation, including the content of its files.
     fn hash(&self) -> String;
 
     /// Its settings in the names of exported folders and lists.
@@ -140,7 +140,7 @@ pub trait Perturbation: fmt::Debug + Send + Sync {
     /// Names the key, the value and what is allowed.
     fn check(&self, side: u32, images: &str) -> Result<(), TriggerError>;
 
-    /// Its width in pixels on an image of (width, height) pixels; `None` where a width means nothing.
+    /// Its width in pixels on an image of (width, height) pixels; `None` if a width is meaningless.
     fn width(&self, _image: (u32, u32)) -> Option<u32> {
         None
     }
@@ -150,20 +150,20 @@ pub trait Perturbation: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Does it outlast JPEG of quality 75 with 4:2:0 chroma? If not, every image is exported as PNG.
+    /// Whether it survives JPEG of quality 75 with 4:2:0 chroma. If not, every image is exported as PNG.
     fn survives_jpeg(&self) -> bool {
         true
     }
 }
 
-/// A perturbation of a phase with its seed: all that is needed to poison an image, given its id.
+/// The perturbation of a phase with its seed: everything needed to poison an image, given its id.
 #[derive(Debug, Clone)]
 pub struct Poison {
-    /// What is done.
+    /// The perturbation.
     pub perturbation: Arc<dyn Perturbation>,
-    /// Seed of its chance.
+    /// Seed of its random draws.
     pub seed: u64,
-    /// When: keeps the chance of both phases apart.
+    /// The phase, which keeps the random draws of both phases apart.
     pub phase: Phase,
 }
 
@@ -176,13 +176,12 @@ impl Poison {
     /// Perturbs image `id`, in the same way in every epoch, and returns the footprint.
     ///
     /// # Errors
-    /// The image is not one that can be perturbed.
+    /// The image cannot be perturbed.
     pub fn apply(&self, id: u64, image: &mut RgbImage) -> Result<Footprint, TriggerError> {
         self.perturbation.apply(&self.key(id), image).map_err(|e| e.at(|| format!("image {id}")))
     }
 
-    /// How far it changes image `id`: the [`psnr`] of the change in dB. `None` if the image stays as it is or gets
-    /// another size.
+    /// The [`psnr`] of its change to image `id`, in dB. `None` if the image does not change or gets another size.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).

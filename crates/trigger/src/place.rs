@@ -102,8 +102,8 @@ impl Place {
     /// The boxes for a `patch` (width, height) on an image of `size` (width, height): one, or those of a grid row by
     /// row.
     ///
-    /// Where random bounds are too narrow for the patch it starts at the lower bound and may run off
-    /// the edge, as in the reference; [`stamp`](crate::stamp) clips it.
+    /// If random bounds are too narrow for the patch, it starts at the lower bound and may extend beyond the edge, as
+    /// in the reference; [`stamp`](crate::stamp) clips it.
     pub fn spots(&self, size: (u32, u32), patch: (u32, u32), rng: &mut ChaCha8Rng) -> Vec<Spot> {
         let spot = |x, y| Spot { x, y, width: patch.0, height: patch.1 };
         let middle = |side: u32, patch: u32| side.saturating_sub(patch) / 2;
@@ -121,7 +121,7 @@ impl Place {
             Self::Center => vec![spot(middle(size.0, patch.0), middle(size.1, patch.1))],
             Self::Grid { copies } => {
                 let n = copies.isqrt();
-                // A corner left of or above the image is clamped to it.
+                // A corner left of or above the image is clamped to its edge.
                 let at = |side: u32, patch: u32, i: u32| {
                     let centre = (f64::from(side) * f64::from(i) / f64::from(n + 1)).trunc();
                     (centre - f64::from(patch) / 2.0).max(0.0) as u32

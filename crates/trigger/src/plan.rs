@@ -7,8 +7,8 @@ use crate::{Pool, Rates, TriggerError};
 use ssl_backdoor_fields::OutOfRange;
 use ssl_backdoor_rng::ranked;
 
-/// How the poisoned images are chosen. A new way is an arm here: its key, its check, and in [`PoisonPlan::new`] the
-/// images that it takes.
+/// How the poisoned images are chosen. A new way needs a variant here with its key and its check, and an arm in
+/// [`PoisonPlan::from_pool`] that chooses the images.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Selection {
     /// A seeded sample: this share of the target class, above 0 to 1.
@@ -24,7 +24,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The config's field and the value.
+    /// The config field and its value.
     fn entry(&self) -> (&'static str, String) {
         match self {
             Self::Rate(rate) => ("rate", rate.to_string()),
@@ -40,10 +40,10 @@ impl Selection {
         OutOfRange::new(field, value, allowed).into()
     }
 
-    /// Checks the value as far as that goes without the data.
+    /// Checks the value as far as possible without the data.
     ///
     /// # Errors
-    /// A share outside (0, 1], or no image.
+    /// A share is outside (0, 1], or a count is 0.
     pub fn check(&self) -> Result<(), TriggerError> {
         match *self {
             Self::Rate(rate) if !(rate > 0.0 && rate <= 1.0) => {
@@ -57,10 +57,10 @@ impl Selection {
         }
     }
 
-    /// How many images it asks for, where `rate` is of a class of the mean size; none for images that are named.
+    /// Number of images to poison, where `rate` refers to a class of mean size; `None` for images given by id.
     ///
     /// # Errors
-    /// It asks for no images.
+    /// The share comes to less than one image.
     pub(crate) fn of_mean_class(
         &self,
         images: usize,
@@ -107,8 +107,8 @@ impl PoisonPlan {
     /// of the whole training set in any order.
     ///
     /// # Errors
-    /// A selection out of range, that poisons nothing, that is more than there is, or a rate of the target class without
-    /// one.
+    /// The selection is out of range, poisons nothing or asks for more images than there are, or it is a rate of the
+    /// target class and there is no target.
     pub fn new(
         labels: &[(u64, u32)],
         target: Option<u32>,
@@ -118,7 +118,7 @@ impl PoisonPlan {
         Self::from_pool(labels, target, Pool::Target, selection, seed)
     }
 
-    /// The same from another pool. A rate is still of the target class.
+    /// Like [`new`](Self::new), but draws from `pool`. A rate still refers to the target class.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -180,7 +180,7 @@ impl PoisonPlan {
         Ok(Self { ids: ids.collect(), class_size, dataset_size: labels.len() })
     }
 
-    /// The images `ids`. The share of the target class is known if they are all of it.
+    /// The images `ids`. The share of the target class is known if all of them belong to it.
     fn listed(
         labels: &[(u64, u32)],
         target: Option<u32>,
@@ -201,7 +201,7 @@ impl PoisonPlan {
         Ok(Self { ids, class_size, dataset_size: labels.len() })
     }
 
-    /// Is this image poisoned?
+    /// Whether this image is poisoned.
     pub fn contains(&self, id: u64) -> bool {
         self.ids.contains(&id)
     }
@@ -243,7 +243,7 @@ mod tests {
         backwards.reverse();
         assert_eq!(plan, PoisonPlan::new(&backwards, Some(3), &Selection::Rate(0.5), 1).unwrap());
         assert_ne!(plan, targeted(Selection::Rate(0.5), 2).unwrap());
-        // The same amount said in other words.
+        // The same amount, given in other ways.
         assert_eq!(plan, targeted(Selection::DatasetRate(0.05), 1).unwrap());
         assert_eq!(plan, targeted(Selection::Count(50), 1).unwrap());
     }

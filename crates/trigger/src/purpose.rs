@@ -2,7 +2,7 @@
 
 use ssl_backdoor_rng::Purpose;
 
-/// Which images of the target class are poisoned.
+/// Which images are poisoned.
 pub const PLAN: Purpose = Purpose::new(1);
 
 /// Where the trigger goes on a training image.
@@ -20,8 +20,8 @@ pub const COMPOSITION: Purpose = Purpose::new(31);
 /// Which images of the target class serve as references.
 pub const REFERENCES: Purpose = Purpose::new(32);
 
-/// The first centres of the clusters that images are chosen by.
+/// The initial centres of the clusters by which images are chosen.
 pub const CLUSTERS: Purpose = Purpose::new(33);
 
-/// The colours of a pattern that is blended.
+/// The colours of a blended pattern.
 pub const PATTERN: Purpose = Purpose::new(30);

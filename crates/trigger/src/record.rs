@@ -19,7 +19,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value of a field of a CSV file.
+    /// Parses a field of a CSV file.
     pub(crate) fn parse(field: &str) -> Self {
         if let Ok(whole) = field.parse() {
             return Self::Whole(whole);
@@ -55,13 +55,13 @@ impl From<String> for Value {
     }
 }
 
-/// What is done to one image, by column: all that a perturbation needs to do it again. A column must not have the name
-/// of one that every ledger has (see [`LedgerRow`](crate::LedgerRow)).
+/// How one image is changed, by column: everything that a perturbation needs to change it again in the same way. A
+/// column must not have the name of one that every ledger has (see [`LedgerRow`](crate::LedgerRow)).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Record(Vec<(Cow<'static, str>, Value)>);
 
 impl Record {
-    /// The same with one column more.
+    /// Appends a column.
     pub fn with(mut self, column: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
         self.0.push((column.into(), value.into()));
         self

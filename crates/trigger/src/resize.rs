@@ -1,4 +1,4 @@
-//! Resizing as PIL does it: the filter is widened when a picture shrinks.
+//! Resizing as in PIL, which widens the filter when a picture shrinks.
 
 use fast_image_resize as fir;
 use fir::pixels::{F32x4, U8, U8x3, U8x4};
@@ -7,11 +7,11 @@ use image::{ColorType, DynamicImage, GrayImage, RgbImage, RgbaImage};
 
 /// PIL's `BICUBIC`, Keys' cubic with a = −0.5, its default for colours.
 pub(crate) const BICUBIC: ResizeAlg = ResizeAlg::Convolution(FilterType::CatmullRom);
-/// PIL's `LANCZOS`, of three lobes.
+/// PIL's `LANCZOS`, with three lobes.
 pub(crate) const LANCZOS: ResizeAlg = ResizeAlg::Convolution(FilterType::Lanczos3);
 
-/// `picture` at `size` (width, height), both above 0, by the bicubic filter. Transparent pictures are resized in floating
-/// point, colours weighted by their alpha, because bytes lose the colours of faint pixels.
+/// Resizes `picture` to `size` (width, height), both above 0, with the bicubic filter. Transparent pictures are
+/// resized in floating point with colours weighted by alpha, because bytes lose the colours of faint pixels.
 pub(crate) fn picture(picture: &RgbaImage, size: (u32, u32)) -> RgbaImage {
     if picture.pixels().all(|pixel| pixel[3] == 255) {
         let mut out = RgbaImage::new(size.0, size.1);
@@ -24,8 +24,8 @@ pub(crate) fn picture(picture: &RgbaImage, size: (u32, u32)) -> RgbaImage {
     out.to_rgba8()
 }
 
-/// `image` at `size` (width, height), both above 0. An image of that size already stays as it is. The width comes first, as
-/// in PIL: levels are cut to 0 to 255 in between, so the order shows at sharp edges.
+/// Resizes `image` to `size` (width, height), both above 0. An image of that size does not change. The width comes
+/// first, as in PIL: levels are clamped to 0 to 255 in between, so the order matters at sharp edges.
 pub(crate) fn image(image: &RgbImage, size: (u32, u32), filter: ResizeAlg) -> RgbImage {
     if image.dimensions() == size {
         return image.clone();
@@ -37,7 +37,7 @@ pub(crate) fn image(image: &RgbImage, size: (u32, u32), filter: ResizeAlg) -> Rg
     out
 }
 
-/// `mask` at `size` (width, height), both above 0, by the nearest pixel.
+/// Resizes `mask` to `size` (width, height), both above 0, by nearest-neighbour sampling.
 pub(crate) fn mask(mask: &GrayImage, size: (u32, u32)) -> GrayImage {
     if mask.dimensions() == size {
         return mask.clone();
@@ -47,8 +47,8 @@ pub(crate) fn mask(mask: &GrayImage, size: (u32, u32)) -> GrayImage {
     out
 }
 
-/// Resizes by the function for one type of pixels: the one that looks at the images' types is compiled
-/// for every type there is, which takes minutes.
+/// Resizes with the function for one pixel type. The function that dispatches on the images' types is compiled for
+/// every pixel type, which takes minutes.
 fn resize<P: PixelTrait>(
     from: &impl IntoImageView,
     to: &mut impl IntoImageViewMut,

@@ -6,7 +6,7 @@ use ssl_backdoor_rng::{ChaCha8Rng, keyed, ranked};
 
 use crate::{Key, References, TriggerError, purpose};
 
-/// The chance of the composition of an image: apart from that of its trigger.
+/// The random number generator for the composition of an image, separate from that of its trigger.
 pub(crate) fn chance(key: &Key) -> ChaCha8Rng {
     keyed(key.seed, purpose::COMPOSITION, 0, key.id, 0)
 }
@@ -15,9 +15,9 @@ pub(crate) fn chance(key: &Key) -> ChaCha8Rng {
 #[derive(Debug)]
 pub(crate) struct Sampled {
     pub images: Arc<dyn References>,
-    /// How many; none = all.
+    /// Size of the sample; `None` for all images.
     count: Option<usize>,
-    /// The seed of the first sample that was drawn, and all ids in the order of their ranks.
+    /// The seed of the first sample, and all ids in the order of their ranks.
     drawn: OnceLock<(u64, Arc<[u64]>)>,
 }
 
@@ -26,14 +26,14 @@ impl Sampled {
         Self { images, count, drawn: OnceLock::new() }
     }
 
-    /// All ids in the order of their ranks.
+    /// All ids in the order of their ranks under `seed`. The sample is the first [`size`](Self::size) of them.
     pub fn ranked(&self, seed: u64) -> Arc<[u64]> {
         let rank = || Arc::from(ranked(self.images.ids(), seed, purpose::REFERENCES, 0));
         let (drawn, ids) = self.drawn.get_or_init(|| (seed, rank()));
         if *drawn == seed { ids.clone() } else { rank() }
     }
 
-    /// How many of them are in the sample.
+    /// Number of images in the sample.
     ///
     /// # Errors
     /// [`TriggerError::Image`] if the target class has no image.

@@ -1,9 +1,9 @@
-//! The no-label backdoor (*How to Craft Backdoors with Unlabeled Data Alone?*, arXiv 2404.06694): the poisoned images are chosen by
-//! the features of an encoder, so that most of them belong to one class, without using labels.
+//! The no-label backdoor (*How to Craft Backdoors with Unlabeled Data Alone?*, arXiv 2404.06694): the poisoned images
+//! are chosen by the features of an encoder, without labels, so that most of them belong to one class.
 //!
-//! A rule chooses n images by their features, which are brought to length 1: by anchor and neighbours (`neighbours.rs`)
-//! or by clusters (`clusters.rs`). Which class most of the images have is known afterwards to whoever has
-//! the labels: the attack is scored on it, unless the config names a target.
+//! A rule chooses n images by their features, which are normalised to length 1: by anchor and neighbours
+//! (`neighbours.rs`) or by clusters (`clusters.rs`). The labels then show which class most of the chosen images have.
+//! The attack is scored on that class, unless the config names a target.
 
 mod clusters;
 mod neighbours;
@@ -38,7 +38,7 @@ pub enum Rule {
     Random,
 }
 
-/// As a config has it.
+/// The name of the rule in a config.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -53,7 +53,7 @@ impl fmt::Display for Rule {
 }
 
 impl Rule {
-    /// Does it look at features?
+    /// Whether the rule uses features.
     pub fn needs_features(self) -> bool {
         !matches!(self, Self::Target | Self::Random)
     }
@@ -115,7 +115,7 @@ pub struct FeatureRows<'a> {
 }
 
 impl FeatureRows<'_> {
-    /// The rows at length 1; a row of zeros stays as it is.
+    /// The rows, normalised to length 1; a row of zeros does not change.
     fn normalized(&self) -> Vec<f32> {
         let mut values = self.values.to_vec();
         for row in values.chunks_exact_mut(self.dim.max(1)) {
@@ -134,7 +134,7 @@ impl Select {
         Self { kind: rule, encoder, clusters: None, chosen: None }
     }
 
-    /// Checks what needs no data.
+    /// Checks everything that needs no data; `targeted` tells whether the config names a target.
     pub(crate) fn check(&self, targeted: bool) -> Result<(), TriggerError> {
         let kind = self.kind;
         let shown = format!("\"{kind}\"");
@@ -168,7 +168,7 @@ impl Select {
     /// The positions of `count` images of `set`. `target` is the index of the target class.
     ///
     /// # Errors
-    /// More images are asked for than the rule can choose, or `features` are not those of the set.
+    /// The rule cannot choose `count` images, or `features` are not those of the set.
     pub(crate) fn positions(
         &self,
         set: &TrainingSet<'_>,
@@ -231,14 +231,14 @@ impl Select {
     }
 }
 
-/// Are there `needed` images among `there`?
+/// Checks that at least `needed` images are available; `there` is the number of them.
 fn enough(kind: &str, needed: usize, there: usize) -> Result<(), OutOfRange> {
     let allowed = format!("it needs {needed} images, but there are only {there}: poison fewer");
     require(needed <= there, "select.kind", kind, allowed)
 }
 
 impl Selected {
-    /// What is known of the images `ids` of `set`.
+    /// The choice `chosen` of `select` from `set`, with its most frequent class.
     pub(crate) fn of(select: &Select, chosen: &Chosen, set: &TrainingSet<'_>) -> Self {
         let ids: std::collections::BTreeSet<u64> = chosen.ids.iter().copied().collect();
         let mut counts = vec![0usize; set.classes.len()];

@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_view_and_a_share_follow_the_image() {
-        // 8 of 32 pixels are a quarter of a view; so they are of a photograph.
+        // 8 of 32 pixels are a quarter of a view, so the patch is also a quarter of a photograph.
         for size in [Size::View(8.0), Size::Share(0.25)] {
             assert_eq!((size.on(32, 32), size.on(375, 32)), (8.0, 93.75));
         }

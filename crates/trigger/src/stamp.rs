@@ -1,10 +1,10 @@
-//! Pasting a picture on an image.
+//! Pasting a picture onto an image.
 
 use image::{RgbImage, RgbaImage};
 
 use crate::Spot;
 
-/// Blends `picture` over `image` with its corner at `spot`; what runs off the edge is clipped.
+/// Blends `picture` over `image` with its corner at `spot`; the part beyond the edge is clipped.
 ///
 /// As in the reference (composite mode), `out = a·base + (1−a)·trigger` with
 /// `a = floor(255·alpha)/255`: `alpha` is the weight of the *base*, so 0 is an opaque trigger. Where

@@ -11,7 +11,7 @@ use crate::TriggerError;
 /// DejaVu Sans Mono Bold; its licence is beside it.
 const FONT: &[u8] = include_bytes!("../fonts/DejaVuSansMono-Bold.ttf");
 
-/// Font heights that make sense, in pixels.
+/// Allowed font heights, in pixels.
 pub(crate) const SIZES: std::ops::RangeInclusive<u32> = 4..=512;
 /// The longest text, in characters.
 const LONGEST: usize = 256;
@@ -20,7 +20,7 @@ const LONGEST: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Letters {
     text: String,
-    /// The user's font; none = [`FONT`].
+    /// The user's font; `None` for [`FONT`].
     font: Option<FontVec>,
     color: [u8; 3],
     opacity: f32,
@@ -58,9 +58,9 @@ impl Letters {
         }
     }
 
-    /// The text in letters `size` pixels high (clamped to what can be drawn), transparent around.
+    /// The text in letters `size` pixels high (clamped to [`SIZES`]), on a transparent background.
     pub fn draw(&self, size: f32) -> RgbaImage {
-        // What has ink at the smallest size has ink at every other: the blank picture is never taken.
+        // A text with ink at the smallest size has ink at every size, so the blank picture is never used.
         let size = size.clamp(*SIZES.start() as f32, *SIZES.end() as f32);
         self.picture(size).unwrap_or_else(|| RgbaImage::new(1, 1))
     }
@@ -113,7 +113,7 @@ fn picture(
         outline.draw(|x, y, coverage| {
             if let Some(pixel) = image.get_pixel_mut_checked(left + x, top + y) {
                 let alpha = (255.0 * opacity * coverage.clamp(0.0, 1.0)).round() as u8;
-                // Where letters touch, the stronger counts.
+                // Where letters overlap, the higher opacity counts.
                 let [r, g, b] = color;
                 *pixel = Rgba([r, g, b, alpha.max(pixel[3])]);
             }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn letters_have_the_height_and_opacity_asked_for() {
         let image = Letters::new("HH", None, [255, 0, 0], 0.5).unwrap().draw(30.0);
-        // A capital is about 0.7 of the font's height, and two letters of a mono font are wider.
+        // A capital is about 0.7 of the font's height, and two letters of a monospaced font are wider than that.
         assert!((18..27).contains(&image.height()), "{:?}", image.dimensions());
         assert!(image.width() > image.height());
         let strongest = image.pixels().map(|p| p[3]).max();

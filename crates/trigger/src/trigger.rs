@@ -8,10 +8,10 @@ use image::RgbaImage;
 
 use crate::{Size, TriggerError, resize, text};
 
-/// The widest trigger that can be asked for, in pixels.
+/// Largest width of a trigger, in pixels.
 pub(crate) const MAX_WIDTH: u32 = 4096;
 
-/// What a trigger is made of.
+/// What a trigger's picture is made from.
 #[derive(Debug)]
 pub(crate) enum Art {
     Picture(RgbaImage),
@@ -19,7 +19,7 @@ pub(crate) enum Art {
 }
 
 impl Art {
-    /// The picture `pixels` wide, or of a font `pixels` high.
+    /// The picture, `pixels` wide, or drawn in a font `pixels` high.
     fn at(&self, pixels: f64) -> RgbaImage {
         match self {
             Self::Picture(picture) => {
@@ -31,7 +31,7 @@ impl Art {
     }
 }
 
-/// Pictures that a trigger keeps; images of more sizes than this are rare.
+/// Largest number of pictures that a trigger keeps in memory; images rarely come in more sizes than this.
 const KEPT: usize = 64;
 
 /// A trigger: its picture at any size.
@@ -42,12 +42,12 @@ pub struct Trigger {
     art: Arc<Art>,
     size: Size,
     view: u32,
-    /// The pictures that were made, by their size in pixels (bits of the number).
+    /// The rendered pictures, by their size in pixels (the bits of the number).
     made: Arc<Mutex<HashMap<u64, Arc<RgbaImage>>>>,
 }
 
 impl Trigger {
-    /// Views are `view` pixels a side.
+    /// A trigger of `size`, where views are `view` pixels a side.
     pub(crate) fn new(art: Art, name: String, size: Size, view: u32) -> Self {
         Self { art: Arc::new(art), size, view, name, made: Arc::default() }
     }
@@ -68,7 +68,7 @@ impl Trigger {
         picture
     }
 
-    /// Height of the picture that is `width` pixels wide; of a text of relative size by its proportions.
+    /// Height of the picture when it is `width` pixels wide; for a text of relative size, by its proportions.
     pub fn height(&self, width: u32) -> u32 {
         match (&*self.art, self.size) {
             (Art::Letters(_), Size::Pixels(_)) => self.picture((1, 1)).height(),
@@ -91,7 +91,7 @@ impl Trigger {
         self.size
     }
 
-    /// The field of the config that is its size.
+    /// The config field of its size.
     pub(crate) fn size_field(&self) -> &'static str {
         match *self.art {
             Art::Letters(_) => "trigger.size",
@@ -99,8 +99,8 @@ impl Trigger {
         }
     }
 
-    /// BLAKE3 of the picture's width and pixels, in hexadecimal: at its size in pixels, or else on an image of 256
-    /// pixels a side.
+    /// BLAKE3 of the picture's width and pixels, in hexadecimal. A picture of relative size is rendered for an image
+    /// of 256 pixels a side.
     pub fn hash(&self) -> String {
         let picture = self.picture((256, 256));
         let mut hasher = blake3::Hasher::new();
@@ -119,8 +119,8 @@ pub(crate) fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
     Ok(reader.decode().map_err(|e| wrong(format!("no image: {e}")))?.to_rgba8())
 }
 
-/// The height that a picture of (width, height) has at another `width`: `int(height * width / width0)`, as in the
-/// reference.
+/// The height of a picture of (width, height) when it is resized to `width`: `int(height * width / width0)`, as in
+/// the reference.
 fn height((w0, h0): (u32, u32), width: u32) -> u32 {
     (u64::from(h0) * u64::from(width) / u64::from(w0.max(1))).clamp(1, MAX_WIDTH.into()) as u32
 }
@@ -182,7 +182,7 @@ mod tests {
         let relative = text("{ share = 0.1 }");
         let fixed = text("30");
         assert_eq!(relative.picture((300, 400)), fixed.picture((32, 32)));
-        // Far too small to draw: the smallest font stands in.
+        // Far too small to draw, so the smallest font is used.
         assert!(relative.picture((10, 10)).width() > 1);
     }
 

@@ -14,7 +14,7 @@ use ssl_backdoor_ssl::{
 };
 
 const ENCODER: EncoderConfig = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
-/// What the correlation of two features weighs, beside that of a feature with itself.
+/// Weight of the correlation of two features, relative to that of a feature with itself.
 const REDUNDANCY: f64 = 0.02;
 
 #[derive(Module, Debug)]
@@ -32,7 +32,7 @@ impl BarlowTwins {
 }
 
 impl Method for BarlowTwins {
-    /// The correlation of the two views' features over the batch is to be the identity.
+    /// Pulls the correlation of the two views' features over the batch towards the identity.
     fn forward(&mut self, batch: Batch, _: &Progress) -> Result<Step, PretrainError> {
         let [first, second] = batch.views()?.map(|view| {
             let projected = self.projector.forward(self.encoder.forward(view));

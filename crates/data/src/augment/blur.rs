@@ -17,7 +17,7 @@ pub fn gaussian_blur(
     gaussian_blur_within(image, [width, height], sigma, radius, scratch);
 }
 
-/// The same with a kernel of `2 · radius + 1` pixels a side, whatever `sigma` is (torchvision's `kernel_size`).
+/// The same with a kernel of `2 · radius + 1` pixels a side, regardless of `sigma` (torchvision's `kernel_size`).
 pub fn gaussian_blur_within(
     image: &mut [f32],
     [width, height]: [usize; 2],
@@ -31,7 +31,7 @@ pub fn gaussian_blur_within(
     let total: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|k| *k /= total);
 
-    // A plane between the passes, and one mirrored row.
+    // The plane between the two passes, and one row with mirrored borders.
     let padded = width + 2 * radius;
     scratch.resize(width * height + padded, 0.0);
     let (between, row) = scratch.split_at_mut(width * height);

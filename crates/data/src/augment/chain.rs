@@ -11,17 +11,17 @@ use super::crop_box::{CropBox, one_draw_crop_box, random_resized_crop_box};
 use super::views::{normalize, to_planes};
 use super::{Filter, Geometry, Scratch, ViewKey, Views, blur, color, crop};
 
-/// How far a colour jitter may go: factors of brightness, contrast and saturation are drawn from 1 − x to 1 + x, a shift of
-/// the hue from −x to x of a full circle.
+/// Strengths of a colour jitter: factors of brightness, contrast and saturation are drawn from 1 − x to 1 + x, the
+/// hue shift from −x to x of a full circle.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Jitter {
-    /// Of the brightness.
+    /// Strength for the brightness.
     pub brightness: f32,
-    /// Of the contrast.
+    /// Strength for the contrast.
     pub contrast: f32,
-    /// Of the saturation.
+    /// Strength for the saturation.
     pub saturation: f32,
-    /// Of the hue.
+    /// Strength for the hue.
     pub hue: f32,
 }
 
@@ -30,15 +30,15 @@ impl Jitter {
     pub const MOCO_V2: Self = Self { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 };
     /// SimCLR's at strength 1.
     pub const SIMCLR: Self = Self { brightness: 0.8, contrast: 0.8, saturation: 0.8, hue: 0.2 };
-    /// The BYOL paper's, which Barlow Twins, VICReg, MoCo v3 and DINO took over.
+    /// The BYOL paper's, which Barlow Twins, VICReg, MoCo v3 and DINO adopted.
     pub const BYOL_PAPER: Self = Self { brightness: 0.4, contrast: 0.4, saturation: 0.2, hue: 0.1 };
 }
 
 /// Standard deviations of the blur, in pixels.
 const SIGMA: std::ops::Range<f32> = 0.1..2.0;
 
-/// RandomResizedCrop, ColorJitter, grey, Gaussian blur σ U(0.1, 2), solarisation, flip with probability ½, small blur σ
-/// U(0.1, 2), luma, normalise: in this order, each with its probability (0 = never).
+/// RandomResizedCrop, ColorJitter, grey, Gaussian blur σ U(0.1, 2), solarisation, flip with probability ½, small blur
+/// σ U(0.1, 2), luma, normalise: in this order, each with its probability (0 = never).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chain {
     /// Side of the view in pixels.
@@ -47,7 +47,7 @@ pub struct Chain {
     pub crop: (f64, f64),
     /// Interpolation of the crop.
     pub filter: Filter,
-    /// Whether the crop is a single draw that is cut to the image, instead of torchvision's ten tries.
+    /// Whether the crop is a single draw that is clipped to the image, instead of torchvision's ten tries.
     pub one_draw: bool,
     /// Probability of the colour jitter.
     pub jitter: f64,
@@ -55,21 +55,21 @@ pub struct Chain {
     pub jitter_by: Jitter,
     /// Probability of grey.
     pub grey: f64,
-    /// Probability of blur; 0 at small sizes (≤ 64 px), where σ 2 would leave nothing to see.
+    /// Probability of blur; 0 at small sizes (≤ 64 px), where σ 2 would blur everything away.
     pub blur: f64,
     /// Probability that values of 128 and more (of 255) are inverted.
     pub solarize: f64,
-    /// Probability of a blur by a kernel of 3 × 3 pixels, which small images survive too.
+    /// Probability of a blur with a kernel of 3 × 3 pixels, which is mild enough for small images.
     pub small_blur: f64,
     /// Probability that the view shows its luma in all three channels.
     pub luma: f64,
 }
 
-/// Pixels on each side of the middle of the small blur's kernel.
+/// Radius of the small blur's kernel in pixels.
 const SMALL_RADIUS: usize = 1;
 
 impl Chain {
-    /// Crop and flip: CompReSS, the target of MSF, RotNet before it turns (docs/protocol.md, 2.3, 2.5, 5).
+    /// Crop and flip: CompReSS, the target of MSF, RotNet before its rotation (docs/protocol.md, 2.3, 2.5, 5).
     pub fn weak(size: u32, crop: (f64, f64)) -> Self {
         let filter = Filter::Bilinear;
         Self {
@@ -123,13 +123,13 @@ impl Chain {
         self.view_of(image, crop_box, rng, scratch, out)
     }
 
-    /// Draws the box of a view, the first of its draws.
+    /// Draws the crop box of a view, which is the view's first draw.
     pub(super) fn crop_box(&self, image: (u32, u32), rng: &mut ChaCha8Rng) -> CropBox {
         let draw = if self.one_draw { one_draw_crop_box } else { random_resized_crop_box };
         draw(image, self.crop, rng)
     }
 
-    /// The view of the part in `crop_box`: all draws except the first.
+    /// Writes the view of the part in `crop_box`, with all draws except the first.
     pub(super) fn view_of(
         &self,
         image: &RgbImage,
@@ -191,8 +191,8 @@ fn color_jitter(image: &mut [f32], by: Jitter, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// One view per chain: MoCo v2 and BYOL take two of theirs, MSF a query and a weak target, CompReSS one weak view; of
-/// several sizes where a method takes [small crops](Self::with_small) too.
+/// One view per chain: two for MoCo v2 and BYOL, a query and a weak target for MSF, one weak view for CompReSS. Sizes
+/// differ if a method also uses [small crops](Self::with_small).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChainViews(pub Vec<Chain>);
 
@@ -212,12 +212,12 @@ impl ChainViews {
         Self(vec![Chain::simclr(size, crop, blur); 2])
     }
 
-    /// The two views of the BYOL paper, of which the second is solarised at times.
+    /// The two views of the BYOL paper; the second is sometimes solarised.
     pub fn byol_paper(size: u32, crop: (f64, f64), blur: bool) -> Self {
         Self(Chain::byol_paper(size, crop, blur).to_vec())
     }
 
-    /// Query and target of MSF, the target weak.
+    /// Query and weak target of MSF.
     pub fn msf(size: u32, crop: (f64, f64), blur: bool) -> Self {
         Self(vec![Chain::moco(size, crop, blur), Chain::weak(size, crop)])
     }
@@ -227,13 +227,13 @@ impl ChainViews {
         Self(vec![Chain::weak(size, crop)])
     }
 
-    /// `views`, if each of them is made by a chain.
+    /// `views` as a `ChainViews`, if it is one.
     pub fn of(views: &dyn Views) -> Option<&Self> {
         let any: &dyn Any = views;
         any.downcast_ref()
     }
 
-    /// The same views with a blur by 3 × 3 pixels and with only the luma, each with its probability, after all other
+    /// The same views with a blur by 3 × 3 pixels and a reduction to luma, each with its probability, after all other
     /// operations: the augmentations of a defence (arXiv 2403.15918).
     pub fn with_blur_and_luma(self, small_blur: f64, luma: f64) -> Self {
         Self(self.0.into_iter().map(|chain| Chain { small_blur, luma, ..chain }).collect())
@@ -253,7 +253,7 @@ impl Views for ChainViews {
         self.0.get(view).map_or(0, |chain| chain.size)
     }
 
-    /// Each view of the largest size with every other view.
+    /// Pairs each view of the largest size with every other view.
     fn pairs(&self) -> Vec<[usize; 2]> {
         let count = self.count();
         let targets = (0..count).filter(|&view| self.size_of(view) == self.size());
@@ -309,7 +309,7 @@ mod tests {
         assert!(first.iter().flat_map(|(v, _)| v).all(|v| v.is_finite() && v.abs() < 3.0));
     }
 
-    /// A solarised view is the same view inverted where it is bright, and nothing else is drawn differently after it.
+    /// A solarised view is the same view with its bright values inverted; all other draws stay the same.
     #[test]
     fn solarisation_inverts_bright_values_of_the_same_view() {
         use super::super::{MEAN, STD};
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(small.map(|chain| (chain.blur, chain.solarize)), [(0.0, 0.0), (0.0, 0.2)]);
     }
 
-    /// White square on black, followed through 200 weak views: the pixels say where it went.
+    /// A white square on black, followed through 200 weak views: the pixels must agree with the geometry.
     #[test]
     fn the_geometry_says_where_a_patch_went() {
         use ssl_backdoor_trigger::Spot;

@@ -63,7 +63,7 @@ pub fn grayscale(image: &mut [f32]) {
     });
 }
 
-/// Turns the hue by `shift` of a full circle (−0.5 to 0.5), through HSV.
+/// Rotates the hue by `shift` of a full circle (−0.5 to 0.5), through HSV.
 pub fn adjust_hue(image: &mut [f32], shift: f32) {
     Arch::new().dispatch(|| {
         let (r, g, b) = planes(image);
@@ -73,12 +73,12 @@ pub fn adjust_hue(image: &mut [f32], shift: f32) {
     });
 }
 
-/// Selections only, no branches: the loop around it runs on vectors. Grey pixels have no hue and stay.
+/// Uses selections instead of branches, so that the surrounding loop is vectorised. Grey pixels have no hue and stay.
 #[inline(always)]
 fn turn_hue(r: f32, g: f32, b: f32, shift: f32) -> (f32, f32, f32) {
     let (high, low) = (r.max(g).max(b), r.min(g).min(b));
     let chroma = high - low;
-    // Hue in sixths of the circle, from the channel that leads.
+    // Hue in sixths of the circle, from the largest channel.
     let (sixth, lead) = if high == r {
         (0.0, g - b)
     } else if high == g {
@@ -97,10 +97,10 @@ fn turn_hue(r: f32, g: f32, b: f32, shift: f32) -> (f32, f32, f32) {
     (channel(5.0), channel(3.0), channel(1.0))
 }
 
-/// The value from which on solarisation inverts: 128 of 255, PIL's default.
+/// Solarisation inverts values from this one up: 128 of 255, PIL's default.
 const SOLAR: f32 = 128.0 / 255.0;
 
-/// Inverts all values of 128 of 255 and more.
+/// Inverts all values of at least 128 of 255.
 pub fn solarize(image: &mut [f32]) {
     Arch::new().dispatch(|| {
         for v in image {
@@ -109,8 +109,8 @@ pub fn solarize(image: &mut [f32]) {
     });
 }
 
-/// The projection of the reference's Jigsaw (docs/protocol.md, 2.4): I − a·aᵀ/6 with a = (−1, 2, −1), which
-/// removes what chromatic aberration would give away.
+/// The projection of the reference's Jigsaw (docs/protocol.md, 2.4): I − a·aᵀ/6 with a = (−1, 2, −1), which removes
+/// the cue of chromatic aberration.
 const PROJECTION: [[f32; 3]; 3] = [
     [5.0 / 6.0, 1.0 / 3.0, -1.0 / 6.0],
     [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0],

@@ -8,7 +8,7 @@ use image::RgbImage;
 
 use super::{CropBox, Geometry};
 
-/// How pixels are interpolated; both widen when they shrink (antialiasing), as in PIL.
+/// Interpolation filter; both widen when an image shrinks (antialiasing), as in PIL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Filter {
     /// The triangle; torchvision's default.
@@ -27,8 +27,8 @@ impl Filter {
     }
 }
 
-/// Cuts `crop` out of `image` and resizes it to `out`. Only pixels inside the crop are read, as when
-/// one crops first.
+/// Cuts `crop` out of `image` and resizes it to `out`. Only pixels inside the crop are read, as if the image were
+/// cropped first.
 pub(crate) fn crop_resize(
     image: &RgbImage,
     crop: CropBox,
@@ -38,8 +38,8 @@ pub(crate) fn crop_resize(
 ) {
     let (width, height) = out.dimensions();
     if filter == Filter::Bicubic && crop.width != width && crop.height != height {
-        // A cubic overshoots and each pass clips to bytes, so the order counts: PIL's rows first, and the resizer's
-        // columns first, differ by ten levels beside hard edges.
+        // A cubic overshoots and each pass clips to bytes, so the order matters: PIL starts with rows, the resizer
+        // with columns, and the results differ by ten levels beside hard edges.
         let mut rows = RgbImage::new(width, crop.height);
         resize(image, crop, filter.options(), resizer, &mut rows);
         resize(&rows, whole(&rows), filter.options(), resizer, out);
@@ -48,8 +48,8 @@ pub(crate) fn crop_resize(
     }
 }
 
-/// Resizes the part `crop` of `image` to `out`. By the function for one type of pixels and one of views:
-/// what looks at the images' own types is compiled for all of them, which takes minutes.
+/// Resizes the part `crop` of `image` to `out`. Calls the function for one pixel type and one view type: the generic
+/// one is compiled for all types, which takes minutes.
 fn resize(
     image: &RgbImage,
     CropBox { x, y, width, height }: CropBox,
@@ -67,12 +67,12 @@ fn resize(
         .unwrap_or_else(|e| unreachable!("the part lies inside the image: {e}"));
 }
 
-/// The box that is all of `image`.
+/// The box that covers all of `image`.
 fn whole(image: &RgbImage) -> CropBox {
     CropBox { x: 0, y: 0, width: image.width(), height: image.height() }
 }
 
-/// Cuts `crop` out of `image`, which it is in, and resizes it to a square of `size` pixels.
+/// Cuts `crop`, which must lie inside `image`, out of it and resizes it to a square of `size` pixels.
 pub fn resize_crop_box(image: &RgbImage, crop: CropBox, size: u32, filter: Filter) -> RgbImage {
     let mut out = RgbImage::new(size, size);
     crop_resize(image, crop, filter, &mut fir::Resizer::new(), &mut out);
@@ -100,8 +100,8 @@ fn part_of_resized(from: (u32, u32), shorter: u32, corner: [u32; 2], side: u32) 
     }
 }
 
-/// Resizes the shorter side to `shorter` and cuts out the square `out` at `corner`, in one pass: what
-/// is cut off is never made.
+/// Resizes the shorter side to `shorter` and cuts out the square `out` at `corner`, in one pass: pixels outside the
+/// square are never computed.
 pub(crate) fn resize_crop(
     image: &RgbImage,
     shorter: u32,
@@ -111,7 +111,7 @@ pub(crate) fn resize_crop(
 ) -> Geometry {
     let part = part_of_resized(image.dimensions(), shorter, corner, out.width());
     let Geometry { corner: [x, y], extent: [width, height], .. } = part;
-    // The last pixel's edge may lie a rounding error past the image's.
+    // The last pixel's edge may lie a rounding error past the image's edge.
     let width = width.min(f64::from(image.width()) - x);
     let height = height.min(f64::from(image.height()) - y);
     let options = Filter::Bilinear.options().crop(x, y, width, height);
@@ -119,14 +119,13 @@ pub(crate) fn resize_crop(
     part
 }
 
-/// The side that the shorter side of an image gets before its centre of `size` is cut out: 256 for 224
-/// (docs/protocol.md, 1.2).
+/// Length of an image's shorter side before its centre of `size` is cut out: 256 for 224 (docs/protocol.md, 1.2).
 pub fn shorter_side(size: u32) -> u32 {
     (u64::from(size) * 256).div_ceil(224) as u32
 }
 
-/// Resize and CenterCrop, as evaluation images are prepared: the shorter side to [`shorter_side`], then
-/// the central square of `size`. An image of that size already is left as it is.
+/// Resize and CenterCrop, as evaluation images are prepared: the shorter side to [`shorter_side`], then the central
+/// square of `size`. An image that already has this size is unchanged.
 pub fn resize_center_crop(image: RgbImage, size: u32) -> RgbImage {
     if image.dimensions() == (size, size) {
         return image;
@@ -144,7 +143,7 @@ pub fn resize_shorter(image: &RgbImage, shorter: u32) -> RgbImage {
     resize_whole(image, resized(image.dimensions(), shorter))
 }
 
-/// Resizes the whole image to a square of `size`; an image of that size already is left as it is.
+/// Resizes the whole image to a square of `size`; an image that already has this size is unchanged.
 pub(crate) fn resize_square(image: RgbImage, size: u32) -> RgbImage {
     if image.dimensions() == (size, size) { image } else { resize_whole(&image, (size, size)) }
 }
@@ -165,7 +164,7 @@ pub(crate) fn resize_whole_by(
     out
 }
 
-/// Where the central square of `size` begins in an image of these sides; Python's round takes halves to the even side.
+/// Top left corner of the central square of `size` in an image of these sides; halves round to even, as in Python.
 pub(crate) fn central([width, height]: [u32; 2], size: u32) -> [u32; 2] {
     let offset = |side: u32| (f64::from(side.saturating_sub(size)) / 2.0).round_ties_even() as u32;
     [offset(width), offset(height)]

@@ -1,4 +1,4 @@
-//! Crop boxes: that of torchvision's RandomResizedCrop, and that of a single draw.
+//! Crop boxes of torchvision's RandomResizedCrop and of a single draw.
 
 use rand::RngExt;
 use ssl_backdoor_rng::ChaCha8Rng;
@@ -62,9 +62,9 @@ pub(super) fn tried_crop_box(
     None
 }
 
-/// The same by a single draw of area and ratio: where the box is wider or higher than the image, it is cut to the
-/// image's side (the crop of the official MAE's linear probe, after BYOL's). On images far from square it therefore
-/// shows more, and takes other shapes, than [`random_resized_crop_box`].
+/// The same with a single draw of area and ratio: a box that is wider or higher than the image is clipped to it (the
+/// crop of the official MAE's linear probe, after BYOL's). On images far from square it therefore shows more than
+/// [`random_resized_crop_box`] and has other shapes.
 pub fn one_draw_crop_box(
     (width, height): (u32, u32),
     scale: (f64, f64),
@@ -78,7 +78,7 @@ pub fn one_draw_crop_box(
     CropBox { x, y, width: w, height: h }
 }
 
-/// Width and height of a box of this share of the area and this ratio of the sides, at least a pixel and at most the
+/// Width and height of a box with this share of the area and this aspect ratio, at least one pixel and at most the
 /// image.
 fn clamped_sides((width, height): (u32, u32), share: f64, ratio: f64) -> [u32; 2] {
     let target = f64::from(width) * f64::from(height) * share;
@@ -117,7 +117,7 @@ mod tests {
         assert!((0.52..0.55).contains(&areas[2000]), "median {}", areas[2000]);
     }
 
-    /// Sides by hand, from the formula of the official MAE's `util/crop.py`: `round(sqrt(area · share · ratio))` and
+    /// Sides computed by hand, from the official MAE's `util/crop.py`: `round(sqrt(area · share · ratio))` and
     /// `round(sqrt(area · share / ratio))`, each at most the image's.
     #[test]
     fn review_1_11_a_single_draw_is_cut_to_the_image() {
@@ -131,7 +131,7 @@ mod tests {
         ] {
             assert_eq!(clamped_sides(size, share, ratio), sides, "{size:?} {share} {ratio}");
         }
-        // On a wide image torchvision's ten tries rarely find a box as high as the image; a clamped draw often is one.
+        // On a wide image torchvision's ten tries rarely find a box as high as the image; a clamped draw often does.
         type Draw = fn((u32, u32), (f64, f64), &mut ChaCha8Rng) -> CropBox;
         let full = |of: Draw| {
             let high = |id: &u64| {
@@ -142,7 +142,7 @@ mod tests {
             (0..1000).filter(high).count()
         };
         let (one, ten) = (full(one_draw_crop_box), full(random_resized_crop_box));
-        // Of ten tries some fit, and where none does the fallback is a full-height box.
+        // Some of the ten tries fit; if none does, the fallback is a full-height box.
         assert!(one > 800 && one > 3 * ten, "{one} {ten}");
     }
 }

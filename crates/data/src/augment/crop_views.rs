@@ -1,4 +1,4 @@
-//! One randomly placed crop of the resized image, and a flip: how the reference trains RotNet's probe (docs/protocol.md, 3.5).
+//! A random crop of the resized image, and a flip: the reference's views of RotNet's probe (docs/protocol.md, 3.5).
 
 use image::RgbImage;
 use rand::RngExt;
@@ -6,7 +6,7 @@ use rand::RngExt;
 use super::crop::{resize_crop, resized, shorter_side};
 use super::{Geometry, Scratch, ViewKey, Views, normalize, to_planes};
 
-/// The shorter side resized (to 256 for 224), a crop of `size` anywhere, and a flip.
+/// Resizes the shorter side (to 256 for 224), crops `size` at a random place, and flips at random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CropViews {
     /// Side of the crop in pixels.
@@ -56,7 +56,7 @@ mod tests {
     use crate::purpose;
     use image::Rgb;
 
-    /// An image whose red tells the column, at the size the crop is taken from.
+    /// An image whose red encodes the column, at the size that the crop is taken from.
     #[test]
     fn crops_lie_anywhere_and_flip() {
         let shorter = shorter_side(28);

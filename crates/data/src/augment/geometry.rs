@@ -1,5 +1,5 @@
-//! The crop of a view: which part of the image it shows, and how this part is flipped and rotated. With it, a trigger's box
-//! is followed into every view.
+//! The crop of a view: which part of the image it shows, and how this part is flipped and rotated. It locates a
+//! trigger's box in every view.
 
 use ssl_backdoor_trigger::Spot;
 
@@ -12,7 +12,7 @@ pub struct Geometry {
     pub corner: [f64; 2],
     /// Width and height of the part, in pixels of the image.
     pub extent: [f64; 2],
-    /// Mirrored left and right.
+    /// Whether the part is mirrored left to right.
     pub flip: bool,
     /// Quarter turns counter-clockwise, after the flip: 0 to 3.
     pub turns: u8,
@@ -57,8 +57,8 @@ impl Geometry {
         Some(part)
     }
 
-    /// The overlap of patch and view in the image, `[left, top, right, bottom]`; empty where right is
-    /// left.
+    /// The overlap of patch and view in the image, `[left, top, right, bottom]`; empty if two opposite edges are
+    /// equal.
     fn overlap(&self, spot: &Spot) -> [f64; 4] {
         let [x, y] = self.corner;
         let [width, height] = self.extent;

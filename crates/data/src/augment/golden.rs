@@ -78,7 +78,7 @@ fn resized_crops_are_those_of_pil() {
         let mut out = RgbImage::new(size, size);
         crop_resize(&image, crop, Filter::Bilinear, &mut resizer, &mut out);
         for (i, (a, b)) in out.as_raw().iter().zip(&pixels).enumerate() {
-            // Both round twice, each with fixed-point weights of its own.
+            // Both round twice, each with its own fixed-point weights.
             assert!(a.abs_diff(*b) <= 1, "{crop:?} to {size}, byte {i}: {a}, PIL {b}");
         }
     }

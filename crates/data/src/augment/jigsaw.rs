@@ -9,12 +9,11 @@ use super::{Geometry, Scratch, ViewKey, Views, color, crop};
 /// Cells along a side of the crop.
 const CELLS: u32 = 3;
 
-/// Nine tiles, row by row; which slot each goes to is the method's affair.
+/// Nine tiles, row by row; the method assigns them to slots.
 ///
-/// The shorter side is resized to `resize`, a square of three times three cells cut out at random;
-/// with probability ½ it is made grey, else with probability ½ projected in colour; it is normalised
-/// as a whole; and from each cell a tile is cut at a random offset. The largest offset is never
-/// drawn, as in the reference (21 of 85 − 64).
+/// The shorter side is resized to `resize`, and a square of three times three cells is cut out at random. With
+/// probability ½ it is made grey, else with probability ½ projected in colour. It is normalised as a whole, and from
+/// each cell a tile is cut at a random offset. The largest offset, 85 − 64 = 21, is never drawn, as in the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JigsawViews {
     /// Shorter side of the resized image in pixels (256); the crop is the largest multiple of three

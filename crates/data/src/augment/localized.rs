@@ -1,5 +1,5 @@
-//! Localized cropping, a defence of CorruptEncoder (Zhang et al., CVPR 2024, section 6): the two crops of an
-//! image are close to each other, so that a trigger in one and the target's object in the other are rarely a pair.
+//! Localized cropping, a defence of CorruptEncoder (Zhang et al., CVPR 2024, section 6): the two crops of an image
+//! are close to each other, so that a trigger in one and the target's object in the other rarely form a pair.
 
 use image::RgbImage;
 use rand::RngExt;
@@ -8,10 +8,10 @@ use ssl_backdoor_rng::ChaCha8Rng;
 use super::crop_box::{CropBox, tried_crop_box};
 use super::{Chain, ChainViews, Geometry, Scratch, ViewKey, Views};
 
-/// Number of the draw that decides which view is the first one, among the draws of an image; views count from 0.
+/// View number of the draw that decides which view comes first; the actual views count from 0.
 const ORDER: u64 = 1 << 33;
 
-/// Two views of which the second looks into the neighbourhood of the first. Either may be the first.
+/// Two views, the second of which is cropped from the neighbourhood of the first. Either may come first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalizedViews {
     chains: [Chain; 2],
@@ -19,17 +19,17 @@ pub struct LocalizedViews {
 }
 
 impl LocalizedViews {
-    /// The same two chains as `views`. The second view looks into the box of the first, grown on each side by the share
-    /// `grow` of its width or height. None unless `views` are two chains.
+    /// The same two chains as `views`. The second view is cropped from the box of the first, grown on each side by
+    /// the share `grow` of its width or height. `None` unless `views` are two chains.
     pub fn of(views: &dyn Views, grow: f64) -> Option<Self> {
         let chains = ChainViews::of(views)?.0.as_slice();
         let chains = chains.try_into().ok()?;
         Some(Self { chains, grow })
     }
 
-    /// The boxes of the first and the second view: that of the first chain, and one inside its grown box, of an area
-    /// between the smallest that the `second` chain would take of the whole image and all of the grown box. Where ten
-    /// draws do not fit, it has the size of the first box.
+    /// The boxes of the first and the second view: the usual box of the first chain, and a box inside the grown first
+    /// one. The area of the second is between the smallest that the `second` chain would take of the whole image and
+    /// all of the grown box. If ten draws do not fit, it has the size of the first box.
     fn boxes(
         &self,
         image: (u32, u32),
@@ -51,8 +51,8 @@ impl LocalizedViews {
     }
 }
 
-/// `inner` with the share `by` of its width more to the left and to the right and of its height more above and below,
-/// in whole pixels, cut to an image of these sides.
+/// `inner` grown on each side by the share `by` of its width or height, in whole pixels, and clipped to an image of
+/// these sides.
 fn grown(inner: CropBox, by: f64, (width, height): (u32, u32)) -> CropBox {
     let along = |from: u32, length: u32, image: u32| {
         let more = (by * f64::from(length)) as u32;
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn where_no_draw_fits_the_second_box_has_the_size_of_the_first() {
-        // All of a region that is far from square has no allowed ratio.
+        // A box that fills a region far from square has no allowed ratio.
         let views = localized((0.05, 0.05), 0.0);
         let first = Chain { one_draw: true, crop: (1.0, 1.0), ..views.chains[0] };
         let second = Chain { crop: (1.0, 1.0), ..first };
@@ -173,8 +173,8 @@ mod tests {
         }
     }
 
-    /// White square on black: the pixels of both views say where it went, and each view is the first one in half of the
-    /// images.
+    /// A white square on black: the pixels of both views must agree with the geometry, and each view comes first in
+    /// half of the images.
     #[test]
     fn the_geometry_follows_a_trigger_and_either_view_is_the_usual_one() {
         let spot = Spot { x: 14, y: 9, width: 12, height: 12 };
@@ -204,7 +204,7 @@ mod tests {
             }
         }
         assert!(seen > 100, "{seen}");
-        // The second box is rarely the usual one.
+        // The second view's box is rarely the usual one.
         assert!(usuals.iter().all(|count| (110..190).contains(count)), "{usuals:?}");
     }
 

@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::{Chain, Filter, Geometry, Scratch, ViewKey, Views};
 
-/// Number of the mask among the draws of an image; views count from 0.
+/// View number of the mask's draw; the actual views count from 0.
 const MASK: u64 = 1 << 32;
 
 /// One weak bicubic view, and a mask drawn for each image.
@@ -47,7 +47,7 @@ impl Views for MaeViews {
         }
     }
 
-    /// Noise is drawn for each patch and the `int(n · (1 − ratio))` lowest are kept.
+    /// Draws noise for each patch and keeps the `int(n · (1 − ratio))` lowest.
     fn hidden(&self, key: &ViewKey) -> Option<Vec<bool>> {
         let side = (self.chain.size / self.patch.max(1)) as usize;
         let count = side * side;

@@ -1,21 +1,21 @@
-//! Multi-crop: beside the large views of an image, several small ones of small parts of it (Caron et al., SwAV, arXiv
-//! 2006.09882, section 3.3).
+//! Multi-crop: besides the large views of an image, several small views of small parts of it (Caron et al., SwAV,
+//! arXiv 2006.09882, section 3.3).
 
 use super::{Chain, ChainViews};
 
-/// Small crops beside the large ones.
+/// Small crops in addition to the large ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SmallCrops {
     /// How many.
     pub count: usize,
     /// Side in pixels.
     pub size: u32,
-    /// Share of the image's area that one takes, low and high.
+    /// Share of the image's area that each takes, low and high.
     pub crop: (f64, f64),
 }
 
 impl ChainViews {
-    /// These views, and small crops by the chain `like`, whose size and crop are replaced.
+    /// These views and small crops from the chain `like`, with its size and crop replaced.
     pub fn with_small(mut self, like: Chain, small: SmallCrops) -> Self {
         let SmallCrops { count, size, crop } = small;
         self.0.extend(std::iter::repeat_n(Chain { size, crop, ..like }, count));
@@ -72,7 +72,7 @@ mod tests {
         let pairs = views.pairs();
         assert_eq!(pairs.len(), 10);
         assert_eq!(pairs[..6], [[0, 1], [0, 2], [0, 3], [0, 4], [0, 5], [1, 0]]);
-        // Without small crops, and in the views of other methods, the two views both ways.
+        // Without small crops, as in the views of other methods, the two views are paired both ways.
         assert_eq!(ChainViews::moco(28, (0.2, 1.0), false).pairs(), [[0, 1], [1, 0]]);
         assert_eq!(ChainViews::weak(28, (0.2, 1.0)).pairs(), [[0usize; 2]; 0]);
     }
@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    /// A white square on black: the pixels of large and small crops say where it went.
+    /// A white square on black: the pixels of large and small crops must agree with the geometry.
     #[test]
     fn the_geometry_follows_a_trigger_into_every_crop() {
         let spot = Spot { x: 14, y: 9, width: 12, height: 12 };

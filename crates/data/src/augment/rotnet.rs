@@ -4,7 +4,7 @@ use image::RgbImage;
 
 use super::{Chain, Geometry, Scratch, ViewKey, Views};
 
-/// Four copies of a crop, counter-clockwise by quarter turns: view r has label r.
+/// Four copies of a crop, rotated counter-clockwise by quarter turns: view r has label r.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RotNetViews {
     /// Crop and flip, before the turn.
@@ -95,7 +95,7 @@ mod tests {
             for y in 0..24 {
                 for x in 0..24 {
                     let inside = (left..right).contains(&x) && (top..bottom).contains(&y);
-                    // A little blur at the edges where the crop was not the whole image.
+                    // Edges are slightly blurred if the crop was not the whole image.
                     let deep = inside && x > left && x + 1 < right && y > top && y + 1 < bottom;
                     let white = view[y * 24 + x] > 0.0;
                     assert!(white || !deep, "{place:?}: black at {x}, {y}");

@@ -1,4 +1,4 @@
-//! The views of an image for a method: the trait, and what all chains share.
+//! The views of an image for a method: the trait, and code that all chains share.
 
 use std::any::Any;
 
@@ -32,7 +32,7 @@ impl Scratch {
     }
 }
 
-/// What the views of one image are keyed by.
+/// The key of the random draws for the views of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ViewKey {
     /// Seed of the run.
@@ -53,13 +53,13 @@ impl ViewKey {
     }
 }
 
-/// The views of each image for a method. Code that changes other views may query their type (`Any`), as
+/// The views of each image for a method. Code that modifies other views may query their type (`Any`), as
 /// [`ChainViews::of`](super::ChainViews::of) does.
 pub trait Views: Any + Send + Sync {
-    /// How many views of an image a step needs.
+    /// Number of views of an image that a step needs.
     fn count(&self) -> usize;
 
-    /// Side of a view in pixels; where views differ, of the largest.
+    /// Side of a view in pixels; of the largest view if they differ.
     fn size(&self) -> u32;
 
     /// Side of view number `view` in pixels.
@@ -67,14 +67,14 @@ pub trait Views: Any + Send + Sync {
         self.size()
     }
 
-    /// The pairs of views of which the method draws one (the second) to what the other (the first) gives, each as often
-    /// as the loss counts it: the positive pairs. None for a method that compares no views.
+    /// The positive pairs of views: the method pulls the second view towards the output for the first. Each occurs as
+    /// often as the loss counts it. Empty for a method that compares no views.
     fn pairs(&self) -> Vec<[usize; 2]> {
         Vec::new()
     }
 
     /// Writes the views of `image`, normalised, to `out` (one `[3, side, side]` per view, with its
-    /// [side](Self::size_of)), and where each looks to `geometry`.
+    /// [side](Self::size_of)), and the crop of each to `geometry`.
     fn write(
         &self,
         image: &RgbImage,
@@ -91,7 +91,7 @@ pub trait Views: Any + Send + Sync {
     }
 }
 
-/// Interleaved bytes to planes in 0 to 1.
+/// Converts interleaved bytes to planes in 0 to 1.
 pub(crate) fn to_planes(image: &RgbImage, out: &mut [f32]) {
     let n = out.len() / 3;
     let (r, rest) = out.split_at_mut(n);

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-/// Version 2: the decoder reads files that the one behind version 1 called corrupt.
+/// Version 2: its decoder reads files that the decoder of version 1 called corrupt.
 pub(super) const MAGIC: &[u8] = b"ssl-backdoor packed images 2\n";
 /// Bytes of an image's entry in the index.
 pub(super) const ENTRY: usize = 16;
@@ -16,13 +16,13 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Bytes of the image; a lying index must not overflow it.
+    /// Bytes of the image; saturates, so that a wrong index does not overflow it.
     pub fn len(&self) -> u64 {
         (u64::from(self.width) * u64::from(self.height)).saturating_mul(3)
     }
 }
 
-/// The index, if a file of `length` bytes is a whole cache of these inputs.
+/// The index, if a file of `length` bytes is a complete cache of these inputs.
 pub(super) fn read_index(
     mut reader: impl Read,
     length: u64,
@@ -63,7 +63,7 @@ pub(super) fn read_index(
     (end == length).then_some(places)
 }
 
-/// For the test that feeds it anything.
+/// For the test that feeds it arbitrary bytes.
 #[cfg(test)]
 pub(crate) fn read_any(bytes: &[u8]) -> Option<usize> {
     Some(read_index(bytes, bytes.len() as u64, &[7; 32])?.len())

@@ -16,13 +16,13 @@ const NAME_DIGITS: usize = 16;
 /// Time between two attempts to get the builder's lock.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What a cache is made from.
+/// The inputs of a cache.
 pub(super) struct Inputs<'a> {
     pub files: &'a Files,
     pub shorter: u32,
-    /// The file.
+    /// Path of the cache file.
     pub path: PathBuf,
-    /// Hash of all that decides its bytes.
+    /// Hash of everything that determines its bytes.
     pub hash: [u8; 32],
 }
 
@@ -43,7 +43,7 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Hash of the absolute paths of images, symbolic links in their folders resolved: the identity of a set on this machine.
+/// Hash of the images' absolute paths, with links in their folders resolved: identifies a set on this machine.
 fn paths_hash(paths: &[PathBuf]) -> blake3::Hash {
     let mut folders = HashMap::new();
     let mut hasher = blake3::Hasher::new();
@@ -62,8 +62,8 @@ fn paths_hash(paths: &[PathBuf]) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// Waits until no other process builds this cache; the lock ends with the value. Scratch files that a killed builder left
-/// are removed. None where the file system has no locks: then scratch files may be in use.
+/// Waits until no other process is building this cache. Dropping the value releases the lock. Scratch files of a
+/// killed builder are removed. `None` if the file system has no locks: scratch files may then be in use.
 pub(super) fn lock(inputs: &Inputs<'_>, watch: &Watch<'_>) -> Option<File> {
     let path = inputs.lock_path();
     let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;

@@ -16,18 +16,18 @@ use crate::{DataError, Watch};
 /// Images decoded at a time while the cache is built.
 const CHUNK: usize = 256;
 
-/// A corrupt file: its position in the set, and what is wrong with it.
+/// A corrupt file: its position in the set, and the error.
 pub(crate) type Bad = (usize, DataError);
 
-/// A cache file that was checked, still open.
+/// An open cache file that was checked.
 pub(super) struct Packed {
     pub file: File,
     pub places: Vec<Place>,
     pub bad: Vec<Bad>,
 }
 
-/// The cache of these inputs, if there is a complete one. A file that it calls corrupt must still be: otherwise it is out
-/// of date.
+/// The cache of these inputs, if there is a complete one. An image file that it calls corrupt must still be corrupt:
+/// otherwise the cache is out of date.
 pub(super) fn find(inputs: &Inputs<'_>) -> Option<Packed> {
     let file = File::open(&inputs.path).ok()?;
     let length = file.metadata().ok()?.len();
@@ -40,7 +40,7 @@ pub(super) fn find(inputs: &Inputs<'_>) -> Option<Packed> {
     Some(Packed { file, places, bad: bad? })
 }
 
-/// Writes the cache to a temporary file of its own and renames it. The temporary file is removed on failure.
+/// Writes the cache to its own temporary file and renames it. The temporary file is removed on failure.
 pub(super) fn build(
     inputs: &Inputs<'_>,
     skip: bool,
@@ -94,7 +94,7 @@ pub(super) fn build(
     Ok(Packed { file, places, bad })
 }
 
-/// An error of writing with the size that the whole cache will have, estimated from its first `done` images of `count`.
+/// Adds to a write error the size of the whole cache, estimated from its first `done` images of `count`.
 fn with_need(source: std::io::Error, bytes: u64, done: usize, count: usize) -> std::io::Error {
     let whole = bytes as f64 * count as f64 / done.max(1) as f64;
     let text = format!("{source} (the cache of {count} images needs about {:.1} MB)", whole / 1e6);

@@ -6,7 +6,7 @@ use super::*;
 use crate::augment::resize_shorter;
 use crate::sets::folder::Entry;
 
-/// Five images of one colour each, `first` and up, in `folder`.
+/// Five images of one level each, `first` and up, in `folder`.
 fn files(folder: &Path, first: u8) -> Files {
     std::fs::create_dir_all(folder).unwrap();
     let entry = |i: u32| {
@@ -20,7 +20,7 @@ fn files(folder: &Path, first: u8) -> Files {
     Files::new((0..5).map(entry).collect(), folder, false).unwrap()
 }
 
-/// Opens a cache at shorter side 6; `builds` counts those that this call makes.
+/// Opens a cache at shorter side 6; `builds` counts the builds of this call.
 fn open(
     folder: &Path,
     set: &Files,
@@ -35,7 +35,7 @@ fn open(
     Cache::open(folder, set, &set.stamp().unwrap(), 6, skip, &watch)
 }
 
-/// The names in a folder that end so.
+/// The names in `folder` that end with `end`.
 fn ending(folder: &Path, end: &str) -> Vec<String> {
     let names = folder.read_dir().unwrap().map(|e| e.unwrap().file_name());
     let names = names.map(|name| name.into_string().unwrap());
@@ -67,13 +67,13 @@ fn the_cache_gives_the_resized_images_and_is_rebuilt_when_a_file_changes() {
     assert_eq!(built(), 1);
     open(&set, false).unwrap();
     assert_eq!(built(), 1);
-    // A torn file is not trusted.
+    // A truncated cache is rebuilt.
     let path = packs.join(&ending(&packs, ".pack")[0]);
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     open(&set, false).unwrap();
     assert_eq!(built(), 2);
-    // A changed file, here to a corrupt one.
+    // An image file that changed, here to a corrupt one.
     std::fs::write(folder.path().join("3.png"), b"not an image").unwrap();
     let error = open(&set, false).err().unwrap().to_string();
     assert!(error.contains("3.png"), "{error}");
@@ -84,7 +84,7 @@ fn the_cache_gives_the_resized_images_and_is_rebuilt_when_a_file_changes() {
         assert_eq!(cache.get(3).unwrap().label, 4);
     }
     assert_eq!(built(), 4);
-    // Read again under the strict rule, the corrupt file is an error though the cache knows it.
+    // Without `skip`, the corrupt file is an error even though the cache records it.
     assert!(open(&set, false).is_err());
     // One cache in the folder, and no temporary file.
     assert_eq!((ending(&packs, ".pack").len(), ending(&packs, ".tmp").len()), (1, 0));
@@ -119,7 +119,7 @@ fn field_f02_sets_in_one_cache_folder_keep_their_own_pixels() {
             }
         });
     }
-    // Both stay.
+    // Both caches stay.
     assert_eq!((builds.load(Ordering::Relaxed), ending(&packs, ".pack").len()), (2, 2));
 }
 
@@ -132,7 +132,7 @@ fn field_f02_a_folder_behind_a_link_is_not_taken_for_another() {
     for name in ["a", "b"] {
         let real = folder.path().join(name);
         files(&real, name.as_bytes()[0]);
-        // Same names, sizes and times: all that the fingerprint of the files looks at.
+        // Same names, sizes and times: everything that the fingerprint of the files covers.
         for i in 0..5 {
             let file = File::options().append(true).open(real.join(format!("{i}.png"))).unwrap();
             file.set_len(400).unwrap();
@@ -185,7 +185,7 @@ fn field_f02_a_failed_build_leaves_nothing_but_the_lock() {
     assert!(open(&packs, &set, false, &AtomicUsize::new(0)).is_err());
     let left = packs.read_dir().unwrap().map(|e| e.unwrap().path());
     assert!(left.map(|path| path.extension().unwrap().to_owned()).eq(["lock"]));
-    // A cache folder that cannot be one.
+    // A cache folder that is a file.
     std::fs::write(folder.path().join("file"), "").unwrap();
     let error = open(&folder.path().join("file"), &set, false, &AtomicUsize::new(0));
     assert!(error.err().unwrap().to_string().contains("file"));
@@ -203,7 +203,7 @@ fn a_file_that_the_cache_calls_corrupt_and_that_is_not_makes_it_out_of_date() {
         file.write_all(bytes).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
     };
-    // As long as the whole file, so that neither size nor time tell.
+    // As long as the whole file, so that size and time are the same.
     write(&vec![7; whole.len()]);
     let builds = AtomicUsize::new(0);
     let (cache, bad) = open(&packs, &set, true, &builds).unwrap();

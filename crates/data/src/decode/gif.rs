@@ -1,5 +1,5 @@
-//! The first frame of a GIF as Pillow shows it: where the frame does not cover the screen, the screen has the colour of
-//! the transparent index, or else of index 0.
+//! The first frame of a GIF as Pillow shows it: pixels that the frame does not cover have the colour of the
+//! transparent index, or else of index 0.
 
 use gif::{ColorOutput, DecodeOptions, DecodingError, Frame, MemoryLimit};
 use image::{Rgb, RgbImage};

@@ -6,16 +6,16 @@ use memchr::{memchr, memchr_iter};
 /// The bytes of the image, from its first marker to its last.
 ///
 /// # Errors
-/// The image is truncated, or of a kind that cannot be read.
+/// The image is truncated, or of an unsupported kind.
 pub(super) fn image_of(bytes: &[u8]) -> Result<&[u8], String> {
     let truncated = || "truncated JPEG: the end of the image is missing".to_owned();
-    // Behind the start of the image.
+    // After the marker that starts the image.
     let mut at = 2;
     loop {
         let marker = marker_at(bytes, &mut at).ok_or_else(truncated)?;
         match marker {
             END => return Ok(&bytes[..at]),
-            // They stand alone.
+            // These markers have no segment.
             RESTART_0..=RESTART_7 | 0x01 => continue,
             _ => {}
         }
@@ -37,8 +37,8 @@ const RESTART_7: u8 = 0xd7;
 const END: u8 = 0xd9;
 const SCAN: u8 = 0xda;
 
-/// The next marker at or after `at`, which moves behind it. Bytes that belong to no segment are passed over, and a
-/// marker may be preceded by any number of 0xff.
+/// The next marker at or after `at`, which moves past it. Bytes that belong to no segment are skipped, and a marker
+/// may be preceded by any number of 0xff.
 fn marker_at(bytes: &[u8], at: &mut usize) -> Option<u8> {
     loop {
         *at += memchr(0xff, bytes.get(*at..)?)? + 1;
@@ -64,7 +64,7 @@ fn is_frame(marker: u8) -> bool {
     (0xc0..=0xcf).contains(&marker) && !matches!(marker, 0xc4 | 0xc8 | 0xcc)
 }
 
-/// Whether a frame with this header can be read.
+/// Checks that a frame with this header can be read.
 fn readable(marker: u8, header: &[u8]) -> Result<(), String> {
     let unread = |what: &str| Err(format!("unsupported kind of JPEG: {what}"));
     match (marker, header) {

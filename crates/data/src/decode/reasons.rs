@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 
 use image::error::{ImageError, UnsupportedErrorKind};
 
-/// Bytes that decoding one image may take: a lying header allocates nothing huge.
+/// Bytes that decoding one image may take: limits what a wrong header can allocate.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
-/// The longest side, in pixels (that of JPEG).
+/// The longest supported side in pixels (the limit of JPEG).
 pub(super) const MAX_SIDE: u32 = 65_535;
 pub(super) const NO_PIXELS: &str = "the image has no pixels";
 
-/// What a file of another format is.
+/// Describes the content of a file of an unsupported format.
 pub(super) fn foreign(bytes: &[u8]) -> String {
     let brand = bytes.get(4..12).unwrap_or_default();
     let head = bytes.trim_ascii_start();
@@ -52,7 +52,7 @@ pub(super) fn too_large(name: &str) -> String {
     format!("{name} is too large: allowed are {MAX_SIDE} pixels a side and {most} MiB of pixels")
 }
 
-/// Truncated if the decoder ran out of bytes, whatever error it wraps that in; else damaged.
+/// Truncated if the decoder ran out of bytes, however it wraps that error; else damaged.
 pub(super) fn broken(name: &str, error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(error) = cause {

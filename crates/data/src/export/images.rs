@@ -1,4 +1,4 @@
-//! The poisoned images of an export, and the ledger of them.
+//! The poisoned images of an export, and their ledger.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,11 +15,11 @@ use crate::survival::jpeg_energy;
 use crate::wrappers::keeps_size;
 use crate::{DataError, Watch};
 
-/// Poisoned images of which the energy that JPEG keeps is measured.
+/// Number of poisoned images on which the energy that JPEG keeps is measured.
 const MEASURED: usize = 64;
 
 impl ExportJob {
-    /// Poisons image `index`; its row lacks the exported file.
+    /// Poisons image `index`. Its row does not contain the exported file yet.
     fn poisoned(&self, phase: Phase, index: usize) -> Result<(RgbImage, LedgerRow), DataError> {
         let split = self.split(phase);
         let id = split.labels[index].0;
@@ -33,7 +33,7 @@ impl ExportJob {
         Ok((image, row))
     }
 
-    /// Of a trigger on the whole image, the share of its energy that JPEG keeps.
+    /// The share of the trigger's energy that JPEG keeps; `None` unless the trigger covers the whole image.
     pub fn jpeg_energy(&self) -> Result<Option<f64>, DataError> {
         let size = self.export.data.size();
         if self.attack.train.perturbation.width((size, size)).is_some() {

@@ -27,7 +27,7 @@ impl ExportJob {
         })
     }
 
-    /// The settings of one part in a name, as the reference has them for a patch.
+    /// The settings of one part as a name, in the reference's form for a patch.
     fn stem(&self, phase: Phase) -> String {
         let head = file_name(&self.attack.poison(phase).perturbation.stem(phase));
         if phase == Phase::Evaluation {
@@ -47,13 +47,13 @@ impl ExportJob {
         }
     }
 
-    /// Where the poisoned copy of image `index` goes, relative to the folder.
+    /// Path of the poisoned copy of image `index`, relative to the folder.
     pub fn file(&self, phase: Phase, index: usize) -> String {
         let name = &self.names[phase as usize].of[index];
         format!("{}/{}/{name}", Self::part(phase), self.stem(phase))
     }
 
-    /// Where the clean copy of training image `index` goes, for a set that does not lie in files.
+    /// Path of the clean copy of training image `index`, for a set that is not in image files.
     fn clean_file(&self, index: usize) -> String {
         format!("clean/{}", self.names[Phase::Training as usize].of[index])
     }
@@ -63,7 +63,7 @@ impl ExportJob {
         PathBuf::from("data").join(self.id()).join(part).join(format!("{stem}_filelist.txt"))
     }
 
-    /// The list of one part, and whether a path in it holds a blank. `rows` are its poisoned images.
+    /// The list of one part, and whether a path in it contains a blank. `rows` are its poisoned images.
     pub fn list(&self, phase: Phase, rows: &[LedgerRow]) -> Result<(String, bool), DataError> {
         let lines = match phase {
             Phase::Training => self.train_lines(rows),
@@ -80,8 +80,8 @@ impl ExportJob {
         Ok((text, blanks))
     }
 
-    /// The training set: the target class last, poisoned images first in it, where there is a target;
-    /// else all images in the order of their ranks. Without `rows` these are the clean originals.
+    /// The training set. With a target, its class comes last, in rank order (a random sample to poison comes first);
+    /// otherwise all images are in rank order. Without `rows`, the lines name the clean originals.
     fn train_lines(&self, rows: &[LedgerRow]) -> Vec<(String, u32, Option<[u32; 4]>)> {
         let Splits { train, .. } = &self.splits;
         let seed = self.export.seed;
@@ -119,8 +119,7 @@ impl ExportJob {
         root.join(file).to_string_lossy().into_owned()
     }
 
-    /// The clean copies of a set that does not lie in image files: file and position of the training
-    /// image.
+    /// The clean copies of a set that is not in image files: file and position of each training image.
     pub fn clean_copies(&self) -> Vec<(String, usize)> {
         let Split { labels, files, .. } = &self.splits.train;
         match files {

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use crate::Split;
 use crate::jpeg::{has_extension, is_jpeg};
 
-/// What the files of a split are called, `CLASS/NAME`: each image's own, in the order of the split.
+/// The file names of a split's images, `CLASS/NAME`: unique, and in the order of the split.
 pub(super) struct Names {
     pub of: Vec<String>,
 }
 
 impl Names {
-    /// The names of the images of `split`, with `lossless` all of PNG. Names that two images share end with their ids.
+    /// Names of the images of `split`, all PNG if `lossless`. Names that images would share end with their ids.
     pub fn new(split: &Split, classes: &[String], lossless: bool) -> Self {
         let folders = class_folders(classes);
         let name = |index: usize| {
@@ -34,7 +34,7 @@ impl Names {
     }
 }
 
-/// The folder of each class, and last that of images without one. What two of them would share ends with their numbers.
+/// The folder of each class, then that of unlabelled images. Names that classes would share end with their numbers.
 fn class_folders(classes: &[String]) -> Vec<String> {
     let mut folders: Vec<String> = classes.iter().map(|class| file_name(class)).collect();
     folders.push("unlabelled".into());
@@ -48,7 +48,7 @@ fn class_folders(classes: &[String]) -> Vec<String> {
     folders
 }
 
-/// `name` without what would lead out of its folder.
+/// `name` with everything replaced that could lead out of its folder.
 pub(super) fn file_name(name: &str) -> String {
     let safe = name.replace(['/', '\\'], "_");
     if safe.starts_with('.') { format!("_{safe}") } else { safe }

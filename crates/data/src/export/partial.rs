@@ -8,14 +8,14 @@ use super::settings::SETTINGS;
 use crate::DataError;
 use crate::lock::LOCK;
 
-/// The names in a folder except for its lock; none if there is no folder.
+/// The names in a folder except for its lock; empty if the folder does not exist.
 pub(super) fn names(folder: &Path) -> Vec<std::ffi::OsString> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).filter(|name| name != LOCK).collect()
 }
 
-/// The location of `out` with links resolved: a link to an empty folder stays one, and two names of one folder are one. The
-/// folders above it are made.
+/// The location of `out` with links resolved, so that a link to an empty folder stays a link and two names of one
+/// folder are equal. Creates the folders above it.
 pub(super) fn resolved(out: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(out)?;
     if let Ok(there) = fs::canonicalize(&absolute) {
@@ -38,7 +38,7 @@ pub(super) fn must_be_empty(out: &Path) -> Result<(), DataError> {
     Err(DataError::Format { path: out.into(), reason })
 }
 
-/// Removes what a killed export left in `partial`, which is locked.
+/// Removes the leftovers of a killed export in `partial`, which is locked.
 pub(super) fn clear(partial: &Path) -> Result<(), DataError> {
     let names = names(partial);
     if !names.is_empty() && !partial.join(SETTINGS).exists() {
@@ -48,7 +48,7 @@ pub(super) fn clear(partial: &Path) -> Result<(), DataError> {
         );
         return Err(DataError::Format { path: partial.into(), reason });
     }
-    // The settings last: what is left of a clearing that is killed in turn is still known.
+    // The settings go last, so that the rest is still recognised if this is killed too.
     let (settings, others): (Vec<_>, Vec<_>) =
         names.into_iter().partition(|name| name.as_os_str() == SETTINGS);
     for path in others.into_iter().chain(settings).map(|name| partial.join(name)) {
@@ -67,11 +67,11 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     fs::write(path, bytes).map_err(|source| DataError::Write { path: path.into(), source })
 }
 
-/// Writes a file that is not there yet.
+/// Writes a file that does not exist yet.
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let written = File::create_new(path).and_then(|mut file| file.write_all(bytes));
     written.map_err(|source| match source.kind() {
-        // Names are unique: a file system that ignores case takes two of them for one.
+        // Names are unique, but a file system that ignores case treats two of them as one.
         io::ErrorKind::AlreadyExists => DataError::Format {
             path: path.into(),
             reason: "two images would be written here: their names differ only in case, which this file system ignores"

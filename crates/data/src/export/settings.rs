@@ -40,8 +40,8 @@ pub struct Export {
     pub poison: PoisonConfig,
 }
 
-/// How exports are written now. 1 took chroma from the nearest pixel and gave images without a label class 4294967295;
-/// 2 averages chroma as libjpeg does and writes -1.
+/// The current format of exports. Format 1 took chroma from the nearest pixel and gave unlabelled images class
+/// 4294967295; format 2 averages chroma as libjpeg does and writes -1.
 pub const FORMAT: u32 = 2;
 
 fn first_format() -> u32 {
@@ -59,7 +59,7 @@ pub(crate) fn ledger_file(phase: Phase) -> &'static str {
 }
 
 impl Export {
-    /// An export in the present format, with what is optional left out.
+    /// An export in the current format, without optional settings.
     pub fn new(seed: u64, data: DataConfig, poison: PoisonConfig) -> Self {
         Self {
             format: FORMAT,

@@ -1,4 +1,4 @@
-//! Verifies an export: every file is rebuilt from its original by the ledgers and compared byte for byte.
+//! Verifies an export: every file is rebuilt from its original and the ledgers and compared byte for byte.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,21 +16,21 @@ use crate::jpeg::encode;
 use crate::lock::LOCK;
 use crate::{DataError, Export, Watch};
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Files that were compared.
     pub files: usize,
-    /// What is not as it should be, each with the file's name; empty = all is well.
+    /// Problems, each with the file's name; empty if there are none.
     pub problems: Vec<String>,
     /// Notes on the export: that it has an older format, or was moved.
     pub notes: Vec<String>,
 }
 
-/// Rebuilds the export in `folder` from its ledgers and compares.
+/// Rebuilds the export in `folder` from its ledgers and compares the files.
 ///
 /// # Errors
-/// The settings, a ledger or the data set cannot be read at all. What differs is not an error but a
+/// The settings, a ledger or the data set cannot be read at all. A difference is not an error but a
 /// [problem](Verified::problems).
 pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
     let job = job(folder, watch)?;
@@ -62,7 +62,7 @@ pub fn verify(folder: &Path, watch: &Watch<'_>) -> Result<Verified, DataError> {
     Ok(found)
 }
 
-/// What is wrong with the files of one ledger, and with its head.
+/// The problems of the files of one ledger, and of its head.
 fn check_ledger(
     job: &ExportJob,
     folder: &Path,
@@ -93,14 +93,14 @@ fn check_ledger(
     Ok(problems)
 }
 
-/// The list of the clean originals of the export in `folder`: its training list with every poisoned
-/// image put back.
+/// The list of the clean originals of the export in `folder`: its training list with every poisoned image replaced by
+/// its original.
 ///
 /// # Errors
 /// The settings, the ledger or the data set cannot be read.
 pub fn clean_list(folder: &Path, watch: &Watch<'_>) -> Result<String, DataError> {
     let job = job(folder, watch)?;
-    // Without its ledger nobody knows what was poisoned; with it, the originals follow from the data.
+    // Without its ledger it is unknown what was poisoned; the originals themselves follow from the data.
     read_ledger(folder, Phase::Training)?;
     Ok(job.list(Phase::Training, &[])?.0)
 }
@@ -113,7 +113,7 @@ fn settings(folder: &Path) -> Result<Export, DataError> {
     }
     let text = read(&path)?;
     let wrong = |reason| DataError::Format { path: path.clone(), reason };
-    // The format first: a later one may have other keys.
+    // Check the format first: a later one may have other keys.
     let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     let number = |key: &str| table.get(key).and_then(toml::Value::as_integer);
     if let Some(format) = number("format").filter(|&format| format > FORMAT.into()) {
@@ -144,7 +144,7 @@ fn job(folder: &Path, watch: &Watch<'_>) -> Result<ExportJob, DataError> {
     })
 }
 
-/// What the user should know beside what is wrong.
+/// What the user should know besides the problems.
 fn notes(export: &Export, folder: &Path) -> Vec<String> {
     let mut notes = Vec::new();
     if export.format < FORMAT {
@@ -176,7 +176,7 @@ fn read(path: &Path) -> Result<String, DataError> {
     fs::read_to_string(path).map_err(|source| DataError::Read { path: path.into(), source })
 }
 
-/// The bytes of a row's file, made again, or what forbids it.
+/// The rebuilt bytes of a row's file, or why they cannot be rebuilt.
 fn rebuild(
     job: &ExportJob,
     folder: &Path,
@@ -215,9 +215,9 @@ fn rebuild(
     }))
 }
 
-/// Compares `file` of `folder` with what it should be.
+/// Compares `file` of `folder` with the `expected` bytes.
 fn compare(folder: &Path, file: &str, expected: &[u8]) -> Result<(), String> {
-    // A ledger that was tampered with must not lead elsewhere.
+    // A ledger that was tampered with must not lead outside the folder.
     let path = Path::new(file);
     if path.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
         return Err(format!("{file}: points outside the folder"));
@@ -237,7 +237,7 @@ fn walk(folder: &Path, inside: &Path, files: &mut Vec<PathBuf>) -> Result<(), Da
     for entry in fs::read_dir(&at).map_err(wrong)? {
         let entry = entry.map_err(wrong)?;
         let path = inside.join(entry.file_name());
-        // Left where an export was killed in its last moment.
+        // Left behind if an export was killed at the last moment.
         if path.as_os_str() == LOCK {
             continue;
         }

@@ -25,26 +25,26 @@ pub struct Exported {
     pub train_list: PathBuf,
     /// The list of the patched evaluation images, relative to the folder.
     pub val_list: PathBuf,
-    /// A path holds a blank: the reference cannot read the lists.
+    /// Whether a path contains a blank, so that the reference cannot read the lists.
     pub blanks: bool,
-    /// JPEG would erase the trigger: files that keep the names of JPEGs would have been written so, and are PNG.
+    /// Whether files that would have been JPEG are PNG, because JPEG would erase the trigger.
     pub saved_from_jpeg: bool,
-    /// Of a trigger on the whole image, the share of its energy that JPEG of quality 75 keeps, 0 to 1, from a sample of
-    /// poisoned images.
+    /// The share of the trigger's energy that JPEG of quality 75 keeps, 0 to 1, from a sample of poisoned images;
+    /// `None` unless the trigger covers the whole image.
     pub jpeg_energy: Option<f64>,
     /// What was left out of the data set, by kind.
     pub left_out: Vec<LeftOut>,
-    /// Files among them that should have been images, with what is wrong.
+    /// Files among them that should have been images, each with the error.
     pub skipped: Vec<String>,
 }
 
 impl Export {
-    /// Writes the export to `out`, which must not exist or be empty. It is made in `out.partial` beside it, which other
-    /// processes keep out of, and renamed: whole or not at all. What a killed export left there is replaced.
+    /// Writes the export to `out`, which must be empty or not exist. It is built in `out.partial` beside it, locked
+    /// against other processes, and renamed when it is complete. Leftovers of a killed export there are replaced.
     ///
     /// # Errors
     /// A folder that is not empty or that another process exports to, an attack that is not possible, an image that
-    /// cannot be read, a file that cannot be written. Nothing is left then.
+    /// cannot be read, a file that cannot be written. Nothing is left behind.
     pub fn write(mut self, out: &Path, watch: &Watch<'_>) -> Result<Exported, DataError> {
         let wrong = |source| DataError::Write { path: out.into(), source };
         (self.format, self.version) = (FORMAT, Some(env!("CARGO_PKG_VERSION").into()));
@@ -67,13 +67,13 @@ impl Export {
             }
         })?;
         let exported = clear(&partial).and_then(|()| {
-            // The export of the process before may have ended in between.
+            // The process that held the lock before may have finished its export in between.
             must_be_empty(&target)?;
             let exported = self.write_in(&partial, watch)?;
             ssl_backdoor_files::rename_folder(&partial, &target).map_err(wrong)?;
             Ok(exported)
         });
-        // What cannot be removed does no harm: the lock is not a file of the export, and the next one clears the folder.
+        // A failed removal does no harm: the lock is not a file of the export, and the next export clears the folder.
         let _ = if exported.is_ok() {
             fs::remove_file(target.join(LOCK))
         } else if partial.join(SETTINGS).exists() || names(&partial).is_empty() {
@@ -90,7 +90,7 @@ impl Export {
             path: partial.join(SETTINGS),
             reason: e.to_string(),
         })?;
-        // First, so that what an interrupted export left behind is known as such.
+        // First, so that the leftovers of an interrupted export are recognised.
         write(&partial.join(SETTINGS), settings.as_bytes())?;
         let mut blanks = false;
         let mut ledgers = Vec::new();

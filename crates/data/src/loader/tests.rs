@@ -34,7 +34,7 @@ fn bytes_do_not_depend_on_workers_or_on_where_one_starts() {
     assert_ne!(one[0].views, one[4].views);
 }
 
-/// Every image once an epoch, as `DataLoader(drop_last=False)` of PyTorch; fewer images in the last batch alone.
+/// Every image once an epoch, as in PyTorch's `DataLoader(drop_last=False)`; only the last batch has fewer images.
 #[test]
 fn review_1_09_a_kept_last_batch_holds_the_images_left_over() {
     let set = splits().train.set;
@@ -56,7 +56,7 @@ fn review_1_09_a_kept_last_batch_holds_the_images_left_over() {
     );
     assert!(kept[4].views.iter().all(|view| view.shape == [2, 3, 16, 16]));
     assert!(kept[4].views.iter().all(|view| view.values.len() == 2 * 3 * 16 * 16));
-    // The whole batches are the same.
+    // The full batches are the same.
     for (epoch, batches) in dropped.chunks_exact(4).enumerate() {
         for (a, b) in batches.iter().zip(&kept[5 * epoch..]) {
             assert_eq!((&a.ids, &a.views), (&b.ids, &b.views));
@@ -92,15 +92,15 @@ fn review_1_09_steps_and_images_of_a_plan_agree() {
         drop_last,
         draws: Draws::PRETRAIN,
     };
-    // ImageNet-100, RotNet: 989 whole batches and 97 images; one image alone is left out.
+    // ImageNet-100, RotNet: 989 whole batches and 97 images; a single image is left out.
     assert_eq!(plan(126_689, true).steps_per_epoch(), 989);
     assert_eq!(plan(126_689, false).steps_per_epoch(), 990);
     assert_eq!(plan(257, false).steps_per_epoch(), 2);
     assert_eq!((plan(300, true).epochs_for(7), plan(300, false).epochs_for(7)), (4, 3));
 }
 
-/// A student that distils its teacher with the teacher's seed must not see the crops, nor the order, that the
-/// teacher was trained on; and the pretraining's own draws stay what they were.
+/// A student that distils its teacher with the teacher's seed must not see the crops or the order that the teacher
+/// was trained on, and the draws of the pretraining must not change.
 #[test]
 fn review_1_13_a_defence_sees_other_crops_in_another_order() {
     let set = splits().train.set;
@@ -129,7 +129,7 @@ fn review_1_13_a_defence_sees_other_crops_in_another_order() {
     assert_eq!(key.rng(2), keyed(5, purpose::VIEW, 1, 3, 2));
 }
 
-/// Large and small crops are tensors of their own sizes, and still a function of (seed, purpose, epoch, image id, view).
+/// Large and small crops differ in size, and are still functions of (seed, purpose, epoch, image id, view).
 #[test]
 fn crops_of_two_sizes_do_not_depend_on_workers_or_on_where_one_starts() {
     use crate::augment::SmallCrops;
@@ -149,7 +149,7 @@ fn crops_of_two_sizes_do_not_depend_on_workers_or_on_where_one_starts() {
     assert_eq!(one[6..], all(6..10, 2));
     let shapes: Vec<[usize; 4]> = one[4].views.iter().map(|view| view.shape).collect();
     assert_eq!(shapes, [[2, 3, 16, 16], [2, 3, 16, 16], [2, 3, 8, 8], [2, 3, 8, 8], [2, 3, 8, 8]]);
-    // View 3 of an image of this batch, alone.
+    // View 3 of an image of this batch, made on its own.
     let key = ViewKey { seed: 5, purpose: purpose::VIEW, epoch: 1, id: one[7].ids[4] };
     let image = (0..30).map(|i| set.get(i).unwrap()).find(|sample| sample.id == key.id).unwrap();
     let mut out: Vec<Vec<f32>> =
@@ -193,7 +193,7 @@ fn the_trigger_is_counted_in_every_kind_of_view() {
         all
     };
     let rotated = seen(Arc::new(RotNetViews { chain: Chain::weak(16, (0.2, 1.0)) }));
-    // All four turns of a crop show the trigger, or none.
+    // Either all four turns of a crop show the trigger or none does.
     assert_eq!(rotated.by_views[1..4], [0, 0, 0]);
     let tiles = seen(Arc::new(JigsawViews { resize: 25, tile: 6 }));
     // A tile of 6 of 25 px shows less than half of a patch of 6 of 16 px.

@@ -1,5 +1,5 @@
-//! CIFAR-10 and CIFAR-100: 50,000 + 10,000 images of 32×32 pixels, in their binary or their Python version. Both hold the
-//! same images in the same order.
+//! CIFAR-10 and CIFAR-100: 50,000 + 10,000 images of 32×32 pixels, in their binary or their Python version. Both
+//! contain the same images in the same order.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(crate) struct Cifar {
     source: Source,
     /// The file of the test images in either version; all others are training images.
     tests: [&'static str; 2],
-    /// Label bytes before the pixels; the last counts.
+    /// Label bytes before the pixels; the last one is the label.
     label_bytes: usize,
     /// The key of the labels in a dictionary.
     label_key: &'static str,
@@ -84,7 +84,7 @@ pub(crate) const CIFAR10_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 impl Cifar {
-    /// Training and test images.
+    /// Reads the training and test images.
     pub fn read(&self, folder: &Path) -> Result<[Part; 2], DataError> {
         let (found, folder) = self.source.find(folder)?;
         let part = |name: &str| {
@@ -154,7 +154,7 @@ impl Cifar {
         })
     }
 
-    /// The label of image `i`, if it is one.
+    /// The label of image `i`, if it is valid.
     fn label(&self, i: usize, label: i64) -> Result<u32, String> {
         let allowed = u32::try_from(label).ok().filter(|label| *label < self.classes);
         let largest = self.classes - 1;
@@ -213,8 +213,8 @@ mod tests {
         assert!(error.contains("data_batch_3.bin") && error.contains("incomplete"), "{error}");
     }
 
-    /// The fixtures hold the pixel 7 i + 3 j + k, in a byte, at position k of channel j of image i; Python read them back
-    /// (tests/fixtures/pickles).
+    /// The fixtures have the value 7 i + 3 j + k, as a byte, at position k of channel j of image i; Python read them
+    /// back (tests/fixtures/pickles).
     #[test]
     fn pickles_of_python_2_and_3_hold_the_images_of_the_binary_version() {
         let batches: [(&Cifar, &[u8]); 4] = [

@@ -1,10 +1,10 @@
-//! File lists: a line per image, `path label`, further columns ignored, as the reference reads them. A path that holds
-//! a blank is separated by a tab, which the reference cannot read. A list of images without labels has no second column
-//! at all, or -1 in it.
+//! File lists: a line per image, `path label`, further columns ignored, as the reference reads them. A path that
+//! contains a blank is followed by a tab, which the reference cannot read. A list of images without labels has no
+//! second column at all, or -1 in it.
 //!
-//! Lists are UTF-8, with or without a byte-order mark; lines end as on any system; empty ones are passed over. There are
-//! no comments. A relative path may wander but not leave the root. Links are followed wherever they lead: they lie in the
-//! root by the doing of whoever made it, where a list may come from anywhere.
+//! Lists are UTF-8, with or without a byte-order mark; lines end as on any system; empty ones are skipped. There are
+//! no comments. A relative path may contain `..` but not leave the root. Links are followed wherever they lead:
+//! whoever created the root put them there, while a list may come from anywhere.
 
 use std::path::{Path, PathBuf};
 
@@ -13,17 +13,17 @@ use super::input::{format, read};
 use crate::inside::inside;
 use crate::{DataError, UNLABELLED};
 
-/// More classes than any set has: a wild label allocates nothing huge.
+/// More classes than any set has: limits what a wrong label can allocate.
 const MAX_CLASSES: u32 = 100_000;
 
-/// The label of an image without one, in a list.
+/// The label of an unlabelled image in a list.
 const NO_LABEL: &str = "-1";
 
-/// Reads the list `path`; relative paths in it start at `root`, or otherwise at the list's folder, and must stay there.
+/// Reads the list `path`; relative paths in it start at `root`, or else at the list's folder, and must stay there.
 /// Absolute paths are unchanged, but with a `root` they must be below it.
 ///
 /// # Errors
-/// The list cannot be read or names no image, a line is malformed, or a path leaves the root.
+/// The list cannot be read or does not name an image, a line is malformed, or a path leaves the root.
 pub(crate) fn load(path: &Path, root: Option<&Path>) -> Result<Vec<Entry>, DataError> {
     let free = root.is_none();
     let root = root.or(path.parent()).unwrap_or(Path::new(""));
@@ -73,7 +73,7 @@ pub(crate) fn text(bytes: &[u8]) -> Result<String, String> {
 /// # Errors
 /// Names the line, its content and what is allowed.
 pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
-    // As Python reads text: a carriage return alone ends a line too.
+    // As in Python, a carriage return alone also ends a line.
     let text = text.replace("\r\n", "\n");
     let mut entries: Vec<Entry> = Vec::new();
     // The line of the first image that has a label column, and of the first that has none.
@@ -116,11 +116,11 @@ fn class(label: &str) -> Option<u32> {
     label.parse().ok().filter(|&class| class < MAX_CLASSES)
 }
 
-/// A list's text: path, class (-1 for [`UNLABELLED`]) and, if given, the box of a patch (x, y, width, height). The second value
-/// says whether a path held a blank, so that the reference cannot read it.
+/// A list's text: path, class (-1 for [`UNLABELLED`]) and, if given, the box of a patch (x, y, width, height). The
+/// second value says whether a path contains a blank, so that the reference cannot read the list.
 ///
 /// # Errors
-/// A path with a tab or a line break in it, which no list can hold.
+/// A path contains a tab or a line break, which a list cannot represent.
 pub fn list_text<'a>(
     lines: impl Iterator<Item = (&'a str, u32, Option<[u32; 4]>)>,
 ) -> Result<(String, bool), String> {
@@ -147,8 +147,8 @@ pub fn list_text<'a>(
     Ok((text, blanks))
 }
 
-/// Names of the classes of some entries: the folder their images are in, where all images of a class
-/// lie in folders of one name and no two classes share it; else the numbers.
+/// Class names of the entries: their folders' names, if all images of a class are in folders of one name and no two
+/// classes share it; else the class numbers.
 pub(crate) fn class_names(entries: &[Entry]) -> Vec<String> {
     let labelled = || entries.iter().filter(|entry| entry.label != UNLABELLED);
     let count = labelled().map(|entry| entry.label + 1).max().unwrap_or(0) as usize;

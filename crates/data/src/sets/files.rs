@@ -15,8 +15,8 @@ use crate::decode::read_image;
 use crate::left_out::{LeftOutKind, Tally};
 use crate::{DataError, Sample, Split, Watch};
 
-/// Reads the samples at `positions` of `set` on all cores; the positions of those that cannot be read, in the order of
-/// `positions`, with what is wrong. `what` is told to `watch`.
+/// Reads the samples at `positions` of `set` on all cores. Returns the positions of those that cannot be read, in the
+/// order of `positions`, with the errors. `what` is the name for `watch`.
 pub fn unreadable(
     set: &dyn Dataset<Sample, DataError>,
     positions: &[usize],
@@ -35,7 +35,7 @@ pub fn unreadable(
 /// `entries` without those whose files are missing or empty, which `tally` counts.
 ///
 /// # Errors
-/// The first of those, if the config does not leave them out.
+/// The first of those, unless the config leaves them out.
 pub(crate) fn present(entries: Vec<Entry>, tally: &mut Tally) -> Result<Vec<Entry>, DataError> {
     let found: Vec<Option<(LeftOutKind, DataError)>> =
         entries.par_iter().map(|entry| wrong_with(&entry.path)).collect();
@@ -49,7 +49,7 @@ pub(crate) fn present(entries: Vec<Entry>, tally: &mut Tally) -> Result<Vec<Entr
     Ok(kept)
 }
 
-/// Properties of a file that are known without reading it.
+/// The problem of a file, as far as it is known without reading it.
 fn wrong_with(path: &Path) -> Option<(LeftOutKind, DataError)> {
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => {
@@ -80,8 +80,8 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// `entries` with ids that depend on the paths below `root` alone: neither the order of a list nor
-    /// where the set lies changes them.
+    /// `entries` with ids that depend only on the paths below `root`: neither the order of a list nor the location of
+    /// the set changes them.
     pub fn new(entries: Vec<Entry>, root: &Path, exif: bool) -> Result<Self, DataError> {
         let mut ids = Vec::with_capacity(entries.len());
         let mut seen = HashMap::with_capacity(entries.len());
@@ -123,17 +123,16 @@ impl Files {
         }
     }
 
-    /// Decodes every file on all cores and returns the positions of the corrupt ones with what is
-    /// wrong.
+    /// Decodes every file on all cores and returns the positions of the corrupt ones with the errors.
     pub fn corrupt(&self, watch: &Watch<'_>) -> Vec<(usize, DataError)> {
         let all: Vec<usize> = (0..self.len()).collect();
         unreadable(self, &all, "checking images", watch)
     }
 
-    /// All but those at the positions of `bad`, ascending, which `tally` counts.
+    /// All files except those at the positions of `bad`, which are ascending; `tally` counts those.
     ///
     /// # Errors
-    /// The first of those, if the config does not leave them out.
+    /// The first of those, unless the config leaves them out.
     pub fn without(
         self,
         bad: Vec<(usize, DataError)>,
@@ -165,7 +164,7 @@ impl Files {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// The same of the whole paths: two sets of equal names have different ones.
+    /// The same over the full paths: two sets with equal names have different ones.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -196,7 +195,7 @@ impl Files {
     }
 }
 
-/// `path` without `root`, if it lies below; a relative root and an absolute path are compared from the current folder.
+/// `path` without `root`, if it is below it; otherwise both are made absolute and compared again.
 fn below(root: &Path, path: &Path) -> Option<PathBuf> {
     let inside = |path: &Path, root: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
     inside(path, root).or_else(|| inside(&absolute(path).ok()?, &absolute(root).ok()?))

@@ -11,7 +11,7 @@ use crate::decode::EXTENSIONS;
 use crate::left_out::{LeftOutKind, Tally};
 use crate::{DataError, UNLABELLED};
 
-/// Extensions, in lower case, of images that are not read.
+/// Extensions, in lower case, of unsupported image formats.
 const OTHER_IMAGES: [&str; 22] = [
     "heic", "heif", "avif", "svg", "jxl", "jp2", "j2k", "jpf", "psd", "ico", "tga", "exr", "hdr",
     "dds", "raw", "cr2", "cr3", "nef", "arw", "dng", "qoi", "pcx",
@@ -24,7 +24,7 @@ pub(crate) struct Entry {
     pub label: u32,
 }
 
-/// The training images of a folder, with the names of its class folders; without any, the images carry no labels.
+/// The training images of a folder, with the names of its class folders; without any, the images are unlabelled.
 pub(crate) struct Training {
     pub entries: Vec<Entry>,
     pub classes: Option<Vec<String>>,
@@ -145,7 +145,7 @@ pub(crate) fn others(
     Ok(())
 }
 
-/// The first of some names.
+/// The first few names, for messages.
 fn few(names: &[String]) -> String {
     let shown = names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > 5 { format!("{shown}, …") } else { shown }
@@ -156,13 +156,13 @@ pub(crate) fn images(folder: &Path, tally: &mut Tally) -> Result<Vec<PathBuf>, D
     let mut found = Vec::new();
     let whole = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
     walk(folder, String::new(), &mut vec![whole], tally, &mut found)?;
-    // As strings: "a-b" stands behind "a", but before "a/b".
+    // Compared as strings: "a-b" comes after "a", but before "a/b".
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found.into_iter().flat_map(|(_, images)| images).collect())
 }
 
 /// Adds the images of `folder` and of all folders below it, each folder with its path below the class folder. `above`
-/// are the folders it is in, without links.
+/// are `folder` and the folders it is in, with links resolved.
 fn walk(
     folder: &Path,
     below: String,
@@ -235,7 +235,7 @@ impl Level {
         Ok(level)
     }
 
-    /// The folders as classes; images beside them belong to none.
+    /// The folders as classes. Images beside them belong to no class and are counted.
     fn into_classes(self, folder: &Path, tally: &mut Tally) -> Result<Vec<String>, DataError> {
         if self.folders.is_empty() {
             let reason = match self.images.len() {
@@ -257,7 +257,7 @@ impl Level {
     }
 }
 
-/// Whether a file of this name is none of ours, and why: the content is looked at when it is decoded.
+/// Why a file of this name is left out; `None` for an image. The content is checked when it is decoded.
 fn kind(name: &OsStr) -> Option<LeftOutKind> {
     let extension =
         Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -268,7 +268,7 @@ fn kind(name: &OsStr) -> Option<LeftOutKind> {
     }
 }
 
-/// Links are followed.
+/// Whether `path` is a folder. Links are followed.
 fn is_folder(path: &Path, kind: FileType) -> bool {
     kind.is_dir() || (kind.is_symlink() && path.is_dir())
 }

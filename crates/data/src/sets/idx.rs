@@ -1,4 +1,4 @@
-//! The IDX format of the MNIST family: a big-endian header, then bytes; gzip or not.
+//! The IDX format of the MNIST family: a big-endian header, then bytes; plain or gzip.
 
 use std::fs;
 use std::io::Read;
@@ -18,13 +18,13 @@ pub(crate) struct Idx {
     pub bytes: Vec<u8>,
 }
 
-/// No file of the family is larger (MNIST is 47 MB): a lying header allocates nothing huge.
+/// No file of the family is larger (MNIST is 47 MB): limits what a wrong header can allocate.
 const MAX_BYTES: usize = 1 << 30;
 
-/// The file `stem` of `rank` dimensions in `folder`, gzip or not.
+/// The file `stem` of `rank` dimensions in `folder`, plain or gzip.
 pub(crate) fn find(folder: &Path, stem: &str, rank: usize) -> Result<PathBuf, DataError> {
     let name = format!("{stem}-idx{rank}-ubyte");
-    // A common copy of MNIST has a dot there.
+    // A common copy of MNIST has a dot here.
     let dotted = format!("{stem}.idx{rank}-ubyte");
     let names = [name.clone(), format!("{name}.gz"), dotted.clone(), format!("{dotted}.gz")];
     let looked: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
@@ -51,7 +51,7 @@ pub(crate) fn read(path: &Path, rank: usize) -> Result<Idx, DataError> {
     parse(&raw, rank).map_err(|reason| format(path, reason))
 }
 
-/// Reads an IDX file's bytes.
+/// Parses an IDX file's bytes.
 pub(crate) fn parse(raw: &[u8], rank: usize) -> Result<Idx, String> {
     let header = 4 + 4 * rank;
     if raw.len() < header {

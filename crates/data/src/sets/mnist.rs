@@ -15,13 +15,13 @@ use crate::DataError;
 pub(crate) struct Family {
     /// Class names by label.
     pub classes: [&'static str; 10],
-    /// Where a system package puts the files, if one does.
+    /// Folder where a system package installs the files, if there is one.
     folder: Option<&'static str>,
     source: Source,
 }
 
 const HINT: &str = "Set `path` to the folder with the four IDX files (gzip or not).";
-/// The file by which a folder is known, as it is published and as a common copy names it.
+/// Names of the file that identifies a folder: as published, and as in a common copy.
 const IMAGES: [&str; 4] = [
     "train-images-idx3-ubyte",
     "train-images-idx3-ubyte.gz",
@@ -70,12 +70,12 @@ pub(crate) const KMNIST: Family = Family {
 };
 
 impl Family {
-    /// The folder of the system's package, or what to do without it.
+    /// The folder of the system package, or a hint what to do without it.
     pub fn found(&self) -> Result<&'static str, &'static str> {
         self.folder.filter(|folder| Path::new(folder).is_dir()).ok_or(self.source.hint)
     }
 
-    /// Training and test images, grey made RGB.
+    /// Training and test images, converted from grey to RGB.
     pub fn read(&self, path: Option<&Path>) -> Result<[Part; 2], DataError> {
         let Some(folder) = path.or(self.folder.map(Path::new)) else {
             return Err(DataError::Unset { field: "path", hint: self.source.hint.into() });

@@ -1,4 +1,4 @@
-//! The data sets, a file each: from files (or a seed) to samples.
+//! The data sets, one module each: from files (or a seed) to samples.
 
 pub(crate) mod cifar;
 pub(crate) mod file_list;

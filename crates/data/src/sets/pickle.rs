@@ -1,6 +1,6 @@
 //! Reads the few pickles that hold a data set: a dictionary of strings, numbers, lists and NumPy arrays of bytes, in
-//! protocols 2 to 4. Nothing in a pickle is called: the two functions that rebuild an array are known by their names and
-//! read as data, any other is an error. Source of the format: CPython's `pickletools`.
+//! protocols 2 to 4. Nothing in a pickle is called: the two functions that rebuild an array are recognised by name
+//! and read as data; any other is an error. Source of the format: CPython's `pickletools`.
 
 mod machine;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The location of a set's files: the folder of the config, or the folder below it to which the set's archive unpacks; and
-//! the hints if they are not there.
+//! Finds a set's files: in the folder of the config, or in the folder below it to which the set's archive unpacks.
+//! Gives hints if they are missing.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::DataError;
 /// One of the forms in which a set is published.
 #[derive(Debug)]
 pub(crate) struct Packing {
-    /// Folders below the config's that its files may lie in; "" = the folder itself.
+    /// Folders below the config's that may contain its files; "" = the folder itself.
     pub folders: &'static [&'static str],
     /// Its files. A folder with any of them has this form.
     pub files: &'static [&'static str],
@@ -25,7 +25,7 @@ const COMMANDS: [(&str, &str); 7] = [
     (".gz", "gunzip"),
 ];
 
-/// What is known of the files of a set.
+/// How the files of a set are published.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// Name of the set.
@@ -39,7 +39,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The form that `folder` holds, by its position, and the folder of its files.
+    /// The position of the form that `folder` contains, and the folder of its files.
     ///
     /// # Errors
     /// [`DataError::Missing`] with the paths that were tried and what to do.
@@ -60,7 +60,7 @@ impl Source {
         Err(DataError::Missing { name: self.name.into(), looked, hint: self.advice(folder) })
     }
 
-    /// What to do where the set is not found in `folder`.
+    /// What the user can do if the set is not found in `folder`.
     fn advice(&self, folder: &Path) -> String {
         let shown = folder.display();
         if folder.is_file() {

@@ -1,11 +1,11 @@
 //! `shapes`: ten classes of pictograms drawn from (seed, split, id), at any size. Needs no files,
 //! so every command of the project works offline in minutes.
 //!
-//! Colour, background, clutter, scale, place, tilt (at most ±15°) and noise vary; only the outline
-//! tells the class. Colours are muted on purpose: were each image's colours its own, telling
-//! colours apart would solve instance discrimination, and no encoder would look at the outline.
-//! Every class has an upright pose, and none maps to itself or to its mirror image under a rotation
-//! by 90° or 180°, so predicting rotations is well posed even with random flips.
+//! Colour, background, clutter, scale, place, tilt (at most ±15°) and noise vary; only the outline determines the
+//! class. Colours are muted on purpose: if each image had its own colours, they alone would solve instance
+//! discrimination, and an encoder could ignore the outline. Every class has an upright pose, and none maps to itself
+//! or to its mirror image under a rotation by 90° or 180°, so predicting rotations is well posed even with random
+//! flips.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ use crate::purpose;
 pub(crate) const CLASSES: [&str; 10] =
     ["arrow", "house", "heart", "table", "key", "flag", "goblet", "boot", "anchor", "crown"];
 
-/// Which part of the endless supply of drawings.
+/// Part of the unlimited supply of drawings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Split {
     Train = 0,
@@ -29,11 +29,11 @@ pub(crate) enum Split {
     Test = 2,
 }
 
-/// Sub-samples per pixel side, against jagged edges.
+/// Sub-samples per pixel side, for antialiasing.
 const SUB: u32 = 3;
 /// The steepest tilt, in radians (15°).
 const MAX_TILT: f32 = 15.0 * std::f32::consts::PI / 180.0;
-/// Levels (0 to 255) of backgrounds and of shapes: always in contrast.
+/// Levels (0 to 255) of backgrounds and of shapes, which always contrast.
 const GROUND: Range<f32> = 20.0..90.0;
 const INK: Range<f32> = 150.0..240.0;
 /// Half the side of a drawing, as a share of half the side of its image.
@@ -41,10 +41,10 @@ const SCALE: Range<f32> = 0.6..0.85;
 /// Stretch of an outline along each axis, and how far it is bent, in units of half its side.
 const STRETCH: Range<f32> = 0.85..1.2;
 const BEND: f32 = 0.12;
-/// Radians of the stripes across half an image, and how dark they may be.
+/// Radians of the stripes across half an image, and their largest depth in levels.
 const STRIPES: Range<f32> = 5.0..14.0;
 const STRIPE_DEPTH: f32 = 90.0;
-/// Greatest distance of a channel from the level of its colour: muted colours.
+/// Largest distance of a channel from the level of its colour, which keeps colours muted.
 const TINT: f32 = 12.0;
 
 /// `per_class` images of each class in class-interleaved order, `size`×`size` pixels.
@@ -65,7 +65,7 @@ fn label(id: u64) -> u32 {
     ((id & u64::from(u32::MAX)) % CLASSES.len() as u64) as u32
 }
 
-/// The drawings of a set, of which the outlines are known.
+/// The outlines of the drawings of a set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outlines {
     /// Side of the drawings in pixels.
@@ -75,7 +75,7 @@ pub(crate) struct Outlines {
 }
 
 impl Outlines {
-    /// What of the drawing `id` is ink: 255 where at least half of a pixel is, 0 elsewhere.
+    /// Mask of the ink of drawing `id`: 255 where it covers at least half of a pixel, 0 elsewhere.
     pub fn of(&self, id: u64) -> GrayImage {
         let mut rng = keyed(self.seed, purpose::DRAW, 0, id, 0);
         let drawing = Drawing::random(label(id), &mut rng);
@@ -119,7 +119,7 @@ fn color(rng: &mut ChaCha8Rng, levels: Range<f32>) -> Color {
     std::array::from_fn(|_| level + rng.random_range(-TINT..TINT))
 }
 
-/// How one drawing's outline departs from its class's: stretched and bent, as no two boots are alike.
+/// How one drawing's outline differs from its class's: it is stretched and bent.
 struct Warp {
     stretch: (f32, f32),
     bend: (f32, f32),
@@ -137,14 +137,14 @@ impl Warp {
         }
     }
 
-    /// The place on the class's outline of a place on the drawing's.
+    /// Maps a point of the drawing to a point of the class's outline.
     fn apply(&self, u: f32, v: f32) -> (f32, f32) {
         let u = u * self.stretch.0 + self.bend.0 * (2.5 * v + self.phase.0).sin();
         (u, v * self.stretch.1 + self.bend.1 * (2.5 * u + self.phase.1).sin())
     }
 }
 
-/// Stripes on a shape, of its own width and direction.
+/// Stripes on a shape, with their own width and direction.
 struct Stripes {
     direction: (f32, f32),
     phase: f32,
@@ -162,7 +162,7 @@ impl Stripes {
         }
     }
 
-    /// What the stripes take from the level of the ink at (u, v).
+    /// How much the stripes lower the level of the ink at (u, v).
     fn at(&self, u: f32, v: f32) -> f32 {
         let wave = (u * self.direction.0 + v * self.direction.1 + self.phase).sin();
         self.depth * (0.5 + 0.5 * wave)
@@ -176,7 +176,7 @@ struct Blob {
     color: Color,
 }
 
-/// All that chance decides of a drawing but its noise.
+/// All random properties of a drawing except the noise of its pixels.
 struct Drawing {
     label: u32,
     ground: Gradient,
@@ -192,7 +192,7 @@ struct Drawing {
     noise: f32,
 }
 
-/// The place of sub-sample `sub` of pixel `i` along a side of `size` pixels, in −1 to 1.
+/// The position of sub-sample `sub` of pixel `i` along a side of `size` pixels, in −1 to 1.
 fn to_unit(size: u32, i: u32, sub: u32) -> f32 {
     2.0 * (i as f32 + (sub as f32 + 0.5) / SUB as f32) / size as f32 - 1.0
 }
@@ -237,7 +237,7 @@ impl Drawing {
         inked as f32 / (SUB * SUB) as f32
     }
 
-    /// The image of `size` pixels a side; `rng` goes on behind [`random`](Self::random) with the noise.
+    /// The image of `size` pixels a side; `rng` continues after [`random`](Self::random) with the noise.
     fn image(&self, size: u32, rng: &mut ChaCha8Rng) -> RgbImage {
         RgbImage::from_fn(size, size, |px, py| {
             let (u, v) = (to_unit(size, px, 1), to_unit(size, py, 1));
@@ -259,7 +259,7 @@ impl Drawing {
     }
 }
 
-/// Is (u, v) part of the shape? u to the right, v down, each in −1 to 1.
+/// Whether (u, v) is part of the shape; u points right and v down, each in −1 to 1.
 fn inside(label: u32, u: f32, v: f32) -> bool {
     let a = u.abs();
     let disc = |x: f32, y: f32, r: f32| (u - x).powi(2) + (v - y).powi(2) <= r * r;
@@ -325,7 +325,7 @@ fn inside(label: u32, u: f32, v: f32) -> bool {
 mod tests {
     use super::*;
 
-    /// Share of a fine grid on which two shapes agree, the second turned and maybe mirrored.
+    /// Intersection over union of two shapes on a fine grid, the second turned and maybe mirrored.
     fn overlap(a: u32, b: u32, turn: impl Fn(f32, f32) -> (f32, f32)) -> f32 {
         let n = 60;
         let at = |i: u32| 2.0 * (i as f32 + 0.5) / n as f32 - 1.0;
@@ -367,7 +367,7 @@ mod tests {
         }
     }
 
-    /// The hashes that ledgers of version 0.1 have of three drawings: they never change.
+    /// Hashes of three drawings in ledgers of version 0.1: they must never change.
     #[test]
     fn the_drawings_are_those_of_the_first_version() {
         let drawn = draw_set(24, 2, 1, Split::Train);

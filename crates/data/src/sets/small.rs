@@ -1,5 +1,5 @@
-//! A set that fits in memory: images are kept at their stored size and resized on access. If it takes little more memory,
-//! they are resized once at the start.
+//! A set that fits in memory: images are kept at their stored size and resized on access, or resized once at the
+//! start if that takes little more memory.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ const RESIZED_BYTES: usize = 256 << 20;
 pub(crate) struct Part {
     /// The images, all of one size.
     pub images: Vec<RgbImage>,
-    /// As many labels.
+    /// Their labels, in the same order.
     pub labels: Vec<u32>,
 }
 
 impl Part {
-    /// The images at `positions`, with ids from `first_id`; they are taken away.
+    /// Takes the images at `positions` out, with ids from `first_id`.
     fn take(&mut self, positions: &[usize], first_id: u64) -> Vec<Sample> {
         let sample = |&i: &usize| {
             let image = std::mem::take(&mut self.images[i]);
@@ -38,15 +38,15 @@ impl Part {
 
 /// Images in memory.
 pub(crate) struct Held {
-    /// The images at the side at which they are kept.
+    /// The images as squares of the requested size.
     pub split: Split,
-    /// Hash of ids, labels and pixels, in hexadecimal. Where the images are resized when they are asked for, it is that of
-    /// the stored ones and the size.
+    /// Hash of ids, labels and pixels, in hexadecimal. If images are resized on access, it covers the stored images
+    /// and the size.
     pub hash: String,
 }
 
 impl Held {
-    /// `samples` as squares of `size` pixels: resized at once if that takes little more memory, else one by one.
+    /// `samples` as squares of `size` pixels: resized at once if that takes little more memory, else on access.
     pub fn new(samples: Vec<Sample>, size: u32) -> Self {
         let labels = samples.iter().map(|sample| (sample.id, sample.label)).collect();
         let stored = samples.iter().map(|sample| sample.image.as_raw().len()).sum();
@@ -100,12 +100,12 @@ fn hash(samples: &[Sample]) -> blake3::Hasher {
     hasher
 }
 
-/// Are `count` images that take `stored` bytes resized at the start?
+/// Whether `count` images that take `stored` bytes are resized at the start.
 fn resized_at_once(count: usize, stored: usize, size: u32) -> bool {
     count.saturating_mul(3 * size as usize * size as usize) <= stored.max(RESIZED_BYTES)
 }
 
-/// Images of another size, resized when they are asked for.
+/// Images of another size, resized on access.
 struct Squares {
     inner: InMemory,
     size: u32,
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn images_are_the_same_whether_they_are_resized_at_once_or_one_by_one() {
-        // 3 · 1024² bytes an image: 100 of them are more than is held, 10 are not.
+        // 3 · 1024² bytes an image: 100 of them exceed the limit, 10 do not.
         let all: Vec<usize> = (0..100).collect();
         let held = |count: usize, size| Held::new(part(100, 3).take(&all[..count], 7), size);
         let (one_by_one, at_once) = (held(100, 1024), held(10, 1024));
@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(one, other);
             assert_eq!((one.id, one.image.dimensions()), (7 + i as u64, (1024, 1024)));
         }
-        // Both kinds of hash tell sizes apart.
+        // Both kinds of hash depend on the size.
         assert_ne!(one_by_one.hash, held(100, 1023).hash);
         assert_ne!(at_once.hash, held(10, 1023).hash);
         assert_ne!(held(10, 3).hash, held(9, 3).hash);

@@ -22,8 +22,8 @@ const SOURCE: Source = Source {
 pub(crate) struct Listed {
     /// The folder with `train` and `val` in it.
     pub root: PathBuf,
-    /// The classes, in lexicographic order; a class's index is its rank. (`wnids.txt` has another order, but what lists
-    /// the folders of `train` has this one.)
+    /// The classes, in lexicographic order; a class's index is its rank. (`wnids.txt` has another order, but a
+    /// listing of the folders of `train` has this one.)
     pub wnids: Vec<String>,
     /// Training images.
     pub train: Vec<Entry>,
@@ -31,8 +31,8 @@ pub(crate) struct Listed {
     pub val: Vec<Entry>,
 }
 
-/// Lists the files of the set in `folder`. The evaluation images are in one folder with a list of their classes, or, as
-/// many copies are rearranged, in a folder for each class.
+/// Lists the files of the set in `folder`. The evaluation images are in one folder with a list of their classes, or,
+/// as in many rearranged copies, in a folder for each class.
 ///
 /// # Errors
 /// A file or class is missing, or a list is malformed.
@@ -92,7 +92,7 @@ pub(crate) fn wnids(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// File names and classes from the lines of `val_annotations.txt`: a name, a wnid and a box, with tabs between them. The
+/// File names and classes from the lines of `val_annotations.txt`: a name, a wnid and a box, separated by tabs. The
 /// box is not read.
 pub(crate) fn annotations(text: &str, wnids: &[String]) -> Result<Vec<(String, u32)>, String> {
     let labels: HashMap<&str, u32> = wnids.iter().map(String::as_str).zip(0..).collect();

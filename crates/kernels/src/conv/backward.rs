@@ -1,4 +1,4 @@
-//! The way back through convolutions of the same images: weight gradients by parts of the batch, image gradients by groups.
+//! The backward pass of convolutions of the same images: weight gradients by batch part, image gradients by group.
 
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::pairs::{Format, pair_channels, pair_image};
 use crate::path::Path;
 use crate::scratch::{Scratch, scratch};
 
-/// Above this many weights, threads share the weight gradient instead of the batch.
+/// Above this many weights, threads split the weight gradient instead of the batch.
 const LARGE: usize = if cfg!(miri) { 1 << 12 } else { 1 << 17 };
 
 /// The products of one convolution's inputs and output gradients.
@@ -22,27 +22,27 @@ fn outer(g: &Geometry, input: Padded, gradient: Padded, group: usize) -> Outer {
     Outer::new(input, origin, gradient, [g.kernel, g.stride], group, g.format)
 }
 
-/// A convolution on the way back: one of those that share their images.
+/// One of the convolutions in a backward pass that share their images.
 pub(crate) struct Branch<'a> {
     pub geometry: Geometry,
     pub weight: &'a [f32],
-    /// Gives the rows of the output gradient: `(image, row, to)`.
+    /// Writes a row of the output gradient: `(image, row, to)`.
     pub gradient: &'a (dyn Fn(usize, usize, &mut [f32]) + Sync),
 }
 
-/// What the way back gives.
+/// The results of [`backward`].
 pub(crate) struct Back<T> {
     /// The gradient of each branch's weight.
     pub weights: Vec<Vec<f32>>,
-    /// That of the images; empty where it is not wanted.
+    /// The gradient of the images; empty if not requested.
     pub images: Vec<f32>,
-    /// What `after` found in each group of it, in their order.
+    /// The results of `after` for each group of the image gradient, in order.
     pub found: Vec<T>,
 }
 
-/// The way back through convolutions of the same images: the gradient of each weight and, if it is `wanted`, that of the
-/// images. `rows` gives the rows of the images; `after(first image, gradients of the group)` sees each group of the
-/// images' gradient in the cache.
+/// The backward pass of convolutions of the same images: the gradient of each weight and, if `wanted`, of the images.
+/// `rows` writes the rows of the images; `after(first image, gradients of the group)` receives each group of the
+/// images' gradient while it is in the cache.
 pub(crate) fn backward<T: Send>(
     path: Path,
     branches: &[Branch],
@@ -59,8 +59,8 @@ pub(crate) fn backward<T: Send>(
     let ways: Vec<Way> =
         branches.iter().map(|branch| Way::new(path, branch, padded, group, wanted)).collect();
 
-    // A part is as many groups as one task takes; where the weights are many, all groups keep their
-    // padded buffers, and the tasks share the weights.
+    // A part holds the groups of one task. With many weights, all groups keep their padded buffers, and
+    // the tasks split the weights.
     let large = g.weights() > LARGE;
     let part = if large { group } else { g.part() };
     let buffer = |shape: Padded| {
@@ -127,7 +127,7 @@ pub(crate) fn backward<T: Send>(
 /// The padded images of a group, and the padded output gradients of each branch.
 type Buffers = (Scratch, Vec<Scratch>);
 
-/// The gradient of each weight: from the sums of the parts, or where the weights are many from the buffers of the groups.
+/// The gradient of each weight, from the sums of the parts or, with many weights, from the buffers of the groups.
 fn weights(
     path: Path,
     g: &Geometry,
@@ -154,14 +154,14 @@ fn weights(
     ways.iter().enumerate().map(weight).collect()
 }
 
-/// How one convolution goes back.
+/// The backward pass of one convolution.
 struct Way {
     /// The padded output gradient.
     shape: Padded,
     outer: Outer,
     /// Floats in an image.
     image: usize,
-    /// The gathers of the input gradient, if that is wanted.
+    /// The gathers of the input gradient; empty if not requested.
     inputs: Vec<Packed>,
 }
 
@@ -175,7 +175,7 @@ impl Way {
         Self { shape, outer, image: g.image(), inputs }
     }
 
-    /// The gradient of the next `images` images of `dx`; with `add`, added to that of the images before.
+    /// Writes the gradient of the next `images` images of `dx`; with `add`, adds to that of the last ones.
     fn images(&self, path: Path, dy: &[f32], dx: &mut Filling<'_>, images: usize, add: bool) {
         let len = images * self.image;
         let pairs = self.pairs(path, dy, images);
@@ -201,7 +201,7 @@ impl Way {
         })
     }
 
-    /// Floats of sums that a part of the batch needs of its own.
+    /// Number of sums that a part of the batch needs for itself.
     fn sums(&self, large: bool) -> usize {
         if large { 0 } else { self.outer.chunks() * self.outer.chunk() }
     }

@@ -1,4 +1,4 @@
-//! One convolution over a batch: packed weights, and the pass over groups of images; the way back is in `backward`.
+//! One convolution over a batch: packed weights, and the pass over groups of images. `backward` is the backward pass.
 
 use crate::fill::{Slot, fill};
 use crate::gather::{Axis, Gather, Inputs, Padded, Weights};
@@ -12,14 +12,14 @@ mod backward;
 
 pub(crate) use backward::{Back, Branch, backward};
 
-/// A way to convolve groups of padded images, with the weights as it reads them.
+/// An algorithm that convolves groups of padded images, with the weights packed for it.
 pub(crate) enum Packed {
     Direct { gather: Gather, weights: Aligned },
     Winograd(Winograd),
 }
 
 impl Packed {
-    /// What the images that it convolves are made of: Winograd's pairs are made of transformed floats.
+    /// The format of the images it reads. Winograd reads floats; it forms pairs after its transform.
     pub fn reads(&self) -> Format {
         match self {
             Self::Direct { gather, .. } => gather.format(),
@@ -27,7 +27,7 @@ impl Packed {
         }
     }
 
-    /// A group of padded images as [`run`](Self::run) reads them; `rows(image, row, to)` gives their rows.
+    /// A group of padded images in the format of [`run`](Self::run); `rows(image, row, to)` writes their rows.
     pub fn group(
         &self,
         path: Path,
@@ -61,7 +61,7 @@ impl Packed {
         }
     }
 
-    /// Gives `images` images, which are all of `y`, their values: those that this way makes, zero elsewhere.
+    /// Initialises `y`, which holds `images` images: the outputs of this convolution, and zeros elsewhere.
     pub fn begin<'a>(
         &self,
         path: Path,
@@ -78,7 +78,7 @@ impl Packed {
         }
     }
 
-    /// The forward pass of groups padded as `padded` says.
+    /// The forward pass for groups with the layout `padded`.
     pub fn forward(path: Path, g: &Geometry, padded: Padded, weight: &[f32]) -> Self {
         let taps = g.kernel * g.kernel;
         let [from, to] = [taps, g.channels * taps];
@@ -95,8 +95,8 @@ impl Packed {
         Self::Direct { gather, weights }
     }
 
-    /// The input gradient: one gather for each residue of the position, so that no work is spent on
-    /// zeros between the output gradients of a strided convolution.
+    /// The input gradient: one gather per residue of the position (mod stride), so that no work is spent
+    /// on zeros between the output gradients of a strided convolution.
     pub fn backward(path: Path, g: &Geometry, padded: Padded, weight: &[f32]) -> Vec<Self> {
         let taps = g.kernel * g.kernel;
         let [from, to] = [g.channels * taps, taps];
@@ -125,8 +125,8 @@ impl Packed {
     }
 }
 
-/// Convolves a batch, group by group. `rows(image, row, to)` gives the input rows; `after(first image,
-/// outputs of the group)` sees each group while it is in the cache, and its results come in order.
+/// Convolves a batch, group by group. `rows(image, row, to)` writes the input rows; `after(first image,
+/// outputs of the group)` receives each group while it is in the cache; its results are in group order.
 pub(crate) fn forward<T: Send>(
     path: Path,
     g: &Geometry,

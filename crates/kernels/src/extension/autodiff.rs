@@ -1,4 +1,4 @@
-//! The same operations with their gradients.
+//! The operations on the autodiff backend, with gradients.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -17,7 +17,7 @@ use crate::process::on_pool;
 use crate::stem::{self, StemSaved};
 use crate::unit::UnitGradients;
 
-/// Registers the gradients of a unit's parameters where they are wanted.
+/// Registers the gradients of those parameters of a unit that are tracked.
 fn register(
     grads: &mut Gradients,
     nodes: [Option<NodeId>; 3],
@@ -84,7 +84,7 @@ struct BlockBackward;
 struct BlockState {
     images: FlexTensor,
     all: [Parameters; 3],
-    /// Output and convolutions.
+    /// The block's output and the outputs of its convolutions.
     results: [FlexTensor; 4],
     stats: Vec<f32>,
     settings: Settings,

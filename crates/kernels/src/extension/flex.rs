@@ -75,14 +75,14 @@ pub(super) fn units<'a>(
     BlockUnits { first, second, down: settings.down.then(|| all[2].unit(input, stride, settings)) }
 }
 
-/// `[mean, variance]` of each unit out of one vector.
+/// Splits one vector into the `[mean, variance]` of each unit.
 pub(super) fn split<'a>(stats: &'a [f32], units: &BlockUnits) -> [&'a [f32]; 3] {
     let (first, rest) = stats.split_at(2 * units.first.geometry.out);
     let (second, down) = rest.split_at(2 * units.second.geometry.out);
     [first, second, down]
 }
 
-/// A block with what the way back needs: output, y1, y2, yd, statistics.
+/// Runs a block and returns what the backward pass needs: output, y1, y2, yd, statistics.
 pub(super) fn full_block(
     images: &FlexTensor,
     all: &[Parameters; 3],

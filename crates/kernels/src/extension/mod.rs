@@ -12,20 +12,20 @@ use crate::path::{Path, path};
 mod autodiff;
 mod flex;
 
-/// Do the kernels run on this device?
+/// Whether the kernels run on this device.
 pub(crate) fn takes(device: &Device) -> bool {
     let plain = device.clone().without_autodiff();
     path() != Path::Off && matches!(plain.as_dispatch(), DispatchDevice::Flex(_))
 }
 
-/// What is no tensor in an operation.
+/// The arguments of an operation that are not tensors.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     stride: usize,
     epsilon: f64,
-    /// What is multiplied.
+    /// The number format of the products.
     format: Format,
-    /// Whether the statistics are those of the batch, not the given ones.
+    /// Whether to use the statistics of the batch instead of the given ones.
     of_batch: bool,
     /// Whether a block has a downsampling.
     down: bool,
@@ -41,7 +41,7 @@ pub struct UnitTensors<B: Backend> {
     shift: FloatTensor<B>,
 }
 
-/// The operations. Where a tensor is not needed, another stands in for it. The second output is
+/// The operations. If a tensor is not needed, another is passed in its place. The second output is
 /// `[mean, variance]` of each unit, one unit after the other, `[2 · channels of all]`.
 #[backend_extension(Autodiff, Flex)]
 pub trait Kernels: Backend {

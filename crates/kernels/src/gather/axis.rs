@@ -1,8 +1,8 @@
-//! Where a convolution reads: positions along one axis, and images with zeros around them.
+//! Where a convolution reads: positions along one axis, and zero-padded images.
 
 use crate::pairs::Format;
 
-/// Position and offsets of a gather along one axis.
+/// Positions and offsets of a gather along one axis.
 pub(crate) struct Axis {
     /// Padded input positions of the outputs' bases.
     pub(super) bases: Vec<usize>,
@@ -29,7 +29,7 @@ impl Axis {
     }
 
     /// Input gradient at the positions i ≡ `residue` (mod stride): i reads the output gradient at
-    /// `(i + half − k) / stride` for each k where that is whole. `before` zeros precede the gradient,
+    /// `(i + half − k) / stride` for each k that makes it an integer. `before` zeros precede the gradient,
     /// at least `pad.0`.
     pub fn backward(
         len: usize,
@@ -41,7 +41,7 @@ impl Axis {
     ) -> Self {
         let half = kernel / 2;
         let outs: Vec<usize> = (residue..len).step_by(stride).collect();
-        // Falling k: rising offsets.
+        // Descending k gives ascending offsets.
         let taps: Vec<usize> = (0..kernel)
             .rev()
             .filter(|k| (residue + half + stride * kernel - k).is_multiple_of(stride))
@@ -61,17 +61,17 @@ impl Axis {
     }
 }
 
-/// A padded image, or a group of them: rows of channels with zeros around.
+/// The layout of a zero-padded image, or of a group of them: rows of channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Padded {
-    /// Height, width and channels inside.
+    /// Height, width and channels without the padding.
     pub inner: [usize; 3],
     /// Zeros before and after, for rows and columns.
     pub pad: [(usize, usize); 2],
 }
 
 impl Padded {
-    /// The same images with their channels in places of `format`.
+    /// The same images with their channels stored in `format`.
     pub fn places(self, format: Format) -> Self {
         let [height, width, channels] = self.inner;
         Self { inner: [height, width, format.places(channels)], ..self }
@@ -87,14 +87,14 @@ impl Padded {
         (self.inner[0] + self.pad[0].0 + self.pad[0].1) * self.row()
     }
 
-    /// Fills padded images one after the other: `fill(image, y, row)` gives the rows inside.
+    /// Fills padded images one after the other: `fill(image, y, row)` writes the inner rows.
     pub fn fill_group(&self, group: &mut [f32], mut fill: impl FnMut(usize, usize, &mut [f32])) {
         for (image, padded) in group.chunks_exact_mut(self.len()).enumerate() {
             self.fill(padded, |y, row| fill(image, y, row));
         }
     }
 
-    /// Fills one padded image: zeros around, `fill(y, row)` for each row inside.
+    /// Fills one padded image: zeros in the padding, `fill(y, row)` for each inner row.
     fn fill(&self, image: &mut [f32], mut fill: impl FnMut(usize, &mut [f32])) {
         let [height, width, channels] = self.inner;
         let [(top, _), (left, _)] = self.pad;

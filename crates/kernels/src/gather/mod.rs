@@ -3,7 +3,7 @@
 //!
 //! In channels-last layout the taps of one kernel row lie side by side, so a 3×3 kernel is three runs
 //! of 3 × channels floats. A tile of output pixels × output channels stays in registers over a slab of
-//! weights small enough for the first-level cache; the slab serves all pixels of a group of images
+//! weights small enough for the L1 cache; the slab serves all pixels of a group of images
 //! before the next one is read.
 
 mod axis;
@@ -31,14 +31,14 @@ impl Gather {
             return;
         }
         self.check(inputs, count);
-        // SAFETY: `check` has seen what the tiles read; they store floats, and `output` holds floats already.
+        // SAFETY: `check` has verified what the tiles read; they store floats, and `output` already holds floats.
         unsafe { tile::gather(path, self, inputs, places(output), count, add) };
     }
 
-    /// Gives `images` images, which are all of `output`, their values: those that this gather makes, zero elsewhere.
+    /// Initialises `output`, which holds `images` images: the outputs of this gather, and zeros elsewhere.
     ///
     /// # Panics
-    /// If a buffer is too short, or `output` is of another length.
+    /// If a buffer is too short, or `output` has another length.
     pub fn begin<'a>(
         &self,
         path: Path,
@@ -54,10 +54,10 @@ impl Gather {
         let count = images * self.pixels;
         assert_eq!(output.len(), count * self.out_channels, "other images than the output's");
         self.check(inputs, count);
-        // SAFETY: `check` has seen what the tiles read, and they add to nothing.
+        // SAFETY: `check` has verified what the tiles read, and without `add` they do not read `output`.
         unsafe { tile::gather(path, self, inputs, output, count, false) };
-        // SAFETY: the tiles have stored all channels of each of the first `count` pixels, which lie one after the other
-        // (`whole`): just as many floats as `output` has.
+        // SAFETY: the tiles have stored all channels of each of the first `count` pixels, which are contiguous
+        // (`whole`): exactly as many floats as `output` has.
         unsafe { output.assume_init_mut() }
     }
 }

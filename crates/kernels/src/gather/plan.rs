@@ -1,4 +1,4 @@
-//! What a gather reads and where it writes, worked out once for all groups of images.
+//! The plan of a gather: what it reads and where it writes, computed once for all groups of images.
 
 use super::axis::{Axis, Padded};
 use crate::fill::zeros;
@@ -8,7 +8,7 @@ use crate::scratch::Aligned;
 /// Floats of weights in a slab: 36 kB.
 const SLAB: usize = if cfg!(miri) { 1024 } else { 9216 };
 
-/// A part of a kernel row: where its inputs start, relative to a base, and how many they are.
+/// A part of a kernel row: where its inputs start, relative to a base, and how many there are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment {
     pub offset: usize,
@@ -25,17 +25,17 @@ pub(crate) struct Gather {
     kernel: (Vec<usize>, Vec<usize>),
     /// The segments, slab by slab.
     pub(super) slabs: Vec<Vec<Segment>>,
-    /// Pixels of one image that this gather makes.
+    /// Pixels of one image that this gather computes.
     pub(super) pixels: usize,
     channels: usize,
-    /// What the inputs and weights are.
+    /// The format of the inputs and weights.
     pub(super) format: Format,
     pub(super) out_channels: usize,
     /// Largest offset plus length: how far from a base a tile reads.
     reach: usize,
-    /// Inputs of all slabs.
+    /// Number of inputs in all slabs.
     inputs: usize,
-    /// Whether it makes every pixel of its images, one after the other.
+    /// Whether it computes every pixel of its images, in order.
     pub(super) whole: bool,
 }
 
@@ -45,8 +45,8 @@ pub(crate) fn lanes(out_channels: usize) -> usize {
 }
 
 impl Gather {
-    /// `out` is the output's width in pixels, its pixels per image and its channels. The images of `input` are read in
-    /// places of `format`.
+    /// `out` is the output's width in pixels, its pixels per image and its channels. Images of layout `input` are
+    /// read with their channels in `format`.
     pub fn new(
         input: Padded,
         rows: &Axis,
@@ -104,8 +104,8 @@ impl Gather {
         }
     }
 
-    /// Weights in the order they are read, `[block of lanes][row][column][place of input channels][lane]`, zero
-    /// where there is no such channel. The weight of kernel position (y, x) from input channel
+    /// Packs weights in the order they are read, `[block of lanes][row][column][place of input channels][lane]`,
+    /// with zeros for channels that do not exist. The weight of kernel position (y, x) from input channel
     /// i to output channel o is `weight[i · from + o · to + y · kernel + x]`.
     pub fn pack(&self, weight: &[f32], kernel: usize, from: usize, to: usize) -> Aligned {
         let lanes = lanes(self.out_channels);
@@ -117,7 +117,7 @@ impl Gather {
         }
         let taps: Vec<usize> =
             rows.iter().flat_map(|&ky| columns.iter().map(move |&kx| ky * kernel + kx)).collect();
-        /// Input channels at a time, so that what is read stays in the first-level cache.
+        /// Input channels at a time, so that the weights read stay in the L1 cache.
         const CHANNELS: usize = 16;
         let all = self.format.places(self.channels);
         Aligned::filled(len, block, |b, packed| {
@@ -151,7 +151,7 @@ impl Gather {
         })
     }
 
-    /// What the inputs and weights are.
+    /// The format of the inputs and weights.
     pub fn format(&self) -> Format {
         self.format
     }
@@ -185,6 +185,6 @@ pub(crate) struct Inputs<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Weights<'a> {
     pub packed: &'a [f32],
-    /// Floats from block to block.
+    /// Distance from block to block, in floats.
     pub stride: usize,
 }

@@ -6,15 +6,15 @@ use crate::pairs::{Emulated, Format};
 use crate::path::Path;
 use crate::simd::{Four, Simd};
 
-/// The first `count` pixels of a gather: stores all channels of each at its place in `output`, with `add` added to what
-/// is there. Compiled for each path; tiles are as large as the path's registers hold.
+/// Computes the first `count` pixels of a gather: stores all channels of each at its place in `output`; with `add`,
+/// adds them to the values there. Compiled for each path; tiles are as large as the path's registers allow.
 ///
 /// # Panics
 /// If a place lies beyond `output`.
 ///
 /// # Safety
-/// The padded images reach to the base of each of the pixels + the gather's `reach`; the weights hold a block of the gather's for
-/// every block of lanes; and with `add`, `output` holds floats at the places of the pixels.
+/// The padded images extend to the base of each pixel + the gather's `reach`; the weights hold one of the gather's
+/// blocks for every block of lanes; and with `add`, `output` holds floats at the places of the pixels.
 pub(super) unsafe fn gather(
     path: Path,
     gather: &Gather,
@@ -29,12 +29,12 @@ pub(super) unsafe fn gather(
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512bf16,avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn bf16(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
-            // SAFETY: the caller's; compiled for AVX512-BF16.
+            // SAFETY: the caller upholds the contract; compiled for AVX512-BF16.
             unsafe { wide::<Dot>(g, x, y, count, add) }
         }
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn avx512(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
-            // SAFETY: the caller's; compiled for AVX-512.
+            // SAFETY: the caller upholds the contract; compiled for AVX-512.
             unsafe {
                 match g.format {
                     Format::Floats => wide::<__m512>(g, x, y, count, add),
@@ -44,7 +44,7 @@ pub(super) unsafe fn gather(
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
-            // SAFETY: the caller's; compiled for AVX2 and FMA.
+            // SAFETY: the caller upholds the contract; compiled for AVX2 and FMA.
             unsafe {
                 match g.format {
                     Format::Floats => tiles::<__m256, 2, 6>(g, x, y, count, add),
@@ -54,11 +54,11 @@ pub(super) unsafe fn gather(
         }
         match path {
             Path::Avx512Bf16(_) if gather.format == Format::Pairs => {
-                // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
+                // SAFETY: the path proves the machine has the instructions (`Found`); the caller upholds the rest.
                 return unsafe { bf16(gather, inputs, output, count, add) };
             }
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
-                // SAFETY: the path says that this machine has the instructions (`Found`); the rest is the caller's.
+                // SAFETY: the path proves the machine has the instructions (`Found`); the caller upholds the rest.
                 return unsafe { avx512(gather, inputs, output, count, add) };
             }
             // SAFETY: as above.
@@ -67,7 +67,7 @@ pub(super) unsafe fn gather(
         }
     }
     let _ = path;
-    // SAFETY: `Four` needs no instructions; the rest is the caller's.
+    // SAFETY: `Four` needs no instructions; the caller upholds the rest.
     unsafe {
         match gather.format {
             Format::Floats => tiles::<Four, 2, 4>(gather, inputs, output, count, add),
@@ -82,7 +82,7 @@ pub(super) unsafe fn gather(
 /// As [`gather`], compiled for the instructions of `S`.
 #[inline(always)]
 unsafe fn wide<S: Simd>(g: &Gather, x: Inputs, y: &mut [Slot], count: usize, add: bool) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds the contract.
     unsafe {
         if g.out_channels <= 16 {
             tiles::<S, 1, 12>(g, x, y, count, add);
@@ -124,17 +124,17 @@ unsafe fn tiles<S: Simd, const V: usize, const P: usize>(
                     // A short last tile computes its last pixel again and stores it once.
                     let at: [usize; P] = std::array::from_fn(|p| start + p.min(valid - 1));
                     let bases = at.map(|i| gather.bases[i]);
-                    // SAFETY: compiled for the instructions.
+                    // SAFETY: compiled for the instructions of `S`.
                     let mut sums = unsafe { [[S::splat(0.0); V]; P] };
                     if add || s > 0 {
                         for (sums, &i) in sums.iter_mut().zip(&at) {
                             let there = &output[gather.outs[i] + first..][..width];
-                            // SAFETY: the slab before stored these very floats; before the first, the caller has some.
+                            // SAFETY: the previous slab stored these floats; for the first (`add`), the caller did.
                             load(sums, unsafe { there.assume_init_ref() });
                         }
                     }
                     // SAFETY: the caller's `padded` holds the furthest input; `weights` holds `lanes` floats for
-                    // each input of the slab, and `lane + V · S::LANES` is at most `lanes`, a multiple of both.
+                    // each input of the slab; `lane` + V · S::LANES ≤ `lanes`: both are multiples of V · S::LANES.
                     unsafe { tile(padded, &bases, slab, column, &mut sums) };
                     for (sums, &i) in sums.iter().zip(&at).take(valid) {
                         store(sums, &mut output[gather.outs[i] + first..][..width]);
@@ -145,7 +145,7 @@ unsafe fn tiles<S: Simd, const V: usize, const P: usize>(
     }
 }
 
-/// The weights of a slab that a tile reads: for each input the vectors from `lane` on, out of `lanes` floats.
+/// The weights of a slab that a tile reads: for each input, the vectors from `lane` on, out of `lanes` floats.
 #[derive(Clone, Copy)]
 struct Column<'a> {
     weights: &'a [f32],
@@ -156,8 +156,8 @@ struct Column<'a> {
 /// Adds to `into` (`P` pixels × `V` vectors) the products of a slab, in registers.
 ///
 /// # Safety
-/// `padded` reaches to the largest base + segment offset + length; `weights` holds `lanes` floats for
-/// each input of the slab, of which those from `lane` on are at least `V` vectors.
+/// `padded` extends to the largest base + segment offset + length; `weights` holds `lanes` floats for
+/// each input of the slab, and those from `lane` on make up at least `V` vectors.
 #[inline(always)]
 unsafe fn tile<S: Simd, const V: usize, const P: usize>(
     padded: &[f32],
@@ -166,7 +166,7 @@ unsafe fn tile<S: Simd, const V: usize, const P: usize>(
     Column { weights, lanes, lane }: Column,
     into: &mut [[S; V]; P],
 ) {
-    // SAFETY: see the function's own contract; every offset below stays within it.
+    // SAFETY: every offset below stays within the bounds of this function's contract.
     unsafe {
         let mut sums = *into;
         let mut weight = weights.as_ptr().add(lane);
@@ -188,13 +188,13 @@ unsafe fn tile<S: Simd, const V: usize, const P: usize>(
     }
 }
 
-/// Most floats in a row of vectors.
+/// Maximum number of floats in a row of vectors.
 const MOST: usize = 32;
 
-/// Loads `from.len()` lanes of a row of vectors, the others zero.
+/// Loads `from.len()` lanes of a row of vectors; the others are zero.
 ///
 /// # Panics
-/// If `from` has more.
+/// If `from` is longer than the row.
 #[inline(always)]
 pub(crate) fn load<S: Simd, const V: usize>(row: &mut [S; V], from: &[f32]) {
     const { assert!(V * S::LANES <= MOST) };
@@ -206,16 +206,16 @@ pub(crate) fn load<S: Simd, const V: usize>(row: &mut [S; V], from: &[f32]) {
         whole.as_ptr()
     };
     for (v, vector) in row.iter_mut().enumerate() {
-        // SAFETY: `source` points at V · S::LANES floats: at `from` of just that length, or at `whole` of at least that;
-        // a vector type is only used by functions compiled for its instructions.
+        // SAFETY: `source` points to V · S::LANES floats: to `from` of exactly that length, or to `whole` of at least
+        // that length; a vector type is used only by functions compiled for its instructions.
         *vector = unsafe { S::load(source.add(v * S::LANES)) };
     }
 }
 
-/// A float, or the place of one.
+/// A float, or a slot for one.
 ///
 /// # Safety
-/// The type has the size of a float, and any float is a value of it.
+/// The type has the size of a float, and any float is a valid value of it.
 pub(crate) unsafe trait Place: Copy {
     const ZERO: Self;
 }
@@ -225,7 +225,7 @@ unsafe impl Place for f32 {
     const ZERO: Self = 0.0;
 }
 
-// SAFETY: `MaybeUninit` has the size of what it may hold, and takes any value of it.
+// SAFETY: a `MaybeUninit` has the size of the type that it may hold, and any value of that type is valid.
 unsafe impl Place for Slot {
     const ZERO: Self = Slot::new(0.0);
 }
@@ -233,15 +233,15 @@ unsafe impl Place for Slot {
 /// Stores the first `out.len()` lanes of a row of vectors.
 ///
 /// # Panics
-/// If there are fewer.
+/// If `out` is longer than the row.
 #[inline(always)]
 pub(crate) fn store<S: Simd, P: Place, const V: usize>(row: &[S; V], out: &mut [P]) {
     const { assert!(V * S::LANES <= MOST) };
     let mut whole = [P::ZERO; MOST];
     let to = if out.len() == V * S::LANES { out.as_mut_ptr() } else { whole.as_mut_ptr() };
     for (v, vector) in row.iter().enumerate() {
-        // SAFETY: `to` points at V · S::LANES places of floats: at `out` of just that length, or at `whole` of at least
-        // that; a vector type is only used by functions compiled for its instructions.
+        // SAFETY: `to` points to V · S::LANES places of floats: to `out` of exactly that length, or to `whole` of at
+        // least that length; a vector type is used only by functions compiled for its instructions.
         unsafe { vector.store(to.cast::<f32>().add(v * S::LANES)) };
     }
     if out.len() != V * S::LANES {

@@ -1,7 +1,7 @@
-//! Batch norm, ReLU and the residual addition, row by row: what the passes of a layer do to an image's
-//! row while it is in the cache.
+//! Batch norm, ReLU and the residual addition, row by row: what the passes of a layer do to a row of an
+//! image while it is in the cache.
 //!
-//! A row holds `width · channels` floats; coefficients by channel are repeated to that length, so that
+//! A row holds `width · channels` floats; per-channel coefficients are repeated to that length, so that
 //! every loop is one flat loop over floats.
 
 mod moments;
@@ -10,21 +10,21 @@ pub(crate) use self::moments::{Affine, Backward, GradientSums, Moments, fold, re
 use crate::fill::{Slot, write};
 use crate::path::{kernel, mul_add};
 
-/// A row of a convolution's outputs, with the mean of the channel that each float is of.
+/// A row of a convolution's outputs, with the mean of each float's channel.
 #[derive(Clone, Copy)]
 pub(crate) struct Centred<'a> {
     pub y: &'a [f32],
     pub mean: &'a [f32],
 }
 
-/// NaN stays NaN, so that a training that has diverged shows it.
+/// NaN stays NaN, so that diverged training is noticed.
 #[inline(always)]
 fn relu(value: f32) -> f32 {
     if value < 0.0 { 0.0 } else { value }
 }
 
 kernel!(
-    /// `row = relu(y · scale + shift)`, over what was there.
+    /// `row = relu(y · scale + shift)`, overwriting `row`.
     affine_relu(y: &[f32], affine: &Affine, row: &mut [f32]) = affine_relu_body
 );
 
@@ -77,7 +77,7 @@ fn affine_add_relu_body<'a, const FMA: bool>(
 }
 
 kernel!(
-    /// `out = relu(y · scale + shift + d · scale' + shift')`: a block's end behind a downsampling.
+    /// `out = relu(y · scale + shift + d · scale' + shift')`: the end of a block with downsampling.
     affine_pair_relu<'a>(
         y: &[f32],
         affine: &Affine,
@@ -104,7 +104,7 @@ fn affine_pair_relu_body<'a, const FMA: bool>(
 }
 
 kernel!(
-    /// Adds to the sums of a gradient `g` where `out > 0`, and of its products with `y − mean`.
+    /// Adds the gradient `g` where `out > 0`, and its products with `y − mean`, to the sums.
     add_masked(
         g: &[f32],
         out: &[f32],
@@ -132,7 +132,7 @@ fn add_masked_body<const FMA: bool>(
 }
 
 kernel!(
-    /// Adds to the sums of a gradient `g` that is already cut, and of its products with `y − mean`.
+    /// Adds a gradient `g` that is already masked, and its products with `y − mean`, to the sums.
     add_products(
         g: &[f32],
         y: Centred,
@@ -156,7 +156,7 @@ fn add_products_body<const FMA: bool>(
 }
 
 kernel!(
-    /// Cuts `g` where the ReLU behind `y · scale + shift` did, and adds to its sums.
+    /// Masks `g` as the ReLU of `y · scale + shift` does, and adds it to the sums like [`add_products`].
     cut_relu(
         g: &mut [f32],
         y: Centred,
@@ -186,7 +186,7 @@ fn cut_relu_body<const FMA: bool>(
 }
 
 kernel!(
-    /// `dy` of a gradient `g` that is already cut.
+    /// `dy` for a gradient `g` that is already masked.
     spread(g: &[f32], y: &[f32], back: &Backward, dy: &mut [f32]) = spread_body
 );
 
@@ -199,7 +199,7 @@ fn spread_body<const FMA: bool>(g: &[f32], y: &[f32], back: &Backward, dy: &mut 
 }
 
 kernel!(
-    /// `dy` of a gradient `g` that counts where `out > 0`.
+    /// `dy` for a gradient `g` that counts where `out > 0`.
     spread_masked(
         g: &[f32],
         out: &[f32],
@@ -226,7 +226,7 @@ fn spread_masked_body<const FMA: bool>(
 }
 
 kernel!(
-    /// Adds to `dx` the gradient `g` where `out > 0`: the way back through the identity shortcut.
+    /// Adds the gradient `g` where `out > 0` to `dx`: the backward pass of the identity shortcut.
     add_where_positive(g: &[f32], out: &[f32], dx: &mut [f32]) = add_where_positive_body
 );
 

@@ -1,8 +1,8 @@
-//! Mean and variance by channel, and the coefficients of batch norm and of its way back that follow.
+//! Mean and variance per channel, and the coefficients of batch norm and its backward pass.
 
 use crate::path::{Path, kernel, mul_add};
 
-/// Mean and squared deviations by channel of some rows, in double precision.
+/// Mean and sum of squared deviations per channel of some rows, in double precision.
 #[derive(Debug, Clone)]
 pub(crate) struct Moments {
     count: f64,
@@ -11,9 +11,9 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    /// Of `rows`, each of `len` floats.
+    /// The moments of `rows`, each of `len` floats.
     pub fn of(path: Path, rows: &[f32], len: usize, channels: usize) -> Self {
-        // Deviations from the first pixel, against cancellation where the mean is large.
+        // Sums deviations from the first pixel, to avoid cancellation where the mean is large.
         let origin = repeat(&rows[..channels], len);
         let (mut first, mut second) = (vec![0.0f32; len], vec![0.0f32; len]);
         let (mut sum, mut squares) = (vec![0.0f64; channels], vec![0.0f64; channels]);
@@ -35,7 +35,7 @@ impl Moments {
         Self { count, mean: sum, squares }
     }
 
-    /// Mean and biased variance of all of `parts`, added in their order, `[2, channels]`.
+    /// Mean and biased variance of all of `parts`, merged in order, `[2, channels]`.
     pub fn total(parts: &[Self]) -> Vec<f32> {
         let Some((first, rest)) = parts.split_first() else { return Vec::new() };
         let mut all = first.clone();
@@ -53,7 +53,7 @@ impl Moments {
     }
 }
 
-/// Rows that are summed in single precision before the sum goes to double.
+/// Rows summed in single precision before their sum is added in double precision.
 const BLOCK: usize = 64;
 
 kernel!(
@@ -71,19 +71,19 @@ fn deviations<const FMA: bool>(row: &[f32], origin: &[f32], first: &mut [f32], s
     }
 }
 
-/// `values` (by channel) over and over, to `len`.
+/// Repeats `values` (per channel) up to length `len`.
 pub(crate) fn repeat(values: &[f32], len: usize) -> Vec<f32> {
     values.iter().copied().cycle().take(len).collect()
 }
 
-/// Adds the sums of a row to those by channel.
+/// Adds the sums along a row to those per channel.
 pub(crate) fn fold(row: &[f32], sums: &mut [f64]) {
     for pixel in row.chunks_exact(sums.len()) {
         sums.iter_mut().zip(pixel).for_each(|(sum, &v)| *sum += f64::from(v));
     }
 }
 
-/// What batch norm does to a row: `y · scale + shift`.
+/// Batch norm of a row as an affine map: `y · scale + shift`.
 #[derive(Debug, Clone)]
 pub(crate) struct Affine {
     pub scale: Vec<f32>,
@@ -91,7 +91,7 @@ pub(crate) struct Affine {
 }
 
 impl Affine {
-    /// From the learnt scale and shift and `[mean, variance]` by channel, for rows of `len`.
+    /// From the learnt scale and shift and `[mean, variance]` per channel, for rows of `len`.
     pub fn new(scale: &[f32], shift: &[f32], stats: &[f32], epsilon: f64, len: usize) -> Self {
         let channels = scale.len();
         let inverse = inverse_std(&stats[channels..], epsilon);
@@ -105,7 +105,7 @@ fn inverse_std(variance: &[f32], epsilon: f64) -> Vec<f32> {
     variance.iter().map(|&v| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32).collect()
 }
 
-/// The way back through batch norm: `dy = g · of_gradient + y · of_y + constant`, and the gradients of
+/// The backward pass of batch norm: `dy = g · of_gradient + y · of_y + constant`, and the gradients of
 /// the learnt scale and shift.
 pub(crate) struct Backward {
     pub of_gradient: Vec<f32>,
@@ -115,7 +115,7 @@ pub(crate) struct Backward {
     pub shift: Vec<f32>,
 }
 
-/// Σ g and then Σ g · (y − mean), by channel over `count` pixels.
+/// Σ g and then Σ g · (y − mean), per channel over `count` pixels.
 #[derive(Clone, Copy)]
 pub(crate) struct GradientSums<'a> {
     pub values: &'a [f64],
@@ -123,7 +123,7 @@ pub(crate) struct GradientSums<'a> {
 }
 
 impl Backward {
-    /// From the learnt scale, `[mean, variance]` and the sums by channel, for rows of `len`. With fixed
+    /// From the learnt scale, `[mean, variance]` and the sums per channel, for rows of `len`. With fixed
     /// statistics (not `of_batch`) no gradient flows through them.
     pub fn new(
         scale: &[f32],

@@ -1,5 +1,5 @@
-//! Attention of all heads, image by image: softmax(q · kᵀ / √e) · v, the weights never leaving the
-//! cache. The way back computes them again.
+//! Attention of all heads, image by image: softmax(q · kᵀ / √e) · v. The weights never leave the cache;
+//! the backward pass recomputes them.
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use super::product::{TILE, product};
 use crate::fill::{fill_init, zeros};
 use crate::path::{Path, kernel, mul_add};
 
-/// Sizes of an attention.
+/// Sizes of an attention layer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
     /// Tokens of an image.
@@ -30,13 +30,13 @@ impl Heads {
         3 * self.tokens * self.dim
     }
 
-    /// Tokens and length in a head, each up to whole tiles.
+    /// Tokens, and their length in a head, each rounded up to whole tiles.
     fn padded(&self) -> [usize; 2] {
         [self.tokens, self.each()].map(|n| n.next_multiple_of(TILE))
     }
 }
 
-/// `qkv` is `[images, tokens, 3, heads, each]`; gives `[images, tokens, heads · each]`.
+/// `qkv` is `[images, tokens, 3, heads, each]`; returns `[images, tokens, heads · each]`.
 pub(crate) fn attention(path: Path, qkv: &[f32], sizes: Heads) -> Vec<f32> {
     let image = sizes.tokens * sizes.dim;
     let (images, buffers) = (qkv.par_chunks(sizes.image()), || Buffers::new(&sizes));
@@ -46,7 +46,7 @@ pub(crate) fn attention(path: Path, qkv: &[f32], sizes: Heads) -> Vec<f32> {
     .0
 }
 
-/// The gradient of `qkv` where the output has `gradient`.
+/// The gradient of `qkv`, given the `gradient` of the output.
 pub(crate) fn attention_backward(
     path: Path,
     qkv: &[f32],
@@ -62,7 +62,7 @@ pub(crate) fn attention_backward(
     .0
 }
 
-/// One head of one image, padded with zeros; what is transposed lies `[each, tokens]`.
+/// One head of one image, padded with zeros; the transposed buffers are `[each, tokens]`.
 struct Buffers {
     q: Vec<f32>,
     k: Vec<f32>,
@@ -97,7 +97,7 @@ impl Buffers {
     }
 }
 
-/// Copies the `part`th third of a head's tokens into padded rows.
+/// Copies a head's queries, keys or values (`part` 0, 1 or 2) into padded rows.
 fn take(qkv: &[f32], sizes: Heads, head: usize, part: usize, to: &mut [f32]) {
     let (each, [_, padded]) = (sizes.each(), sizes.padded());
     for (token, row) in qkv.chunks_exact(3 * sizes.dim).zip(to.chunks_exact_mut(padded)) {
@@ -140,7 +140,7 @@ fn forward(path: Path, qkv: &[f32], out: &mut [f32], sizes: Heads, buffers: &mut
     }
 }
 
-/// Copies the rows of a head out, times `factor`, to `[token stride, offset]`.
+/// Copies the rows of a head, times `factor`, to `to` at `[token stride, offset]`.
 fn put(from: &[f32], sizes: Heads, head: usize, to: &mut [f32], at: [usize; 2], factor: f32) {
     let (each, [_, padded]) = (sizes.each(), sizes.padded());
     for (row, token) in from.chunks_exact(padded).zip(to.chunks_exact_mut(at[0])) {
@@ -181,7 +181,7 @@ fn backward(
     }
 }
 
-/// Sums and maxima in a few lanes, so that the loops become vectors.
+/// Lanes of partial sums and maxima, so that the loops vectorise.
 const LANES: usize = 16;
 
 /// Softmax of a row times `scale`.
@@ -213,8 +213,8 @@ fn soften_body<const FMA: bool>(row: &mut [f32], scale: f32) {
     row.iter_mut().for_each(|v| *v *= inverse);
 }
 
-/// The way back through the softmax, of a row of whole tiles: what its gradients have in common falls
-/// out.
+/// The backward pass of the softmax, for a row of whole tiles: subtracts the weighted mean of the
+/// gradients.
 #[inline(always)]
 fn softmax_backward_body<const FMA: bool>(weights: &[f32], of: &mut [f32]) {
     let mut sums = [0.0f32; LANES];

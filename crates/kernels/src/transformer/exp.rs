@@ -1,22 +1,22 @@
-//! The exponential in single precision as plain arithmetic, so that loops over it become vectors.
+//! The exponential in single precision as plain arithmetic, so that loops over it vectorise.
 
 use std::f32::consts::LOG2_E;
 
 use crate::path::mul_add;
 
-/// Adding it rounds to an integer, which then stands in the last bits (3 · 2²²).
+/// 3 · 2²²: adding it rounds to an integer, which is then in the last bits.
 const MAGIC: f32 = 12_582_912.0;
-/// ln 2 in two parts, the first with few bits: their products with small integers are exact.
+/// ln 2 in two parts, the first with few bits: its products with small integers are exact.
 const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 
-/// eˣ, off by some 2e-7 of its size; x is cut to −87 … 88.
+/// eˣ, with a relative error of about 2e-7; x is clamped to −87 … 88.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let rounded = x * LOG2_E + MAGIC;
     let whole = rounded - MAGIC;
     let rest = mul_add::<FMA>(-whole, LN_2[1], mul_add::<FMA>(-whole, LN_2[0], x));
-    // The series of eʳ for |r| ≤ ln 2 / 2.
+    // The Taylor series of eʳ for |r| ≤ ln 2 / 2.
     let mut series = 1.0 / 720.0;
     for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         series = mul_add::<FMA>(series, rest, coefficient);

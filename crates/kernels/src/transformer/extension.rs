@@ -18,12 +18,12 @@ use crate::pairs::Format;
 use crate::path::path;
 use crate::process::on_pool;
 
-/// What is no tensor in a linear layer.
+/// The arguments of a linear layer that are not tensors.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearSettings {
     /// Whether GELU follows.
     gelu: bool,
-    /// What is multiplied.
+    /// The number format of the products.
     format: Format,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn layer_norm(
     ))
 }
 
-/// A linear layer, with GELU behind it if `gelu`.
+/// A linear layer, followed by GELU if `gelu`.
 pub(crate) fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>, gelu: bool) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Transformer>::fused_linear(
         x.into_dispatch(),

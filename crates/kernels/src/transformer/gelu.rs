@@ -1,4 +1,4 @@
-//! GELU: x · Φ(x), Φ the normal distribution (Hendrycks & Gimpel, 2016), not its tanh approximation.
+//! GELU: x · Φ(x), Φ the normal distribution (Hendrycks & Gimpel, 2016), not the tanh approximation.
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use super::exp::exp;
 use crate::fill::{Slot, fill, write};
 use crate::path::{Path, kernel, mul_add};
 
-/// Floats that one task takes.
+/// Floats per task.
 const CHUNK: usize = if cfg!(miri) { 64 } else { 1 << 13 };
 
 /// GELU of each value.
@@ -18,7 +18,7 @@ pub(crate) fn gelu(path: Path, x: &[f32]) -> Vec<f32> {
     .0
 }
 
-/// The gradient of x where y has `gradient`.
+/// The gradient of x, given the `gradient` of y.
 pub(crate) fn gelu_backward(path: Path, x: &[f32], gradient: &[f32]) -> Vec<f32> {
     let chunks = (x.par_chunks(CHUNK), gradient.par_chunks(CHUNK));
     fill(x.len(), CHUNK, chunks, |(x, gradient), dx| {

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use crate::fill::{Slot, fill, write};
 use crate::path::{Path, kernel, mul_add};
 
-/// Rows that one task takes: the sums over rows are added in the order of the tasks.
+/// Rows per task: the sums over rows are added in the order of the tasks.
 const ROWS: usize = if cfg!(miri) { 2 } else { 64 };
 
-/// What layer norm is set to.
+/// The parameters of layer norm.
 #[derive(Clone, Copy)]
 pub(crate) struct Norm<'a> {
     pub scale: &'a [f32],
@@ -35,7 +35,7 @@ pub(crate) fn layer_norm(path: Path, x: &[f32], norm: Norm<'_>) -> Vec<f32> {
     .0
 }
 
-/// The way back where the outputs have `gradient`.
+/// The backward pass, given the `gradient` of the outputs.
 pub(crate) fn layer_norm_backward(
     path: Path,
     x: &[f32],
@@ -60,7 +60,7 @@ pub(crate) fn layer_norm_backward(
     Gradients { x: dx, scale, shift }
 }
 
-/// Sums in a few lanes, so that the loop becomes vectors.
+/// Lanes of partial sums, so that the loop vectorises.
 const LANES: usize = 16;
 
 #[inline(always)]

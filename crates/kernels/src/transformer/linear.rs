@@ -1,5 +1,5 @@
-//! A linear layer on rows, y = x · W + b, and GELU behind it, with the gradients of all three. The product is a gather
-//! whose pixels are the rows; the weight gradient sums outer products of rows.
+//! A linear layer on rows, y = x · W + b, optionally followed by GELU, with the gradients of x, W and b. The product
+//! is a gather whose pixels are the rows; the weight gradient sums outer products of rows.
 
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::pairs::{Format, pair_channels, pair_image};
 use crate::path::{Path, kernel};
 use crate::scratch::{Aligned, Scratch, scratch};
 
-/// Rows that one task takes: sums over rows are added in the order of the tasks.
+/// Rows per task: sums over rows are added in the order of the tasks.
 const ROWS: usize = if cfg!(miri) { 4 } else { 128 };
 
 /// A linear layer.
@@ -21,11 +21,11 @@ pub(crate) struct Layer<'a> {
     pub weight: &'a [f32],
     /// `[to]`.
     pub bias: &'a [f32],
-    /// What is multiplied.
+    /// The number format of the products.
     pub format: Format,
 }
 
-/// Gradients of the rows (empty where they are not wanted), the weight and the bias.
+/// Gradients of the rows (empty if not requested), the weight and the bias.
 pub(crate) struct Gradients {
     pub x: Vec<f32>,
     pub weight: Vec<f32>,
@@ -41,7 +41,7 @@ struct Product {
 }
 
 impl Product {
-    /// The factor of value i of a row for value o of the result is `weight[i · by_row + o · by_column]`.
+    /// Value i of a row counts towards value o of the result with `weight[i · by_row + o · by_column]`.
     fn new(
         weight: &[f32],
         [from, to]: [usize; 2],
@@ -55,7 +55,7 @@ impl Product {
         Self { gather, weights, from, to }
     }
 
-    /// The products of at most [`ROWS`] rows, to which `out` gives memory.
+    /// The products of at most [`ROWS`] rows, written to the next floats of `out`.
     fn run<'a>(&self, path: Path, x: &[f32], out: &'a mut Filling<'_>) -> &'a mut [f32] {
         let Self { gather, weights, from, to } = self;
         let rows = x.len() / from;
@@ -90,7 +90,7 @@ pub(crate) fn linear(path: Path, x: &[f32], layer: Layer) -> Vec<f32> {
     .0
 }
 
-/// The rows of the result before and behind GELU.
+/// The rows of the result before and after GELU.
 pub(crate) fn linear_gelu(path: Path, x: &[f32], layer: Layer) -> [Vec<f32>; 2] {
     let ([from, to], product) = (layer.sizes(), layer.product());
     fill_two(x.len() / from * to, ROWS * to, x.par_chunks(ROWS * from), |x, hidden, out| {
@@ -100,7 +100,7 @@ pub(crate) fn linear_gelu(path: Path, x: &[f32], layer: Layer) -> [Vec<f32>; 2] 
     })
 }
 
-/// The way back through [`linear`], where the result has `gradient`. The gradient of `x` only if it is `wanted`.
+/// The backward pass of [`linear`], given the `gradient` of the result. It computes that of `x` only if `wanted`.
 pub(crate) fn linear_backward(
     path: Path,
     x: &[f32],
@@ -124,7 +124,7 @@ pub(crate) fn linear_backward(
     Gradients { x, weight, bias }
 }
 
-/// Σ over rows, of parts in single and of their sums in double precision.
+/// The sum over rows: parts are summed in single precision, and their sums in double.
 fn sum_of_rows(rows: &[f32], len: usize) -> Vec<f32> {
     let part = |rows: &[f32]| {
         let mut sums = vec![0.0f32; len];
@@ -141,7 +141,7 @@ fn sum_of_rows(rows: &[f32], len: usize) -> Vec<f32> {
     all.into_iter().map(|sum| sum as f32).collect()
 }
 
-/// xᵀ · gradient, `[from, to]`. Threads share the blocks of columns; each sum runs over the rows in their order.
+/// xᵀ · gradient, `[from, to]`. Threads split the blocks of columns; each sum runs over the rows in order.
 fn weight_gradient(
     path: Path,
     x: &[f32],
@@ -174,8 +174,8 @@ fn weight_gradient(
     fill(from * to, to, rows, row).0
 }
 
-/// The first [`ROWS`] of `rows`, of `len` floats each, zeros where they are fewer, in pairs if that is the format; and
-/// [`SPARE`] floats of any value.
+/// The first [`ROWS`] of `rows`, of `len` floats each, padded with zeros if there are fewer, in pairs if that is the
+/// format, followed by [`SPARE`] arbitrary floats.
 fn image(path: Path, rows: &[f32], len: usize, format: Format) -> Image<'_> {
     let whole = ROWS * len;
     if format == Format::Floats && rows.len() >= whole + SPARE {
@@ -192,7 +192,7 @@ fn image(path: Path, rows: &[f32], len: usize, format: Format) -> Image<'_> {
     Image::Made(image)
 }
 
-/// Rows that are there as they are read, or were made so.
+/// Rows read in place, or copied into a buffer.
 enum Image<'a> {
     There(&'a [f32]),
     Made(Scratch),

@@ -1,5 +1,5 @@
-//! What a transformer's blocks do, on burn-flex: linear layers, GELU, layer norm and
-//! attention, each with its gradients. Elsewhere they are ordinary Burn operations.
+//! The operations of a transformer's blocks on burn-flex: linear layers, GELU, layer norm and
+//! attention, each with its gradients. Other devices use ordinary Burn operations.
 
 mod attention;
 mod exp;

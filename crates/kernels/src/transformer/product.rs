@@ -3,14 +3,14 @@
 use crate::path::Path;
 use crate::simd::{Four, Simd};
 
-/// Columns of a tile: the width of the product is a multiple.
+/// Columns of a tile: the width of the product is a multiple of it.
 pub(super) const TILE: usize = 16;
 
 /// `c = a · b`: `a` is `m × k` with strides by row and column, `b` is `k` rows of `n` floats, `c` is `m`
 /// rows of `n`.
 ///
 /// # Panics
-/// If m is no multiple of 8 or n none of [`TILE`], or a slice is too short.
+/// If m is not a multiple of 8, n is not a multiple of [`TILE`], or a slice is too short.
 pub(super) fn product(
     path: Path,
     a: &[f32],
@@ -28,17 +28,17 @@ pub(super) fn product(
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn avx512(a: &[f32], s: [usize; 2], b: &[f32], c: &mut [f32], sizes: [usize; 3]) {
-            // SAFETY: the caller's; compiled for AVX-512.
+            // SAFETY: the caller upholds the contract; compiled for AVX-512.
             unsafe { body::<__m512, 8, 1>(a, s, b, c, sizes) }
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(a: &[f32], s: [usize; 2], b: &[f32], c: &mut [f32], sizes: [usize; 3]) {
-            // SAFETY: the caller's; compiled for AVX2.
+            // SAFETY: the caller upholds the contract; compiled for AVX2.
             unsafe { body::<__m256, 4, 2>(a, s, b, c, sizes) }
         }
         match path {
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
-                // SAFETY: the path says that this machine has the instructions (`Found`); lengths were checked above.
+                // SAFETY: the path proves the machine has the instructions (`Found`); lengths were checked above.
                 return unsafe { avx512(a, strides, b, c, sizes) };
             }
             // SAFETY: as above.
@@ -55,7 +55,7 @@ pub(super) fn product(
 ///
 /// # Safety
 /// Compiled for the instructions of `S`; `V` vectors are [`TILE`] floats, `R` divides m, and the slices
-/// are as long as [`product`] asks.
+/// are as long as [`product`] requires.
 #[inline(always)]
 unsafe fn body<S: Simd, const R: usize, const V: usize>(
     a: &[f32],

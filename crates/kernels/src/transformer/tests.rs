@@ -26,7 +26,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// Largest deviation over the largest value.
+/// Asserts that the largest deviation is small against the largest value.
 fn assert_near(got: &[f32], wanted: &[f32], what: &str) {
     assert_eq!(got.len(), wanted.len(), "{what}");
     let scale = wanted.iter().fold(1e-6f32, |most, v| most.max(v.abs()));
@@ -141,7 +141,7 @@ fn gelu_takes_tensors_of_any_rank() {
     check([2, 3, 4, 5]);
 }
 
-/// What other devices compute: their own gradient is that of the approximation by tanh.
+/// Our plain GELU, for other devices: their own gradient is that of the tanh approximation.
 #[test]
 fn gelu_agrees_with_erf() {
     gelu_agrees_with(crate::plain::gelu);

@@ -1,7 +1,7 @@
 //! Winograd's convolution F(2×2, 3×3) (Lavin & Gray, "Fast Algorithms for Convolutional Neural
-//! Networks", 2016): a tile of 2×2 outputs costs 16 products by channel instead of 36.
+//! Networks", 2016): a tile of 2×2 outputs costs 16 products per channel instead of 36.
 //!
-//! Each 4×4 patch of the input is transformed to 16 values by channel; for each of the 16 places, all
+//! Each 4×4 patch of the input is transformed to 16 values per channel; for each of the 16 places, all
 //! tiles of a group are multiplied with the transformed weights of that place, a 1×1 convolution; and
 //! the 16 products of a tile are transformed to its outputs. With this small tile the transforms only
 //! add, subtract and halve, so results are about as exact as those of the direct sum.
@@ -20,14 +20,14 @@ use crate::scratch::{Aligned, Scratch, scratch};
 
 /// Below this many channels, the transforms cost more than the products saved.
 const LEAST: usize = if cfg!(miri) { 16 } else { 64 };
-/// Above this many weights by place, reading them for every group of images may cost more than the
-/// products saved; up to here it was measured not to.
+/// Above this many weights per place, reading them for every group of images may cost more than the
+/// products saved; up to this number, measurements show that it does not.
 const MOST: usize = 1 << 18;
-/// Floats between the values of two places beyond what they need, so that the 16 do not all compete
-/// for the same lines of the cache.
+/// Extra floats between the values of two places, so that the 16 places do not all compete for the
+/// same cache lines.
 const SKEW: usize = 16;
 
-/// Is this convolution one that gains?
+/// Whether this convolution is faster with Winograd's algorithm.
 pub(crate) fn takes(g: &Geometry) -> bool {
     let whole = |channels: usize| channels.is_multiple_of(16) && channels >= LEAST;
     (g.kernel, g.stride) == (3, 1)
@@ -47,12 +47,12 @@ pub(crate) struct Winograd {
     weights: Aligned,
     channels: usize,
     out: usize,
-    /// What is multiplied at the places.
+    /// The number format of the products at the places.
     format: Format,
 }
 
-/// The weights of 3×3 kernels: that of kernel position (y, x) from input channel i to output channel o is
-/// `values[i · from + o · to + 3 · y + x]`, with `flip` that of (2 − y, 2 − x).
+/// The weights of 3×3 kernels: `values[i · from + o · to + 3 · y + x]` is the weight of kernel position
+/// (y, x), or with `flip` of (2 − y, 2 − x), from input channel i to output channel o.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels<'a> {
     pub values: &'a [f32],
@@ -63,7 +63,7 @@ pub(crate) struct Kernels<'a> {
 }
 
 impl Winograd {
-    /// For groups of `group` images, padded as `padded` says, and `out` output channels.
+    /// For groups of `group` images with the layout `padded`, and `out` output channels.
     pub fn new(path: Path, padded: Padded, out: usize, group: usize, kernels: Kernels) -> Self {
         let Kernels { values, from, to, flip, format } = kernels;
         let tiles = Tiles::new(padded);
@@ -122,14 +122,14 @@ impl Winograd {
         let output = &mut output[..images * self.image()];
         let (values, step) = self.products(path, padded, images);
         let products = Products { values: &values, step };
-        // SAFETY: floats are stored, and `output` holds floats already.
+        // SAFETY: only floats are stored, and `output` already holds floats.
         unsafe { back(path, &self.tiles, self.out, products, places(output), add) };
     }
 
-    /// Gives `images` images, which are all of `output`, their values.
+    /// Initialises `output`, which holds `images` images.
     ///
     /// # Panics
-    /// If a buffer is too short, or `output` is of another length.
+    /// If a buffer is too short, or `output` has another length.
     pub fn begin<'a>(
         &self,
         path: Path,
@@ -140,9 +140,9 @@ impl Winograd {
         assert_eq!(output.len(), images * self.image(), "other images than the output's");
         let (values, step) = self.products(path, padded, images);
         let products = Products { values: &values, step };
-        // SAFETY: nothing is added to.
+        // SAFETY: without `add`, `output` need not hold floats.
         unsafe { back(path, &self.tiles, self.out, products, output, false) };
-        // SAFETY: `back` has stored all 2 × 2 pixels of every tile of every image, and `output` is just these images.
+        // SAFETY: `back` has stored all 2 × 2 pixels of every tile of every image: all of `output`.
         unsafe { output.assume_init_mut() }
     }
 
@@ -151,7 +151,7 @@ impl Winograd {
         4 * self.tiles.count() * self.out
     }
 
-    /// The products of all tiles, and how far those of two places lie apart.
+    /// The products of all tiles, and the distance between those of two places.
     fn products(&self, path: Path, padded: &[f32], images: usize) -> (Scratch, usize) {
         let Self { tiles, channels, out, .. } = *self;
         let count = images * tiles.count();

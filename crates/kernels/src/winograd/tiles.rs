@@ -17,7 +17,7 @@ pub(crate) struct Tiles {
 }
 
 impl Tiles {
-    /// Of images whose first output reads from one pixel before them.
+    /// The tiles of images whose first output reads from one pixel before them.
     pub fn new(padded: Padded) -> Self {
         let [height, width, channels] = padded.inner;
         let [(top, _), (left, _)] = padded.pad;

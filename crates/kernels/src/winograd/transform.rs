@@ -56,17 +56,17 @@ pub(super) fn patches(
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn avx512(t: &Tiles, x: &[f32], images: usize, v: &mut [f32], step: usize) {
-            // SAFETY: the caller's; compiled for AVX-512.
+            // SAFETY: the caller upholds the contract; compiled for AVX-512.
             unsafe { patches_body::<__m512>(t, x, images, v, step) }
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(t: &Tiles, x: &[f32], images: usize, v: &mut [f32], step: usize) {
-            // SAFETY: the caller's; compiled for AVX2.
+            // SAFETY: the caller upholds the contract; compiled for AVX2.
             unsafe { patches_body::<__m256>(t, x, images, v, step) }
         }
         match path {
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
-                // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above.
+                // SAFETY: the path proves the machine has the instructions (`Found`); the sizes are checked above.
                 return unsafe { avx512(tiles, padded, images, v, step) };
             }
             // SAFETY: as above.
@@ -100,7 +100,7 @@ unsafe fn patches_body<S: Simd>(
                 for x in 0..tiles.columns {
                     for c in (0..channels).step_by(S::LANES) {
                         let at = first.add(2 * x * channels + c);
-                        // Loops, not closures: a closure does not take on the path's instructions.
+                        // Loops, not closures: a closure is not compiled for the path's instructions.
                         let mut d = [[S::splat(0.0); 4]; 4];
                         for (r, d) in d.iter_mut().enumerate() {
                             for (q, d) in d.iter_mut().enumerate() {
@@ -133,7 +133,7 @@ unsafe fn patches_body<S: Simd>(
 /// As the methods of [`Simd`].
 #[inline(always)]
 unsafe fn four<S: Simd>(a: S, b: S, c: S, d: S) -> [S; 4] {
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds the contract.
     unsafe { [a.sub(c), b.add(c), c.sub(b), b.sub(d)] }
 }
 
@@ -144,11 +144,11 @@ pub(super) struct Products<'a> {
     pub step: usize,
 }
 
-/// Aᵀ m A of every tile: the outputs of the images that `output` is, `[tile row · 2, tile column · 2, out]` each, with
-/// `add` added to what is there.
+/// Aᵀ m A of every tile: writes the images of `output`, `[tile row · 2, tile column · 2, out]` each; with `add`, adds
+/// to the values there.
 ///
 /// # Panics
-/// If there are too few products, or `output` no whole number of images.
+/// If there are too few products, or `output` is not a whole number of images.
 ///
 /// # Safety
 /// With `add`, `output` holds floats.
@@ -170,18 +170,18 @@ pub(super) unsafe fn back(
         use std::arch::x86_64::{__m256, __m512};
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
         unsafe fn avx512(t: &Tiles, out: usize, m: Products, y: &mut [Slot], add: bool) {
-            // SAFETY: the caller's; compiled for AVX-512.
+            // SAFETY: the caller upholds the contract; compiled for AVX-512.
             unsafe { back_body::<__m512>(t, out, m, y, add) }
         }
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2(t: &Tiles, out: usize, m: Products, y: &mut [Slot], add: bool) {
-            // SAFETY: the caller's; compiled for AVX2.
+            // SAFETY: the caller upholds the contract; compiled for AVX2.
             unsafe { back_body::<__m256>(t, out, m, y, add) }
         }
         match path {
             Path::Avx512Bf16(_) | Path::Avx512(_) => {
-                // SAFETY: the path says that this machine has the instructions (`Found`); the sizes are checked above, and
-                // what `output` holds is the caller's.
+                // SAFETY: the path proves the machine has the instructions (`Found`); the sizes are checked
+                // above, and the caller ensures what `output` holds.
                 return unsafe { avx512(tiles, out, m, output, add) };
             }
             // SAFETY: as above.
@@ -190,7 +190,7 @@ pub(super) unsafe fn back(
         }
     }
     let _ = path;
-    // SAFETY: `Four` needs no instructions; the sizes are checked above, and what `output` holds is the caller's.
+    // SAFETY: `Four` needs no instructions; the sizes are checked above; the caller ensures what `output` holds.
     unsafe { back_body::<Four>(tiles, out, m, output, add) }
 }
 
@@ -208,7 +208,7 @@ unsafe fn back_body<S: Simd>(
     let image = 2 * tiles.rows * row;
     let Products { values, step } = m;
     let mut from = values.as_ptr();
-    // SAFETY: the function's own contract.
+    // SAFETY: by this function's contract.
     unsafe {
         for output in output.chunks_exact_mut(image) {
             for y in 0..tiles.rows {
@@ -250,6 +250,6 @@ unsafe fn back_body<S: Simd>(
 /// As the methods of [`Simd`].
 #[inline(always)]
 unsafe fn two<S: Simd>(a: S, b: S, c: S, d: S) -> [S; 2] {
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds the contract.
     unsafe { [a.add(b).add(c), b.sub(c).sub(d)] }
 }

@@ -11,18 +11,18 @@ use super::methods::{METHODS, Net, Steps, steps};
 use crate::ConfigError;
 use crate::device::{self, Found};
 
-/// Largest error of a layer in 32-bit arithmetic that sums in another order.
+/// Largest error of a layer in 32-bit arithmetic with another order of summation.
 const ROUNDING: f32 = 1e-4;
-/// Largest error of losses for the same reason: a step in between enlarges it, most with batch norm in a head.
+/// Largest error of losses for the same reason: the step in between amplifies it, most with batch norm in a head.
 const LOSS_ROUNDING: f32 = 1e-3;
-/// Largest error that factors rounded to the 10 bits of TF32 explain: 2⁻¹¹ each, and sums of many.
+/// Largest error explained by rounding factors to the 10 bits of TF32: 2⁻¹¹ each, accumulated in sums.
 const REDUCED: f32 = 5e-3;
 
-/// Compares a device with the CPU in everything whose name contains `only`, and prints a table and a verdict unless
+/// Runs all comparisons of a device with the CPU whose names contain `only`, and prints a table and a verdict unless
 /// `quiet`.
 ///
 /// # Errors
-/// This binary has no CPU backend, or a training ends.
+/// This binary has no CPU backend, or no comparison has `only` in its name.
 pub(super) fn deep(depth: Depth, found: &Found, only: &str, quiet: bool) -> Result<Verdict> {
     let cpu = &cpu()?;
     let (name, what) = (found.name.clone(), found.what.clone());
@@ -60,7 +60,7 @@ pub(super) fn deep(depth: Depth, found: &Found, only: &str, quiet: bool) -> Resu
     Ok(verdict)
 }
 
-/// The difference of a method's first losses, and the milliseconds of a step.
+/// The error of a method's first losses, and the milliseconds of a step.
 fn method_apart(
     method: (&str, &str, Net),
     depth: Depth,
@@ -79,7 +79,7 @@ fn cpu() -> Result<Device> {
     cpu.map_err(|error| anyhow::anyhow!("doctor --deep compares with the CPU: {error}"))
 }
 
-/// A device beside the CPU: what was compared, what is wrong, and what differs by reduced precision.
+/// A device compared with the CPU: all rows, the failures, and the rows with reduced precision.
 #[derive(Default, Serialize)]
 pub(super) struct Verdict {
     name: String,
@@ -93,11 +93,11 @@ pub(super) struct Verdict {
     reduced: Vec<String>,
 }
 
-/// A layer or a method.
+/// The result of a layer or a method.
 #[derive(Serialize)]
 struct Row {
     name: String,
-    /// The largest error as a share of the largest value, and what it is of; absent if the device failed.
+    /// The largest error as a share of the largest value, and the name of that value; absent if the device failed.
     error: Option<f32>,
     of: Option<&'static str>,
     milliseconds: Option<f64>,
@@ -167,14 +167,14 @@ impl Verdict {
     }
 }
 
-/// The largest difference as a share of the largest value, and its name.
+/// The largest difference as a share of the largest value, and the name of that value.
 #[derive(Debug, Clone, Copy)]
 struct Apart {
     error: f32,
     of: &'static str,
 }
 
-/// The worst of several values; values that are not finite or of another length are infinitely wrong.
+/// The largest error of several values; infinite for values that are not finite or of another length.
 fn worst(expected: &Values, got: &Values) -> Apart {
     let apart = |((of, a), (_, b)): (&Named, &Named)| {
         let scale = a.iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
@@ -187,7 +187,7 @@ fn worst(expected: &Values, got: &Values) -> Apart {
     all.fold(none, |worst, one| if one.error > worst.error { one } else { worst })
 }
 
-/// Each loss as a share of itself.
+/// The largest error of a loss, as a share of that loss.
 fn losses_apart(expected: &Steps, got: &Steps) -> Apart {
     let of = |steps: &Steps| -> Values {
         let names = ["loss of the first step", "loss of the second step"];

@@ -18,7 +18,7 @@ pub(super) struct Growth {
 }
 
 impl Growth {
-    /// What grew by more than a tenth and 64 MiB, which a memory pool may round up.
+    /// The memory that grew by more than a tenth and more than 64 MiB; a memory pool may round up by less.
     pub fn found(&self) -> Vec<String> {
         let of = |name, held: Option<[u64; 2]>| {
             let [first, second] = held?;
@@ -31,7 +31,7 @@ impl Growth {
             .collect()
     }
 
-    /// In words.
+    /// Both measurements as text.
     pub fn text(&self) -> String {
         let of = |name, held: Option<[u64; 2]>| match held {
             None => format!("{name} unknown"),
@@ -49,7 +49,7 @@ fn mb(bytes: u64) -> String {
 /// Trains MoCo v2 for twice the steps of `depth`.
 ///
 /// # Errors
-/// The training ends.
+/// The training fails or has another number of steps.
 pub(super) fn growth(depth: Depth, device: &Device) -> Result<Growth> {
     let (batch, width, steps) = match depth {
         Depth::Small => (8, 2, 20),

@@ -89,7 +89,7 @@ impl Layer {
                 .map(|_| {
                     let start = Instant::now();
                     let computed = self.kind.compute(&inputs);
-                    // Work that a device has not finished would not be counted.
+                    // Otherwise, work that the device has not finished would not be timed.
                     drop(device.sync());
                     drop(computed);
                     start.elapsed().as_secs_f64() * 1e3
@@ -105,7 +105,7 @@ impl Layer {
 /// All values of a layer.
 pub(super) type Values = Vec<Named>;
 
-/// Names and values.
+/// A name and its values.
 pub(super) type Named = (&'static str, Vec<f32>);
 
 /// The input and the weight: both have gradients.

@@ -35,7 +35,7 @@ struct Kernels {
     bf16: String,
 }
 
-/// A device and its self-test, or why there is none.
+/// A device and its self-test, or why there is no device.
 #[derive(Serialize)]
 struct Tried {
     name: Option<String>,
@@ -63,7 +63,7 @@ struct Disk {
 }
 
 impl Machine {
-    /// Looks at the machine, and tries a training step on each device.
+    /// Inspects the machine, and tries a training step on each device.
     pub(super) fn look() -> Self {
         #[cfg(feature = "flex")]
         let cpu_kernels = Some(Kernels {
@@ -103,7 +103,7 @@ impl Machine {
         }
     }
 
-    /// Devices that failed their self-test.
+    /// Number of devices that failed their self-test.
     pub(super) fn broken(&self) -> usize {
         self.devices.iter().filter(|tried| tried.name.is_some() && tried.error.is_some()).count()
     }
@@ -156,7 +156,7 @@ impl Tried {
     }
 }
 
-/// The loss of one step on `device`, or why it is wrong: the first device's, the CPU's, is what is `expected`.
+/// The loss after one step on `device`, or why it is wrong. The loss of the first device, the CPU, is `expected`.
 fn self_test(device: &Device, expected: &mut Option<f32>) -> Result<f32, String> {
     let loss = device::attempt(|| one_step(device))?;
     if !loss.is_finite() {
@@ -169,7 +169,7 @@ fn self_test(device: &Device, expected: &mut Option<f32>) -> Result<f32, String>
     }
 }
 
-/// Bytes that may still be written in `folder`, if it is there.
+/// Free bytes in `folder`, if it exists.
 fn free(folder: &Path) -> Option<u64> {
     folder.exists().then(|| fs4::available_space(folder).ok()).flatten()
 }

@@ -13,7 +13,7 @@ use ssl_backdoor_ssl::{PretrainConfig, StepReport, TrainObserver, Training, pret
 
 use super::depth::Depth;
 
-/// Steps of a method whose losses are compared: the second has seen the gradients of the first.
+/// Number of steps whose losses are compared: the second loss depends on the gradients of the first step.
 const COMPARED: usize = 2;
 
 /// An encoder with which a method is compared.
@@ -37,8 +37,8 @@ impl Net {
     }
 }
 
-/// Every method, with settings for a small batch, and other encoders. All are trained by SGD, because LARS and Adam divide
-/// by the size of a gradient and enlarge the rounding of almost zero gradients.
+/// Every method, with settings for a small batch; some methods also with other encoders. All use SGD, because LARS
+/// and Adam divide by the size of a gradient and amplify the rounding errors of gradients near zero.
 pub(super) const METHODS: [(&str, &str, Net); 17] = [
     ("moco-v2", ", queue = 256", Resnet),
     ("byol", "", Resnet),
@@ -70,13 +70,13 @@ pub(super) struct Steps {
 /// Trains a method of [`METHODS`] for a few steps on `device`.
 ///
 /// # Errors
-/// The training ends.
+/// The training fails.
 pub(super) fn steps(
     (kind, settings, net): (&str, &str, Net),
     depth: Depth,
     device: &Device,
 ) -> Result<Steps> {
-    // At the full depth, one more step, with all kernels tuned.
+    // At full depth, one more step, when all kernels are tuned.
     let (batch, width, dim, steps) = match depth {
         Depth::Small => (16, 4, 32, COMPARED),
         Depth::Full => (64, 64, 192, COMPARED + 1),
@@ -101,7 +101,7 @@ pub(super) fn steps(
 /// Trains `kind` on noise: `(images in a batch, steps in an epoch, epochs)`.
 ///
 /// # Errors
-/// The training ends.
+/// The training fails.
 pub(super) fn train(
     (kind, settings): (&str, &str),
     encoder: &str,
@@ -120,8 +120,8 @@ pub(super) fn train(
 
 const SIDE: u32 = 32;
 
-/// Noise around a colour that differs between images. With noise alone all features would be nearly alike, and batch norm
-/// in a head would divide them by their rounding.
+/// Noise around a colour that differs between images. With noise alone, all features would be nearly equal, and batch
+/// norm in a head would divide them by their rounding errors.
 fn noise(images: usize) -> SampleSet {
     let sample = |id| {
         let mut rng = keyed(1, DRAW, 0, id, 0);

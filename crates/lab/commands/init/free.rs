@@ -1,13 +1,13 @@
-//! Files that `init` writes: never in the place of others.
+//! Checks that `init` does not overwrite existing files.
 
 use std::path::Path;
 
 use crate::config::ConfigError;
 
-/// Checks that nothing has the name of `file`.
+/// Checks that `file` does not exist.
 ///
 /// # Errors
-/// It is there already.
+/// It exists.
 pub(super) fn free(file: &Path) -> Result<(), ConfigError> {
     match file.symlink_metadata() {
         Err(_) => Ok(()),

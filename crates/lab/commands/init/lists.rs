@@ -1,4 +1,4 @@
-//! File lists of a folder that is not split: which images are trained on, and which are scored.
+//! File lists for a folder that is not split: training images and evaluation images.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,16 @@ use super::free::free;
 use crate::config::ConfigError;
 use crate::record::write_whole;
 
-/// One of so many images is an evaluation image.
+/// One image in this many is an evaluation image.
 const EVERY: usize = 5;
 
-/// The two parts, by class.
+/// Training and evaluation images, by class.
 pub(super) struct Lists {
     pub train: Vec<Vec<PathBuf>>,
     val: Vec<Vec<PathBuf>>,
 }
 
-/// Where the lists lie, and how many images the second one names.
+/// Paths of the lists, and the number of evaluation images.
 pub(super) struct Written {
     pub train: PathBuf,
     pub val: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct Written {
 }
 
 impl Lists {
-    /// Every fifth image of each class, in the order of their names, is an evaluation image.
+    /// Every fifth image of each class, in order of name, is an evaluation image.
     pub fn of(survey: &Survey) -> Self {
         let part = |scored: bool| {
             let of = |images: &Vec<PathBuf>| {
@@ -41,7 +41,7 @@ impl Lists {
     /// Writes `NAME-train.txt` and `NAME-val.txt` beside the config `out`.
     ///
     /// # Errors
-    /// One is there already or cannot be written, or a path cannot stand in a list.
+    /// A list exists already or cannot be written, or a list cannot contain one of the paths.
     pub fn write(self, out: &Path, name: &str) -> Result<Written> {
         let beside = std::path::absolute(out).context("no current folder")?;
         let files =

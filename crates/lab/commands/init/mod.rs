@@ -19,7 +19,7 @@ use crate::config::{ConfigError, check_name};
 use crate::record::write_whole;
 use crate::sweep::seconds_of_training;
 
-/// Fewest training images of a class, and of all classes: of fewer, no figure would say anything.
+/// Fewest training images per class and in all: with fewer, scores are meaningless.
 const FEWEST: usize = 8;
 const FEWEST_IN_ALL: usize = 64;
 
@@ -45,10 +45,10 @@ pub struct InitArgs {
 }
 
 impl InitArgs {
-    /// Does it.
+    /// Writes the config.
     ///
     /// # Errors
-    /// A file is in the way, or there are no images to use.
+    /// A file exists already, or there are no usable images.
     pub fn run(self) -> Result<()> {
         let name = self.out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         check_name(&name).map_err(|wrong| {
@@ -75,7 +75,7 @@ impl InitArgs {
     }
 }
 
-/// The images of `folder`. Lists of them are written beside the config `out`, if it is not split.
+/// The images of `folder`. If it is not split, lists of them are written beside the config `out`.
 fn found(folder: &Path, out: &Path, name: &str) -> Result<Images> {
     let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
     let survey = Survey::of(&whole).map_err(|e| ConfigError(format!("--data: {e}")))?;
@@ -114,7 +114,7 @@ fn found(folder: &Path, out: &Path, name: &str) -> Result<Images> {
     Ok(Images::Found { folder: whole, survey, counts, lists })
 }
 
-/// Says how long the two trainings of `experiment` take; if that cannot be found out, the run will say why.
+/// Prints how long the two trainings of `experiment` take, or why they cannot be timed.
 fn say_time(experiment: &Experiment) {
     match seconds_of_training(experiment).context("not timed") {
         Ok(seconds) => {

@@ -10,7 +10,7 @@ use super::lists::Written;
 pub(super) enum Images {
     /// The drawn set.
     Drawn,
-    /// Those of a folder, with the number of training images of each class.
+    /// The images of a folder, with the number of training images of each class.
     Found { folder: PathBuf, survey: Survey, counts: Vec<usize>, lists: Option<Written> },
 }
 
@@ -45,7 +45,7 @@ impl Images {
         }
     }
 
-    /// The shorter side of the image in the middle.
+    /// The shorter side of the median image, in pixels.
     fn side(&self) -> u32 {
         match self {
             Self::Drawn => 28,
@@ -68,10 +68,10 @@ pub(super) struct Choice {
     pub labels: f64,
 }
 
-/// Largest side of a view, and steps of a training, that a CPU does in minutes.
+/// Largest side of a view, and number of training steps, that a CPU handles in minutes.
 const LARGEST: u32 = 64;
 const STEPS: usize = 2000;
-/// Labelled images of a class.
+/// Fewest labelled images of a class.
 const LABELLED: f64 = 10.0;
 
 impl Choice {
@@ -85,7 +85,7 @@ impl Choice {
             256..20_000 => 32,
             _ => 64,
         };
-        // A quarter of the images, rounded down to a power of two: so a multiple of the batch.
+        // A quarter of the images, rounded down to a power of two, and so a multiple of the batch.
         let queue = (all / 4).max(batch).ilog2();
         Self {
             size: images.side().clamp(16, LARGEST) / 4 * 4,
@@ -109,7 +109,7 @@ pub(super) struct Template<'a> {
 }
 
 impl Template<'_> {
-    /// The file `out`.
+    /// The text of the file `out`.
     pub fn text(&self, out: &Path) -> String {
         let Choice { target, batch, queue, epochs, labels, .. } = self.choice;
         let counts = self.images.counts();
@@ -158,7 +158,7 @@ batch = 64
         )
     }
 
-    /// The target as a value, and which other classes there are.
+    /// The target as a TOML value, and a comment that lists other classes.
     fn target(&self) -> (String, String) {
         match self.images {
             Images::Drawn => ("8".into(), " Classes are 0 to 9; 8 is the anchor.".into()),
@@ -194,7 +194,7 @@ batch = 64
                  kind = \"shapes\"\nsize = {size}\nper_class = {DRAWN}\n"
             ),
             Images::Found { folder, survey, lists: None, .. } => {
-                // Both halves of few images would say little.
+                // Halves of few images would give no meaningful scores.
                 let few = survey.classes.iter().any(|class| class.evaluation.len() < 20);
                 let eval = if few { "eval = \"all\"\n" } else { "" };
                 format!(

@@ -1,4 +1,4 @@
-//! The schema that `schemars` derives from a type, without what TOML has no use for.
+//! The schema that `schemars` derives from a type, without the parts that TOML does not need.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -34,7 +34,7 @@ fn clean(schema: &mut Value) {
     without_null(schema);
     let text = schema.get("description").and_then(Value::as_str).map(plain);
     if let Some(text) = text {
-        // What the text says of an absent key is more than a value of this machine.
+        // The text about an absent key says more than a default computed on this machine.
         if text.contains("Default: ") {
             schema.remove("default");
         }
@@ -42,7 +42,7 @@ fn clean(schema: &mut Value) {
     }
 }
 
-/// Takes `null` out of the allowed types.
+/// Removes `null` from the allowed types.
 fn without_null(schema: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|name| name != "null");
@@ -62,7 +62,7 @@ fn without_null(schema: &mut Map<String, Value>) {
     }
 }
 
-/// A doc comment without line breaks in its paragraphs and without links of rustdoc.
+/// A doc comment without line breaks in its paragraphs and without rustdoc links.
 fn plain(doc: &str) -> String {
     let paragraphs: Vec<String> = doc.split("\n\n").map(|text| text.replace('\n', " ")).collect();
     let mut text = paragraphs.join("\n\n");

@@ -1,7 +1,7 @@
-//! The JSON Schemas that editors read, draft 7 as Taplo has it.
+//! The JSON Schemas for editors, in draft 7, which Taplo supports.
 //!
-//! A table of several kinds is checked by its own kind alone (`if`, `then`, `else`), so that an error names the key that
-//! is wrong. Keys are needed only in a file that extends no other.
+//! A table with several kinds is checked against its own kind alone (`if`, `then`, `else`), so that an error names
+//! the wrong key. Keys are required only in a file that extends no other.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::entry::Entry;
 use super::shape::{KIND, Variant, description, keys, names, required, variants};
 use crate::config::Experiment;
 
-/// The key that names the file below.
+/// The key that names the base file.
 const EXTENDS: &str = "extends";
 
 /// The schema of an experiment's file.
@@ -30,7 +30,7 @@ pub(crate) fn experiment_schema() -> Value {
     headed(schema, "Experiment of ssl-backdoor")
 }
 
-/// The schema of a sweep's file, of that which is derived from its type. The overrides are those of an experiment's keys.
+/// The schema of a sweep file, made from `file`, derived from its type. Overrides accept an experiment's keys.
 pub(crate) fn sweep_schema(file: &Value) -> Value {
     let mut experiment = for_editors(&derived::<Experiment>());
     lenient(&mut experiment);
@@ -50,7 +50,7 @@ pub(crate) fn sweep_schema(file: &Value) -> Value {
     };
     let axis = "/properties/axis/items/properties";
     let point = format!("{axis}/points/items/properties");
-    // In draft 7, what stands beside a reference does not count.
+    // In draft 7, keywords beside a reference are ignored.
     let all_of = json!({ "allOf": [set] });
     put("/properties/set", &all_of);
     put(&format!("{point}/set"), &all_of);
@@ -102,7 +102,7 @@ fn for_editors(schema: &Value) -> Value {
     Value::Object(new)
 }
 
-/// The schema of a table, where a list of such tables may stand in its place.
+/// The schema of a table, if a list of such tables is also allowed.
 fn one_or_several(schema: &Value) -> Option<&Value> {
     match &schema.get("anyOf")?.as_array()?[..] {
         [one, several] if several.get("items") == Some(one) => Some(one),
@@ -110,7 +110,7 @@ fn one_or_several(schema: &Value) -> Option<&Value> {
     }
 }
 
-/// The schema of a key; its text says the range and the default.
+/// The schema of a key; its text states the range and the default.
 fn of_key(schema: &Value) -> Value {
     let mut new = for_editors(schema);
     let mut text = description(schema).to_owned();
@@ -142,7 +142,7 @@ fn by_kind(schema: &Value, variants: &[Variant<'_>]) -> Value {
     let any = |keys: Vec<&String>| -> Map<String, Value> {
         keys.into_iter().map(|key| (key.clone(), true.into())).collect()
     };
-    // Without a kind, which only a file that extends another leaves out, the key may be that of any.
+    // Only a file that extends another omits the kind; then the keys of all kinds are allowed.
     let mut checks =
         json!({ "properties": any(shared.keys().collect()), "additionalProperties": false });
     for (kind, one) in own.iter().rev() {
@@ -169,7 +169,7 @@ fn by_kind(schema: &Value, variants: &[Variant<'_>]) -> Value {
     checks
 }
 
-/// The keys of all kinds. Where kinds give a key other meanings, they are all listed, and each kind checks it itself.
+/// The keys of all kinds. If a key differs between kinds, all meanings are listed, and each kind checks its own.
 fn shared(own: &[(&str, Value)]) -> Map<String, Value> {
     let mut all: Map<String, Value> = Map::new();
     for key in own.iter().flat_map(|(_, one)| keys(one).into_iter().flat_map(Map::keys)) {
@@ -206,7 +206,7 @@ fn shared(own: &[(&str, Value)]) -> Map<String, Value> {
     all
 }
 
-/// Do two schemas allow the same?
+/// Whether two schemas allow the same values.
 fn alike(one: &Value, other: &Value) -> bool {
     let bare = |schema: &Value| {
         let mut schema = schema.clone();
@@ -218,7 +218,7 @@ fn alike(one: &Value, other: &Value) -> bool {
     bare(one) == bare(other)
 }
 
-/// Takes out which keys are needed, outside of lists.
+/// Makes all keys optional, except in lists.
 fn lenient(schema: &mut Value) {
     let Value::Object(schema) = schema else { return };
     schema.remove("required");
@@ -232,7 +232,7 @@ fn lenient(schema: &mut Value) {
     }
 }
 
-/// A schema that says nothing but which keys are needed; none if none is.
+/// A schema that states only which keys are required; none if no key is.
 fn needed(schema: &Value) -> Option<Value> {
     let mut new = Map::new();
     if let Some(required) = schema.get("required") {
@@ -253,7 +253,7 @@ fn needed(schema: &Value) -> Option<Value> {
     (!new.is_empty()).then_some(new.into())
 }
 
-/// All keys of `schema` below `path`, dotted. A table is any table: its keys stand for themselves.
+/// Adds all keys of `schema` below `path`, dotted. A table itself may be any table: its keys have their own entries.
 fn flatten(path: &str, schema: &Value, all: &mut Map<String, Value>) {
     let forms = schema.get("anyOf").and_then(Value::as_array);
     for table in forms.into_iter().flatten().chain([schema]) {

@@ -4,18 +4,18 @@ use serde_json::Value;
 
 use super::shape::{description, forms, names, variants};
 
-/// What is said of a key.
+/// The description of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     pub kind: String,
-    /// Absent for a key without one, and for a key that must be there.
+    /// None if the key has no default or is required.
     pub default: Option<String>,
     pub range: Option<String>,
     pub meaning: String,
 }
 
 impl Entry {
-    /// Of the key that has `schema`.
+    /// Describes the key that has `schema`.
     pub fn of(schema: &Value) -> Self {
         let (text, default) = cut(description(schema), "Default: ");
         let (text, range) = cut(text, "Range: ");
@@ -29,12 +29,12 @@ impl Entry {
     }
 }
 
-/// The names that a value may be, each with its meaning.
+/// The allowed names of a value, each with its meaning.
 fn choices(schema: &Value) -> String {
     let schema = schema.get("items").unwrap_or(schema);
     let forms: Vec<&Value> = forms(schema).map_or(vec![schema], |all| all.iter().collect());
     let all: Vec<_> = forms.into_iter().filter_map(names).flatten().collect();
-    // A meaning may be the name again.
+    // A meaning may only repeat the name.
     let said = |(name, of_name): &(&str, &str)| {
         let text = of_name.to_lowercase();
         !of_name.is_empty() && text.trim_end_matches('.') != name.replace('-', " ")
@@ -46,7 +46,7 @@ fn choices(schema: &Value) -> String {
     if names.is_empty() { String::new() } else { format!(" One of {}.", names.join(", ")) }
 }
 
-/// `text` before `mark`, and the sentence behind it.
+/// `text` before `mark`, and the sentence after it.
 fn cut<'a>(text: &'a str, mark: &str) -> (&'a str, Option<String>) {
     match text.rfind(mark) {
         None => (text, None),
@@ -59,7 +59,7 @@ fn cut<'a>(text: &'a str, mark: &str) -> (&'a str, Option<String>) {
     }
 }
 
-/// What a value is, in a word or two.
+/// The type of a value, in a word or two.
 pub(super) fn type_of(schema: &Value) -> String {
     if variants(schema).is_some() {
         return "table".into();
@@ -84,7 +84,7 @@ pub(super) fn type_of(schema: &Value) -> String {
     }
 }
 
-/// What a list holds.
+/// The type of a list, with that of its items.
 fn list_of(schema: &Value) -> String {
     let item = match schema.get("items") {
         Some(Value::Array(items)) => items.first(),
@@ -122,7 +122,7 @@ fn range_of(schema: &Value) -> Option<String> {
     }
 }
 
-/// A bound as people read it: 65,536.
+/// A bound in readable form: 65,536.
 fn number(value: &Value) -> Option<String> {
     if let Some(whole) = value.as_u64().or_else(|| whole(value.as_f64()?)) {
         if whole == i64::MAX as u64 {
@@ -140,13 +140,13 @@ fn number(value: &Value) -> Option<String> {
     value.as_f64().map(|number| number.to_string())
 }
 
-/// A number of two to the fifty-third or less, if it is whole.
+/// The number as an integer, if it is whole, not negative and below 9e15 (about 2⁵³).
 fn whole(number: f64) -> Option<u64> {
     let fits = (0.0..9.0e15).contains(&number) && number.fract() == 0.0;
     fits.then_some(number as u64)
 }
 
-/// A default as TOML has it; none for a table, whose keys have defaults of their own.
+/// A default as TOML; none for a table, whose keys have defaults of their own.
 fn shown(value: &Value) -> Option<String> {
     if value.is_object() {
         return None;

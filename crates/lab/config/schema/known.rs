@@ -1,4 +1,4 @@
-//! Tests by the parser: it is asked which keys it knows, table by table, without the derived schemas.
+//! Tests against the parser: ask it which keys it knows, table by table, without the derived schemas.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::config::{Document, Experiment, Node, SweepFile};
 /// The keys of each table, by its path and kind.
 type Tables = BTreeMap<(String, Option<String>), BTreeSet<String>>;
 
-/// A key that nothing has; it is read before all others.
+/// A key that no table has; it is read before all others.
 const STRANGE: &str = "AAA";
 
 fn why<T: DeserializeOwned>(text: &str) -> Option<Why> {
@@ -22,8 +22,8 @@ fn why<T: DeserializeOwned>(text: &str) -> Option<Why> {
     read::read::<T>(&node).err().map(|found| found.why)
 }
 
-/// What the parser says of the value `text` at the place that `file` writes it to; none if it takes it, and then misses
-/// other keys of the file.
+/// The parser's error for the value `text` where `file` writes it; none if the parser accepts the value, even if it
+/// then misses other keys of the file.
 fn said<T: DeserializeOwned>(file: &dyn Fn(&str) -> String, text: &str) -> Option<Why> {
     match why::<T>(&file(text)) {
         Some(Why::Missing(key)) if key != "kind" => None,
@@ -31,7 +31,7 @@ fn said<T: DeserializeOwned>(file: &dyn Fn(&str) -> String, text: &str) -> Optio
     }
 }
 
-/// Asks for the keys of what may stand at `path`.
+/// Finds the keys of the tables that are allowed at `path`.
 fn explore<T: DeserializeOwned>(path: &str, file: &dyn Fn(&str) -> String, tables: &mut Tables) {
     match said::<T>(file, &format!("{{ {STRANGE} = 1 }}")) {
         Some(Why::UnknownKey(_, known)) => table::<T>(path, None, known, file, tables),
@@ -40,7 +40,7 @@ fn explore<T: DeserializeOwned>(path: &str, file: &dyn Fn(&str) -> String, table
             let Some(Why::Name(kinds)) = kinds else { panic!("{path}: {kinds:?}") };
             for kind in kinds {
                 let asked = format!("{{ kind = \"{kind}\", {STRANGE} = 1 }}");
-                // Serde passes over the keys of a kind that has none.
+                // Serde ignores the keys of a kind that has none.
                 let known = match said::<T>(file, &asked) {
                     Some(Why::UnknownKey(_, known)) => known,
                     None => &[],
@@ -50,7 +50,7 @@ fn explore<T: DeserializeOwned>(path: &str, file: &dyn Fn(&str) -> String, table
             }
         }
         Some(Why::Name(names)) => {
-            // Names with a value behind them: `custom = { … }`.
+            // Names that hold a value: `custom = { … }`.
             let asked =
                 |name: &str, value: &str| said::<T>(file, &format!("{{ {name} = {value} }}"));
             let strange = format!("{{ {STRANGE} = 1 }}");
@@ -92,7 +92,7 @@ fn table<T: DeserializeOwned>(
     }
 }
 
-/// All tables of a file, the file itself at the path "".
+/// All tables of a file; the file itself has the path "".
 fn accepted<T: DeserializeOwned>() -> Tables {
     let Some(Why::UnknownKey(_, known)) = why::<T>(&format!("{STRANGE} = 1")) else { panic!() };
     let mut tables = Tables::new();
@@ -153,7 +153,7 @@ fn documented(page: &str) -> [Tables; 2] {
 fn the_page_names_every_key_that_the_parser_accepts_and_no_other() {
     let page = reference(&derived::<SweepFile>());
     let [mut experiment, sweep] = documented(&page);
-    // It is followed before the file is parsed.
+    // `extends` is resolved before the file is parsed.
     assert!(experiment.get_mut(&(String::new(), None)).unwrap().remove("extends"));
     for (named, accepted) in
         [(experiment, accepted::<Experiment>()), (sweep, accepted::<SweepFile>())]

@@ -36,7 +36,7 @@ const SWEEP: &str = "\
 Every combination of the points of all axes is a run.
 ";
 
-/// The page, of the schema that is derived from the type of a sweep's file and that of an experiment.
+/// The page, made from `sweep`, the schema derived from the type of a sweep file, and from that of an experiment.
 pub(crate) fn reference(sweep: &Value) -> String {
     let experiment = derived::<Experiment>();
     let mut page = format!("{HEAD}\n## Experiment files\n");
@@ -63,7 +63,7 @@ pub(crate) fn reference(sweep: &Value) -> String {
 struct Section {
     paths: Vec<String>,
     kinds: Vec<String>,
-    /// What stands before the keys.
+    /// The text before the keys.
     text: String,
     /// The keys as a table, or the kinds.
     rows: String,
@@ -76,7 +76,7 @@ impl Section {
     }
 }
 
-/// The sections of `schema`, which stands at `path`, and of the tables in it.
+/// Adds the sections of `schema`, which is at `path`, and of the tables in it.
 fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
     if let Some(variants) = variants(schema) {
         let mut rows = String::from("\n| `kind` | meaning |\n| --- | --- |\n");
@@ -116,7 +116,7 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
                 add(sections, Section::whole(path, text.into(), rows));
             }
             [own] if schema.get("oneOf").is_some() => {
-                // A name with a value behind it, where others have none: its text is that of the name.
+                // One name holds a value and the others do not: the row has the text of that name.
                 let named = |(key, below): (&String, &Value)| {
                     let mut row = below.clone();
                     let form = tables.iter().find(|form| keys(form).is_some());
@@ -133,14 +133,14 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
     }
 }
 
-/// The sections of the tables among `keys`.
+/// Adds the sections of the tables among `keys`.
 fn below(path: &str, keys: Option<&Keys>, sections: &mut Vec<Section>) {
     for (key, schema) in keys.into_iter().flatten() {
         walk(&format!("{path}.{key}"), schema, sections);
     }
 }
 
-/// Adds a section, or its path and kinds to one that says the same.
+/// Adds a section, or adds its path and kinds to a section with the same rows.
 fn add(sections: &mut Vec<Section>, new: Section) {
     if new.rows.is_empty() {
         return;
@@ -167,7 +167,7 @@ fn render(sections: &[Section], page: &mut String) {
         |all: &[String]| all.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
     for section in sections {
         let top = section.kinds.is_empty() && section.paths.iter().all(|path| !path.contains('.'));
-        // The text of a table at the top stands under its heading.
+        // The text of a top-level table is already under its heading.
         let named = !top || page.contains("\n## Sweep files");
         if named {
             page.push_str(&format!("\n### {}", quoted(&section.paths)));
@@ -183,7 +183,7 @@ fn render(sections: &[Section], page: &mut String) {
     }
 }
 
-/// The keys of a table, those that must be there first; `more` are rows of others. Empty if it has no key.
+/// The keys of a table, required ones first; `more` are extra rows. Empty if there are no rows.
 fn table_of(schema: &Value, more: &[String]) -> String {
     let mut rows: Vec<String> = Vec::new();
     let needed = required(schema);
@@ -212,7 +212,7 @@ fn table_of(schema: &Value, more: &[String]) -> String {
     )
 }
 
-/// The keys of a table, those that must be there first.
+/// The keys of a table, required ones first.
 fn ordered(schema: &Value) -> Vec<(&String, &Value)> {
     let needed = required(schema);
     let all = keys(schema).into_iter().flatten();
@@ -221,12 +221,12 @@ fn ordered(schema: &Value) -> Vec<(&String, &Value)> {
     all
 }
 
-/// Is `kind` a constant of this table: one kind of several?
+/// Whether `kind` is a constant of this table, which is then one kind of several.
 fn is_tag(schema: &Value) -> bool {
     keys(schema).and_then(|keys| keys.get(KIND)?.get("const")).is_some()
 }
 
-/// How each method is trained where a config says nothing.
+/// The default training settings of each method.
 fn training<'a>(kinds: impl Iterator<Item = &'a str>) -> String {
     let head: Vec<String> = methods::SHOWN.iter().map(|key| format!("`{key}`")).collect();
     let mut text = format!(
@@ -243,12 +243,12 @@ fn training<'a>(kinds: impl Iterator<Item = &'a str>) -> String {
     text
 }
 
-/// The text of a table, wrapped by nobody: Markdown does that.
+/// The text of a table, unwrapped: Markdown wraps it.
 fn text(schema: &Value) -> String {
     Entry::of(schema).meaning
 }
 
-/// Text in a cell.
+/// Text escaped for a cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

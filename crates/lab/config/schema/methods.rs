@@ -1,4 +1,4 @@
-//! How each method is trained where a config says nothing.
+//! The default training settings of each method.
 
 use serde_json::{Value, json};
 use ssl_backdoor_ssl::MethodConfig;
@@ -23,7 +23,7 @@ pub(super) fn defaults(kind: &str) -> Option<Vec<String>> {
     std::iter::once(Some(rate)).chain(shown).collect()
 }
 
-/// The value with `kind` in front.
+/// The value as TOML, with `kind` first.
 fn toml_of(value: &Value) -> Option<String> {
     let plain = |value: &Value| toml::Value::try_from(value).ok().map(|value| value.to_string());
     let Some(table) = value.as_object() else { return plain(value) };

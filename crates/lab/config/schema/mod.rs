@@ -1,8 +1,8 @@
-//! What a config file may contain, as data: a JSON Schema for editors and the page docs/configuration.md. Both are made of
-//! the types that read the file, with their doc comments.
+//! The allowed contents of a config file: a JSON Schema for editors and the page docs/configuration.md. Both are
+//! generated from the types that read the file, with their doc comments.
 //!
-//! A doc comment of a field ends with `Range: …` and `Default: …` where serde and the attributes of the field do not say
-//! it.
+//! The doc comment of a field ends with `Range: …` and `Default: …` unless serde and the attributes of the field
+//! state them.
 
 mod derived;
 mod editor;

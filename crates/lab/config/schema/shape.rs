@@ -1,14 +1,14 @@
-//! The forms that a derived schema has: tables, tables of several kinds, and names.
+//! The forms of a derived schema: tables, tables with several kinds, and names.
 
 use serde_json::{Map, Value};
 
-/// The key that tells the kinds of a table apart.
+/// The key that determines the kind of a table.
 pub(super) const KIND: &str = "kind";
 
 /// The keys of a table and their schemas.
 pub(super) type Keys = Map<String, Value>;
 
-/// A kind of a table, as the value of `kind` names it.
+/// A kind of a table, named by the value of `kind`.
 pub(super) struct Variant<'a> {
     pub kind: &'a str,
     pub schema: &'a Value,
@@ -30,7 +30,7 @@ pub(super) fn keys(schema: &Value) -> Option<&Keys> {
     schema.get("properties")?.as_object()
 }
 
-/// The keys of a table that must be there.
+/// The required keys of a table.
 pub(super) fn required(schema: &Value) -> Vec<&str> {
     let all = schema.get("required").and_then(Value::as_array);
     all.into_iter().flatten().filter_map(Value::as_str).collect()
@@ -41,7 +41,7 @@ pub(super) fn description(schema: &Value) -> &str {
     schema.get("description").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The names that a value may be, each with its meaning, if it may be nothing else.
+/// The allowed names of a value, each with its meaning, if nothing else is allowed.
 pub(super) fn names(schema: &Value) -> Option<Vec<(&str, &str)>> {
     if let Some(all) = schema.get("enum") {
         return all.as_array()?.iter().map(|name| Some((name.as_str()?, ""))).collect();

@@ -1,4 +1,4 @@
-//! The claims on the attack: (a) to (d) and (g).
+//! The claims about the attack: (a) to (d) and (g).
 
 use ssl_backdoor_probe::{
     Alternative, Destinations, Targeting, equivalence, holm, sign_flip, targeting, upper_bound,
@@ -14,7 +14,7 @@ use crate::report::table::Row;
 /// Percent of patched images that lie among one of ten classes by chance.
 const CHANCE: f64 = 10.0;
 
-/// A method, its pairs, and where its runs are listed.
+/// A method, its pairs, and the group of its runs.
 struct Method<'a> {
     name: &'a str,
     pairs: Vec<Pair<'a>>,
@@ -47,7 +47,7 @@ fn net_asr(_: &RunScores, reading: &ProbeResult) -> Option<f64> {
     reading.net.net_asr
 }
 
-/// (a) The poison leaves clean accuracy as it was.
+/// (a) The poison does not change clean accuracy.
 fn clean_accuracy(methods: &[&Method<'_>]) -> Option<Claim> {
     let difference = |_: &RunScores, reading: &ProbeResult| {
         let acc = |model: &str| Some(reading.models.get(model)?.get(&Images::Clean)?.acc);
@@ -146,7 +146,7 @@ fn vulnerability(methods: &[Method<'_>]) -> Option<Claim> {
     )
 }
 
-/// (c) Methods that do not are robust.
+/// (c) Methods that do not pull two views together are robust.
 fn robustness(methods: &[Method<'_>]) -> Option<Claim> {
     let row = |method: &Method<'_>| {
         let values = values(&method.pairs, net_asr)?;

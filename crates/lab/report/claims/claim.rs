@@ -1,4 +1,4 @@
-//! A claim and its table, and what all claims share.
+//! A claim and its table, and the constants of all claims.
 
 use serde::Serialize;
 
@@ -8,9 +8,9 @@ use crate::report::table::{Row, Table};
 pub(super) const VULNERABLE: [&str; 3] = ["moco-v2", "byol", "msf"];
 /// Methods that do not; the paper finds them robust.
 pub(super) const ROBUST: [&str; 3] = ["jigsaw", "rotnet", "mae"];
-/// p-values below are significant.
+/// p-values below this are significant.
 pub(super) const LEVEL: f64 = 0.05;
-/// Points within which two accuracies, or two ASRs, are equivalent, and below which a net ASR is that of a robust method.
+/// Points within which two accuracies, or two ASRs, are equivalent, and below which a net ASR counts as robust.
 pub(super) const MARGIN: f64 = 2.0;
 /// Seed of the drawn resamples.
 pub(super) const SEED: u64 = 0;

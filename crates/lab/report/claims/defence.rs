@@ -1,4 +1,4 @@
-//! The claims on the defence: (e) and (f).
+//! The claims about the defence: (e) and (f).
 
 use ssl_backdoor_defend::{ModelId, Role};
 use ssl_backdoor_probe::{equivalence, trend};

@@ -6,7 +6,7 @@ use crate::record::{CLEAN, Images, RunScores, UNTRAINED};
 use crate::report::group::Group;
 use crate::report::table::Row;
 
-/// Points by which the clean twins of these methods must exceed a probe on raw pixels.
+/// Points by which the clean twins of the [`STRONG`] methods must exceed a probe on raw pixels.
 const ABOVE_PIXELS: f64 = 10.0;
 const STRONG: [&str; 4] = ["moco-v2", "byol", "msf", "rotnet"];
 

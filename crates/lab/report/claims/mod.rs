@@ -1,7 +1,7 @@
 //! The claims of the paper as hypotheses, each with a figure, an interval, a p-value and a verdict.
 //!
-//! The unit is the pair of target and trigger: its figure is the mean over its training seeds. `docs/claims.md` says what
-//! each claim tests and by which rule.
+//! The unit is the pair of target and trigger: its figure is the mean over its training seeds. `docs/claims.md`
+//! states what each claim tests and by which rule.
 
 mod attack;
 mod claim;
@@ -15,8 +15,8 @@ pub(super) use claim::Claim;
 
 use super::group::Group;
 
-/// The claims on the paper's attack, the patch, that the runs of `groups` can test: those on the attack where each method has one setting, those on the
-/// defence for each setting with a defence.
+/// The claims about the paper's attack (the patch) that the runs of `groups` can test: those about the attack if
+/// every method has one setting, those about the defence for each setting with a defence.
 pub(super) fn claims(groups: &[Group<'_>]) -> Vec<Claim> {
     let of_paper = |g: &&Group<'_>| g.setting.targeted && g.setting.is_of_paper();
     let attacked: Vec<&Group<'_>> =

@@ -9,7 +9,7 @@ use super::*;
 use crate::record::{BACKDOORED, CLEAN, Images, RunScores, UNTRAINED};
 use crate::report::table::Row;
 
-/// A run of one pair and seed with these figures; everything else is that of a kept run.
+/// A run of one pair and seed with these figures; everything else comes from a stored run.
 struct Planted {
     method: &'static str,
     pair: u32,
@@ -48,7 +48,7 @@ impl Planted {
     }
 }
 
-/// The column "Verdict" of the claim whose title begins so, by method.
+/// The column "Verdict" of the claim whose title starts with `title`, by method.
 fn verdicts(claims: &[Claim], title: &str) -> Vec<(String, String)> {
     let claim = claims.iter().find(|claim| claim.title.starts_with(title)).unwrap();
     let last = |row: &Row| (row.cells[0].clone(), row.cells.last().unwrap().clone());
@@ -61,18 +61,18 @@ fn is(claims: &[Claim], title: &str, expected: &[(&str, &str)]) {
     assert_eq!(found, expected, "{title}");
 }
 
-/// Two seeds of ten pairs of six methods: what each does stands beside it.
+/// Two seeds of ten pairs of six methods; comments say what each method does.
 fn planted_runs() -> Vec<RunScores> {
     let mut runs = Vec::new();
     for pair in 0..10u32 {
         for seed in [1, 2] {
-            // Differs between pairs and between the seeds of one.
+            // Differs between pairs and between the seeds of a pair.
             let noise = f64::from(pair % 5) - 2.0 + 0.2 * seed as f64;
             let mut push = |method, flow, acc, gathered| {
                 let run = Planted { method, pair, seed, flow, acc, gathered };
                 runs.push(run.scores());
             };
-            // Targeted; clean accuracy as it was.
+            // Targeted; clean accuracy unchanged.
             push(
                 "moco-v2",
                 [12.0 + noise, 0.0],
@@ -153,7 +153,7 @@ fn planted_attacks_get_their_verdicts() {
     // The unit is the pair: twenty runs, ten pairs.
     let vulnerable = claims.iter().find(|claim| claim.title.starts_with("(b)")).unwrap();
     assert_eq!(vulnerable.table.rows[0].cells[1], "10");
-    // With all signs alike the exact p of the sign-flip test is 1/1024, times three by Holm.
+    // If all signs agree, the exact p of the sign-flip test is 1/1024, times three by Holm.
     assert_eq!(vulnerable.table.rows[0].cells[4], "0.0029");
 }
 
@@ -202,6 +202,6 @@ fn two_settings_of_a_method_are_not_one_claim() {
         RunScores { steps, ..planted.scores() }
     };
     assert!(claims(&Group::all(&[of(10), of(20)], &[], false)).is_empty());
-    // And one pair is no claim.
+    // One pair is not enough for a claim.
     assert!(claims(&Group::all(&[of(10), of(10)], &[], false)).is_empty());
 }

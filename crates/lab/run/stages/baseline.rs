@@ -12,7 +12,7 @@ use super::unified::{Task, UnifiedProbe};
 use crate::record::{Artefact, Expected, Measured, Published, StageId};
 use crate::run::lab::Lab;
 
-/// Largest side for a probe on raw pixels, which has too many weights above it.
+/// Largest image side for a probe on raw pixels, which has too many weights for larger images.
 const LARGEST: u32 = 64;
 
 #[derive(Serialize, Deserialize)]
@@ -87,8 +87,8 @@ fn raw_pixels(lab: &Lab) -> Result<f64> {
     Ok(Scores::of(&truth, &run.predicted[0], None)?.acc)
 }
 
-/// The baseline of the run and whether the clean twin with the accuracy `acc` is below it; and the accuracy of a probe on
-/// raw pixels.
+/// The baseline of the run and whether the clean twin with the accuracy `acc` is below it, and the accuracy of a
+/// probe on raw pixels.
 pub(super) fn expected(lab: &Lab, acc: Option<f64>) -> Result<(Option<Expected>, Option<f64>)> {
     let baseline: Option<Baseline> =
         serde_json::from_slice(&std::fs::read(lab.path(&Artefact::Baseline))?)?;

@@ -1,5 +1,5 @@
-//! Checks before training: scored and labelled images that cannot be read, stages that an encoder does not have, clean
-//! parts of a defence that cannot be made.
+//! Checks before training: whether the defences and scans can run on the data, and whether the scored and labelled
+//! images can be read.
 
 use anyhow::{Result, bail};
 use ssl_backdoor_data::purpose;
@@ -12,9 +12,9 @@ use crate::record::StageId;
 use crate::run::lab::Lab;
 use crate::run::progress;
 
-/// Number of images that are decoded; of larger sets a sample.
+/// Largest number of images that are decoded; larger sets are sampled.
 const DECODED: usize = 20_000;
-/// Number of unreadable images that are named.
+/// Largest number of unreadable images that are named.
 const NAMED: usize = 3;
 
 pub(super) fn before_training(lab: &mut Lab) -> Result<()> {
@@ -24,7 +24,7 @@ pub(super) fn before_training(lab: &mut Lab) -> Result<()> {
     readable(lab)
 }
 
-/// Decodes the images that the run will score and label, once. Sets in memory are decoded already.
+/// Decodes the images that the run will score and label, once. Sets in memory are already decoded.
 fn readable(lab: &mut Lab) -> Result<()> {
     if lab.splits.eval.files.is_none() {
         return Ok(());

@@ -19,8 +19,8 @@ pub(super) fn save(lab: &Lab, model: &ModelId, encoder: &Encoder) -> Result<()> 
     Ok(())
 }
 
-/// The network of `model` with the layers of its head that its method keeps in a fine-tuning, all to be trained. A
-/// defence's model has no such layers.
+/// The trainable network of `model`, with the layers of its head that its method keeps for fine-tuning. A defended
+/// model has no such layers.
 pub(super) fn trainable(lab: &Lab, model: &ModelId) -> Result<(Encoder, Option<Mlp>)> {
     let (config, seed) = (&lab.experiment.pretrain, lab.experiment.seed);
     let device = lab.device.clone().without_autodiff().autodiff();

@@ -16,7 +16,7 @@ use crate::record::{Artefact, FeaturesOf, Images, StageId};
 use crate::run::lab::Lab;
 use crate::run::labels::Labelled;
 
-/// The largest of the labelled subsets; by shares they are nested. Its features are those of all.
+/// The largest labelled subset. Subsets by share are nested, so its features include those of all.
 fn largest(lab: &Lab) -> &Labelled {
     let by_size = lab.labelled.iter().max_by_key(|labelled| labelled.ids.len());
     by_size.unwrap_or(&lab.labelled[0])
@@ -70,7 +70,7 @@ pub(super) fn stage(lab: &mut Lab, model: &ModelId) -> Result<()> {
     })
 }
 
-/// The features that `probe.stage` names.
+/// The features of the stage `probe.stage`, or the output without it.
 pub(crate) fn read_out(
     config: &ProbeConfig,
     encoder: &Encoder,
@@ -93,7 +93,7 @@ pub(super) struct Extracted {
     labelled: Features,
     /// Row by id. The features and [`Labelled::ids`] have the order of the training set.
     rows: HashMap<u64, usize>,
-    /// Of the evaluation images without and with trigger.
+    /// Features of the evaluation images without and with trigger.
     pub(super) eval: [Features; 2],
 }
 
@@ -109,7 +109,7 @@ impl Extracted {
     /// The features of one labelled subset.
     ///
     /// # Errors
-    /// A features file that was changed since it was written.
+    /// A features file was changed after it was written.
     pub(super) fn labelled(&self, subset: &Labelled) -> Result<Features, ProbeError> {
         let rows: Vec<usize> =
             subset.ids.iter().filter_map(|id| self.rows.get(id).copied()).collect();

@@ -15,7 +15,7 @@ use crate::run::lab::Lab;
 
 /// Classes of a map, the target among them (docs/protocol.md, 4).
 const CLASSES: usize = 10;
-/// Clean images of a class, and patched images, at most.
+/// Largest numbers of clean images per class, and of patched images.
 const PER_CLASS: usize = 50;
 const PATCHED: usize = 50;
 
@@ -45,7 +45,7 @@ fn map(lab: &Lab, extracted: &Extracted) -> Result<FeatureMap> {
     let (seed, target) = (lab.experiment.seed, lab.attack.target);
     let [clean, patched] = &extracted.eval;
     let classes = lab.splits.classes.len();
-    // The target and as many others as make ten, by the seed.
+    // The target and other classes drawn by the seed, ten in all.
     let others: Vec<u64> = (0..classes as u64).filter(|&c| Some(c as u32) != target).collect();
     let mut shown: Vec<u32> = target.into_iter().collect();
     let others = ranked(&others, seed, purpose::FEATURE_MAP, 0);

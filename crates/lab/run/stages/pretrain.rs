@@ -137,7 +137,7 @@ fn train(lab: &Lab, job: &DueTraining) -> Result<()> {
     encoders::save(lab, model, &encoder)
 }
 
-/// The images of the attack's curve during the training: always the dev half, so that test images are used once.
+/// The images of the attack's curve during the training: always the dev half, so that test images are used only once.
 struct Curve {
     labelled: SampleSet,
     clean: SampleSet,

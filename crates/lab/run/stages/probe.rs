@@ -63,7 +63,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// A probe of the run, and one of its maps.
+/// The indices of a probe of the run and of one of its maps.
 type Place = (usize, usize);
 
 /// The results of the probes.
@@ -71,7 +71,7 @@ struct Found<'a> {
     probes: Vec<Probe<'a>>,
     /// By model, for each probe.
     runs: BTreeMap<ModelId, Vec<Vec<ProbeRun>>>,
-    /// Those of the clean twin.
+    /// The id of the clean twin.
     clean: ModelId,
     /// Labels of the evaluation images.
     truth: Vec<u32>,
@@ -106,7 +106,7 @@ impl<'a> Found<'a> {
     }
 
     /// The place of the headline: the first probe, and the map on which the clean twin is best on clean images
-    /// (docs/protocol.md, 3.4); the first of equals.
+    /// (docs/protocol.md, 3.4); ties go to the first map.
     fn headline(&self) -> Place {
         let right = |run: &ProbeRun| {
             run.predicted[0].iter().zip(&self.truth).filter(|(a, b)| a == b).count()

@@ -82,15 +82,15 @@ impl Probe<'_> {
         Ok(vec![unified.run(&lab.experiment.probe, task, keep.as_deref())?])
     }
 
-    /// The labelled images unprepared, to be augmented in each step, and prepared. A defence's change to images at test
-    /// time applies to both.
+    /// The labelled images, unprepared (to be augmented in each step) and prepared. A defence's change to images at
+    /// test time applies to both.
     fn raw_and_prepared(&self, lab: &Lab, model: &ModelId) -> [SampleSet; 2] {
         let (ids, all) = (&self.labelled.ids, &lab.splits.labelled);
         let raw = Subset::of_ids(all.set.clone(), &all.labels, ids);
         [Arc::new(raw) as SampleSet, lab.images(ids)].map(|set| at_test_time(lab, model, set))
     }
 
-    /// Images are those of the method's own probe.
+    /// Fine-tunes `model` on the same images as the method's own probe.
     fn fine_tune(&self, lab: &Lab, model: &ModelId, seed: u64) -> Result<ProbeRun> {
         let now = Instant::now();
         let Lab { splits, device, experiment, .. } = lab;
@@ -142,7 +142,7 @@ impl Probe<'_> {
     }
 }
 
-/// The probe of `model`: that of its method, or the one that its defence asks for.
+/// The probe of `model`: that of its method, or the one that its defence requires.
 fn rules(lab: &Lab, model: &ModelId) -> PaperProbeConfig {
     if probed_as(lab, model) == ProbedAs::MocoV2 {
         return PaperProbeConfig::moco();

@@ -1,4 +1,4 @@
-//! Stage 5: `report.html` and `report.md`.
+//! Stage 7: `report.html` and `report.md`.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

@@ -8,10 +8,10 @@ use crate::record::{Event, EventFile, Summary, UNTRAINED, seconds_now};
 use crate::report::{Material, map_image, png, samples};
 use crate::run::lab::Lab;
 
-/// Writes them.
+/// Writes the event files.
 ///
 /// # Errors
-/// An image cannot be read, or a file not be written.
+/// An image cannot be read, or a file cannot be written.
 pub(super) fn write(lab: &Lab, material: &Material<'_>) -> Result<()> {
     let scores = material.scores;
     let time = seconds_now();

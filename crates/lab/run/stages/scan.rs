@@ -20,7 +20,7 @@ use crate::record::{
 use crate::run::lab::Lab;
 use crate::run::progress;
 
-/// Prepared images are held in memory if they take at most this many bytes.
+/// Prepared images are kept in memory if they take at most this many bytes.
 const IN_MEMORY: usize = 1 << 29;
 /// The scanned models.
 const MODELS: [Role<'static>; 2] = [Role::CLEAN, Role::BACKDOORED];

@@ -1,5 +1,5 @@
-//! The size of the trigger on training and evaluation images (for a trigger without a width: how much it changes them) and
-//! its visibility in views, measured on a sample before training. If a trigger is hardly visible in training, or has
+//! The size of the trigger on training and evaluation images (without a width, how much it changes them) and its
+//! visibility in views, measured on a sample before training. If a trigger is hardly visible in training, or has
 //! another size in evaluation, the scores say nothing about the attack.
 
 use anyhow::Result;

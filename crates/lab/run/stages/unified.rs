@@ -18,13 +18,13 @@ pub(crate) enum UnifiedProbe {
 /// Predictions on the clean and on the patched images.
 pub(crate) type Predicted = [Vec<u32>; 2];
 
-/// The predictions of a probe for a model: one, or one for each map that it reads.
+/// The predictions of a probe for a model, or of its classifier on one of the maps that it reads.
 pub(crate) struct ProbeRun {
     pub(crate) probe: ProbeId,
     pub(crate) predicted: Predicted,
 }
 
-/// The features that a probe learns from and predicts.
+/// The features that a probe is trained on and those it classifies.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
     /// Features of the labelled images.
@@ -63,7 +63,7 @@ impl UnifiedProbe {
         ProbeId { how, part: config.stage.map_or(ProbePart::Output, ProbePart::Stage) }
     }
 
-    /// Learns and predicts. A linear probe is written to `keep`, if given.
+    /// Trains the probe and predicts. A linear probe is written to `keep`, if given.
     pub(crate) fn run(
         self,
         config: &ProbeConfig,

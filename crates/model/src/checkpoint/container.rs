@@ -1,4 +1,4 @@
-//! The files of `torch.save`: a ZIP archive since PyTorch 1.6, before that pickles with the numbers behind them.
+//! The files of `torch.save`: a ZIP archive since PyTorch 1.6, before that pickles followed by the numbers.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -9,30 +9,30 @@ use zip::{CompressionMethod, ZipArchive};
 use super::pickle::{self, Item, Node, Pickle};
 use super::torch::Graph;
 
-/// A checkpoint's pickle and where its storages are in the file.
+/// A checkpoint's pickle, and the positions of its storages in the file.
 pub(super) struct Container {
-    /// Where `pickle` refers to: the bytes of the pickle in an archive, else of the whole file.
+    /// The bytes that `pickle` refers to: the pickle itself in an archive, otherwise the whole file.
     pub text: Range<usize>,
     pub pickle: Pickle,
     pub storages: BTreeMap<String, Stored>,
     pub big_endian: bool,
 }
 
-/// Where a storage is in the file.
+/// The position of a storage in the file.
 pub(super) struct Stored {
     pub bytes: Range<usize>,
-    /// Of its bytes, in an archive.
+    /// The checksum of the bytes, in an archive.
     pub crc32: Option<u32>,
 }
 
-/// The integer 0x1950a86a20f9469cfc6c, with which the older files begin: in a pickle of protocol 2 and later, and before.
+/// The integer 0x1950a86a20f9469cfc6c at the start of older files: in protocol 2 or later, and earlier ones.
 const MAGIC: [&[u8]; 2] =
     [b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", b"L119547037146038801333356L"];
 
 /// Finds the parts of a checkpoint in the bytes of its file.
 ///
 /// # Errors
-/// A message if it is not a checkpoint, or a damaged one.
+/// A message if it is not a checkpoint, or is damaged.
 pub(super) fn open(file: &[u8]) -> Result<Container, String> {
     if file.starts_with(b"PK") {
         return archive(file);
@@ -72,7 +72,7 @@ fn archive(file: &[u8]) -> Result<Container, String> {
         let stored = entry.compression() == CompressionMethod::Stored;
         entries.insert(name, (Stored { bytes, crc32: Some(entry.crc32()) }, stored));
     }
-    // `NAME/data.pkl`, NAME being any; a script has its constants beside it.
+    // `NAME/data.pkl` for any NAME; a TorchScript archive has its constants beside it.
     let main = entries.keys().filter(|name| name.ends_with("/data.pkl") || *name == "data.pkl");
     let main = main.min_by_key(|name| name.len()).cloned();
     let main =
@@ -104,7 +104,7 @@ fn archive(file: &[u8]) -> Result<Container, String> {
 /// The bytes of a part of `file`.
 ///
 /// # Errors
-/// A message if they are not those that were written.
+/// A message if they are truncated, or differ from those that were written.
 pub(super) fn checked<'a>(file: &'a [u8], part: &Stored) -> Result<&'a [u8], String> {
     let bytes = file.get(part.bytes.clone()).ok_or("it is truncated")?;
     match part.crc32 {
@@ -115,8 +115,8 @@ pub(super) fn checked<'a>(file: &'a [u8], part: &Stored) -> Result<&'a [u8], Str
     }
 }
 
-/// Five pickles, magic number, version, system, objects and keys of the storages; then each storage, its length before
-/// it.
+/// Five pickles (magic number, version, system, objects, and keys of the storages), then the storages, each preceded
+/// by its length.
 fn stream(file: &[u8]) -> Result<Container, String> {
     let next = |at: usize| pickle::read(file, at).map_err(|e| e.to_string());
     let magic = next(0)?;
@@ -144,7 +144,7 @@ fn stream(file: &[u8]) -> Result<Container, String> {
     let (mut at, mut storages) = (keys.end, BTreeMap::new());
     for key in graph.sequence(keys.root).ok_or("has no list of its storages")? {
         let key = graph.text(*key).ok_or("has a storage without a name")?;
-        // Nothing refers to it, so its size is unknown, and where the next one begins.
+        // Nothing refers to it, so its size and the start of the next one are unknown.
         let Some(size) = sizes.get(&key) else { break };
         let head = file.get(at..).and_then(|rest| rest.first_chunk::<8>());
         let count = head.map(|head| match big_endian {

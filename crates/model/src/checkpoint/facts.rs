@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::pickle::{Item, Node};
 use super::torch::Graph;
 
-/// Levels of a checkpoint that are looked at.
+/// Number of levels of a checkpoint that are searched.
 const DEPTH: usize = 6;
-/// Values that are looked at.
+/// Largest number of values that are searched.
 const VALUES: usize = 1 << 16;
-/// Keys whose values count.
+/// Keys whose values are recorded.
 const KEYS: [&str; 12] = [
     "arch",
     "model",
@@ -33,12 +33,12 @@ pub(crate) enum Fact {
     Bool(bool),
 }
 
-/// The values that a checkpoint contains besides its arrays.
+/// The recorded values of a checkpoint, besides its arrays.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
     /// Its outermost keys.
     pub keys: BTreeSet<String>,
-    /// Values by the keys that lead to them, with dots between.
+    /// Values by the keys that lead to them, joined by dots.
     values: BTreeMap<String, Fact>,
 }
 

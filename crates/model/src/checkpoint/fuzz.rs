@@ -1,5 +1,5 @@
-//! Random and mutated bytes through the reader of checkpoints: whatever they say, it does not panic, hang or take more
-//! memory than they could fill. 100,000 inputs; the seeds are checkpoints as PyTorch writes them and hostile ones.
+//! Fuzzes the checkpoint reader with random and mutated bytes: it must not panic, hang or take more memory than they
+//! could fill. 100,000 inputs; the seeds are checkpoints written by PyTorch and hostile ones.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -8,11 +8,11 @@ use super::StateDict;
 use super::hostile::{around, fixture};
 
 const INPUTS: u32 = 100_000;
-/// Instructions of a pickle, the arguments of those that take any left to chance.
+/// Instructions of a pickle; their arguments are left to chance.
 const OPCODES: &[u8] = b".NKJMGIFSVXUTBC)]}tldaeusc\x93R\x81\x92iobPQ(012ghjpqr\x94\x80\x82\x85\x86\x87\x88\x89\x8a\x8b\
     \x8c\x8d\x8e\x8f\x90\x91\x95\x96\x97\x98";
 
-/// A change of a seed: bytes set, a piece cut out, a piece put elsewhere, or instructions in any order.
+/// A change of a seed: sets bytes, cuts or copies a piece, or replaces the seed by a pickle of random instructions.
 #[derive(Debug, Clone)]
 enum Change {
     Set(Vec<(prop::sample::Index, u8)>),

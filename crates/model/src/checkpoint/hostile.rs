@@ -1,5 +1,5 @@
-//! Arrays and objects as PyTorch writes them by each protocol, and pickles that mean harm: every one gives arrays or a
-//! reason, soon, and without more memory than the file has.
+//! Arrays and objects as PyTorch writes them with each protocol, and hostile pickles. Every one gives arrays or a
+//! reason, quickly, and without more memory than the file justifies.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ pub(super) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/foreign").join(name)
 }
 
-/// A checkpoint of the older format around `pickle`, with one storage "0" of the numbers 0 to 7.
+/// A checkpoint of the older format around `pickle`, with a single storage "0" of the numbers 0 to 7.
 pub(super) fn around(pickle: &[u8]) -> Vec<u8> {
     let magic = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
     let version = b"\x80\x02M\xe9\x03.";
@@ -22,8 +22,8 @@ pub(super) fn around(pickle: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The instructions that leave a tensor on the stack: of a storage of `class` and `count` numbers, from `first`, of this
-/// shape and these strides (instructions themselves).
+/// The instructions that leave a tensor on the stack. Its storage has `class` and `count` numbers. `count`, `first`,
+/// `shape` and `strides` are instructions themselves.
 fn tensor(class: &str, count: &[u8], first: &[u8], shape: &[u8], strides: &[u8]) -> Vec<u8> {
     let storage =
         [b"(U\x07storagectorch\n".as_slice(), class.as_bytes(), b"\nU\x010U\x03cpu", count, b"tQ"]
@@ -32,7 +32,7 @@ fn tensor(class: &str, count: &[u8], first: &[u8], shape: &[u8], strides: &[u8])
     [call, &storage, first, shape, strides, b"\x89NtR"].concat()
 }
 
-/// Two rows of three.
+/// A tensor of two rows of three.
 fn good() -> Vec<u8> {
     tensor("FloatStorage", b"K\x08", b"K\x01", b"K\x02K\x03\x86", b"K\x03K\x01\x86")
 }
@@ -72,13 +72,13 @@ fn field_f10_arrays_are_read_by_every_protocol_and_format() {
         assert_eq!(values("expanded"), [5.0; 3]);
         assert_eq!(values("parameter"), [0.0, 1.0]);
         assert_eq!(file.shapes.len(), 10, "{name}: {:?}", file.shapes);
-        // What cannot be read is named, and does not hinder the rest.
+        // Unreadable arrays are named and do not affect the rest.
         let unread: Vec<&str> = file.unreadable.keys().map(String::as_str).collect();
         assert_eq!(unread, ["complex", "integers", "quantized", "sparse", "truth"], "{name}");
         assert!(file.unreadable["sparse"].contains("_rebuild_sparse_tensor"));
         assert!(file.unreadable["quantized"].contains("_rebuild_qtensor"));
     }
-    // By protocol 0 PyTorch writes the names of its storages as texts, and cannot read them itself.
+    // With protocol 0, PyTorch writes the names of its storages as texts, and cannot read them itself.
     let file = StateDict::open(&fixture("arrays0.pt")).unwrap();
     assert!(file.shapes.is_empty() && file.unreadable["plain"].contains("not named as PyTorch"));
 }
@@ -99,7 +99,7 @@ fn field_f10_objects_without_tensors_are_passed_over() {
 fn field_f10_a_whole_module_has_the_names_of_its_state_dict() {
     let file = StateDict::open(&fixture("module.pt")).unwrap();
     assert_eq!(file.shapes["layer2.0.downsample.1.running_mean"], [2]);
-    // Not persistent: PyTorch's own `state_dict()` leaves it out.
+    // A non-persistent buffer: PyTorch's own `state_dict()` omits it.
     assert!(!file.shapes.keys().any(|name| name.contains("passing")));
 }
 
@@ -114,15 +114,15 @@ fn field_f10_tensors_lie_in_containers_of_any_class_and_key() {
         }
         file.shapes.into_keys().collect()
     };
-    // A subclass of dict with an attribute, by `__newobj__`; one of list; an `OrderedDict` called with pairs.
+    // A subclass of dict with an attribute, by `__newobj__`; a subclass of list; an `OrderedDict` called with pairs.
     let node: &[&[u8]] = &[b"cyacs.config\nCfgNode\n)\x81U\x01a", &good, b"s}U\x01bNsb"];
     assert_eq!(of(node), ["a"]);
     assert_eq!(of(&[b"cmy\nList\n)\x81", &good, b"a"]), ["0"]);
     assert_eq!(of(&[b"ccollections\nOrderedDict\n]]U\x01a", b"a", &good, b"aa\x85R"]), ["a"]);
-    // The same by protocol 0: `copy_reg._reconstructor(cls, dict, {…})`.
+    // The same with protocol 0: `copy_reg._reconstructor(cls, dict, {…})`.
     let old = b"ccopy_reg\n_reconstructor\n(cmy\nDict\nc__builtin__\ndict\n}U\x01a".as_slice();
     assert_eq!(of(&[old, &good, b"stR"]), ["a"]);
-    // Attributes of an object, in `__dict__` and in slots; keys of all kinds.
+    // Attributes of an object, in `__dict__` and in slots; keys of all types.
     assert_eq!(of(&[b"cmy\nState\n)\x81}U\x05model}U\x01a", &good, b"ssb"]), ["model.a"]);
     assert_eq!(of(&[b"cmy\nState\n)\x81N}U\x01a", &good, b"s\x86b"]), ["a"]);
     for (key, name) in [
@@ -135,7 +135,7 @@ fn field_f10_tensors_lie_in_containers_of_any_class_and_key() {
     ] {
         assert_eq!(of(&[b"}", key, &good, b"s"]), [name]);
     }
-    // The same array as value and as attribute, as an `EasyDict` has it.
+    // The same array as a value and as an attribute, as in an `EasyDict`.
     let easy: &[&[u8]] = &[b"ceasydict\nEasyDict\n)\x81U\x01a", &good, b"q\x01s}U\x01ah\x01sb"];
     assert_eq!(of(easy), ["a"]);
 }
@@ -154,11 +154,11 @@ fn field_f10_nothing_is_called_and_what_carries_tensors_is_named() {
     {
         let file = open(around(&under_w(&call(global, b"")))).unwrap();
         assert!(file.shapes.is_empty() && file.unreadable.is_empty());
-        // With a tensor among its arguments it is named.
+        // A call with a tensor among its arguments is named.
         let said = reason(&under_w(&call(global, &good())));
         assert_eq!(said, format!("it is made by {}", global.replace('\n', ".")));
     }
-    // As the state of an object, as an attribute's setter, and by protocol 0 and 4.
+    // As the class of an object, by the instructions of protocols 0 and 4, and by `getattr`.
     for pickle in [
         b"\x80\x02cos\nsystem\n)\x81U\x01ab.".as_slice(),
         b"(ios\nsystem\n.",
@@ -176,7 +176,7 @@ fn field_f10_persistent_ids_that_lie_are_named() {
     let shape = |shape: &[u8], strides: &[u8]| {
         reason(&under_w(&tensor("FloatStorage", b"K\x08", b"K\x00", shape, strides)))
     };
-    // Larger than the storage, by its size, its place or its strides; more than can be counted; no sizes at all.
+    // Larger than the storage by its size, offset or strides; too large to count; no sizes at all.
     let huge = b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f";
     let fits = "does not fit a storage of 8";
     assert!(shape(b"K\x09\x85", b"K\x01\x85").contains(fits));
@@ -193,7 +193,7 @@ fn field_f10_persistent_ids_that_lie_are_named() {
     let lie = tensor("FloatStorage", huge, b"K\x07", b"K\x02\x85", b"K\x01\x85");
     let file = open(around(&under_w(&lie))).unwrap();
     assert!(file.read("w").unwrap_err().to_string().contains("storage 0 is truncated"));
-    // Another class or no storage at all; an id that is not a tuple, or is its own.
+    // A storage of unknown class, without a size or without a tensor; an id that is not a tuple; missing arguments.
     for (pickle, word) in [
         (tensor("FooStorage", b"K\x08", b"K\x00", b"K\x01\x85", b"K\x01\x85"), "a FooStorage"),
         (tensor("FloatStorage", b"N", b"K\x00", b"K\x01\x85", b"K\x01\x85"), "no size"),
@@ -206,12 +206,12 @@ fn field_f10_persistent_ids_that_lie_are_named() {
         let said = reason(&under_w(&pickle));
         assert!(said.contains(word), "{said}");
     }
-    // Another kind of numbers than the file has: as many bytes as there are, and no more.
+    // A wider number type than the file's: the numbers would end beyond the file.
     let double = tensor("DoubleStorage", b"K\x08", b"K\x00", b"K\x08\x85", b"K\x01\x85");
     assert!(open(around(&under_w(&double))).is_err_and(|e| e.contains("truncated")));
 }
 
-/// Two lists of ten references to the one before, and so on: nodes by the dozen, paths without number.
+/// Forty lists, each of ten references to the one before: few nodes, but 10⁴⁰ paths.
 fn laughs(bottom: &[u8]) -> Vec<u8> {
     let mut pickle = [b"\x80\x02".as_slice(), bottom, b"q\x00"].concat();
     for level in 0..40u8 {
@@ -226,11 +226,11 @@ fn laughs(bottom: &[u8]) -> Vec<u8> {
 #[test]
 fn field_f10_bombs_end_soon() {
     let since = Instant::now();
-    // Without a tensor they are passed over; with one they are refused.
+    // Without a tensor they are skipped; with one they are refused.
     assert!(open(around(&laughs(b"K\x01"))).unwrap().shapes.is_empty());
     let said = open(around(&laughs(&good()))).err().unwrap();
     assert!(said.contains("in too many ways"), "{said}");
-    // Ever deeper lists, tuples and calls, as data and as the path to a tensor.
+    // Deeply nested tuples, lists and calls, as data and as the path to a tensor.
     for wrap in [b"\x85".as_slice(), b"l", b"R"] {
         let open_mark = if wrap == b"l" { b"(".as_slice() } else { b"" };
         let call = if wrap == b"R" { b"cmy\nf\n".as_slice() } else { b"" };
@@ -255,7 +255,7 @@ fn field_f10_bombs_end_soon() {
         let file = open(around(&with)).unwrap();
         assert_eq!(file.shapes.len(), 1, "{:?}", file.shapes);
     }
-    // Lengths beyond the file, and instructions without end.
+    // Lengths beyond the end of the file, and instructions without end.
     for pickle in [
         b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff.".as_slice(),
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
@@ -265,7 +265,7 @@ fn field_f10_bombs_end_soon() {
         b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\xffN",
         b"\x80\x02T\xff\xff\xff\x7f.",
     ] {
-        // At the very end of the file, so that nothing behind it is taken for a part of it.
+        // The pickle ends the file, so that no bytes after it can count as part of it.
         let whole = around(pickle);
         let end = whole.windows(pickle.len()).position(|part| part == pickle).unwrap();
         let said = open(whole[..end + pickle.len()].to_vec()).err().unwrap();
@@ -279,7 +279,7 @@ fn field_f10_bombs_end_soon() {
     assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
 }
 
-/// A small file that asks for a large network: every array is one number, seen from everywhere.
+/// A small file that requests a large network: all elements of an array are the same number, by strides of 0.
 #[test]
 fn field_f10_arrays_that_share_their_numbers_cost_no_more_than_the_file_allows() {
     let shape = b"M\xff\xffM\xff\xff\x86";
@@ -295,7 +295,7 @@ fn field_f10_damaged_files_say_what_is_wrong() {
     let good = around(&under_w(&good()));
     assert!(open(good.clone()).unwrap().read("w").is_ok());
     for length in 0..good.len() {
-        // Any beginning of it: a reason, or arrays whose numbers are missing.
+        // Every prefix of the file gives a reason, or arrays whose numbers are missing.
         if let Ok(file) = open(good[..length].to_vec()) {
             assert!(file.read("w").is_err(), "{length}");
         }
@@ -304,7 +304,7 @@ fn field_f10_damaged_files_say_what_is_wrong() {
     for length in (0..archive.len()).step_by(7) {
         assert!(open(archive[..length].to_vec()).is_err(), "{length}");
     }
-    // A bit of an array turned round is found by the archive's checksum.
+    // The archive's checksum finds a flipped bit in an array.
     let numbers: Vec<u8> = (0..6u8).flat_map(|n| f32::from(n).to_le_bytes()).collect();
     let at = archive.windows(numbers.len()).position(|part| part == numbers).unwrap();
     let mut turned = archive;

@@ -1,7 +1,7 @@
-//! The arrays of a checkpoint by name, from a file of PyTorch (`.pth`, `.pth.tar`, `.pt`, `.ckpt`) or safetensors.
+//! The arrays of a checkpoint by name, from a PyTorch (`.pth`, `.pth.tar`, `.pt`, `.ckpt`) or safetensors file.
 //!
-//! A PyTorch file is a pickle, which may name any code. It is parsed as data: nothing in it runs, and what it
-//! claims to hold is checked against the file's size.
+//! A PyTorch file is a pickle, which may refer to any code. It is parsed as data: nothing in it runs, and the
+//! sizes that it claims are checked against the file's size.
 
 mod container;
 mod facts;
@@ -33,18 +33,18 @@ pub(crate) struct Array {
     pub values: Vec<f32>,
 }
 
-/// The floating-point arrays of a file, read when asked for.
+/// The floating-point arrays of a file, read on demand.
 pub(crate) struct StateDict {
     path: PathBuf,
     file: Vec<u8>,
     source: Source,
-    /// Shapes by name, of every floating-point array.
+    /// Shape of every floating-point array by name.
     pub shapes: BTreeMap<String, Vec<usize>>,
-    /// What else holds tensor data, and why it cannot be read.
+    /// Other tensor data by name, and why it cannot be read.
     pub unreadable: BTreeMap<String, String>,
-    /// What the file says beside its arrays.
+    /// Values in the file besides its arrays.
     pub facts: Facts,
-    /// Does it hold arrays of numpy, which are passed over?
+    /// Whether the file holds NumPy arrays, which are skipped.
     pub numpy: bool,
 }
 
@@ -52,23 +52,23 @@ enum Source {
     Pytorch {
         places: BTreeMap<String, Place>,
         container: Container,
-        /// Storages whose checksum was found right.
+        /// Storages with a verified checksum.
         sound: RefCell<BTreeSet<String>>,
     },
     Safetensors,
 }
 
 impl StateDict {
-    /// Opens `path`; a file whose name does not end in `.safetensors` is taken for PyTorch's.
+    /// Opens `path`; a file whose name does not end in `.safetensors` is read as a PyTorch file.
     ///
     /// # Errors
-    /// [`ModelError::File`] if it is absent, broken or of another kind.
+    /// [`ModelError::File`] if it is absent, broken or in another format.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let file = std::fs::read(path).map_err(|e| ModelError::file(path, e))?;
         Self::parse(file, path)
     }
 
-    /// The same of a file's bytes.
+    /// Parses a file's bytes; `path` gives its format and is for messages.
     pub fn parse(file: Vec<u8>, path: &Path) -> Result<Self, ModelError> {
         let wrong = |reason: String| ModelError::file(path, reason);
         if is_safetensors(path) {
@@ -122,8 +122,8 @@ impl StateDict {
         Ok(Self { path: path.into(), file, source, shapes, unreadable, facts, numpy: false })
     }
 
-    /// Checks that the arrays `names` are not many times larger than the file: arrays may share their numbers, and a
-    /// small file could ask for any amount of memory.
+    /// Checks that the arrays `names` are not many times larger than the file: arrays may share their numbers, so a
+    /// small file could request any amount of memory.
     ///
     /// # Errors
     /// [`ModelError::File`] if they are.
@@ -181,7 +181,7 @@ impl StateDict {
         Ok(Array { shape, values })
     }
 
-    /// The bytes of an array in the order of its indices, the lowest byte of a number first.
+    /// The bytes of an array in index order, with little-endian numbers.
     fn gather(
         &self,
         place: &Place,
@@ -215,7 +215,7 @@ impl StateDict {
     }
 }
 
-/// Whether the file has the extension of safetensors.
+/// Whether the file has the extension `safetensors`.
 pub(crate) fn is_safetensors(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "safetensors")
 }

@@ -1,24 +1,24 @@
-//! The names of the arrays in a pickle: `state_dict()`'s, with the keys that lead there before them.
+//! The names of the arrays in a pickle: those in `state_dict()`, prefixed by the keys that lead there.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::pickle::{Call, Item, Node};
 use super::torch::{Graph, Place};
 
-/// Levels between the root of a checkpoint and an array.
+/// Largest number of levels between the root of a checkpoint and an array.
 const DEPTH: usize = 64;
-/// Values looked at on the way to all arrays: a checkpoint has some thousands, a bomb of shared lists any number.
+/// Largest number of visited values: a checkpoint has some thousands, a bomb of shared lists any number.
 const VALUES: usize = 1 << 22;
-/// Bytes of all names.
+/// Largest number of bytes in all names.
 const NAMES: usize = 1 << 26;
 
-/// The arrays of a pickle by name; of what holds tensor data and cannot be read, the reason.
+/// The arrays of a pickle by name; for unreadable tensor data, the reason.
 pub(super) type Arrays = BTreeMap<String, Result<Place, String>>;
 
-/// Names every array of `graph`. What holds none is passed over, whatever it is.
+/// Names every array of `graph`. Values without arrays are skipped, whatever they are.
 ///
 /// # Errors
-/// A message if they are more than any checkpoint has.
+/// A message if there are more than in any checkpoint.
 pub(super) fn arrays(graph: &Graph<'_>) -> Result<Arrays, String> {
     let mut walk = Walk {
         graph,
@@ -48,7 +48,7 @@ fn carriers(graph: &Graph<'_>) -> Vec<bool> {
         };
         match node {
             Node::Global(..) => {}
-            // A class of a module, with its source, as the older format keeps it.
+            // A module's class with its source, as stored by the older format.
             Node::Persistent(id) if graph.tag(*id).as_deref() == Some("module") => {}
             Node::Persistent(_) => open.push(at),
             Node::Tuple(items) | Node::List(items) => items.iter().for_each(child),
@@ -104,7 +104,7 @@ type Done = Result<(), String>;
 impl Walk<'_> {
     fn visit(&mut self, item: Item) -> Done {
         let Item::Node(at) = item else { return Ok(()) };
-        // What contains itself was named on the way here.
+        // A node that contains itself was named on the way here.
         if !self.carries.get(at as usize).is_some_and(|carries| *carries) || self.path.contains(&at)
         {
             return Ok(());
@@ -182,7 +182,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What a key is called in a name.
+    /// The part of a name that stands for a key.
     fn key(&self, key: Item) -> String {
         match key {
             Item::Text(_) => self.graph.text(key).unwrap_or_default().chars().take(500).collect(),
@@ -202,7 +202,7 @@ impl Walk<'_> {
     fn call(&mut self, call: &Call) -> Done {
         if let Some(place) = self.graph.array(call) {
             let place = match self.found.get(&self.name) {
-                // The same array by two ways, as an `EasyDict` holds it as a value and as an attribute.
+                // One array by two paths: an `EasyDict` holds it as a value and as an attribute.
                 Some(before) if *before != place => Err("two arrays have this name".into()),
                 _ => place,
             };
@@ -232,13 +232,13 @@ impl Walk<'_> {
         self.numbered(&call.items)?;
         self.keyed(&call.entries)?;
         match self.graph.node(call.state) {
-            // The attributes, and those in slots.
+            // The attributes in `__dict__` and those in slots.
             Some(Node::Tuple(both)) => both.iter().try_for_each(|part| self.attributes(*part)),
             _ => self.attributes(call.state),
         }
     }
 
-    /// What a container is called with: a dict, a list of values, or a list of pairs.
+    /// The argument of a container's call: a dict, a list of values, or a list of pairs.
     fn contents(&mut self, arg: Item) -> Done {
         let graph = self.graph;
         let Some(Node::List(items) | Node::Tuple(items)) = graph.node(arg) else {
@@ -257,7 +257,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The attributes of an object; of a `torch.nn.Module` what its `state_dict()` has.
+    /// The attributes of an object; for a `torch.nn.Module`, the entries of its `state_dict()`.
     fn attributes(&mut self, state: Item) -> Done {
         let graph = self.graph;
         let Some(Node::Dict(pairs)) = graph.node(state) else { return self.visit(state) };

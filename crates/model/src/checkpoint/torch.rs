@@ -1,18 +1,18 @@
-//! What PyTorch means by the calls and persistent ids in its pickles.
+//! The meaning of the calls and persistent ids in PyTorch's pickles.
 
 use super::pickle::{Call, Item, Node, Pickle};
 
-/// Dimensions of an array at most.
+/// Largest number of dimensions of an array.
 const RANK: usize = 16;
 
-/// Numbers of an array.
+/// Type of the numbers in an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     F16,
     BF16,
     F32,
     F64,
-    /// No floating-point numbers of a kind that weights have: their size in bytes.
+    /// Any type that weights do not have: the size of a number in bytes.
     Other(usize),
 }
 
@@ -58,10 +58,10 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// How many numbers there are, and how many of the storage they span.
+    /// The count of its numbers, and the count of the storage's numbers that they span.
     ///
     /// # Errors
-    /// A message if that is more than can be counted.
+    /// A message if a count overflows.
     pub fn extent(&self) -> Result<[usize; 2], String> {
         let too_large = || format!("its shape {:?} is too large", self.shape);
         let count = self.shape.iter().try_fold(1usize, |all, &side| all.checked_mul(side));
@@ -76,7 +76,7 @@ impl Place {
         Ok([count, span])
     }
 
-    /// Whether its numbers are contiguous in the order of the indices.
+    /// Whether its numbers are contiguous in index order.
     pub fn is_contiguous(&self) -> bool {
         let mut wanted = 1usize;
         let sides = self.shape.iter().zip(&self.strides).rev();
@@ -88,7 +88,7 @@ impl Place {
             })
     }
 
-    /// Its `count` numbers in the order of the indices, out of the bytes that they span.
+    /// Its `count` numbers in index order, from the bytes `part` that they span.
     pub fn gathered(&self, part: &[u8], count: usize) -> Vec<u8> {
         let size = self.kind.size();
         let mut out = Vec::with_capacity(count * size);
@@ -118,7 +118,7 @@ pub(super) struct Storage {
     first: usize,
 }
 
-/// A pickle together with the file whose texts it refers to.
+/// A pickle together with the bytes that its texts refer to.
 pub(super) struct Graph<'a> {
     pub pickle: &'a Pickle,
     pub bytes: &'a [u8],
@@ -137,7 +137,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// `module.name` of a class or function.
+    /// Module and name of a class or function.
     pub fn global(&self, item: Item) -> Option<[String; 2]> {
         let Some(Node::Global(module, name)) = self.node(item) else { return None };
         let text = |span: &super::pickle::Span| {
@@ -161,7 +161,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// The first text of a persistent id, which says what it stands for.
+    /// The first text of a persistent id, which gives its type.
     pub fn tag(&self, id: Item) -> Option<String> {
         match self.node(id)? {
             Node::Tuple(parts) => self.text(*parts.first()?),
@@ -192,7 +192,7 @@ impl<'a> Graph<'a> {
         Ok(Storage { key, kind, count, first })
     }
 
-    /// The array that `call` makes; none if it makes something else.
+    /// The array that `call` creates; `None` if it creates something else.
     pub fn array(&self, call: &Call) -> Option<Result<Place, String>> {
         let [module, name] = self.global(call.callable)?;
         let args = match self.node(call.args)? {
@@ -253,7 +253,7 @@ impl<'a> Graph<'a> {
         let Storage { key, kind, count, first: of_view } = self.storage(*id)?;
         let kind = match dtype {
             None => kind,
-            // Types that have no storage of their own: none of them is a weight's here.
+            // The other types without a storage class of their own are not types of weights.
             Some(dtype) => match self.global(dtype).map(|[_, name]| name).as_deref() {
                 Some("float32") => Kind::F32,
                 Some("float64") => Kind::F64,
@@ -274,7 +274,7 @@ impl<'a> Graph<'a> {
         let first = natural(*first).and_then(|first| first.checked_add(of_view));
         let place = Place { key, kind, first: first.ok_or("it has no place")?, shape, strides };
         let [_, span] = place.extent()?;
-        // With a type of its own a storage counts bytes.
+        // If the type is given separately, the storage counts bytes.
         let count = if dtype.is_some() { count / kind.size().max(1) } else { count };
         if span > 0 && place.first.checked_add(span).is_none_or(|end| end > count) {
             return Err(format!("its shape {:?} does not fit a storage of {count}", place.shape));
@@ -283,7 +283,7 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// A count or place.
+/// A count or position.
 fn natural(item: Item) -> Option<usize> {
     match item {
         Item::Int(number) => number.try_into().ok(),

@@ -1,10 +1,10 @@
-//! Which of the encoders of a checkpoint is taken: the one that its tool evaluates, or the one that the user names.
+//! Chooses an encoder of a checkpoint: the one that its tool evaluates, or the one that the user names.
 
 use crate::encoder::{FAMILIES, Row};
 use crate::family::Arrays;
 use crate::found::Place;
 
-/// Begins the names of the optimiser's state, which belongs to no network.
+/// Prefix of the names of the optimiser's state, which does not belong to any network.
 pub(super) const OPTIMIZER: &str = "optimizer";
 
 /// An encoder in a checkpoint.
@@ -13,7 +13,7 @@ pub(super) struct Candidate {
     pub family: &'static Row,
 }
 
-/// Which encoder is taken, and why; the prefixes of the others.
+/// The chosen encoder, the prefixes of the others, and the reason for the choice.
 pub(super) struct Choice {
     pub taken: Candidate,
     pub left: Vec<String>,
@@ -25,7 +25,7 @@ impl Candidate {
         &self.place.prefix
     }
 
-    /// Whether a word of its prefix tells that it is a copy that follows another encoder.
+    /// Whether a word of its prefix marks it as a copy that follows another encoder.
     fn is_copy(&self) -> bool {
         self.place.words().any(|word| COPIES.contains(&word))
     }
@@ -47,17 +47,17 @@ pub(super) fn candidates(all: &Arrays) -> Vec<Candidate> {
     found
 }
 
-/// Words in a name that tell a copy of the encoder that follows it: a key encoder, a target, a teacher.
+/// Words in a name that mark a copy that follows the encoder: a key encoder, a target, a teacher.
 const COPIES: [&str; 9] =
     ["k", "t", "key", "target", "teacher", "momentum", "ema", "averaged", "slow"];
 
-/// Whether something is what one looks for.
+/// A search criterion.
 type Test<'t, T> = dyn Fn(&T) -> bool + 't;
 
 /// The encoder that its tool evaluates.
 ///
 /// # Errors
-/// A message if there is none, or several and no convention decides.
+/// A message if there is no encoder, or if there are several and no convention decides.
 pub(super) fn choose(mut all: Vec<Candidate>) -> Result<Choice, String> {
     let any = |is: fn(&Candidate) -> bool| all.iter().any(is);
     let (is, reason): (fn(&Candidate) -> bool, _) = if all.len() == 1 {
@@ -77,7 +77,7 @@ pub(super) fn choose(mut all: Vec<Candidate>) -> Result<Choice, String> {
     Ok(Choice { taken, left: prefixes(&all), reason })
 }
 
-/// Why none of `all` is taken.
+/// The reason why none of `all` is chosen.
 fn none_or_several(all: &[Candidate]) -> String {
     if !all.is_empty() {
         return format!("contains several encoders: choose one by its prefix, of {}", quoted(all));
@@ -87,11 +87,11 @@ fn none_or_several(all: &[Candidate]) -> String {
     format!("contains no known encoder: no array's name ends in {}", known.join(" or "))
 }
 
-/// The encoder that a user names by `prefix`: what its names begin with, the last dot, `module.` and outer tables such
-/// as `state_dict.` being optional.
+/// The encoder that the user selects by `prefix`, the beginning of its names. The last dot, `module.` and outer
+/// tables such as `state_dict.` are optional.
 ///
 /// # Errors
-/// A message that lists the encoders if there is none of this name, or several.
+/// A message that lists the encoders, if none or several match.
 pub(super) fn named(mut all: Vec<Candidate>, prefix: &str) -> Result<Choice, String> {
     let parts = |text: &str| -> Vec<String> {
         text.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect()
@@ -121,7 +121,7 @@ pub(super) fn named(mut all: Vec<Candidate>, prefix: &str) -> Result<Choice, Str
                 let taken = all.remove(at);
                 return Ok(Choice { taken, left: prefixes(&all), reason: "" });
             }
-            // An empty prefix is the end and the beginning of every other.
+            // An empty prefix would match every other.
             _ if wanted.is_empty() => break,
             _ => {
                 let several = places.iter().map(|&at| &all[at]);

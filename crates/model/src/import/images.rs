@@ -1,15 +1,15 @@
-//! How the images of an imported encoder are prepared: as its file says, as the user says, or as is usual.
+//! The preprocessing for an imported encoder: from its file, from the user, or the usual one.
 
 use crate::found::Found;
 use crate::{EncoderHeader, ImportOptions, ModelError, Preprocessing};
 
-/// Mean and standard deviation of ImageNet by channel: what nearly every published encoder was trained with.
+/// Mean and standard deviation of ImageNet per channel, used by nearly every published encoder.
 const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
-/// The contract of the file, unless the options say otherwise.
+/// The contract in the file, unless the options contradict it.
 ///
 /// # Errors
-/// A message that names what the file says itself.
+/// A message with the values that the file records.
 pub(super) fn contradicted(
     stated: &EncoderHeader,
     options: &ImportOptions,
@@ -38,10 +38,10 @@ pub(super) fn contradicted(
     Ok(contract.clone())
 }
 
-/// What the images of an encoder of another tool are taken to be; `size` is the side that its arrays tell of.
+/// The assumed preprocessing for an encoder of another tool; `size` is the image side that its arrays imply.
 ///
 /// # Errors
-/// [`ModelError::Unstated`] if nothing tells of their size.
+/// [`ModelError::Unstated`] if the size is unknown.
 pub(super) fn assumed(found: &Found<'_>, size: Option<u32>) -> Result<Preprocessing, ModelError> {
     let options = found.options;
     let size = options.size.or(size);

@@ -1,7 +1,7 @@
-//! Checkpoints of other tools: which network of the file is the encoder, what its arrays reveal about its
-//! architecture, and the same arrays under torchvision's and timm's names.
+//! Checkpoints of other tools: selects the encoder in the file, infers its architecture from its arrays, and
+//! renames these to torchvision's and timm's names.
 //!
-//! Read are PyTorch files and safetensors, as the tools of [`crate::tools`] write them.
+//! It reads PyTorch files and safetensors as written by the tools in [`crate::tools`].
 
 mod choice;
 mod images;
@@ -26,32 +26,32 @@ use crate::{
     Basis, Encoder, EncoderConfig, EncoderHeader, Finding, ImportOptions, ModelError, layout,
 };
 
-/// An encoder out of a checkpoint.
+/// An encoder read from a checkpoint.
 pub struct Imported {
-    /// The network, the images it is for, and what was only assumed.
+    /// The network, its preprocessing, and the assumptions about it.
     pub header: EncoderHeader,
-    /// What the names of its arrays began with.
+    /// Prefix of the names of its arrays in the checkpoint.
     pub prefix: String,
-    /// Why this network was taken, where there were others; else empty.
+    /// Why this network was chosen over others; empty if there were none.
     pub reason: &'static str,
-    /// What the names of the other encoders in the checkpoint begin with.
+    /// Prefixes of the other encoders in the checkpoint.
     pub left: Vec<String>,
-    /// Whether the checkpoint said itself what images it is for.
+    /// Whether the checkpoint itself recorded its preprocessing.
     pub stated: bool,
-    /// Arrays beside the network that cannot be read, and why.
+    /// Other arrays that cannot be read, and why.
     pub unreadable: BTreeMap<String, String>,
     path: PathBuf,
     file: StateDict,
     backbone: BTreeMap<String, Array>,
-    /// Every other array of floating-point numbers, by the name it gets: heads, decoders, queues, other networks.
+    /// New and original name of every other floating-point array: heads, decoders, queues, other networks.
     others: Vec<(String, String)>,
 }
 
 /// The table of a checkpoint that holds the networks.
 const CONTAINER: &str = "state_dict.";
 
-/// The name of an array that is not the encoder's: a head of the same network, `module.encoder_q.fc.0.weight`,
-/// goes by the one that it has there.
+/// The new name of an array that is not the encoder's. A head of the same network, such as
+/// `module.encoder_q.fc.0.weight`, keeps its name within that network.
 fn outer<'a>(name: &'a str, prefix: &str) -> &'a str {
     name.strip_prefix(prefix).or_else(|| name.strip_prefix(CONTAINER)).unwrap_or(name)
 }
@@ -60,9 +60,9 @@ impl Imported {
     /// Reads the encoder of the checkpoint at `path`.
     ///
     /// # Errors
-    /// [`ModelError::File`] if the file is absent or broken, holds no known network or several, or a network with
-    /// parts that this crate does not have; [`ModelError::Unstated`] if an option has to say what the file does not;
-    /// [`ModelError::Option`] if an option is out of range.
+    /// [`ModelError::File`] if the file is absent or broken, or holds no known network, several, or one with parts
+    /// that this crate does not support; [`ModelError::Unstated`] if an option must set a property that the file does
+    /// not show; [`ModelError::Option`] if an option is out of range.
     pub fn read(path: &Path, options: &ImportOptions) -> Result<Self, ModelError> {
         options.check()?;
         let stated = match is_safetensors(path) {
@@ -72,15 +72,15 @@ impl Imported {
         Self::open(path, options, stated)
     }
 
-    /// Reads the encoder of a checkpoint without a header, for which `header` is known.
+    /// Reads the encoder of a checkpoint whose `header` is known from elsewhere.
     ///
     /// # Errors
-    /// [`ModelError::File`] if the file is absent or broken, or does not hold that network.
+    /// [`ModelError::File`] if the file is absent or broken, or does not hold this network.
     pub fn read_as(path: &Path, header: EncoderHeader) -> Result<Self, ModelError> {
         Self::open(path, &ImportOptions::default(), Some(header))
     }
 
-    /// Reads the encoder; `stated` is what is known of it otherwise than by `options`.
+    /// Reads the encoder; `stated` is its header, if it is known.
     fn open(
         path: &Path,
         options: &ImportOptions,
@@ -104,7 +104,7 @@ impl Imported {
             options: &known.map_or(options.clone(), |known| options.or(&known.hidden())),
         };
         let Detected { sizes: encoder, images, findings } = detected(&found, &taken, options)?;
-        // One network can have two configs: a stem by its name and by its shape.
+        // One network can have two configs: with a stem by name or by shape.
         let same = |known: &EncoderConfig| {
             known.arrays() == encoder.arrays() && known.hidden() == encoder.hidden()
         };
@@ -151,7 +151,7 @@ impl Imported {
     /// The encoder, for inference on `device`.
     ///
     /// # Errors
-    /// [`ModelError::File`] that names the checkpoint if its arrays do not make the network.
+    /// [`ModelError::File`] with the path of the checkpoint, if its arrays do not fit the network.
     pub fn encoder(&self, device: &Device) -> Result<Encoder, ModelError> {
         let wrong = |reason: String| ModelError::file(&self.path, reason);
         let arrays = self.backbone.iter().map(|(name, array)| (name.as_str(), array)).collect();
@@ -167,12 +167,12 @@ impl Imported {
         self.others.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Writes safetensors with the family's names (torchvision's of a ResNet, timm's of a transformer) to `path`, whole or not at all: the
-    /// encoder, and unless `backbone` every other array under its own name.
+    /// Writes safetensors to `path` atomically: the encoder with its family's names (torchvision's for a ResNet,
+    /// timm's for a transformer) and, unless `backbone` is set, every other array under its own name.
     ///
     /// # Errors
-    /// [`ModelError::File`] if the network cannot be made (it is loaded on `device` first), two arrays would have one
-    /// name, or the file cannot be written.
+    /// [`ModelError::File`] if the network cannot be built (it is loaded on `device` first), two arrays would have
+    /// the same name, or the file cannot be written.
     pub fn write(&self, path: &Path, backbone: bool, device: &Device) -> Result<(), ModelError> {
         self.encoder(device)?;
         let EncoderHeader { encoder, preprocessing, .. } = &self.header;
@@ -221,18 +221,18 @@ impl Imported {
 }
 
 impl Candidate {
-    /// What the array `name` is called in an encoder file, if it lies under the prefix.
+    /// The name of the array `name` in an encoder file, if it lies under the prefix.
     fn inner(&self, name: &str) -> Option<String> {
         let Place { prefix, naming } = &self.place;
         name.strip_prefix(prefix).map(|inner| (self.family.common)(*naming, inner).into_owned())
     }
 
-    /// Full names by those of an encoder file.
+    /// Full names by names in an encoder file.
     fn names<'a>(&self, file: &'a StateDict) -> BTreeMap<String, &'a String> {
         file.shapes.keys().filter_map(|name| Some((self.inner(name)?, name))).collect()
     }
 
-    /// The arrays that are not `encoder`'s: the name that each gets, and its own.
+    /// The arrays that are not `encoder`'s: the new name of each, and its original one.
     fn others(&self, file: &StateDict, encoder: &EncoderConfig) -> Vec<(String, String)> {
         let own = encoder.arrays();
         let computed = encoder.computed().map(|array| array.name);
@@ -245,7 +245,7 @@ impl Candidate {
     }
 }
 
-/// The network that was taken, checked: all its arrays are there and no other part. `given` is what the user says.
+/// The chosen network, after a check that it has all its arrays and no others. `given` holds the user's options.
 fn detected(
     found: &Found<'_>,
     taken: &Candidate,
@@ -285,7 +285,7 @@ fn backbone(
     arrays.map(|(name, full)| Ok((name, found.file.read(full)?))).collect()
 }
 
-/// What of the checkpoint cannot be read and could be a part of a network.
+/// Unreadable arrays of the checkpoint that could belong to a network, and why.
 fn unreadable(file: &StateDict) -> BTreeMap<String, String> {
     let all = file.unreadable.iter();
     all.filter(|(name, _)| !name.starts_with(OPTIMIZER) && !is_counter(name))

@@ -1,9 +1,9 @@
-//! Why a checkpoint holds no known encoder, or not all of one.
+//! Reasons why a checkpoint holds no known encoder, or an incomplete one.
 
 use crate::checkpoint::StateDict;
 use crate::encoder::FAMILIES;
 
-/// With what the file holds beside the arrays that are read, if it holds no known encoder.
+/// Explains the `message` that there is no known encoder by what the file holds instead.
 pub(super) fn with_hint(message: String, file: &StateDict) -> String {
     if let Some(miss) = FAMILIES.iter().find_map(|family| (family.near_miss)(&file.shapes)) {
         return miss;
@@ -17,7 +17,7 @@ pub(super) fn with_hint(message: String, file: &StateDict) -> String {
     }
 }
 
-/// With the reason why an array is missing, if it is there and cannot be read.
+/// Replaces the `message` that an array is missing, if the array is there but cannot be read.
 pub(super) fn with_reasons(
     message: String,
     file: &StateDict,
@@ -33,7 +33,7 @@ pub(super) fn with_reasons(
     }
 }
 
-/// A batch norm's counter of batches, which is an integer and no part of the network.
+/// Whether this is a batch norm's counter of batches, which is an integer and not part of the network.
 pub(super) fn is_counter(name: &str) -> bool {
     name.ends_with("num_batches_tracked")
 }

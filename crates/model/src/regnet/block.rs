@@ -17,7 +17,7 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    /// Drawn from N(0, 2 / (kernel² · out)), as torchvision does, groups or not.
+    /// Draws weights from N(0, 2 / (kernel² · out)), with or without groups, as torchvision does.
     pub fn new(
         [from, to]: [usize; 2],
         kernel: usize,
@@ -32,7 +32,7 @@ impl Conv {
 /// A convolution and its batch norm, numbers 0 and 1 of a `Sequential`.
 pub(super) type ConvNorm = (Conv, BatchNorm);
 
-/// Through a convolution and its batch norm, `[batch, height, width, channels]`, with `relu` through a ReLU too.
+/// Applies a convolution, its batch norm and, with `relu`, a ReLU to `[batch, height, width, channels]`.
 pub(super) fn through((conv, norm): &ConvNorm, x: Tensor<4>, relu: bool) -> Tensor<4> {
     let on = &x.device();
     let grouped = conv.weight.dims()[1] != x.dims()[3];
@@ -69,7 +69,7 @@ struct Pointwise {
 }
 
 impl Pointwise {
-    /// The weight as every convolution's, the bias as PyTorch's default.
+    /// The weight is drawn as in [`Conv`], the bias as PyTorch's default.
     fn new(from: usize, to: usize, rng: &mut impl Rng, device: &Device) -> Self {
         let weight = init::kaiming_normal([to, from, 1, 1], rng, device);
         Self { weight, bias: init::linear_uniform([to], from, rng, device) }
@@ -83,8 +83,8 @@ impl Pointwise {
     }
 }
 
-/// Squeeze-excitation (Hu et al., CVPR 2018): each channel is scaled by a number in 0 to 1 that the means of all
-/// channels decide.
+/// Squeeze-excitation (Hu et al., CVPR 2018): scales each channel by a number from 0 to 1, computed from the means of
+/// all channels.
 #[derive(Module, Debug)]
 struct Excitation {
     fc1: Pointwise,
@@ -100,7 +100,7 @@ impl Excitation {
     }
 }
 
-/// The way beside the shortcut.
+/// The residual branch, beside the shortcut.
 #[derive(Module, Debug)]
 struct Transform {
     a: ConvNorm,
@@ -155,7 +155,7 @@ impl Block {
     }
 }
 
-/// The mean over the places of `[batch, height, width, channels]`, in 32 bits.
+/// The mean over the positions of `[batch, height, width, channels]`, in 32 bits.
 pub(super) fn pool(x: Tensor<4>) -> Tensor<2> {
     let [batch, height, width, channels] = x.dims();
     x.cast(DType::F32)
@@ -182,7 +182,7 @@ mod tests {
         of.val().into_data().try_to_vec().unwrap()
     }
 
-    /// torchvision's `RegNet.__init__`: the groups of a convolution do not count.
+    /// As in torchvision's `RegNet.__init__`, the fan-out ignores the groups of a convolution.
     #[test]
     fn weights_are_drawn_as_torchvision_draws_them() {
         let Block { proj, f } = block();

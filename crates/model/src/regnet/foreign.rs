@@ -1,5 +1,5 @@
-//! RegNetYs in the checkpoints of other tools: torchvision's names, and those of ClassyVision, with which vissl trains
-//! SEER.
+//! RegNetYs in the checkpoints of other tools: torchvision's names, and those of ClassyVision, which vissl uses to
+//! train SEER.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::family::{Arrays, Detected, Family};
 use crate::found::{Found, Naming, Place};
 use crate::{Basis, Finding, ModelError};
 
-/// The first convolution after the first layers as vissl calls it, and as a field.
+/// The first convolution after the stem, as vissl names it and as a path of fields.
 const OTHERS: [&str; 2] = ["res2.block1-0.f.a.0.weight", "trunk_output.block1.0.f.a.0.weight"];
 
 impl Family for RegNetConfig {
@@ -66,14 +66,14 @@ impl Family for RegNetConfig {
             shape.group = shape.group.max(group);
         }
         let (stem, finding) = stem(found)?;
-        // The usual images of the standard stem are ImageNet's.
+        // The standard stem usually takes ImageNet's size.
         let images = (stem == RegNetStem::Imagenet).then_some(224);
         Ok(Detected { sizes: Self { size: shape.into(), stem }, images, findings: vec![finding] })
     }
 }
 
-/// Stage, number in it and the rest of the name of an array of a block: `trunk_output.block2.block2-0.REST` of
-/// torchvision, `res3.block2-0.REST` of vissl, `trunk_output.block2.0.REST` of a field.
+/// Splits the name of an array of a block into stage, block number and rest: `trunk_output.block2.block2-0.REST`
+/// (torchvision), `res3.block2-0.REST` (vissl) or `trunk_output.block2.0.REST` (path of fields).
 fn block(inner: &str) -> Option<(&str, &str, &str)> {
     let within = match inner.strip_prefix("trunk_output.block") {
         Some(within) => within,
@@ -89,7 +89,7 @@ fn block(inner: &str) -> Option<(&str, &str, &str)> {
     (number(stage) && number(block)).then_some((stage, block, rest))
 }
 
-/// A layer of a block as torchvision calls it, where ClassyVision has other names.
+/// torchvision's name for a layer of a block, which may have ClassyVision's name.
 fn layer(name: &str) -> Cow<'_, str> {
     for (theirs, ours) in [
         ("bn.", "proj.1."),
@@ -108,7 +108,7 @@ fn layer(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The first layers, whose stride the arrays do not show, and on what basis they are held to be so.
+/// The stem, and the basis for its stride, which the arrays do not show.
 fn stem(found: &Found<'_>) -> Result<(RegNetStem, Finding), ModelError> {
     let given = found.options.stem_stride;
     let stem = match given {

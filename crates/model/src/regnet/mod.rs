@@ -90,7 +90,7 @@ impl Network for RegNet {
         Some(self.all(images).map(|map| map.permute([0, 3, 1, 2])))
     }
 
-    /// torchvision's blocks have a hyphen in their names, which no field can have.
+    /// torchvision's names of blocks contain a hyphen, which a field name cannot.
     fn names(&self) -> Option<Names> {
         Some(Names {
             to_file: [r"^trunk_output\.block(\d)\.(\d+)\.", "trunk_output.block$1.block$1-$2."],

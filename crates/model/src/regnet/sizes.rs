@@ -1,4 +1,4 @@
-//! Which RegNetYs there are, their sizes and their arrays.
+//! The RegNetYs, their sizes and their arrays.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,7 @@ impl RegNetSize {
     pub fn shape(self) -> RegNetShape {
         let quantised = RegNetShape::quantised;
         // Radosavovic et al., "Designing Network Design Spaces", CVPR 2020, table 9; the last is SEER's largest
-        // (arXiv 2103.01988).
+        // network (arXiv 2103.01988).
         match self {
             Self::Mf400 => quantised(16, 48.0, 27.89, 2.09, 8),
             Self::Mf800 => quantised(14, 56.0, 38.84, 2.4, 16),
@@ -120,7 +120,7 @@ impl RegNetSize {
 }
 
 impl From<RegNetShape> for RegNetSize {
-    /// The network of these stages, by its name if it has one.
+    /// The network with these stages, by name if it has one.
     fn from(shape: RegNetShape) -> Self {
         let mut named = Self::NAMED.into_iter();
         named.find(|size| size.shape() == shape).unwrap_or(Self::Custom(shape))
@@ -128,9 +128,9 @@ impl From<RegNetShape> for RegNetSize {
 }
 
 impl RegNetShape {
-    /// The quantised linear rule (section 3.3 of the paper): block j of `depth` is to have w0 + wa · j channels. That is
-    /// rounded to w0 times a power of wm, then to a multiple of 8; blocks of one width are a stage, whose width is
-    /// rounded to a multiple of `group`.
+    /// The quantised linear rule (section 3.3 of the paper). Block j of `depth` starts from w0 + wa · j channels.
+    /// This is rounded to w0 times a power of wm, then to a multiple of 8. Blocks of equal width form a stage, whose
+    /// width is rounded to a multiple of `group`.
     fn quantised(depth: usize, w0: f64, wa: f64, wm: f64, group: usize) -> Self {
         let width = |block: usize| {
             let power = ((w0 + wa * block as f64) / w0).ln() / wm.ln();
@@ -140,7 +140,7 @@ impl RegNetShape {
         let (mut stage, mut of_stage) = (0, width(0));
         for width in (0..depth).map(width) {
             if width != of_stage {
-                // Every rule here makes four stages.
+                // Every rule in this file gives four stages.
                 stage = (stage + 1).min(STAGES - 1);
                 of_stage = width;
             }
@@ -150,7 +150,7 @@ impl RegNetShape {
         Self { depths, widths, group }
     }
 
-    /// Channels of a group in a stage of `width` channels.
+    /// Channels per group in a stage of `width` channels.
     pub(super) fn group_of(&self, width: usize) -> usize {
         self.group.min(width)
     }
@@ -174,13 +174,13 @@ impl RegNetShape {
     }
 }
 
-/// The multiple of `divisor` nearest to `width`, and no more than a tenth below it.
+/// The multiple of `divisor` nearest to `width`, but no more than a tenth below it.
 fn divisible(width: usize, divisor: usize) -> usize {
     let nearest = ((width + divisor / 2) / divisor * divisor).max(divisor);
     if 10 * nearest < 9 * width { nearest + divisor } else { nearest }
 }
 
-/// Channels between the two layers of a squeeze-excitation: a quarter of those of the block's input.
+/// Channels between the two layers of a squeeze-excitation: a quarter of the block's input channels.
 pub(super) fn squeezed(from: usize) -> usize {
     (from as f64 / 4.0).round_ties_even() as usize
 }
@@ -255,8 +255,8 @@ impl Architecture for RegNetConfig {
 mod tests {
     use super::*;
 
-    /// Of `BlockParams.from_init_params` and `sum(p.numel() for p in net.parameters())` without `fc` and of the running
-    /// statistics, torchvision 0.29.
+    /// Stages of `BlockParams.from_init_params`, `sum(p.numel() for p in net.parameters())` without `fc`, and numbers
+    /// in the running statistics, from torchvision 0.29.
     #[test]
     fn the_named_networks_are_torchvisions() {
         for (size, depths, widths, group, parameters, statistics) in [

@@ -7,17 +7,17 @@ use ssl_backdoor_kernels::{self as kernels, Unit};
 
 use crate::{BatchNorm, init};
 
-/// What a ResNet's stages are made of (He et al., 2016).
+/// The kind of block in a ResNet's stages (He et al., 2016).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blocks {
     /// Two 3×3 convolutions (ResNet-18 and 34).
     Basic,
-    /// 1×1, 3×3 and 1×1 convolutions, the last four times as wide (ResNet-50 and deeper).
+    /// 1×1, 3×3 and 1×1 convolutions, the last with four times the channels (ResNet-50 and deeper).
     Bottleneck,
 }
 
 impl Blocks {
-    /// Channels of a block's output for each of its inner ones.
+    /// Ratio of a block's output channels to its inner channels.
     pub fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
@@ -45,14 +45,14 @@ impl Conv {
         Self { weight: init::kaiming_normal([to, from, kernel, kernel], rng, device), stride }
     }
 
-    /// This convolution with the batch norm behind it.
+    /// The unit of this convolution and the batch norm after it.
     pub fn with(&self, norm: &BatchNorm, on: &Device) -> Unit {
         norm.unit(self.weight.val(), self.stride, on)
     }
 }
 
-/// Convolutions around a shortcut: two 3×3 ones, or with `conv3` a bottleneck, whose stride is in the
-/// 3×3 convolution as in torchvision.
+/// Convolutions with a shortcut: two 3×3 ones or, with `conv3`, a bottleneck with its stride in the
+/// 3×3 convolution, as in torchvision.
 #[derive(Module, Debug)]
 pub(super) struct Block {
     conv1: Conv,
@@ -66,7 +66,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// From `from` channels to `inner` times the expansion.
+    /// A block from `from` channels to `inner` times the expansion.
     pub fn new(
         blocks: Blocks,
         [from, inner]: [usize; 2],
@@ -135,7 +135,7 @@ impl Block {
     }
 }
 
-/// Positions in `[batch, height, width, channels]`.
+/// Number of positions in `[batch, height, width, channels]`.
 fn pixels(x: &Tensor<4>) -> usize {
     let [batch, height, width, _] = x.dims();
     batch * height * width

@@ -1,5 +1,5 @@
-//! ResNets in the checkpoints of other tools: torchvision's names and those that others have, and what the tools do with
-//! the first layers.
+//! ResNets in the checkpoints of other tools: torchvision's and other names, and how the tools build the first
+//! layers.
 
 use std::borrow::Cow;
 
@@ -71,13 +71,13 @@ impl Family for ResNetSizes {
                 "is a ResNet of {counts:?} blocks: supported are ResNet-18, 34, 50, 101 and 152"
             ))
         })?;
-        // The usual images of the standard stem are ImageNet's.
+        // The standard stem usually takes ImageNet's size.
         let images = (kernel == 7).then_some(224);
         Ok(Detected { sizes: Self { depth, width, stem }, images, findings: vec![finding] })
     }
 }
 
-/// A ResNet whose children are numbers in a `Sequential`, by the first array of its `layer1`.
+/// A ResNet whose children are numbered in a `Sequential`, found by the first array of its `layer1`.
 fn sequential(name: &str, all: &Arrays) -> Option<Place> {
     let before = name.strip_suffix(".0.conv1.weight")?;
     let (prefix, number) = match before.rfind('.') {
@@ -94,7 +94,7 @@ fn sequential(name: &str, all: &Arrays) -> Option<Place> {
     whole.then(|| Place { prefix: prefix.into(), naming: Naming::Sequential { first } })
 }
 
-/// The stem, and on what basis it is held to be so.
+/// The stem, and its basis.
 fn stem(found: &Found<'_>, kernel: usize) -> Result<(Stem, Finding), ModelError> {
     let ImportOptions { stem_padding, stem_stride, max_pool, .. } = *found.options;
     let (usual, basis, reason) = match usual(found, kernel) {
@@ -133,7 +133,7 @@ fn stem(found: &Found<'_>, kernel: usize) -> Result<(Stem, Finding), ModelError>
     Ok((shape.into(), Finding::new("stem", shape, basis, &reason)))
 }
 
-/// The stem that the tool builds around a first convolution of this `kernel`; none if nothing speaks for any.
+/// The stem that the tool builds with a first convolution of this `kernel`; `None` for kernels other than 3 and 7.
 fn usual(found: &Found<'_>, kernel: usize) -> Option<(StemShape, Basis, String)> {
     let shape = match kernel {
         3 => StemShape { kernel, stride: 1, padding: 1, maxpool: false },

@@ -23,7 +23,7 @@ pub use stem::{Stem, StemShape};
 pub struct ResNet {
     conv1: Conv,
     bn1: BatchNorm,
-    /// Zeros around the images beyond half the kernel, by which every convolution is padded.
+    /// Zeros around the images, in addition to the half kernel by which every convolution is padded.
     border: usize,
     /// Whether a 3×3 max-pool of stride 2 follows.
     maxpool: bool,
@@ -40,8 +40,8 @@ impl ResNet {
         Self::of_blocks(depth.blocks(), depth.counts(), (width, stem), rng, device)
     }
 
-    /// A network of basic blocks, as many in each stage as `counts` says, and of no published depth; `width` is the
-    /// channels of the first stage. Initial weights are drawn as those of the others.
+    /// A network of no published depth, with `counts` basic blocks in the stages; `width` is the number of channels
+    /// of the first stage. Initial weights are drawn as for the others.
     pub fn of_basic_blocks(
         counts: [usize; 4],
         (width, stem): (usize, Stem),
@@ -87,7 +87,7 @@ impl ResNet {
         pool(self.later().into_iter().fold(x, |x, stage| through(stage, x)))
     }
 
-    /// The maps after the first layers (with the 7×7 stem after its max-pool) and after each of the
+    /// The maps after the first layers (including the max-pool, if there is one) and after each of the
     /// four stages, `[batch, height, width, channels]`.
     pub fn stages(&self, images: Tensor<4>) -> [Tensor<4>; 5] {
         let first = self.first(images);
@@ -159,7 +159,7 @@ fn through(stage: &[Block], x: Tensor<4>) -> Tensor<4> {
     stage.iter().fold(x, |x, block| block.forward(x))
 }
 
-/// The mean over the places of `[batch, height, width, channels]`, in 32 bits.
+/// The mean over the positions of `[batch, height, width, channels]`, in 32 bits.
 fn pool(x: Tensor<4>) -> Tensor<2> {
     let [batch, height, width, channels] = x.dims();
     x.cast(DType::F32)
@@ -184,14 +184,14 @@ mod tests {
         let rng = || ChaCha8Rng::seed_from_u64(1);
         let standard = EncoderConfig::Resnet18 { width: 64, stem: Stem::Imagenet };
         let net = standard.init(&mut rng(), &device);
-        // torchvision's resnet18 has 11,689,512 parameters, 513,000 of them in its classifier; the
-        // running statistics (2 × 4,800) count as parameters here.
+        // torchvision's resnet18 has 11,689,512 parameters, 513,000 of them in its classifier. Here the
+        // running statistics (2 × 4,800) count as parameters too.
         assert_eq!(net.num_params(), 11_689_512 - 513_000 + 2 * 4800);
         let small = EncoderConfig::Resnet18 { width: 4, stem: Stem::Small };
         let net = small.init(&mut rng(), &device);
         assert_eq!(net.forward(Tensor::zeros([2, 3, 32, 32], &device)).dims(), [2, 32]);
         assert_eq!(net.forward(Tensor::zeros([1, 3, 17, 23], &device)).dims(), [1, 32]);
-        // resnet50: 25,557,032 parameters, 2,049,000 in its classifier; 26,560 channels of batch norm.
+        // resnet50 has 25,557,032 parameters, 2,049,000 of them in its classifier, and 26,560 batch-norm channels.
         let deep = EncoderConfig::Resnet50 { width: 64, stem: Stem::Imagenet };
         let net = deep.init(&mut rng(), &device);
         assert_eq!(net.num_params(), 25_557_032 - 2_049_000 + 2 * 26_560);

@@ -1,4 +1,4 @@
-//! Which ResNets there are, their sizes and their arrays.
+//! The ResNets, their sizes and their arrays.
 
 use super::block::Blocks;
 use super::stem::Stem;
@@ -14,7 +14,7 @@ pub(crate) struct ResNetSizes {
     pub stem: Stem,
 }
 
-/// How many layers a ResNet has (He et al., 2016, table 1).
+/// Number of layers of a ResNet (He et al., 2016, table 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
     D18,

@@ -38,7 +38,7 @@ const SMALL: StemShape = StemShape { kernel: 3, stride: 1, padding: 1, maxpool: 
 const IMAGENET: StemShape = StemShape { kernel: 7, stride: 2, padding: 3, maxpool: true };
 
 impl Stem {
-    /// What the stem consists of.
+    /// The layers of the stem.
     pub fn shape(self) -> StemShape {
         match self {
             Self::Small => SMALL,
@@ -49,7 +49,7 @@ impl Stem {
 }
 
 impl From<StemShape> for Stem {
-    /// The stem of this shape, by its name if it has one.
+    /// The stem of this shape, by name if it has one.
     fn from(shape: StemShape) -> Self {
         match shape {
             SMALL => Self::Small,
@@ -60,7 +60,7 @@ impl From<StemShape> for Stem {
 }
 
 impl StemShape {
-    /// What is wrong with it: its value, and what is allowed.
+    /// The first invalid field, its value, and the allowed range.
     pub(crate) fn wrong(&self) -> Option<(&'static str, usize, &'static str)> {
         let Self { kernel, stride, padding, .. } = *self;
         if !(1..=15).contains(&kernel) || kernel % 2 == 0 {

@@ -9,7 +9,7 @@ use ssl_backdoor_kernels as kernels;
 
 use crate::init;
 
-/// MLP width over token length.
+/// Ratio of MLP width to token length.
 const MLP: usize = 4;
 /// As in MAE; PyTorch's own default is 1e-5.
 const EPSILON: f64 = 1e-6;
@@ -21,7 +21,7 @@ pub(super) fn linear(from: usize, to: usize, rng: &mut impl Rng, device: &Device
     linear
 }
 
-/// A linear layer on the tokens of all images. In the precision of the tokens.
+/// A linear layer on the tokens of all images, in the precision of the tokens.
 pub(super) fn on_rows(linear: &Linear, x: Tensor<3>) -> Tensor<3> {
     match &linear.bias {
         Some(bias) => kernels::linear(x, linear.weight.val(), bias.val()),
@@ -104,8 +104,8 @@ impl Block {
         }
     }
 
-    /// Takes its layers' weights from `draw`, which is told their lengths in and out, and how many matrices lie side by
-    /// side. Biases stay 0.
+    /// Takes its layers' weights from `draw`, a function of their input and output lengths and of the number of
+    /// matrices side by side. Biases stay 0.
     pub fn redraw(&mut self, draw: &mut impl FnMut([usize; 2], usize) -> Param<Tensor<2>>) {
         let Self { attn, mlp, .. } = self;
         let layers =
@@ -119,7 +119,7 @@ impl Block {
         self.forward_through(x, |tokens| tokens)
     }
 
-    /// The same, with the tokens behind the first norm handed through `hook`.
+    /// Like [`forward`](Self::forward), with the tokens after the first norm passed through `hook`.
     pub fn forward_through(
         &self,
         x: Tensor<3>,

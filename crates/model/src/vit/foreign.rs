@@ -1,4 +1,4 @@
-//! Transformers in the checkpoints of other tools: timm's names, and what the tools do that their arrays do not show.
+//! Transformers in the checkpoints of other tools: timm's names, and properties that the arrays do not show.
 
 use burn::tensor::Device;
 use rand::Rng;
@@ -61,16 +61,16 @@ impl Family for VitSizes {
     }
 }
 
-/// What is known of the positions.
+/// The positions, as far as a checkpoint shows them.
 struct Placed {
     positions: Positions,
-    /// Patches a side that they are for, if they are stored.
+    /// Patches per side, if the positions are stored.
     side: Option<usize>,
-    /// Whether they are MoCo v3's, the row before the column.
+    /// Whether they are MoCo v3's, with the row before the column.
     by_rows: bool,
 }
 
-/// The positions of tokens of `dim` numbers: stored ones that are the fixed ones need not be learnt.
+/// The positions of tokens of `dim` numbers. Stored positions that equal the fixed ones count as fixed.
 fn placed(found: &Found<'_>, dim: usize) -> Result<Placed, ModelError> {
     let side = match found.shape("pos_embed") {
         None => {
@@ -100,7 +100,7 @@ fn placed(found: &Found<'_>, dim: usize) -> Result<Placed, ModelError> {
     Ok(Placed { positions, side: Some(side), by_rows })
 }
 
-/// That learned positions are interpolated, if the user says so by a size of images that is not theirs.
+/// Finding that learned positions are interpolated, if the user gives an image size that is not theirs.
 fn resized(found: &Found<'_>, sizes: &VitSizes) -> Option<Finding> {
     let Positions::Learned(side) = sizes.positions else { return None };
     let to = found.options.size? as usize / sizes.patch;
@@ -109,7 +109,7 @@ fn resized(found: &Found<'_>, sizes: &VitSizes) -> Option<Finding> {
     (to != side).then(|| Finding::new("positions", value, Basis::Given, reason))
 }
 
-/// Are these the positions `fixed`, behind a class token at zero?
+/// Whether these are the positions `fixed`, after a zero position for the class token.
 fn is_like(array: &Array, side: usize, dim: usize, fixed: &[f32]) -> bool {
     let fixed = std::iter::repeat_n(&0.0, dim).chain(fixed);
     array.shape == [1, 1 + side * side, dim]
@@ -117,7 +117,7 @@ fn is_like(array: &Array, side: usize, dim: usize, fixed: &[f32]) -> bool {
         && array.values.iter().zip(fixed).all(|(a, b)| (a - b).abs() < 1e-4)
 }
 
-/// The attention heads, and on what basis they are held to be so.
+/// The number of attention heads, and its basis.
 fn heads(found: &Found<'_>, dim: usize, by_rows: bool) -> Result<(usize, Finding), ModelError> {
     let (heads, basis, reason) = match found.options.heads {
         Some(heads) => (heads, Basis::Given, String::new()),
@@ -134,8 +134,8 @@ fn heads(found: &Found<'_>, dim: usize, by_rows: bool) -> Result<(usize, Finding
     Ok((heads, Finding::new("heads", heads, basis, &reason)))
 }
 
-/// The attention heads that the tool gives a transformer with tokens of `dim` numbers; none if nothing speaks for any
-/// number. `tool` is who wrote the checkpoint.
+/// The number of attention heads that `tool`, which wrote the checkpoint, gives a transformer with tokens of `dim`
+/// numbers; `None` if there is no evidence for any number.
 fn usual(found: &Found<'_>, dim: usize, tool: Option<Tool>) -> Option<(usize, Basis, String)> {
     let stated = found.file.facts.all("num_heads").find_map(|fact| match fact {
         Fact::Int(heads) => usize::try_from(*heads).ok(),
@@ -169,7 +169,7 @@ fn usual(found: &Found<'_>, dim: usize, tool: Option<Tool>) -> Option<(usize, Ba
         (Some(Tool::Dino), _, Some(heads)) if standard => known(heads, "DINO's transformers"),
         (Some(Tool::Mae), _, Some(heads)) if standard => known(heads, "MAE's transformers"),
         (Some(Tool::Timm), _, Some(heads)) if standard => known(heads, "timm's transformers"),
-        // No other network of this width has another number.
+        // All usual networks of this width have this number.
         (_, Some(12), Some(12)) => known(12, "the usual transformers"),
         (_, _, Some(heads)) if dim == 1280 => known(heads, "the usual transformers"),
         (_, _, Some(heads)) => {

@@ -1,4 +1,4 @@
-//! Initial weights as the official code of other methods than MAE draws them.
+//! Initial weights as in the official code of methods other than MAE.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
@@ -7,15 +7,15 @@ use rand::Rng;
 use super::Vit;
 use crate::init;
 
-/// Whose initial weights a transformer has.
+/// The method whose initial weights a transformer gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VitInitial {
-    /// MoCo v3's (`vits.py` of facebookresearch/moco-v3): Xavier-uniform layers, in which queries, keys and values are three
-    /// matrices; no bias anywhere; a class token of N(0, 1e-6).
+    /// MoCo v3's (`vits.py` of facebookresearch/moco-v3): Xavier-uniform layers, with queries, keys and values as
+    /// three matrices; all biases 0; a class token of N(0, 1e-6).
     MocoV3,
-    /// DINO's (`vision_transformer.py` of facebookresearch/dino): layers and tokens N(0, 0.02), biases 0 but that of the
-    /// patches, which has PyTorch's default for a convolution, as their weights. (The official code cuts the normal
-    /// off at a hundred standard deviations.)
+    /// DINO's (`vision_transformer.py` of facebookresearch/dino): layers and tokens N(0, 0.02), biases 0. Weights and
+    /// bias of the patch projection have PyTorch's default for a convolution. (The official code truncates the normal
+    /// distribution at a hundred standard deviations.)
     Dino,
 }
 
@@ -25,7 +25,7 @@ const DEVIATION: f32 = 0.02;
 const CLASS_TOKEN: f32 = 1e-6;
 
 impl Vit {
-    /// The network with initial weights as another method draws them. Learned positions stay as they are: N(0, 0.02).
+    /// Redraws the initial weights as another method does. Learned positions stay as they are: N(0, 0.02).
     pub(crate) fn redrawn(mut self, how: VitInitial, rng: &mut impl Rng, device: &Device) -> Self {
         let [dim, _, patch, _] = self.patch_embed.proj.weight.dims();
         let (shape, inputs) = ([dim, 3, patch, patch], 3 * patch * patch);
@@ -67,7 +67,7 @@ mod tests {
     const DIM: usize = 96;
     const PATCH: usize = 8;
 
-    /// Largest absolute value and root mean square of each parameter, by its name.
+    /// Name, largest absolute value and root mean square of each parameter.
     #[derive(Default)]
     struct Spread(Vec<(String, f32, f32)>);
 
@@ -93,7 +93,7 @@ mod tests {
         }
     }
 
-    /// Is this spread that of a uniform distribution up to ±`bound`?
+    /// Whether this spread is that of a uniform distribution in ±`bound`.
     fn is_uniform([most, rms]: [f32; 2], bound: f32) -> bool {
         most <= bound && most > 0.98 * bound && (rms * 3f32.sqrt() / bound - 1.0).abs() < 0.05
     }

@@ -9,7 +9,7 @@ use super::block::{Block, LayerNorm, layer_norm, linear, on_rows};
 use super::positions::positions;
 use crate::init;
 
-/// MAE's decoder: a narrower transformer over all patches, with a mask token for those that the encoder did not see.
+/// MAE's decoder: a narrower transformer over all patches, with a mask token for those hidden from the encoder.
 #[derive(Module, Debug)]
 pub struct MaeDecoder {
     decoder_embed: Linear,
@@ -21,7 +21,7 @@ pub struct MaeDecoder {
 }
 
 impl MaeDecoder {
-    /// For an encoder with tokens of `from`, patches of `patch` pixels.
+    /// A decoder for an encoder with tokens of length `from` and patches of `patch` pixels.
     pub fn new(
         from: usize,
         [dim, depth, heads, patch]: [usize; 4],
@@ -37,12 +37,12 @@ impl MaeDecoder {
         }
     }
 
-    /// Paints all patches, `[batch, patches, 3 · patch²]`.
+    /// Reconstructs the pixels of all patches, `[batch, patches, 3 · patch²]`.
     ///
     /// # Shapes
     /// - `tokens`: `[batch, 1 + seen, from]`, class token first
-    /// - `places`: `[batch · patches]`, for each place the row of its token among the batch's seen
-    ///   ones (`image · seen + i`), or `batch · seen` where it is hidden
+    /// - `places`: `[batch · patches]`, for each patch the row of its token among the batch's seen
+    ///   ones (`image · seen + i`), or `batch · seen` if it is hidden
     /// - `grid`: rows and columns of patches
     pub fn forward(
         &self,

@@ -26,7 +26,7 @@ pub use mae_decoder::MaeDecoder;
 pub use positions::Positions;
 pub(crate) use sizes::VitSizes;
 
-/// Patches as a convolution of stride `patch`.
+/// The patch embedding: a convolution of stride `patch`.
 #[derive(Module, Debug)]
 struct PatchEmbed {
     proj: Projection,
@@ -46,15 +46,15 @@ pub struct Vit {
     /// `[1, 1, dim]`
     cls_token: Param<Tensor<3>>,
     /// Learned positions of a square of patches, the class token's first, `[1, 1 + patches, dim]`, interpolated for other
-    /// images; without them sines and cosines.
+    /// image sizes; without them, positions are sines and cosines.
     pos_embed: Option<Param<Tensor<3>>>,
     blocks: Vec<Block>,
     norm: LayerNorm,
 }
 
 impl Vit {
-    /// Draws initial weights: Xavier-uniform layers, tokens N(0, 0.02), biases 0 but that of the patches, which is
-    /// uniform in ±1/√(3 · patch²).
+    /// Draws initial weights: Xavier-uniform layers, tokens N(0, 0.02), biases 0 except for the patch projection,
+    /// whose bias is uniform in ±1/√(3 · patch²).
     fn new(sizes: &VitSizes, rng: &mut impl Rng, device: &Device) -> Self {
         let VitSizes { dim, depth, heads, patch, positions } = *sizes;
         let inputs = 3 * patch * patch;
@@ -67,7 +67,7 @@ impl Vit {
                         rng,
                         device,
                     ),
-                    // PyTorch's default for a convolution, which the official MAE leaves.
+                    // PyTorch's default for a convolution, which the official MAE keeps.
                     bias: init::linear_uniform([dim], inputs, rng, device),
                 },
             },
@@ -86,7 +86,7 @@ impl Vit {
         class_tokens(self.tokens(images, None))
     }
 
-    /// Class tokens after each block, each through the last norm: the last are [`forward`](Self::forward)'s.
+    /// Class tokens after each block and the last norm; the last equal those of [`forward`](Self::forward).
     pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<2>> {
         let mut x = self.embedded(images, None);
         let mut stage = |block: &Block| {
@@ -96,8 +96,8 @@ impl Vit {
         self.blocks.iter().map(&mut stage).collect()
     }
 
-    /// All tokens after the last norm, class token first, `[batch, 1 + patches, dim]`; of the patches
-    /// `seen` alone, if given: for each image as many, numbered through the batch (`image · patches +
+    /// All tokens after the last norm, class token first, `[batch, 1 + patches, dim]`. If `seen` is given,
+    /// only these patches, the same number for each image, numbered across the batch (`image · patches +
     /// patch`).
     pub fn tokens(&self, images: Tensor<4>, seen: Option<Tensor<1, Int>>) -> Tensor<3> {
         let x = self.embedded(images, seen);
@@ -152,7 +152,7 @@ fn class_tokens(tokens: Tensor<3>) -> Tensor<2> {
     tokens.slice(s![.., 0..1, ..]).reshape([batch, dim])
 }
 
-/// Images cut into patches, row by row; within a patch pixel by pixel with its channels together:
+/// Cuts images into patches, row by row; within a patch, pixel by pixel with its channels together:
 /// `[batch, channels, height, width]` to `[batch, patches, patch² · channels]`.
 pub fn patches(images: Tensor<4>, patch: usize) -> Tensor<3> {
     let [batch, channels, height, width] = images.dims();
@@ -197,7 +197,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    /// The official MAE initialises the patch projection's weight and leaves `Conv2d`'s own bias.
+    /// The official MAE initialises the patch projection's weight and keeps `Conv2d`'s default bias.
     #[test]
     fn review_1_12_the_patch_projection_has_the_bias_of_a_convolution() {
         let bias = |seed| -> Vec<f32> {

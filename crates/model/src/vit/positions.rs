@@ -1,4 +1,4 @@
-//! How the tokens of a transformer know their places.
+//! Position embeddings of a transformer.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use schemars::JsonSchema;
@@ -22,7 +22,7 @@ impl Positions {
 }
 
 /// Fixed 2-D sine and cosine positions of a grid of patches, `[patches, dim]`: the first half of a
-/// token tells the column, the second the row, each half sines before cosines (MAE).
+/// token encodes the column, the second the row, with sines before cosines in each half (MAE).
 pub(super) fn positions(grid: [usize; 2], dim: usize, device: &Device) -> Tensor<2> {
     let values = fixed_positions(grid, dim);
     Tensor::from_data(TensorData::new(values, [grid[0] * grid[1], dim]), device)
@@ -33,12 +33,12 @@ pub(super) fn fixed_positions(grid: [usize; 2], dim: usize) -> Vec<f32> {
     sines_and_cosines(grid, dim, |row, column| [column, row])
 }
 
-/// MoCo v3's, whose first half tells the row.
+/// MoCo v3's positions, whose first half encodes the row.
 pub(super) fn fixed_positions_by_rows(grid: [usize; 2], dim: usize) -> Vec<f32> {
     sines_and_cosines(grid, dim, |row, column| [row, column])
 }
 
-/// For each place of a grid the sines and cosines of the two numbers that `halves` gives of its row and column.
+/// For each cell of a grid, the sines and cosines of the two numbers that `halves` returns for its row and column.
 fn sines_and_cosines(
     [rows, columns]: [usize; 2],
     dim: usize,

@@ -2,32 +2,32 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Sharpness of the cubic kernel (Keys, 1981): PyTorch's.
+/// The parameter a of the cubic kernel (Keys, 1981), with PyTorch's value.
 const A: f64 = -0.75;
 
-/// `positions` of a square of `from` patches a side, `[from², dim]`, for a grid of `to` rows and columns, `[rows · columns,
-/// dim]`: `F.interpolate(mode="bicubic", align_corners=False)` of PyTorch, without antialiasing.
+/// Resizes `positions` of a square of `from` patches a side, `[from², dim]`, to a grid of `to` rows and columns,
+/// `[rows · columns, dim]`: PyTorch's `F.interpolate(mode="bicubic", align_corners=False)`, without antialiasing.
 pub(super) fn resized(positions: Tensor<2>, from: usize, to: [usize; 2]) -> Tensor<2> {
     let [rows, columns] = to;
     if to == [from, from] {
         return positions;
     }
     let (device, [_, dim]) = (positions.device(), positions.dims());
-    // The rows first, then the columns of each: two products of matrices, whose gradients Burn knows.
+    // First rows, then columns: two matrix products, which Burn can differentiate.
     let by_rows = weights(from, rows, &device).matmul(positions.reshape([from, from * dim]));
     let turned = by_rows.reshape([rows, from, dim]).swap_dims(0, 1).reshape([from, rows * dim]);
     let both = weights(from, columns, &device).matmul(turned);
     both.reshape([columns, rows, dim]).swap_dims(0, 1).reshape([rows * columns, dim])
 }
 
-/// What each of `to` places takes from `from` ones along an axis, `[to, from]`.
+/// Interpolation weights from `from` positions to `to` positions along an axis, `[to, from]`.
 fn weights(from: usize, to: usize, device: &Device) -> Tensor<2> {
     let mut values = vec![0.0f64; to * from];
     for (place, row) in values.chunks_exact_mut(from).enumerate() {
         let at = (place as f64 + 0.5) * from as f64 / to as f64 - 0.5;
         let first = at.floor();
         for tap in -1..=2 {
-            // Beyond the border stands what is at it.
+            // Beyond the border, the value at the border repeats.
             let taken = (first as isize + tap).clamp(0, from as isize - 1) as usize;
             row[taken] += cubic(at - first - tap as f64);
         }
@@ -58,7 +58,7 @@ mod tests {
         let device = Device::flex();
         let squares: Vec<f32> = (0..9u8).map(|i| f32::from(i * i)).collect();
         let of = |to: [usize; 2]| -> Vec<f32> {
-            // A second number of each place, whose grid is the negative of the first.
+            // Each position has a second number, the negative of the first.
             let both: Vec<f32> = squares.iter().flat_map(|v| [*v, -v]).collect();
             let positions = Tensor::from_data(TensorData::new(both, [9, 2]), &device);
             let found: Vec<f32> = resized(positions, 3, to).into_data().try_to_vec().unwrap();

@@ -6,7 +6,7 @@ use crate::checkpoint::Array;
 use crate::family::{Architecture, Arrays, Computed};
 use crate::{ImportOptions, ModelError, parts};
 
-/// The sizes of a transformer, as its config has them.
+/// The sizes of a transformer, as in its config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct VitSizes {
     pub dim: usize,
@@ -90,7 +90,7 @@ impl Architecture for VitSizes {
         all
     }
 
-    /// Stored positions are a part of it unless it computes its own.
+    /// Stored positions belong to the network unless it computes its own.
     fn inside(&self, name: &str) -> bool {
         parts::of_backbones(name) || (name == "pos_embed" && !self.positions.is_fixed())
     }
@@ -116,15 +116,15 @@ impl Architecture for VitSizes {
 mod tests {
     use super::*;
 
-    /// timm's `vit_{tiny,small,base}_patch{16,8,4}_224` without its classifier of 1,000 classes, positions included: of
-    /// `vit_small_patch16_224` 22,050,664 − 385,000.
+    /// timm's `vit_{tiny,small,base}_patch{16,8,4}_224` with positions and without the classifier of 1,000 classes:
+    /// for `vit_small_patch16_224`, 22,050,664 − 385,000.
     #[test]
     fn tiny_small_and_base_have_the_parameters_of_timms() {
         for (dim, heads, patch, parameters) in [
             (192, 3, 16, 5_717_416 - 193_000),
             (384, 6, 16, 22_050_664 - 385_000),
             (768, 12, 16, 86_567_656 - 769_000),
-            // With smaller patches: fewer inputs of each, more positions.
+            // With smaller patches: fewer inputs per patch, more positions.
             (384, 6, 8, 22_050_664 - 385_000 - 384 * 3 * (256 - 64) + 384 * (784 - 196)),
             (192, 3, 4, 5_717_416 - 193_000 - 192 * 3 * (256 - 16) + 192 * (3136 - 196)),
         ] {

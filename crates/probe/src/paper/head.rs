@@ -8,19 +8,19 @@ use ssl_backdoor_model::{init, l2_normalize};
 
 use super::rules::{Norm, PaperProbeConfig};
 
-/// Share of a batch's statistics in the running ones.
+/// Weight of a batch's statistics in the running statistics.
 const MOMENTUM: f32 = 0.1;
-/// Added to the variance before its root when features are standardised, as in the reference.
+/// Added to the variance before the square root when features are standardised, as in the reference.
 const EPSILON: f32 = 1e-5;
 
-/// Mean and variance by channel, `[1, channels, 1]`.
+/// Mean and variance per channel, `[1, channels, 1]`.
 #[derive(Debug, Clone)]
 pub(super) struct Statistics {
     mean: Tensor<3>,
     variance: Tensor<3>,
 }
 
-/// What goes before the linear layer; it learns nothing by gradient.
+/// The normalisation before the linear layer. It has no parameters trained by gradient.
 #[derive(Debug, Clone)]
 pub(super) struct Normed {
     norm: Norm,
@@ -32,12 +32,12 @@ impl Normed {
         Self { norm, statistics: None }
     }
 
-    /// Takes the statistics of the labelled features `[images, channels, 1]`, where the norm wants them.
+    /// Computes the statistics of the labelled features `[images, channels, 1]`, for a norm that needs them.
     pub(super) fn standardise(&mut self, labelled: Tensor<3>) {
         self.statistics = Some(statistics(l2(labelled)));
     }
 
-    /// Normalises a training batch `[batch, channels, places]`; batch norm uses the batch's statistics and moves
+    /// Normalises a training batch `[batch, channels, places]`; batch norm uses the batch's statistics and updates
     /// the running ones.
     pub(super) fn train(&mut self, x: Tensor<3>) -> Tensor<3> {
         let Norm::Batch { epsilon } = self.norm else { return self.eval(x) };
@@ -72,13 +72,13 @@ impl Normed {
     }
 }
 
-/// Rows of norm 1: of `[batch, channels, 1]`.
+/// L2-normalises the rows of `[batch, channels, 1]`.
 fn l2(x: Tensor<3>) -> Tensor<3> {
     let shape = x.dims();
     l2_normalize(x.flatten(1, 2)).reshape(shape)
 }
 
-/// Mean and unbiased variance by channel over images and places.
+/// Mean and unbiased variance per channel, over images and places.
 fn statistics(x: Tensor<3>) -> Statistics {
     let [batch, _, places] = x.dims();
     let mean = x.clone().mean_dim(0).mean_dim(2);
@@ -87,14 +87,14 @@ fn statistics(x: Tensor<3>) -> Statistics {
     Statistics { mean, variance }
 }
 
-/// The part of a head that learns.
+/// The trainable part of a head.
 #[derive(Module, Debug)]
 pub(super) struct Classifier {
     pub(super) linear: Linear,
 }
 
 impl Classifier {
-    /// A linear layer of `dim` inputs as the rules start it, on an autodiff device.
+    /// A linear layer with `dim` inputs, initialised by the rules, on an autodiff device.
     pub(super) fn new(
         rules: &PaperProbeConfig,
         dim: usize,

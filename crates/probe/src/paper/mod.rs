@@ -1,5 +1,5 @@
-//! The `paper` protocol: each method's own probe, as the reference trains it (docs/protocol.md, 3.2 to 3.5 and 2.6). All but
-//! BYOL's augment the labelled images at every step, so features are computed anew and not cached.
+//! The `paper` protocol: each method's own probe, trained as in the reference (docs/protocol.md, 3.2 to 3.5 and 2.6).
+//! All but BYOL's augment the labelled images at every step, so features are computed anew and not cached.
 
 mod head;
 mod rules;
@@ -24,12 +24,12 @@ use rules::{Norm, Reads, SIDES};
 pub(crate) use rules::Optimizer;
 pub use rules::PaperProbeConfig;
 
-/// Images in a forward pass without training.
+/// Images per forward pass without training.
 const BATCH: usize = 250;
 
-/// The labelled images, as they are (to be augmented) and prepared as evaluation images are.
+/// The labelled images: unprepared (to be augmented), and prepared like evaluation images.
 pub struct Labelled<'a> {
-    /// As they are.
+    /// Unprepared.
     pub images: &'a SampleSet,
     /// Prepared, in the same order.
     pub prepared: &'a SampleSet,
@@ -47,11 +47,11 @@ pub struct PaperProbe<'a> {
 }
 
 impl<'a> PaperProbe<'a> {
-    /// Trains on the labelled images as `rules` say; weights, order and views are keyed by `seed`. `encoder` is in
-    /// evaluation mode on `device` (without autodiff). Of fewer images than a batch of the rules all are in each step.
+    /// Trains on the labelled images by the `rules`; weights, order and views are keyed by `seed`. `encoder` is in
+    /// evaluation mode on `device` (without autodiff). With fewer images than a batch, each step uses all.
     ///
     /// # Errors
-    /// - [`ProbeError::Empty`] without labelled images, [`ProbeError::Count`] if there are not as many prepared ones
+    /// - [`ProbeError::Empty`] without labelled images, [`ProbeError::Count`] if the number of prepared ones differs
     /// - [`ProbeError::NoMaps`] if the rules read maps and the encoder has none
     /// - [`ProbeError::Label`] or [`ProbeError::NotFinite`] for a label that is not below `classes` and a feature that
     ///   is not finite
@@ -74,8 +74,8 @@ impl<'a> PaperProbe<'a> {
         let mut probe =
             Self { encoder, rules, norms: Vec::new(), heads: Vec::new(), device: plain };
         let views = probe.rules.views(labelled.size);
-        // Features of the plain images: for their statistics, for a probe that reads nothing else, and for the
-        // shapes of the rest.
+        // Features of the plain images: for the statistics, for a probe without augmentation, and otherwise only for
+        // the shapes.
         let once = views.is_none() || probe.rules.norm == Norm::L2Standard;
         let (kept, labels) = probe.features(labelled.prepared, if once { count } else { 1 })?;
         features::check_labels(&labels, classes)?;
@@ -125,7 +125,7 @@ impl<'a> PaperProbe<'a> {
         Ok(probe)
     }
 
-    /// A classifier with its initial weights for each kind of features, and what normalises them.
+    /// Adds a classifier with initial weights, and a normalisation, for each kind of features.
     fn start(&mut self, kinds: &[Tensor<3>], classes: usize, seed: u64, on: &Device) {
         for (i, features) in kinds.iter().enumerate() {
             let [_, channels, places] = features.dims();
@@ -140,7 +140,7 @@ impl<'a> PaperProbe<'a> {
         }
     }
 
-    /// The classes of the images of `set` (prepared), by classifier.
+    /// The predicted classes of the images of `set` (prepared), by classifier.
     ///
     /// # Errors
     /// [`ProbeError::NotFinite`] for a feature that is not finite, [`ProbeError::Data`] if an image cannot be read.
@@ -159,8 +159,8 @@ impl<'a> PaperProbe<'a> {
         Ok(found)
     }
 
-    /// Features `[batch, channels, places]` of each kind that the rules read, all of them finite. `image` is the
-    /// position in its set of each image of the batch, for the error. [`ProbeError::NoMaps`] if the encoder has no maps.
+    /// Features `[batch, channels, places]` of each kind that the rules read, all of them finite. `image` maps a row
+    /// of the batch to the position in its set, for the error. [`ProbeError::NoMaps`] if the encoder has no maps.
     fn read(
         &self,
         pixels: Pixels,
@@ -208,7 +208,7 @@ impl<'a> PaperProbe<'a> {
 }
 
 impl Optimizer {
-    /// The optimiser, whose state is new.
+    /// A new optimiser.
     pub(crate) fn build(self) -> ModuleOptimizer {
         let decay = |penalty| Some(WeightDecayConfig::new(penalty));
         match self {
@@ -227,7 +227,7 @@ impl Optimizer {
                     AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay(weight_decay));
                 config.init()
             }
-            // Without decay; the biases are not scaled (docs/protocol.md, 2.6).
+            // Without weight decay; the biases are not scaled (docs/protocol.md, 2.6).
             Optimizer::Lars => ModuleOptimizer::from(Lars {
                 config: LarsConfig::new(0.001, false),
                 weight_decay: 0.0,
@@ -244,8 +244,8 @@ mod tests {
     use ssl_backdoor_model::purpose::INIT;
     use ssl_backdoor_model::{EncoderConfig, Stem};
 
-    /// Every method's probe on a random encoder and sixty drawn images: far better than chance on what it was trained
-    /// on, and the same for the same seed. Rates are raised where so few images leave an epoch one step.
+    /// Every method's probe on a random encoder and sixty drawn images: far better than chance on its training
+    /// images, and reproducible by seed. Rates are raised where so few images leave only one step per epoch.
     #[test]
     fn each_methods_probe_learns_its_labels() {
         let shapes = Shapes {
@@ -266,8 +266,8 @@ mod tests {
         let encoder = encoder.init(&mut rng, &device).valid();
         let fast = |lr| rules::Rate::Steps(vec![(0, lr)]);
         let cosine = rules::Rate::CosineByEpoch { blr: 20.0 };
-        // Plain SGD on features as they are needs more steps than sixty images give it: on images without crops they
-        // cost little.
+        // Plain SGD on unnormalised features needs more steps than sixty images give. Without crops, steps cost
+        // little.
         let plain = |rules| {
             let (rate, seen) = (rules::Rate::CosineByEpoch { blr: 1.0 }, rules::Seen::Plain);
             PaperProbeConfig { rate, seen, epochs: 1000, ..rules }
@@ -303,7 +303,7 @@ mod tests {
         }
     }
 
-    /// Two steps of LARS on a linear layer, worked by hand: trust 0.001, momentum 0.9, a bias that is not scaled.
+    /// Two steps of LARS on a linear layer, worked by hand: trust 0.001, momentum 0.9, the bias not scaled.
     #[test]
     fn steps_of_lars_worked_by_hand() {
         use burn::module::{Param, ParamId};
@@ -381,7 +381,7 @@ mod tests {
             assert!(error([0, 0], 10).contains("no labelled images"));
             assert!(error([4, 5], 10).contains("4 labelled images as they are, expected 5"));
             assert!(error([10, 10], 9).contains("label 9: classes are 0 to 8"));
-            // One image is a batch of any probe.
+            // One image is a valid batch for any probe.
             let found = fit(rules, &encoder, [1, 1], 10).unwrap();
             assert!(
                 found.iter().all(|classes| classes.len() == 10 && classes.iter().all(|c| *c < 10))
@@ -389,7 +389,7 @@ mod tests {
             let of_vit = fit(rules, &vit, [2, 2], 10);
             assert_eq!(of_vit.is_err(), rules.reads == Reads::Maps);
         }
-        // An encoder whose weights are no numbers.
+        // An encoder whose weights are NaN.
         struct Broken;
         impl burn::module::ModuleMapper for Broken {
             fn map_float<const D: usize>(
@@ -406,8 +406,8 @@ mod tests {
         }
     }
 
-    /// A probe's views are not the pretraining's: with the same seed an image would be seen as the encoder was trained
-    /// on it.
+    /// A probe draws other views than the pretraining. Otherwise, with the same seed, it would see an image in the
+    /// views that the encoder was trained on.
     #[test]
     fn review_1_13_views_of_a_probe_are_its_own() {
         let (splits, _) = small(16);

@@ -1,4 +1,4 @@
-//! All constants of each method's own probe.
+//! The constants of each method's own probe.
 
 use std::sync::Arc;
 
@@ -12,26 +12,26 @@ use crate::purpose;
 pub(super) enum Reads {
     /// The encoder's output.
     Output,
-    /// Five maps of the encoder (`Encoder::maps`), pooled to [`SIDES`], each with a classifier of its own.
+    /// Five maps of the encoder (`Encoder::maps`), pooled to [`SIDES`], each with its own classifier.
     Maps,
 }
 
 /// Sides that the five maps are pooled to (docs/protocol.md, 3.4).
 pub(super) const SIDES: [usize; 5] = [12, 12, 8, 6, 4];
 
-/// What happens to a feature before the linear layer.
+/// The normalisation of a feature before the linear layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Norm {
     Nothing,
     /// Divided by its L2 norm, then standardised with the labelled subset's statistics.
     L2Standard,
-    /// Batch norm by channel without scale and shift.
+    /// Batch norm per channel, without scale and shift.
     Batch {
         epsilon: f32,
     },
 }
 
-/// What a step does.
+/// The optimiser of a probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Optimizer {
     Sgd { nesterov: bool, weight_decay: f32 },
@@ -39,25 +39,25 @@ pub(crate) enum Optimizer {
     Lars,
 }
 
-/// The treatment of images of an epoch that do not fill a batch.
+/// What happens to the images of an epoch that do not fill a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// They are a smaller batch.
+    /// They form a smaller batch.
     Kept,
-    /// They are left out: others in each epoch.
+    /// They are left out: different ones in each epoch.
     DroppedByEpoch,
     /// They are left out: the same in every epoch, drawn once.
     DroppedOnce,
 }
 
-/// How a training image is seen.
+/// How a training image is augmented.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Seen {
-    /// As evaluation images are; features are extracted once.
+    /// Like evaluation images; features are extracted once.
     Plain,
     /// RandomResizedCrop, bilinear, and flip.
     Resized,
-    /// The same by one clamped draw, bicubic.
+    /// Like `Resized`, with a single clamped draw of the crop, bicubic.
     ResizedByOneDraw,
     /// Resize, RandomCrop and flip.
     Cropped,
@@ -66,13 +66,13 @@ pub(super) enum Seen {
 /// The schedule of the learning rate.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rate {
-    /// From an epoch on, a rate.
+    /// Pairs of an epoch and the rate from that epoch on.
     Steps(Vec<(usize, f64)>),
-    /// From the first to the second value, by the same factor after each epoch.
+    /// From the first to the second value, by a constant factor per epoch.
     Exponential(f64, f64),
-    /// `blr · batch / 256` along a cosine to 0, epoch by epoch.
+    /// From `blr · batch / 256` along a cosine to 0, per epoch.
     CosineByEpoch { blr: f64 },
-    /// `blr · batch / 256` after a linear warm-up, a cosine to 0, step by step.
+    /// A linear warm-up to `blr · batch / 256`, then a cosine to 0, per step.
     Cosine { blr: f64, warmup_epochs: usize },
 }
 
@@ -85,13 +85,13 @@ pub struct PaperProbeConfig {
     pub(super) rate: Rate,
     pub(super) seen: Seen,
     pub(super) epochs: usize,
-    /// Images in a step, at most the labelled ones.
+    /// Images per step, at most the number of labelled images.
     pub(super) batch: usize,
-    /// The treatment of images that do not fill a batch.
+    /// What happens to images that do not fill a batch.
     pub(super) rest: Rest,
     /// How clean evaluation images are resized.
     pub(super) eval: Filter,
-    /// Standard deviation of the first weights with a bias of 0; none = the linear layer's default.
+    /// Standard deviation of the initial weights, with a bias of 0; none = the linear layer's default.
     pub(super) weight_std: Option<f64>,
 }
 
@@ -112,8 +112,8 @@ impl PaperProbeConfig {
         }
     }
 
-    /// BYOL (docs/protocol.md, 3.3). The reference extracts features of whole batches of 1,000 once, of a random order, and
-    /// trains on these alone: one fixed sample of 1,000 of the 1,259 images of 1 % of ImageNet-100.
+    /// BYOL (docs/protocol.md, 3.3). The reference extracts features once, in random order and in full batches of
+    /// 1,000, and trains only on these: a fixed sample of 1,000 of the 1,259 images of 1 % of ImageNet-100.
     pub fn byol() -> Self {
         Self {
             norm: Norm::Nothing,
@@ -148,12 +148,12 @@ impl PaperProbeConfig {
         }
     }
 
-    /// MAE (docs/protocol.md, 2.6): the official code's linear probe, which draws its crops once and clamps them, resizes with a
-    /// bicubic filter, and drops images that do not fill a batch of 16,384.
+    /// MAE (docs/protocol.md, 2.6): the official code's linear probe, which draws each crop once and clamps it,
+    /// resizes with a bicubic filter, and drops images that do not fill a batch of 16,384.
     ///
-    /// With fewer labelled images than that the official code takes no step at all: it cannot have been used on 1 % or
-    /// 10 % of ImageNet-100, and how the paper read its MAE is not known. Here all labelled images are one batch then,
-    /// with the learning rate scaled to their number.
+    /// With fewer labelled images the official code takes no step at all, so it cannot have been used on 1 % or 10 %
+    /// of ImageNet-100; how the paper probed its MAE is unknown. Here all labelled images then form one batch, with
+    /// the learning rate scaled to their number.
     pub fn mae() -> Self {
         Self {
             reads: Reads::Output,
@@ -169,14 +169,14 @@ impl PaperProbeConfig {
         }
     }
 
-    /// MoCo v3: the official code's linear classifier, which trains a ResNet-50's with these values. A ViT's has a base
-    /// learning rate of 3 there, which small encoders do not bear.
+    /// MoCo v3: the official code's linear classifier, with its values for a ResNet-50. For a ViT that code has a
+    /// base learning rate of 3, which is too high for small encoders.
     pub fn moco_v3() -> Self {
         Self { rate: Rate::CosineByEpoch { blr: 0.1 }, epochs: 90, batch: 1024, ..Self::cosine() }
     }
 
-    /// SimSiam: the official code's, LARS in batches of 4,096. That code scales the steps of the bias too; here, as in
-    /// MAE's, those of the weights alone.
+    /// SimSiam: the official code's, LARS in batches of 4,096. That code also scales the steps of the bias; here, as
+    /// in MAE's, only those of the weights are scaled.
     pub fn simsiam() -> Self {
         Self { optimizer: Optimizer::Lars, batch: 4096, ..Self::moco_v3() }
     }
@@ -199,22 +199,22 @@ impl PaperProbeConfig {
         Self { optimizer, rate, epochs: 90, batch: 4096, ..Self::cosine() }
     }
 
-    /// SwAV and DeepCluster v2: the official repository's linear classifier, with its learning rate of 0.3 and weight decay
-    /// of 1e-6.
+    /// SwAV and DeepCluster v2: the official repository's linear classifier, with its learning rate of 0.3 and weight
+    /// decay of 1e-6.
     pub fn swav() -> Self {
         Self::barlow_twins()
     }
 
-    /// DINO: the official code's linear classifier, with its learning rate of 0.001 for 256 images and batches of 1,024;
-    /// evaluation images are resized with a bicubic filter, training images with a bilinear one. Of a small ViT it reads
-    /// the class tokens of the last four blocks; here, as of its ViT-B, that of the last one.
+    /// DINO: the official code's linear classifier, with its learning rate of 0.001 for 256 images and batches of
+    /// 1,024; evaluation images are resized with a bicubic filter, training images with a bilinear one. For a small
+    /// ViT it reads the class tokens of the last four blocks; here, as for its ViT-B, only that of the last one.
     pub fn dino() -> Self {
         let (rate, eval) = (Rate::CosineByEpoch { blr: 0.001 }, Filter::Bicubic);
         Self { rate, batch: 1024, eval, ..Self::cosine() }
     }
 
-    /// What the linear classifiers of these methods share: features as they are, plain SGD, crops and flips, 100 epochs
-    /// in batches of 256, first weights of N(0, 0.01).
+    /// The shared rules of these methods' linear classifiers: unnormalised features, plain SGD, crops and flips, 100
+    /// epochs in batches of 256, initial weights with a mean of 0 and a standard deviation of 0.01.
     fn cosine() -> Self {
         Self {
             norm: Norm::Nothing,
@@ -225,19 +225,19 @@ impl PaperProbeConfig {
         }
     }
 
-    /// Whether the reference would take no step on this many labelled images, because it drops images that do not fill a batch.
-    /// Here all of them are one batch then.
+    /// Whether the reference would take no step on `labelled` images, because it drops images that do not fill a
+    /// batch. Here all of them then form one batch.
     pub fn below_a_batch(&self, labelled: usize) -> bool {
         self.rest != Rest::Kept && labelled < self.batch
     }
 
-    /// How clean evaluation images are resized: bicubic for MAE and DINO, else bilinear. Patched images are made before a probe
-    /// sees them, by the reference's poison generation, which is bilinear.
+    /// How clean evaluation images are resized: bicubic for MAE and DINO, otherwise bilinear. Patched images are made
+    /// before a probe sees them, by the reference's poison generation, which is bilinear.
     pub fn eval_filter(&self) -> Filter {
         self.eval
     }
 
-    /// The learning rate of `step` of `steps` in `epoch`.
+    /// The learning rate at `step` of `steps` in `epoch`.
     pub(super) fn lr(&self, epoch: usize, step: usize, steps: usize, batch: usize) -> f64 {
         match &self.rate {
             Rate::Steps(steps) => {
@@ -262,8 +262,8 @@ impl PaperProbeConfig {
         }
     }
 
-    /// The positions of the images of `epoch` in their order, of `count` in all; they are cut into batches from the
-    /// first on. With fewer images than a batch, all of them.
+    /// The positions of the images of `epoch`, in order, out of `count`; consecutive parts of them are the batches.
+    /// With fewer images than a batch, all of them.
     pub(super) fn order(&self, count: usize, seed: u64, epoch: u32) -> Vec<usize> {
         let all: Vec<u64> = (0..count as u64).collect();
         let whole = count / self.batch.min(count).max(1) * self.batch.min(count);
@@ -282,7 +282,7 @@ impl PaperProbeConfig {
         order.into_iter().map(|i| i as usize).collect()
     }
 
-    /// The views of training images at `size`, unless they are seen as they are.
+    /// The views of training images at `size`; none if they are not augmented.
     pub(super) fn views(&self, size: u32) -> Option<Arc<dyn Views>> {
         let weak = Chain::weak(size, (0.08, 1.0));
         match self.seen {
@@ -354,7 +354,7 @@ mod tests {
         assert_ne!(set(byol.order(1259, 8, 0)), set(first), "another seed, another sample");
         assert_eq!(byol.order(12_662, 7, 0).len(), 12_000);
         assert_eq!(byol.order(999, 7, 0).len(), 999);
-        // MoCo's keeps all; MAE's drops others in each epoch.
+        // MoCo's keeps all; MAE's drops different ones in each epoch.
         assert_eq!(set(PaperProbeConfig::moco().order(1259, 7, 0)).len(), 1259);
         let mae = |epoch| set(PaperProbeConfig::mae().order(20_000, 7, epoch));
         assert_eq!((mae(0).len(), mae(1).len()), (16_384, 16_384));

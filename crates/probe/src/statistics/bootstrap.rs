@@ -30,7 +30,7 @@ pub fn bootstrap(values: &[f64], seed: u64) -> Option<[f64; 2]> {
     if !(mean.is_finite() && largest.is_finite()) {
         return None;
     }
-    // Deviations in units of the largest: the limits move and stretch with the values, and no power overflows.
+    // Deviations in units of the largest: the limits shift and scale with the values, and no power overflows.
     let unit = if largest > 0.0 { largest } else { 1.0 };
     let deviations: Vec<f64> = values.iter().map(|v| (v - mean) / unit).collect();
     let mut rng = draws(seed, Draw::Units);

@@ -56,7 +56,7 @@ fn near(name: &str, got: f64, expected: f64) {
 fn student_and_equivalence_equal_scipys() {
     for (name, sample) in golden().samples {
         let got = equivalence(&sample.values, sample.margin).unwrap();
-        // Also where p is 1e-17: relative.
+        // A relative error, because p can be as small as 1e-17.
         assert!((got.p / sample.tost - 1.0).abs() < 1e-9, "{name}: {} {}", got.p, sample.tost);
         for (got, expected) in got.interval90.iter().zip(sample.interval90) {
             near(&name, *got, expected);
@@ -75,14 +75,14 @@ fn sign_flips_equal_scipys() {
         {
             let got = sign_flip(&sample.values, alternative, 1).unwrap();
             assert!(got.exact);
-            // Shares of 2ⁿ are exact in binary.
+            // Multiples of 2⁻ⁿ are exact in binary.
             assert_eq!(got.p, expected, "{name} {alternative:?}");
         }
     }
 }
 
 /// A run of 10,000 resamples lies within four standard deviations of SciPy's limit (see the fixture). Over three sets,
-/// two limits and five seeds a right implementation fails with probability 0.002; the seeds are fixed, so it does not.
+/// two limits and five seeds a correct implementation fails with probability 0.002. The seeds are fixed: it does not.
 #[test]
 fn bootstrap_intervals_equal_scipys() {
     let mut told_apart = 0;
@@ -92,7 +92,7 @@ fn bootstrap_intervals_equal_scipys() {
             for (side, got) in got.into_iter().enumerate() {
                 let (limit, room) = (set.limits[side], 4.0 * set.deviation[side]);
                 assert!((got - limit).abs() < room, "{name} {seed}: {got} {limit} ± {room}");
-                // Where the values are skewed, uncorrected percentiles would not pass.
+                // For skewed values, uncorrected percentiles would not pass.
                 told_apart += usize::from((set.percentiles[side] - limit).abs() > room);
             }
         }

@@ -4,7 +4,7 @@
 /// rejected at level α with the family-wise error held at α where its adjusted p-value is at most α.
 ///
 /// The k-th smallest of m p-values, counted from 0, becomes the largest of (m − j) · p₍ⱼ₎ over j ≤ k, at most 1. Every
-/// hypothesis of the family must be given, also those that are plainly not rejected.
+/// hypothesis of the family must be given, including those that are plainly not rejected.
 ///
 /// None if a value is not in [0, 1].
 pub fn holm(p_values: &[f64]) -> Option<Vec<f64>> {

@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// What Student's methods need of a sample.
+/// The statistics of a sample that Student's methods need.
 pub(super) struct Sample {
     /// Mean.
     pub mean: f64,
@@ -19,7 +19,7 @@ impl Sample {
         let n = values.len() as f64;
         let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
         let (mean, error) = if rest.iter().all(|v| v == first) {
-            // The rounded sum of equal values can miss n times the value, which would look like variance.
+            // The rounded sum of equal values can differ from n times the value, which would look like variance.
             (*first, 0.0)
         } else {
             let mean = values.iter().sum::<f64>() / n;

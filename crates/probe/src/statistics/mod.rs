@@ -1,7 +1,7 @@
 //! The statistics that turn runs into claims: intervals and tests over images, pairs and shares.
 //!
-//! Everything here is a pure function of slices of `f64`. What cannot be computed (too few values, values that are not
-//! finite) is `None`, never a panic. Tests that enumerate all resamples are exact; where there are too many, the
+//! Everything here is a pure function of slices of `f64`. If a result cannot be computed (too few values, values that
+//! are not finite), it is `None`, never a panic. Tests that enumerate all resamples are exact. If there are too many,
 //! resamples are drawn by key, so the same values and seed always give the same p-value.
 
 mod bootstrap;

@@ -10,7 +10,7 @@ fn values(n: std::ops::Range<usize>) -> impl Strategy<Value = Vec<f64>> {
     prop::collection::vec((-300..300i32).prop_map(|v| f64::from(v) / 10.0), n)
 }
 
-/// Mostly few values: all signs of 20 values are a million sums.
+/// Mostly few values, because all signs of 20 values are a million sums.
 fn flips() -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![7 => values(2..12), 1 => values(21..24)]
 }
@@ -21,7 +21,7 @@ fn pairs() -> impl Strategy<Value = Vec<Destinations>> {
     prop_oneof![7 => prop::collection::vec(pair.clone(), 2..9), 1 => prop::collection::vec(pair, 11..14)]
 }
 
-/// Any bits: not a number, infinities and numbers whose squares overflow among them.
+/// Any bit pattern, including NaN, infinities and numbers whose squares overflow.
 fn anything() -> impl Strategy<Value = Vec<f64>> {
     prop::collection::vec(prop_oneof![any::<f64>(), Just(0.0), Just(f64::MAX)], 0..24)
 }
@@ -95,14 +95,14 @@ proptest! {
     fn targeting_does_not_depend_on_names(pairs in pairs(), shift in 0..6usize, seed: u64) {
         let got = targeting(&pairs, seed).unwrap();
         prop_assert!(got.p > 0.0 && got.p <= 1.0);
-        // Other numbers for the classes.
+        // The classes renumbered.
         let mut renamed = pairs.clone();
         for pair in &mut renamed {
             pair.target = (pair.target + shift) % 6;
             pair.flow.rotate_right(shift);
         }
         prop_assert_eq!(targeting(&renamed, seed).unwrap(), got);
-        // Another order of the pairs.
+        // The pairs reordered.
         let mut turned = pairs.clone();
         turned.rotate_left(1);
         let turned = targeting(&turned, seed).unwrap();
@@ -125,7 +125,7 @@ proptest! {
         prop_assert_eq!(got.p, test.p);
     }
 
-    /// Whatever the numbers, there is an answer or none, and no answer that is not a number.
+    /// Any input gives a finite result or none, and never a panic.
     #[test]
     fn no_numbers_panic(
         values in anything(), margin: f64, level in prop_oneof![any::<f64>(), 0.5..1.0f64], seed: u64,

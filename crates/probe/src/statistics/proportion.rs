@@ -49,11 +49,11 @@ pub fn paired_difference(
     (difference, lower, upper)
 }
 
-/// McNemar's exact test: how likely it is, if both of a pair were equally often positive, that the counts
-/// of pairs with only the `first` and with only the `second` positive lie as far apart as these; two-sided.
+/// McNemar's exact two-sided test: the probability, if both members of a pair are positive equally often, that the
+/// counts of pairs with only the `first` and with only the `second` positive differ at least as much as these.
 pub fn mcnemar(first: usize, second: usize) -> f64 {
     let n = (first + second) as u64;
-    // The distribution exists for every n at p = 1/2; without pairs nothing speaks against equality.
+    // The distribution exists for every n at p = 1/2; without pairs there is no evidence against equality.
     Binomial::new(0.5, n).map_or(1.0, |d| (2.0 * d.cdf(first.min(second) as u64)).min(1.0))
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::proportion::Z;
 
-/// The area under a ROC curve: how likely a case has a higher score than a control, ties counted half.
+/// The area under a ROC curve: the probability that a case has a higher score than a control; ties count half.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RocArea {
     /// The area, 0 to 1.
@@ -15,7 +15,7 @@ pub struct RocArea {
     pub counts: [usize; 2],
 }
 
-/// The area under the ROC curve of the scores of `cases` and `controls`, of which cases should have the higher ones.
+/// The area under the ROC curve of the scores of `cases` and `controls`; cases should have the higher scores.
 ///
 /// The interval is DeLong's (Biometrics 44, 1988), cut off at 0 and 1. Where it has no width, because the groups do not
 /// overlap, or where a group has a single member, it is Newcombe's (Statistics in Medicine 25, 2006, part 2, method 5).
@@ -45,21 +45,20 @@ pub fn roc_area(cases: &[f64], controls: &[f64]) -> Option<RocArea> {
     Some(RocArea { area, interval, counts: [cases.len(), controls.len()] })
 }
 
-/// Of a sample; none of fewer than two values.
+/// Sample variance; none for fewer than two values.
 fn variance(values: &[f64], mean: f64) -> Option<f64> {
     let degrees = values.len().checked_sub(1).filter(|degrees| *degrees > 0)?;
     Some(values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / degrees as f64)
 }
 
-/// The areas from which `area` is as many standard errors away as the interval has, the error being that of the other
-/// area.
+/// Newcombe's limits: the areas at a distance of [`Z`] standard errors from `area`, each with its own standard error.
 fn newcombe(area: f64, (m, n): (f64, f64)) -> [f64; 2] {
     let weight = (m + n) / 2.0 - 1.0;
     let far = |other: f64| {
         let spread = 1.0 + weight * ((1.0 - other) / (2.0 - other) + other / (1.0 + other));
         (area - other).abs() > Z * (other * (1.0 - other) * spread / (m * n)).sqrt()
     };
-    // Near `area` nothing is far; the end of the scale is, unless `area` is there.
+    // Bisection: `area` itself is not far; the end of the scale is, unless `area` lies there.
     let limit = |end: f64| {
         let (mut near, mut out) = (area, end);
         for _ in 0..60 {
@@ -85,7 +84,7 @@ mod tests {
         interval: [f64; 2],
     }
 
-    /// Areas against scikit-learn, intervals against their definitions in NumPy and SciPy (`tests/fixtures/roc.py`).
+    /// Areas must equal scikit-learn's; intervals, their definitions in NumPy and SciPy (`tests/fixtures/roc.py`).
     #[test]
     fn areas_are_scikit_learns() {
         let all: Vec<Golden> =
@@ -98,7 +97,7 @@ mod tests {
             for (a, b) in found.interval.into_iter().zip(interval) {
                 assert!((a - b).abs() < 1e-9, "{found:?} {interval:?}");
             }
-            // Turned around, the area is what is left.
+            // With the groups swapped, the area is the complement.
             let turned = roc_area(&controls, &cases).unwrap();
             assert!((turned.area + area - 1.0).abs() < 1e-12);
         }

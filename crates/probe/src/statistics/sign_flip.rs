@@ -10,7 +10,7 @@ const EXACT: usize = 20;
 /// Assignments drawn where there are too many to count.
 const DRAWN: usize = 100_000;
 
-/// On which side of 0 the mean is expected.
+/// The side of 0 on which the mean is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alternative {
     /// Above 0.
@@ -37,10 +37,10 @@ pub struct SignFlip {
 /// Experiments, 1935, section 21). The null hypothesis is that each difference is distributed symmetrically about 0.
 ///
 /// All 2ⁿ assignments are counted for n ≤ 20, so p is at least 2⁻ⁿ; above that 100,000 are drawn from `seed`, and p is
-/// (b + 1) / (m + 1). `seed` changes nothing where the test is exact.
+/// (b + 1) / (m + 1). `seed` has no effect on an exact test.
 ///
-/// Two groups of methods that were measured on the same pairs are compared by the values (mean over the first group −
-/// mean over the second), one per pair.
+/// To compare two groups of methods that were measured on the same pairs, give one value per pair: the mean over the
+/// first group − the mean over the second.
 ///
 /// None for fewer than two values, or if one is not finite.
 pub fn sign_flip(values: &[f64], alternative: Alternative, seed: u64) -> Option<SignFlip> {
@@ -48,7 +48,7 @@ pub fn sign_flip(values: &[f64], alternative: Alternative, seed: u64) -> Option<
         return None;
     }
     let scale = values.iter().map(|v| v.abs()).sum::<f64>();
-    // Also false where a value is not finite.
+    // Also false if a value is not finite.
     if !scale.is_finite() {
         return None;
     }
@@ -61,7 +61,7 @@ pub fn sign_flip(values: &[f64], alternative: Alternative, seed: u64) -> Option<
     Some(SignFlip { mean, p: count.p(), exact: count.exact })
 }
 
-/// Whether the sum of flipped values is at least as extreme as the sum that was observed.
+/// Whether the sum of flipped values is at least as extreme as the observed sum.
 fn extreme(sum: f64, observed: f64, alternative: Alternative, scale: f64) -> bool {
     let tie = TIE * scale;
     match alternative {
@@ -71,7 +71,7 @@ fn extreme(sum: f64, observed: f64, alternative: Alternative, scale: f64) -> boo
     }
 }
 
-/// The sum of the values, those whose bit is set with the opposite sign.
+/// The sum of the values, with the sign flipped where the bit is set.
 fn flipped(values: &[f64], bits: impl Iterator<Item = bool>) -> f64 {
     values.iter().zip(bits).map(|(v, flip)| if flip { -v } else { *v }).sum()
 }
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(p(&[-1.0, 2.0, 3.0], Less), 7.0 / 8.0);
         assert_eq!(p(&[-1.0, 2.0, 3.0], TwoSided), 4.0 / 8.0);
         assert_eq!(p(&[0.0; 4], Greater), 1.0);
-        // Ten pairs of one sign: the smallest p there is.
+        // Ten pairs of one sign: the smallest possible p.
         assert_eq!(p(&[0.3; 10], Greater), 1.0 / 1024.0);
         assert!(sign_flip(&[0.3; 10], Greater, 1).unwrap().exact);
     }
@@ -144,7 +144,7 @@ mod tests {
         }
         let exact: f64 = ways.range(observed..).map(|(_, share)| share).sum();
         assert!((0.01..0.1).contains(&exact), "{exact}");
-        // Four standard deviations of a share of 100,000 drawn ones.
+        // Four standard deviations of a share of 100,000 draws.
         let room = 4.0 * (exact * (1.0 - exact) / DRAWN as f64).sqrt();
         for seed in 0..3 {
             let test = sign_flip(&values, Greater, seed).unwrap();
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn drawn_p_values_are_never_zero() {
-        // Signs come in words of 64.
+        // Signs are drawn in words of 64.
         for n in [21, 64, 65, 200] {
             assert_eq!(p(&vec![1.0; n], Greater), 1.0 / (DRAWN + 1) as f64, "{n}");
             assert_eq!(p(&vec![1.0; n], Less), 1.0, "{n}");

@@ -18,8 +18,8 @@ const DRAWN: usize = 20_000;
 pub struct Destinations {
     /// The class that was poisoned.
     pub target: usize,
-    /// Net flow to every class, in points: the share of patched images of other classes that the backdoored model calls
-    /// this class, minus the same of its clean twin. Length: the number of classes.
+    /// Net flow to every class, in points: the share of patched images of other classes that the backdoored model
+    /// assigns to this class, minus the same for its clean twin. Length: the number of classes.
     pub flow: Vec<f64>,
 }
 
@@ -37,22 +37,22 @@ pub struct Targeting {
     pub exact: bool,
 }
 
-/// Tests whether patched images go to the class that was poisoned more than they do when another class of `pairs` was
-/// poisoned: a permutation test of the pairing between targets and flows, one-sided.
+/// Tests whether more patched images go to a class when it is poisoned than when another class of `pairs` is: a
+/// one-sided permutation test of the pairing between targets and flows.
 ///
-/// The statistic is the mean over pairs of the flow at the pair's target. Under the null hypothesis the target has no
-/// part in where patched images go, so all orders of the targets over the pairs are equally likely. A model that is
-/// merely taken over, whose patched images all go to one class, passes such a test only as often as chance allows.
+/// The statistic is the mean over pairs of the flow at the pair's target. Under the null hypothesis the target does
+/// not affect where patched images go, so all orders of the targets over the pairs are equally likely. A model that
+/// is merely taken over, whose patched images all go to one class, passes such a test only as often as chance allows.
 ///
 /// All n! orders are counted for up to 10 pairs, so p is at least 1 / n!; above that 20,000 are drawn from `seed`, and p
-/// is (b + 1) / (m + 1). Pairs may share a target; where all do, p is 1.
+/// is (b + 1) / (m + 1). Pairs may share a target; if all do, p is 1.
 ///
 /// None for fewer than two pairs, for flows of different lengths, for a target that is not a class, or if a flow at one of
 /// the targets is not finite.
 pub fn targeting(pairs: &[Destinations], seed: u64) -> Option<Targeting> {
     let flows = flows_at_targets(pairs)?;
     let n = pairs.len() as f64;
-    // The largest sum there could be, and the measure of a tie.
+    // An upper bound on the sum, and the scale for ties.
     let scale: f64 = flows.iter().map(|row| row.iter().fold(0.0f64, |m, v| m.max(v.abs()))).sum();
     let total: f64 = flows.iter().flatten().sum();
     if !(scale.is_finite() && total.is_finite()) {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn three_pairs_equal_hand_work() {
-        // Flows at the targets 0, 1, 2, one row a pair; the sums over the six orders of the targets:
+        // Flows at the targets 0, 1, 2, one row per pair; the sums over the six orders of the targets:
         // 012: 6 + 5 + 1 = 12    021: 6 + 2 + 3 = 11    102: 1 + 4 + 1 = 6
         // 120: 1 + 2 + 0 = 3     201: 2 + 4 + 3 = 9     210: 2 + 5 + 0 = 7
         let flows = [[6.0, 1.0, 2.0], [4.0, 5.0, 2.0], [0.0, 3.0, 1.0]];
@@ -172,11 +172,11 @@ mod tests {
             .collect();
         let got = targeting(&hits, 1).unwrap();
         assert_eq!((got.p, got.exact), (1.0 / 3_628_800.0, true));
-        // Two pairs of the same target can change places.
+        // Two pairs with the same target can be swapped.
         let mut shared = hits.clone();
         shared[1] = shared[0].clone();
         assert_eq!(targeting(&shared, 1).unwrap().p, 2.0 / 3_628_800.0);
-        // All poisoned the same class: nothing can be told.
+        // All pairs poison the same class: the test cannot tell.
         let one = vec![hits[0].clone(); 10];
         assert_eq!(targeting(&one, 1).unwrap().p, 1.0);
     }
@@ -189,7 +189,7 @@ mod tests {
         let observed: f64 = (0..8).map(|i| flows[i][i]).sum();
         let all = exact(&flows, observed).p();
         assert!((0.05..0.95).contains(&all), "{all}");
-        // Four standard deviations of a share of 20,000 drawn ones.
+        // Four standard deviations of a share of 20,000 draws.
         let room = 4.0 * (all * (1.0 - all) / DRAWN as f64).sqrt();
         for seed in 0..3 {
             let some = drawn(&flows, observed, seed).p();

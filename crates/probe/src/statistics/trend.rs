@@ -20,7 +20,7 @@ pub struct Trend {
 ///
 /// A row's slope is that of the least-squares line through its figures over their ranks 0, 1, 2, …: with Pearson's
 /// orthogonal contrast for a linear trend, slope = Σ (k − k̄) yₖ / Σ (k − k̄)². Ranks make no assumption about the
-/// distance of the settings; shares of 25, 10 and 5 % count as equally far apart. The slopes are tested by an exact
+/// distances between settings; shares of 25, 10 and 5 % count as equally far apart. The slopes are tested by an exact
 /// [sign-flip test](sign_flip), with 100,000 drawn assignments of signs from `seed` above 20 rows.
 ///
 /// None for fewer than two rows, for rows of different lengths or of fewer than two figures, or if a figure is not

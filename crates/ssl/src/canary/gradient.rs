@@ -1,4 +1,4 @@
-//! The gradients of a step as a whole.
+//! Checks of all gradients of a step.
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;

@@ -1,5 +1,5 @@
-//! Canaries: cheap checks along a training that its arithmetic is the method's. A breach stops the
-//! run with a diagnosis, or warns, as the config's `canaries` says.
+//! Canaries: cheap checks, during training, that its arithmetic is that of the method. A failed check stops the run
+//! with a diagnosis or reports a warning, as `canaries` in the config says.
 //!
 //! | name | condition |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | `own-keys` | the batch's own keys are not among its negatives |
 //! | `ema` | every parameter of a target follows the EMA, and requires no gradient |
 //! | `gradient` | every gradient is finite |
-//! | `learning-rate` | parameters move as the optimiser with this learning rate says |
+//! | `learning-rate` | parameters move as the optimiser computes with this learning rate |
 //! | `collapse` | embeddings of different images differ, in direction or, if the method says so, in size |
 //! | `rank` | embeddings differ in more than one direction, for methods whose batch norm hides a collapse |
 //! | `chance` | after half of the training, the loss is below that of random guessing |
@@ -45,20 +45,20 @@ pub enum CanaryMode {
     Off,
 }
 
-/// Steps between two checks of the more expensive canaries; they also check the first few steps.
+/// The more expensive canaries run every this many steps, and in the first three steps.
 const EVERY: usize = 50;
-/// Largest difference of a norm from 1.
+/// Largest allowed difference of a norm from 1.
 const NORM_ERROR: f32 = 1e-3;
-/// Embeddings are collapsed if they spread less than this share of random directions.
+/// Embeddings have collapsed if their spread is below this share of that of random directions.
 const COLLAPSED: f32 = 0.01;
 /// Collapse is not checked before this many steps.
 pub(crate) const COLLAPSE_FROM: usize = 100;
-/// A loss at chance level is not checked before this many steps and before half of the training.
+/// The loss is compared with chance level only after this many steps and after half of the training.
 pub(crate) const CHANCE_FROM: usize = 500;
 /// The loss must be below this share of the chance level.
 const BELOW_CHANCE: f64 = 0.99;
 
-/// Number of a batch's keys that are searched among its negatives; the search ends with the first that is absent.
+/// How many of a batch's keys are searched for among its negatives; the search ends with the first that is absent.
 const OWN_KEYS: usize = 8;
 
 /// The largest difference of a row's norm from 1.
@@ -80,12 +80,12 @@ pub(crate) struct Canaries {
 }
 
 impl Canaries {
-    /// For a training of `steps` steps, whose optimiser `shadow` follows.
+    /// The canaries of a training with `steps` steps, whose optimiser `shadow` follows.
     pub fn new(mode: CanaryMode, steps: usize, shadow: Shadow) -> Self {
         Self { mode, steps, shadow, warned: BTreeSet::new(), warnings: Vec::new() }
     }
 
-    /// The shadow of the optimiser: a part of a checkpoint.
+    /// The shadow of the optimiser, which is part of a checkpoint.
     pub fn shadow(&self) -> &Shadow {
         &self.shadow
     }
@@ -116,7 +116,7 @@ impl Canaries {
         self.mode != CanaryMode::Off && (step < 3 || step.is_multiple_of(EVERY))
     }
 
-    /// Runs the step of `method` at `timing` and checks that the target followed.
+    /// Runs `step`, the part of a training step at `timing`, and checks that the target followed the EMA.
     pub fn follow<M: Method>(
         &mut self,
         timing: EmaTiming,
@@ -154,7 +154,7 @@ impl Canaries {
         Ok(())
     }
 
-    /// Searches the batch's own `keys` among its negatives.
+    /// Checks that the batch's own `keys` are not among its negatives.
     pub fn negatives(
         &mut self,
         keys: &[Tensor<2>],
@@ -165,7 +165,7 @@ impl Canaries {
         if !self.looks(progress) {
             return Ok(());
         }
-        // A polluted queue holds all keys of the batch; one or the other is there where images come twice.
+        // A polluted queue holds all keys of the batch. A sound one may hold some of them, if an image occurs twice.
         let found = |i: usize| {
             let own = keys.clone().slice(s![i..i + 1, ..]);
             (negatives.clone() - own).abs().max_dim(1).min().into_scalar::<f32>() == 0.0
@@ -178,7 +178,7 @@ impl Canaries {
         Ok(())
     }
 
-    /// The norm of all gradients; each of them must be finite.
+    /// Returns the norm of all gradients, and checks that each of them is finite.
     pub fn gradients<M: Module>(
         &mut self,
         method: &M,
@@ -234,7 +234,7 @@ impl Canaries {
         }
         for queue in method.queues() {
             let off = off_one(queue.written(images, progress.seen));
-            // Not a number is no small difference either.
+            // NaN compares false, but is a breach too.
             if off.is_nan() || off > NORM_ERROR {
                 let diagnosis =
                     format!("the norm of a row written to the queue differs from 1 by {off}");
@@ -285,7 +285,7 @@ impl Canaries {
         Ok(())
     }
 
-    /// At the end of an epoch: checks the `spread` of its embeddings, and its mean loss against chance level.
+    /// Checks the `spread` of an epoch's embeddings, and the epoch's mean loss against chance level.
     pub fn epoch<M: Method>(
         &mut self,
         spread: Option<Spread>,

@@ -1,4 +1,4 @@
-//! How embeddings of different images differ.
+//! How much embeddings of different images differ.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of `[batch, dim]`.
+    /// The spread of `embeddings`, `[batch, dim]`.
     pub(crate) fn of(embeddings: Tensor<2>) -> Self {
         let [batch, dim] = embeddings.dims();
         let embeddings = embeddings.inner();
@@ -29,7 +29,7 @@ impl Spread {
         let centred = rows.clone() - rows.mean_dim(0);
         let variance = centred.clone().powi_scalar(2).sum_dim(0).div_scalar(batch as f64);
         let std = variance.sqrt().mean().mul_scalar((dim as f64).sqrt());
-        // The Gram matrix has the covariance's eigenvalues.
+        // The Gram matrix has the covariance's eigenvalues times `batch`; the factor cancels in the rank.
         let gram = centred.clone().matmul(centred.clone().transpose());
         let trace: f32 = centred.powi_scalar(2).sum().into_scalar();
         let squares: f32 = gram.powi_scalar(2).sum().into_scalar();

@@ -1,5 +1,5 @@
-//! Is the learning rate really applied? A shadow of the optimiser follows a few coordinates in double
-//! precision and says where they should go.
+//! Checks that the learning rate is really applied: a shadow of the optimiser follows a few coordinates in double
+//! precision and computes where they should go.
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
@@ -38,8 +38,8 @@ struct Coordinate {
     expected: f64,
 }
 
-/// What a step may differ by from the expected one, as a share of it: gradients and states are in
-/// single precision.
+/// Allowed difference of a step from the expected one, as a share of it: gradients and states are in single
+/// precision.
 const STEP_ERROR: f64 = 1e-3;
 
 impl Shadow {
@@ -47,12 +47,12 @@ impl Shadow {
         Self { optimizer, weight_decay, decayed, steps: 0, followed: Vec::new() }
     }
 
-    /// The weight decay of the next step, where it changes.
+    /// Sets the weight decay of the next step, if it follows a schedule.
     pub fn decay(&mut self, weight_decay: f64) {
         self.weight_decay = weight_decay;
     }
 
-    /// Looks at weights and gradients before a step of rate `lr`.
+    /// Reads weights and gradients before a step with learning rate `lr`, and computes where the weights should go.
     pub fn before<M: Module>(&mut self, lr: f64, module: &M, grads: &GradientsParams) {
         if self.followed.is_empty() {
             let mut learning = Learning { grads, paths: Vec::new() };
@@ -96,7 +96,7 @@ impl Shadow {
         }
     }
 
-    /// Looks at the weights after the step, and says what is wrong with them.
+    /// Reads the weights after the step. Returns a diagnosis if they are not where they should be.
     pub fn after<M: Module>(&self, module: &M) -> Option<String> {
         let found = Look::at(self.paths(), None, module, None);
         for (followed, seen) in self.followed.iter().zip(found) {
@@ -105,13 +105,13 @@ impl Shadow {
                 let moved = expected - before;
                 let allowed = 4.0 * f64::from(f32::EPSILON) * (before.abs() + expected.abs())
                     + STEP_ERROR * moved.abs();
-                // The square of a tiny gradient is nothing in single precision.
+                // The square of a tiny gradient underflows in single precision.
                 if coordinate.second > 0.0 && coordinate.second < f64::from(f32::MIN_POSITIVE) * 1e6
                 {
                     continue;
                 }
                 let off = (weight - expected).abs();
-                // Not a number is the gradient's or the loss's affair.
+                // NaN compares false: it is left to the checks of the gradient and the loss.
                 if off > allowed {
                     return Some(format!(
                         "a weight of {} changed from {before:e} by {:e}, but {:?} gives {moved:e}",
@@ -131,7 +131,7 @@ impl Shadow {
 }
 
 impl Coordinate {
-    /// By how much the weight is to move; a decay that is coupled to the gradient is in it already.
+    /// The expected change of the weight. `gradient` already includes a coupled decay.
     fn step(
         &mut self,
         optimizer: &OptimizerConfig,
@@ -162,7 +162,7 @@ impl Coordinate {
     }
 }
 
-/// What LARS multiplies a gradient by, from the norms of the weight and of what it asks for.
+/// The factor by which LARS scales a gradient, from the two norms that [`Norms`] describes.
 fn lars_scale(config: &LarsConfig, [weight, moving]: [f64; 2], [lr, decay]: [f64; 2]) -> f64 {
     if weight == 0.0 || moving == 0.0 {
         return 1.0;
@@ -192,28 +192,28 @@ struct Seen {
     rank: usize,
     weights: Vec<f64>,
     gradients: Vec<f64>,
-    /// Of all weights, and of all gradients or their sums with the decay; zeros if they are not asked for.
+    /// Norms of all weights, and of all gradients or their sums with the decay; zeros if they were not requested.
     norms: [f64; 2],
 }
 
-/// What LARS asks for beside samples.
+/// What the shadow of LARS needs besides samples: the norms of a weight and of its gradient.
 #[derive(Clone, Copy)]
 struct Norms {
     weight_decay: f64,
     decayed: WeightDecayScope,
-    /// That of gradients with the decay in them, not of gradients.
+    /// Whether to take the norm of gradient plus decay instead of that of the gradient.
     norm_of_sum: bool,
 }
 
-/// The rank of a parameter; its weights, its gradients and the two norms on the device.
+/// Rank of a parameter, and on the device samples of its weights, samples of its gradients and the two norms.
 type Taken = (usize, [Option<Tensor<1>>; 3]);
 
-/// Takes samples of the parameters at some paths.
+/// Samples the parameters at some paths.
 struct Look<'a> {
     paths: Vec<&'a str>,
     grads: Option<&'a GradientsParams>,
     norms: Option<Norms>,
-    /// For each path.
+    /// One entry for each path.
     taken: Vec<Option<Taken>>,
 }
 
@@ -231,7 +231,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// What was taken, brought to the host at once.
+/// Copies the samples to the host, in one transfer.
 fn seen(taken: Vec<Option<Taken>>) -> Vec<Seen> {
     let all = taken.iter().flatten().flat_map(|(_, parts)| parts.iter().flatten().cloned());
     let all: Vec<Tensor<1>> = all.collect();

@@ -70,7 +70,7 @@ fn golden_dino() {
     dino.teacher = fixture.fill(dino.teacher, "student");
     let settings =
         (OptimizerConfig::AdamW { betas: [0.9, 0.999] }, 0.5, WeightDecayScope::Matrices, 1e-3);
-    // Behind the first epoch, so that the last layer learns.
+    // After the first epoch, so that the last layer learns.
     fixture.train(dino, settings, [1, 4], |step| fixture.batch(step, CROPS, &device));
 }
 
@@ -93,7 +93,7 @@ fn golden_deepcluster_v2() {
     };
     let mut method = DeepCluster::new(&config, &ENCODER, 1, &device).prepare(&plan).unwrap();
     method.network = fixture.fill(method.network, "network");
-    // The script's ORDER and STARTS.
+    // `ORDER` and `STARTS` of the script.
     let order = plan.order(0);
     assert_eq!(order, ORDER);
     for (head, starts) in [STARTS.0.as_slice(), &STARTS.1].into_iter().enumerate() {
@@ -110,8 +110,7 @@ fn golden_deepcluster_v2() {
 const ORDER: [u64; 16] = [12, 11, 1, 8, 6, 14, 10, 2, 15, 13, 3, 0, 7, 9, 4, 5];
 const STARTS: ([usize; 3], [usize; 4]) = ([15, 6, 14], [0, 6, 9, 14]);
 
-/// What does not learn yet gets no gradient: the prototypes of SwAV in the first steps, DINO's last layer in the first
-/// epochs.
+/// DINO's last layer gets no gradient in the first epochs; `golden_swav` checks the same for SwAV's prototypes.
 #[test]
 fn frozen_layers_get_no_gradient() {
     let (fixture, device) = (Fixture::open("dino"), device());

@@ -1,5 +1,5 @@
-//! Both ResNets, the ViT, Conv-4 and a RegNetY: outputs and gradients in training mode, two steps, outputs in evaluation
-//! mode.
+//! ResNet-18, ResNet-50, the ViT, Conv-4 and a RegNetY: outputs and gradients in training mode, two steps, outputs in
+//! evaluation mode.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;

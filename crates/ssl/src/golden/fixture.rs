@@ -1,4 +1,4 @@
-//! A fixture file, and the comparison with it; the crate `compress` uses this file too.
+//! Reads a fixture file and compares results with it; the crate `compress` uses this module too.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use ssl_backdoor_ssl::{
     Batch, Method, OptimizerConfig, PretrainError, Progress, Step, WeightDecayScope,
 };
 
-/// Loss, outputs and buffers.
+/// Tolerance for losses, outputs and buffers.
 const CLOSE: f64 = 1e-4;
-/// Gradients and weights after two steps.
+/// Tolerance for gradients, and for weights after two steps.
 const STEPPED: f64 = 1e-3;
-/// Gradients below this are zero except for the rounding of double precision.
+/// Smaller gradients are zero except for rounding in double precision.
 const NOTHING: f32 = 1e-12;
 
 /// Values with their shape, by name.
@@ -39,7 +39,7 @@ fn read(name: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
 }
 
 impl Fixture {
-    /// The file of a method over the shared encoder.
+    /// The file of a method, with the encoder that all methods share.
     pub(crate) fn open(name: &str) -> Self {
         let mut all = BTreeMap::new();
         for (name, value) in read("encoder") {
@@ -58,7 +58,7 @@ impl Fixture {
         Tensor::from_data(TensorData::new(values.clone(), shape.clone()), device)
     }
 
-    /// Initial weights of a network that the fixture calls `name`.
+    /// Fills `module` with the initial weights of the network that the fixture calls `name`.
     pub(crate) fn fill<M: Module>(&self, module: M, name: &str) -> M {
         module.map(&mut Fill { fixture: self, path: vec![name.into()] })
     }
@@ -83,7 +83,7 @@ impl Fixture {
         Batch { views, ids: (first..first + images).collect(), hidden: Vec::new() }
     }
 
-    /// Two steps of `method`, compared.
+    /// Runs two steps of `method` and compares them with the fixture.
     pub(crate) fn train<M: Method>(
         &self,
         method: M,
@@ -96,7 +96,7 @@ impl Fixture {
         self.train_by(method, settings, epochs, forward);
     }
 
-    /// The same with another forward pass.
+    /// The same with another forward pass than [`Method::forward`].
     pub(crate) fn train_by<M: Method>(
         &self,
         mut method: M,
@@ -150,8 +150,8 @@ impl Fixture {
         for (path, values) in &found.values {
             let wanted = &self.get(&format!("after.{path}")).1;
             let gradient = self.0.get(&format!("grad.{path}"));
-            // A bias before batch norm, or of an attention's keys, has no gradient but rounding: such
-            // weights may go anywhere.
+            // The gradient of a bias before batch norm, or of an attention's keys, is only rounding: such weights may
+            // go anywhere.
             let learns = |i: usize| gradient.is_none_or(|(_, g)| g[i].abs() > NOTHING);
             let of = |values: &[f32]| -> Vec<f32> {
                 (0..).zip(values).filter(|&(i, _)| learns(i)).map(|(_, &v)| v).collect()
@@ -167,11 +167,11 @@ fn largest(values: &[f32]) -> f64 {
     values.iter().fold(0.0, |most, v| f64::max(most, f64::from(v.abs())))
 }
 
-/// max|a − b| ÷ max|b| is at most `tolerance`; where all of b is nothing but rounding, a is small.
+/// Asserts that max|a − b| ÷ max|b| is at most `tolerance`, or that a is small if all of b is only rounding.
 pub(crate) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
     assert_eq!(found.len(), wanted.len(), "{what}");
     let off = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs()));
-    // Not a number is not near.
+    // NaN is never near.
     let off = off.fold(0.0, |most, v| if v > most || v.is_nan() { v } else { most });
     let scale = largest(wanted);
     if scale < 1e-9 {
@@ -181,7 +181,7 @@ pub(crate) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
     assert!(off / scale <= tolerance, "{what}: off by {:.2e} of its size", off / scale);
 }
 
-/// The name in the fixture: without the family of an encoder, the one part that is not a field.
+/// The parameter's name in the fixture: the path without the family of an encoder, the only part that is not a field.
 fn name(path: &str) -> String {
     let is_field = |part: &&str| !part.starts_with(char::is_uppercase);
     path.split('.').filter(is_field).collect::<Vec<_>>().join(".")
@@ -220,7 +220,7 @@ impl ModuleMapper for Fill<'_> {
     }
 }
 
-/// All values, or all gradients.
+/// Collects all values, or all gradients.
 #[derive(Default)]
 struct Collect<'a> {
     grads: Option<&'a GradientsParams>,

@@ -1,4 +1,4 @@
-//! The six methods.
+//! MoCo v2, BYOL, MSF, Jigsaw, RotNet and MAE, and the first two with i-CutMix.
 
 use burn::tensor::Device;
 use ssl_backdoor_model::{EncoderConfig, KeyQueue, Positions, Stem};

@@ -1,6 +1,6 @@
-//! Two whole training steps of each method against PyTorch (`tests/fixtures/golden/golden.py`):
-//! losses, all gradients, and everything after the second step, running statistics, targets and
-//! queues included. Errors are max|a − b| ÷ max|b| by tensor.
+//! Two whole training steps of several encoders, and of all methods but SimCLR, against PyTorch
+//! (`tests/fixtures/golden/golden.py`): losses, all gradients, and everything after the second step, including
+//! running statistics, targets and queues. Errors are max|a − b| ÷ max|b| by tensor.
 
 mod crops;
 mod encoders;
@@ -10,8 +10,8 @@ mod two_views;
 
 use std::process::Command;
 
-/// The same tests in a process of their own on each of the other ways to run the kernels: plain Burn
-/// operations first of all.
+/// Runs the same tests, in separate processes, with each of the other implementations of the kernels: plain Burn
+/// operations (`off`) and `portable`.
 #[test]
 fn golden_without_the_default_kernels() {
     const KERNELS: &str = "SSL_BACKDOOR_KERNELS";

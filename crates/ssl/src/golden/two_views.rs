@@ -29,7 +29,7 @@ fn with_lars(config: LarsConfig, lr: f64) -> (OptimizerConfig, f64, WeightDecayS
     (OptimizerConfig::Lars(config), 1e-2, WeightDecayScope::Matrices, lr)
 }
 
-/// As the official codes of SimCLR v2 and MoCo v3.
+/// LARS as in the official code of SimCLR v2 and MoCo v3.
 const JOINT: LarsConfig = LarsConfig { norm_of_sum: true, ..LarsConfig::new(0.02, false) };
 
 #[test]
@@ -72,7 +72,7 @@ fn golden_simclr_v2() {
     fixture.train(simclr, with_lars(lars, 0.05), [0, 1], |step| fixture.batch(step, 2, &device));
 }
 
-/// A MoCo v3 whose weights are the fixture's.
+/// A MoCo v3 with the weights of the fixture.
 fn moco_v3(fixture: &Fixture, temperature: f64, encoder: &EncoderConfig) -> MocoV3 {
     let config =
         MocoV3Config { momentum: 0.9, temperature, hidden: 24, dim: 8, ..MocoV3Config::default() };

@@ -12,7 +12,7 @@ pub(crate) fn waves(width: u32, height: u32, kind: u32) -> RgbImage {
     })
 }
 
-/// The ellipse of the script on an image of 48 × 40 pixels.
+/// The ellipse of that script, on an image of 48 × 40 pixels.
 fn ellipse() -> GrayImage {
     GrayImage::from_fn(48, 40, |x, y| {
         let (dx, dy) = ((i64::from(x) - 22) * 7, (i64::from(y) - 19) * 9);
@@ -59,7 +59,7 @@ fn record(layout: &str, columns: [u32; 4]) -> Record {
     record.with("x", x).with("y", y).with("width", 8u32).with("alpha", 0.0)
 }
 
-/// Largest difference to a picture of the script.
+/// Largest difference from a picture of that script.
 fn difference(image: &RgbImage, name: &str) -> u8 {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/compose");
     let expected = image::open(folder.join(name)).unwrap().into_rgb8();
@@ -79,7 +79,7 @@ fn images_are_composed_as_by_pillow_and_scipy() {
         let footprint = attack.perturb(&record(layout, columns), &mut image).unwrap();
         let spot = Spot { x: columns[2], y: columns[3], width: 8, height: 8 };
         assert_eq!(footprint, Footprint::Boxes(vec![spot]));
-        // Fixed-point filters round differently; the blend with them does too.
+        // Fixed-point filters round differently, and so does the blend with them.
         assert!(difference(&image, name) <= 1, "{name}: {}", difference(&image, name));
     }
     let mut image = RgbImage::new(5, 5);
@@ -146,11 +146,11 @@ fn a_share_are_support_images_without_a_trigger() {
             let support = record.id("support").unwrap();
             assert_ne!(support, record.id("reference").unwrap());
             supports.insert(support);
-            // The columns are those of every row, so that they stand in one table.
+            // Every row has the same columns, so that the rows form one table.
             assert_eq!(record.columns().count(), 9);
         }
     }
-    // Half of them, 4 standard errors; at most five other images.
+    // Half of them, within 4 standard errors; at most five other images.
     assert!((72..=128).contains(&count), "{count}");
     assert!(supports.len() <= 5);
 }
@@ -161,7 +161,7 @@ fn sizes_by_hand() {
     assert_eq!((shrunk((1000, 1)), shrunk((9, 700))), ((400, 1), (9, 700)));
     assert_eq!(enlarged((90, 60), (70, 27)), (90, 60));
     assert_eq!(enlarged((50, 40), (70, 27)), (70, 56));
-    // int(50 / 36 · 50) is 69: the canvas is covered all the same.
+    // int(50 / 36 · 50) is 69, but the canvas is still covered.
     assert_eq!(enlarged((50, 36), (70, 27)), (70, 50));
 }
 
@@ -178,7 +178,7 @@ fn the_blur_is_a_gaussian_of_one_pixel() {
     near(5, 4, 0.09658462);
     near(6, 6, 0.00291660);
     near(8, 4, 0.0);
-    // Beyond its edges a mask goes on as at them.
+    // The edge values of a mask are repeated outside.
     assert!(
         blurred(&GrayImage::from_pixel(3, 2, Luma([255]))).iter().all(|v| (v - 1.0).abs() < 1e-12)
     );

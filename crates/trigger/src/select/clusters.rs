@@ -1,6 +1,6 @@
 //! Selection by clusters: k-means on the features, and the first images of the smallest cluster that has enough. The
-//! authors use mini-batches; here every step sees all images, and the result does not depend on their order but for
-//! the sums' rounding.
+//! authors use mini-batches; here every step uses all images, so that their order within a step changes only the
+//! rounding of the sums.
 
 use rand::RngExt;
 use rayon::prelude::*;
@@ -8,13 +8,13 @@ use ssl_backdoor_rng::{ChaCha8Rng, keyed};
 
 use crate::purpose;
 
-/// Most steps of Lloyd's algorithm.
+/// Largest number of steps of Lloyd's algorithm.
 const STEPS: usize = 100;
-/// Starts, of which the one with the smallest sum of squares counts.
+/// Number of starts; the one with the smallest sum of squares is used.
 const STARTS: u64 = 4;
 
-/// The positions of the first `count` images of the smallest of `clusters` clusters that has as many; none if none has.
-/// `values` are `[images, dim]`, and there are at least `clusters` images.
+/// The positions of the first `count` images of the smallest of `clusters` clusters that has as many; `None` if none
+/// has. `values` is `[images, dim]`, and there are at least `clusters` images.
 pub(super) fn smallest(
     values: &[f32],
     dim: usize,
@@ -44,8 +44,8 @@ fn as_centre(row: &[f32]) -> Vec<f64> {
     row.iter().map(|v| f64::from(*v)).collect()
 }
 
-/// Centres by k-means++: the first uniform, each further one with a chance in proportion to its squared distance to the
-/// nearest of those before.
+/// Centres by k-means++: the first is drawn uniformly, each further one with a probability proportional to its
+/// squared distance from the nearest centre so far.
 fn spread(rows: &[&[f32]], clusters: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
     let mut centres = vec![as_centre(rows[rng.random_range(0..rows.len())])];
     let mut nearest = vec![f64::INFINITY; rows.len()];
@@ -60,14 +60,14 @@ fn spread(rows: &[&[f32]], clusters: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64
             left -= share;
             left < 0.0
         });
-        // Where all rows are centres already, any will do.
+        // If all rows are already centres, any row will do.
         centres.push(as_centre(rows[drawn.unwrap_or(centres.len() % rows.len())]));
     }
     centres
 }
 
-/// Lloyd's algorithm from `centres`: the sum of squares and the cluster of each row. A cluster without rows keeps its
-/// centre.
+/// Lloyd's algorithm from `centres`. Returns the sum of squares and the cluster of each row. A cluster without rows
+/// keeps its centre.
 fn lloyd(rows: &[&[f32]], mut centres: Vec<Vec<f64>>) -> (f64, Vec<usize>) {
     let assign = |centres: &[Vec<f64>]| -> Vec<(f64, usize)> {
         let nearest = |row: &&[f32]| {

@@ -52,7 +52,7 @@ fn rules_choose_as_numpy_and_scikit_learn_do() {
             assert_eq!(chosen.ids, expected, "{kind} {count}");
             let attack = config.attack_on(&training, 1, &Setup::new(32)).unwrap();
             assert_eq!(attack.plan.ids().collect::<Vec<_>>(), expected);
-            // The class that most of them have is the target.
+            // Their most frequent class is the target.
             let selected = attack.selected.unwrap();
             assert_eq!((selected.class, attack.target), (attack.target, selected.class));
             let class = attack.target.unwrap();
@@ -105,7 +105,7 @@ fn a_choice_reads_back_as_written() {
     let after = before.choose(&training, None, None, 1).unwrap();
     let read: PoisonConfig = toml::from_str(&toml::to_string(&after).unwrap()).unwrap();
     assert_eq!(read, after);
-    // What was chosen stays, whatever the encoder became.
+    // A choice that was made is kept, whatever the seed.
     assert_eq!(after.choose(&training, None, None, 99).unwrap(), after);
     let unlabelled: Vec<(u64, u32)> = (0..40).map(|id| (id, u32::MAX)).collect();
     let training = TrainingSet { labels: &unlabelled, ..training };
@@ -157,9 +157,9 @@ fn what_a_rule_cannot_choose_is_said() {
     broken[3] = f32::NAN;
     assert!(choose("con", 2, &broken).unwrap_err().contains("not finite"));
     assert!(choose("con", 2, &values[2..]).unwrap_err().contains("of the 12 training images"));
-    // All alike: still an answer.
+    // Identical features still give a result.
     assert!(choose("con", 3, &[1.0; 24]).is_ok() && choose("kmean", 3, &[0.0; 24]).is_ok());
-    // A choice that was not made yet.
+    // The images are not chosen yet.
     let config = config(&encoded("con"), "count = 2");
     let error = config.attack_on(&training, 1, &Setup::new(32)).unwrap_err().to_string();
     assert!(

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{LeftOut, OnCorrupt};
 
-/// A folder with these files, empty ones.
+/// A folder with these files, all empty.
 fn with(files: &[&str]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for file in files {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use super::value::{Global, Value, shallow};
 
-/// What follows the opcodes: a stack of values, and those that are kept for later.
+/// Executes the opcodes, with a stack of values and a memo.
 pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value<'a>>,
-    /// Heights of the stack.
+    /// Heights of the stack at the open marks.
     marks: Vec<usize>,
-    /// Values that may be used again. Containers are not kept: a copy of a copy could be of any size.
+    /// Values that may be used again. Containers are not kept: copies of copies could grow to any size.
     memo: HashMap<usize, Value<'a>>,
 }
 
@@ -20,12 +20,12 @@ impl<'a> Machine<'a> {
         Self { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
     }
 
-    /// The byte that it reads next.
+    /// Position of the next byte.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// Follows one opcode; the value of the pickle, if it was the last.
+    /// Executes one opcode. Returns the value of the pickle if it was the last one.
     pub fn step(&mut self) -> Result<Option<Value<'a>>, String> {
         match self.byte()? {
             // PROTO, FRAME
@@ -67,7 +67,7 @@ impl<'a> Machine<'a> {
             0x94 => self.keep(self.memo.len()),
             b'h' => self.size(1).and_then(|key| self.recall(key))?,
             b'j' => self.size(4).and_then(|key| self.recall(key))?,
-            // Names and what is done with them: GLOBAL, STACK_GLOBAL, REDUCE, BUILD
+            // Names and operations on them: GLOBAL, STACK_GLOBAL, REDUCE, BUILD
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
                 self.global(module, name)?;
@@ -98,7 +98,7 @@ impl<'a> Machine<'a> {
         Ok(self.take(1)?[0])
     }
 
-    /// An unsigned number of so many bytes, four at most, the lowest first.
+    /// An unsigned little-endian number of this many bytes, four at most.
     fn size(&mut self, bytes: usize) -> Result<usize, String> {
         Ok(self.take(bytes)?.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)))
     }
@@ -109,7 +109,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A signed number with its length before it.
+    /// A signed number, preceded by its length.
     fn long(&mut self) -> Result<(), String> {
         let length = self.size(1)?;
         if length > 8 {
@@ -141,14 +141,14 @@ impl<'a> Machine<'a> {
         Ok(self.last(1)?.swap_remove(0))
     }
 
-    /// The last `count` values, above the last mark.
+    /// Takes the last `count` values, all of them above the last mark.
     fn last(&mut self, count: usize) -> Result<Vec<Value<'a>>, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let from = self.stack.len().checked_sub(count).filter(|from| *from >= floor);
         Ok(self.stack.split_off(from.ok_or("too few values before it")?))
     }
 
-    /// The values above the last mark, which is removed.
+    /// Takes the values above the last mark, and removes the mark.
     fn marked(&mut self) -> Result<Vec<Value<'a>>, String> {
         let from = self.marks.pop().filter(|from| *from <= self.stack.len());
         Ok(self.stack.split_off(from.ok_or("no mark before it")?))
@@ -184,7 +184,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Keeps the last value for later use, if it is not a container.
+    /// Keeps the last value for later use; a container is replaced by a placeholder.
     fn keep(&mut self, key: usize) {
         let last = self
             .stack
@@ -241,7 +241,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Fills an array; the state of a type of one byte says nothing.
+    /// Fills an array. The state of a one-byte type is ignored.
     fn build(&mut self) -> Result<(), String> {
         let parts = self.last(2)?;
         let made = match &parts[..] {
@@ -259,7 +259,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// The sizes of an array of `length` bytes.
+/// The sizes of an array, checked against its `length` in bytes.
 fn sizes(shape: &[Value<'_>], length: usize) -> Result<Vec<usize>, String> {
     let size = |value: &Value<'_>| match value {
         Value::Int(size) => usize::try_from(*size).ok(),

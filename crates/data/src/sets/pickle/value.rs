@@ -3,7 +3,7 @@
 /// A value of a pickle. It borrows strings and arrays from the file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value<'a> {
-    /// `None`, or a value that does not matter here.
+    /// `None`.
     None,
     /// An integer or a boolean.
     Int(i64),
@@ -11,7 +11,7 @@ pub(crate) enum Value<'a> {
     Str(&'a [u8]),
     /// A list or a tuple.
     List(Vec<Value<'a>>),
-    /// A dictionary with strings for keys; the last of equal keys counts.
+    /// A dictionary with string keys; the last of equal keys counts.
     Dict(Vec<(&'a [u8], Value<'a>)>),
     /// An array of bytes, row by row.
     Array {
@@ -22,13 +22,13 @@ pub(crate) enum Value<'a> {
     },
     /// A function or class, by its name alone.
     Global(Global),
-    /// An array to which no elements came yet.
+    /// An array that has no elements yet, or the memo's placeholder for a container.
     NewArray,
     /// The type `uint8`.
     ByteType,
 }
 
-/// What a pickle of arrays may name.
+/// The names that a pickle of arrays may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Global {
     /// `numpy.core.multiarray._reconstruct`
@@ -58,7 +58,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// May the value be put into another?
+/// Checks that the value may be put into another.
 pub(super) fn shallow(value: &Value<'_>) -> Result<(), String> {
     if value.depth() < MAX_DEPTH { Ok(()) } else { Err("lists nested too deep".into()) }
 }

@@ -1,9 +1,9 @@
-//! What a pickle holds, and why it cannot be read.
+//! The values in a pickle, and the reasons why it cannot be read.
 
-/// Containers and objects in one pickle.
+/// Largest number of containers and objects in one pickle.
 pub(super) const NODES: usize = 1 << 22;
 
-/// Why bytes are not a pickle that this reader supports.
+/// The reason why this reader does not support a pickle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PickleError {
     #[error("the pickle is truncated at byte {0}")]
@@ -18,7 +18,7 @@ pub(crate) enum PickleError {
 
 pub(super) type Result<T, E = PickleError> = std::result::Result<T, E>;
 
-/// A part of the file.
+/// A range of bytes in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(super) start: u32,
@@ -54,22 +54,22 @@ pub(crate) enum Node {
     /// A list, set or frozen set.
     List(Vec<Item>),
     Dict(Vec<(Item, Item)>),
-    /// What stands for data outside the pickle, by its id.
+    /// A reference to data outside the pickle, by its id.
     Persistent(Item),
     Call(Box<Call>),
 }
 
-/// What a class or function would give.
+/// A call of a class or function, recorded but not run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Call {
     pub callable: Item,
     pub args: Item,
-    /// Is it a new object of a class, made by `cls.__new__`?
+    /// Whether it creates an object by `cls.__new__`.
     pub new: bool,
-    /// What was appended to it.
+    /// The items appended to its result.
     pub items: Vec<Item>,
-    /// What was set in it by key.
+    /// The entries set in its result by key.
     pub entries: Vec<(Item, Item)>,
-    /// What its attributes were set from.
+    /// The value that sets the attributes of its result.
     pub state: Item,
 }

@@ -1,8 +1,8 @@
 //! A pickle as data: the stack machine of CPython's `pickle` for protocols 0 to 5, without calling anything.
 //!
-//! The result is a graph. What Python would make by a call (an object of some class, a tensor) is a [`Call`] that
-//! names the callable and holds its arguments. Nodes refer to each other by number, so shared and cyclic values cost
-//! what they cost in the file. Texts and bytes stay in the file and are referred to by their place.
+//! The result is a graph. An object that Python would create by a call (of some class, or a tensor) is a [`Call`]
+//! that names the callable and holds its arguments. Nodes refer to each other by number, so shared and cyclic values
+//! cost no more than in the file. Texts and bytes stay in the file and are referred to by position.
 
 mod items;
 mod machine;
@@ -16,11 +16,11 @@ use self::machine::Machine;
 pub(super) struct Pickle {
     pub root: Item,
     pub nodes: Vec<Node>,
-    /// Where the bytes behind it begin.
+    /// Position of the first byte after it.
     pub end: usize,
 }
 
-/// Reads the pickle that begins at `at` of `bytes`.
+/// Reads the pickle that begins at position `at` of `bytes`.
 ///
 /// # Errors
 /// A [`PickleError`] if it is truncated, damaged or too large.

@@ -1,4 +1,4 @@
-//! The instructions.
+//! The machine that runs the instructions of a pickle.
 
 mod objects;
 mod state;
@@ -8,11 +8,11 @@ pub(super) use self::state::Machine;
 use self::state::{Done, integer};
 use super::items::{Item, PickleError, Result};
 
-/// Opcodes in one pickle: what a hostile file can make this reader do is proportional to this.
+/// Largest number of opcodes in one pickle, which bounds the work that a hostile file can cause.
 const OPCODES: usize = 1 << 23;
 
 impl Machine<'_> {
-    /// Runs to the end of the pickle: what it leaves.
+    /// Runs to the end of the pickle and returns its value.
     pub fn run(&mut self) -> Result<Item> {
         for _ in 0..OPCODES {
             self.opcode_at = self.at;
@@ -48,7 +48,7 @@ impl Machine<'_> {
         Err(PickleError::Opcode { opcode, at: self.opcode_at })
     }
 
-    /// The stack.
+    /// Marks and stack operations.
     fn stack(&mut self, opcode: u8) -> Result<Done> {
         let item = match opcode {
             b'(' => {
@@ -69,7 +69,7 @@ impl Machine<'_> {
         Ok(Done::Value(item))
     }
 
-    /// The memo, and what has no effect here.
+    /// The memo, and instructions without effect here.
     fn memo(&mut self, opcode: u8) -> Result<Done> {
         let item = match opcode {
             b'g' => {

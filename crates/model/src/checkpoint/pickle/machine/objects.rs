@@ -1,4 +1,4 @@
-//! Instructions that make containers and objects.
+//! Instructions that create containers and objects.
 
 use super::super::items::{Item, Node, Result};
 use super::state::{Done, Machine};
@@ -53,7 +53,7 @@ impl Machine<'_> {
         Ok(Done::Value(item))
     }
 
-    /// Classes, functions and what they give.
+    /// Classes, functions and calls of them.
     pub(super) fn object(&mut self, opcode: u8) -> Result<Done> {
         let item = match opcode {
             b'c' => {
@@ -99,7 +99,7 @@ impl Machine<'_> {
             b'b' => {
                 let state = self.pop()?;
                 let top = self.top()?;
-                // Nothing but an object has attributes that could matter.
+                // Only an object has attributes that could matter.
                 if let Some(Node::Call(call)) = self.node_of(top) {
                     call.state = state;
                 }
@@ -110,7 +110,7 @@ impl Machine<'_> {
         Ok(Done::Value(item))
     }
 
-    /// What lies outside of the pickle.
+    /// References to data outside the pickle.
     pub(super) fn reference(&mut self, opcode: u8) -> Result<Done> {
         let item = match opcode {
             b'P' => {

@@ -1,5 +1,5 @@
-//! The state of the machine, and what the instructions have in common: they take bytes of the file, values of the stack,
-//! and make nodes.
+//! The state of the machine, and the operations that instructions share: taking bytes from the file and values from
+//! the stack, and creating nodes.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ pub(crate) struct Machine<'a> {
     pub at: usize,
     pub(super) opcode_at: usize,
     pub(super) stack: Vec<Item>,
-    /// Heights of the stack at the marks.
+    /// Height of the stack at each mark.
     pub(super) marks: Vec<usize>,
     pub(super) memo: HashMap<u32, Item>,
     pub nodes: Vec<Node>,
@@ -18,16 +18,16 @@ pub(crate) struct Machine<'a> {
 
 /// What an instruction did.
 pub(super) enum Done {
-    /// It gave a value.
+    /// It produced a value.
     Value(Item),
-    /// It changed what was there.
+    /// It changed the state and produced no value.
     Nothing,
-    /// It is of another kind.
+    /// It belongs to another group of instructions.
     Other,
 }
 
 impl<'a> Machine<'a> {
-    /// Begins at `at`.
+    /// A machine that starts at byte `at`.
     pub fn new(bytes: &'a [u8], at: usize) -> Self {
         let (stack, marks, nodes) = (Vec::new(), Vec::new(), Vec::new());
         Self { bytes, at, opcode_at: at, stack, marks, memo: HashMap::new(), nodes }
@@ -83,7 +83,7 @@ impl Machine<'_> {
         Ok(span.of(self.bytes))
     }
 
-    /// An integer of `length` bytes, in two's complement, the lowest first.
+    /// An integer of `length` bytes, in two's complement, little-endian.
     pub(super) fn long(&mut self, length: u64) -> Result<Item> {
         let bytes = self.span(length)?.of(self.bytes);
         if bytes.len() > 8 {
@@ -96,7 +96,7 @@ impl Machine<'_> {
     }
 
     pub(super) fn pop(&mut self) -> Result<Item> {
-        // What lies under a mark belongs to what was begun before it.
+        // Values under the last mark belong to a container that was begun before it.
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() <= floor {
             return Err(self.damaged("a value is missing"));
@@ -183,7 +183,7 @@ pub(super) fn integer(digits: &[u8]) -> Item {
     number.map_or(Item::Opaque, Item::Int)
 }
 
-/// Without the quotes around it.
+/// The span without the quotes around it.
 pub(super) fn unquoted(span: Span, bytes: &[u8]) -> Span {
     match span.of(bytes) {
         [b'\'', .., b'\''] | [b'"', .., b'"'] => Span { start: span.start + 1, end: span.end - 1 },

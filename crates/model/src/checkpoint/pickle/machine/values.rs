@@ -1,4 +1,4 @@
-//! Instructions that give numbers, texts and bytes.
+//! Instructions that produce numbers, texts and bytes.
 
 use super::super::items::{Item, Result};
 use super::state::{Done, Machine, integer, unquoted};
@@ -41,7 +41,7 @@ impl Machine<'_> {
         Ok(Done::Value(item))
     }
 
-    /// Texts and bytes; Python 2 wrote its texts by `S`, `T` and `U`.
+    /// Texts and bytes; Python 2 wrote its texts with `S`, `T` and `U`.
     pub(super) fn text(&mut self, opcode: u8) -> Result<Done> {
         let item = match opcode {
             b'S' => {
