@@ -76,3 +76,26 @@ fn a_full_disk_loses_nothing_that_was_written() {
     assert_eq!(steps(&lab, "full", "clean"), steps(&lab, "whole", "clean"));
     assert_same(&lab.bytes("whole"), &lab.bytes("full"));
 }
+
+/// Scores of an earlier config are gone as soon as a training is repeated, so that no command shows them as the run's.
+#[test]
+fn scores_do_not_outlive_the_models_they_are_of() {
+    let lab = Lab::new();
+    let sets = ["pretrain.epochs=1", "probe.curve_every=0"];
+    let run = |more: &[&str], until: &str| {
+        let mut command = lab.command("run", &[&sets, more].concat());
+        let output = command.args(["--until", until]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    let there =
+        || ["scores.json", "report.html", "report.md"].map(|n| lab.path("run").join(n).exists());
+    run(&[], "report");
+    assert_eq!(there(), [true; 3]);
+    // Nothing is repeated.
+    run(&[], "probe");
+    assert_eq!(there(), [true; 3]);
+    run(&["pretrain.lr=0.03"], "twin");
+    assert_eq!(there(), [false; 3]);
+    run(&["pretrain.lr=0.03"], "report");
+    assert_eq!(there(), [true; 3]);
+}

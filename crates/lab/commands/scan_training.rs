@@ -25,6 +25,10 @@ impl TrainObserver for Shown {
         self.0.step(step);
     }
 
+    fn keeps_checkpoints(&self) -> bool {
+        false
+    }
+
     fn interrupted(&mut self) -> bool {
         interrupted()
     }

@@ -113,7 +113,7 @@ fn end(request: Request) {
     });
 }
 
-const KEPT: &str = "interrupted: finished stages and the last checkpoint are kept; run the same command again to resume";
+const KEPT: &str = "interrupted: a run keeps its finished stages and its last checkpoint, and the same command resumes it";
 
 /// Whether this process was asked to stop.
 pub(crate) fn interrupted() -> bool {

@@ -153,6 +153,7 @@ impl Lab {
         if done.inputs != inputs.hash() {
             let what = difference(&done.from, inputs.parts());
             eprintln!("{stage}: repeated, because inputs changed: {what}");
+            self.withdraw_scores(stage);
             return false;
         }
         let same = self.hashes(artefacts).is_ok_and(|now| now == done.artefacts);
@@ -162,7 +163,22 @@ impl Lab {
             "repeated, because its files are missing or changed"
         };
         eprintln!("{stage}: {how}");
+        if !same {
+            self.withdraw_scores(stage);
+        }
         same
+    }
+
+    /// Removes the scores and reports of an earlier config before `stage`, on which they depend, is repeated: a run that
+    /// stops in between must not show them as its own.
+    fn withdraw_scores(&self, stage: &StageId) {
+        if matches!(stage, StageId::Scan | StageId::FeatureMaps | StageId::Report) {
+            return;
+        }
+        for artefact in [Artefact::Scores, Artefact::ReportHtml, Artefact::ReportMarkdown] {
+            // It may be absent.
+            let _ = std::fs::remove_file(self.folder.join(artefact));
+        }
     }
 
     /// Records that `stage` is finished, and prints its time.

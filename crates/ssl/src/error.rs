@@ -60,10 +60,16 @@ pub enum PretrainError {
     },
     /// The observer interrupted the training.
     #[error(
-        "interrupted after step {step} of {steps}; {}: run the same command again to resume",
-        if *step == 0 { "nothing was trained yet" } else { "a checkpoint is saved" }
+        "interrupted after step {step} of {steps}; {}",
+        match (*step, *kept) {
+            (_, false) => "nothing is kept: the same command starts from the beginning",
+            (0, true) => "nothing was trained yet: run the same command again to resume",
+            (_, true) => "a checkpoint is saved: run the same command again to resume",
+        }
     )]
     Interrupted {
+        /// Whether the observer [keeps checkpoints](crate::TrainObserver::keeps_checkpoints).
+        kept: bool,
         /// Steps done.
         step: usize,
         /// Steps in all.

@@ -89,7 +89,7 @@ fn review_1_09_an_interrupted_epoch_goes_on_to_the_same_bytes() {
     let other = loop {
         rounds += 1;
         match train(&config, 20, torn.path(), true) {
-            Err(PretrainError::Interrupted { step, steps }) => {
+            Err(PretrainError::Interrupted { step, steps, .. }) => {
                 assert_eq!((step, steps), (rounds, 6))
             }
             done => break done.unwrap(),

@@ -57,6 +57,12 @@ pub trait TrainObserver {
         Ok(())
     }
 
+    /// Whether [`on_checkpoint`](Self::on_checkpoint) stores the state, so that an interrupted training can resume. Its error
+    /// says so.
+    fn keeps_checkpoints(&self) -> bool {
+        true
+    }
+
     /// Whether to end the training with [`PretrainError::Interrupted`]. Asked after each step except the last, and
     /// before each batch of [`Method::look`](crate::Method::look).
     fn interrupted(&mut self) -> bool {

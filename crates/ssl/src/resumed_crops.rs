@@ -44,7 +44,7 @@ fn assert_resumes(method: &str) {
     let other = loop {
         rounds += 1;
         match run(method, torn.path(), When::AfterEachStep) {
-            Err(PretrainError::Interrupted { step, steps }) => {
+            Err(PretrainError::Interrupted { step, steps, .. }) => {
                 assert_eq!((step, steps), (rounds, 6), "{method}");
             }
             done => break done.unwrap(),

@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
         let look = FirstLook { set, views, count, plan: *plan, epochs, workers, precision };
         match look.at(method, device, &mut || observer.interrupted())? {
             true => Ok(()),
-            false => Err(PretrainError::Interrupted { step: 0, steps: self.rates.len() }),
+            false => Err(self.interrupted(0)),
         }
     }
 
@@ -317,9 +317,15 @@ impl<'a> Run<'a> {
             })?;
         }
         if interrupted {
-            return Err(PretrainError::Interrupted { step: done, steps });
+            return Err(self.interrupted(done));
         }
         Ok(())
+    }
+
+    /// The error of a training that was interrupted after `step` steps.
+    fn interrupted(&self, step: usize) -> PretrainError {
+        let kept = self.observer.keeps_checkpoints();
+        PretrainError::Interrupted { step, steps: self.rates.len(), kept }
     }
 }
 

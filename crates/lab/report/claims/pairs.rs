@@ -63,6 +63,9 @@ pub(super) fn values(
 /// The mean with Student's 95 % interval, and the bootstrap's.
 pub(super) fn mean_cells(values: &[f64]) -> [String; 2] {
     let mean = student(values).map(|(mean, low, high)| with_interval(mean, [low, high]));
-    let drawn = bootstrap(values, SEED).map(|[low, high]| format!("[{low:.1}, {high:.1}]"));
+    // In an order of their own: the interval must not depend on the order of the runs.
+    let mut ordered = values.to_vec();
+    ordered.sort_by(f64::total_cmp);
+    let drawn = bootstrap(&ordered, SEED).map(|[low, high]| format!("[{low:.1}, {high:.1}]"));
     [mean, drawn].map(|cell| cell.unwrap_or_else(|| "-".into()))
 }
