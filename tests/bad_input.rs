@@ -172,16 +172,20 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
     assert!(lab.path("wild/poison.csv").exists());
     assert!(!lab.path("wild/clean/encoder.safetensors").exists());
 
-    // A diverging run leaves a good run in the same folder unharmed until the diverging run has results.
+    // A diverging run in the folder of a good run takes its scores away, which would pass for those of the new config. It
+    // leaves the encoders and the ledger, and the good config gives its scores again.
     assert!(lab.run("run", &[]).status.success());
     let before = lab.bytes("run");
     assert_fails(&lab.run("run", &["pretrain.lr=1e30"]), 1, &["the loss is"]);
-    let encoder = lab.bytes("run");
-    for name in ["scores.json", "clean/encoder.safetensors", "poison.csv"] {
-        let find =
-            |all: &[(&str, Vec<u8>)]| all.iter().find(|(n, _)| *n == name).unwrap().1.clone();
-        assert!(find(&before) == find(&encoder), "{name} was harmed");
+    assert!(!lab.path("run/scores.json").exists());
+    for (name, bytes) in &before {
+        if name.ends_with("encoder.safetensors") || *name == "poison.csv" {
+            assert!(*bytes == fs::read(lab.path("run").join(name)).unwrap(), "{name} was harmed");
+        }
     }
+    let again = lab.run("run", &[]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_same(&before, &lab.bytes("run"));
 }
 
 /// As in `ssl-backdoor completions bash | head`: the reader closes the pipe early.

@@ -142,7 +142,8 @@ impl Lab {
         self.done(stage, inputs, artefacts, seconds)
     }
 
-    /// Whether `stage` is finished with the same inputs and unchanged artefacts. Prints this, or why it is repeated.
+    /// Whether `stage` is finished with the same inputs and unchanged artefacts; says so. If the stage must be repeated, says
+    /// why and removes the scores that depend on it.
     pub(super) fn done_already(
         &self,
         stage: &StageId,
@@ -150,27 +151,21 @@ impl Lab {
         artefacts: &[Artefact],
     ) -> bool {
         let Some(done) = self.manifest.stages.get(stage) else { return false };
-        if done.inputs != inputs.hash() {
-            let what = difference(&done.from, inputs.parts());
-            eprintln!("{stage}: repeated, because inputs changed: {what}");
-            self.withdraw_scores(stage);
-            return false;
-        }
-        let same = self.hashes(artefacts).is_ok_and(|now| now == done.artefacts);
-        let how = if same {
-            "done already"
+        let why = if done.inputs != inputs.hash() {
+            format!("inputs changed: {}", difference(&done.from, inputs.parts()))
+        } else if self.hashes(artefacts).is_ok_and(|now| now == done.artefacts) {
+            eprintln!("{stage}: done already");
+            return true;
         } else {
-            "repeated, because its files are missing or changed"
+            "its files are missing or changed".into()
         };
-        eprintln!("{stage}: {how}");
-        if !same {
-            self.withdraw_scores(stage);
-        }
-        same
+        eprintln!("{stage}: repeated, because {why}");
+        self.withdraw_scores(stage);
+        false
     }
 
     /// Removes the scores and reports of an earlier config before `stage`, on which they depend, is repeated: a run that
-    /// stops in between must not show them as its own.
+    /// stops in between must not show them as its own. The encoders stay until there are new ones.
     fn withdraw_scores(&self, stage: &StageId) {
         if matches!(stage, StageId::Scan | StageId::FeatureMaps | StageId::Report) {
             return;
