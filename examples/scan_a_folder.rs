@@ -52,8 +52,7 @@ fn main() -> Result<()> {
 
     let device = Device::flex();
     let training = Training::new(images.clone(), 1, &device);
-    let mut config = small_encoder(images.len(), size);
-    config.train.epochs = epochs.unwrap_or(config.train.epochs);
+    let config = small_encoder(images.len(), size, epochs);
     let encoder = pretrain(&config, None, size, &training, &mut ())?;
 
     let config = PatchSearchConfig { networks, steps, ..PatchSearchConfig::default() };

@@ -40,10 +40,10 @@ fn main() -> Result<()> {
         TriggerConfig::Htba { id: args.id, width: args.width.into() }.build(photo.width())?;
     let ways = [
         (Place::Random { min: 0.25, max: 0.75 }, 0.0),
-        (Place::Center, 0.0),
+        (Place::Center {}, 0.0),
         (Place::GRID, 0.0),
         (Place::Corner { which: Corner::BottomRight }, 0.0),
-        (Place::Center, 0.5),
+        (Place::Center {}, 0.5),
     ];
     let (width, height) = photo.dimensions();
     let mut strip = RgbImage::new(width * ways.len() as u32, height);

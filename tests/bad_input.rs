@@ -24,7 +24,7 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
     let lab = Lab::new();
     assert!(lab.run("run", &[]).status.success());
     let before = lab.bytes("run");
-    let cases: [(&str, &[&str]); 20] = [
+    let cases: [(&str, &[&str]); 22] = [
         ("pretrain.epoch=2", &["--set pretrain.epoch=2: pretrain.epoch: unknown key", "epochs"]),
         ("poison.rate=1.5", &["error: --set poison.rate=1.5: poison.rate = 1.5", "0 < rate <= 1"]),
         ("poison.rate=0.001", &["poison.rate = 0.001", "poisons none"]),
@@ -32,6 +32,14 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
         ("poison.trigger.width=17", &["poison.trigger.width = 17", "1 to 16"]),
         ("poison.trigger.id=20", &["poison.trigger.id = 20", "10 to 19"]),
         ("poison.place={kind=\"random\", min=0.9, max=0.2}", &["poison.place", "min < max"]),
+        (
+            "poison.place={kind=\"center\", min=0.1}",
+            &["poison.place.min: unknown key", "no other key is allowed"],
+        ),
+        (
+            "pretrain.schedule={kind=\"cosine-per-epoch\", warmup_epochs=1}",
+            &["pretrain.schedule.warmup_epochs: unknown key"],
+        ),
         ("pretrain.batch=321", &["pretrain.batch = 321", "at most the 320"]),
         ("pretrain.method.queue=65", &["pretrain.method.queue = 65", "multiple"]),
         ("pretrain.method={kind=\"msf\", queue=256, top_k=300}", &["top_k = 300", "1 to"]),
@@ -74,6 +82,12 @@ fn a_config_that_is_absent_or_no_toml_is_named() {
     assert_fails(&lab.run("run", &[]), 2, &["tiny.toml", "No such file"]);
     fs::write(lab.path("tiny.toml"), "name = \n").unwrap();
     assert_fails(&lab.run("run", &[]), 2, &["tiny.toml", "line 1, column 8"]);
+    for second in ["[defend]", "[[defend]]"] {
+        let one = "[defend]\nkind = \"luma\"\n";
+        fs::write(lab.path("tiny.toml"), format!("{one}{}", one.replace("[defend]", second)))
+            .unwrap();
+        assert_fails(&lab.run("run", &[]), 2, &["line 3, column", "each as [[defend]]"]);
+    }
     fs::write(lab.path("tiny.toml"), [0xff, 0xfe, 0x00]).unwrap();
     assert_fails(&lab.run("run", &[]), 2, &["tiny.toml:1: not UTF-8 text"]);
 }

@@ -40,11 +40,11 @@ fn running_again_changes_nothing_and_a_changed_key_runs_what_depends_on_it() {
     assert_eq!(stderr(&again).matches("done already").count(), 11, "{}", stderr(&again));
     assert_same(&before, &lab.bytes("run"));
 
-    // A damaged artefact is made again.
+    // A damaged artefact is made again, and with the scores the report on them.
     std::fs::write(lab.path("run/scores.json"), "{}").unwrap();
     let mended = lab.run("run", &[]);
     assert!(mended.status.success(), "{}", stderr(&mended));
-    assert_eq!(stderr(&mended).matches("done already").count(), 10, "{}", stderr(&mended));
+    assert_eq!(stderr(&mended).matches("done already").count(), 9, "{}", stderr(&mended));
     assert_same(&before, &lab.bytes("run"));
 
     let changed = lab.run("run", &["poison.rate=0.25"]);

@@ -208,11 +208,13 @@ fn without_an_encoder_one_is_trained() {
     let lab = Lab::new();
     folder(&lab, "photos", 64);
     std::fs::write(lab.path("photos/broken.png"), "no image").unwrap();
-    let args = ["scan", "data", "photos", "--size", "8", "--out", "found"];
+    let args = ["scan", "data", "photos", "--size", "8", "--epochs", "2", "--out", "found"];
     let output = binary(&lab, &[&args[..], &QUICK].concat());
     let told = stderr(&output);
     assert!(output.status.success(), "{told}");
-    for words in ["training a ResNet-18 of width 16", "64 images at 8 px", "took", "broken.png"] {
+    for words in
+        ["training a ResNet-18 of width 16", "64 images at 8 px for 2 epochs", "took", "broken.png"]
+    {
         assert!(told.contains(words), "{words}: {told}");
     }
     assert!(lab.path("found/encoder.safetensors").is_file());
@@ -263,6 +265,8 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
         let (status, told) = of("many", "net.safetensors", &more);
         assert!(told.contains(words) && status == 2, "{status} {told}");
     }
+    let (status, told) = refused(&lab, &["scan", "data", "many", "--epochs", "0"]);
+    assert!(told.contains("--epochs = 0 is out of range") && status == 2, "{status} {told}");
     // Without an encoder nothing is trained on ten images.
     let (_, told) = refused(&lab, &["scan", "data", "ten"]);
     assert!(told.contains("10 images are too few") && !told.contains("training"), "{told}");

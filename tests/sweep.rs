@@ -318,5 +318,16 @@ fn figures_of_other_numerics_or_another_path_are_not_mixed() {
     let manifest = lab.path("runs/target-3/manifest.json");
     let text = std::fs::read_to_string(&manifest).unwrap();
     std::fs::write(&manifest, text.replace("\"numerics\": 3", "\"numerics\": 1")).unwrap();
-    assert!(stderr(&sweep(&lab, "s.toml", &[])).contains("target-3 was made by another program"));
+    let refused = "target-3 was made by another program";
+    assert!(stderr(&sweep(&lab, "s.toml", &[])).contains(refused));
+    let dry = sweep(&lab, "s.toml", &["--dry-run"]);
+    assert!(dry.status.success());
+    assert!(stderr(&dry).contains(&format!("the sweep would stop here: {refused}")));
+
+    // Other folders on the command line begin a new sweep and leave the old one as it is.
+    let [out, results] = ["other", "kept"].map(|name| lab.path(name).display().to_string());
+    let run = sweep(&lab, "s.toml", &["--out", &out, "--results", &results]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert!(lab.path("other/target-3/scores.json").exists());
+    assert!(lab.path("kept/target-5/scores.json").exists() && !lab.path("results").exists());
 }

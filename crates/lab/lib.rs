@@ -22,5 +22,6 @@ pub use record::{Images, ProbeId, RunScores};
 pub use report::{ReportOptions, report};
 pub use run::{RunFolder, Stage, TRY_AGAIN, end_when_asked, preempted, run};
 pub use sweep::{
-    SlurmOptions, SweepOptions, collect_sweep, read_sweep, submit_sweep, sweep, sweep_status,
+    SlurmOptions, SweepOptions, SweepSource, collect_sweep, read_sweep, submit_sweep, sweep,
+    sweep_status,
 };

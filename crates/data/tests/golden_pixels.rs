@@ -125,9 +125,9 @@ fn poisoned_pixels_are_those_that_pil_composes() {
         );
         near("spot", &spot, &read(&format!("poison-spot-{shown}.png")));
         for (name, trigger, place) in [
-            ("center", &mark, Place::Center),
+            ("center", &mark, Place::Center {}),
             ("grid", &mark, Place::GRID),
-            ("alpha", &transparent, Place::Center),
+            ("alpha", &transparent, Place::Center {}),
         ] {
             let patch = Patch { trigger: trigger.clone(), place, alpha };
             let mut image = photo.clone();

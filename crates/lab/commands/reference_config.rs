@@ -148,7 +148,7 @@ fn place(keys: &mut Keys, split: &str) -> Result<(Place, f64), String> {
     let (min, max) = (keys.number(&min), keys.number(&max));
     let place = match kind.as_str() {
         "random" => Place::Random { min: min?, max: max? },
-        "center" => Place::Center,
+        "center" => Place::Center {},
         "multiple" => Place::GRID,
         other => {
             return Err(format!("{location} = {other}: allowed are center, multiple and random"));

@@ -30,7 +30,7 @@ pub(super) struct RunRow {
     pub data: Option<String>,
     pub trigger: Option<String>,
     pub seed: Option<u64>,
-    /// Name of the target class, or the config's value until the run is done; none = untargeted.
+    /// Name of the target class; until the run is done, its index where only the files know the names; none = untargeted.
     pub target: Option<String>,
     /// Accuracy of the clean twin, or of the encoder that was probed, on clean images, in percent.
     pub clean_acc: Option<f64>,
@@ -91,7 +91,7 @@ impl RunRow {
             data: known.map(|e| e.data.kind().into()),
             trigger: known.map(|e| e.poison.to_string()),
             seed: known.map(|e| e.seed),
-            target: known.and_then(|e| e.poison.target.as_ref()).map(named),
+            target: known.and_then(target),
             clean_acc: None,
             net_asr: None,
         })
@@ -130,11 +130,14 @@ impl RunRow {
     }
 }
 
-/// A class as a config names it.
-fn named(target: &TargetClass) -> String {
-    match target {
-        TargetClass::Index(index) => index.to_string(),
-        TargetClass::Name(name) => name.clone(),
+/// The target class of a config by name; by index if the config gives that and the names are known only to the files.
+fn target(experiment: &Experiment) -> Option<String> {
+    match experiment.poison.target.as_ref()? {
+        TargetClass::Name(name) => Some(name.clone()),
+        TargetClass::Index(index) => {
+            let names = experiment.data.class_names().unwrap_or_default();
+            Some(names.get(*index as usize).cloned().unwrap_or_else(|| index.to_string()))
+        }
     }
 }
 

@@ -46,6 +46,10 @@ pub struct DataArgs {
     /// Output folder [default: scans/NAME].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
+    /// Epochs of the small encoder; fewer make the scan faster and less reliable [default: as many as pass 60,000
+    /// images, 1 to 100].
+    #[arg(long, conflicts_with = "encoder")]
+    epochs: Option<usize>,
     /// Exit with status 3 if more images than this are suspected.
     #[arg(long, value_name = "IMAGES")]
     fail_above: Option<usize>,
@@ -85,7 +89,17 @@ impl DataArgs {
     /// As [`scan_data`].
     pub fn run(self) -> Result<()> {
         let Self {
-            images, encoder, out, fail_above, size, seed, without_poison, sets, json, ..
+            images,
+            encoder,
+            out,
+            epochs,
+            fail_above,
+            size,
+            seed,
+            without_poison,
+            sets,
+            json,
+            ..
         } = self;
         let config = PatchSearchConfig {
             window: self.window,
@@ -98,6 +112,7 @@ impl DataArgs {
             images,
             encoder,
             out,
+            epochs,
             fail_above,
             size,
             seed,
@@ -119,6 +134,8 @@ pub struct DataScanOptions {
     pub encoder: Option<PathBuf>,
     /// Output folder; none = `scans/NAME`.
     pub out: Option<PathBuf>,
+    /// Epochs of the small encoder; none = as [`small_encoder`] chooses.
+    pub epochs: Option<usize>,
     /// The largest number of suspected images that is not an error.
     pub fail_above: Option<usize>,
     /// Side of the views without an encoder file.
@@ -169,7 +186,7 @@ pub fn scan_data(options: &DataScanOptions) -> Result<()> {
         None => {
             let size = options.size.map_or_else(|| images.view(), Ok)?;
             check(options, count, size)?;
-            train(&images, size, seed, (&device, &out))?
+            train(&images, options.epochs, size, seed, (&device, &out))?
         }
     };
     let folder = RunFolder::open(&out)?;
@@ -196,22 +213,27 @@ pub fn scan_data(options: &DataScanOptions) -> Result<()> {
 /// Checks the options before any long computation.
 fn check(options: &DataScanOptions, images: usize, size: u32) -> Result<(), ConfigError> {
     let checked = require((8..=1024).contains(&size), "size", size, "allowed are 8 to 1024 pixels")
+        .and_then(|()| {
+            let epochs = options.epochs.unwrap_or(1);
+            require((1..=100_000).contains(&epochs), "epochs", epochs, "allowed are 1 to 100,000")
+        })
         .and_then(|()| options.config.check(Some(images), size));
     // Fields have the names of the options.
     checked.map_err(|e| ConfigError(format!("--{e}")))
 }
 
-/// A small encoder trained on the images, its header, the images prepared for it, and a description. Its file is
+/// A small encoder trained on the images for `epochs`, its header, the images prepared for it, and a description. Its file is
 /// written to the folder `out`.
 fn train(
     images: &ScanImages,
+    epochs: Option<usize>,
     size: u32,
     seed: u64,
     (device, out): (&Device, &Path),
 ) -> Result<(Encoder, EncoderHeader, SampleSet, String)> {
     let count = images.split.labels.len();
     PatchSearch::check_count(count)?;
-    let config = small_encoder(count, size);
+    let config = small_encoder(count, size, epochs);
     let header = encoder_header(config.encoder, size);
     let set = images.prepared(&header.preprocessing)?;
     let what = format!(

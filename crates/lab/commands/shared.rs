@@ -7,7 +7,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use ssl_backdoor_kernels as kernels;
 use ssl_backdoor_model::EncoderHeader;
 
-use crate::config::{ConfigError, expanded, similar};
+use crate::config::{ConfigError, expanded, meant};
 use crate::record::{Artefact, RunScores};
 use crate::report;
 
@@ -20,7 +20,7 @@ pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
 pub(super) fn existing() -> impl TypedValueParser<Value = PathBuf> {
     path().try_map(|path| match std::fs::metadata(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Err(format!("{e}{}", similar(&path).unwrap_or_default()))
+            Err(format!("{e}{}", meant(&path).unwrap_or_default()))
         }
         // The command reports any other error.
         _ => Ok(path),

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 
 use super::shared::{computing, path};
 use super::sweep_slurm::SlurmArgs;
-use crate::{SweepOptions, collect_sweep, submit_sweep, sweep, sweep_status};
+use crate::{SweepOptions, SweepSource, collect_sweep, submit_sweep, sweep, sweep_status};
 
 /// Run or resume a grid of experiments.
 ///
@@ -34,6 +34,12 @@ pub struct SweepArgs {
     /// Run one process on each of these devices, for example cuda:0,cuda:1, instead of --jobs.
     #[arg(long, value_delimiter = ',', conflicts_with = "jobs")]
     devices: Vec<String>,
+    /// Folder of the run folders, in place of the sweep file's `out`.
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    out: Option<PathBuf>,
+    /// Folder in which the figures of finished runs are kept, in place of the sweep file's `results`.
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    results: Option<PathBuf>,
     /// Override a key of every run, for example pretrain.epochs=2; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -60,17 +66,18 @@ impl SweepArgs {
     /// # Errors
     /// The config is wrong, or the work failed.
     pub fn run(self) -> Result<()> {
-        let Self { file, jobs, devices, sets, dry_run, status, json, collect, slurm } = self;
+        let Self { file, jobs, devices, out, results, sets, dry_run, status, json, collect, slurm } =
+            self;
+        let source = SweepSource { file, sets, out, results };
         if status {
-            return sweep_status(&file, &sets, json);
+            return sweep_status(&source, json);
         }
         if collect {
-            return collect_sweep(&file, &sets, json);
+            return collect_sweep(&source, json);
         }
         if slurm.slurm {
-            return submit_sweep(&file, &sets, &slurm.options());
+            return submit_sweep(&source, &slurm.options());
         }
-        let options = SweepOptions { jobs, devices, sets, dry_run, json };
-        computing(|| sweep(&file, &options))
+        computing(|| sweep(&source, &SweepOptions { jobs, devices, dry_run, json }))
     }
 }

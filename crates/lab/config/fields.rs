@@ -23,19 +23,26 @@ pub(crate) struct Wrong {
     pub key: Option<String>,
     /// The message, which begins with the key, if any.
     pub message: String,
+    /// Whether the message suggests a path.
+    suggests: bool,
 }
 
 impl Wrong {
     /// An error about `key`; `message` begins with the key.
     pub(crate) fn about(key: impl Into<String>, message: impl fmt::Display) -> Self {
-        Self { key: Some(key.into()), message: message.to_string() }
+        Self { key: Some(key.into()), ..Self::general(message) }
+    }
+
+    /// An error about no key.
+    fn general(message: impl fmt::Display) -> Self {
+        Self { key: None, message: message.to_string(), suggests: false }
     }
 
     /// The `error` of a library about `field` of the config in `table`. The text of `error` begins with the field, or
     /// if that is empty, with a verb whose subject is the table.
     pub(crate) fn in_table(table: &str, field: Option<&str>, error: impl fmt::Display) -> Self {
         match field {
-            None => Self { key: None, message: error.to_string() },
+            None => Self::general(error),
             Some("") => Self::about(table, format!("{table} {error}")),
             Some(field) => Self::about(format!("{table}.{field}"), format!("{table}.{error}")),
         }
@@ -46,8 +53,7 @@ impl Wrong {
     pub(crate) fn in_chain(error: &anyhow::Error) -> Option<(usize, Self)> {
         error.chain().enumerate().find_map(|(before, cause)| {
             let wrong = of_cause(cause)?;
-            let more = wrong.key.is_some() || wrong.message != cause.to_string();
-            more.then_some((before, wrong))
+            (wrong.key.is_some() || wrong.suggests).then_some((before, wrong))
         })
     }
 
@@ -59,7 +65,7 @@ impl Wrong {
             (Some(_), Some(hint)) => format!("{} D{hint}", self.message),
             _ => format!("{}{hint}", self.message),
         };
-        Self { message, ..self }
+        Self { message, suggests: true, ..self }
     }
 
     /// Whether the message shows the value of the key.
@@ -150,7 +156,7 @@ impl OfConfig for ScanError {
             Self::Data(error) => error.wrong(),
             Self::Features(error) => error.wrong(),
             Self::Pretrain(error) => error.wrong(),
-            _ => Wrong { key: None, message: self.to_string() },
+            _ => Wrong::general(self),
         }
     }
 }

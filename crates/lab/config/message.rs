@@ -41,7 +41,7 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
             let near = nearest(unknown, known.iter());
             let hint = near.map_or(String::new(), |near| format!(", did you mean {near}?"));
             let known = match known {
-                [] => "no key is allowed".to_owned(),
+                [] => "no other key is allowed".to_owned(),
                 known => format!("allowed are {}", list(known, "")),
             };
             let end = if hint.is_empty() { "; " } else { " " };

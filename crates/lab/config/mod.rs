@@ -21,7 +21,7 @@ pub use experiment::Experiment;
 pub(crate) use experiment::{check_name, default_device};
 pub(crate) use fields::{OfConfig, Wrong, of_defence};
 pub(crate) use home::{expand_tables, expanded};
-pub(crate) use nearest::{nearest, similar};
+pub(crate) use nearest::{meant, nearest};
 pub(crate) use schema::{derived, experiment_schema, reference, sweep_schema};
 pub(crate) use sweep_file::{Axis, SweepFile};
 pub(crate) use table::{Document, Source, read_text};

@@ -17,7 +17,7 @@ pub(crate) fn nearest<T: AsRef<str>>(
 }
 
 /// `, did you mean PATH?` for a path that does not exist, if its folder contains a similar name.
-pub(crate) fn similar(path: &Path) -> Option<String> {
+fn similar(path: &Path) -> Option<String> {
     let parent = path.parent().filter(|parent| *parent != Path::new(""));
     let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).ok()?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

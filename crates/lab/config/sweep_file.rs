@@ -17,11 +17,11 @@ pub(crate) struct SweepFile {
     /// Config from which every run starts, relative to this file; a point may name another. Default: none.
     #[serde(default)]
     pub base: Option<PathBuf>,
-    /// Folder of the run folders. Default: `runs/NAME`.
+    /// Folder of the run folders, relative to the current folder. Default: `runs/NAME`.
     #[serde(default)]
     pub out: Option<PathBuf>,
-    /// Folder in which the figures of finished runs are kept. A run whose figures are there is not run again. Default:
-    /// none.
+    /// Folder in which the figures of finished runs are kept, relative to the current folder. A run whose figures are there
+    /// is not run again. Default: none.
     #[serde(default)]
     pub results: Option<PathBuf>,
     /// Overrides of every run: a dotted key such as `"pretrain.epochs"`, and its value.

@@ -10,7 +10,7 @@ use super::error::{ConfigError, with_note};
 use super::fields::Wrong;
 use super::home::expanded;
 use super::message::{as_written, mismatch, named};
-use super::nearest::similar;
+use super::nearest::meant;
 use super::read;
 use super::tree::{Node, Origin, Tree, dotted, steps};
 
@@ -145,7 +145,7 @@ impl Document {
 
     /// The error `wrong`, with the place where the value of its key was written.
     pub(crate) fn wrong(&self, wrong: impl Into<Wrong>) -> ConfigError {
-        let Wrong { key, message } = wrong.into();
+        let Wrong { key, message, .. } = wrong.into();
         self.at_path(&key.as_deref().map_or(Vec::new(), steps), &message)
     }
 
@@ -257,9 +257,7 @@ impl fmt::Debug for Source {
 pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|e| {
-        let absent = e.kind() == std::io::ErrorKind::NotFound;
-        let hint = absent.then(|| similar(path)).flatten().unwrap_or_default();
-        ConfigError(format!("cannot read {shown}: {e}{hint}"))
+        ConfigError(format!("cannot read {shown}: {e}{}", meant(path).unwrap_or_default()))
     })?;
     String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];

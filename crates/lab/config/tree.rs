@@ -13,6 +13,17 @@ use super::ConfigError;
 /// Longest value that a message shows, in characters.
 const SHOWN: usize = 80;
 
+/// The tables of which a config may have several.
+const LISTS: [&str; 2] = ["defend", "axis"];
+
+/// The table of [`LISTS`] whose head, `[TABLE]` or `[[TABLE]]`, is at byte `at` of `text`.
+fn repeated(text: &str, at: usize) -> Option<&'static str> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let head = text[start..].lines().next()?.trim();
+    let name = head.strip_prefix('[')?.trim_matches(['[', ']', ' ']);
+    LISTS.into_iter().find(|list| *list == name)
+}
+
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -88,7 +99,11 @@ impl Node {
         // The byte-order mark that some editors write is not part of the text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = DeTable::parse(text).map_err(|error| {
-            ConfigError(format!("{}: {}", path.display(), error.to_string().trim_end()))
+            let twice = error.span().and_then(|span| repeated(text, span.start));
+            let hint = twice.map_or(String::new(), |table| {
+                format!("\nif there are several, write each as [[{table}]]")
+            });
+            ConfigError(format!("{}: {}{hint}", path.display(), error.to_string().trim_end()))
         })?;
         let path: Arc<Path> = path.into();
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();

@@ -1,22 +1,22 @@
 //! `sweep --collect`: the last step of a sweep whose runs were done elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use super::plan::Plan;
+use super::plan::{Plan, SweepSource};
 use super::{figures, makers};
 use crate::report::{ReportOptions, report};
 
-/// Copies the figures of all finished runs of the sweep file `path` to the results folder and writes the report over
+/// Copies the figures of all finished runs of the sweep `source` to the results folder and writes the report over
 /// them there, or without such a folder among the run folders: `table.html`, `table.md` and `table.csv`. Prints the
 /// tables, as JSON if `json` is set.
 ///
 /// # Errors
 /// A [`ConfigError`](crate::ConfigError) if the file is wrong; no run is finished, or, after the report is written, not
 /// all are.
-pub fn collect_sweep(path: &Path, sets: &[String], json: bool) -> Result<()> {
-    let plan = Plan::read(path, sets)?;
+pub fn collect_sweep(source: &SweepSource, json: bool) -> Result<()> {
+    let plan = Plan::read(source)?;
     let (mut done, mut left) = (Vec::new(), Vec::new());
     for run in &plan.runs {
         match figures::collect(&plan, run)? {
@@ -26,11 +26,7 @@ pub fn collect_sweep(path: &Path, sets: &[String], json: bool) -> Result<()> {
     }
     let place = plan.results.as_ref().unwrap_or(&plan.out);
     if done.is_empty() {
-        bail!(
-            "no run of the sweep {} is finished: see `sweep {} --status`",
-            plan.name,
-            path.display()
-        );
+        bail!("no run of the sweep {} is finished: see `sweep {source} --status`", plan.name);
     }
     let runs: Vec<PathBuf> = done.iter().map(|(run, _)| place.join(&run.name)).collect();
     report(&ReportOptions { runs, out: Some(place.clone()), json })?;

@@ -17,6 +17,7 @@ use ssl_backdoor_ssl::{
 use super::counted::counted;
 use super::left::Left;
 use super::plan::{Plan, Run};
+use super::{figures, makers};
 use crate::config::Experiment;
 use crate::device;
 use crate::record::{SCHEMA, json_text};
@@ -40,6 +41,8 @@ struct Estimate<'a> {
     /// Where figures are kept.
     results: Option<&'a Path>,
     trainings: Vec<TrainingRow>,
+    /// Why this program cannot continue the sweep, if it cannot.
+    refused: Option<String>,
     /// The runs that could not be timed, and why.
     not_timed: Vec<String>,
     /// Hours of training on all cores; absent if a training could not be timed.
@@ -49,6 +52,10 @@ struct Estimate<'a> {
 /// Prints the work of the plan that is left to do, as JSON if `json` is set.
 pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
     let left = Left::of(plan);
+    let refused = refusal(plan, &left);
+    if let Some(refused) = &refused {
+        eprintln!("warning: the sweep would stop here: {refused}");
+    }
     if !json {
         head(plan, &left);
     }
@@ -77,8 +84,19 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
         let (out, results) = (plan.out.as_path(), plan.results.as_deref());
         let (runs, twins, left) = (plan.runs.len(), plan.twins().len(), left.runs.len());
         let (schema, name, trainings) = (SCHEMA, plan.name.as_str(), all);
-        let plan =
-            Estimate { schema, name, runs, left, twins, out, results, trainings, not_timed, hours };
+        let plan = Estimate {
+            schema,
+            name,
+            runs,
+            left,
+            twins,
+            out,
+            results,
+            trainings,
+            refused,
+            not_timed,
+            hours,
+        };
         print!("{}", json_text(&plan)?);
         return Ok(());
     }
@@ -90,6 +108,13 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
         None => println!("\nNot every kind could be timed: see above."),
     }
     Ok(())
+}
+
+/// Why this program may not do what is left of the plan, if it may not.
+fn refusal(plan: &Plan, left: &Left<'_>) -> Option<String> {
+    let done = plan.runs.iter().filter_map(|run| Some((run, figures::find(plan, run)?)));
+    let done: Vec<_> = done.collect();
+    makers::check(plan, &left.runs, &done, false).err().map(|error| error.to_string())
 }
 
 /// Prints the size of the sweep, where its files go, and the head of the table.
@@ -173,7 +198,7 @@ fn rows(
     let whole = config.train.plan(experiment.seed, images);
     let trained = config.train.epochs * whole.images_per_epoch();
     config.train.epochs = 2;
-    config.train.schedule = Schedule::CosinePerEpoch;
+    config.train.schedule = Schedule::CosinePerEpoch {};
     let short = EpochPlan { images: images.min(STEPS * whole.batch), ..whole };
     let rate = timed(experiment, &splits, short, |training, clock| {
         Ok(pretrain(&config, None, size, training, clock).map(drop)?)

@@ -53,7 +53,7 @@ fn same(name: &str, makers: &[MadeBy], this: &MadeBy, elsewhere: bool) -> Result
         None => Ok(()),
         Some(other) => bail!(
             "{name} was made by another program ({other}) than this one ({this}), and the runs of a sweep must not be \
-             mixed: go on with that program, or name other folders with the keys `out` and `results` of the sweep file"
+             mixed: continue with that program, or name other folders with --out and --results"
         ),
     }
 }

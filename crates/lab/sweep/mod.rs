@@ -31,6 +31,7 @@ use plan::{Plan, Run};
 use workers::Outcome;
 
 pub use collect::collect_sweep;
+pub use plan::SweepSource;
 pub use slurm::submit_sweep;
 pub use slurm_script::SlurmOptions;
 pub use status::sweep_status;
@@ -42,8 +43,6 @@ pub struct SweepOptions {
     pub jobs: usize,
     /// Devices to run on, one process on each; if empty, `jobs` processes run on the devices of their configs.
     pub devices: Vec<String>,
-    /// Overrides of every run, `KEY=VALUE`.
-    pub sets: Vec<String>,
     /// Only print what would be done, and how long it would take.
     pub dry_run: bool,
     /// Print it as JSON.
@@ -55,15 +54,16 @@ pub struct SweepOptions {
 /// # Errors
 /// A [`ConfigError`] if the file or the config of a run is wrong.
 pub fn read_sweep(path: &Path) -> Result<Vec<Experiment>, ConfigError> {
-    Ok(Plan::read(path, &[])?.runs.into_iter().map(|run| run.experiment).collect())
+    let source = SweepSource { file: path.into(), ..SweepSource::default() };
+    Ok(Plan::read(&source)?.runs.into_iter().map(|run| run.experiment).collect())
 }
 
-/// Runs the sweep file `path`.
+/// Runs the sweep `source`.
 ///
 /// # Errors
 /// A [`ConfigError`] if the file or the config of a run is wrong; at the end, if runs failed.
-pub fn sweep(path: &Path, options: &SweepOptions) -> Result<()> {
-    let plan = Plan::read(path, &options.sets)?;
+pub fn sweep(source: &SweepSource, options: &SweepOptions) -> Result<()> {
+    let plan = Plan::read(source)?;
     if options.jobs == 0 {
         return Err(ConfigError("--jobs 0 runs nothing: allowed are 1 or more".into()).into());
     }

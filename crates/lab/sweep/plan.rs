@@ -1,6 +1,7 @@
 //! A sweep file: a base config and axes; every combination of their points is a run.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ssl_backdoor_fields::OutOfRange;
@@ -11,6 +12,32 @@ use crate::config::{
 };
 use crate::device;
 use crate::record::hash;
+
+/// A sweep file, and what the command line changes in it.
+#[derive(Debug, Clone, Default)]
+pub struct SweepSource {
+    /// The file.
+    pub file: PathBuf,
+    /// Overrides of every run, `KEY=VALUE`.
+    pub sets: Vec<String>,
+    /// Folder of the run folders, in place of the file's `out`.
+    pub out: Option<PathBuf>,
+    /// Folder of the kept figures, in place of the file's `results`.
+    pub results: Option<PathBuf>,
+}
+
+/// The file and the folders as arguments of `sweep`, for commands that a message proposes.
+impl fmt::Display for SweepSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        for (option, folder) in [("--out", &self.out), ("--results", &self.results)] {
+            if let Some(folder) = folder {
+                write!(f, " {option} {}", folder.display())?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A point of an axis, with the positions of its parts in the file.
 #[derive(Debug, Clone)]
@@ -45,11 +72,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Reads a sweep file and checks the config of every run; `sets` (`key.path=value`) override everything else.
+    /// Reads a sweep file and checks the config of every run; the overrides of `source` come last.
     ///
     /// # Errors
     /// [`ConfigError`] that names the file, and the run whose config is wrong.
-    pub(crate) fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+    pub(crate) fn read(source: &SweepSource) -> Result<Self, ConfigError> {
+        let path = &source.file;
         let document = Document::one_file(path)?;
         let file: SweepFile = document.read()?;
         config::check_name(&file.name).map_err(|message| document.wrong(message))?;
@@ -68,15 +96,20 @@ impl Plan {
         }
         let mut runs = Vec::new();
         for points in combinations {
-            runs.push(run(path, &document, &file, &points, sets)?);
+            runs.push(run(path, &document, &file, &points, &source.sets)?);
         }
         let mut names = BTreeSet::new();
         if let Some(twice) = runs.iter().find(|run| !names.insert(&run.name)) {
             let message = format!("two runs are called {}", twice.name);
             return Err(document.at_key("axis", &message));
         }
-        let out = file.out.unwrap_or_else(|| PathBuf::from("runs").join(&file.name));
-        Ok(Self { name: file.name, out, results: file.results, runs })
+        let place = |given: &Option<PathBuf>, own: Option<PathBuf>| {
+            given.clone().or_else(|| own.map(expanded))
+        };
+        let out = place(&source.out, file.out);
+        let out = out.unwrap_or_else(|| PathBuf::from("runs").join(&file.name));
+        let results = place(&source.results, file.results);
+        Ok(Self { name: file.name, out, results, runs })
     }
 
     /// The twins in the order in which they are needed.
@@ -225,9 +258,10 @@ labels = [0.1]
     fn read(sweep: &str) -> Result<Plan, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), BASE).unwrap();
-        let path = folder.path().join("sweep.toml");
-        std::fs::write(&path, sweep).unwrap();
-        Plan::read(&path, &["pretrain.lr=0.5".into()]).map_err(|e| e.to_string())
+        let file = folder.path().join("sweep.toml");
+        std::fs::write(&file, sweep).unwrap();
+        let sets = vec!["pretrain.lr=0.5".into()];
+        Plan::read(&SweepSource { file, sets, ..SweepSource::default() }).map_err(|e| e.to_string())
     }
 
     #[test]

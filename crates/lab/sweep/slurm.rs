@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::counted::counted;
 use super::job::SweepJob;
-use super::plan::{Plan, Run};
+use super::plan::{Plan, Run, SweepSource};
 use super::slurm_script::{Script, Scripts, SlurmOptions};
 use super::submission::Submission;
 use super::{figures, makers, on_each_device, split};
@@ -16,13 +16,13 @@ use crate::config::ConfigError;
 use crate::device;
 use crate::record::write_whole;
 
-/// Submits the remaining work of the sweep file `path` with the overrides `sets`, or only prints the scripts.
+/// Submits the remaining work of the sweep `source`, or only prints the scripts.
 ///
 /// # Errors
 /// A [`ConfigError`] if the file, the config of a run or an option is wrong; the sweep is in the queue already, or Slurm
 /// refuses a job.
-pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Result<()> {
-    let plan = Plan::read(path, sets)?;
+pub fn submit_sweep(source: &SweepSource, options: &SlurmOptions) -> Result<()> {
+    let plan = Plan::read(source)?;
     if options.max_parallel == Some(0) {
         return Err(
             ConfigError("--max-parallel 0 runs nothing: allowed are 1 or more".into()).into()
@@ -44,14 +44,12 @@ pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Res
     let todo = plan.runs.iter().filter(|run| figures::find(&plan, run).is_none());
     let todo: Vec<&Run> = todo.collect();
     if todo.is_empty() {
-        println!(
-            "Every run is done. Write the tables: ssl-backdoor sweep {} --collect",
-            path.display()
-        );
+        println!("Every run is done. Write the tables: ssl-backdoor sweep {source} --collect");
         return Ok(());
     }
     let jobs = SweepJob::all(&plan, &todo, &out)?;
-    let scripts = all(&scripts, &jobs, &absolute(path)?, sets)?;
+    let scripts =
+        all(&scripts, &jobs, &SweepSource { file: absolute(&source.file)?, ..source.clone() })?;
     if options.print {
         for Script { name, text } in scripts {
             println!("# {}\n{text}", folder.join(format!("{name}.sh")).display());
@@ -70,12 +68,12 @@ pub fn submit_sweep(path: &Path, sets: &[String], options: &SlurmOptions) -> Res
     }
     jobs.iter().try_for_each(SweepJob::prepare)?;
     let submitted = submit(&scripts, &out)?;
-    say(path, &submitted, jobs.len() - todo.len(), todo.len());
+    say(source, &submitted, jobs.len() - todo.len(), todo.len());
     Ok(())
 }
 
 /// Prints what was submitted, and how to watch and end it.
-fn say(path: &Path, submitted: &Submission, twins: usize, runs: usize) {
+fn say(source: &SweepSource, submitted: &Submission, twins: usize, runs: usize) {
     println!(
         "Submitted: {} as job {}, {} as job {}, the tables as job {}.",
         counted(twins, "clean twin"),
@@ -84,7 +82,7 @@ fn say(path: &Path, submitted: &Submission, twins: usize, runs: usize) {
         submitted.runs,
         submitted.collect
     );
-    println!("Watch: ssl-backdoor sweep {} --status", path.display());
+    println!("Watch: ssl-backdoor sweep {source} --status");
     println!("Queue: squeue --jobs={}", submitted.ids(","));
     println!("End:   scancel {}", submitted.ids(" "));
 }
@@ -93,16 +91,11 @@ fn say(path: &Path, submitted: &Submission, twins: usize, runs: usize) {
 fn all(
     scripts: &Scripts<'_>,
     jobs: &[SweepJob],
-    file: &Path,
-    sets: &[String],
+    source: &SweepSource,
 ) -> Result<[Script; 3], ConfigError> {
     let (runs, twins): (Vec<&SweepJob>, Vec<&SweepJob>) =
         jobs.iter().partition(|job| job.needs.is_some());
-    Ok([
-        scripts.array("twins", &twins)?,
-        scripts.array("runs", &runs)?,
-        scripts.collect(file, sets)?,
-    ])
+    Ok([scripts.array("twins", &twins)?, scripts.array("runs", &runs)?, scripts.collect(source)?])
 }
 
 /// Writes and submits the scripts. Each begins when the one before has ended, successfully or not: a run whose twin

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::job::SweepJob;
+use super::plan::SweepSource;
 use crate::config::ConfigError;
 use crate::run::TRY_AGAIN;
 
@@ -101,16 +102,22 @@ impl Scripts<'_> {
         Ok(Script { name, text })
     }
 
-    /// The job that collects the figures of the sweep of `file` with the overrides `sets`.
+    /// The job that collects the figures of the sweep `source`.
     ///
     /// # Errors
     /// A path or an option cannot be written in a script.
-    pub fn collect(&self, file: &Path, sets: &[String]) -> Result<Script, ConfigError> {
+    pub fn collect(&self, source: &SweepSource) -> Result<Script, ConfigError> {
         let mut text = self.head("collect", "collect-%j.log", &[])?;
         let program = quoted(plain(&self.program)?)?;
-        text += &format!("\n{program} sweep {} --collect", quoted(plain(file)?)?);
+        text += &format!("\n{program} sweep {} --collect", quoted(plain(&source.file)?)?);
+        let SweepSource { sets, out, results, .. } = source;
         for set in sets {
             text += &format!(" --set {}", quoted(set)?);
+        }
+        for (option, folder) in [("--out", out), ("--results", results)] {
+            if let Some(folder) = folder {
+                text += &format!(" {option} {}", quoted(plain(folder)?)?);
+            }
         }
         text.push('\n');
         Ok(Script { name: "collect", text })

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::counted::counted;
 use super::figures;
-use super::plan::Plan;
+use super::plan::{Plan, SweepSource};
 use super::submission::Submission;
 use crate::record::{CLEAN, Images, RunScores, SCHEMA, TrainingProgress, json_text};
 use crate::report::aligned;
@@ -54,12 +54,12 @@ struct Training {
     seconds_left: Option<f64>,
 }
 
-/// Prints the state of the sweep file `path`, as JSON if `json` is set. Nothing is written.
+/// Prints the state of the sweep `source`, as JSON if `json` is set. Nothing is written.
 ///
 /// # Errors
 /// A [`ConfigError`](crate::ConfigError) if the file or the config of a run is wrong.
-pub fn sweep_status(path: &Path, sets: &[String], json: bool) -> Result<()> {
-    let plan = Plan::read(path, sets)?;
+pub fn sweep_status(source: &SweepSource, json: bool) -> Result<()> {
+    let plan = Plan::read(source)?;
     let status = Status::of(plan);
     if json {
         print!("{}", json_text(&status)?);

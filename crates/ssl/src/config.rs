@@ -160,7 +160,7 @@ impl TrainConfig {
             final_weight_decay: None,
             decayed: WeightDecayScope::All,
             optimizer: OptimizerConfig::sgd(),
-            schedule: Schedule::CosinePerEpoch,
+            schedule: Schedule::CosinePerEpoch {},
             crop: (0.2, 1.0),
             blur: None,
             drop_last: None,

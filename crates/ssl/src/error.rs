@@ -9,6 +9,10 @@ use ssl_backdoor_model::ModelError;
 /// The error of an observer: of any type, because callers write their own observers.
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What to do when a canary has stopped a training.
+const STOPPED: &str = ". Checkpoints of earlier epochs are kept; with `pretrain.canaries = \"warn\"` the training \
+                       would have continued";
+
 /// An error of this crate. Field names are those of [`PretrainConfig`](crate::PretrainConfig): `lr`, `method.queue`,
 /// `encoder.width`.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +81,8 @@ pub enum PretrainError {
     },
     /// A canary failed: the training does not do what it should.
     #[error(
-        "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}. Checkpoints of earlier epochs are kept; \
-         with `canaries` set to \"warn\" the training continues"
+        "canary `{canary}` at step {step} (epoch {epoch}): {diagnosis}{}",
+        if *stops { STOPPED } else { "" }
     )]
     Canary {
         /// Name of the canary.
@@ -89,6 +93,8 @@ pub enum PretrainError {
         epoch: usize,
         /// What is wrong.
         diagnosis: String,
+        /// Whether it stops the training, and is no warning.
+        stops: bool,
     },
     /// A file of the run could not be written or read.
     #[error("{}: {reason}", path.display())]

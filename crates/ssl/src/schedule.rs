@@ -11,7 +11,7 @@ use ssl_backdoor_fields::{OutOfRange, require};
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
     /// `lr · ½(1 + cos(π · epoch / epochs))`, constant within an epoch, without warm-up: MoCo v2 and MSF.
-    CosinePerEpoch,
+    CosinePerEpoch {},
     /// A cosine to 0, step by step, after a linear warm-up from 0.
     Cosine {
         /// Epochs of warm-up, fewer than `epochs`.
@@ -41,7 +41,7 @@ impl Schedule {
     pub(crate) fn scaled(&self, old: usize, new: usize) -> Self {
         let scale = |epoch: usize| epoch * new / old.max(1);
         match self {
-            Self::CosinePerEpoch => Self::CosinePerEpoch,
+            Self::CosinePerEpoch {} => Self::CosinePerEpoch {},
             Self::Cosine { warmup_epochs } => Self::Cosine { warmup_epochs: scale(*warmup_epochs) },
             Self::Steps { drops, factor, warmup_steps } => Self::Steps {
                 drops: drops.iter().map(|&drop| scale(drop)).collect(),
@@ -53,7 +53,7 @@ impl Schedule {
 
     pub(crate) fn check(&self, epochs: usize) -> Result<(), OutOfRange> {
         match self {
-            Self::CosinePerEpoch => Ok(()),
+            Self::CosinePerEpoch {} => Ok(()),
             Self::Cosine { warmup_epochs } => {
                 let fits = *warmup_epochs < epochs;
                 require(fits, "schedule.warmup_epochs", warmup_epochs, "less than epochs")
@@ -69,7 +69,7 @@ impl Schedule {
     pub fn rates(&self, lr: f64, epochs: usize, steps_per_epoch: usize) -> Vec<f64> {
         let steps = epochs * steps_per_epoch;
         let rate = |step: usize| match self {
-            Self::CosinePerEpoch => {
+            Self::CosinePerEpoch {} => {
                 lr * half_cosine((step / steps_per_epoch) as f64 / epochs as f64)
             }
             Self::Cosine { warmup_epochs } => {
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn starts_at_lr_halves_in_the_middle_and_steps_per_epoch() {
-        let lr = Schedule::CosinePerEpoch.rates(0.06, 200, 3);
+        let lr = (Schedule::CosinePerEpoch {}).rates(0.06, 200, 3);
         assert_eq!(lr.len(), 600);
         assert_eq!(lr[0], 0.06);
         assert_eq!(lr[0], lr[2]);

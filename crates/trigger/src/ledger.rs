@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn a_row_can_be_replayed() {
         let blank = RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8, y as u8, 9]));
-        for place in [Place::TRAIN, Place::Center, Place::GRID, Place::Grid { copies: 4 }] {
+        for place in [Place::TRAIN, Place::Center {}, Place::GRID, Place::Grid { copies: 4 }] {
             let poison = poison(&Recipe { place: Some(place), ..recipe() });
             let mut once = blank.clone();
             let row = LedgerRow::poison(&poison, 7, "x".into(), &mut once).unwrap();

@@ -62,7 +62,7 @@ impl Perturbation for Patch {
         };
         let (place, (min, max)) = match self.place {
             Place::Random { min, max } => ("random".to_owned(), (min, max)),
-            Place::Center => ("center".into(), default),
+            Place::Center {} => ("center".into(), default),
             Place::Grid { copies: 9 } => ("multiple".into(), default),
             Place::Grid { copies } => (format!("multiple-{copies}"), default),
             Place::Corner { which } => (format!("corner-{which:?}").to_lowercase(), default),

@@ -23,7 +23,7 @@ pub enum Place {
         max: f64,
     },
     /// In the middle.
-    Center,
+    Center {},
     /// Copies on a square grid: n × n of them, centred at 1/(n + 1) to n/(n + 1) of each side. Nine copies are the
     /// `multiple` mode of the reference code.
     Grid {
@@ -118,7 +118,7 @@ impl Place {
                 let x = along(size.0, patch.0);
                 vec![spot(x, along(size.1, patch.1))]
             }
-            Self::Center => vec![spot(middle(size.0, patch.0), middle(size.1, patch.1))],
+            Self::Center {} => vec![spot(middle(size.0, patch.0), middle(size.1, patch.1))],
             Self::Grid { copies } => {
                 let n = copies.isqrt();
                 // A corner left of or above the image is clamped to its edge.
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn fixed_places_by_hand() {
-        assert_eq!(spots(Place::Center, (101, 60), (50, 21), 0), [(25, 19)]);
+        assert_eq!(spots(Place::Center {}, (101, 60), (50, 21), 0), [(25, 19)]);
         let corner = |which| spots(Place::Corner { which }, (101, 60), (50, 21), 0)[0];
         assert_eq!(corner(Corner::TopLeft), (0, 0));
         assert_eq!(corner(Corner::TopRight), (51, 0));
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(grid(4), [(27, 10), (59, 10), (27, 30), (59, 30)]);
         assert_eq!((grid(16).len(), grid(25).len()), (16, 25));
         // A patch larger than its image starts at the image's corner.
-        assert_eq!(spots(Place::Center, (10, 10), (20, 20), 0), [(0, 0)]);
+        assert_eq!(spots(Place::Center {}, (10, 10), (20, 20), 0), [(0, 0)]);
     }
 
     #[test]

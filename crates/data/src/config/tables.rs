@@ -44,7 +44,7 @@ pub struct Shapes {
     /// Training images per class.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_class: u32,
-    /// Evaluation images per class.
+    /// Evaluation images per class in each half, `dev` and `test`.
     #[serde(default = "default_eval_per_class")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub eval_per_class: u32,

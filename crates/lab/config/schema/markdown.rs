@@ -26,8 +26,13 @@ An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-fil
 - **Watch a training.** With `tensorboard = true`, a run writes event files: `tensorboard --logdir runs` shows them while it
   trains, and `wandb sync --sync-tensorboard runs/NAME/backdoored` uploads them to Weights & Biases.
 
-A table with a key `kind` has other keys for each kind. Paths may begin with `~`. A fraction is written as a number: 0.5 is
-50 %.
+A table with a key `kind` has other keys for each kind. A fraction is written as a number: 0.5 is 50 %.
+
+Paths may begin with `~`. Relative paths are relative to the current folder, except those of other configs (`extends`, `base`
+and `config`), which are relative to the file that names them.
+
+The environment variable `SSL_BACKDOOR_KERNELS` forces the CPU instructions: `avx512`, `avx2`, `portable`, or `off` for plain
+Burn. The bytes of a result depend on them.
 ";
 
 const SWEEP: &str = "\

@@ -102,7 +102,13 @@ impl Canaries {
         diagnosis: String,
     ) -> Result<(), PretrainError> {
         let Progress { step, epoch, .. } = *progress;
-        let breach = PretrainError::Canary { canary, step, epoch, diagnosis };
+        let breach = PretrainError::Canary {
+            canary,
+            step,
+            epoch,
+            diagnosis,
+            stops: self.mode == CanaryMode::Stop,
+        };
         match self.mode {
             CanaryMode::Stop => return Err(breach),
             CanaryMode::Warn if self.warned.insert(canary) => self.warnings.push(breach),
