@@ -15,9 +15,8 @@ use crate::run::{Choice, progress, told};
 /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
 ///
 /// Reads only name, seed, [data] and [poison] of a config, or an INI file of the paper's code (*.cfg), whose seed is 0
-/// unless --set seed=N. Poisoned images replace
-/// the originals in the training list. Every validation image is resized, cropped and patched. The ledgers
-/// (poison.csv, val_poisoned.csv) record what was done to each image.
+/// unless --set seed=N. Poisoned images replace the originals in the training list. Every validation image is
+/// resized, cropped and patched. The ledgers (poison.csv, val_poisoned.csv) record what was done to each image.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor poison configs/quickstart.toml --out /tmp/poisoned\n  \

@@ -88,19 +88,6 @@ impl DataArgs {
     /// # Errors
     /// As [`scan_data`].
     pub fn run(self) -> Result<()> {
-        let Self {
-            images,
-            encoder,
-            out,
-            epochs,
-            fail_above,
-            size,
-            seed,
-            without_poison,
-            sets,
-            json,
-            ..
-        } = self;
         let config = PatchSearchConfig {
             window: self.window,
             clusters: self.clusters,
@@ -109,17 +96,17 @@ impl DataArgs {
             ..PatchSearchConfig::default()
         };
         let options = DataScanOptions {
-            images,
-            encoder,
-            out,
-            epochs,
-            fail_above,
-            size,
-            seed,
-            without_poison,
+            images: self.images,
+            encoder: self.encoder,
+            out: self.out,
+            epochs: self.epochs,
+            fail_above: self.fail_above,
+            size: self.size,
+            seed: self.seed,
+            without_poison: self.without_poison,
             config,
-            sets,
-            json,
+            sets: self.sets,
+            json: self.json,
         };
         computing(|| scan_data(&options))
     }
@@ -213,17 +200,13 @@ pub fn scan_data(options: &DataScanOptions) -> Result<()> {
 /// Checks the options before any long computation.
 fn check(options: &DataScanOptions, images: usize, size: u32) -> Result<(), ConfigError> {
     let checked = require((8..=1024).contains(&size), "size", size, "allowed are 8 to 1024 pixels")
-        .and_then(|()| {
-            let epochs = options.epochs.unwrap_or(1);
-            require((1..=100_000).contains(&epochs), "epochs", epochs, "allowed are 1 to 100,000")
-        })
         .and_then(|()| options.config.check(Some(images), size));
     // Fields have the names of the options.
     checked.map_err(|e| ConfigError(format!("--{e}")))
 }
 
-/// A small encoder trained on the images for `epochs`, its header, the images prepared for it, and a description. Its file is
-/// written to the folder `out`.
+/// A small encoder trained on the images for `epochs`, its header, the images prepared for it, and a description. Its
+/// file is written to the folder `out`.
 fn train(
     images: &ScanImages,
     epochs: Option<usize>,
@@ -234,6 +217,8 @@ fn train(
     let count = images.split.labels.len();
     PatchSearch::check_count(count)?;
     let config = small_encoder(count, size, epochs);
+    // Only its epochs are an option.
+    config.check(Some(count), size).map_err(|e| ConfigError(format!("--{e}")))?;
     let header = encoder_header(config.encoder, size);
     let set = images.prepared(&header.preprocessing)?;
     let what = format!(

@@ -16,8 +16,8 @@ use ssl_backdoor_ssl::{
 
 use super::counted::counted;
 use super::left::Left;
+use super::makers;
 use super::plan::{Plan, Run};
-use super::{figures, makers};
 use crate::config::Experiment;
 use crate::device;
 use crate::record::{SCHEMA, json_text};
@@ -112,9 +112,7 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
 
 /// Why this program may not do what is left of the plan, if it may not.
 fn refusal(plan: &Plan, left: &Left<'_>) -> Option<String> {
-    let done = plan.runs.iter().filter_map(|run| Some((run, figures::find(plan, run)?)));
-    let done: Vec<_> = done.collect();
-    makers::check(plan, &left.runs, &done, false).err().map(|error| error.to_string())
+    makers::check(plan, &left.runs, &left.done, false).err().map(|error| error.to_string())
 }
 
 /// Prints the size of the sweep, where its files go, and the head of the table.

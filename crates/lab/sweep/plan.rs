@@ -26,16 +26,19 @@ pub struct SweepSource {
     pub results: Option<PathBuf>,
 }
 
+impl SweepSource {
+    /// The options of `sweep` that name folders, with their values.
+    pub(super) fn folders(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let options = [("--out", &self.out), ("--results", &self.results)];
+        options.into_iter().filter_map(|(option, folder)| Some((option, folder.as_deref()?)))
+    }
+}
+
 /// The file and the folders as arguments of `sweep`, for commands that a message proposes.
 impl fmt::Display for SweepSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
-        for (option, folder) in [("--out", &self.out), ("--results", &self.results)] {
-            if let Some(folder) = folder {
-                write!(f, " {option} {}", folder.display())?;
-            }
-        }
-        Ok(())
+        self.folders().try_for_each(|(option, folder)| write!(f, " {option} {}", folder.display()))
     }
 }
 

@@ -110,14 +110,11 @@ impl Scripts<'_> {
         let mut text = self.head("collect", "collect-%j.log", &[])?;
         let program = quoted(plain(&self.program)?)?;
         text += &format!("\n{program} sweep {} --collect", quoted(plain(&source.file)?)?);
-        let SweepSource { sets, out, results, .. } = source;
-        for set in sets {
+        for set in &source.sets {
             text += &format!(" --set {}", quoted(set)?);
         }
-        for (option, folder) in [("--out", out), ("--results", results)] {
-            if let Some(folder) = folder {
-                text += &format!(" {option} {}", quoted(plain(folder)?)?);
-            }
+        for (option, folder) in source.folders() {
+            text += &format!(" {option} {}", quoted(plain(folder)?)?);
         }
         text.push('\n');
         Ok(Script { name: "collect", text })
