@@ -12,8 +12,8 @@ use crate::Budget;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompressConfig {
-    /// Seed of the clean parts and of the trainings. With several seeds, one victim is defended several times. Default:
-    /// the experiment's `seed`.
+    /// Seed of the clean parts and of the trainings. As an axis of a sweep, it defends one victim several times.
+    /// Default: the experiment's `seed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Shares of the training set that the defender knows to be clean, each with its own student. Range: above 0, at
@@ -44,12 +44,12 @@ pub struct CompressConfig {
     /// Largest number of rows of a bank, `batch` or more; never more than the images of the clean part.
     #[schemars(range(min = 2))]
     pub bank: usize,
-    /// What a breach of a canary does.
+    /// What happens when a canary fails.
     pub canaries: CanaryMode,
     /// Controls at the same steps and batch, for each clean share. Only for `compress`.
     pub controls: Vec<Control>,
-    /// Also trains students on the first clean share with this share of it poisoned. Only for `compress`. Range: above
-    /// 0, below 1.
+    /// Also trains students on a part as large as the first clean share, of which this share is poisoned.
+    /// Only for `compress`. Range: above 0, below 1.
     pub poisoned: Vec<f64>,
 }
 

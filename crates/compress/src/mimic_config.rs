@@ -23,8 +23,8 @@ use crate::mimic::{Mimic, STAGES, check_encoder, untrained};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MimicConfig {
-    /// Seed of the clean parts and of the trainings. With several seeds, one victim is defended several times. Default:
-    /// the experiment's `seed`.
+    /// Seed of the clean parts and of the trainings. As an axis of a sweep, it defends one victim several times.
+    /// Default: the experiment's `seed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Shares of the training set that the defender knows to be clean, each with its own student. Range: above 0, at

@@ -21,16 +21,16 @@ use ssl_backdoor_trigger::PoisonConfig;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
-    /// Name of the run and of its folder. Range: letters, digits, `-`, `_` and `.`, no `.` in front.
+    /// Name of the run and of its folder. Range: letters, digits, `-`, `_` and `.`, not beginning with `.`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"))]
     pub name: String,
     /// Seed of all random choices, except those of the data set.
     #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: u64,
-    /// Where it runs: `flex` (CPU), `wgpu`, `cuda`, or a numbered GPU such as `cuda:1`.
+    /// The device of the run: `flex` (CPU), `wgpu`, `cuda`, or a numbered GPU such as `cuda:1`.
     #[serde(default = "default_device")]
     pub device: String,
-    /// Threads that prepare batches; results do not depend on it. Default: the number of cores, at most 4.
+    /// Threads that prepare batches; results do not depend on their number. Default: all cores, at most 4.
     #[serde(default = "default_workers")]
     #[schemars(range(min = 1, max = 256))]
     pub workers: usize,
@@ -43,8 +43,8 @@ pub struct Experiment {
     /// The attack: which images are poisoned, and how. The keys `place`, `alpha` and `val_*` are for patches; other triggers
     /// have all their keys in `trigger`.
     pub poison: PoisonConfig,
-    /// The training of the victim: the method, the network and the optimisation. Absent keys have the values of the method's
-    /// publication.
+    /// The training of the victim: the method, the network and the optimisation. Absent keys take the values of the
+    /// method's reference code.
     pub pretrain: PretrainConfig,
     /// The evaluation: which classifier is trained on the frozen features, and with how many labels.
     pub probe: ProbeConfig,

@@ -11,7 +11,7 @@ use toml::Value;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SweepFile {
-    /// Name of the sweep and of its folder. Range: letters, digits, `-`, `_` and `.`, no `.` in front.
+    /// Name of the sweep and of its folder. Range: letters, digits, `-`, `_` and `.`, not beginning with `.`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"))]
     pub name: String,
     /// Config from which every run starts, relative to this file; a point may name another. Default: none.

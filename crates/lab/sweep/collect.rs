@@ -33,7 +33,7 @@ pub fn collect_sweep(source: &SweepSource, json: bool) -> Result<()> {
     if let Some(makers) = makers::mixed(done.iter().map(|(_, scores)| scores)) {
         eprintln!(
             "warning: the runs were not all made by one program with the same CPU instructions ({makers}); the tables \
-             keep them apart"
+             separate numerics versions only"
         );
     }
     if !left.is_empty() {

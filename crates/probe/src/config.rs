@@ -28,7 +28,7 @@ pub enum Protocol {
     /// The same for all methods, on features that are extracted once.
     #[default]
     Unified,
-    /// That of the paper for each method.
+    /// For each method, the probe of its reference code.
     Paper,
 }
 
@@ -74,7 +74,7 @@ pub struct ProbeConfig {
     /// Learning rate; divided by 10 after epochs 15 and 30.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: f64,
-    /// Numbers of neighbours that vote; each one is a separate k-NN reading. With `kind = "knn"` an empty list stands
+    /// Numbers of neighbours that vote; each one gives a separate k-NN result. With `kind = "knn"` an empty list stands
     /// for `[1]`.
     #[schemars(inner(range(min = 1)))]
     pub k: Vec<usize>,
@@ -82,7 +82,7 @@ pub struct ProbeConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01))]
     pub temperature: Option<f32>,
-    /// Probes after every this many epochs of pretraining, for the curve; 0 is only at the end. A sweep allows only 0.
+    /// Epochs of pretraining between two probes, for the curve of ASR; 0: probes only at the end. A sweep allows only 0.
     pub curve_every: usize,
     /// Also fine-tunes each model on each share of labels. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

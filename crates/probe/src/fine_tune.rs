@@ -29,7 +29,7 @@ const WEIGHT_STD: f32 = 0.01;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FineTuneOptimizer {
-    /// LARS with a trust of 0.001, as the official code of SimCLR v2. The classifier takes plain steps with the same
+    /// LARS with a trust coefficient of 0.001, as in the code of SimCLR v2. The classifier takes plain steps with the same
     /// momentum.
     #[default]
     Lars,

@@ -57,7 +57,7 @@ pub struct CleanseConfig {
     /// Images in a step, at most `images`.
     #[schemars(range(min = 2, max = 100_000))]
     pub batch: usize,
-    /// Largest number of rounds of each inversion through the images.
+    /// Largest number of passes over the images for each reconstructed trigger.
     #[schemars(range(min = 1, max = 100_000))]
     pub rounds: usize,
 }

@@ -48,7 +48,7 @@ pub struct PatchSearchConfig {
     /// Images of each cluster that are tried in a round.
     #[schemars(range(min = 1, max = 1000))]
     pub per_round: usize,
-    /// Share of the clusters that are given up after a round, at least one.
+    /// Share of the clusters that are dropped after a round, at least one.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub drop: f64,
     /// Patches from which the classifier learns.

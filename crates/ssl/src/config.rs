@@ -39,8 +39,8 @@ macro_rules! train_config {
             $($(#[doc = $doc])* $(#[serde($($serde)*)])? pub $name: $type,)*
         }
 
-        /// The `[pretrain]` table: the method, the network and the training. Absent keys have the values of the method's
-        /// publication.
+        /// The `[pretrain]` table: the method, the network and the training. Absent keys take the values of the
+        /// method's reference code.
         #[derive(Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct Table<M> {
@@ -58,7 +58,7 @@ macro_rules! train_config {
             /// method.
             #[schemars(extend("exclusiveMinimum" = 0))]
             lr: Option<f64>,
-            /// Learning rate for a batch of 256 images; the rate is proportional to the batch. Default: that of the
+            /// Learning rate for a batch of 256 images; it is scaled by `batch` / 256. Default: that of the
             /// method.
             #[schemars(extend("exclusiveMinimum" = 0))]
             base_lr: Option<f64>,
@@ -136,7 +136,7 @@ train_config! {
     keep: usize,
     /// What happens when a canary fails. Default: `stop`.
     canaries: CanaryMode,
-    /// Number format of the encoder's products. Default: `f32`.
+    /// Number format of the factors in the encoder's layers. Default: `f32`.
     #[serde(skip_serializing_if = "Precision::is_full")]
     precision: Precision,
 }

@@ -48,7 +48,7 @@ pub struct DeepClusterConfig {
     /// Length of an embedding.
     #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
-    /// Large crops of an image; their area is `crop` of the training. The embeddings of each have a bank, which the
+    /// Large crops of an image; their area is `crop` of the training. Each has its own bank of embeddings, which the
     /// clusterings use in turn.
     #[schemars(range(min = 2, max = 16))]
     pub large: usize,

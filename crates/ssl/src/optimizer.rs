@@ -149,7 +149,7 @@ fn grouped<O: Optimizer>(
 pub enum WeightDecayScope {
     /// All, including batch norms and biases.
     All,
-    /// All but biases and those with `bn` in their name, as the reference code of Jigsaw; batch norms of shortcuts are
+    /// All but biases and those with `bn` in their name, as in the reference code of Jigsaw; batch norms of shortcuts are
     /// called `downsample.1` and decay.
     NoBiasNoBn,
     /// All but vectors.

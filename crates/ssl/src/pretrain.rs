@@ -24,8 +24,8 @@ use crate::registry::{MethodConfig, WithMethod};
 use crate::settings::Rescaling;
 use crate::train::{Training, train};
 
-/// The `[pretrain]` table: the method, the network and the training. Keys that are absent have the values of the method's
-/// publication.
+/// The `[pretrain]` table: the method, the network and the training. Absent keys take the values of the
+/// method's reference code.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Table<MethodConfig>")]
 pub struct PretrainConfig {

@@ -40,7 +40,7 @@ pub enum MethodConfig {
     Rotnet(RotNetConfig),
     /// Masked autoencoder (He et al., 2022).
     Mae(MaeConfig),
-    /// SimCLR with the training of MoCo v2 (Chen et al., 2020).
+    /// SimCLR (Chen et al., 2020) with the training settings of CTRL's victim.
     Simclr(SimclrConfig),
     /// SimCLR v2 (Chen et al., 2020).
     SimclrV2(SimclrV2Config),

@@ -20,7 +20,7 @@ pub enum Schedule {
     },
     /// Multiplied by `factor` at each of some epochs: BYOL, Jigsaw, RotNet.
     Steps {
-        /// Epochs at whose start the rate falls, from 0.
+        /// Epochs, counted from 0, at whose start the learning rate falls.
         drops: Vec<usize>,
         /// What the rate is multiplied by.
         #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]

@@ -50,7 +50,7 @@ pub struct SwavConfig {
     /// Past embeddings of each large crop that are used for the codes together with the batch; 0 for none.
     #[schemars(range(min = 0, max = 16_777_216))]
     pub queue: usize,
-    /// Epoch, from 0, in which the queue begins to fill, below `epochs`; it is used once it is full.
+    /// Epoch, counted from 0, in which the queue begins to fill, below `epochs`; it is used once it is full.
     pub queue_from: usize,
     /// Hidden width of the projector.
     #[schemars(range(min = 1, max = 65_536))]

@@ -76,7 +76,7 @@ pub struct PoisonConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<PathBuf>,
     /// Chooses the poisoned images by a rule. `rate` then refers to a class of mean size; without a target, ASR is
-    /// measured for the class that most of the chosen images have. Default: a seeded sample.
+    /// measured for the class of most chosen images. Default: a seeded sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub select: Option<Select>,
     /// What is done to the images.
@@ -102,8 +102,8 @@ pub struct PoisonConfig {
     /// Width of the patch on evaluation images; for a text, the height of its font. Default: as on training images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_width: Option<Size>,
-    /// Encodes and decodes every stamped image that an export would write as JPEG (`.jpg`, `.jpeg`), as the reference
-    /// code does, so that a run sees the pixels of the export. Images exported as PNG are not changed. Default: false.
+    /// Encodes and decodes every poisoned or patched image that an export would write as JPEG (`.jpg`, `.jpeg`), as the
+    /// reference code does, so that a run sees the pixels of the export. Images exported as PNG are not changed. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompress: bool,
 }

@@ -98,7 +98,7 @@ pub struct Selected {
     /// BLAKE3 of the encoder's file, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_hash: Option<String>,
-    /// The class that most of the chosen images have, the lowest of several; none for images without labels.
+    /// The class that most of the chosen images belong to, the lowest of several; none for images without labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<u32>,
     /// Their share of the chosen images, 0 to 1 (TPR in the paper).

@@ -76,7 +76,7 @@ pub struct SmallSet {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_class: Option<u32>,
-    /// Seed of that sample and of the labelled subsets.
+    /// Seed of the `per_class` sample and of the labelled subsets.
     #[serde(default)]
     pub seed: u64,
     /// The test images that are scored: `dev` is the first half, `test` the second.

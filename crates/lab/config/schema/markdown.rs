@@ -18,7 +18,7 @@ An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-fil
 
 - **Start from a template.** `ssl-backdoor init` writes a config for your images; `configs/` has more.
 - **Reuse a config.** `extends = \"base.toml\"` takes every key from another file, relative to this one, that this file does
-  not set. Tables are merged key by key; a table with another `kind` replaces the whole table, and a list the whole list.
+  not set. Tables are merged key by key; a table with a different `kind` replaces the whole table, and a list the whole list.
 - **Override a key** on the command line with `--set`, for example `--set pretrain.epochs=20`.
 - **Complete and check keys in an editor.** The first line of a config names its schema:
   `#:schema ../experiment.schema.json`. Editors with Taplo, for example Visual Studio Code with *Even Better TOML*, then
@@ -26,7 +26,7 @@ An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-fil
 - **Watch a training.** With `tensorboard = true`, a run writes event files: `tensorboard --logdir runs` shows them while it
   trains, and `wandb sync --sync-tensorboard runs/NAME/backdoored` uploads them to Weights & Biases.
 
-A table with a key `kind` has other keys for each kind. A fraction is written as a number: 0.5 is 50 %.
+In a table with a key `kind`, the other keys depend on the kind. A fraction is written as a number: 0.5 is 50 %.
 
 Paths may begin with `~`. Relative paths are relative to the current folder, except those of other configs (`extends`, `base`
 and `config`), which are relative to the file that names them.
