@@ -119,6 +119,27 @@ mod wgpu {
         }
     }
 
+    /// Only the first process on a machine tries the kernels. Without its feature `persistence`, Burn forgets what it found.
+    #[test]
+    fn chosen_kernels_are_kept_for_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = "[autotune.decisions]\nfile = \"decisions.jsonl\"\n";
+        std::fs::write(folder.path().join("cubecl.toml"), settings).unwrap();
+        let decisions = || {
+            let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+            doctor.args(["doctor", "--deep", "small", "--only", "conv 1x1, stride 1"]);
+            doctor.args(["--device", "wgpu"]).current_dir(folder.path());
+            doctor.env("XDG_CACHE_HOME", folder.path()).env_remove("CUBECL_AUTOTUNE_CACHE");
+            let done = doctor.output().unwrap();
+            assert!(done.status.success(), "{}", stderr(&done));
+            let text = std::fs::read_to_string(folder.path().join("decisions.jsonl")).unwrap();
+            text.lines().count()
+        };
+        let first = decisions();
+        assert!(first > 0);
+        assert_eq!(decisions(), first);
+    }
+
     #[test]
     fn the_defence_and_the_probes_have_the_figures_of_the_cpu() {
         let experiment = tiny();
