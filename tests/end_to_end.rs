@@ -313,7 +313,7 @@ fn a_folder_of_photographs_runs_too() {
     let report = std::fs::read_to_string(lab.path("one/report.md")).unwrap();
     assert!(
         report.contains("Patched drop (accuracy")
-            && report.contains("of the poisoned images: 0 for"),
+            && report.contains("% of the poisoned images, in 1 view of"),
         "{report}"
     );
 }

@@ -37,5 +37,5 @@ pub(crate) use scores::{
 };
 pub(crate) use stage_id::{Cost, StageId};
 pub(crate) use training_progress::TrainingProgress;
-pub(crate) use trigger_size::{COVERED, TriggerSize};
+pub(crate) use trigger_size::{COVERED, TriggerSize, by_views};
 pub(crate) use versioned::SCHEMA;

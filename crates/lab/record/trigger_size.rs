@@ -79,22 +79,14 @@ impl TriggerSize {
         if let Some(energy) = self.jpeg_energy {
             let _ = write!(text, "JPEG keeps {:.1} % of its energy; ", 100.0 * energy);
         }
-        let _ = write!(
-            text,
-            "it covers {:.2} % of a view; number of views in which at least {:.0} % of it is visible:",
-            100.0 * self.covered,
-            100.0 * SURVIVES,
-        );
-        for (views, share) in self.by_views.iter().enumerate() {
+        let _ = write!(text, "it covers {:.2} % of a view", 100.0 * self.covered);
+        if !self.by_views.is_empty() {
+            let least = 100.0 * SURVIVES;
             let _ = write!(
                 text,
-                "{} {views} for {:.0} %",
-                if views == 0 { "" } else { "," },
-                100.0 * share
+                "; at least {least:.0} % of it is visible {}",
+                by_views(&self.by_views, 0)
             );
-        }
-        if !self.by_views.is_empty() {
-            text += " of the poisoned images";
         }
         if let Some(share) = self.in_one_of_pair {
             let _ = write!(
@@ -105,6 +97,20 @@ impl TriggerSize {
         }
         text
     }
+}
+
+/// In how many views the trigger is visible, in words: `shares` of the poisoned images by the number of views from 0,
+/// in percent with `decimals` decimals.
+pub(crate) fn by_views(shares: &[f64], decimals: usize) -> String {
+    let part = |(views, share): (usize, &f64)| {
+        let percent = 100.0 * share;
+        match views {
+            0 => format!("in no view of {percent:.decimals$} % of the poisoned images"),
+            1 => format!("in 1 view of {percent:.decimals$} %"),
+            _ => format!("in {views} views of {percent:.decimals$} %"),
+        }
+    };
+    shares.iter().enumerate().map(part).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

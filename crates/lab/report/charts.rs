@@ -96,11 +96,17 @@ fn points(lines: &[Value], key: &str) -> Vec<(f64, f64)> {
 }
 
 fn lines(metrics: &[Vec<Value>; 2], key: &str) -> Vec<Plot> {
-    let line = |(lines, (color, name)): (&Vec<Value>, (&str, &str))| {
+    let line = |(lines, (color, name)): (&Vec<Value>, (&str, &str))| -> Plot {
         let data = points(lines, key);
-        LinePlot::new().with_data(data).with_color(color).with_stroke_width(2.0).with_legend(name)
+        if data.len() == 1 {
+            // A line of one point is not visible.
+            let dot = ScatterPlot::new().with_data(data).with_color(color).with_size(4.0);
+            return dot.with_legend(name).into();
+        }
+        let line = LinePlot::new().with_data(data).with_color(color).with_stroke_width(2.0);
+        line.with_legend(name).into()
     };
-    metrics.iter().zip(COLORS.into_iter().zip(NAMES)).map(|l| line(l).into()).collect()
+    metrics.iter().zip(COLORS.into_iter().zip(NAMES)).map(line).collect()
 }
 
 /// The curves of `key` of both models by step.
@@ -275,3 +281,24 @@ const CLASS_COLORS: [&str; 9] = [
     "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794", "#2ba3a8", "#8a6d3b", "#c45fa0",
     "#8c9a2f",
 ];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Circles of a chart, without those of its legend.
+    fn dots(metrics: &[Vec<Value>; 2]) -> usize {
+        loss(metrics).svg.matches("<circle").count()
+    }
+
+    #[test]
+    fn the_only_epoch_of_a_training_is_a_dot() {
+        let epoch = |step: u32| json!({ "step": step, "loss": 2.5 });
+        let short = [vec![epoch(12)], vec![epoch(12)]];
+        let long = [vec![epoch(12), epoch(24)], vec![epoch(12), epoch(24)]];
+        assert!(dots(&short) >= 2);
+        assert_eq!(dots(&long), 0);
+    }
+}

@@ -24,6 +24,7 @@ struct Html<'a> {
     net: String,
     details: String,
     charts: Vec<Chart>,
+    defence: Option<Chart>,
     visibility: Option<String>,
     readings_head: [&'static str; 8],
     readings: Vec<Vec<String>>,
@@ -71,8 +72,8 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
         charts: std::iter::once(charts::asr_bars(scores))
             .chain(charts::asr_curve(metrics))
             .chain([charts::loss(metrics)])
-            .chain(charts::defence(&scores.models))
             .collect(),
+        defence: charts::defence(&scores.models),
         visibility: visibility::summary(&metrics[1]),
         readings_head: READINGS_HEAD,
         readings: readings(scores),

@@ -3,6 +3,8 @@
 use serde_json::Value;
 use ssl_backdoor_data::SURVIVES;
 
+use crate::record::by_views;
+
 /// The figures of the backdoored model's `metrics.jsonl` over all epochs, in words; `None` if its lines lack them.
 pub(super) fn summary(lines: &[Value]) -> Option<String> {
     let mut images: Vec<u64> = Vec::new();
@@ -22,16 +24,12 @@ pub(super) fn summary(lines: &[Value]) -> Option<String> {
         return None;
     }
     let mean = |values: &[f64]| 100.0 * values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let counts: Vec<String> = images
-        .iter()
-        .enumerate()
-        .map(|(views, n)| format!("{views} for {:.1} %", 100.0 * *n as f64 / total as f64))
-        .collect();
+    let shares: Vec<f64> = images.iter().map(|&n| n as f64 / total as f64).collect();
     let mut text = format!(
-        "Number of views in which the trigger survives (at least {:.0} % of it is visible), by share of the poisoned images: {}. \
-         Mean visible share of its area: {:.1} %. Mean share of a view that it covers: {:.2} %.",
+        "The trigger survives (at least {:.0} % of it is visible) {}. Mean visible share of its area: {:.1} %. \
+         Mean share of a view that it covers: {:.2} %.",
         100.0 * SURVIVES,
-        counts.join(", "),
+        by_views(&shares, 1),
         mean(&visible),
         mean(&covered),
     );
@@ -58,7 +56,8 @@ mod tests {
                                 "trigger_covered": 0.05 })
         };
         let text = summary(&[line([1, 2, 1], 0.5), line([1, 0, 3], 0.7)]).unwrap();
-        assert!(text.contains("0 for 25.0 %, 1 for 25.0 %, 2 for 50.0 %"), "{text}");
+        let views = "in no view of 25.0 % of the poisoned images, in 1 view of 25.0 %, in 2 views of 50.0 %.";
+        assert!(text.contains(views), "{text}");
         assert!(text.contains("area: 60.0 %") && text.contains("covers: 5.00 %"), "{text}");
         assert!(!text.contains("pairs"), "{text}");
         let mut of_pairs = line([1, 2, 1], 0.5);
