@@ -145,9 +145,14 @@ mod tests {
         size.judge();
         assert!(size.warnings.is_empty());
         let text = size.summary();
-        assert!(text.starts_with(
-            "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view; number"
-        ), "{text}");
+        assert_eq!(
+            text,
+            "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view"
+        );
+        let seen = TriggerSize { by_views: vec![0.16, 0.36, 0.48], ..size.clone() }.summary();
+        let views =
+            "in no view of 16 % of the poisoned images, in 1 view of 36 %, in 2 views of 48 %";
+        assert!(seen.ends_with(&format!("; at least 50 % of it is visible {views}")), "{seen}");
         let kept = TriggerSize { jpeg_energy: Some(0.012), ..size.clone() }.summary();
         assert!(
             kept.contains("on evaluation images; JPEG keeps 1.2 % of its energy; it"),
