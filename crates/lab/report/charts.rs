@@ -131,7 +131,14 @@ fn curves(metrics: &[Vec<Value>; 2], key: &str, (title, y): (&str, &str)) -> Cha
         };
         table.row([format!("{step:.0}"), value(&both[0]), value(&both[1])]);
     }
-    render(lines(metrics, key), (title, "step", y), &alt).with_table(table)
+    let plots = lines(metrics, key);
+    let mut layout = layout(&plots, title, "step", y).with_y_axis_min(0.0);
+    let highest = both.iter().flatten().map(|point| point.1).fold(0.0, f64::max);
+    if both.iter().all(|points| points.len() < 2) && highest > 0.0 {
+        // Room for dots, which would lie on the upper edge.
+        layout = layout.with_y_axis_max(1.2 * highest);
+    }
+    draw(plots, layout, title, &alt).with_table(table)
 }
 
 /// The training loss of both models.
