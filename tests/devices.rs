@@ -42,6 +42,7 @@ fn a_device_that_is_not_there_is_named() {
 mod wgpu {
     use std::process::Command;
 
+    use super::common::{line_count, until};
     use super::stderr;
     use burn::tensor::Device;
     use ssl_backdoor::Experiment;
@@ -138,6 +139,29 @@ mod wgpu {
         let first = decisions();
         assert!(first > 0);
         assert_eq!(decisions(), first);
+    }
+
+    /// A run on the CPU needs no GPU, also when it resumes. Burn alone would load the optimiser's state on a GPU.
+    #[test]
+    fn a_run_on_the_cpu_resumes_without_a_gpu() {
+        let lab = Lab::new();
+        let sets = ["data.per_class=128", "pretrain.epochs=6", "device=flex"];
+        let command = || {
+            let mut command = lab.command("run", &sets);
+            command.env("VK_DRIVER_FILES", "/dev/null").env("WGPU_BACKEND", "vulkan");
+            command.env("__EGL_VENDOR_LIBRARY_FILENAMES", "/dev/null").env_remove("BURN_DEVICE");
+            command
+        };
+        let mut killed = command().spawn().unwrap();
+        // In the second epoch, the first one's checkpoint is there.
+        let begun = || line_count(&lab.path("run/clean/metrics.jsonl")) > 1;
+        assert!(until(&mut killed, begun), "it ended before it could be killed");
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let saved = std::fs::read_dir(lab.path("run/clean/checkpoint")).unwrap();
+        assert!(saved.count() > 0);
+        let resumed = command().output().unwrap();
+        assert!(resumed.status.success(), "{}", stderr(&resumed));
     }
 
     #[test]

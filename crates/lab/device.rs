@@ -109,6 +109,33 @@ pub struct Found {
     pub device: Device,
 }
 
+/// Starts this program again with the CPU as Burn's default device, unless the environment names one. Burn loads the
+/// state of an optimiser on its default device and moves it to the device of the parameters in the next step; of
+/// several backends it takes a GPU, also for a run that uses none, on a machine that has none.
+///
+/// # Errors
+/// The program cannot be started again.
+#[cfg(all(feature = "flex", any(feature = "wgpu", feature = "cuda")))]
+pub fn load_on_cpu() -> std::io::Result<()> {
+    if std::env::var_os(BURN_DEFAULT).is_some() {
+        return Ok(());
+    }
+    let mut again = std::process::Command::new(std::env::current_exe()?);
+    again.args(std::env::args_os().skip(1)).env(BURN_DEFAULT, Kind::Flex.name());
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        // The same process goes on, so its number and its signals stay.
+        Err(again.arg0(std::env::args_os().next().unwrap_or_default()).exec())
+    }
+    #[cfg(not(unix))]
+    std::process::exit(again.status()?.code().unwrap_or(1))
+}
+
+/// The variable with the name of Burn's default device.
+#[cfg(all(feature = "flex", any(feature = "wgpu", feature = "cuda")))]
+const BURN_DEFAULT: &str = "BURN_DEVICE";
+
 /// Checks that `name` can be the name of a device, on this machine or on another.
 ///
 /// # Errors
