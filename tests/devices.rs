@@ -103,18 +103,24 @@ mod wgpu {
         }
     }
 
+    /// Runs `doctor` in `folder`, where Burn records each choice of a kernel, and returns all records there.
+    fn choices(folder: &std::path::Path, doctor: &mut Command) -> String {
+        let settings = "[autotune.decisions]\nfile = \"decisions.jsonl\"\n";
+        std::fs::write(folder.join("cubecl.toml"), settings).unwrap();
+        let done = doctor.current_dir(folder).output().unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        std::fs::read_to_string(folder.join("decisions.jsonl")).unwrap()
+    }
+
     /// Burn chooses a kernel for each shape of a convolution by trying them all. Without its feature `autotune`, it
     /// takes the slowest kernel and records no decision.
     #[test]
     fn review_2_07_convolutions_and_their_gradients_are_tuned() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = "[autotune.decisions]\nfile = \"decisions.jsonl\"\n";
-        std::fs::write(folder.path().join("cubecl.toml"), settings).unwrap();
         let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
         // Ignore the decisions of earlier processes.
-        doctor.arg("doctor").current_dir(folder.path()).env("CUBECL_AUTOTUNE_CACHE", "0");
-        assert!(doctor.output().unwrap().status.success());
-        let decisions = std::fs::read_to_string(folder.path().join("decisions.jsonl")).unwrap();
+        doctor.arg("doctor").env("CUBECL_AUTOTUNE_CACHE", "0");
+        let decisions = choices(folder.path(), &mut doctor);
         for word in ["Conv"] {
             assert!(decisions.contains(word), "{word}: {decisions}");
         }
@@ -124,17 +130,12 @@ mod wgpu {
     #[test]
     fn chosen_kernels_are_kept_for_the_next_process() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = "[autotune.decisions]\nfile = \"decisions.jsonl\"\n";
-        std::fs::write(folder.path().join("cubecl.toml"), settings).unwrap();
         let decisions = || {
             let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
             doctor.args(["doctor", "--deep", "small", "--only", "conv 1x1, stride 1"]);
-            doctor.args(["--device", "wgpu"]).current_dir(folder.path());
-            doctor.env("XDG_CACHE_HOME", folder.path()).env_remove("CUBECL_AUTOTUNE_CACHE");
-            let done = doctor.output().unwrap();
-            assert!(done.status.success(), "{}", stderr(&done));
-            let text = std::fs::read_to_string(folder.path().join("decisions.jsonl")).unwrap();
-            text.lines().count()
+            doctor.args(["--device", "wgpu"]).env("XDG_CACHE_HOME", folder.path());
+            doctor.env_remove("CUBECL_AUTOTUNE_CACHE");
+            choices(folder.path(), &mut doctor).lines().count()
         };
         let first = decisions();
         assert!(first > 0);

@@ -111,17 +111,20 @@ pub struct Found {
 
 /// Starts this program again with the CPU as Burn's default device, unless the environment names one. Burn loads the
 /// state of an optimiser on its default device and moves it to the device of the parameters in the next step; of
-/// several backends it takes a GPU, also for a run that uses none, on a machine that has none.
+/// several backends it takes a GPU, also for a run that uses none, on a machine that has none. With one
+/// backend, or without the CPU among several, the program goes on as it is.
 ///
 /// # Errors
 /// The program cannot be started again.
-#[cfg(all(feature = "flex", any(feature = "wgpu", feature = "cuda")))]
 pub fn load_on_cpu() -> std::io::Result<()> {
-    if std::env::var_os(BURN_DEFAULT).is_some() {
+    /// Burn's default device, by name.
+    const DEFAULT: &str = "BURN_DEVICE";
+    let chosen = std::env::var_os(DEFAULT).is_some();
+    if chosen || !matches!(Kind::compiled()[..], [Kind::Flex, _, ..]) {
         return Ok(());
     }
     let mut again = std::process::Command::new(std::env::current_exe()?);
-    again.args(std::env::args_os().skip(1)).env(BURN_DEFAULT, Kind::Flex.name());
+    again.args(std::env::args_os().skip(1)).env(DEFAULT, Kind::Flex.name());
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt;
@@ -131,10 +134,6 @@ pub fn load_on_cpu() -> std::io::Result<()> {
     #[cfg(not(unix))]
     std::process::exit(again.status()?.code().unwrap_or(1))
 }
-
-/// The variable with the name of Burn's default device.
-#[cfg(all(feature = "flex", any(feature = "wgpu", feature = "cuda")))]
-const BURN_DEFAULT: &str = "BURN_DEVICE";
 
 /// Checks that `name` can be the name of a device, on this machine or on another.
 ///

@@ -10,7 +10,6 @@ use ssl_backdoor::{Cli, ConfigError, Suspected, TRY_AGAIN};
 fn main() -> ExitCode {
     // `ssl-backdoor poison --clean DIR | head` ends when `head` does, like any other command.
     sigpipe::reset();
-    #[cfg(all(feature = "flex", any(feature = "wgpu", feature = "cuda")))]
     if let Err(error) = ssl_backdoor::device::load_on_cpu() {
         eprintln!("warning: {error}");
     }

@@ -223,12 +223,12 @@ fn truth(path: &Path, split: &Split, paths: &[PathBuf]) -> Result<Option<HashSet
     let found: HashSet<u64> =
         rows.iter().filter_map(|row| ids.get(&whole(&folder.join(&row.file))).copied()).collect();
     if found.is_empty() {
-        if let Some(first) = rows.first() {
-            eprintln!(
-                "note: {shown} lists none of these images (its first is {}), so the scan is not compared with it",
-                folder.join(&first.file).display()
-            );
-        }
+        let first =
+            rows.first().map(|row| format!(" (its first is {})", folder.join(&row.file).display()));
+        let first = first.unwrap_or_default();
+        eprintln!(
+            "note: {shown} lists none of these images{first}, so the scan is not compared with it"
+        );
         return Ok(None);
     }
     Ok(Some(found))

@@ -95,9 +95,9 @@ fn points(lines: &[Value], key: &str) -> Vec<(f64, f64)> {
     lines.iter().filter_map(point).collect()
 }
 
-fn lines(metrics: &[Vec<Value>; 2], key: &str) -> Vec<Plot> {
-    let line = |(lines, (color, name)): (&Vec<Value>, (&str, &str))| -> Plot {
-        let data = points(lines, key);
+/// The points of both models as lines, or as dots.
+fn lines(both: [Vec<(f64, f64)>; 2]) -> Vec<Plot> {
+    let line = |(data, (color, name)): (Vec<(f64, f64)>, (&str, &str))| -> Plot {
         if data.len() == 1 {
             // A line of one point is not visible.
             let dot = ScatterPlot::new().with_data(data).with_color(color).with_size(4.0);
@@ -106,7 +106,7 @@ fn lines(metrics: &[Vec<Value>; 2], key: &str) -> Vec<Plot> {
         let line = LinePlot::new().with_data(data).with_color(color).with_stroke_width(2.0);
         line.with_legend(name).into()
     };
-    metrics.iter().zip(COLORS.into_iter().zip(NAMES)).map(line).collect()
+    both.into_iter().zip(COLORS.into_iter().zip(NAMES)).map(line).collect()
 }
 
 /// The curves of `key` of both models by step.
@@ -131,10 +131,11 @@ fn curves(metrics: &[Vec<Value>; 2], key: &str, (title, y): (&str, &str)) -> Cha
         };
         table.row([format!("{step:.0}"), value(&both[0]), value(&both[1])]);
     }
-    let plots = lines(metrics, key);
-    let mut layout = layout(&plots, title, "step", y).with_y_axis_min(0.0);
     let highest = both.iter().flatten().map(|point| point.1).fold(0.0, f64::max);
-    if both.iter().all(|points| points.len() < 2) && highest > 0.0 {
+    let dots = both.iter().all(|points| points.len() < 2);
+    let plots = lines(both);
+    let mut layout = layout(&plots, title, "step", y).with_y_axis_min(0.0);
+    if dots && highest > 0.0 {
         // Room for dots, which would lie on the upper edge.
         layout = layout.with_y_axis_max(1.2 * highest);
     }
@@ -295,7 +296,7 @@ mod tests {
 
     use super::*;
 
-    /// Circles of a chart, without those of its legend.
+    /// Circles of a chart and of its legend.
     fn dots(metrics: &[Vec<Value>; 2]) -> usize {
         loss(metrics).svg.matches("<circle").count()
     }
