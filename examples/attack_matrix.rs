@@ -72,5 +72,5 @@ fn main() -> Result<()> {
         run(experiment, &folder, twin.as_deref(), Stage::Probe)?;
         twin.get_or_insert(folder);
     }
-    report(&ReportOptions { runs: vec![out], out: None, json: false })
+    report(&ReportOptions { runs: vec![out], out: None, json: false, planned: None })
 }

@@ -192,6 +192,15 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
     let before = lab.bytes("run");
     assert_fails(&lab.run("run", &["pretrain.lr=1e30"]), 1, &["the loss is"]);
     assert!(!lab.path("run/scores.json").exists());
+    // The folder keeps the reason, until a start succeeds.
+    for (command, words) in
+        [("show", &["run: failed", "Failed: stage ", "the loss is"][..]), ("list", &["| failed |"])]
+    {
+        let mut told = std::process::Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+        let told = told.arg(command).arg(lab.path("run")).output().unwrap();
+        let text = String::from_utf8_lossy(&told.stdout);
+        assert!(words.iter().all(|words| text.contains(words)), "{command}: {text}");
+    }
     for (name, bytes) in &before {
         if name.ends_with("encoder.safetensors") || *name == "poison.csv" {
             assert!(*bytes == fs::read(lab.path("run").join(name)).unwrap(), "{name} was harmed");
@@ -200,6 +209,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
     let again = lab.run("run", &[]);
     assert!(again.status.success(), "{}", stderr(&again));
     assert_same(&before, &lab.bytes("run"));
+    assert!(!lab.path("run/error.txt").exists());
 }
 
 /// As in `ssl-backdoor completions bash | head`: the reader closes the pipe early.

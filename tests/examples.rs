@@ -183,6 +183,7 @@ fn scan_evidence() {
     }
     let arguments =
         ["runs", "--null", "nulls", "--out", "evidence", "--rounds", "1", "--sets", "1"];
+    let arguments = [&arguments[..], &["--least", "2"]].concat();
     let quick = ["--networks", "1", "--steps", "40"];
     let arguments = [&arguments[..], &quick].concat();
     let said = example(&lab, "scan_evidence", &[&arguments[..], &["--clean", "more"]].concat());
@@ -195,10 +196,28 @@ fn scan_evidence() {
     assert!(roc.contains("moco-v2,ssl-cleanse,all,2,4,"), "{roc}");
     assert!(read("alarms.csv").contains("all methods,together,clean,"));
     assert_eq!(read("sets.csv").lines().count(), 1 + 2);
+    // A scan of another encoder does not pass for that of this one: a scan is named by the place of its run.
+    let first = std::fs::read(lab.path("runs/1/backdoored/encoder.safetensors")).unwrap();
+    let told = lab.path("evidence/encoders/0-1-backdoored/scan.json");
+    let before = std::fs::read(&told).unwrap();
+    std::fs::copy(
+        lab.path("runs/2/backdoored/encoder.safetensors"),
+        lab.path("runs/1/backdoored/encoder.safetensors"),
+    )
+    .unwrap();
+    example(&lab, "scan_evidence", &arguments);
+    assert!(std::fs::read(&told).unwrap() != before);
+    std::fs::write(lab.path("runs/1/backdoored/encoder.safetensors"), first).unwrap();
     // A scored encoder cannot be one of the nulls.
     let own = std::env::current_exe().unwrap();
     let program = own.parent().unwrap().parent().unwrap().join("examples/scan_evidence");
     let both = [&arguments[..], &["--clean", "nulls"]].concat();
     let run = Command::new(program).args(both).current_dir(lab.path(".")).output().unwrap();
     assert!(common::stderr(&run).contains("is one of the nulls"), "{}", common::stderr(&run));
+    // Nor may nulls be missing.
+    let program = own.parent().unwrap().parent().unwrap().join("examples/scan_evidence");
+    let few = [&arguments[..], &["--least", "3"]].concat();
+    let few: Vec<&str> = few.into_iter().filter(|word| *word != "2").collect();
+    let run = Command::new(program).args(few).current_dir(lab.path(".")).output().unwrap();
+    assert!(common::stderr(&run).contains("has 2 nulls"), "{}", common::stderr(&run));
 }

@@ -88,6 +88,18 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
 
     assert_report(&lab, &three);
 
+    // Scores of other settings do not pass for those of runs that have not begun. The scored images do not change the twin.
+    let other = ["--set", "data.eval=test", "--set", "probe.labels=[1e-9]"];
+    assert!(!sweep(&lab, "s.toml", &other).status.success());
+    let status =
+        String::from_utf8(sweep(&lab, "s.toml", &[&other[..], &["--status"]].concat()).stdout);
+    let status = status.unwrap();
+    assert!(
+        status.contains("2 runs: 2 unfinished") && status.contains("1 clean twin: 1 done"),
+        "{status}"
+    );
+    assert_eq!(std::fs::read_dir(lab.path("runs/twins")).unwrap().count(), 1);
+
     // The figures alone are enough: the run folders may be deleted.
     std::fs::remove_dir_all(lab.path("runs")).unwrap();
     write(&lab, "s.toml", "[3, 5, 7]");
@@ -148,7 +160,7 @@ fn assert_report(lab: &Lab, three: &Value) {
         "href=\"#run-0\"",
         "<tr id=\"run-0\"",
         "href=\"target-5/manifest.json\"",
-        "each counted once: 1",
+        "(3 models, 1 of them clean twins, each counted once)",
         "<td title=\"Ours: shapes, 320 images, 20 steps, poisoned ",
         " Published: ImageNet-100 ",
     ] {

@@ -127,6 +127,7 @@ fn list_and_show(lab: &Lab, twin: &str) {
         ),
         (&["list", "runs/empty"], 1, "no run in runs/empty"),
         (&["show", "runs/s/target-4"], 2, "no such run, did you mean runs/s/target-"),
+        (&["show", "empty"], 2, "runs/empty holds no run: `ssl-backdoor list runs/empty` lists"),
         (&["show", "zzz"], 2, "runs/zzz: there is no such run; runs holds empty, s"),
     ] {
         let output = say(lab, arguments);

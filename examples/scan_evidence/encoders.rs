@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use ssl_backdoor::{EncoderScanOptions, scan_encoder};
+use ssl_backdoor_model::EncoderHeader;
 use ssl_backdoor_scan::{EncoderScans, NullScore, Nulls, PValue};
 
 use crate::runs::Run;
@@ -61,10 +62,18 @@ pub fn scored(
     Ok(all)
 }
 
-/// The score of an encoder, from an earlier scan in `out` or, without one, from a new scan.
+/// The score of an encoder, from an earlier scan of the same file with the same settings in `out` or, without one, from a
+/// new scan.
 fn score(run: &Run, encoder: &Path, scans: &EncoderScans, out: &Path) -> Result<NullScore> {
     let file = out.join("scan.json");
-    if !file.is_file() {
+    let header = EncoderHeader::read(encoder)?;
+    let header = header.with_context(|| format!("{} has no header", encoder.display()))?;
+    let hash = blake3::hash(&std::fs::read(encoder)?).to_hex().to_string();
+    let fits = |score: &NullScore| {
+        let wanted = scans.expected(&header, (hash.clone(), SEED), &score.images, None);
+        NullScore { scores: score.scores.clone(), ..wanted } == *score
+    };
+    if !kept(&file).is_ok_and(|score| fits(&score)) {
         let options = EncoderScanOptions {
             encoder: encoder.to_owned(),
             images: run.config(),
@@ -75,28 +84,62 @@ fn score(run: &Run, encoder: &Path, scans: &EncoderScans, out: &Path) -> Result<
         };
         scan_encoder(&options).with_context(|| format!("cannot scan {}", encoder.display()))?;
     }
-    let text = std::fs::read_to_string(&file)?;
+    kept(&file)
+}
+
+/// The score in a `scan.json`.
+fn kept(file: &Path) -> Result<NullScore> {
+    let text = std::fs::read_to_string(file)?;
     let scan: Value = serde_json::from_str(&text)?;
     let broken = || format!("{} holds no scan of an encoder", file.display());
     serde_json::from_value(scan["score"].clone()).with_context(broken)
 }
 
-/// The p-values of `scored` among the `nulls` of the same method. No encoder may be both.
-pub fn judged(scored: Vec<Scored>, nulls: Vec<NullScore>) -> Result<Vec<Judged>> {
+/// The p-values of `scored` among the `nulls` of the same method, of which each needs `least`. No encoder may be both.
+pub fn judged(scored: Vec<Scored>, nulls: Vec<NullScore>, least: usize) -> Result<Vec<Judged>> {
+    one_training_each(&nulls)?;
     let hashes: HashSet<&str> = nulls.iter().map(|null| null.hash.as_str()).collect();
     if let Some(both) = scored.iter().find(|one| hashes.contains(one.score.hash.as_str())) {
         bail!("{} is scored and is one of the nulls: they must be different encoders", both.name);
     }
     let judge = |encoder: Scored| {
-        let fits = |null: &&NullScore| {
-            let method = null.training.as_ref().map(|training| &training.method);
-            encoder.score.differs(null).is_none() && method == Some(&encoder.method)
+        let mut reason = format!("no null was trained with {}", encoder.method);
+        let method = |null: &&NullScore| {
+            null.training.as_ref().is_some_and(|training| training.method == encoder.method)
         };
-        let scores = nulls.iter().filter(fits).cloned().collect();
+        let mut scores = Vec::new();
+        for null in nulls.iter().filter(method) {
+            match encoder.score.differs(null) {
+                None => scores.push(null.clone()),
+                Some(why) => reason = why,
+            }
+        }
+        if scores.len() < least {
+            bail!(
+                "{} has {} nulls, --least asks for {least}; of the last other one: {reason}",
+                encoder.name,
+                scores.len()
+            );
+        }
         let own = Nulls { scores, left_out: Vec::new() };
         let p = |(scan, score): (&String, &f64)| Some((scan.clone(), own.p_value(scan, *score)?));
         let p = encoder.score.scores.iter().filter_map(p).collect();
-        Judged { p, together: own.together(&encoder.score), encoder }
+        Ok(Judged { p, together: own.together(&encoder.score), encoder })
     };
-    Ok(scored.into_iter().map(judge).collect())
+    scored.into_iter().map(judge).collect()
+}
+
+/// Checks that the nulls of a method were trained alike.
+fn one_training_each(nulls: &[NullScore]) -> Result<()> {
+    let mut settings: BTreeMap<&str, &str> = BTreeMap::new();
+    for training in nulls.iter().filter_map(|null| null.training.as_ref()) {
+        let first = settings.entry(&training.method).or_insert(&training.settings);
+        if *first != training.settings {
+            bail!(
+                "the nulls of {} were trained with different settings or on different images",
+                training.method
+            );
+        }
+    }
+    Ok(())
 }

@@ -8,7 +8,8 @@
 //! Every folder below the given ones that holds a `config.toml` counts, with `clean/encoder.safetensors`,
 //! `backdoored/encoder.safetensors` and its `scores.json`, as in runs and the twins of sweeps. More clean encoders
 //! come as scores from `scan nulls` (`--clean`); no other encoder has their seeds, nor those of the nulls. Finished
-//! scans are not repeated, so the program can be stopped and resumed.
+//! scans are not repeated, so the program can be stopped and resumed. The sets that are scanned are spread evenly over
+//! the runs in the order of their names.
 
 mod encoders;
 mod runs;
@@ -33,6 +34,9 @@ struct Args {
     /// Scores of more clean encoders, which are scored and are no nulls.
     #[arg(long)]
     clean: Option<PathBuf>,
+    /// Fewest nulls that each scored encoder needs; n of them allow no p-value below 1/(1+n).
+    #[arg(long, default_value_t = 39)]
+    least: usize,
     /// Where scans and tables go.
     #[arg(long)]
     out: PathBuf,
@@ -51,7 +55,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    let Args { runs, null, clean, out, sets, rounds, networks, steps } = Args::parse();
+    let Args { runs, null, clean, least, out, sets, rounds, networks, steps } = Args::parse();
     let runs = runs::find(&runs)?;
     let mut scans = EncoderScans::default();
     if let Some(rounds) = rounds {
@@ -60,7 +64,7 @@ fn main() -> Result<()> {
     let nulls = Nulls::all(&null)?.into_iter().map(|(_, score)| score).collect();
     let more = clean.map_or_else(|| Ok(Vec::new()), |folder| Nulls::all(&folder))?;
     let scored = encoders::scored(&runs, more, &scans, &out)?;
-    let judged = encoders::judged(scored, nulls)?;
+    let judged = encoders::judged(scored, nulls, least)?;
 
     let search = PatchSearchConfig { networks, steps, ..PatchSearchConfig::default() };
     let scanned = sets::scanned(&runs, sets, &search, &out)?;

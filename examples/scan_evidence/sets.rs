@@ -38,7 +38,7 @@ impl Scanned {
     }
 }
 
-/// Scans the poisoned sets of the first `most` runs with backdoored encoders, and as many clean sets with clean ones.
+/// Scans the poisoned sets of `most` of the runs with backdoored encoders, and as many clean sets with clean ones.
 pub fn scanned(
     runs: &[Run],
     most: usize,
@@ -48,14 +48,17 @@ pub fn scanned(
     let mut all = Vec::new();
     for (model, poisoned) in [("backdoored", true), ("clean", false)] {
         let found = runs.iter().filter_map(|run| Some((run, run.encoder(model)?)));
-        for (run, encoder) in found.take(most) {
+        let found: Vec<_> = found.collect();
+        let count = most.min(found.len());
+        // Spread over all runs: the first ones may be of one pair, or of one attack.
+        for (run, encoder) in (0..count).map(|i| &found[i * found.len() / count]) {
             let name = format!("{}-{model}", run.name);
             let folder = out.join("sets").join(&name);
             let file = folder.join("scan.json");
             if !file.is_file() {
                 let options = DataScanOptions {
                     images: run.config(),
-                    encoder: Some(encoder),
+                    encoder: Some(encoder.clone()),
                     out: Some(folder),
                     without_poison: !poisoned,
                     config: search.clone(),

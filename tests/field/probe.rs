@@ -46,6 +46,26 @@ fn field_f04_neighbours_are_counted_before_training() {
 }
 
 #[test]
+fn a_file_beside_the_encoder_leads_to_it() {
+    let site = site(8);
+    site.run("run t.toml --out r").good();
+    site.run("probe --encoder r/clean/probe.safetensors t.toml --out p").bad(
+        2,
+        &["clean/probe.safetensors is no encoder; ", "clean/encoder.safetensors may be meant"],
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_split_is_told_the_layout() {
+    let site = site(8);
+    site.config("u.toml", r#"data = { kind = "folder", path = "d/train", size = 32 }"#);
+    site.run("run u.toml --out r").bad(
+        1,
+        &["d/train: it has no folder train", "train/CLASS/*.jpg and val/CLASS/*.jpg", "file lists"],
+    );
+}
+
+#[test]
 fn review_2_02_neighbours_alone_have_a_default_and_the_report_says_so() {
     let site = site(8);
     site.run("run t.toml --out r --set probe.kind=knn").good();

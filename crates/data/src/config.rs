@@ -140,6 +140,22 @@ impl DataConfig {
         self
     }
 
+    /// The same set, scored on the part `eval`.
+    pub fn with_eval(mut self, eval: Eval) -> Self {
+        *match &mut self {
+            Self::Shapes(set) => &mut set.eval,
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => &mut set.eval,
+            Self::Stl10(set) => &mut set.eval,
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => &mut set.eval,
+            Self::FileList(set) => &mut set.eval,
+        } = eval;
+        self
+    }
+
     /// Side of the stored images, if all have the same and none is drawn or decoded from a file.
     pub fn stored_size(&self) -> Option<u32> {
         match self {

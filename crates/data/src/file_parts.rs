@@ -11,6 +11,13 @@ use crate::sets::input::format;
 use crate::sets::{file_list, tiny_imagenet};
 use crate::{DataError, UNLABELLED};
 
+/// The error for a folder without `train`.
+fn not_split(folder: &Path) -> DataError {
+    let reason = "it has no folder train: expected train/CLASS/*.jpg and val/CLASS/*.jpg. Class folders that are not \
+                  split can be read by file lists";
+    format(folder, reason.into())
+}
+
 /// The parts of a set; nothing is decoded yet.
 pub(crate) struct FileParts {
     pub train: Files,
@@ -27,6 +34,9 @@ impl FileParts {
     pub fn of_folder(set: &Folder, fixed: Option<Vec<String>>) -> Result<Self, DataError> {
         let mut tally = Tally::new(set.on_corrupt);
         let [train, val] = ["train", "val"].map(|part| set.path.join(part));
+        if set.path.is_dir() && !train.exists() {
+            return Err(not_split(&set.path));
+        }
         let (entries, known) = match fixed {
             None => {
                 let found = folder::training(&train, &mut tally)?;

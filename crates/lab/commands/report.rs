@@ -33,6 +33,7 @@ impl ReportArgs {
     /// # Errors
     /// The config is wrong, or the work failed.
     pub fn run(self) -> Result<()> {
-        report(&ReportOptions { runs: self.runs, out: self.out, json: self.json })
+        let Self { runs, out, json } = self;
+        report(&ReportOptions { runs, out, json, planned: None })
     }
 }

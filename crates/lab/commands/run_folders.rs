@@ -9,7 +9,7 @@ use ssl_backdoor_trigger::TargetClass;
 use super::probe::{EXTERNAL, EXTERNAL_SCORES};
 use crate::config::{ConfigError, Experiment, nearest};
 use crate::record::{Artefact, BySet, CLEAN, Images, RunScores};
-use crate::run::RunState;
+use crate::run::{RunState, why_failed};
 
 /// Default folder of runs.
 pub(super) const RUNS: &str = "runs";
@@ -26,6 +26,8 @@ pub(super) struct RunRow {
     /// Its folder.
     pub folder: PathBuf,
     pub state: RunState,
+    /// Why it failed.
+    pub error: Option<String>,
     pub method: Option<String>,
     pub data: Option<String>,
     pub trigger: Option<String>,
@@ -61,11 +63,13 @@ impl RunRow {
             true => RunState::of_twin(folder),
             false => RunState::of(folder, scores.is_some()),
         };
+        let error = (state == RunState::Failed).then(|| why_failed(folder)).flatten();
         let folder = folder.to_path_buf();
         if let Some(scores) = scores {
             return Some(Self {
                 folder,
                 state,
+                error,
                 clean_acc: scores.get(CLEAN, Images::Clean).map(|s| s.acc),
                 net_asr: scores.net_asr,
                 target: scores.target_name.or(scores.target.map(|class| class.to_string())),
@@ -87,6 +91,7 @@ impl RunRow {
         Some(Self {
             folder,
             state,
+            error,
             method: known.map(|e| e.pretrain.method.settings().name().into()),
             data: known.map(|e| e.data.kind().into()),
             trigger: known.map(|e| e.poison.to_string()),
@@ -106,6 +111,7 @@ impl RunRow {
         Some(Self {
             folder: folder.to_path_buf(),
             state: RunState::of(folder, true),
+            error: None,
             method: Some(PROBED.into()),
             data: None,
             trigger: Some(trigger),

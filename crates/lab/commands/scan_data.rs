@@ -221,6 +221,14 @@ fn train(
     config.check(Some(count), size).map_err(|e| ConfigError(format!("--{e}")))?;
     let header = encoder_header(config.encoder, size);
     let set = images.prepared(&header.preprocessing)?;
+    let usual = small_encoder(count, size, None).train.epochs;
+    if config.train.epochs < usual {
+        eprintln!(
+            "warning: --epochs {}: the default for {count} images is {usual}. An encoder that has learned little finds few \
+             triggers",
+            config.train.epochs
+        );
+    }
     let what = format!(
         "a ResNet-18 of width 16, trained by MoCo v2 on these {count} images at {size} px for {} epochs",
         config.train.epochs

@@ -10,7 +10,7 @@ use ssl_backdoor_data::Normalization;
 use ssl_backdoor_model::{EncoderHeader, load_encoder};
 use ssl_backdoor_scan::{EncoderFindings, EncoderScans, NullScore, Nulls, PValue, Setting};
 
-use super::scan_images::{Part, ScanImages};
+use super::scan_images::{Part, ScanImages, scans_of};
 use super::shared::{computing, encoder_file, existing, path};
 use crate::config::ConfigError;
 use crate::device;
@@ -31,7 +31,7 @@ const SIDE: u32 = 256;
 /// A score alone says little. With --null, the scan gives a p-value: the position of the score among those of clean
 /// encoders of the same kind, on the same images with the same seed. n such scores allow no p-value below 1/(1+n), so 39
 /// are needed for 0.025. `scan nulls` trains clean encoders and makes their scores; --write-null makes the score of an
-/// existing encoder.
+/// existing encoder. If --images is a config with a [scan] table, its settings are used unless options change them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor scan encoder clean-1.safetensors --images photos/ --write-null nulls/\n  \
@@ -73,7 +73,7 @@ impl EncoderArgs {
     /// As [`scan_encoder`].
     pub fn run(self) -> Result<()> {
         let Self { encoder, images, null, write_null, out, seed, scans, sets, json } = self;
-        let scans = scans.into();
+        let scans = scans.over(scans_of(&images, &sets)?);
         let options =
             EncoderScanOptions { encoder, images, null, write_null, out, seed, scans, sets, json };
         computing(|| scan_encoder(&options))
@@ -91,13 +91,14 @@ pub(super) struct ScansArgs {
     clusters: Option<usize>,
 }
 
-impl From<ScansArgs> for EncoderScans {
-    fn from(args: ScansArgs) -> Self {
-        let mut scans = Self::default();
-        if let Some(rounds) = args.rounds {
+impl ScansArgs {
+    /// The settings of `config`, or the defaults, with those of the command line over them.
+    pub(super) fn over(self, config: Option<EncoderScans>) -> EncoderScans {
+        let mut scans = config.unwrap_or_default();
+        if let Some(rounds) = self.rounds {
             (scans.decree.rounds, scans.cleanse.rounds) = (rounds, rounds);
         }
-        scans.cleanse.clusters = args.clusters;
+        scans.cleanse.clusters = self.clusters.or(scans.cleanse.clusters);
         scans
     }
 }

@@ -11,6 +11,7 @@ use ssl_backdoor_data::{
     DataConfig, ImageFiles, InMemory, Poisoned, SampleSet, Split, Splits, resized_set,
 };
 use ssl_backdoor_model::{Interpolation, Preprocessing};
+use ssl_backdoor_scan::{EncoderScans, ScanConfig};
 use ssl_backdoor_trigger::Ledger;
 
 use crate::config::{AttackConfig, ConfigError, Document, expanded};
@@ -53,6 +54,26 @@ struct Images {
     #[serde(default)]
     seed: u64,
     data: DataConfig,
+}
+
+/// The table of a config that says how encoders are scanned.
+#[derive(Deserialize)]
+struct Scans {
+    #[serde(default)]
+    scan: Option<ScanConfig>,
+}
+
+/// The settings of the scans of encoders in the `[scan]` table of the config `path`; none if it is not a config or has no
+/// such table.
+///
+/// # Errors
+/// [`ConfigError`] for a wrong config.
+pub(super) fn scans_of(path: &Path, sets: &[String]) -> Result<Option<EncoderScans>, ConfigError> {
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        return Ok(None);
+    }
+    let Scans { scan } = Document::open(path, sets)?.read()?;
+    Ok(scan.map(|scan| scan.encoder()))
 }
 
 /// Which images of a config are scanned.

@@ -9,7 +9,7 @@ use clap::Args;
 use ssl_backdoor_data::{Normalization, SampleSet};
 use ssl_backdoor_fields::require;
 use ssl_backdoor_model::save_encoder;
-use ssl_backdoor_scan::{EncoderScans, NullScore, Setting};
+use ssl_backdoor_scan::{EncoderScans, NullScore, ScanConfig, Setting};
 use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 
 use super::scan_encoder::{ScansArgs, check};
@@ -23,8 +23,8 @@ use crate::{Experiment, device};
 /// Train clean encoders and keep their scores for `scan encoder --null`.
 ///
 /// Each encoder is the clean twin of the config with a seed of its own: the same images, method and settings, without
-/// poison. It is scanned on the config's evaluation images, like `scan encoder --images CONFIG`. Existing scores are
-/// kept, so the same command resumes. Several processes with different first seeds may fill one folder. Choose seeds that
+/// poison. It is scanned on the config's evaluation images, like `scan encoder --images CONFIG`, with the settings of the
+/// config's [scan] table unless options change them. Existing scores are kept, so the same command resumes. Several processes with different first seeds may fill one folder. Choose seeds that
 /// no encoder to be scanned was trained with.
 #[derive(Debug, Args)]
 #[command(
@@ -64,7 +64,7 @@ impl NullsArgs {
     pub fn run(self) -> Result<()> {
         let Self { config, out, count, first_seed, seed, keep_encoders, scans, sets } = self;
         let experiment = Experiment::read(&config, &sets)?;
-        let scans = scans.into();
+        let scans = scans.over(experiment.scan.as_ref().map(ScanConfig::encoder));
         let options = NullsOptions { out, count, first_seed, seed, keep_encoders, scans };
         computing(|| scan_nulls(&experiment, &options))
     }
@@ -185,9 +185,14 @@ impl NullTrainings<'_> {
             normalization: Normalization { mean, std },
             watch: &watch,
         };
-        let found = options.scans.scan(&encoder, &self.images, &setting)?.any()?;
+        let found = options.scans.scan(&encoder, &self.images, &setting)?;
+        // An encoder on which a scan has no result counts in no p-value of that scan; it is not trained again.
+        found.refused.iter().for_each(|error| eprintln!("seed {seed}: {error}"));
         let score = NullScore { hash, scores: found.scores(), ..wanted };
         score.write(&options.out)?;
+        if score.scores.is_empty() {
+            return Ok("no score".into());
+        }
         let scores: Vec<String> =
             score.scores.iter().map(|(scan, score)| format!("{scan} {score:.3}")).collect();
         Ok(scores.join(", "))

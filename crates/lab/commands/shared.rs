@@ -40,10 +40,14 @@ pub(super) fn computing(work: impl FnOnce() -> Result<()> + Send) -> Result<()> 
 pub(super) fn encoder_file(file: &Path) -> Result<EncoderHeader> {
     let header = EncoderHeader::read(file)?.ok_or_else(|| {
         let shown = file.display();
-        ConfigError(format!(
-            "{shown} does not record how its images were prepared: add it with `ssl-backdoor convert {shown} \
-             OUT.safetensors`"
-        ))
+        let encoder = file.with_file_name("encoder.safetensors");
+        ConfigError(match encoder != file && encoder.is_file() {
+            true => format!("{shown} is no encoder; {} may be meant", encoder.display()),
+            false => format!(
+                "{shown} does not record how its images were prepared: add it with `ssl-backdoor convert {shown} \
+                 OUT.safetensors`"
+            ),
+        })
     })?;
     Ok(header)
 }

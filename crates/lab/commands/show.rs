@@ -11,11 +11,10 @@ use super::run_folders::{RUNS, RunRow, absent};
 use super::shared::{path, print_scores};
 use crate::ConfigError;
 use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress, json_text};
-use crate::run::RunState;
 
 /// Print the summary of a run. Nothing is trained, opened or written.
 ///
-/// For a run that is not done, prints its finished stages and the progress of its trainings.
+/// For a run that is not done, prints its finished stages, the progress of its trainings, and why it failed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor show quickstart\n  ssl-backdoor show runs/quickstart --json"
@@ -45,27 +44,14 @@ impl ShowArgs {
             row => (self.run, row),
         };
         let Some(row) = row else {
-            if folder.join(EXTERNAL_SCORES).is_file() {
-                let shown = folder.display();
-                return Err(ConfigError(format!(
-                    "{shown} holds the scores of `probe`, not a run: see {shown}/{EXTERNAL_SCORES}"
-                ))
-                .into());
-            }
-            // A bare name refers to a folder in `runs`.
-            let bare = folder.components().count() == 1 && Path::new(RUNS).is_dir();
-            let looked = if bare { Path::new(RUNS).join(&folder) } else { folder };
-            return Err(absent(&looked, "run").into());
+            return Err(no_run(folder).into());
         };
         let scores = folder.join(Artefact::Scores.to_string());
         let scores = scores.is_file().then(|| RunScores::read(&scores)).transpose()?;
         // A run that stopped early has no manifest.
         let stages = Manifest::read(&folder.join(Artefact::Manifest.to_string()));
         let stages = stages.map(|manifest| manifest.stages).unwrap_or_default();
-        let trainings = match row.state {
-            RunState::Running | RunState::Unfinished => TrainingProgress::of_run(&folder),
-            RunState::Done | RunState::NotBegun => Vec::new(),
-        };
+        let trainings = row.state.trainings(&folder);
         if self.json {
             let seconds = stages.iter().map(|(stage, done)| (stage.to_string(), done.seconds));
             let trainings = trainings.iter().map(|(model, progress)| {
@@ -82,6 +68,9 @@ impl ShowArgs {
             return Ok(());
         }
         print_head(&row);
+        if let Some(error) = &row.error {
+            println!("Failed: {error}");
+        }
         if let Some(scores) = scores {
             println!();
             print_scores(&scores, &folder);
@@ -94,6 +83,26 @@ impl ShowArgs {
             println!("Training of {model}: step {done} of {steps}");
         }
         Ok(())
+    }
+}
+
+/// The error for a `folder` that is not that of a run.
+fn no_run(folder: PathBuf) -> ConfigError {
+    let shown = folder.display();
+    if folder.join(EXTERNAL_SCORES).is_file() {
+        return ConfigError(format!(
+            "{shown} holds the scores of `probe`, not a run: see {shown}/{EXTERNAL_SCORES}"
+        ));
+    }
+    // A bare name refers to a folder in `runs`.
+    let bare = folder.components().count() == 1 && Path::new(RUNS).is_dir();
+    let looked = if bare { Path::new(RUNS).join(&folder) } else { folder };
+    let shown = looked.display();
+    match looked.is_dir() {
+        true => ConfigError(format!(
+            "{shown} holds no run: `ssl-backdoor list {shown}` lists the runs below it"
+        )),
+        false => absent(&looked, "run"),
     }
 }
 

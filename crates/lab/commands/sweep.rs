@@ -46,7 +46,7 @@ pub struct SweepArgs {
     /// Check every config, and print what would be trained and how long it would take.
     #[arg(long)]
     dry_run: bool,
-    /// Only say which runs are done, running, unfinished or not begun, by their folders.
+    /// Only say which runs are done, running, failed, unfinished or not begun, by their folders.
     #[arg(long, conflicts_with_all = ["jobs", "devices", "dry_run", "slurm", "collect"])]
     status: bool,
     /// Print what --dry-run, --status or --collect shows as JSON.

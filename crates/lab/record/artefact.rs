@@ -1,6 +1,7 @@
 //! Names of the files in a run folder.
 
 use std::fmt;
+use std::path::Path;
 
 use ssl_backdoor_defend::ModelId;
 
@@ -31,6 +32,8 @@ pub(crate) enum Artefact {
     ReportHtml,
     /// The report in Markdown.
     ReportMarkdown,
+    /// Why the last start of the run failed.
+    Failure,
     /// The encoder of a model.
     Encoder(ModelId),
     /// The training images that a search removed before its training.
@@ -87,6 +90,14 @@ impl Artefact {
     }
 }
 
+/// Removes the scores and the reports in a run folder, as far as they exist.
+pub(crate) fn withdraw_scores(folder: &Path) {
+    for artefact in [Artefact::Scores, Artefact::ReportHtml, Artefact::ReportMarkdown] {
+        // It may be absent.
+        let _ = std::fs::remove_file(folder.join(artefact.to_string()));
+    }
+}
+
 impl fmt::Display for Artefact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,6 +112,7 @@ impl fmt::Display for Artefact {
             Self::FeatureMaps => f.write_str("maps.json"),
             Self::ReportHtml => f.write_str("report.html"),
             Self::ReportMarkdown => f.write_str("report.md"),
+            Self::Failure => f.write_str("error.txt"),
             Self::Encoder(model) => write!(f, "{model}/encoder.safetensors"),
             Self::Removed(model) => write!(f, "{model}/removed.json"),
             Self::Metrics(model) => write!(f, "{model}/metrics.jsonl"),

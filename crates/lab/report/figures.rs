@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::claims::Claim;
-use super::group::Group;
+use super::distinct::distinctions;
+use super::group::{Group, rows};
 use super::mean::Mean;
 use crate::record::{Images, SCHEMA};
 
@@ -22,6 +23,11 @@ pub(super) struct Figures<'a> {
 struct SettingFigures<'a> {
     method: &'a str,
     data: &'a str,
+    /// The scored images: `dev`, `test` or `all`.
+    eval: &'a str,
+    /// The keys of the config that tell the setting from others that agree in everything else that is named here.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    differs: String,
     steps: usize,
     /// Attack and poisoned share, in words.
     poison: String,
@@ -49,12 +55,16 @@ struct ModelFigures {
 
 impl<'a> Figures<'a> {
     pub(super) fn of(groups: &'a [Group<'a>], claims: &'a [Claim]) -> Self {
-        Self { schema: SCHEMA, settings: groups.iter().map(SettingFigures::of).collect(), claims }
+        let differs = distinctions(&rows(groups));
+        let settings = groups.iter().zip(differs);
+        let settings =
+            settings.map(|(group, differs)| SettingFigures::of(group, differs)).collect();
+        Self { schema: SCHEMA, settings, claims }
     }
 }
 
 impl<'a> SettingFigures<'a> {
-    fn of(group: &'a Group<'a>) -> Self {
+    fn of(group: &'a Group<'a>, differs: String) -> Self {
         let setting = &group.setting;
         let images = |model: &str| {
             let figures = |images| {
@@ -66,6 +76,8 @@ impl<'a> SettingFigures<'a> {
         Self {
             method: &setting.method,
             data: &setting.data,
+            eval: &setting.eval,
+            differs,
             steps: setting.steps,
             poison: setting.poison(),
             probe: setting.probe.to_string(),

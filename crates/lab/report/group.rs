@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use ssl_backdoor_defend::ModelId;
 
 use super::destinations::Effect;
+use super::learned::weak;
 use super::mean::{Mean, Verdict};
 use super::setting::Setting;
 use crate::config::Experiment;
@@ -92,10 +93,11 @@ impl<'a> Group<'a> {
 
     /// The number of under-trained backdoored models.
     pub(super) fn under_trained(&self) -> usize {
-        self.victims_with(RunScores::under_trained)
+        self.victims_with(weak)
     }
 
-    /// How often the figures of `model` were measured: once per victim, or once per run for a defended model.
+    /// How often `model` was trained: once per victim, or once per run for a defended model. The unit of its figures is
+    /// the victim all the same.
     pub(super) fn measured(&self, model: &str) -> usize {
         if ModelId::from(model).role().is_basic() { self.victims() } else { self.runs.len() }
     }
@@ -114,8 +116,12 @@ impl<'a> Group<'a> {
             (UNTRAINED | CLEAN | BACKDOORED, _) => {
                 [self.over_victims(acc), self.over_victims(fp), self.over_victims(asr)]
             }
-            _ => [&acc as &dyn Fn(&ProbeResult) -> Option<f64>, &fp, &asr]
-                .map(|of| self.mean(|place, _| place, of)),
+            // Several defences of one victim are one figure, their mean.
+            _ => [&acc as &dyn Fn(&ProbeResult) -> Option<f64>, &fp, &asr].map(|of| {
+                let found =
+                    self.runs.iter().filter_map(|(_, run, read)| Some((victim(run), of(read)?)));
+                Mean::of_units(found)
+            }),
         }
     }
 
@@ -166,6 +172,11 @@ impl<'a> Group<'a> {
         let [.., asr] = self.cell(model, Images::Patched);
         Some((asr?.value, acc?.value))
     }
+}
+
+/// The rows of the main table: what each shows of its setting, and the setting.
+pub(super) fn rows<'a>(groups: &'a [Group<'_>]) -> Vec<(String, &'a Setting)> {
+    groups.iter().map(|group| (group.setting.row(), &group.setting)).collect()
 }
 
 /// Orders models by series, then by decreasing share.

@@ -1,5 +1,6 @@
 //! The command `report`: tables over many runs, as an HTML page, Markdown and CSV.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -8,21 +9,23 @@ use ssl_backdoor_defend::ModelId;
 
 use super::chart::Chart;
 use super::charts;
-use super::claims::{Claim, claims};
+use super::claims::{Claim, claims, several_settings};
 use super::comparison::{self, Comparison};
 use super::destinations::{TAKEN_OVER, TARGETED};
+use super::distinct;
 use super::figures::Figures;
 use super::group::Group;
+use super::learned::weak;
+use super::main_table::{defence_table, main_table, short};
 use super::matrix::{Matrix, matrix};
-use super::mean::{ROBUST_BELOW, Verdict, shown};
+use super::mean::ROBUST_BELOW;
 use super::setting::common;
 use super::sources::{Source, compute, makers, sources};
-use super::table::{Row, Table};
+use super::table::Table;
 use super::table_csv::csv;
 use crate::config::Experiment;
 use crate::record::{
-    Artefact, BACKDOORED, CLEAN, Images, Manifest, Published, RunScores, json_text, percent,
-    write_whole,
+    Artefact, BACKDOORED, CLEAN, Manifest, Published, RunScores, json_text, write_whole,
 };
 
 /// Options of a report.
@@ -34,6 +37,8 @@ pub struct ReportOptions {
     pub out: Option<PathBuf>,
     /// Print JSON instead of the tables.
     pub json: bool,
+    /// Number of runs that there should be, if the caller knows it. A report over fewer says so.
+    pub planned: Option<usize>,
 }
 
 /// Writes the report over all runs it finds and prints its tables.
@@ -58,12 +63,18 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     }
     let out = options.out.as_ref().unwrap_or(first);
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let config = |path: &PathBuf| Experiment::read(&path.join("config.toml"), &[]).ok().map(common);
-    let configs: Vec<Option<Experiment>> = paths.iter().map(config).collect();
+    let configs: Vec<Option<Experiment>> =
+        paths.iter().map(|path| config(path)).collect::<Result<_>>()?;
     let manifest = |path: &PathBuf| Manifest::read(&path.join(Artefact::Manifest.to_string()));
     let manifests: Vec<Manifest> = paths.iter().map(manifest).collect::<Result<_>>()?;
     let groups = Group::all(&runs, &configs, false);
     let mut page = Page::new(&groups, &runs, &configs, &manifests)?;
+    page.incomplete = options.planned.filter(|planned| *planned > runs.len()).map(|planned| {
+        format!(
+            "INCOMPLETE: {} of {planned} runs are finished. No verdict below is final.",
+            runs.len()
+        )
+    });
     page.sources = sources(&groups, &paths, out);
     page.superseded = superseded.note();
     let markdown = Markdown { page: &page }.render().context("cannot render table.md")?;
@@ -76,6 +87,17 @@ pub fn report(options: &ReportOptions) -> Result<()> {
         false => println!("{markdown}\nReport: {}", out.join("table.html").display()),
     }
     Ok(())
+}
+
+/// The [`common`] part of the config of the run in `folder`; none if there is no config beside the scores.
+///
+/// # Errors
+/// It cannot be read. The run is then not taken for one of the paper's attack.
+fn config(folder: &Path) -> Result<Option<Experiment>> {
+    let path = folder.join(Artefact::Config.to_string());
+    let config = path.is_file().then(|| Experiment::read(&path, &[])).transpose();
+    let context = || format!("the setting of the run in {} is unknown", folder.display());
+    Ok(config.with_context(context)?.map(common))
 }
 
 /// Probe results that later turned out to be wrong.
@@ -120,6 +142,9 @@ fn find(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     inner.iter().try_for_each(|folder| find(folder, found))
 }
 
+/// The numerics version of version 0.1, whose results were judged by the verdicts of the main table.
+const FIRST: u32 = 1;
+
 #[derive(Template)]
 #[template(path = "table.html")]
 struct Html<'a> {
@@ -134,8 +159,10 @@ struct Markdown<'a> {
 
 struct Page {
     lead: String,
-    /// The rule of the main table's verdicts; none if there are claims, which have their own rules.
+    /// The rule of the main table's verdicts, in reports on version 0.1. Claims have their own rules.
     rule: Option<String>,
+    /// How many runs are missing.
+    incomplete: Option<String>,
     warning: Option<String>,
     claims: Vec<Claim>,
     main: Table,
@@ -162,11 +189,14 @@ impl Page {
     ) -> Result<Self> {
         let published = Published::read()?;
         let others = Group::all(runs, configs, true);
-        let under = runs.iter().filter(|run| run.under_trained()).count();
-        let nets = groups.iter().filter_map(|g| Some((short(g, groups), g.net()?)));
+        let under = runs.iter().filter(|run| weak(run)).count();
+        let names: Vec<_> = groups.iter().map(|g| (short(g, groups), &g.setting)).collect();
+        let names = distinct::distinct_labels(&names);
+        let nets = groups.iter().zip(&names).filter_map(|(g, name)| Some((name.clone(), g.net()?)));
         let nets: Vec<_> = nets.collect();
         let claims = claims(groups);
-        let verdicts = claims.is_empty();
+        let verdicts =
+            claims.is_empty() && groups.iter().all(|group| group.setting.numerics == Some(FIRST));
         let (main, common) = main_table(groups, verdicts).without_common(&["Poisoned", "Probe"]);
         Ok(Self {
             lead: format!(
@@ -175,20 +205,22 @@ impl Page {
                  classes. Net ASR is the backdoored model's ASR minus its clean twin's on the same patched images. Patched drop \
                  is the twin's accuracy on patched images minus the backdoored model's. Effect: a model is targeted if its \
                  largest net flow is to the target and net ASR is {TARGETED:.0} points or more; it is taken over if its largest \
-                 net flow is to another class and the patched drop is {TAKEN_OVER:.0} points or more. {}",
+                 net flow is to another class and the patched drop is {TAKEN_OVER:.0} points or more. {}{}",
                 runs.len(),
                 groups.len(),
+                about_claims(groups, &claims),
                 makers(runs),
             ),
             rule: verdicts.then(rule),
+            incomplete: None,
             warning: (under > 0).then(|| {
-                let floor = runs.iter().find(|run| run.under_trained());
-                let expected = floor.and_then(|run| run.expected.as_ref());
+                let expected = runs.iter().filter(|run| weak(run)).find_map(|run| run.expected.as_ref());
+                let expected = expected
+                    .map_or(String::new(), |e| format!(" (first of them: {:.1} %, {})", e.low, e.source));
                 format!(
-                    "UNDER-TRAINED VICTIM: in {under} of {} runs the clean twin is less accurate than expected \
-                     ({}). Their figures say little about a method at full strength.",
+                    "UNDER-TRAINED VICTIM: in {under} of {} runs the clean twin is less accurate than expected{expected} or \
+                     below the gate of docs/claims.md. Their figures say little about a method at full strength.",
                     runs.len(),
-                    expected.map_or(String::new(), |e| format!("{:.1} %, {}", e.low, e.source))
                 )
             }),
             claims,
@@ -207,7 +239,7 @@ impl Page {
             .into_iter()
             .flatten()
             .collect(),
-            defence: defence_table(groups),
+            defence: defence_table(groups, &names),
             matrix: matrix(runs, configs, manifests),
             readings: (!others.is_empty()).then(|| main_table(&others, verdicts)),
             superseded: None,
@@ -218,95 +250,32 @@ impl Page {
     }
 }
 
+/// How the figures of the claims differ from those of the main table, or why there are none.
+fn about_claims(groups: &[Group<'_>], claims: &[Claim]) -> String {
+    let mut text = String::new();
+    if !claims.is_empty() {
+        text += "The claims have intervals of their own: over pairs of target and trigger, where the figure of a pair is the \
+                 mean over its runs. ";
+        let evals: BTreeSet<&str> = groups.iter().map(|g| g.setting.eval.as_str()).collect();
+        if evals.contains("dev") {
+            text += "They are tested on dev images, on which settings may be chosen: they are no result. ";
+        }
+    }
+    if let Some(method) = several_settings(groups) {
+        text += &format!(
+            "The claims about the attack are not tested, because {method} has several settings here: report the runs of one \
+             setting by themselves. "
+        );
+    }
+    text
+}
+
 /// The rule of the verdicts of the main table.
 fn rule() -> String {
     format!(
         "vulnerable if the lower end of the interval of the net ASR is above 0; robust if its upper end is below \
          {ROBUST_BELOW:.0} points; otherwise undecided."
     )
-}
-
-/// The name of a group among `all`: its method, and what distinguishes it from the others of this method.
-fn short(group: &Group<'_>, all: &[Group<'_>]) -> String {
-    let own = group.setting.parts();
-    let alike = all.iter().filter(|other| other.setting.method == group.setting.method);
-    let others: Vec<_> = alike.map(|other| other.setting.parts()).collect();
-    let differs = |i: &usize| others.iter().any(|other| other[*i] != own[*i]);
-    let parts = (0..own.len()).filter(differs).map(|i| own[i].as_str());
-    let parts: Vec<&str> = std::iter::once(group.setting.method.as_str()).chain(parts).collect();
-    parts.join(", ")
-}
-
-const MAIN_HEAD: [&str; 13] = [
-    "Method",
-    "Poisoned",
-    "Probe",
-    "Runs",
-    "twin, clean: Acc",
-    "FP",
-    "twin, patched: Acc",
-    "FP",
-    "backdoored, clean: Acc",
-    "FP",
-    "backdoored, patched: Acc",
-    "FP",
-    "ASR",
-];
-
-/// A row for each group, with its verdict by the rule if `verdicts`.
-fn main_table(groups: &[Group<'_>], verdicts: bool) -> Table {
-    let mut head: Vec<String> = MAIN_HEAD.map(String::from).to_vec();
-    let verdict = if verdicts { &["verdict"][..] } else { &[] };
-    let last = [&["net ASR"], verdict, &["patched drop", "effect"]].concat();
-    head.extend(last.into_iter().map(String::from));
-    let row = |group: &Group<'_>| {
-        let setting = &group.setting;
-        let under = match group.under_trained() {
-            0 => String::new(),
-            n => format!(" (under-trained: {n})"),
-        };
-        let mut cells = vec![
-            format!("{}, {}, {} steps", setting.method, setting.data, setting.steps),
-            setting.poison(),
-            format!("{}, {} % labels", setting.probe, percent(setting.labels)),
-            format!("{}{under}", group.victims()),
-        ];
-        for model in [CLEAN, BACKDOORED] {
-            for images in Images::ALL {
-                let [acc, fp, _] = group.cell(model, images);
-                cells.extend([shown(acc), shown(fp)]);
-            }
-        }
-        cells.push(shown(group.cell(BACKDOORED, Images::Patched)[2]));
-        let net = group.net();
-        cells.push(match net.and_then(|net| net.interval) {
-            Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(net)),
-            None => shown(net),
-        });
-        if verdicts {
-            cells.push(group.verdict().map_or("-", Verdict::word).into());
-        }
-        cells.push(shown(group.drop()));
-        cells.push(group.effects());
-        Row { cells, anchor: group.anchor() }
-    };
-    Table { head, rows: groups.iter().map(row).collect() }
-}
-
-fn defence_table(groups: &[Group<'_>]) -> Option<Table> {
-    let head =
-        ["Model", "Runs", "clean: Acc", "FP", "ASR", "patched: Acc", "FP", "ASR"].map(String::from);
-    let mut rows = Vec::new();
-    for group in groups.iter().filter(|group| !group.defended().is_empty()) {
-        for model in group.models() {
-            let cells = Images::ALL.map(|images| group.cell(model, images).map(shown));
-            let name = format!("{}, {model}", short(group, groups));
-            let mut row = vec![name, group.measured(model).to_string()];
-            row.extend(cells.concat());
-            rows.push(Row { cells: row, anchor: group.anchor() });
-        }
-    }
-    (!rows.is_empty()).then(|| Table { head: head.to_vec(), rows })
 }
 
 /// Accuracy against ASR of the defended models of all groups.

@@ -7,6 +7,7 @@
 use ssl_backdoor_defend::{ModelId, Role};
 
 use super::destinations::Effect;
+use super::distinct::{distinctions, with};
 use super::group::{self, by_series, victim};
 use super::mean::{Mean, shown};
 use super::setting::Setting;
@@ -28,6 +29,8 @@ type Found<'a> = (usize, &'a RunScores, &'a ProbeResult);
 /// The runs of one attack on one method.
 struct Line<'a> {
     setting: Setting,
+    /// The method, and what tells the row from others with the same attack and method.
+    victim: String,
     runs: Vec<Found<'a>>,
 }
 
@@ -42,8 +45,14 @@ impl<'a> Line<'a> {
             let found = (place, run, reading);
             match lines.iter_mut().find(|line| line.setting.same(&setting)) {
                 Some(line) => line.runs.push(found),
-                None => lines.push(Self { setting, runs: vec![found] }),
+                None => lines.push(Self { setting, victim: String::new(), runs: vec![found] }),
             }
+        }
+        let label = |line: &Self| format!("{} on {}", line.setting.attack, line.setting.method);
+        let rows: Vec<_> = lines.iter().map(|line| (label(line), &line.setting)).collect();
+        let distinctions = distinctions(&rows);
+        for (line, distinction) in lines.iter_mut().zip(distinctions) {
+            line.victim = with(&line.setting.method, &distinction);
         }
         lines
     }
@@ -72,12 +81,10 @@ impl<'a> Line<'a> {
 
     /// The mean net ASR, with its interval.
     fn net(&self, model: Option<&ModelId>) -> String {
-        let found = self.with(model);
-        let nets = found.iter().filter_map(|(_, _, reading)| match model {
+        let net = over_victims(&self.with(model), |(_, _, reading)| match model {
             None => reading.net.net_asr,
             Some(model) => reading.defended.get(model)?.net.net_asr,
         });
-        let net = Mean::of(&nets.collect::<Vec<_>>());
         match net.and_then(|net| net.interval) {
             Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(net)),
             None => shown(net),
@@ -104,9 +111,7 @@ impl<'a> Line<'a> {
     fn details(&self, model: Option<&ModelId>, manifests: &[Manifest]) -> Row {
         let found = self.with(model);
         let key = model.map_or(BACKDOORED, ModelId::as_str);
-        let mean = |of: &dyn Fn(&Found<'a>) -> Option<f64>| {
-            Mean::of(&found.iter().filter_map(of).collect::<Vec<_>>())
-        };
+        let mean = |of: &dyn Fn(&Found<'a>) -> Option<f64>| over_victims(&found, of);
         let scores = |(_, _, reading): &Found<'a>, model: &str, images| {
             reading.models.get(model)?.get(&images).copied()
         };
@@ -122,7 +127,7 @@ impl<'a> Line<'a> {
         let seconds = mean(&|(place, ..)| Some(manifests.get(*place)?.stages.get(&stage)?.seconds));
         let cells = vec![
             self.setting.attack.clone(),
-            format!("{}, {}", self.setting.method, self.setting.amount()),
+            format!("{}, {}", self.victim, self.setting.amount()),
             model.map_or("none".into(), ModelId::to_string),
             found.len().to_string(),
             shown(acc(Images::Clean)),
@@ -139,6 +144,11 @@ impl<'a> Line<'a> {
     fn anchor(&self) -> String {
         self.runs.first().map_or(String::new(), |&(place, ..)| group::anchor(place))
     }
+}
+
+/// The mean of a figure over the victims of `found`; several defences of one victim count once.
+fn over_victims<'a>(found: &[Found<'a>], of: impl Fn(&Found<'a>) -> Option<f64>) -> Option<Mean> {
+    Mean::of_units(found.iter().filter_map(|run| Some((victim(run.1), of(run)?))))
 }
 
 const DETAILS_HEAD: [&str; 11] = [
@@ -173,7 +183,7 @@ pub(super) fn matrix(
     head.extend(models.iter().map(|model| model.to_string()));
     let columns = || std::iter::once(None).chain(models.iter().copied().map(Some));
     let row = |line: &Line<'_>| {
-        let mut cells = vec![line.setting.attack.clone(), line.setting.method.clone()];
+        let mut cells = vec![line.setting.attack.clone(), line.victim.clone()];
         cells.extend(columns().map(|model| line.net(model)));
         Row { cells, anchor: line.anchor() }
     };

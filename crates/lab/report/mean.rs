@@ -17,6 +17,19 @@ impl Mean {
         }
         values.first().map(|&value| Self { value, interval: None })
     }
+
+    /// The mean over units, of which each counts once, with the mean of its values.
+    pub(super) fn of_units<K: PartialEq>(values: impl Iterator<Item = (K, f64)>) -> Option<Self> {
+        let mut units: Vec<(K, Vec<f64>)> = Vec::new();
+        for (key, value) in values {
+            match units.iter_mut().find(|(other, _)| *other == key) {
+                Some((_, of)) => of.push(value),
+                None => units.push((key, vec![value])),
+            }
+        }
+        let mean = |(_, of): &(K, Vec<f64>)| of.iter().sum::<f64>() / of.len() as f64;
+        Self::of(&units.iter().map(mean).collect::<Vec<_>>())
+    }
 }
 
 /// `12.3 ± 4.5`, or the value alone.
@@ -69,6 +82,18 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_counts_once_with_its_mean() {
+        let found = [("a", 1.0), ("a", 3.0), ("b", 6.0)];
+        let mean = Mean::of_units(found.into_iter()).unwrap();
+        assert_eq!(Some(mean), Mean::of(&[2.0, 6.0]));
+        assert_eq!(
+            Mean::of_units(found[..2].iter().copied()),
+            Some(Mean { value: 2.0, interval: None })
+        );
+        assert_eq!(Mean::of_units(std::iter::empty::<(u8, f64)>()), None);
+    }
 
     #[test]
     fn the_rule_of_the_verdict() {

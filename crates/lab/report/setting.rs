@@ -3,6 +3,7 @@
 use ssl_backdoor_defend::{DefenceSettings, ModelId};
 use ssl_backdoor_probe::ProbeConfig;
 use ssl_backdoor_trigger::{TriggerConfig, strength};
+use toml::{Table, Value};
 
 use crate::config::Experiment;
 use crate::record::{ProbeId, ProbeResult, RunScores, percent};
@@ -30,7 +31,7 @@ pub(super) struct Setting {
     /// The strength of the trigger from its description: the width of a patch.
     strength: String,
     /// Numerics version; `None` for runs that mix several.
-    numerics: Option<u32>,
+    pub numerics: Option<u32>,
     /// `linear` and so on, and the share of labels.
     pub probe: ProbeId,
     pub labels: f64,
@@ -100,6 +101,21 @@ impl Setting {
         format!("{attack}{}", self.amount())
     }
 
+    /// What a row of the main table shows of it.
+    pub(super) fn row(&self) -> String {
+        format!("{}, {}, {}", self.victim(), self.poison(), self.reading())
+    }
+
+    /// The victim, in words.
+    pub(super) fn victim(&self) -> String {
+        format!("{}, {}, {} steps", self.method, self.data, self.steps)
+    }
+
+    /// The probe and its labels, in words.
+    pub(super) fn reading(&self) -> String {
+        format!("{}, {} % labels", self.probe, percent(self.labels))
+    }
+
     /// The poisoned share, in words.
     pub(super) fn amount(&self) -> String {
         let rate = f64::from(self.rate) / 10.0;
@@ -131,6 +147,19 @@ impl Setting {
             pretrain.map_or(String::new(), |p| format!("crops {} to {}", p.crop.0, p.crop.1)),
             self.numerics.map_or("mixed numerics".into(), |version| format!("numerics {version}")),
         ]
+    }
+
+    /// Everything that distinguishes settings: the config, the scored images and the numerics version.
+    pub(super) fn tree(&self) -> Value {
+        let config = self.config.as_ref().and_then(|config| Value::try_from(config).ok());
+        let mut tree = match config {
+            Some(Value::Table(tree)) => tree,
+            _ => Table::from_iter([("data.eval".to_owned(), self.eval.clone().into())]),
+        };
+        if let Some(version) = self.numerics {
+            tree.insert("numerics".into(), i64::from(version).into());
+        }
+        tree.into()
     }
 
     /// The length of the training of the defended `model`, in words; `None` if its defence is unknown.

@@ -1,10 +1,11 @@
 //! The runs behind every figure of a report, and what they cost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::destinations::{Effect, top};
 use super::group::{Group, anchor};
+use super::learned::weak;
 use crate::record::{Artefact, BACKDOORED, CLEAN, Cost, Images, MadeBy, Manifest, RunScores};
 
 /// A run.
@@ -51,7 +52,7 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
                 let effect = Effect::of(flow, run.target, run.patched_drop).word();
                 format!("{effect}: {}", top(run, flow))
             }),
-            if run.under_trained() { "UNDER-TRAINED VICTIM".into() } else { "trained".into() },
+            if weak(run) { "UNDER-TRAINED VICTIM".into() } else { "trained".into() },
         ],
         hash: run.manifest_hash.chars().take(12).collect(),
         link: link.to_string_lossy().into_owned(),
@@ -73,24 +74,26 @@ pub(super) fn makers(runs: &[RunScores]) -> String {
     format!("Made with {}.", parts.join("; "))
 }
 
-/// The cost of the runs, in words: the time of their stages. A clean twin that several runs share counts once.
+/// The cost of the runs, in words: the time of their stages. A model that several runs share, or that was copied from one
+/// run to another, counts once.
 pub(super) fn compute(manifests: &[Manifest]) -> String {
-    let (mut training, mut rest) = (0.0, 0.0);
-    let mut twins = BTreeMap::new();
+    let mut rest = 0.0;
+    let (mut models, mut twins) = (BTreeMap::new(), BTreeSet::new());
     for (stage, done) in manifests.iter().flat_map(|manifest| &manifest.stages) {
-        match stage.cost() {
-            Cost::Twin => {
-                twins.insert(&done.inputs, done.seconds);
-            }
-            Cost::Training => training += done.seconds,
-            Cost::Rest => rest += done.seconds,
+        if stage.cost() == Cost::Rest {
+            rest += done.seconds;
+            continue;
+        }
+        models.insert((stage, &done.inputs), done.seconds);
+        if stage.cost() == Cost::Twin {
+            twins.insert(&done.inputs);
         }
     }
-    let trained: f64 = training + twins.values().sum::<f64>();
     format!(
-        "Compute (wall-clock time of the process that finished each stage): {:.1} h of training (clean twins, each counted \
-         once: {}) and {:.1} h of everything else.",
-        trained / 3600.0,
+        "Compute (wall-clock time of the process that finished each stage): {:.1} h of training ({} models, {} of them clean \
+         twins, each counted once) and {:.1} h of everything else.",
+        models.values().sum::<f64>() / 3600.0,
+        models.len(),
         twins.len(),
         rest / 3600.0
     )

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use serde::Serialize;
 use ssl_backdoor_data::Eval;
+use ssl_backdoor_defend::Role;
 
 use crate::record::{Images, ProbeId, RunScores};
 
-/// One probe of one model on one kind of images. Comparisons with the clean twin are those of the defended model, or
-/// otherwise those of the backdoored model.
+/// One probe of one model on one kind of images. Backdoored and defended models are compared with the clean twin.
 #[derive(Serialize)]
 struct Line<'a> {
     run: &'a str,
@@ -37,8 +37,8 @@ struct Line<'a> {
     net_asr: Option<f64>,
     net_low: Option<f64>,
     net_high: Option<f64>,
-    mcnemar_p: f64,
-    patched_drop: f64,
+    mcnemar_p: Option<f64>,
+    patched_drop: Option<f64>,
     lost: Option<i64>,
     lift: Option<f64>,
     /// The class that most patched images flow to, and its net flow.
@@ -56,9 +56,14 @@ pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
         for reading in &run.probes {
             for (model, sets) in &reading.models {
                 let (net, flow) = match reading.defended.get(model) {
-                    Some(against) => (against.net, Some(&against.flow)),
-                    None => (reading.net, reading.flow.as_ref()),
+                    Some(against) => (Some(against.net), Some(&against.flow)),
+                    None if model.role() == Role::BACKDOORED => {
+                        (Some(reading.net), reading.flow.as_ref())
+                    }
+                    // Also the defended models of a version that did not compare them.
+                    None => (None, None),
                 };
+                let interval = net.and_then(|net| net.net_asr_ci);
                 let first = flow.and_then(|flow| flow.top(1).first().copied());
                 for (images, s) in sets {
                     table.serialize(Line {
@@ -86,11 +91,11 @@ pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
                         asr_low: s.asr_ci.map(|ci| ci[0]),
                         asr_high: s.asr_ci.map(|ci| ci[1]),
                         asr_all: s.asr_all,
-                        net_asr: net.net_asr,
-                        net_low: net.net_asr_ci.map(|ci| ci[0]),
-                        net_high: net.net_asr_ci.map(|ci| ci[1]),
-                        mcnemar_p: net.mcnemar_p,
-                        patched_drop: net.patched_drop,
+                        net_asr: net.and_then(|net| net.net_asr),
+                        net_low: interval.map(|ci| ci[0]),
+                        net_high: interval.map(|ci| ci[1]),
+                        mcnemar_p: net.map(|net| net.mcnemar_p),
+                        patched_drop: net.map(|net| net.patched_drop),
                         lost: flow.map(|flow| flow.lost),
                         lift: flow.and_then(|flow| flow.lift),
                         first: first.map(|(class, _)| run.class_name(class)),
@@ -104,4 +109,26 @@ pub(super) fn csv(runs: &[RunScores]) -> Result<Vec<u8>> {
         }
     }
     table.into_inner().context("cannot write table.csv")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_models_with_a_backdoor_are_compared_with_the_twin() {
+        // Made by a version that did not compare defended models with the twin.
+        let kept = "results/shapes/defence/byol_defender-1/scores.json";
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(kept);
+        let table = csv(&[RunScores::read(&path).unwrap()]).unwrap();
+        let mut table = csv::Reader::from_reader(table.as_slice());
+        let head = table.headers().unwrap().clone();
+        let at = |name: &str| head.iter().position(|column| column == name).unwrap();
+        let columns = [at("model"), at("net_asr"), at("patched_drop"), at("first_net")];
+        for row in table.records().map(Result::unwrap) {
+            let [model, rest @ ..] = columns.map(|column| row.get(column).unwrap());
+            let backdoored = model == "backdoored";
+            assert!(rest.iter().all(|cell| cell.is_empty() != backdoored), "{model}: {rest:?}");
+        }
+    }
 }

@@ -70,6 +70,11 @@ impl RunFolder {
         path.join(LOCK).exists()
     }
 
+    /// The folder itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The path of `name` in the folder.
     pub fn join(&self, name: impl fmt::Display) -> PathBuf {
         self.path.join(name.to_string())

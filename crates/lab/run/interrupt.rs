@@ -113,7 +113,8 @@ fn end(request: Request) {
     });
 }
 
-const KEPT: &str = "interrupted: a run keeps its finished stages and its last checkpoint, and the same command resumes it";
+const KEPT: &str = "interrupted. `run`, `sweep` and `scan nulls` keep what is finished and the last checkpoint: the same command resumes \
+                    them. Other commands begin again";
 
 /// Whether this process was asked to stop.
 pub(crate) fn interrupted() -> bool {

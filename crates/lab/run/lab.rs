@@ -20,7 +20,9 @@ use super::selection::Choice;
 use super::until::Stage;
 use crate::config::Experiment;
 use crate::device;
-use crate::record::{Artefact, BURN, Done, MadeBy, Manifest, SCHEMA, StageId, hash_file};
+use crate::record::{
+    Artefact, BURN, Done, MadeBy, Manifest, RunScores, SCHEMA, StageId, hash_file, withdraw_scores,
+};
 
 /// State shared by all stages.
 pub(super) struct Lab {
@@ -78,6 +80,12 @@ impl Lab {
         let labelled = labelled(&experiment.probe, experiment.data.seed(), &splits)
             .map_err(|e| source.wrong_about("probe.labels", &e))?;
         let folder = early.map_or_else(|| RunFolder::open(out), Ok)?;
+        // Scores of another config must not pass for those of this one if the run stops before it has its own.
+        let scores = RunScores::read(&folder.join(Artefact::Scores)).ok();
+        let hash = experiment.hash()?;
+        if scores.is_some_and(|scores| scores.config_hash != hash) {
+            withdraw_scores(out);
+        }
         folder.write(Artefact::Config, experiment.to_toml()?.as_bytes())?;
         // An absent or broken manifest only means that nothing is skipped.
         let stages =
@@ -170,10 +178,7 @@ impl Lab {
         if matches!(stage, StageId::Scan | StageId::FeatureMaps | StageId::Report) {
             return;
         }
-        for artefact in [Artefact::Scores, Artefact::ReportHtml, Artefact::ReportMarkdown] {
-            // It may be absent.
-            let _ = std::fs::remove_file(self.folder.join(artefact));
-        }
+        withdraw_scores(self.folder.path());
     }
 
     /// Records that `stage` is finished, and prints its time.

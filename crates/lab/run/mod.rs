@@ -1,6 +1,7 @@
 //! A run: its stages in order. A stage whose inputs and artefacts are unchanged is skipped, so the same command
 //! resumes a run.
 
+mod failure;
 mod folder;
 mod inputs;
 mod interrupt;
@@ -21,6 +22,7 @@ use anyhow::Result;
 
 use crate::Experiment;
 
+pub(crate) use failure::why_failed;
 pub use folder::RunFolder;
 pub use interrupt::{TRY_AGAIN, end_when_asked, preempted};
 pub(crate) use interrupt::{end_with_this, interrupted, pass_on};
@@ -36,9 +38,11 @@ pub use until::Stage;
 ///
 /// # Errors
 /// A [`ConfigError`](crate::ConfigError) if the experiment cannot run as configured, another error if it failed.
-/// Artefacts of finished stages are kept.
+/// Artefacts of finished stages are kept, and error.txt says why a stage failed.
 pub fn run(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<()> {
     let source = experiment.source.clone();
-    let lab = Lab::open(experiment, out, twin, until);
-    lab.and_then(|mut lab| stages::run_all(&mut lab)).map_err(|error| source.locate(error))
+    let mut lab = Lab::open(experiment, out, twin, until).map_err(|error| source.locate(error))?;
+    failure::forget(&lab.folder)?;
+    let ended = stages::run_all(&mut lab).map_err(|error| source.locate(error));
+    ended.inspect_err(|error| failure::keep(&lab.folder, error))
 }

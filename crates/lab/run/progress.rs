@@ -17,9 +17,10 @@ pub(crate) fn watch() -> impl Fn(&str, usize, usize) + Sync {
         }
         if let Some((_, bar)) = &*bar {
             bar.set_position(done as u64);
-            if done == total {
-                bar.finish_and_clear();
-            }
+        }
+        // The same work may begin again.
+        if let Some((_, done)) = bar.take_if(|_| done == total) {
+            done.finish_and_clear();
         }
     }
 }

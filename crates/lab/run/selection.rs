@@ -14,6 +14,7 @@ use ssl_backdoor_trigger::{
 };
 
 use super::folder::RunFolder;
+use super::progress;
 use crate::config::Source;
 use crate::record::{Artefact, NUMERICS, hash};
 
@@ -103,7 +104,8 @@ impl Choice<'_> {
         let normalization = Normalization { mean, std };
         let one = |images| vec![encoder.forward(images)];
         let device = self.device.clone().without_autodiff();
-        let found = extract_normalized(&set, &normalization, &device, one)?.pop();
+        let found =
+            extract_normalized(&set, &normalization, &device, &progress::watch(), one)?.pop();
         found.context("the encoder gave no features")
     }
 

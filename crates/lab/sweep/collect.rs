@@ -29,7 +29,8 @@ pub fn collect_sweep(source: &SweepSource, json: bool) -> Result<()> {
         bail!("no run of the sweep {} is finished: see `sweep {source} --status`", plan.name);
     }
     let runs: Vec<PathBuf> = done.iter().map(|(run, _)| place.join(&run.name)).collect();
-    report(&ReportOptions { runs, out: Some(place.clone()), json })?;
+    let planned = Some(plan.runs.len());
+    report(&ReportOptions { runs, out: Some(place.clone()), json, planned })?;
     if let Some(makers) = makers::mixed(done.iter().map(|(_, scores)| scores)) {
         eprintln!(
             "warning: the runs were not all made by one program with the same CPU instructions ({makers}); the tables \

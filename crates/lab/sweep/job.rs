@@ -7,7 +7,7 @@ use ssl_backdoor_defend::defences;
 
 use super::plan::{Plan, Run};
 use crate::config::ConfigError;
-use crate::record::write_whole;
+use crate::record::{withdraw_scores, write_whole};
 
 /// Name of a run's config in its folder.
 const CONFIG: &str = "config.toml";
@@ -77,13 +77,15 @@ impl SweepJob {
         all.into_iter().chain(self.option.clone()).collect()
     }
 
-    /// Writes the config to the folder.
+    /// Writes the config to the folder. Removes scores of other settings, which would otherwise pass for those of this
+    /// config if the sweep stops before the run begins.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn prepare(&self) -> Result<()> {
         std::fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot create {}", self.folder.display()))?;
+        withdraw_scores(&self.folder);
         write_whole(&self.folder.join(CONFIG), self.config.as_bytes())
     }
 }

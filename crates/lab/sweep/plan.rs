@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ssl_backdoor_data::Eval;
 use ssl_backdoor_fields::OutOfRange;
 use toml::Value;
 
@@ -231,10 +232,12 @@ fn run(
     Ok(Run { name, experiment, twin })
 }
 
-/// The folder of the clean twin, which runs with the same images, pretraining, seed and device share.
+/// The folder of the clean twin, which runs with the same training images, pretraining, seed and device share.
 fn twin_folder(experiment: &Experiment) -> Result<String, ConfigError> {
     let Experiment { data, pretrain, seed, .. } = experiment;
     let device = device::backend(&experiment.device);
+    // The part that is scored does not affect the training.
+    let data = data.clone().with_eval(Eval::default());
     let text = serde_json::to_string(&(data, pretrain, seed, device))
         .map_err(|e| ConfigError(e.to_string()))?;
     let method = pretrain.method.settings().name();
@@ -277,7 +280,7 @@ set = { "pretrain.epochs" = 3 }
 name = "pair"
 points = [
     { name = "a", set = { seed = 1, "poison.target" = 4 } },
-    { name = "b", set = { seed = 1, "poison.target" = 5 } },
+    { name = "b", set = { seed = 1, "poison.target" = 5, "data.eval" = "test" } },
     { name = "c", set = { seed = 2, "poison.target" = 5 } },
 ]
 [[axis]]
@@ -297,7 +300,7 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
         assert_eq!((poison.rate, poison.count, &poison.target), (None, Some(7), &None));
         let pretrain = &plan.runs[11].experiment.pretrain.train;
         assert_eq!((pretrain.epochs, pretrain.learning_rate()), (3, 0.5));
-        // Target, rate and trigger do not affect the clean twin; the seed does.
+        // Target, rate, trigger and the scored images do not affect the clean twin; the seed does.
         assert_eq!(plan.twins().len(), 2);
         assert_eq!(plan.runs[0].twin, plan.runs[7].twin);
     }

@@ -1,4 +1,5 @@
-//! `sweep --status`: which runs of a sweep are done, running, unfinished or not begun, judged by their folders alone.
+//! `sweep --status`: which runs of a sweep are done, running, failed, unfinished or not begun, judged by their folders
+//! alone.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -110,14 +111,10 @@ impl Row {
             steps: progress.steps,
             seconds_left: progress.seconds_left().filter(|_| state == RunState::Running),
         };
-        let trainings = match state {
-            RunState::Running | RunState::Unfinished => TrainingProgress::of_run(folder),
-            RunState::Done | RunState::NotBegun => Vec::new(),
-        };
         Self {
             name: name.to_owned(),
             state,
-            trainings: trainings.into_iter().map(training).collect(),
+            trainings: state.trainings(folder).into_iter().map(training).collect(),
             clean_acc: scores.and_then(|s| s.get(CLEAN, Images::Clean)).map(|s| s.acc),
             net_asr: scores.and_then(|scores| scores.net_asr),
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
-use ssl_backdoor_data::{Normalization, SampleSet, plain_batch_by};
+use ssl_backdoor_data::{Normalization, SampleSet, Watch, plain_batch_by};
 use ssl_backdoor_model::Encoder;
 
 use crate::ProbeError;
@@ -49,10 +49,11 @@ pub fn extract_by(
     device: &Device,
     of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>,
 ) -> Result<Vec<Features>, ProbeError> {
-    extract_normalized(set, &Normalization::default(), device, of)
+    extract_normalized(set, &Normalization::default(), device, &|_, _, _| (), of)
 }
 
-/// Like [`extract_by`], with another `normalization` of the images, for an external encoder.
+/// Like [`extract_by`], with another `normalization` of the images, for an external encoder. `watch` is called
+/// before each batch and at the end.
 ///
 /// # Errors
 /// As [`extract_by`].
@@ -60,6 +61,7 @@ pub fn extract_normalized(
     set: &SampleSet,
     normalization: &Normalization,
     device: &Device,
+    watch: &Watch<'_>,
     of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>,
 ) -> Result<Vec<Features>, ProbeError> {
     if set.is_empty() {
@@ -67,8 +69,9 @@ pub fn extract_normalized(
     }
     let mut all: Vec<Features> = Vec::new();
     for first in (0..set.len()).step_by(BATCH) {
-        let (pixels, labels) =
-            plain_batch_by(set.as_ref(), first..set.len().min(first + BATCH), normalization)?;
+        watch(WORK, first, set.len());
+        let end = set.len().min(first + BATCH);
+        let (pixels, labels) = plain_batch_by(set.as_ref(), first..end, normalization)?;
         let images = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), device);
         let out = of(images);
         if first == 0 {
@@ -93,8 +96,12 @@ pub fn extract_normalized(
             features.labels.extend(&labels);
         }
     }
+    watch(WORK, set.len(), set.len());
     Ok(all)
 }
+
+/// Name of the work, for its progress.
+const WORK: &str = "features";
 
 /// What an empty set lacks, for the error.
 const IMAGES: &str = "images to extract features of";

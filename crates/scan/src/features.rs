@@ -30,7 +30,8 @@ impl UnitFeatures {
         (scan, most): (&'static str, f64),
     ) -> Result<Self, ScanError> {
         let features = |images: Tensor<4>| vec![l2_normalize(encoder.forward(images))];
-        let all = extract_normalized(set, &setting.normalization, setting.device, features)?;
+        let Setting { normalization, device, watch, .. } = setting;
+        let all = extract_normalized(set, normalization, device, watch, features)?;
         let (mut values, mut dim) = (Vec::new(), 1);
         if let Some(features) = all.into_iter().next() {
             (values, dim) = (features.values, features.dim);

@@ -41,7 +41,7 @@ pub struct Shapes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 8, max = 1024))]
     pub native: Option<u32>,
-    /// Training images per class.
+    /// Training images of each of the ten classes: arrow, house, heart, table, key, flag, goblet, boot, anchor, crown.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_class: u32,
     /// Evaluation images per class in each half, `dev` and `test`.

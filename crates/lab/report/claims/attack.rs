@@ -6,7 +6,7 @@ use ssl_backdoor_probe::{
 
 use super::claim::{Claim, LEVEL, MARGIN, ROBUST, SEED, VULNERABLE, p_value, with_interval};
 use super::gate;
-use super::pairs::{Pair, mean_cells, pairs, values};
+use super::pairs::{Pair, mean_cells, number, pairs, values};
 use crate::record::{BACKDOORED, CLEAN, Images, ProbeResult, RunScores};
 use crate::report::group::Group;
 use crate::report::table::Row;
@@ -47,6 +47,17 @@ fn net_asr(_: &RunScores, reading: &ProbeResult) -> Option<f64> {
     reading.net.net_asr
 }
 
+/// The p-values of methods of [`VULNERABLE`] with Holm's correction over all of them: one that was not tested counts with
+/// a p of 1, so that its absence makes no other significant.
+fn over_methods(p: impl Iterator<Item = f64>) -> Option<Vec<f64>> {
+    let mut all: Vec<f64> = p.collect();
+    let tested = all.len();
+    all.resize(tested.max(VULNERABLE.len()), 1.0);
+    let mut adjusted = holm(&all)?;
+    adjusted.truncate(tested);
+    Some(adjusted)
+}
+
 /// (a) The poison does not change clean accuracy.
 fn clean_accuracy(methods: &[&Method<'_>]) -> Option<Claim> {
     let difference = |_: &RunScores, reading: &ProbeResult| {
@@ -65,7 +76,7 @@ fn clean_accuracy(methods: &[&Method<'_>]) -> Option<Claim> {
         };
         let cells = vec![
             method.name.into(),
-            values.len().to_string(),
+            number(&method.pairs),
             with_interval(test.mean, test.interval90),
             mean_cells(&values)[1].clone(),
             format!("{within} of {}", values.len()),
@@ -104,8 +115,8 @@ fn vulnerability(methods: &[Method<'_>]) -> Option<Claim> {
     };
     let all: Vec<(&Method<'_>, Tested)> =
         methods.iter().filter_map(|method| Some((method, tested(method)?))).collect();
-    let above = holm(&all.iter().map(|(_, tested)| tested.above).collect::<Vec<_>>())?;
-    let targeted = holm(&all.iter().map(|(_, tested)| tested.targeting.p).collect::<Vec<_>>())?;
+    let above = over_methods(all.iter().map(|(_, tested)| tested.above))?;
+    let targeted = over_methods(all.iter().map(|(_, tested)| tested.targeting.p))?;
     let row = |((method, tested), (above, targeted)): (&(&Method<'_>, Tested), (&f64, &f64))| {
         let verdict = match (*above < LEVEL, *targeted < LEVEL) {
             (true, true) => "vulnerable",
@@ -115,7 +126,7 @@ fn vulnerability(methods: &[Method<'_>]) -> Option<Claim> {
         let [mean, drawn] = mean_cells(&tested.values);
         let cells = vec![
             method.name.into(),
-            tested.values.len().to_string(),
+            number(&method.pairs),
             mean,
             drawn,
             p_value(*above),
@@ -159,7 +170,7 @@ fn robustness(methods: &[Method<'_>]) -> Option<Claim> {
         let [mean, drawn] = mean_cells(&values);
         let cells = vec![
             method.name.into(),
-            values.len().to_string(),
+            number(&method.pairs),
             mean,
             drawn,
             format!("{bound:.1}"),
@@ -199,7 +210,7 @@ fn neighbourhood(methods: &[Method<'_>]) -> Option<Claim> {
     };
     let all: Vec<(&Method<'_>, Tested)> =
         methods.iter().filter_map(|method| Some((method, tested(method)?))).collect();
-    let adjusted = holm(&all.iter().map(|(_, tested)| tested.p).collect::<Vec<_>>())?;
+    let adjusted = over_methods(all.iter().map(|(_, tested)| tested.p))?;
     let row = |((method, tested), p): (&(&Method<'_>, Tested), &f64)| {
         let Tested { twin, backdoored, more, .. } = tested;
         let verdict = match (*p < LEVEL, *twin < CHANCE) {
@@ -209,7 +220,7 @@ fn neighbourhood(methods: &[Method<'_>]) -> Option<Claim> {
         };
         let cells = vec![
             method.name.into(),
-            more.len().to_string(),
+            number(&method.pairs),
             format!("{twin:.1}"),
             format!("{backdoored:.1}"),
             mean_cells(more)[0].clone(),

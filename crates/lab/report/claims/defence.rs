@@ -4,7 +4,7 @@ use ssl_backdoor_defend::{ModelId, Role};
 use ssl_backdoor_probe::{equivalence, trend};
 
 use super::claim::{Claim, LEVEL, MARGIN, SEED, p_value, with_interval};
-use super::pairs::{Pair, mean_cells, pairs, values};
+use super::pairs::{Pair, mean_cells, number, pairs, values};
 use crate::record::{BACKDOORED, CLEAN, Images, ProbeResult, RunScores, percent};
 use crate::report::group::Group;
 use crate::report::table::Row;
@@ -51,15 +51,17 @@ fn cured(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
             };
             let excess: Vec<f64> = student.iter().zip(&twin).map(|(s, t)| s - t).collect();
             let Some(test) = equivalence(&excess, MARGIN) else { continue };
+            let [low, high] = test.interval90;
             let verdict = match () {
                 () if test.p < LEVEL => "back at the twin's level",
-                () if test.interval90[0] > MARGIN => "not back",
+                () if high < MARGIN => "not above the twin's level",
+                () if low > MARGIN => "above the twin's level",
                 () => "not shown",
             };
             let cells = vec![
                 group.setting.method.clone(),
                 format!("{model}, {}", training(group, model)),
-                pairs.len().to_string(),
+                number(pairs),
                 mean_cells(&backdoored)[0].clone(),
                 with_interval(test.mean, test.interval90),
                 mean_cells(&excess)[1].clone(),
@@ -73,7 +75,8 @@ fn cured(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
         "(e) CompReSS brings the target's false positives back to the twin's level",
         format!(
             "False positives on patched images as ASR, in points: the backdoored model's, and the student's minus the clean \
-             twin's with Student's 90 % interval. Back: two one-sided t-tests against {MARGIN:.0} points have p < {LEVEL}."
+             twin's with Student's 90 % interval. Back: two one-sided t-tests against {MARGIN:.0} points have p < {LEVEL}. \
+             Not above, or above: all of the interval lies below, or above, {MARGIN:.0} points."
         ),
         &[
             "Method",
@@ -111,7 +114,7 @@ fn price(groups: &[(&Group<'_>, Vec<Pair<'_>>)]) -> Option<Claim> {
         let cells = vec![
             group.setting.method.clone(),
             students.first().map_or("-", |model| training(group, model)).into(),
-            pairs.len().to_string(),
+            number(pairs),
             means.collect::<Vec<_>>().join(", "),
             format!("{:.2}", test.mean_slope),
             p_value(test.p),

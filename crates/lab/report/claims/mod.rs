@@ -15,20 +15,31 @@ pub(super) use claim::Claim;
 
 use super::group::Group;
 
+/// Whether it is the paper's attack.
+fn of_paper(group: &&Group<'_>) -> bool {
+    group.setting.targeted && group.setting.is_of_paper()
+}
+
+/// The settings that the claims about the attack are about.
+fn attacked<'a, 'g>(groups: &'a [Group<'g>]) -> Vec<&'a Group<'g>> {
+    groups.iter().filter(of_paper).filter(|group| group.defended().is_empty()).collect()
+}
+
+/// A method that was attacked in several settings, to which a claim about the method does not apply; none if there is
+/// no such method.
+pub(super) fn several_settings<'a>(groups: &'a [Group<'_>]) -> Option<&'a str> {
+    let methods: Vec<&str> =
+        attacked(groups).into_iter().map(|group| group.setting.method.as_str()).collect();
+    let twice = |(i, method): (usize, &&str)| methods[..i].contains(method);
+    methods.iter().enumerate().find(|place| twice(*place)).map(|(_, method)| *method)
+}
+
 /// The claims about the paper's attack (the patch) that the runs of `groups` can test: those about the attack if
 /// every method has one setting, those about the defence for each setting with a defence.
 pub(super) fn claims(groups: &[Group<'_>]) -> Vec<Claim> {
-    let of_paper = |g: &&Group<'_>| g.setting.targeted && g.setting.is_of_paper();
-    let attacked: Vec<&Group<'_>> =
-        groups.iter().filter(of_paper).filter(|g| g.defended().is_empty()).collect();
-    let mut seen = Vec::new();
-    let one_each = attacked.iter().all(|group| {
-        let new = !seen.contains(&&group.setting.method);
-        seen.push(&group.setting.method);
-        new
-    });
     let mut claims = Vec::new();
-    if one_each {
+    if several_settings(groups).is_none() {
+        let attacked = attacked(groups);
         claims.extend(gate::claim(&attacked));
         claims.extend(attack::claims(&attacked));
     }

@@ -51,6 +51,17 @@ pub(super) fn pairs<'a>(group: &Group<'a>) -> Vec<Pair<'a>> {
     pairs
 }
 
+/// The number of pairs; if they differ in their number of runs, it says so, because some runs may be missing.
+pub(super) fn number(pairs: &[Pair<'_>]) -> String {
+    let runs = || pairs.iter().map(|pair| pair.runs.len());
+    match (runs().min(), runs().max()) {
+        (Some(least), Some(most)) if least < most => {
+            format!("{} (with {least} to {most} runs)", pairs.len())
+        }
+        _ => pairs.len().to_string(),
+    }
+}
+
 /// A figure of each pair; none if there are fewer than two pairs or one lacks it.
 pub(super) fn values(
     pairs: &[Pair<'_>],

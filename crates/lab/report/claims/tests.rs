@@ -180,12 +180,47 @@ fn planted_defences_get_their_verdicts() {
         runs.push(run);
     }
     let claims = claims(&Group::all(&runs, &[], false));
-    is(&claims, "(e)", &[("byol", "back at the twin's level"), ("byol", "not back")]);
+    is(&claims, "(e)", &[("byol", "back at the twin's level"), ("byol", "above the twin's level")]);
     is(&claims, "(f)", &[("byol", "falls")]);
     let price = claims.iter().find(|claim| claim.title.starts_with("(f)")).unwrap();
     assert_eq!(price.table.rows[0].cells[3], "25: 80.0, 5: 74.1");
     // Six slopes below 0: 1/64.
     assert_eq!(price.table.rows[0].cells[5], "0.0156");
+}
+
+#[test]
+fn a_method_that_was_not_tested_makes_no_other_significant() {
+    let mut runs = planted_runs();
+    runs.retain(|run| run.method != "msf" && run.method != "byol");
+    let all = claims(&Group::all(&runs, &[], false));
+    let vulnerable = all.iter().find(|claim| claim.title.starts_with("(b)")).unwrap();
+    // 1/1024, times three as with all methods.
+    assert_eq!(vulnerable.table.rows[0].cells[4], "0.0029");
+    // One run of a pair is missing: the table says so.
+    runs.retain(|run| run.name != "moco-v2-3-1");
+    let all = claims(&Group::all(&runs, &[], false));
+    let vulnerable = all.iter().find(|claim| claim.title.starts_with("(b)")).unwrap();
+    assert_eq!(vulnerable.table.rows[0].cells[1], "10 (with 1 to 2 runs)");
+}
+
+#[test]
+fn a_student_below_the_twin_is_not_above_it() {
+    let planted = |pair, twin: f64| {
+        let (flow, acc) = ([30.0, 0.0], [40.0, 80.0, 80.0]);
+        let mut run =
+            Planted { method: "byol", pair, seed: 1, flow, acc, gathered: [3.0, 30.0] }.scores();
+        let models = &mut run.probes[0].models;
+        let mut sets = models[CLEAN].clone();
+        sets.get_mut(&Images::Patched).unwrap().asr = Some(0.0);
+        models.insert("distilled-0.25".into(), sets.clone());
+        sets.get_mut(&Images::Patched).unwrap().asr = Some(twin);
+        models.insert(CLEAN.into(), sets);
+        run
+    };
+    // The twins' ASR is far above that of a student without any false positives.
+    let runs: Vec<RunScores> =
+        (0..6).map(|pair| planted(pair, 3.0 + 2.0 * f64::from(pair % 3))).collect();
+    is(&claims(&Group::all(&runs, &[], false)), "(e)", &[("byol", "not above the twin's level")]);
 }
 
 #[test]

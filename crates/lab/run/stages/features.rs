@@ -15,6 +15,7 @@ use super::encoders;
 use crate::record::{Artefact, FeaturesOf, Images, StageId};
 use crate::run::lab::Lab;
 use crate::run::labels::Labelled;
+use crate::run::progress;
 
 /// The largest labelled subset. Subsets by share are nested, so its features include those of all.
 fn largest(lab: &Lab) -> &Labelled {
@@ -85,7 +86,8 @@ pub(crate) fn read_out(
     let stage = config.stage.unwrap_or_default();
     let allowed = "1 to the number of the encoder's stages";
     let none = || OutOfRange::new("stage", stage, allowed).into();
-    extract_normalized(set, normalization, device, one)?.pop().ok_or_else(none)
+    let mut all = extract_normalized(set, normalization, device, &progress::watch(), one)?;
+    all.pop().ok_or_else(none)
 }
 
 /// The features of one model, from its folder.

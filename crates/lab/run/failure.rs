@@ -1,0 +1,34 @@
+//! Why the last start of a run failed, kept in its folder for `list`, `show` and `sweep --status`.
+
+use std::path::Path;
+
+use anyhow::{Error, Result};
+
+use super::folder::RunFolder;
+use super::interrupt::interrupted;
+use crate::record::Artefact;
+
+/// Removes the message of an earlier start.
+///
+/// # Errors
+/// The file exists and cannot be removed.
+pub(super) fn forget(folder: &RunFolder) -> Result<()> {
+    match std::fs::remove_file(folder.join(Artefact::Failure)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps `error`, with which a start ended. A start that was asked to stop has not failed.
+pub(super) fn keep(folder: &RunFolder, error: &Error) {
+    if !interrupted() {
+        // The error itself is reported by the caller; the disk may be what failed.
+        let _ = folder.write(Artefact::Failure, format!("{error:#}\n").as_bytes());
+    }
+}
+
+/// Why the last start of the run in `folder` failed, if it did.
+pub(crate) fn why_failed(folder: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join(Artefact::Failure.to_string())).ok()?;
+    Some(text.trim_end().to_owned())
+}
