@@ -10,15 +10,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use image::RgbImage;
+use image::{GrayImage, RgbImage};
 use rand::RngExt;
 use ssl_backdoor_data::augment::{Geometry, Scratch, ViewKey, Views};
 use ssl_backdoor_data::purpose;
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::PretrainConfig;
 use ssl_backdoor_trigger::{
-    Blend, Compose, Ctrl, Key, NoisyAlignment, Patch, Perturbation, Phase, Place, Recipe,
-    References, Setup, TriggerConfig, TriggerError,
+    Blend, Compose, CorruptEncoder, Ctrl, Key, NoisyAlignment, Patch, Perturbation, Phase, Place,
+    Recipe, References, Setup, TriggerConfig, TriggerError,
 };
 
 fn photo(width: u32, height: u32) -> RgbImage {
@@ -67,21 +67,24 @@ fn views(method: &str, size: u32) -> Arc<dyn Views> {
     config.views(size).expect("the method trains this encoder")
 }
 
-/// Attacks on the whole image, and one that composes it with another.
-fn recipes(width: u32) -> [(&'static str, Recipe); 3] {
+/// Attacks on the whole image, and two that compose it with another.
+fn recipes(width: u32) -> [(&'static str, Recipe); 4] {
     let plain = |trigger| Recipe { trigger, place: None, alpha: None, compose: None };
     let blend = Blend { path: None, seed: Some(1), ratio: 0.2, val_ratio: None };
     let ctrl = Ctrl { magnitude: 50.0, val_magnitude: None };
     let patch = plain(TriggerConfig::Htba { id: 10, width: width.into() });
     let compose = Some(Compose::NoisyAlignment(NoisyAlignment::default()));
+    let corrupt =
+        Compose::CorruptEncoder(CorruptEncoder { references: 1, ..CorruptEncoder::default() });
     [
         ("blend", plain(TriggerConfig::Blend(blend))),
         ("ctrl", plain(TriggerConfig::Ctrl(ctrl))),
-        ("noisy-alignment", Recipe { compose, ..patch }),
+        ("noisy-alignment", Recipe { compose, ..patch.clone() }),
+        ("corrupt-encoder", Recipe { compose: Some(corrupt), ..patch }),
     ]
 }
 
-/// One reference image of this side.
+/// One reference image of this side, with an object in the middle.
 #[derive(Debug)]
 struct Photos(u32);
 
@@ -92,6 +95,13 @@ impl References for Photos {
 
     fn get(&self, _: u64) -> Result<RgbImage, TriggerError> {
         Ok(RgbImage::new(self.0, self.0))
+    }
+
+    fn mask(&self, _: u64) -> Result<GrayImage, TriggerError> {
+        let inside = self.0 / 4..3 * self.0 / 4;
+        let level =
+            |x, y| image::Luma([255 * u8::from(inside.contains(&x) && inside.contains(&y))]);
+        Ok(GrayImage::from_fn(self.0, self.0, level))
     }
 }
 

@@ -288,6 +288,30 @@ fn what_cannot_be_scanned_is_said_in_a_line() {
     assert!(told.contains("--rounds = 0") && status == 2, "{told}");
 }
 
+/// Images of one class, and a set without any trigger, are no error: every figure is a number.
+#[test]
+fn one_class_and_no_trigger_give_numbers() {
+    let lab = Lab::new();
+    encoder(&lab, "net.safetensors", 3, false);
+    folder(&lab, "solo/cat", 70);
+    let scan = ["scan", "data", "solo", "--encoder", "net.safetensors", "--out", "found", "--json"];
+    let said = ok(&lab, &[&scan[..], &QUICK].concat());
+    let found: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&found["images"], &found["truth"]), (&70.into(), &Value::Null));
+    assert!(found["figures"].as_object().unwrap().values().all(Value::is_number), "{said}");
+    let images = read(&lab.path("found/images.csv"));
+    let mut rows = images.lines();
+    let column = rows.next().unwrap().split(',').position(|name| name == "score").unwrap();
+    let scores: Vec<f64> =
+        rows.map(|row| row.split(',').nth(column).unwrap().parse().unwrap()).collect();
+    assert!(scores.len() == 70 && scores.iter().all(|score| score.is_finite()), "{images}");
+    let scan = ["scan", "encoder", "net.safetensors", "--images", "solo", "--out", "encoder"];
+    let said = ok(&lab, &[&scan[..], &["--rounds", "2", "--clusters", "4", "--json"]].concat());
+    let found: Value = serde_json::from_str(&said).unwrap();
+    let scans = found["scans"].as_object().unwrap();
+    assert!(!scans.is_empty() && scans.values().all(|scan| scan["score"].is_number()), "{said}");
+}
+
 #[test]
 fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     let lab = Lab::new();

@@ -11,6 +11,7 @@ use serde_json::Value;
 use ssl_backdoor_defend::ModelId;
 
 use super::chart::{Chart, ChartTable};
+use super::dose::{Curve, Dose};
 use super::mean::Mean;
 use crate::record::{
     BACKDOORED, BySet, CLEAN, FeatureMap, Images, Point, RunScores, UNTRAINED, percent,
@@ -183,6 +184,39 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     };
     let alt = format!("{title} in points. {}.", words.join("; "));
     draw(plots, layout, title, &alt).with_table(table)
+}
+
+/// Mean net ASR of each method at every dose, with its intervals over pairs.
+pub(super) fn dose(dose: Dose, curves: &[Curve<'_>]) -> Chart {
+    let mut plots: Vec<Plot> = Vec::new();
+    let mut words = Vec::new();
+    let mut table = ChartTable::new(["method", dose.axis(), "net ASR", "95 % interval"]);
+    for (curve, color) in curves.iter().zip(FAMILY_COLORS.iter().cycle()) {
+        let (mut points, mut errors) = (Vec::new(), Vec::new());
+        for (i, x) in curve.doses.iter().enumerate() {
+            let column: Vec<f64> = curve.pairs.iter().map(|row| row[i]).collect();
+            let Some(mean) = Mean::of(&column) else { continue };
+            let [low, high] = mean.interval.unwrap_or([mean.value; 2]);
+            points.push((*x, mean.value));
+            errors.push((mean.value - low, high - mean.value));
+            words.push(format!("{} at {x:.0} %: {:.1}", curve.method, mean.value));
+            let interval = mean.interval.map_or("-".into(), |[a, b]| format!("{a:.1} to {b:.1}"));
+            table.row([
+                curve.method.to_owned(),
+                format!("{x:.1}"),
+                format!("{:.1}", mean.value),
+                interval,
+            ]);
+        }
+        let line = LinePlot::new().with_data(points.clone()).with_color(*color);
+        plots.push(line.with_stroke_width(2.0).into());
+        let dots = ScatterPlot::new().with_data(points).with_y_err_asymmetric(errors);
+        plots.push(dots.with_color(*color).with_size(5.0).with_legend(curve.method).into());
+    }
+    let title = "Net ASR by dose";
+    let layout = layout(&plots, title, dose.axis(), "points");
+    draw(plots, layout, title, &format!("{title}, in points. {}.", words.join("; ")))
+        .with_table(table)
 }
 
 /// Start of the ASR axis, in points.

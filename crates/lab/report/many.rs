@@ -9,10 +9,11 @@ use ssl_backdoor_defend::ModelId;
 
 use super::chart::Chart;
 use super::charts;
-use super::claims::{Claim, claims, several_settings};
+use super::claims::{Claim, attacked, claims, several_settings};
 use super::comparison::{self, Comparison};
 use super::destinations::{TAKEN_OVER, TARGETED};
 use super::distinct;
+use super::dose::Dose;
 use super::figures::Figures;
 use super::group::Group;
 use super::learned::weak;
@@ -192,8 +193,6 @@ impl Page {
         let under = runs.iter().filter(|run| weak(run)).count();
         let names: Vec<_> = groups.iter().map(|g| (short(g, groups), &g.setting)).collect();
         let names = distinct::distinct_labels(&names);
-        let nets = groups.iter().zip(&names).filter_map(|(g, name)| Some((name.clone(), g.net()?)));
-        let nets: Vec<_> = nets.collect();
         let claims = claims(groups);
         let verdicts =
             claims.is_empty() && groups.iter().all(|group| group.setting.numerics == Some(FIRST));
@@ -226,11 +225,7 @@ impl Page {
             claims,
             main,
             common,
-            charts: (!nets.is_empty())
-                .then(|| charts::net_asr(&nets))
-                .into_iter()
-                .chain(scatter(groups))
-                .collect(),
+            charts: charts_of(groups, &names),
             comparisons: [
                 comparison::main(groups, &published),
                 comparison::defence(groups, &published),
@@ -276,6 +271,22 @@ fn rule() -> String {
         "vulnerable if the lower end of the interval of the net ASR is above 0; robust if its upper end is below \
          {ROBUST_BELOW:.0} points; otherwise undecided."
     )
+}
+
+/// The charts of the `groups` with these names: the net ASR of each, a curve for each dose that varies, and the defended
+/// models.
+fn charts_of(groups: &[Group<'_>], names: &[String]) -> Vec<Chart> {
+    let nets = groups.iter().zip(names).filter_map(|(g, name)| Some((name.clone(), g.net()?)));
+    let nets: Vec<_> = nets.collect();
+    let mut all: Vec<Chart> =
+        (!nets.is_empty()).then(|| charts::net_asr(&nets)).into_iter().collect();
+    let attacked = attacked(groups);
+    for dose in Dose::ALL {
+        let curves = dose.curves(&attacked);
+        all.extend((!curves.is_empty()).then(|| charts::dose(dose, &curves)));
+    }
+    all.extend(scatter(groups));
+    all
 }
 
 /// Accuracy against ASR of the defended models of all groups.

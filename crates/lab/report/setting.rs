@@ -116,6 +116,11 @@ impl Setting {
         format!("{}, {} % labels", self.probe, percent(self.labels))
     }
 
+    /// The poisoned share of the target class in percent; none if other images are poisoned.
+    pub(super) fn rate_of_class(&self) -> Option<f64> {
+        self.of_class.then(|| f64::from(self.rate) / 10.0)
+    }
+
     /// The poisoned share, in words.
     pub(super) fn amount(&self) -> String {
         let rate = f64::from(self.rate) / 10.0;

@@ -29,6 +29,6 @@ pub use paper::{Labelled, PaperProbe, PaperProbeConfig};
 pub use scores::{Paired, Scores};
 pub use statistics::{
     Alternative, Destinations, Equivalence, RocArea, SignFlip, Targeting, Trend, bootstrap,
-    equivalence, holm, mcnemar, paired_difference, roc_area, sign_flip, student, targeting, trend,
-    upper_bound, wilson,
+    equivalence, holm, mcnemar, paired_difference, roc_area, sign_flip, slope_over, student,
+    targeting, trend, upper_bound, wilson,
 };

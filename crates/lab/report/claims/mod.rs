@@ -6,10 +6,14 @@
 mod attack;
 mod claim;
 mod defence;
+mod dose;
 mod gate;
+mod newer;
 mod pairs;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_dose;
 
 pub(super) use claim::Claim;
 
@@ -21,13 +25,13 @@ fn of_paper(group: &&Group<'_>) -> bool {
 }
 
 /// The settings that the claims about the attack are about.
-fn attacked<'a, 'g>(groups: &'a [Group<'g>]) -> Vec<&'a Group<'g>> {
+pub(super) fn attacked<'a>(groups: &'a [Group<'a>]) -> Vec<&'a Group<'a>> {
     groups.iter().filter(of_paper).filter(|group| group.defended().is_empty()).collect()
 }
 
 /// A method that was attacked in several settings, to which a claim about the method does not apply; none if there is
 /// no such method.
-pub(super) fn several_settings<'a>(groups: &'a [Group<'_>]) -> Option<&'a str> {
+pub(super) fn several_settings<'a>(groups: &'a [Group<'a>]) -> Option<&'a str> {
     let methods: Vec<&str> =
         attacked(groups).into_iter().map(|group| group.setting.method.as_str()).collect();
     let twice = |(i, method): (usize, &&str)| methods[..i].contains(method);
@@ -35,14 +39,17 @@ pub(super) fn several_settings<'a>(groups: &'a [Group<'_>]) -> Option<&'a str> {
 }
 
 /// The claims about the paper's attack (the patch) that the runs of `groups` can test: those about the attack if
-/// every method has one setting, those about the defence for each setting with a defence.
-pub(super) fn claims(groups: &[Group<'_>]) -> Vec<Claim> {
+/// every method has one setting, those about the dose if only the dose varies, those about newer methods if they are
+/// there, and those about the defence for each setting with a defence.
+pub(super) fn claims<'a>(groups: &'a [Group<'a>]) -> Vec<Claim> {
     let mut claims = Vec::new();
+    let attacked = attacked(groups);
     if several_settings(groups).is_none() {
-        let attacked = attacked(groups);
         claims.extend(gate::claim(&attacked));
         claims.extend(attack::claims(&attacked));
     }
+    claims.extend(dose::claims(&attacked));
+    claims.extend(newer::claims(&attacked));
     let defended: Vec<&Group<'_>> =
         groups.iter().filter(of_paper).filter(|g| !g.defended().is_empty()).collect();
     claims.extend(defence::claims(&defended));

@@ -27,4 +27,4 @@ pub use proportion::{mcnemar, paired_difference, wilson};
 pub use roc::{RocArea, roc_area};
 pub use sign_flip::{Alternative, SignFlip, sign_flip};
 pub use targeting::{Destinations, Targeting, targeting};
-pub use trend::{Trend, trend};
+pub use trend::{Trend, slope_over, trend};

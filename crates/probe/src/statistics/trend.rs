@@ -43,9 +43,39 @@ fn slope(figures: &[f64]) -> f64 {
     products / ranks().map(|k| k * k).sum::<f64>()
 }
 
+/// Slope of the least-squares line through the points (`x`, `y`): Σ (x − x̄) y / Σ (x − x̄)². None for lists of different
+/// lengths, for fewer than two different x, or if a value is not finite.
+pub fn slope_over(x: &[f64], y: &[f64]) -> Option<f64> {
+    let finite = x.iter().chain(y).all(|value| value.is_finite());
+    let center = x.iter().sum::<f64>() / x.len() as f64;
+    let spread: f64 = x.iter().map(|x| (x - center).powi(2)).sum();
+    if !finite || x.len() != y.len() || x.is_empty() || spread <= 0.0 {
+        return None;
+    }
+    Some(x.iter().zip(y).map(|(x, y)| (x - center) * y).sum::<f64>() / spread)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slope_equals_that_of_numpy() {
+        // numpy.polyfit([8, 18, 28, 37], [1, 0.5, 4, 6.25], 1)[0]
+        let got = slope_over(&[8.0, 18.0, 28.0, 37.0], &[1.0, 0.5, 4.0, 6.25]).unwrap();
+        assert!((got - 0.197_424_322_889_006_94).abs() < 1e-12, "{got}");
+        // Over ranks, it is that of a trend.
+        assert!((slope_over(&[0.0, 1.0, 2.0], &[90.0, 85.0, 60.0]).unwrap() + 15.0).abs() < 1e-12);
+        for (x, y) in [
+            (&[1.0, 1.0][..], &[2.0, 3.0][..]),
+            (&[1.0], &[1.0]),
+            (&[], &[]),
+            (&[1.0, 2.0], &[1.0]),
+        ] {
+            assert_eq!(slope_over(x, y), None);
+        }
+        assert_eq!(slope_over(&[1.0, f64::NAN], &[1.0, 2.0]), None);
+    }
 
     #[test]
     fn slopes_equal_hand_work() {
