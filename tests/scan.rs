@@ -359,6 +359,19 @@ fn an_encoder_gets_a_score_and_by_clean_encoders_a_p_value() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("the scanned encoder itself"), "{said}");
     assert!(said.contains("among 2 clean encoders"), "{said}");
+    // The config's own settings of the scans are those of its nulls and of a scan on its images.
+    let sets =
+        ["scan.seed=7", "scan.decree.rounds=1", "scan.cleanse.rounds=1", "data.eval_per_class=20"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let nulls = ["scan", "nulls", "tiny.toml", "--out", "own", "--count", "1"];
+    let said = ok(&lab, &[&nulls[..], &["--set", "pretrain.epochs=1"], &sets].concat());
+    assert!(said.contains("1 null scores"), "{said}");
+    let null: Value = serde_json::from_str(&read(&lab.path("own/seed-1001.json"))).unwrap();
+    assert_eq!((&null["seed"], &null["settings"]["decree"]["rounds"]), (&7.into(), &1.into()));
+    let suspect =
+        ["scan", "encoder", "suspect.safetensors", "--images", "tiny.toml", "--null", "own"];
+    let said = ok(&lab, &[&suspect[..], &sets].concat());
+    assert!(said.contains("among 1 clean encoders"), "{said}");
     let broken = lab.path("nulls/broken.json");
     std::fs::write(&broken, "{}").unwrap();
     let args = scan("suspect.safetensors", &["--null", "nulls"]);

@@ -100,6 +100,18 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     );
     assert_eq!(std::fs::read_dir(lab.path("runs/twins")).unwrap().count(), 1);
 
+    // A run whose config cannot be read is not taken for one of the paper's attack.
+    let config = lab.path("results/target-3/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("rate", "rat")).unwrap();
+    let broken = report(&lab, &["results"]);
+    assert!(
+        !broken.status.success() && stderr(&broken).contains("target-3 is unknown"),
+        "{}",
+        stderr(&broken)
+    );
+    std::fs::write(&config, text).unwrap();
+
     // The figures alone are enough: the run folders may be deleted.
     std::fs::remove_dir_all(lab.path("runs")).unwrap();
     write(&lab, "s.toml", "[3, 5, 7]");
@@ -196,6 +208,8 @@ fn a_failed_run_is_told_and_the_others_go_on() {
     );
     assert!(scores(&lab, "target-5")["net_asr"].is_number());
     assert!(!lab.path("results/target-3").exists());
+    let status = String::from_utf8(sweep(&lab, "s.toml", &["--status"]).stdout).unwrap();
+    assert!(status.contains("2 runs: 1 done, 1 failed"), "{status}");
 }
 
 #[test]

@@ -147,6 +147,8 @@ fn collects(lab: &Lab) {
     assert_eq!(part.status.code(), Some(1));
     let words = "1 of 2 runs are not finished and not in the report: target-5";
     assert!(stderr(&part).contains(words), "{}", stderr(&part));
+    let tables = String::from_utf8_lossy(&part.stdout);
+    assert!(tables.contains("INCOMPLETE: 1 of 2 runs are finished"), "{tables}");
 }
 
 #[test]

@@ -114,11 +114,15 @@ pub fn judged(scored: Vec<Scored>, nulls: Vec<NullScore>, least: usize) -> Resul
                 Some(why) => reason = why,
             }
         }
-        if scores.len() < least {
+        // A null on which a scan had no result counts in no p-value of that scan.
+        let of_scan = |scan: &String| {
+            scores.iter().filter(|null: &&NullScore| null.scores.contains_key(scan)).count()
+        };
+        let fewest = encoder.score.scores.keys().map(of_scan).min().unwrap_or_default();
+        if fewest < least {
             bail!(
-                "{} has {} nulls, --least asks for {least}; of the last other one: {reason}",
-                encoder.name,
-                scores.len()
+                "{} has {fewest} nulls, --least asks for {least}; of the last other one: {reason}",
+                encoder.name
             );
         }
         let own = Nulls { scores, left_out: Vec::new() };

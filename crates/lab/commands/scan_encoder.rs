@@ -8,7 +8,9 @@ use image::{RgbImage, imageops};
 use serde::Serialize;
 use ssl_backdoor_data::Normalization;
 use ssl_backdoor_model::{EncoderHeader, load_encoder};
-use ssl_backdoor_scan::{EncoderFindings, EncoderScans, NullScore, Nulls, PValue, Setting};
+use ssl_backdoor_scan::{
+    EncoderFindings, EncoderScans, NullScore, Nulls, PValue, ScanConfig, Setting,
+};
 
 use super::scan_images::{Part, ScanImages, scans_of};
 use super::shared::{computing, encoder_file, existing, path};
@@ -17,8 +19,6 @@ use crate::device;
 use crate::record::{EncoderScan, SCHEMA, ScanScore, hash_file, json_text};
 use crate::run::{RunFolder, progress};
 
-/// The default seed.
-const SEED: u64 = 1;
 /// Number of triggers written by each scan.
 const PICTURES: usize = 3;
 /// Smallest side of the pictures of triggers, in pixels.
@@ -53,9 +53,9 @@ pub struct EncoderArgs {
     /// Output folder [default: scans/NAME].
     #[arg(long, value_parser = path())]
     out: Option<PathBuf>,
-    /// Seed of all random draws.
-    #[arg(long, default_value_t = SEED)]
-    seed: u64,
+    /// Seed of all random draws [default: that of the config's [scan] table, or 1].
+    #[arg(long)]
+    seed: Option<u64>,
     #[command(flatten)]
     scans: ScansArgs,
     /// Override a key of the config; may be repeated.
@@ -73,7 +73,8 @@ impl EncoderArgs {
     /// As [`scan_encoder`].
     pub fn run(self) -> Result<()> {
         let Self { encoder, images, null, write_null, out, seed, scans, sets, json } = self;
-        let scans = scans.over(scans_of(&images, &sets)?);
+        let config = scans_of(&images, &sets)?;
+        let (seed, scans) = (seed.unwrap_or(config.seed), scans.over(&config));
         let options =
             EncoderScanOptions { encoder, images, null, write_null, out, seed, scans, sets, json };
         computing(|| scan_encoder(&options))
@@ -92,9 +93,9 @@ pub(super) struct ScansArgs {
 }
 
 impl ScansArgs {
-    /// The settings of `config`, or the defaults, with those of the command line over them.
-    pub(super) fn over(self, config: Option<EncoderScans>) -> EncoderScans {
-        let mut scans = config.unwrap_or_default();
+    /// The settings of `config`, with those of the command line over them.
+    pub(super) fn over(self, config: &ScanConfig) -> EncoderScans {
+        let mut scans = config.encoder();
         if let Some(rounds) = self.rounds {
             (scans.decree.rounds, scans.cleanse.rounds) = (rounds, rounds);
         }

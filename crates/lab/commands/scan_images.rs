@@ -11,7 +11,7 @@ use ssl_backdoor_data::{
     DataConfig, ImageFiles, InMemory, Poisoned, SampleSet, Split, Splits, resized_set,
 };
 use ssl_backdoor_model::{Interpolation, Preprocessing};
-use ssl_backdoor_scan::{EncoderScans, ScanConfig};
+use ssl_backdoor_scan::ScanConfig;
 use ssl_backdoor_trigger::Ledger;
 
 use crate::config::{AttackConfig, ConfigError, Document, expanded};
@@ -60,20 +60,19 @@ struct Images {
 #[derive(Deserialize)]
 struct Scans {
     #[serde(default)]
-    scan: Option<ScanConfig>,
+    scan: ScanConfig,
 }
 
-/// The settings of the scans of encoders in the `[scan]` table of the config `path`; none if it is not a config or has no
-/// such table.
+/// The `[scan]` table of the config `path`; the defaults if it is not a config or has no such table.
 ///
 /// # Errors
 /// [`ConfigError`] for a wrong config.
-pub(super) fn scans_of(path: &Path, sets: &[String]) -> Result<Option<EncoderScans>, ConfigError> {
+pub(super) fn scans_of(path: &Path, sets: &[String]) -> Result<ScanConfig, ConfigError> {
     if path.extension().is_none_or(|extension| extension != "toml") {
-        return Ok(None);
+        return Ok(ScanConfig::default());
     }
     let Scans { scan } = Document::open(path, sets)?.read()?;
-    Ok(scan.map(|scan| scan.encoder()))
+    Ok(scan)
 }
 
 /// Which images of a config are scanned.

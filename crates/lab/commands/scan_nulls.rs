@@ -9,7 +9,7 @@ use clap::Args;
 use ssl_backdoor_data::{Normalization, SampleSet};
 use ssl_backdoor_fields::require;
 use ssl_backdoor_model::save_encoder;
-use ssl_backdoor_scan::{EncoderScans, NullScore, ScanConfig, Setting};
+use ssl_backdoor_scan::{EncoderScans, NullScore, Setting};
 use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 
 use super::scan_encoder::{ScansArgs, check};
@@ -43,9 +43,9 @@ pub struct NullsArgs {
     /// Seed of the first training; the next trainings use the following seeds.
     #[arg(long, value_name = "SEED", default_value_t = 1001)]
     first_seed: u64,
-    /// Seed of the scans, the same as for `scan encoder`.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Seed of the scans, the same as for `scan encoder` [default: that of the config's [scan] table, or 1].
+    #[arg(long)]
+    seed: Option<u64>,
     /// Also keep the encoders.
     #[arg(long)]
     keep_encoders: bool,
@@ -64,7 +64,8 @@ impl NullsArgs {
     pub fn run(self) -> Result<()> {
         let Self { config, out, count, first_seed, seed, keep_encoders, scans, sets } = self;
         let experiment = Experiment::read(&config, &sets)?;
-        let scans = scans.over(experiment.scan.as_ref().map(ScanConfig::encoder));
+        let config = experiment.scan.clone().unwrap_or_default();
+        let (seed, scans) = (seed.unwrap_or(config.seed), scans.over(&config));
         let options = NullsOptions { out, count, first_seed, seed, keep_encoders, scans };
         computing(|| scan_nulls(&experiment, &options))
     }
@@ -115,10 +116,12 @@ pub fn scan_nulls(experiment: &Experiment, options: &NullsOptions) -> Result<()>
         images,
     };
     std::fs::create_dir_all(&options.out)?;
+    let mut scored = 0;
     for number in 0..options.count {
         let seed = options.first_seed.saturating_add(number as u64);
         let since = Instant::now();
-        let what = nulls.one(seed)?;
+        let (what, has_score) = nulls.one(seed)?;
+        scored += usize::from(has_score);
         eprintln!(
             "{} of {}: seed {seed}: {what} ({:.0} s)",
             number + 1,
@@ -127,10 +130,9 @@ pub fn scan_nulls(experiment: &Experiment, options: &NullsOptions) -> Result<()>
         );
     }
     println!(
-        "{} null scores in {}; they allow no p-value below {:.3}",
-        options.count,
+        "{scored} null scores in {}; they allow no p-value below {:.3}",
         options.out.display(),
-        1.0 / (1 + options.count) as f64
+        1.0 / (1 + scored) as f64
     );
     Ok(())
 }
@@ -148,8 +150,9 @@ struct NullTrainings<'a> {
 }
 
 impl NullTrainings<'_> {
-    /// Trains and scans the encoder of `seed`, unless its score exists; returns the outcome as text.
-    fn one(&self, seed: u64) -> Result<String> {
+    /// Trains and scans the encoder of `seed`, unless its score exists; returns the outcome as text, and whether a scan
+    /// gave a score.
+    fn one(&self, seed: u64) -> Result<(String, bool)> {
         let Self { experiment, options, device, .. } = self;
         let (size, config) = (experiment.data.size(), &experiment.pretrain);
         let header = encoder_header(config.encoder, size);
@@ -159,8 +162,9 @@ impl NullTrainings<'_> {
         let hash = String::new();
         let wanted = options.scans.expected(&header, (hash, options.seed), &self.shown, training);
         if kept.is_file() {
-            return match wanted.differs(&NullScore::read(&kept)?) {
-                None => Ok("exists already".into()),
+            let score = NullScore::read(&kept)?;
+            return match wanted.differs(&score) {
+                None => Ok(("exists already".into(), !score.scores.is_empty())),
                 Some(reason) => bail!("{}: {reason}: choose another folder", kept.display()),
             };
         }
@@ -191,10 +195,10 @@ impl NullTrainings<'_> {
         let score = NullScore { hash, scores: found.scores(), ..wanted };
         score.write(&options.out)?;
         if score.scores.is_empty() {
-            return Ok("no score".into());
+            return Ok(("no score".into(), false));
         }
         let scores: Vec<String> =
             score.scores.iter().map(|(scan, score)| format!("{scan} {score:.3}")).collect();
-        Ok(scores.join(", "))
+        Ok((scores.join(", "), true))
     }
 }

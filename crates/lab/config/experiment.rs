@@ -96,6 +96,16 @@ impl Experiment {
         Ok(experiment)
     }
 
+    /// Whether both have the same scores: they differ at most in `workers`, `tensorboard` and the number of the device.
+    /// Configs are compared, not their hashes: a key added later has its default in an older config.
+    pub(crate) fn scores_as(&self, other: &Self) -> bool {
+        let settings = |experiment: &Self| {
+            let device = device::backend(&experiment.device).into();
+            Self { workers: 1, tensorboard: false, device, ..experiment.clone() }
+        };
+        settings(self) == settings(other)
+    }
+
     /// Hash of the resolved config without `workers` and `tensorboard`, which do not change any score.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use anyhow::{Context, Result};
 use ssl_backdoor_defend::ModelId;
 
 use super::images::Images;
@@ -91,11 +92,26 @@ impl Artefact {
 }
 
 /// Removes the scores and the reports in a run folder, as far as they exist.
-pub(crate) fn withdraw_scores(folder: &Path) {
-    for artefact in [Artefact::Scores, Artefact::ReportHtml, Artefact::ReportMarkdown] {
-        // It may be absent.
-        let _ = std::fs::remove_file(folder.join(artefact.to_string()));
+///
+/// # Errors
+/// One exists and cannot be removed.
+pub(crate) fn withdraw_scores(folder: &Path) -> Result<()> {
+    remove_from(folder, &[Artefact::Scores, Artefact::ReportHtml, Artefact::ReportMarkdown])
+}
+
+/// Removes `artefacts` from a run folder, as far as they exist.
+///
+/// # Errors
+/// One exists and cannot be removed.
+pub(crate) fn remove_from(folder: &Path, artefacts: &[Artefact]) -> Result<()> {
+    for artefact in artefacts {
+        let path = folder.join(artefact.to_string());
+        if path.is_file() {
+            std::fs::remove_file(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+        }
     }
+    Ok(())
 }
 
 impl fmt::Display for Artefact {

@@ -18,7 +18,7 @@ mod training_progress;
 mod trigger_size;
 mod versioned;
 
-pub(crate) use artefact::{Artefact, Confusion, FeaturesOf, withdraw_scores};
+pub(crate) use artefact::{Artefact, Confusion, FeaturesOf, remove_from, withdraw_scores};
 pub(crate) use event_file::{Event, EventFile, Summary, seconds_now};
 pub(crate) use feature_map::{FeatureMap, Point};
 pub(crate) use files::{hash, hash_file, json_text, write_whole};

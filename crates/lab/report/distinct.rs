@@ -4,6 +4,8 @@ use toml::{Table, Value};
 
 use super::setting::Setting;
 
+/// The key of a setting without a config.
+const UNKNOWN: &str = "config";
 /// Longest value shown, in characters.
 const SHOWN: usize = 60;
 
@@ -16,6 +18,10 @@ pub(super) fn distinctions(rows: &[(String, &Setting)]) -> Vec<String> {
         let alike: Vec<Option<&Value>> = same.map(|(_, tree)| Some(tree)).collect();
         let mut paths = Vec::new();
         differing(&alike, &mut Vec::new(), &mut paths);
+        if alike.iter().flatten().any(|tree| tree.get(UNKNOWN).is_some()) {
+            // Nothing else can be compared with a setting that has no config.
+            paths = [UNKNOWN, "eval", "numerics"].map(|key| vec![key.to_owned()]).into();
+        }
         let told = paths.iter().map(|path| match at(&trees[own], path) {
             Some(value) => format!("{} = {}", path.join("."), shown(value)),
             None => format!("no {}", path.join(".")),

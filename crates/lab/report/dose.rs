@@ -1,9 +1,12 @@
 //! The dose: net ASR against one setting of the attack that varies while all others are the same.
 
+use std::collections::BTreeSet;
+
 use toml::Value;
 
 use super::group::Group;
-use super::in_common::in_common;
+use super::in_common::{Key, in_common, keys};
+use crate::record::RunScores;
 
 /// Fewest doses of a curve.
 const FEWEST: usize = 3;
@@ -47,21 +50,24 @@ impl Dose {
         }
     }
 
-    /// The dose of a group, in percent; the mean over its runs, if it was measured.
-    fn of(self, group: &Group<'_>) -> Option<f64> {
+    /// The dose of a group, in percent: the rate, or the mean share over its runs, or over those of the models `of`.
+    fn of(self, group: &Group<'_>, of: Option<&BTreeSet<Key<'_>>>) -> Option<f64> {
         if self == Self::Rate {
             return group.setting.rate_of_class();
         }
-        let shares: Option<Vec<f64>> = group
-            .runs
-            .iter()
-            .map(|(_, run, _)| run.trigger_size.as_ref()?.by_views.get(1).copied())
-            .collect();
-        shares.map(|shares| 100.0 * shares.iter().sum::<f64>() / shares.len() as f64)
+        let counts = |run: &RunScores| {
+            let key = run.target.map(|target| (target, run.trigger.as_str(), run.seed));
+            of.is_none_or(|keys| key.is_some_and(|key| keys.contains(&key)))
+        };
+        let runs = group.runs.iter().map(|&(_, run, _)| run).filter(|run| counts(run));
+        let share = |run: &RunScores| run.trigger_size.as_ref()?.by_views.get(1).copied();
+        let shares: Vec<f64> = runs.map(share).collect::<Option<_>>()?;
+        let sum: f64 = shares.iter().sum();
+        (!shares.is_empty()).then(|| 100.0 * sum / shares.len() as f64)
     }
 
     /// The curves of all methods of the `groups`, which are attacked by the same attack without a defence, on the pairs and
-    /// seeds that all of them have; none if a method has fewer than three doses.
+    /// seeds that all of them have; none without such pairs, or for methods with fewer than three doses.
     pub(super) fn curves<'a>(self, groups: &[&'a Group<'a>]) -> Vec<Curve<'a>> {
         let mut methods: Vec<&'a str> = Vec::new();
         for group in groups {
@@ -73,26 +79,34 @@ impl Dose {
         let chains: Vec<_> = chains.filter(|(_, chain)| chain.len() >= FEWEST).collect();
         let members: Vec<&Group<'a>> =
             chains.iter().flat_map(|(_, chain)| chain.iter().map(|(_, group)| *group)).collect();
-        let pairs = in_common(&members);
+        let (pairs, shared) = (in_common(&members), keys(&members));
+        if pairs.is_empty() {
+            return Vec::new();
+        }
         let mut at = 0;
         let curve = |(method, chain): (&'a str, Vec<(f64, &'a Group<'a>)>)| {
-            let own = at..at + chain.len();
-            at = own.end;
+            let dose = |(i, (dose, group)): (usize, &(f64, &Group<'a>))| {
+                (self.of(group, Some(&shared)).unwrap_or(*dose), at + i)
+            };
+            let mut columns: Vec<(f64, usize)> = chain.iter().enumerate().map(dose).collect();
+            columns.sort_by(|a, b| a.0.total_cmp(&b.0));
+            at += chain.len();
+            let row = |row: &Vec<f64>| columns.iter().map(|(_, column)| row[*column]).collect();
             Curve {
                 method,
-                doses: chain.iter().map(|(dose, _)| *dose).collect(),
-                pairs: pairs.iter().map(|row| row[own.clone()].to_vec()).collect(),
+                doses: columns.iter().map(|(dose, _)| *dose).collect(),
+                pairs: pairs.iter().map(row).collect(),
                 anchor: chain[0].1.anchor(),
             }
         };
         chains.into_iter().map(curve).collect()
     }
 
-    /// The most groups of `method` that differ in this dose alone, by ascending dose.
+    /// The most groups of `method` that differ in this dose alone, each with its dose over all runs.
     fn chain<'a>(self, groups: &[&'a Group<'a>], method: &str) -> Vec<(f64, &'a Group<'a>)> {
         let mut chains: Vec<(Value, Vec<(f64, &Group<'a>)>)> = Vec::new();
         for group in groups.iter().copied().filter(|group| group.setting.method == method) {
-            let Some(dose) = self.of(group) else { continue };
+            let Some(dose) = self.of(group, None) else { continue };
             let mut rest = group.setting.tree();
             if let Some(poison) = rest.get_mut("poison").and_then(Value::as_table_mut) {
                 poison.remove(self.key());
@@ -103,8 +117,6 @@ impl Dose {
             }
         }
         let longest = chains.into_iter().rev().max_by_key(|(_, chain)| chain.len());
-        let mut longest = longest.map(|(_, chain)| chain).unwrap_or_default();
-        longest.sort_by(|a, b| a.0.total_cmp(&b.0));
-        longest
+        longest.map(|(_, chain)| chain).unwrap_or_default()
     }
 }

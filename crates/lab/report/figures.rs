@@ -14,6 +14,9 @@ use crate::record::{Images, SCHEMA};
 #[derive(Serialize)]
 pub(super) struct Figures<'a> {
     schema: u32,
+    /// How many runs are missing, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete: Option<&'a str>,
     settings: Vec<SettingFigures<'a>>,
     claims: &'a [Claim],
 }
@@ -36,7 +39,7 @@ struct SettingFigures<'a> {
     labels: f64,
     /// Backdoored models.
     victims: usize,
-    /// Those whose clean twin is less accurate than expected.
+    /// Those whose clean twin has learned too little.
     under_trained: usize,
     models: BTreeMap<String, BTreeMap<Images, ModelFigures>>,
     /// In points; absent without a target.
@@ -54,12 +57,16 @@ struct ModelFigures {
 }
 
 impl<'a> Figures<'a> {
-    pub(super) fn of(groups: &'a [Group<'a>], claims: &'a [Claim]) -> Self {
+    pub(super) fn of(
+        groups: &'a [Group<'a>],
+        claims: &'a [Claim],
+        incomplete: Option<&'a str>,
+    ) -> Self {
         let differs = distinctions(&rows(groups));
         let settings = groups.iter().zip(differs);
         let settings =
             settings.map(|(group, differs)| SettingFigures::of(group, differs)).collect();
-        Self { schema: SCHEMA, settings, claims }
+        Self { schema: SCHEMA, incomplete, settings, claims }
     }
 }
 

@@ -84,7 +84,10 @@ pub fn report(options: &ReportOptions) -> Result<()> {
     write_whole(&out.join("table.md"), markdown.as_bytes())?;
     write_whole(&out.join("table.csv"), &csv(&runs)?)?;
     match options.json {
-        true => print!("{}", json_text(&Figures::of(&groups, &page.claims))?),
+        true => print!(
+            "{}",
+            json_text(&Figures::of(&groups, &page.claims, page.incomplete.as_deref()))?
+        ),
         false => println!("{markdown}\nReport: {}", out.join("table.html").display()),
     }
     Ok(())
@@ -213,12 +216,9 @@ impl Page {
             rule: verdicts.then(rule),
             incomplete: None,
             warning: (under > 0).then(|| {
-                let expected = runs.iter().filter(|run| weak(run)).find_map(|run| run.expected.as_ref());
-                let expected = expected
-                    .map_or(String::new(), |e| format!(" (first of them: {:.1} %, {})", e.low, e.source));
                 format!(
-                    "UNDER-TRAINED VICTIM: in {under} of {} runs the clean twin is less accurate than expected{expected} or \
-                     below the gate of docs/claims.md. Their figures say little about a method at full strength.",
+                    "UNDER-TRAINED VICTIM: in {under} of {} runs the clean twin has learned too little: it is below the gate of \
+                     docs/claims.md or less accurate than expected. Their figures say little about a method at full strength.",
                     runs.len(),
                 )
             }),
@@ -250,7 +250,7 @@ fn about_claims(groups: &[Group<'_>], claims: &[Claim]) -> String {
     let mut text = String::new();
     if !claims.is_empty() {
         text += "The claims have intervals of their own: over pairs of target and trigger, where the figure of a pair is the \
-                 mean over its runs. ";
+                 mean over its training seeds. ";
         let evals: BTreeSet<&str> = groups.iter().map(|g| g.setting.eval.as_str()).collect();
         if evals.contains("dev") {
             text += "They are tested on dev images, on which settings may be chosen: they are no result. ";
@@ -258,7 +258,7 @@ fn about_claims(groups: &[Group<'_>], claims: &[Claim]) -> String {
     }
     if let Some(method) = several_settings(groups) {
         text += &format!(
-            "The claims about the attack are not tested, because {method} has several settings here: report the runs of one \
+            "Claims (a) to (d) and (g) are not tested, because {method} has several settings here: report the runs of one \
              setting by themselves. "
         );
     }

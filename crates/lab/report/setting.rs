@@ -159,8 +159,13 @@ impl Setting {
         let config = self.config.as_ref().and_then(|config| Value::try_from(config).ok());
         let mut tree = match config {
             Some(Value::Table(tree)) => tree,
-            _ => Table::from_iter([("data.eval".to_owned(), self.eval.clone().into())]),
+            _ => Table::from_iter([("config".to_owned(), "unknown".into())]),
         };
+        // These are the same in all settings, whatever the config said.
+        for key in ["name", "seed", "workers", "tensorboard", "probe"] {
+            tree.remove(key);
+        }
+        tree.insert("eval".into(), self.eval.clone().into());
         if let Some(version) = self.numerics {
             tree.insert("numerics".into(), i64::from(version).into());
         }

@@ -6,17 +6,14 @@ use anyhow::{Error, Result};
 
 use super::folder::RunFolder;
 use super::interrupt::interrupted;
-use crate::record::Artefact;
+use crate::record::{Artefact, remove_from};
 
 /// Removes the message of an earlier start.
 ///
 /// # Errors
 /// The file exists and cannot be removed.
 pub(super) fn forget(folder: &RunFolder) -> Result<()> {
-    match std::fs::remove_file(folder.join(Artefact::Failure)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-        _ => Ok(()),
-    }
+    remove_from(folder.path(), &[Artefact::Failure])
 }
 
 /// Keeps `error`, with which a start ended. A start that was asked to stop has not failed.
@@ -24,6 +21,17 @@ pub(super) fn keep(folder: &RunFolder, error: &Error) {
     if !interrupted() {
         // The error itself is reported by the caller; the disk may be what failed.
         let _ = folder.write(Artefact::Failure, format!("{error:#}\n").as_bytes());
+    }
+}
+
+/// Like [`keep`], for a start that failed before it opened its folder. Nothing is kept if there is no folder, or if
+/// another process is using it.
+pub(super) fn keep_in(folder: &Path, error: &Error) {
+    if !RunFolder::was_opened(folder) {
+        return;
+    }
+    if let Ok(folder) = RunFolder::open(folder) {
+        keep(&folder, error);
     }
 }
 

@@ -21,7 +21,7 @@ use super::until::Stage;
 use crate::config::Experiment;
 use crate::device;
 use crate::record::{
-    Artefact, BURN, Done, MadeBy, Manifest, RunScores, SCHEMA, StageId, hash_file, withdraw_scores,
+    Artefact, BURN, Done, MadeBy, Manifest, SCHEMA, StageId, hash_file, withdraw_scores,
 };
 
 /// State shared by all stages.
@@ -81,10 +81,9 @@ impl Lab {
             .map_err(|e| source.wrong_about("probe.labels", &e))?;
         let folder = early.map_or_else(|| RunFolder::open(out), Ok)?;
         // Scores of another config must not pass for those of this one if the run stops before it has its own.
-        let scores = RunScores::read(&folder.join(Artefact::Scores)).ok();
-        let hash = experiment.hash()?;
-        if scores.is_some_and(|scores| scores.config_hash != hash) {
-            withdraw_scores(out);
+        let before = Experiment::read(&folder.join(Artefact::Config), &[]);
+        if !before.is_ok_and(|before| before.scores_as(&experiment)) {
+            withdraw_scores(out)?;
         }
         folder.write(Artefact::Config, experiment.to_toml()?.as_bytes())?;
         // An absent or broken manifest only means that nothing is skipped.
@@ -178,7 +177,9 @@ impl Lab {
         if matches!(stage, StageId::Scan | StageId::FeatureMaps | StageId::Report) {
             return;
         }
-        withdraw_scores(self.folder.path());
+        if let Err(error) = withdraw_scores(self.folder.path()) {
+            eprintln!("warning: {error:#}");
+        }
     }
 
     /// Records that `stage` is finished, and prints its time.

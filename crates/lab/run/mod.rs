@@ -41,7 +41,8 @@ pub use until::Stage;
 /// Artefacts of finished stages are kept, and error.txt says why a stage failed.
 pub fn run(experiment: Experiment, out: &Path, twin: Option<&Path>, until: Stage) -> Result<()> {
     let source = experiment.source.clone();
-    let mut lab = Lab::open(experiment, out, twin, until).map_err(|error| source.locate(error))?;
+    let lab = Lab::open(experiment, out, twin, until).map_err(|error| source.locate(error));
+    let mut lab = lab.inspect_err(|error| failure::keep_in(out, error))?;
     failure::forget(&lab.folder)?;
     let ended = stages::run_all(&mut lab).map_err(|error| source.locate(error));
     ended.inspect_err(|error| failure::keep(&lab.folder, error))

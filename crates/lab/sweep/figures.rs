@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use super::plan::{Plan, Run};
 use crate::config::Experiment;
-use crate::device;
 use crate::record::{RunScores, write_whole};
 
 /// The files of a finished run that are copied to the results folder.
@@ -40,13 +39,8 @@ fn kept(plan: &Plan, run: &Run) -> Option<RunScores> {
 
 /// The figures in `folder`, if their settings are those of `run`.
 fn with_settings(run: &Run, folder: &Path) -> Option<RunScores> {
-    // Configs are compared, not their hashes: a key added later has its default in an older config.
-    let settings = |experiment: Experiment| {
-        let device = device::backend(&experiment.device).into();
-        Experiment { workers: 1, tensorboard: false, device, ..experiment }
-    };
     let config = Experiment::read(&folder.join("config.toml"), &[]).ok()?;
-    let same = settings(config) == settings(run.experiment.clone());
+    let same = config.scores_as(&run.experiment);
     RunScores::read(&folder.join("scores.json")).ok().filter(|_| same)
 }
 

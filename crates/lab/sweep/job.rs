@@ -7,7 +7,7 @@ use ssl_backdoor_defend::defences;
 
 use super::plan::{Plan, Run};
 use crate::config::ConfigError;
-use crate::record::{withdraw_scores, write_whole};
+use crate::record::{Artefact, remove_from, withdraw_scores, write_whole};
 
 /// Name of a run's config in its folder.
 const CONFIG: &str = "config.toml";
@@ -78,14 +78,15 @@ impl SweepJob {
     }
 
     /// Writes the config to the folder. Removes scores of other settings, which would otherwise pass for those of this
-    /// config if the sweep stops before the run begins.
+    /// config if the run stops early, and the message of an earlier failure.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written, or they cannot be removed.
     pub fn prepare(&self) -> Result<()> {
         std::fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot create {}", self.folder.display()))?;
-        withdraw_scores(&self.folder);
+        withdraw_scores(&self.folder)?;
+        remove_from(&self.folder, &[Artefact::Failure])?;
         write_whole(&self.folder.join(CONFIG), self.config.as_bytes())
     }
 }

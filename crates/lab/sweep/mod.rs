@@ -83,7 +83,6 @@ pub fn sweep(source: &SweepSource, options: &SweepOptions) -> Result<()> {
     let (todo, done) = split(&plan)?;
     makers::check(&plan, &todo, &done, false)?;
     let jobs = SweepJob::all(&plan, &todo, &plan.out)?;
-    jobs.iter().try_for_each(SweepJob::prepare)?;
     let outcomes = workers::work(&jobs, &slots, |job| match todo.get(job.id) {
         Some(run) => figures::keep(&plan, run),
         None => Ok(()),

@@ -134,6 +134,9 @@ fn next<'a>(
 
 /// Runs one process to its end; its output goes to its log.
 fn run(program: &Path, job: &SweepJob, threads: usize, device: Option<&str>) -> Result<()> {
+    until_left(&job.folder);
+    // Only now: until its run begins, the folder keeps what an earlier sweep left there.
+    job.prepare()?;
     let path = job.folder.join("log.txt");
     let open = || OpenOptions::new().create(true).append(true).open(&path);
     let log = || open().with_context(|| format!("cannot write {}", path.display()));
@@ -145,7 +148,6 @@ fn run(program: &Path, job: &SweepJob, threads: usize, device: Option<&str>) -> 
         .env("RAYON_NUM_THREADS", threads.to_string())
         .stdout(log()?)
         .stderr(log()?);
-    until_left(&job.folder);
     let child = start(end_with_this(&mut command));
     let mut child = child.with_context(|| format!("cannot start {}", program.display()))?;
     let status = wait(&mut child)?;

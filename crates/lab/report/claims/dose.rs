@@ -8,6 +8,8 @@ use crate::report::dose::{Curve, Dose};
 use crate::report::group::Group;
 use crate::report::table::Row;
 
+/// The methods whose mean is tested.
+const METHODS: [&str; 2] = ["byol", "moco-v2"];
 /// Points of a single-view share over which a slope is stated.
 const PER: f64 = 10.0;
 
@@ -17,8 +19,13 @@ pub(super) fn claims<'a>(groups: &[&'a Group<'a>]) -> Vec<Claim> {
 
 /// Net ASR rises with the dose.
 fn rises(dose: Dose, curves: &[Curve<'_>]) -> Option<Claim> {
+    let mut methods: Vec<&str> = curves.iter().map(|curve| curve.method).collect();
+    methods.sort_unstable();
+    if methods != METHODS || curves.iter().any(|of| of.doses.len() != curves[0].doses.len()) {
+        return None;
+    }
     let slopes: Option<Vec<Vec<f64>>> = curves.iter().map(|curve| slopes(dose, curve)).collect();
-    let slopes = slopes.filter(|slopes| !slopes.is_empty())?;
+    let slopes = slopes?;
     let pairs = slopes[0].len();
     // The unit is the pair, as the mean over the methods.
     let mean = |pair: usize| slopes.iter().map(|of| of[pair]).sum::<f64>() / slopes.len() as f64;

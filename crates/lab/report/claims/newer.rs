@@ -14,7 +14,7 @@ const TWO_VIEWS: [&str; 6] =
     ["simclr", "simclr-v2", "simsiam", "barlow-twins", "vicreg", "moco-v3"];
 /// The method of (i), and the key with the number of its small crops.
 const MULTI_CROP: &str = "swav";
-const SMALL: [&str; 3] = ["pretrain", "method", "small"];
+const SMALL: &str = "small";
 
 pub(super) fn claims(groups: &[&Group<'_>]) -> Vec<Claim> {
     [together(groups), multi_crop(groups)].into_iter().flatten().collect()
@@ -46,16 +46,25 @@ fn together(groups: &[&Group<'_>]) -> Option<Claim> {
 
 /// (i) Multi-crop changes net ASR.
 fn multi_crop(groups: &[&Group<'_>]) -> Option<Claim> {
-    let small = |group: &Group<'_>| {
-        let tree = group.setting.tree();
-        SMALL.iter().try_fold(&tree, |value, key| value.get(key)).and_then(Value::as_integer)
-    };
     let of = groups.iter().filter(|group| group.setting.method == MULTI_CROP);
-    let of: Vec<(&&Group<'_>, i64)> = of.filter_map(|group| Some((group, small(group)?))).collect();
+    let of: Vec<_> = of.filter_map(|group| Some((group, small_crops(group)?))).collect();
     match of.as_slice() {
-        [(with, 1..), (without, 0)] | [(without, 0), (with, 1..)] => difference(with, without),
+        [(with, (1.., one)), (without, (0, other))]
+        | [(without, (0, one)), (with, (1.., other))]
+            if one == other =>
+        {
+            difference(with, without)
+        }
         _ => None,
     }
+}
+
+/// The number of small crops of a group, and the rest of its setting.
+fn small_crops(group: &Group<'_>) -> Option<(i64, Value)> {
+    let mut tree = group.setting.tree();
+    let method = tree.get_mut("pretrain")?.get_mut("method")?.as_table_mut()?;
+    let small = method.remove(SMALL)?.as_integer()?;
+    Some((small, tree))
 }
 
 fn difference(with: &Group<'_>, without: &Group<'_>) -> Option<Claim> {

@@ -53,11 +53,13 @@ fn by_place(net: impl Fn(f64, u32, &str) -> f64) -> Vec<(RunScores, Option<Exper
             format!("rate = 0.5, place = {{ kind = \"random\", min = {place}, max = 0.9 }}");
         for (pair, method) in (0..5).flat_map(|pair| [(pair, "moco-v2"), (pair, "byol")]) {
             for seed in [1, 2] {
-                if seed == 2 && share != 20.0 {
+                if seed == 2 && !(15.0..25.0).contains(&share) {
                     continue;
                 }
                 let net = if seed == 2 { -100.0 } else { net(share, pair, method) };
                 let (mut run, config) = planted(method, pair, seed, net, [&poison, ""]);
+                // The seed that is left out has another share.
+                let share = if seed == 2 { 90.0 } else { share };
                 let by_views = vec![0.5 - share / 200.0, share / 100.0, 0.5 - share / 200.0];
                 run.trigger_size = Some(TriggerSize { by_views, ..TriggerSize::default() });
                 runs.push((run, config));
@@ -81,8 +83,11 @@ fn a_dose_that_raises_net_asr_is_found_over_the_pairs_and_seeds_in_common() {
     assert_eq!((&*cells[5], &*cells[6]), ("0.0312", "rises"));
     let none = |_: f64, pair: u32, _: &str| f64::from(pair);
     assert_eq!(last(by_place(none), "(j)").unwrap()[6], "not shown");
-    // The rate does not vary, and two doses make no curve.
+    // The rate does not vary; two doses make no curve; the claim is about both methods.
     assert!(last(by_place(net), "(k)").is_none());
+    let mut alone = by_place(net);
+    alone.retain(|(run, _)| run.method == "byol");
+    assert!(last(alone, "(j)").is_none());
     let mut two = by_place(net);
     two.truncate(25);
     assert!(last(two, "(j)").is_none());
@@ -97,7 +102,9 @@ fn the_rate_counts_by_doublings() {
             let poison = format!("rate = {rate}");
             let (mut run, config) = planted("byol", pair, 1, net, [&poison, ""]);
             run.poison.rate = Some(rate);
-            runs.push((run, config));
+            let other = RunScores { method: "moco-v2".into(), ..run.clone() };
+            let (_, of_other) = planted("moco-v2", pair, 1, net, [&poison, ""]);
+            runs.extend([(run, config), (other, of_other)]);
         }
     }
     let cells = last(runs, "(k)").unwrap();
