@@ -88,29 +88,7 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
 
     assert_report(&lab, &three);
 
-    // Scores of other settings do not pass for those of runs that have not begun. The scored images do not change the twin.
-    let other = ["--set", "data.eval=test", "--set", "probe.labels=[1e-9]"];
-    assert!(!sweep(&lab, "s.toml", &other).status.success());
-    let status =
-        String::from_utf8(sweep(&lab, "s.toml", &[&other[..], &["--status"]].concat()).stdout);
-    let status = status.unwrap();
-    assert!(
-        status.contains("2 runs: 2 unfinished") && status.contains("1 clean twin: 1 done"),
-        "{status}"
-    );
-    assert_eq!(std::fs::read_dir(lab.path("runs/twins")).unwrap().count(), 1);
-
-    // A run whose config cannot be read is not taken for one of the paper's attack.
-    let config = lab.path("results/target-3/config.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("rate", "rat")).unwrap();
-    let broken = report(&lab, &["results"]);
-    assert!(
-        !broken.status.success() && stderr(&broken).contains("target-3 is unknown"),
-        "{}",
-        stderr(&broken)
-    );
-    std::fs::write(&config, text).unwrap();
+    assert_refused(&lab);
 
     // The figures alone are enough: the run folders may be deleted.
     std::fs::remove_dir_all(lab.path("runs")).unwrap();
@@ -123,6 +101,33 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     assert!(said.contains("target-3: done already") && said.contains("1 of 3 runs"), "{said}");
     assert!(!lab.path("runs/target-3").exists());
     assert_eq!(acc(&scores(&lab, "target-7")), acc(&three));
+}
+
+/// What is not the figures of a run is not taken for them: scores of other settings, and a run whose config is broken.
+fn assert_refused(lab: &Lab) {
+    // Scores of other settings do not pass for those of runs that have not begun. The scored images do not change the twin.
+    let other = ["--set", "data.eval=test", "--set", "probe.labels=[1e-9]"];
+    assert!(!sweep(lab, "s.toml", &other).status.success());
+    let status =
+        String::from_utf8(sweep(lab, "s.toml", &[&other[..], &["--status"]].concat()).stdout);
+    let status = status.unwrap();
+    assert!(
+        status.contains("2 runs: 2 unfinished") && status.contains("1 clean twin: 1 done"),
+        "{status}"
+    );
+    assert_eq!(std::fs::read_dir(lab.path("runs/twins")).unwrap().count(), 1);
+
+    // A run whose config cannot be read is not taken for one of the paper's attack.
+    let config = lab.path("results/target-3/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("rate", "rat")).unwrap();
+    let broken = report(lab, &["results"]);
+    assert!(
+        !broken.status.success() && stderr(&broken).contains("target-3 is unknown"),
+        "{}",
+        stderr(&broken)
+    );
+    std::fs::write(&config, text).unwrap();
 }
 
 /// Checks the report over both: one setting, two runs, the published row beside it, a link to each manifest. `three`
