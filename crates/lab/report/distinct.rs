@@ -42,7 +42,7 @@ pub(super) fn with(label: &str, distinction: &str) -> String {
     if distinction.is_empty() { label.to_owned() } else { format!("{label}, {distinction}") }
 }
 
-/// Adds the paths at which the `values` differ: as far down as they are tables of one kind, or lists of one length.
+/// Adds the paths at which the `values` differ: as far down as they are tables of one kind, or lists of as many tables.
 fn differing(values: &[Option<&Value>], path: &mut Vec<String>, paths: &mut Vec<Vec<String>>) {
     let Some(first) = values.first() else { return };
     if values.iter().all(|value| value == first) {
@@ -67,7 +67,10 @@ fn differing(values: &[Option<&Value>], path: &mut Vec<String>, paths: &mut Vec<
                 inner(key.clone(), &values);
             }
         }
-        (_, Some(lists)) if all_same(lists.iter().map(|list| list.len())) => {
+        (_, Some(lists))
+            if all_same(lists.iter().map(|list| list.len()))
+                && lists.iter().all(|list| list.iter().all(Value::is_table)) =>
+        {
             for i in 0..lists[0].len() {
                 let values: Vec<_> = lists.iter().map(|list| list.get(i)).collect();
                 inner(i.to_string(), &values);
@@ -127,6 +130,7 @@ mod tests {
         assert_eq!(paths(&[&a, &b, &c]), ["place"]);
         assert_eq!(paths(&[&a, "rate = 1"]), ["place"]);
         assert_eq!(paths(&[&a, &a]), [""; 0]);
+        assert_eq!(paths(&["crop = [0.1, 1.0]", "crop = [0.2, 1.0]"]), ["crop"]);
         let long: Table = format!("kind = \"x\"\ntext = \"{}\"", "a".repeat(80)).parse().unwrap();
         let long = Value::Table(long);
         assert_eq!(shown(&long), "{ kind = \"x\", … }");
