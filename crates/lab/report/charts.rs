@@ -9,6 +9,7 @@ use kuva::plot::scatter::MarkerShape;
 use kuva::prelude::{Layout, Plot, Theme, render_to_svg};
 use serde_json::Value;
 use ssl_backdoor_defend::ModelId;
+use ssl_backdoor_probe::Scores;
 
 use super::chart::{Chart, ChartTable};
 use super::dose::{Curve, Dose};
@@ -62,22 +63,29 @@ fn layout(plots: &[Plot], title: &str, x: &str, y: &str) -> Layout {
         .with_height(SIZE.1)
 }
 
-/// ASR of both models on clean and on patched images, with Wilson intervals.
-pub(super) fn asr_bars(scores: &RunScores) -> Chart {
+/// ASR of both models on clean and on patched images, or without a target their accuracy, with Wilson intervals.
+pub(super) fn attack_bars(scores: &RunScores) -> Chart {
+    let (title, short) = match scores.target {
+        Some(_) => ("Attack success rate", "ASR %"),
+        None => ("Accuracy", "Acc %"),
+    };
+    let figure = |found: &Scores| match scores.target {
+        Some(_) => found.asr.zip(found.asr_ci),
+        None => Some((found.acc, found.acc_ci)),
+    };
     let sides = [(Images::Clean, "clean images"), (Images::Patched, "patched images")];
     let mut bars = BarPlot::new();
     let (mut errors, mut words) = (Vec::new(), Vec::new());
-    let mut table = ChartTable::new(["images", "model", "ASR %", "95 % interval"]);
+    let mut table = ChartTable::new(["images", "model", short, "95 % interval"]);
     for (images, label) in sides {
         let found = [(CLEAN, NAMES[0]), (BACKDOORED, NAMES[1])].map(|(model, name)| {
-            let scores = scores.get(model, images);
-            let asr = scores.and_then(|s| s.asr).unwrap_or(0.0);
-            let [low, high] = scores.and_then(|s| s.asr_ci).unwrap_or([asr; 2]);
-            errors.push((asr - low, high - asr));
-            words.push(format!("{name}, {label}: {asr:.1} %"));
+            let found = scores.get(model, images).and_then(figure);
+            let (value, [low, high]) = found.unwrap_or_default();
+            errors.push((value - low, high - value));
+            words.push(format!("{name}, {label}: {value:.1} %"));
             let interval = format!("{low:.1} to {high:.1}");
-            table.row([label.into(), name.into(), format!("{asr:.1}"), interval]);
-            asr
+            table.row([label.into(), name.into(), format!("{value:.1}"), interval]);
+            value
         });
         bars = bars.with_group(label, found.into_iter().zip(COLORS));
     }
@@ -85,9 +93,8 @@ pub(super) fn asr_bars(scores: &RunScores) -> Chart {
         .with_asymmetric_error(errors)
         .with_error_color("currentColor")
         .with_legend(NAMES.to_vec());
-    let title = "Attack success rate";
     let alt = format!("{title}. {}.", words.join("; "));
-    render(vec![bars.into()], (title, "", "ASR %"), &alt).with_table(table)
+    render(vec![bars.into()], (title, "", short), &alt).with_table(table)
 }
 
 /// Points (step, value of `key`) of one training.
@@ -333,6 +340,23 @@ mod tests {
     /// Circles of a chart and of its legend.
     fn dots(metrics: &[Vec<Value>; 2]) -> usize {
         loss(metrics).svg.matches("<circle").count()
+    }
+
+    #[test]
+    fn a_run_without_a_target_shows_accuracy() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("results/fashion-mnist");
+        let chart = |run: &str| {
+            let scores = RunScores::read(&folder.join(run).join("scores.json")).unwrap();
+            attack_bars(&scores)
+        };
+        let untargeted = chart("ablations/byol_untargeted");
+        assert_eq!(
+            (untargeted.title.as_str(), untargeted.svg.matches("NaN").count()),
+            ("Accuracy", 0)
+        );
+        // 70.1 % of the clean images, for the backdoored model.
+        assert!(untargeted.table.unwrap().rows.iter().any(|row| row[2] == "70.1"));
+        assert_eq!(chart("runs/sandal-17_byol").title, "Attack success rate");
     }
 
     #[test]

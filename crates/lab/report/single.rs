@@ -69,7 +69,7 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
         rows: rows(scores),
         net: net_asr(scores),
         details: details(scores),
-        charts: std::iter::once(charts::asr_bars(scores))
+        charts: std::iter::once(charts::attack_bars(scores))
             .chain(charts::asr_curve(metrics))
             .chain([charts::loss(metrics)])
             .collect(),
