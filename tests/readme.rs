@@ -82,7 +82,10 @@ fn commands(page: &str) -> Vec<String> {
 /// A folder with everything that the pages use: configs, committed figures, photographs, a checkpoint.
 fn folder() -> Lab {
     let (lab, here) = (Lab::new(), Path::new(env!("CARGO_MANIFEST_DIR")));
-    for (from, to) in [("configs", "."), ("results/shapes/table", "results/shapes")] {
+    let figures = ["table", "defence"].map(|sweep| format!("results/shapes/{sweep}"));
+    for (from, to) in
+        [("configs", "."), (&*figures[0], "results/shapes"), (&*figures[1], "results/shapes")]
+    {
         std::fs::create_dir_all(lab.path(to)).unwrap();
         let copied = Command::new("cp").arg("-r").arg(here.join(from)).arg(lab.path(to)).status();
         assert!(copied.unwrap().success());
