@@ -15,8 +15,9 @@ use crate::report::aligned;
 ///
 /// A run is done (it has scores), running (a process is using its folder), failed (`show` says why), unfinished (it
 /// stopped after the stage of --until or was interrupted) or not begun. The command that started a failed or
-/// unfinished run resumes it. The clean accuracy is that of the clean twin. An encoder that `probe` scored is a row with the method `probe`, with its own accuracy. Clean twins that a
-/// sweep shares are not listed; `sweep FILE --status` shows them.
+/// unfinished run resumes it. The clean accuracy is that of the clean twin. An encoder that `probe` scored is a row with
+/// the method `probe`, with its own accuracy. Clean twins that a sweep shares are not listed; `sweep FILE --status` shows
+/// them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ssl-backdoor list\n  ssl-backdoor list runs/table --json")]
 pub struct ListArgs {

@@ -24,8 +24,8 @@ use crate::{Experiment, device};
 ///
 /// Each encoder is the clean twin of the config with a seed of its own: the same images, method and settings, without
 /// poison. It is scanned on the config's evaluation images, like `scan encoder --images CONFIG`, with the settings of the
-/// config's [scan] table unless options change them. Existing scores are kept, so the same command resumes. Several processes with different first seeds may fill one folder. Choose seeds that
-/// no encoder to be scanned was trained with.
+/// config's [scan] table unless options change them. Existing scores are kept, so the same command resumes. Several
+/// processes with different first seeds may fill one folder. Choose seeds that no encoder to be scanned was trained with.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ssl-backdoor scan nulls configs/quickstart.toml --out nulls/ --count 39"
