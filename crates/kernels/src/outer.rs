@@ -8,7 +8,7 @@ use crate::gather::{Padded, load, store};
 use crate::pairs::{Emulated, Format};
 use crate::path::Path;
 use crate::scratch::scratch;
-use crate::simd::{Four, Simd};
+use crate::simd::{Four, Simd, load_row};
 
 /// Spare floats that a buffer needs after its last one, because tiles at the end read past it.
 pub(crate) const SPARE: usize = 48;
@@ -312,7 +312,7 @@ unsafe fn products<S: Simd, const V: usize, const R: usize, const GATHERED: bool
             let input = inputs.add(input);
             let g = if GATHERED { next } else { gradients.add(g) };
             next = next.wrapping_add(LANES);
-            let vectors: [S; V] = std::array::from_fn(|v| S::load(g.add(v * S::LANES)));
+            let vectors: [S; V] = load_row(g);
             for (r, sums) in sums.iter_mut().enumerate() {
                 let x = S::splat(*input.add(r));
                 for (sum, &g) in sums.iter_mut().zip(&vectors) {

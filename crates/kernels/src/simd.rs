@@ -2,7 +2,8 @@
 //!
 //! The compiler turns the register tiles of the convolution into scalar code on its own, so they are
 //! written with explicit vectors. Every method is inlined into a function that is compiled for the
-//! path.
+//! path. A closure lacks the path's instructions, and whether it is inlined, for example into `array::map`, depends on the
+//! build. So tiles are written as loops.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -29,6 +30,22 @@ pub(crate) trait Simd: Copy {
     unsafe fn sub(self, b: Self) -> Self;
     /// Takes each lane as a pair of bf16: returns the lower and the upper values as floats.
     unsafe fn halves(self) -> [Self; 2];
+}
+
+/// Loads `V` vectors that follow each other in memory.
+///
+/// # Safety
+/// As [`Simd::load`], for `V` vectors.
+#[inline(always)]
+pub(crate) unsafe fn load_row<S: Simd, const V: usize>(from: *const f32) -> [S; V] {
+    // SAFETY: the caller upholds the contract.
+    unsafe {
+        let mut row = [S::splat(0.0); V];
+        for (v, vector) in row.iter_mut().enumerate() {
+            *vector = S::load(from.add(v * S::LANES));
+        }
+        row
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,7 @@ use super::plan::{Gather, Inputs, Segment, lanes};
 use crate::fill::Slot;
 use crate::pairs::{Emulated, Format};
 use crate::path::Path;
-use crate::simd::{Four, Simd};
+use crate::simd::{Four, Simd, load_row};
 
 /// Computes the first `count` pixels of a gather: stores all channels of each at its place in `output`; with `add`,
 /// adds them to the values there. Compiled for each path; tiles are as large as the path's registers allow.
@@ -122,8 +122,14 @@ unsafe fn tiles<S: Simd, const V: usize, const P: usize>(
                 for start in (0..count).step_by(P) {
                     let valid = P.min(count - start);
                     // A short last tile computes its last pixel again and stores it once.
-                    let at: [usize; P] = std::array::from_fn(|p| start + p.min(valid - 1));
-                    let bases = at.map(|i| gather.bases[i]);
+                    let mut at = [start + valid - 1; P];
+                    for (p, at) in at.iter_mut().enumerate().take(valid) {
+                        *at = start + p;
+                    }
+                    let mut bases = [0; P];
+                    for (base, &i) in bases.iter_mut().zip(&at) {
+                        *base = gather.bases[i];
+                    }
                     // SAFETY: compiled for the instructions of `S`.
                     let mut sums = unsafe { [[S::splat(0.0); V]; P] };
                     if add || s > 0 {
@@ -171,10 +177,12 @@ unsafe fn tile<S: Simd, const V: usize, const P: usize>(
         let mut sums = *into;
         let mut weight = weights.as_ptr().add(lane);
         for segment in slab {
-            let inputs: [*const f32; P] =
-                std::array::from_fn(|p| padded.as_ptr().add(bases[p] + segment.offset));
+            let mut inputs = [padded.as_ptr(); P];
+            for (input, &base) in inputs.iter_mut().zip(bases) {
+                *input = input.add(base + segment.offset);
+            }
             for i in 0..segment.len {
-                let w: [S; V] = std::array::from_fn(|v| S::load(weight.add(v * S::LANES)));
+                let w: [S; V] = load_row(weight);
                 for (sums, input) in sums.iter_mut().zip(&inputs) {
                     let x = S::splat(*input.add(i));
                     for (sum, &w) in sums.iter_mut().zip(&w) {

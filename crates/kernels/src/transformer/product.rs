@@ -1,7 +1,7 @@
 //! A small product of matrices that stay in the cache, in tiles held in registers.
 
 use crate::path::Path;
-use crate::simd::{Four, Simd};
+use crate::simd::{Four, Simd, load_row};
 
 /// Columns of a tile: the width of the product is a multiple of it.
 pub(super) const TILE: usize = 16;
@@ -70,8 +70,7 @@ unsafe fn body<S: Simd, const R: usize, const V: usize>(
             unsafe {
                 let mut tile = [[S::splat(0.0); V]; R];
                 for p in 0..k {
-                    let row = b.as_ptr().add(p * n + j);
-                    let row: [S; V] = std::array::from_fn(|v| S::load(row.add(v * S::LANES)));
+                    let row: [S; V] = load_row(b.as_ptr().add(p * n + j));
                     for (r, tile) in tile.iter_mut().enumerate() {
                         let at = (i + r) * by_row + p * by_column;
                         let factor = S::splat(*a.get_unchecked(at));
