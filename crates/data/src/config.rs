@@ -123,36 +123,16 @@ impl DataConfig {
     /// The same set with views and evaluation images of `size` pixels a side. Smaller drawings are enlarged to this
     /// size.
     pub fn with_size(mut self, size: u32) -> Self {
-        *match &mut self {
-            Self::Shapes(set) => {
-                set.native = set.native.map(|native| native.max(size));
-                &mut set.size
-            }
-            Self::Mnist(set)
-            | Self::FashionMnist(set)
-            | Self::Kmnist(set)
-            | Self::Cifar10(set)
-            | Self::Cifar100(set) => &mut set.size,
-            Self::Stl10(set) => &mut set.size,
-            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => &mut set.size,
-            Self::FileList(set) => &mut set.size,
-        } = size;
+        if let Self::Shapes(set) = &mut self {
+            set.native = set.native.map(|native| native.max(size));
+        }
+        *self.common_mut().0 = size;
         self
     }
 
     /// The same set, scored on the part `eval`.
     pub fn with_eval(mut self, eval: Eval) -> Self {
-        *match &mut self {
-            Self::Shapes(set) => &mut set.eval,
-            Self::Mnist(set)
-            | Self::FashionMnist(set)
-            | Self::Kmnist(set)
-            | Self::Cifar10(set)
-            | Self::Cifar100(set) => &mut set.eval,
-            Self::Stl10(set) => &mut set.eval,
-            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => &mut set.eval,
-            Self::FileList(set) => &mut set.eval,
-        } = eval;
+        *self.common_mut().1 = eval;
         self
     }
 
@@ -215,6 +195,23 @@ impl DataConfig {
                 (set.size, set.seed, set.eval)
             }
             Self::FileList(set) => (set.size, set.seed, set.eval),
+        }
+    }
+
+    /// The size and the part, which every set has.
+    fn common_mut(&mut self) -> (&mut u32, &mut Eval) {
+        match self {
+            Self::Shapes(set) => (&mut set.size, &mut set.eval),
+            Self::Mnist(set)
+            | Self::FashionMnist(set)
+            | Self::Kmnist(set)
+            | Self::Cifar10(set)
+            | Self::Cifar100(set) => (&mut set.size, &mut set.eval),
+            Self::Stl10(set) => (&mut set.size, &mut set.eval),
+            Self::Folder(set) | Self::Imagenet100(set) | Self::TinyImagenet(set) => {
+                (&mut set.size, &mut set.eval)
+            }
+            Self::FileList(set) => (&mut set.size, &mut set.eval),
         }
     }
 
