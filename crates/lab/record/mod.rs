@@ -23,7 +23,7 @@ pub(crate) use event_file::{Event, EventFile, Summary, seconds_now};
 pub(crate) use feature_map::{FeatureMap, Point};
 pub(crate) use files::{hash, hash_file, json_text, write_whole};
 pub use images::Images;
-pub(crate) use made_by::{MadeBy, NUMERICS};
+pub(crate) use made_by::{FIRST_NUMERICS, MadeBy, NUMERICS};
 pub(crate) use manifest::{BURN, Done, Manifest};
 pub(crate) use null_training::null_training;
 pub(crate) use own_probe::{NO_STEP, takes_no_step};

@@ -11,7 +11,7 @@ use ssl_backdoor_probe::{Flow, Paired, Scores};
 use ssl_backdoor_trigger::{Rates, Selected};
 
 use super::images::Images;
-use super::made_by::{self, MadeBy};
+use super::made_by::{FIRST_NUMERICS, MadeBy};
 use super::probe_id::ProbeId;
 use super::trigger_size::TriggerSize;
 use super::versioned;
@@ -176,7 +176,7 @@ impl RunScores {
     /// The numerics version of the figures; `None` if there were several.
     pub fn numerics(&self) -> Option<u32> {
         let mut versions = self.made_by.iter().map(|made_by| made_by.numerics);
-        let Some(one) = versions.next() else { return Some(made_by::first()) };
+        let Some(one) = versions.next() else { return Some(FIRST_NUMERICS) };
         versions.all(|other| other == one).then_some(one)
     }
 

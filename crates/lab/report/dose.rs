@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use toml::Value;
 
-use super::group::Group;
-use super::in_common::{Key, in_common, keys};
+use super::group::{Group, Victim, victim};
+use super::in_common::{InCommon, in_common};
 use crate::record::RunScores;
 
 /// Fewest doses of a curve.
@@ -51,14 +51,11 @@ impl Dose {
     }
 
     /// The dose of a group, in percent: the rate, or the mean share over its runs, or over those of the models `of`.
-    fn of(self, group: &Group<'_>, of: Option<&BTreeSet<Key<'_>>>) -> Option<f64> {
+    fn of(self, group: &Group<'_>, of: Option<&BTreeSet<Victim<'_>>>) -> Option<f64> {
         if self == Self::Rate {
             return group.setting.rate_of_class();
         }
-        let counts = |run: &RunScores| {
-            let key = run.target.map(|target| (target, run.trigger.as_str(), run.seed));
-            of.is_none_or(|keys| key.is_some_and(|key| keys.contains(&key)))
-        };
+        let counts = |run: &RunScores| of.is_none_or(|models| models.contains(&victim(run)));
         let runs = group.runs.iter().map(|&(_, run, _)| run).filter(|run| counts(run));
         let share = |run: &RunScores| run.trigger_size.as_ref()?.by_views.get(1).copied();
         let shares: Vec<f64> = runs.map(share).collect::<Option<_>>()?;
@@ -79,14 +76,14 @@ impl Dose {
         let chains: Vec<_> = chains.filter(|(_, chain)| chain.len() >= FEWEST).collect();
         let members: Vec<&Group<'a>> =
             chains.iter().flat_map(|(_, chain)| chain.iter().map(|(_, group)| *group)).collect();
-        let (pairs, shared) = (in_common(&members), keys(&members));
+        let InCommon { models, pairs } = in_common(&members);
         if pairs.is_empty() {
             return Vec::new();
         }
         let mut at = 0;
         let curve = |(method, chain): (&'a str, Vec<(f64, &'a Group<'a>)>)| {
             let dose = |(i, (dose, group)): (usize, &(f64, &Group<'a>))| {
-                (self.of(group, Some(&shared)).unwrap_or(*dose), at + i)
+                (self.of(group, Some(&models)).unwrap_or(*dose), at + i)
             };
             let mut columns: Vec<(f64, usize)> = chain.iter().enumerate().map(dose).collect();
             columns.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -199,8 +199,11 @@ pub(super) fn counted(effects: impl Iterator<Item = Effect>) -> String {
     if words.is_empty() { "-".into() } else { words.join(", ") }
 }
 
-/// The key of a backdoored model within a setting: seed, target and trigger.
-pub(super) fn victim(run: &RunScores) -> (u64, Option<u32>, &str) {
+/// A backdoored model within a setting: seed, target and trigger.
+pub(super) type Victim<'a> = (u64, Option<u32>, &'a str);
+
+/// The backdoored model of a run.
+pub(super) fn victim(run: &RunScores) -> Victim<'_> {
     (run.seed, run.target, &run.trigger)
 }
 

@@ -26,7 +26,8 @@ use super::table::Table;
 use super::table_csv::csv;
 use crate::config::Experiment;
 use crate::record::{
-    Artefact, BACKDOORED, CLEAN, Manifest, Published, RunScores, json_text, write_whole,
+    Artefact, BACKDOORED, CLEAN, FIRST_NUMERICS, Manifest, Published, RunScores, json_text,
+    write_whole,
 };
 
 /// Options of a report.
@@ -146,9 +147,6 @@ fn find(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     inner.iter().try_for_each(|folder| find(folder, found))
 }
 
-/// The numerics version of version 0.1, whose results were judged by the verdicts of the main table.
-const FIRST: u32 = 1;
-
 #[derive(Template)]
 #[template(path = "table.html")]
 struct Html<'a> {
@@ -197,8 +195,9 @@ impl Page {
         let names: Vec<_> = groups.iter().map(|g| (short(g, groups), &g.setting)).collect();
         let names = distinct::distinct_labels(&names);
         let claims = claims(groups);
-        let verdicts =
-            claims.is_empty() && groups.iter().all(|group| group.setting.numerics == Some(FIRST));
+        // The results of version 0.1 were judged by the verdicts of the main table.
+        let first = |group: &Group<'_>| group.setting.numerics == Some(FIRST_NUMERICS);
+        let verdicts = claims.is_empty() && groups.iter().all(first);
         let (main, common) = main_table(groups, verdicts).without_common(&["Poisoned", "Probe"]);
         Ok(Self {
             lead: format!(

@@ -29,7 +29,7 @@ fn together(groups: &[&Group<'_>]) -> Option<Claim> {
     let found: Option<Vec<&Group<'_>>> = TWO_VIEWS.iter().map(only).collect();
     let found = found?;
     let mean = |row: &Vec<f64>| row.iter().sum::<f64>() / row.len() as f64;
-    let values: Vec<f64> = in_common(&found).iter().map(mean).collect();
+    let values: Vec<f64> = in_common(&found).pairs.iter().map(mean).collect();
     let test = sign_flip(&values, Alternative::Greater, SEED)?;
     let verdict = if test.p < LEVEL { "vulnerable" } else { "not shown" };
     Claim::new(
@@ -68,7 +68,8 @@ fn small_crops(group: &Group<'_>) -> Option<(i64, Value)> {
 }
 
 fn difference(with: &Group<'_>, without: &Group<'_>) -> Option<Claim> {
-    let values: Vec<f64> = in_common(&[with, without]).iter().map(|row| row[0] - row[1]).collect();
+    let values: Vec<f64> =
+        in_common(&[with, without]).pairs.iter().map(|row| row[0] - row[1]).collect();
     let test = sign_flip(&values, Alternative::TwoSided, SEED)?;
     let verdict = if test.p < LEVEL { "changes" } else { "not shown" };
     Claim::new(
