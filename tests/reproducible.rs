@@ -40,6 +40,12 @@ fn running_again_changes_nothing_and_a_changed_key_runs_what_depends_on_it() {
     assert_eq!(stderr(&again).matches("done already").count(), 11, "{}", stderr(&again));
     assert_same(&before, &lab.bytes("run"));
 
+    // The number of workers changes no score: only the report, which shows the config, is made again.
+    let wider = lab.run("run", &["workers=3"]);
+    assert!(wider.status.success(), "{}", stderr(&wider));
+    assert_eq!(stderr(&wider).matches("done already").count(), 10, "{}", stderr(&wider));
+    assert_same(&before, &lab.bytes("run"));
+
     // A damaged artefact is made again, and with the scores the report on them.
     std::fs::write(lab.path("run/scores.json"), "{}").unwrap();
     let mended = lab.run("run", &[]);

@@ -101,9 +101,14 @@ impl Experiment {
     pub(crate) fn scores_as(&self, other: &Self) -> bool {
         let settings = |experiment: &Self| {
             let device = device::backend(&experiment.device).into();
-            Self { workers: 1, tensorboard: false, device, ..experiment.clone() }
+            Self { device, ..experiment.of_scores() }
         };
         settings(self) == settings(other)
+    }
+
+    /// The config with fixed values of `workers` and `tensorboard`, which do not change any score.
+    pub(crate) fn of_scores(&self) -> Self {
+        Self { workers: 1, tensorboard: false, ..self.clone() }
     }
 
     /// Hash of the resolved config without `workers` and `tensorboard`, which do not change any score.
@@ -111,8 +116,7 @@ impl Experiment {
     /// # Errors
     /// As [`to_toml`](Self::to_toml).
     pub(crate) fn hash(&self) -> Result<String, ConfigError> {
-        let text = Self { workers: 1, tensorboard: false, ..self.clone() }.to_toml()?;
-        Ok(hash(text.as_bytes()))
+        Ok(hash(self.of_scores().to_toml()?.as_bytes()))
     }
 
     /// The resolved config as TOML text.

@@ -34,7 +34,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     }
     let mut inputs = lab
         .inputs()
-        .with("config", &lab.experiment)?
+        .with("config", &lab.experiment.of_scores())?
         .with("poison.target", &lab.attack.target)?
         .with("poisoned images", &poison::outcome(lab)?)?
         .with("floor", &lab.artefact(&Artefact::Baseline)?)?
