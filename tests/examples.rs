@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::Lab;
-use ssl_backdoor_model::{EncoderConfig, Stem, load_encoder, save_encoder};
+use ssl_backdoor_model::{EncoderConfig, EncoderHeader, Stem, load_encoder, save_encoder};
 
 /// Runs an example in the lab's folder and returns its output.
 fn example(lab: &Lab, name: &str, arguments: &[&str]) -> String {
@@ -208,6 +208,16 @@ fn scan_evidence() {
     example(&lab, "scan_evidence", &arguments);
     assert!(std::fs::read(&told).unwrap() != before);
     std::fs::write(lab.path("runs/1/backdoored/encoder.safetensors"), first).unwrap();
+    // An encoder on which no scan has a result is named and left out.
+    let file = lab.path("runs/2/backdoored/encoder.safetensors");
+    let header = EncoderHeader::read(&file).unwrap().unwrap();
+    let trained = load_encoder(&header, &file, &burn::tensor::Device::flex()).unwrap();
+    let kept = std::fs::read(&file).unwrap();
+    save_encoder(&common::constant(trained), &header, &file).unwrap();
+    let said = example(&lab, "scan_evidence", &arguments);
+    assert!(said.contains("| 0-2-backdoored | the features of"), "{said}");
+    assert!(read("roc.csv").contains("moco-v2,ssl-cleanse,all,1,2,"), "{}", read("roc.csv"));
+    std::fs::write(file, kept).unwrap();
     // A scored encoder cannot be one of the nulls.
     let own = std::env::current_exe().unwrap();
     let program = own.parent().unwrap().parent().unwrap().join("examples/scan_evidence");

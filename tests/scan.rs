@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use common::{Lab, stderr};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
@@ -41,20 +41,10 @@ fn refused(lab: &Lab, args: &[&str]) -> (i32, String) {
 
 /// Writes an encoder file for 16 px: untrained, or with the same features for every image.
 fn encoder(lab: &Lab, name: &str, seed: u64, constant: bool) {
-    struct Zero;
-    impl burn::module::ModuleMapper for Zero {
-        fn map_float<const D: usize>(
-            &mut self,
-            param: burn::module::Param<Tensor<D>>,
-        ) -> burn::module::Param<Tensor<D>> {
-            // Parameters of one axis, those of batch norms, keep their values, so that the features are not zero.
-            if D == 1 { param } else { param.map(|weight| weight.zeros_like()) }
-        }
-    }
     let mut rng = keyed(seed, ssl_backdoor_model::purpose::INIT, 0, 0, 0);
     let mut net = NET.init(&mut rng, &Device::flex()).valid();
     if constant {
-        net = net.map(&mut Zero);
+        net = common::constant(net);
     }
     save_encoder(&net, &encoder_header(NET, 16), &lab.path(name)).unwrap();
 }

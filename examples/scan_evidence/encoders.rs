@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use ssl_backdoor::{EncoderScanOptions, scan_encoder};
 use ssl_backdoor_model::EncoderHeader;
-use ssl_backdoor_scan::{EncoderScans, NullScore, Nulls, PValue};
+use ssl_backdoor_scan::{EncoderScans, NullScore, Nulls, PValue, ScanError};
 
 use crate::runs::Run;
 
@@ -31,19 +31,33 @@ pub struct Judged {
     pub together: Option<PValue>,
 }
 
-/// The scores of all encoders of `runs`, each scanned once, and those of the clean encoders in `more`.
+/// An encoder on which no scan had a result.
+pub struct Refused {
+    pub name: String,
+    pub reason: String,
+}
+
+/// The scores of all encoders of `runs`, each scanned once, and those of the clean encoders in `more`; and the encoders
+/// on which no scan had a result.
 pub fn scored(
     runs: &[Run],
     more: Vec<(PathBuf, NullScore)>,
     scans: &EncoderScans,
     out: &Path,
-) -> Result<Vec<Scored>> {
-    let (mut all, mut seen) = (Vec::new(), HashSet::new());
+) -> Result<(Vec<Scored>, Vec<Refused>)> {
+    let (mut all, mut refused, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for (run, model) in runs.iter().flat_map(|run| [(run, "clean"), (run, "backdoored")]) {
         let Some(file) = run.encoder(model) else { continue };
         let name = format!("{}-{model}", run.name);
         let backdoored = model == "backdoored";
-        let score = score(run, &file, scans, &out.join("encoders").join(&name))?;
+        let score = match score(run, &file, scans, &out.join("encoders").join(&name)) {
+            Ok(score) => score,
+            Err(error) if error.downcast_ref::<ScanError>().is_some() => {
+                refused.push(Refused { name, reason: format!("{:#}", error.root_cause()) });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         // Runs share twins; each counts once.
         if seen.insert(score.hash.clone()) {
             let (method, net_asr) = (run.method.clone(), run.net_asr.filter(|_| backdoored));
@@ -59,7 +73,7 @@ pub fn scored(
             all.push(Scored { name, method, backdoored: false, net_asr: None, score });
         }
     }
-    Ok(all)
+    Ok((all, refused))
 }
 
 /// The score of an encoder, from an earlier scan of the same file with the same settings in `out` or, without one, from a

@@ -63,12 +63,12 @@ fn main() -> Result<()> {
     }
     let nulls = Nulls::all(&null)?.into_iter().map(|(_, score)| score).collect();
     let more = clean.map_or_else(|| Ok(Vec::new()), |folder| Nulls::all(&folder))?;
-    let scored = encoders::scored(&runs, more, &scans, &out)?;
+    let (scored, refused) = encoders::scored(&runs, more, &scans, &out)?;
     let judged = encoders::judged(scored, nulls, least)?;
 
     let search = PatchSearchConfig { networks, steps, ..PatchSearchConfig::default() };
     let scanned = sets::scanned(&runs, sets, &search, &out)?;
-    let text = tables::write(&judged, &scanned, &out)?;
+    let text = tables::write(&judged, &refused, &scanned, &out)?;
     println!("{text}");
     Ok(())
 }

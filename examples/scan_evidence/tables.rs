@@ -1,4 +1,5 @@
-//! The tables: `encoders`, `roc`, `alarms`, `sets` and `sets_summary` as `.csv`, and the short ones in `evidence.md`.
+//! The tables: `encoders`, `refused`, `roc`, `alarms`, `sets` and `sets_summary` as `.csv`, and the short ones in
+//! `evidence.md`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use ssl_backdoor_probe::{roc_area, student, wilson};
 
-use crate::encoders::Judged;
+use crate::encoders::{Judged, Refused};
 use crate::sets::Scanned;
 
 /// Below this net ASR, in points, an attack has hardly taken hold.
@@ -52,7 +53,12 @@ fn cell(value: Option<f64>) -> String {
 }
 
 /// Writes all tables into `out`; returns the Markdown of the short ones.
-pub fn write(judged: &[Judged], sets: &[Scanned], out: &Path) -> Result<String> {
+pub fn write(
+    judged: &[Judged],
+    refused: &[Refused],
+    sets: &[Scanned],
+    out: &Path,
+) -> Result<String> {
     let scans: BTreeSet<&str> =
         judged.iter().flat_map(|one| one.encoder.score.scores.keys()).map(String::as_str).collect();
     let mut scans: Vec<&str> = scans.into_iter().collect();
@@ -61,7 +67,11 @@ pub fn write(judged: &[Judged], sets: &[Scanned], out: &Path) -> Result<String> 
     let methods: BTreeSet<&str> = judged.iter().map(|one| one.encoder.method.as_str()).collect();
     let mut methods: Vec<&str> = methods.into_iter().collect();
     methods.push(ALL);
-    let short = [roc(judged, &methods, &scans), alarms(judged, &methods, &scans), summary(sets)];
+    let mut short =
+        vec![roc(judged, &methods, &scans), alarms(judged, &methods, &scans), summary(sets)];
+    if !refused.is_empty() {
+        short.push(without_result(refused));
+    }
     let text: String = short.iter().map(Table::markdown).collect();
     for table in short.iter().chain([&encoders, &of_sets(sets)]) {
         std::fs::write(out.join(format!("{}.csv", table.name)), table.csv()?)?;
@@ -107,6 +117,13 @@ fn encoders(judged: &[Judged], scans: &[&str]) -> Table {
         }
         table.rows.push(row);
     }
+    table
+}
+
+fn without_result(refused: &[Refused]) -> Table {
+    let title = "Encoders on which no scan had a result; the other tables do not count them";
+    let mut table = Table::new("refused", title, &["encoder", "reason"]);
+    table.rows = refused.iter().map(|one| vec![one.name.clone(), one.reason.clone()]).collect();
     table
 }
 

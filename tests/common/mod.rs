@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
+use ssl_backdoor_model::Encoder;
+
 /// Files that the seed determines byte for byte.
 pub const SEED_DECIDES: [&str; 8] = [
     "poison.csv",
@@ -122,4 +126,16 @@ pub fn ask_to_end(child: Child, signal: &str) -> Output {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
     output
+}
+
+/// An encoder with the same features for every image.
+pub fn constant(encoder: Encoder) -> Encoder {
+    struct Zero;
+    impl ModuleMapper for Zero {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            // Parameters of one axis, those of batch norms, keep their values, so that the features are not zero.
+            if D == 1 { param } else { param.map(|weight| weight.zeros_like()) }
+        }
+    }
+    encoder.map(&mut Zero)
 }
