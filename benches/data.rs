@@ -1,4 +1,4 @@
-//! The views of each method, and the poisoning of an image, on one thread.
+//! The views of each method, and the poisoning of an image, on one thread; the choice of poisoned images by features.
 //!
 //! ```sh
 //! cargo bench --bench data
@@ -17,8 +17,9 @@ use ssl_backdoor_data::purpose;
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::PretrainConfig;
 use ssl_backdoor_trigger::{
-    Blend, Compose, CorruptEncoder, Ctrl, Key, NoisyAlignment, Patch, Perturbation, Phase, Place,
-    Recipe, References, Setup, TriggerConfig, TriggerError,
+    Blend, Compose, CorruptEncoder, Ctrl, FeatureRows, Key, NoisyAlignment, Patch, Perturbation,
+    Phase, Place, PoisonConfig, Recipe, References, Setup, TrainingSet, TriggerConfig,
+    TriggerError,
 };
 
 fn photo(width: u32, height: u32) -> RgbImage {
@@ -141,5 +142,33 @@ fn poisoning(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group! { name = benches; config = Criterion::default(); targets = augmentation, poisoning }
+/// The choice of 300 of 5,000 images by their features of 128 values.
+fn selection(c: &mut Criterion) {
+    const IMAGES: u64 = 5_000;
+    const DIM: usize = 128;
+    let mut rng = keyed(0, purpose::DRAW, 1, 0, 0);
+    let values: Vec<f32> =
+        (0..IMAGES as usize * DIM).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let labels: Vec<(u64, u32)> = (0..IMAGES).map(|id| (id, (id % 10) as u32)).collect();
+    let classes: Vec<String> = (0..10).map(|class| format!("class {class}")).collect();
+    let set = TrainingSet { labels: &labels, classes: &classes, listed: &[] };
+    let mut group = c.benchmark_group("choice among 5,000 images");
+    group.sample_size(10);
+    for rule in ["con", "kmean"] {
+        let text = format!(
+            "rate = 0.6\nselect = {{ kind = \"{rule}\", encoder = \"-\" }}\n\
+             trigger = {{ kind = \"htba\", id = 10, width = 7 }}"
+        );
+        let config: PoisonConfig = toml::from_str(&text).expect("the text is a [poison] table");
+        group.bench_function(rule, |b| {
+            b.iter(|| {
+                let rows = FeatureRows { values: &values, dim: DIM };
+                config.choose(&set, Some(rows), None, 0).expect("300 images can be chosen")
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = Criterion::default(); targets = augmentation, poisoning, selection }
 criterion_main!(benches);
