@@ -8,6 +8,11 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = if release { packaged().or_else(checked_out) } else { None };
+    let shown = commit.as_deref().unwrap_or("unknown");
+    println!(
+        "cargo::rustc-env=SSL_BACKDOOR_VERSION={} (commit {shown})",
+        env!("CARGO_PKG_VERSION")
+    );
     println!("cargo::rustc-env=SSL_BACKDOOR_COMMIT={}", commit.unwrap_or_default());
 }
 

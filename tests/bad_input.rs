@@ -34,7 +34,7 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
         ("poison.place={kind=\"random\", min=0.9, max=0.2}", &["poison.place", "min < max"]),
         (
             "poison.place={kind=\"center\", min=0.1}",
-            &["poison.place.min: unknown key", "no other key is allowed"],
+            &["poison.place.min: unknown key for kind = \"center\"; no other key is allowed"],
         ),
         (
             "pretrain.schedule={kind=\"cosine-per-epoch\", warmup_epochs=1}",

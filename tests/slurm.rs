@@ -176,6 +176,7 @@ fn a_pre_empted_task_is_requeued_and_ends_with_the_bytes_of_a_local_sweep() {
     let cluster = Cluster::start();
 
     cancelled_tasks_do_not_come_back(&cluster, &lab);
+    the_job_script_of_the_docs_requeues_a_run(&cluster, &lab);
 
     let submitted = cluster.sweep(&lab, "cluster.toml", &["--slurm", "--time=10", "--grace=20"]);
     assert!(submitted.status.success(), "{}", stderr(&submitted));
@@ -224,6 +225,30 @@ fn cancelled_tasks_do_not_come_back(cluster: &Cluster, lab: &Lab) {
     assert_eq!(left["twins"][0]["state"], "unfinished", "{left}");
     assert_eq!(left["runs"][0]["state"], "not-begun", "{left}");
     std::fs::remove_dir_all(lab.path("cluster")).unwrap();
+}
+
+/// The job script for a single run in docs/gpu-and-clusters.md, with this program, a small config and no GPU.
+fn the_job_script_of_the_docs_requeues_a_run(cluster: &Cluster, lab: &Lab) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gpu-and-clusters.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let script = page.split("```bash\n").nth(1).unwrap().split("```").next().unwrap();
+    let run = format!("{} run tiny.toml --out own", env!("CARGO_BIN_EXE_ssl-backdoor"));
+    let long = "--set probe.curve_every=0 --set pretrain.epochs=60";
+    let ours = script
+        .replace("ssl-backdoor run mine.toml", &format!("{run} {long}"))
+        .replace(" --time=8:00:00 --gres=gpu:1", "");
+    assert!(ours.contains(&run) && !ours.contains("--gres"), "{script}");
+    std::fs::write(lab.path("job.sh"), ours).unwrap();
+    let folder = lab.path(".");
+    let at = [format!("--chdir={}", folder.display()), "--output=own.log".into()];
+    let job = output(cluster.command("sbatch").arg("--parsable").args(at).arg(lab.path("job.sh")));
+    let metrics = lab.path("own/backdoored/metrics.jsonl");
+    wait(Duration::from_secs(120), "a training", || metrics.exists());
+    cluster.say("scancel", &["--signal=USR1", job.trim()]);
+    cluster.until_empty(Duration::from_secs(240));
+    let log = std::fs::read_to_string(lab.path("own.log")).unwrap();
+    assert!(log.contains("interrupted after step") && log.contains("checkpoint is saved"), "{log}");
+    assert!(lab.path("own/scores.json").is_file(), "{log}");
 }
 
 fn assert_the_bytes_of_a_local_sweep(cluster: &Cluster, lab: &Lab) {

@@ -101,6 +101,8 @@ fn runs_share_a_twin_and_a_second_sweep_only_does_what_is_new() {
     assert!(said.contains("target-3: done already") && said.contains("1 of 3 runs"), "{said}");
     assert!(!lab.path("runs/target-3").exists());
     assert_eq!(acc(&scores(&lab, "target-7")), acc(&three));
+    let dry = String::from_utf8(sweep(&lab, "s.toml", &["--dry-run"]).stdout).unwrap();
+    assert!(dry.contains("Nothing is left to train.") && !dry.contains("| training |"), "{dry}");
 }
 
 /// What is not the figures of a run is not taken for them: scores of other settings, and a run whose config is broken.

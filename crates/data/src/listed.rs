@@ -23,7 +23,13 @@ pub(crate) fn named_ids(split: &Split, list: &Path, none: &str) -> Result<Vec<u6
     for entry in file_list::load(list, root)? {
         let shown = entry.path.display();
         let Some(&(id, label)) = known.get(&place(&entry.path)) else {
-            return Err(wrong(format!("{shown} is {none}")));
+            let such = match files {
+                Some(files) => files.first().map(|path| path.display().to_string()),
+                None => labels.first().map(|(id, _)| format!("{id}, the id of an image")),
+            };
+            let such = such
+                .map_or(String::new(), |such| format!("; a line of the list is such as {such}"));
+            return Err(wrong(format!("{shown} is {none}{such}")));
         };
         if ![label, UNLABELLED].contains(&entry.label) && label != UNLABELLED {
             let listed = entry.label;

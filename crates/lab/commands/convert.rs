@@ -149,7 +149,11 @@ fn report(imported: &Imported, backbone: bool) -> Result<()> {
             println!("{:<14} {finding}{}", finding.of, overridden(finding, &header.encoder));
         }
     }
-    let how = if imported.stated { "" } else { "  (assumed or given: not in the checkpoint)" };
+    let how = if imported.stated {
+        ""
+    } else {
+        "  (not in the checkpoint: assumed, or from --size, --mean, --std, --interpolation)"
+    };
     println!("preprocessing  {}{how}", header.preprocessing);
     let others: Vec<&str> = imported.others().collect();
     if !others.is_empty() {

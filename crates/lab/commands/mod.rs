@@ -48,7 +48,7 @@ use shared::computing;
 #[derive(Debug, Parser)]
 #[command(
     name = "ssl-backdoor",
-    version,
+    version = env!("SSL_BACKDOOR_VERSION"),
     after_help = "Example:\n  ssl-backdoor run configs/quickstart.toml"
 )]
 pub struct Cli {

@@ -44,8 +44,8 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
                 [] => "no other key is allowed".to_owned(),
                 known => format!("allowed are {}", list(known, "")),
             };
-            let end = if hint.is_empty() { "; " } else { " " };
-            format!("{key}: unknown key{hint}{end}{known}")
+            let why = if hint.is_empty() { of_kind(root, path) + ";" } else { hint };
+            format!("{key}: unknown key{why} {known}")
         }
         Why::Missing(missing) => {
             let dot = if key.is_empty() { "" } else { "." };
@@ -56,6 +56,15 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
         }
         Why::Other(text) => format!("{is}: {text}"),
     }
+}
+
+/// The kind of the table that holds the value, which decides on its keys, in words; empty without a kind.
+fn of_kind(root: &Node, path: &[String]) -> String {
+    let kind = path.split_last().and_then(|(_, table)| match &root.at(table)?.tree {
+        Tree::Table(keys) => keys.get("kind"),
+        _ => None,
+    });
+    kind.map_or(String::new(), |kind| format!(" for kind = {}", kind.shown()))
 }
 
 /// The path of the wrong value, if its type names the field in the error (`FIELD = VALUE …`). Serde keeps only the

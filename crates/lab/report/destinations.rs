@@ -57,13 +57,11 @@ pub(super) fn top(scores: &RunScores, flow: &Flow) -> String {
 /// A few sentences on where patched images go; none if the scores do not contain it.
 pub(super) fn summary(scores: &RunScores) -> Option<String> {
     let flow = scores.flow.as_ref()?;
-    let mut text = format!(
-        "Net flow of patched images in points: {}. Patched drop: {:.1} points ({} images).",
-        top(scores, flow),
-        scores.patched_drop,
-        flow.lost,
-    );
+    let mut text = format!("Net flow of patched images in points: {}.", top(scores, flow));
+    // Without a target, the patched drop is the headline already.
     if let Some(target) = &scores.target_name {
+        let (drop, lost) = (scores.patched_drop, flow.lost);
+        text += &format!(" Patched drop: {drop:.1} points ({lost} images).");
         text += &match flow.lift {
             Some(lift) => format!(
                 " Lift (net flow to the target divided by the mean net flow to the other classes): {}.",

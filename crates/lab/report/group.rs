@@ -1,7 +1,7 @@
 //! Runs with the same settings except for target, trigger and seed: one row of the paper's table.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ssl_backdoor_defend::ModelId;
 
@@ -125,9 +125,23 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Net ASR; none without a target, where the drop is used instead.
+    /// The net ASR of each backdoored model; none without a target.
+    pub(super) fn net_asrs(&self) -> BTreeMap<Victim<'a>, f64> {
+        let runs = self.runs.iter();
+        runs.filter_map(|&(_, run, reading)| Some((victim(run), reading.net.net_asr?))).collect()
+    }
+
+    /// Net ASR over the pairs of target and trigger, each the mean of its training seeds, as in the claims; over the seeds
+    /// of a single pair. None without a target, where the drop is used instead.
     pub(super) fn net(&self) -> Option<Mean> {
-        self.over_victims(|r| r.net.net_asr)
+        let nets = self.net_asrs();
+        let by_pair = nets.iter().map(|(&(_, target, trigger), &net)| ((target, trigger), net));
+        let pairs: BTreeSet<_> = by_pair.clone().map(|(pair, _)| pair).collect();
+        if pairs.len() > 1 {
+            Mean::of_units(by_pair)
+        } else {
+            Mean::of(&nets.into_values().collect::<Vec<_>>())
+        }
     }
 
     /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. A large drop with a
@@ -229,6 +243,19 @@ mod tests {
         assert_eq!(group(&[like(11, 5), like(11, 5), like(11, 5)]), (3, 1, false, false));
         assert_eq!(group(&[like(11, 5), like(11, 6)]), (2, 2, true, false));
         assert_eq!(group(&[like(11, 5), like(12, 5)]), (2, 2, true, true));
+        // Two pairs with two seeds each: the interval of the net ASR is over the pairs.
+        let with = |seed, target, net| {
+            let mut run = like(seed, target);
+            run.probes.iter_mut().for_each(|probe| probe.net.net_asr = Some(net));
+            run
+        };
+        let runs = [with(11, 5, 0.0), with(12, 5, 8.0), with(11, 6, 3.0), with(12, 6, 7.0)];
+        let groups = Group::all(&runs, &[], false);
+        let net = groups[0].net().unwrap();
+        // Means 4 and 5: Student's 12.706 times 0.5.
+        let [low, high] = net.interval.unwrap();
+        assert!((net.value - 4.5).abs() < 1e-9, "{net:?}");
+        assert!((low + 1.853).abs() < 1e-3 && (high - 10.853).abs() < 1e-3, "{net:?}");
     }
 
     #[test]

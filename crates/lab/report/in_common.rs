@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::group::{Group, Victim, victim};
+use super::group::{Group, Victim};
 
 /// What several groups have in common.
 pub(super) struct InCommon<'a> {
@@ -15,7 +15,8 @@ pub(super) struct InCommon<'a> {
 
 /// The models and the pairs that all `groups` have.
 pub(super) fn in_common<'a>(groups: &[&Group<'a>]) -> InCommon<'a> {
-    let nets: Vec<BTreeMap<Victim<'a>, f64>> = groups.iter().map(|group| net_asrs(group)).collect();
+    let nets: Vec<BTreeMap<Victim<'a>, f64>> =
+        groups.iter().map(|group| group.net_asrs()).collect();
     let mut all = nets.iter().map(|nets| nets.keys().copied().collect::<BTreeSet<_>>());
     let first = all.next().unwrap_or_default();
     let models = all.fold(first, |shared, models| &shared & &models);
@@ -29,9 +30,4 @@ pub(super) fn in_common<'a>(groups: &[&Group<'a>]) -> InCommon<'a> {
     let row = |of| nets.iter().map(|nets| mean(of, nets)).collect();
     let pairs = pairs.into_iter().map(row).collect();
     InCommon { models, pairs }
-}
-
-fn net_asrs<'a>(group: &Group<'a>) -> BTreeMap<Victim<'a>, f64> {
-    let runs = group.runs.iter();
-    runs.filter_map(|&(_, run, reading)| Some((victim(run), reading.net.net_asr?))).collect()
 }

@@ -203,7 +203,8 @@ impl Page {
             lead: format!(
                 "Runs: {}, settings: {}. Figures are means over the runs of a setting ± half of Student's 95 % interval; \
                  FP counts images of other classes that are assigned to the target. ASR is FP as a share of all images of other \
-                 classes. Net ASR is the backdoored model's ASR minus its clean twin's on the same patched images. Patched drop \
+                 classes. Net ASR is the backdoored model's ASR minus its clean twin's on the same patched images; its interval is \
+                 over the pairs of target and trigger, each the mean of its training seeds, or over the seeds of a single pair. Patched drop \
                  is the twin's accuracy on patched images minus the backdoored model's. Effect: a model is targeted if its \
                  largest net flow is to the target and net ASR is {TARGETED:.0} points or more; it is taken over if its largest \
                  net flow is to another class and the patched drop is {TAKEN_OVER:.0} points or more. {}{}",
@@ -248,8 +249,7 @@ impl Page {
 fn about_claims(groups: &[Group<'_>], claims: &[Claim]) -> String {
     let mut text = String::new();
     if !claims.is_empty() {
-        text += "The claims have intervals of their own: over pairs of target and trigger, where the figure of a pair is the \
-                 mean over its training seeds. ";
+        text += "All intervals of the claims are over such pairs. ";
         let evals: BTreeSet<&str> = groups.iter().map(|g| g.setting.eval.as_str()).collect();
         if evals.contains("dev") {
             text += "They are tested on dev images, on which settings may be chosen: they are no result. ";

@@ -1,7 +1,7 @@
 //! The runs behind every figure of a report, and what they cost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::destinations::{Effect, top};
 use super::group::{Group, anchor};
@@ -16,7 +16,7 @@ pub(super) struct Source {
     pub cells: Vec<String>,
     /// First digits of the manifest's hash.
     pub hash: String,
-    /// Path of the manifest, relative to the page if it lies below the page's folder.
+    /// Path of the manifest, relative to the page.
     pub link: String,
 }
 
@@ -31,10 +31,8 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
     let acc = |model| run.get(model, Images::Clean).map(|s| s.acc);
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
     let net = run.net_asr.zip(run.net_asr_ci).unwrap_or((run.patched_drop, run.patched_drop_ci));
-    // A run that is not below the page's folder is linked by its absolute path.
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
-    let (path, out) = (whole(path), whole(out));
-    let link = path.strip_prefix(&out).unwrap_or(&path).join(Artefact::Manifest.to_string());
+    let link = relative(&whole(path), &whole(out)).join(Artefact::Manifest.to_string());
     Source {
         anchor: anchor(place),
         name: run.name.clone(),
@@ -57,6 +55,13 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
         hash: run.manifest_hash.chars().take(12).collect(),
         link: link.to_string_lossy().into_owned(),
     }
+}
+
+/// The whole path `path`, seen from the folder `from`.
+fn relative(path: &Path, from: &Path) -> PathBuf {
+    let shared = path.components().zip(from.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(path.components().skip(shared)).collect()
 }
 
 /// What produced the figures, in a sentence.
@@ -97,4 +102,17 @@ pub(super) fn compute(manifests: &[Manifest]) -> String {
         twins.len(),
         rest / 3600.0
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_linked_from_any_folder() {
+        let of = |path: &str, from: &str| relative(Path::new(path), Path::new(from));
+        assert_eq!(of("/a/results/run", "/a/results"), Path::new("run"));
+        assert_eq!(of("/a/results/run", "/a/pages/one"), Path::new("../../results/run"));
+        assert_eq!(of("/a/results/run", "/b"), Path::new("../a/results/run"));
+    }
 }

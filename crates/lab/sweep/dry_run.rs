@@ -58,6 +58,9 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
     }
     if !json {
         head(plan, &left);
+        if left.runs.is_empty() {
+            return Ok(());
+        }
     }
     let (mut all, mut not_timed) = (Vec::new(), Vec::new());
     for (run, trainings, defended) in kinds(&left)?.values() {
@@ -78,7 +81,8 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
             }
         }
     }
-    let hours = all.iter().map(TrainingRow::hours).sum();
+    // An empty sum of floats is -0.
+    let hours = all.iter().map(TrainingRow::hours).sum::<f64>() + 0.0;
     let hours = not_timed.is_empty().then_some(hours);
     if json {
         let (out, results) = (plan.out.as_path(), plan.results.as_deref());
@@ -115,7 +119,7 @@ fn refusal(plan: &Plan, left: &Left<'_>) -> Option<String> {
     makers::check(plan, &left.runs, &left.done, false).err().map(|error| error.to_string())
 }
 
-/// Prints the size of the sweep, where its files go, and the head of the table.
+/// Prints the size of the sweep, where its files go, and the head of the table if something is left.
 fn head(plan: &Plan, left: &Left<'_>) {
     let in_words =
         |runs, twins| format!("{}, {}", counted(runs, "run"), counted(twins, "clean twin"));
@@ -126,6 +130,10 @@ fn head(plan: &Plan, left: &Left<'_>) {
     println!("Run folders: {}", plan.out.display());
     if let Some(results) = &plan.results {
         println!("Figures are kept in {}", results.display());
+    }
+    if left.runs.is_empty() {
+        println!("\nNothing is left to train.");
+        return;
     }
     println!("\n| training | trainings | steps each | images/s | hours in all |");
     println!("| --- | --- | --- | --- | --- |");

@@ -10,7 +10,7 @@ use ssl_backdoor_model::ModelError;
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What to do when a canary has stopped a training.
-const STOPPED: &str = ". Checkpoints of earlier epochs are kept; with `pretrain.canaries = \"warn\"` the training \
+const STOPPED: &str = ". Earlier checkpoints, if there are any, are kept; with `pretrain.canaries = \"warn\"` the training \
                        would have continued";
 
 /// An error of this crate. Field names are those of [`PretrainConfig`](crate::PretrainConfig): `lr`, `method.queue`,
@@ -50,7 +50,7 @@ pub enum PretrainError {
     /// The loss is not finite.
     #[error(
         "the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr}), but must be finite. \
-         Lower the learning rate. Checkpoints of earlier epochs are kept"
+         Lower the learning rate. Earlier checkpoints, if there are any, are kept"
     )]
     Loss {
         /// The loss.

@@ -72,7 +72,8 @@ pub struct PoisonConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub count: Option<usize>,
-    /// A file list that names the images to poison. With a target, ASR is measured for that class. Default: none.
+    /// A file list that names the images to poison: on each line a path as in the training list, or an id where the
+    /// images are not files. With a target, ASR is measured for that class. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<PathBuf>,
     /// Chooses the poisoned images by a rule. `rate` then refers to a class of mean size; without a target, ASR is

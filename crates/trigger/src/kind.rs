@@ -51,7 +51,7 @@ pub enum TriggerConfig {
     Text {
         /// The text.
         text: String,
-        /// Height of the font; the width follows from the text. Range: 4 to 512 pixels.
+        /// Height of the font; the width follows from the text and must fit the image. Range: 4 to 512 pixels.
         size: Size,
         /// A TrueType or OpenType font file. Default: DejaVu Sans Mono Bold, built in.
         #[serde(default, skip_serializing_if = "Option::is_none")]

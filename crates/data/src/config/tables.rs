@@ -147,9 +147,10 @@ pub struct Folder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileList {
-    /// List of the training images; labels may be absent.
+    /// List of the training images: on each line a path and, if it has a label, the number of its class. A class is named
+    /// after the folder of its images if each class has a folder of its own, else by its number.
     pub train: PathBuf,
-    /// List of the evaluation images.
+    /// List of the evaluation images, with labels.
     pub val: PathBuf,
     /// Folder to which relative paths in the lists refer. Default: the folder of each list.
     #[serde(default, skip_serializing_if = "Option::is_none")]

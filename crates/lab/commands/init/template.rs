@@ -194,9 +194,12 @@ batch = 64
                  kind = \"shapes\"\nsize = {size}\nper_class = {DRAWN}\n"
             ),
             Images::Found { folder, survey, lists: None, .. } => {
-                // Halves of few images would give no meaningful scores.
                 let few = survey.classes.iter().any(|class| class.evaluation.len() < 20);
-                let eval = if few { "eval = \"all\"\n" } else { "" };
+                let eval = if few {
+                    "# Halves of so few evaluation images would give no meaningful scores.\neval = \"all\"\n"
+                } else {
+                    ""
+                };
                 format!(
                     "# DIR/train/CLASS/* and DIR/val/CLASS/*\nkind = \"folder\"\npath = {}\n{views}\nsize = {size}\n{eval}",
                     path(folder)
@@ -204,7 +207,8 @@ batch = 64
             }
             Images::Found { lists: Some(lists), .. } => format!(
                 "# Every fifth image of a class, {} in all, is scored; the others are trained on.\n\
-                 kind = \"file-list\"\ntrain = {}\nval = {}\n{views}\nsize = {size}\neval = \"all\"\n",
+                 kind = \"file-list\"\ntrain = {}\nval = {}\n{views}\nsize = {size}\n\
+                 # The scored images, both halves. \"dev\" is the half to choose settings on, \"test\" the other.\neval = \"all\"\n",
                 lists.scored,
                 path(&lists.train),
                 path(&lists.val)

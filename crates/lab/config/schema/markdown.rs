@@ -156,7 +156,14 @@ fn add(sections: &mut Vec<Section>, new: Section) {
     });
     let Some(old) = same else { return sections.push(new) };
     if !new.text.is_empty() && !old.text.contains(&new.text) {
-        old.text = format!("{} {}", old.text, new.text);
+        let of = |paths: &[String], text: &str| {
+            let key = paths.first().and_then(|path| path.rsplit('.').next()).unwrap_or_default();
+            format!("`{key}`: {text}")
+        };
+        if !old.text.starts_with('`') {
+            old.text = of(&old.paths, &old.text);
+        }
+        old.text = format!("{} {}", old.text, of(&new.paths, &new.text));
     }
     for (old, new) in [(&mut old.paths, new.paths), (&mut old.kinds, new.kinds)] {
         for one in new {
