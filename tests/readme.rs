@@ -82,10 +82,9 @@ fn commands(page: &str) -> Vec<String> {
 /// A folder with everything that the pages use: configs, committed figures, photographs, a checkpoint.
 fn folder() -> Lab {
     let (lab, here) = (Lab::new(), Path::new(env!("CARGO_MANIFEST_DIR")));
-    let figures = ["table", "defence"].map(|sweep| format!("results/shapes/{sweep}"));
-    for (from, to) in
-        [("configs", "."), (&*figures[0], "results/shapes"), (&*figures[1], "results/shapes")]
-    {
+    let figures = ["table", "defence", "defence-steps"];
+    let figures = figures.map(|sweep| (format!("results/shapes/{sweep}"), "results/shapes"));
+    for (from, to) in figures.into_iter().chain([("configs".to_owned(), ".")]) {
         std::fs::create_dir_all(lab.path(to)).unwrap();
         let copied = Command::new("cp").arg("-r").arg(here.join(from)).arg(lab.path(to)).status();
         assert!(copied.unwrap().success());
