@@ -24,8 +24,9 @@ fn wrong_configs_name_key_value_and_what_is_allowed_and_touch_nothing() {
     let lab = Lab::new();
     assert!(lab.run("run", &[]).status.success());
     let before = lab.bytes("run");
-    let cases: [(&str, &[&str]); 22] = [
+    let cases: [(&str, &[&str]); 23] = [
         ("pretrain.epoch=2", &["--set pretrain.epoch=2: pretrain.epoch: unknown key", "epochs"]),
+        ("pretrain.kind=\"x\"", &["pretrain.kind: unknown key; allowed are"]),
         ("poison.rate=1.5", &["error: --set poison.rate=1.5: poison.rate = 1.5", "0 < rate <= 1"]),
         ("poison.rate=0.001", &["poison.rate = 0.001", "poisons none"]),
         ("poison.target=10", &["poison.target = 10", "0 to 9"]),

@@ -58,12 +58,12 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
     }
 }
 
-/// The kind of the table that holds the value, which decides on its keys, in words; empty without a kind.
+/// The kind of the table that holds the value, which decides on its keys, in words; empty for a table without a kind, and
+/// for one whose unknown key is `kind`.
 fn of_kind(root: &Node, path: &[String]) -> String {
-    let kind = path.split_last().and_then(|(_, table)| match &root.at(table)?.tree {
-        Tree::Table(keys) => keys.get("kind"),
-        _ => None,
-    });
+    let [table @ .., key] = path else { return String::new() };
+    let beside = [table, &["kind".to_owned()]].concat();
+    let kind = root.at(&beside).filter(|_| key != "kind");
     kind.map_or(String::new(), |kind| format!(" for kind = {}", kind.shown()))
 }
 

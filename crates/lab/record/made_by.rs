@@ -47,7 +47,7 @@ impl MadeBy {
 
     /// The value for a record that does not contain it.
     pub(crate) fn unknown() -> Self {
-        Self { numerics: first(), commit: None, path: None }
+        Self { numerics: FIRST_NUMERICS, commit: None, path: None }
     }
 }
 

@@ -136,12 +136,9 @@ impl<'a> Group<'a> {
     pub(super) fn net(&self) -> Option<Mean> {
         let nets = self.net_asrs();
         let by_pair = nets.iter().map(|(&(_, target, trigger), &net)| ((target, trigger), net));
-        let pairs: BTreeSet<_> = by_pair.clone().map(|(pair, _)| pair).collect();
-        if pairs.len() > 1 {
-            Mean::of_units(by_pair)
-        } else {
-            Mean::of(&nets.into_values().collect::<Vec<_>>())
-        }
+        // A single pair has no interval.
+        let over_pairs = Mean::of_units(by_pair).filter(|mean| mean.interval.is_some());
+        over_pairs.or_else(|| Mean::of(&nets.into_values().collect::<Vec<_>>()))
     }
 
     /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. A large drop with a

@@ -68,8 +68,8 @@ pub(crate) fn reference(sweep: &Value) -> String {
 struct Section {
     paths: Vec<String>,
     kinds: Vec<String>,
-    /// The text before the keys.
-    text: String,
+    /// The texts before the keys, each with the path that it is about.
+    texts: Vec<(String, String)>,
     /// The keys as a table, or the kinds.
     rows: String,
 }
@@ -77,7 +77,8 @@ struct Section {
 impl Section {
     /// The keys of the table at `path`, of any kind.
     fn whole(path: &str, text: String, rows: String) -> Self {
-        Self { paths: vec![path.into()], kinds: Vec::new(), text, rows }
+        let texts = if text.is_empty() { Vec::new() } else { vec![(path.into(), text)] };
+        Self { paths: vec![path.into()], kinds: Vec::new(), texts, rows }
     }
 }
 
@@ -91,12 +92,11 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
         if path == "pretrain.method" {
             rows.push_str(&training(variants.iter().map(|one| one.kind)));
         }
-        let text = text(schema);
-        add(sections, Section { paths: vec![path.into()], kinds: Vec::new(), text, rows });
+        add(sections, Section::whole(path, text(schema), rows));
         for one in &variants {
-            let (kinds, text) = (vec![one.kind.to_owned()], String::new());
+            let kinds = vec![one.kind.to_owned()];
             let rows = table_of(one.schema, &[]);
-            add(sections, Section { paths: vec![path.into()], kinds, text, rows });
+            add(sections, Section { kinds, ..Section::whole(path, String::new(), rows) });
         }
         variants.iter().for_each(|one| below(path, keys(one.schema), sections));
     } else if let Some(own) = keys(schema) {
@@ -129,8 +129,7 @@ fn walk(path: &str, schema: &Value, sections: &mut Vec<Section>) {
                     (key.clone(), row)
                 };
                 let form = json!({ "properties": own.iter().map(named).collect::<Keys>() });
-                let (rows, text) = (table_of(&form, &[]), text(schema));
-                add(sections, Section { paths: vec![path.into()], kinds: Vec::new(), text, rows });
+                add(sections, Section::whole(path, text(schema), table_of(&form, &[])));
                 below(path, Some(own), sections);
             }
             _ => tables.into_iter().for_each(|form| walk(path, form, sections)),
@@ -155,15 +154,10 @@ fn add(sections: &mut Vec<Section>, new: Section) {
         at && old.rows == new.rows && old.kinds.is_empty() == new.kinds.is_empty()
     });
     let Some(old) = same else { return sections.push(new) };
-    if !new.text.is_empty() && !old.text.contains(&new.text) {
-        let of = |paths: &[String], text: &str| {
-            let key = paths.first().and_then(|path| path.rsplit('.').next()).unwrap_or_default();
-            format!("`{key}`: {text}")
-        };
-        if !old.text.starts_with('`') {
-            old.text = of(&old.paths, &old.text);
+    for (path, text) in new.texts {
+        if !old.texts.iter().any(|(_, old)| *old == text) {
+            old.texts.push((path, text));
         }
-        old.text = format!("{} {}", old.text, of(&new.paths, &new.text));
     }
     for (old, new) in [(&mut old.paths, new.paths), (&mut old.kinds, new.kinds)] {
         for one in new {
@@ -172,6 +166,12 @@ fn add(sections: &mut Vec<Section>, new: Section) {
             }
         }
     }
+}
+
+/// A text with the last key of the path that it is about.
+fn about((path, text): &(String, String)) -> String {
+    let key = path.rsplit('.').next().unwrap_or(path);
+    format!("`{key}`: {text}")
 }
 
 fn render(sections: &[Section], page: &mut String) {
@@ -187,8 +187,12 @@ fn render(sections: &[Section], page: &mut String) {
                 page.push_str(&format!(": {}", quoted(&section.kinds)));
             }
             page.push('\n');
-            if !section.text.is_empty() {
-                page.push_str(&format!("\n{}\n", section.text));
+            let text = match &section.texts[..] {
+                [(_, text)] => text.clone(),
+                texts => texts.iter().map(about).collect::<Vec<_>>().join(" "),
+            };
+            if !text.is_empty() {
+                page.push_str(&format!("\n{text}\n"));
             }
         }
         page.push_str(&section.rows);
