@@ -213,11 +213,9 @@ pub(crate) fn load<S: Simd, const V: usize>(row: &mut [S; V], from: &[f32]) {
         whole[..V * S::LANES][..from.len()].copy_from_slice(from);
         whole.as_ptr()
     };
-    for (v, vector) in row.iter_mut().enumerate() {
-        // SAFETY: `source` points to V · S::LANES floats: to `from` of exactly that length, or to `whole` of at least
-        // that length; a vector type is used only by functions compiled for its instructions.
-        *vector = unsafe { S::load(source.add(v * S::LANES)) };
-    }
+    // SAFETY: `source` points to V · S::LANES floats: to `from` of exactly that length, or to `whole` of at least that
+    // length; a vector type is used only by functions compiled for its instructions.
+    *row = unsafe { load_row(source) };
 }
 
 /// A float, or a slot for one.
