@@ -85,6 +85,12 @@ const OF_DATA_AND_POISON: &[(&str, &str, &str, &str)] = &[
         "base.toml:11: poison.val_place = \"center\"",
         "expected a table, such as { kind = \"center\" }",
     ),
+    (
+        "rate = 0.5",
+        "val_place = \"middle\"",
+        "base.toml:11: poison.val_place = \"middle\"",
+        "expected a table whose kind is one of \"random\", ",
+    ),
     ("width = 8", "width = \"8\"", "base.toml:12: poison.trigger.width = \"8\"", "expected"),
     ("width = 8", "width = -8", "base.toml:12: poison.trigger.width = -8", "1 to 4096"),
     ("width = 8", "width = 40", "base.toml:12: poison.trigger.width = 40", "1 to 32"),

@@ -37,6 +37,9 @@ pub(crate) fn mismatch(root: &Node, found: &Mismatch) -> String {
             format!("{is}: expected {}{}", plain(expected), form(expected, node))
         }
         Why::Name(allowed) => format!("{is}: allowed are {}", list(allowed, "\"")),
+        Why::Kind(kinds) => {
+            format!("{is}: expected a table whose kind is one of {}", list(kinds, "\""))
+        }
         Why::UnknownKey(unknown, known) => {
             let near = nearest(unknown, known.iter());
             let hint = near.map_or(String::new(), |near| format!(", did you mean {near}?"));

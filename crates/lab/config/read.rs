@@ -30,6 +30,8 @@ pub(crate) enum Why {
     Length(String),
     /// It is none of these names.
     Name(&'static [&'static str]),
+    /// It is a name where a table belongs whose `kind` is one of these, and the name is none of them.
+    Kind(&'static [&'static str]),
     /// This key is unknown; these are known.
     UnknownKey(String, &'static [&'static str]),
     /// This key is missing.
@@ -43,7 +45,27 @@ pub(crate) enum Why {
 /// # Errors
 /// Names the value that does not fit.
 pub(crate) fn read<T: DeserializeOwned>(root: &Node) -> Result<T, Mismatch> {
-    T::deserialize(root).map_err(|found| narrow::<T>(root, found))
+    T::deserialize(root).map_err(|found| unknown_kind::<T>(root, narrow::<T>(root, found)))
+}
+
+/// The error `found` about a name that stands where a table belongs: if a table of this kind does not fit either, the
+/// kinds that do. Reads again with such a table.
+fn unknown_kind<T: DeserializeOwned>(root: &Node, found: Mismatch) -> Mismatch {
+    let Mismatch { path, why: Why::Type(_, expected) } = &found else { return found };
+    let mut tabled = root.clone();
+    let Some(node) = tabled.at_mut(path).filter(|_| expected.contains("tagged enum ")) else {
+        return found;
+    };
+    if !matches!(node.tree, Tree::Leaf(Value::String(_))) {
+        return found;
+    }
+    node.tree = Tree::Table(BTreeMap::from([("kind".to_owned(), node.clone())]));
+    match T::deserialize(&tabled) {
+        Err(Mismatch { path: at, why: Why::Name(kinds) }) if path.starts_with(&at) => {
+            Mismatch { why: Why::Kind(kinds), ..found }
+        }
+        _ => found,
+    }
 }
 
 /// Serde buffers enums that are tagged by a key: the path of an error ends at their table. Finds the innermost value

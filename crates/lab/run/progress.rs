@@ -50,8 +50,11 @@ impl TrainingBar {
         Self { label: label.to_owned(), bar: None }
     }
 
-    /// Shows the bar, at `done` of `steps` steps.
+    /// Shows the bar, at `done` of `steps` steps; says so if the training resumes.
     pub fn start(&mut self, done: usize, steps: usize) {
+        if done > 0 {
+            say_beside_bars(&format!("{}: resumes after step {done} of {steps}", self.label));
+        }
         let bar = BARS.add(ProgressBar::new(steps as u64).with_position(done as u64));
         let template = "{prefix:>12} {wide_bar} {pos}/{len} steps  {per_sec}  ETA {eta}  {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {

@@ -13,6 +13,7 @@ mod dino_head;
 mod ema;
 mod error;
 mod export_training;
+mod feed;
 mod fine_tuning;
 mod first_look;
 mod folder;

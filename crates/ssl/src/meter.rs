@@ -7,6 +7,7 @@ use serde_json::Map;
 use ssl_backdoor_data::TriggerVisibility;
 
 use crate::canary::Spread;
+use crate::feed::Fed;
 use crate::observer::{EpochReport, EpochTiming};
 
 /// What is measured within an epoch; a checkpoint in its midst keeps all but the times.
@@ -16,10 +17,16 @@ pub(crate) struct Meter {
     since: Instant,
     /// What the network waited for views since then.
     #[serde(skip)]
-    pub waited: Duration,
+    waited: Duration,
+    /// The copies of batches to the device since then.
+    #[serde(skip)]
+    copied: Duration,
+    /// What the device still computed after them.
+    #[serde(skip)]
+    pub busy: Duration,
     /// Images since then.
     #[serde(skip)]
-    pub images: usize,
+    images: usize,
     pub losses: Vec<f32>,
     /// Norms of the gradients.
     pub norms: Vec<f32>,
@@ -29,7 +36,7 @@ pub(crate) struct Meter {
     #[serde(default)]
     pub spread: Option<Spread>,
     #[serde(rename = "sightings")]
-    pub visibility: TriggerVisibility,
+    visibility: TriggerVisibility,
 }
 
 /// The state of the training at the end of an epoch.
@@ -51,6 +58,8 @@ impl Meter {
         Self {
             since: Instant::now(),
             waited: Duration::ZERO,
+            copied: Duration::ZERO,
+            busy: Duration::ZERO,
             images: 0,
             losses: Vec::new(),
             norms: Vec::new(),
@@ -58,6 +67,14 @@ impl Meter {
             spread: None,
             visibility: TriggerVisibility::default(),
         }
+    }
+
+    /// Counts a batch that a step takes.
+    pub fn fed(&mut self, batch: &Fed) {
+        self.waited += batch.waited;
+        self.copied += batch.copied;
+        self.images += batch.images;
+        self.visibility.merge(&batch.visibility);
     }
 
     /// The epoch's figures.
@@ -76,6 +93,8 @@ impl Meter {
             timing: EpochTiming {
                 elapsed: self.since.elapsed(),
                 waited: self.waited,
+                copied: self.copied,
+                busy: self.busy,
                 images: self.images,
                 workers: end.workers,
             },

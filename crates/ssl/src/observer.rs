@@ -143,6 +143,12 @@ pub struct EpochTiming {
     pub elapsed: Duration,
     /// The part of it that the network waited for views.
     pub waited: Duration,
+    /// The part of it that the program spent on copies of batches to the device. All but the first of a training go
+    /// while the device computes the step before.
+    pub copied: Duration,
+    /// The part of it that the device still computed after the next step's batch had been copied; nearly zero on a CPU,
+    /// which has computed all before.
+    pub busy: Duration,
     /// Images in that time.
     pub images: usize,
     /// Threads that prepared views.
@@ -188,16 +194,20 @@ impl EpochReport {
         line
     }
 
-    /// Values that depend on the machine, by name: seconds, images per second, the share of the time that the network
-    /// waited for views, and the number of threads that prepared them.
+    /// Values that depend on the machine, by name: seconds, images per second, the shares of the time that the network
+    /// waited for views (`wait_share`), that copies to the device took (`copy_share`), and that a GPU still computed after
+    /// the copy of the next batch (`busy_share`), and the number of threads that prepared views.
     pub fn times(&self) -> Map<String, Value> {
-        let EpochTiming { elapsed, waited, images, workers } = self.timing;
+        let EpochTiming { elapsed, waited, copied, busy, images, workers } = self.timing;
         let seconds = elapsed.as_secs_f64();
+        let share = |part: Duration| Value::from(part.as_secs_f64() / seconds);
         Map::from_iter([
             ("step".into(), self.step.into()),
             ("seconds".into(), seconds.into()),
             ("images_per_s".into(), (images as f64 / seconds).into()),
-            ("wait_share".into(), (waited.as_secs_f64() / seconds).into()),
+            ("wait_share".into(), share(waited)),
+            ("copy_share".into(), share(copied)),
+            ("busy_share".into(), share(busy)),
             ("workers".into(), workers.into()),
         ])
     }

@@ -2,6 +2,7 @@
 //! sum of their gradients.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -67,16 +68,23 @@ pub(crate) struct Pass {
     pub embeddings: Tensor<2>,
     /// Share of correct answers in a pretext task.
     pub accuracy: Option<f32>,
+    /// Time that the device still computed after all that could be done meanwhile.
+    pub busy: Duration,
 }
 
 impl Pass {
-    /// Runs the backward pass of a part with the loss `loss`, which is a share `share` of the batch.
-    pub fn of<M: Module>(method: &M, out: Step, loss: f32, share: f32) -> Self {
-        let Step { loss: of_part, keys, negatives, embeddings, accuracy } = out;
-        let weighted = if share == 1.0 { of_part } else { of_part.mul_scalar(share) };
+    /// Runs the backward pass of a part that is a share `share` of the batch. `meanwhile` runs while the device still
+    /// computes: nothing is read from the device before.
+    pub fn of<M: Module>(method: &M, out: Step, share: f32, meanwhile: impl FnOnce()) -> Self {
+        let Step { loss, keys, negatives, embeddings, accuracy } = out;
+        let weighted = if share == 1.0 { loss.clone() } else { loss.clone().mul_scalar(share) };
         let grads = GradientsParams::from_grads(weighted.backward(), method);
+        meanwhile();
+        let start = Instant::now();
+        let loss: f32 = share * loss.into_scalar::<f32>();
+        let busy = start.elapsed();
         let accuracy = accuracy.map(|right| share * right.into_scalar::<f32>());
-        Self { loss: share * loss, grads, keys, negatives, embeddings, accuracy }
+        Self { loss, grads, keys, negatives, embeddings, accuracy, busy }
     }
 
     /// Appends the next part.
@@ -92,6 +100,7 @@ impl Pass {
             negatives: self.negatives,
             embeddings: joined(self.embeddings, next.embeddings),
             accuracy: self.accuracy.zip(next.accuracy).map(|(a, b)| a + b),
+            busy: self.busy + next.busy,
         }
     }
 }

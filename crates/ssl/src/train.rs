@@ -1,13 +1,12 @@
 //! The one training loop.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use ssl_backdoor_data::augment::Views;
-use ssl_backdoor_data::{Draws, EpochPlan, SampleSet, ViewBatch, ViewLoader};
+use ssl_backdoor_data::{Draws, EpochPlan, SampleSet, ViewLoader};
 use ssl_backdoor_model::Encoder;
 
 use crate::canary::{Canaries, Shadow};
@@ -15,12 +14,13 @@ use crate::checkpoint::{self, Saved};
 use crate::config::TrainConfig;
 use crate::ema::EmaTiming;
 use crate::error::PretrainError;
+use crate::feed::{Fed, Feed};
 use crate::first_look::FirstLook;
 use crate::hook::TrainingHook;
 use crate::meter::{EpochEnd, Meter};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::observer::{StepReport, TrainObserver, TrainState};
-use crate::parts::{HostBatch, Pass};
+use crate::parts::Pass;
 use crate::weight_decay::DecaySchedule;
 
 /// Images, seed and device of a training. Start from [`Training::new`] and change fields with struct update syntax.
@@ -80,14 +80,13 @@ pub fn train<M: Method>(
     if start == 0 {
         run.look_first(&mut method, &views)?;
     }
-    let mut loader = ViewLoader::start(set, views, run.plan, steps.clone(), training.workers);
+    let loader = ViewLoader::start(set, views, run.plan, steps.clone(), training.workers);
+    let dtype = config.precision.of_images(&run.device);
+    let mut feed = Feed::new(loader, run.device.clone(), dtype, config.accumulate);
     for step in steps {
-        let waiting = Instant::now();
-        let Some(batch) = loader.next() else { break };
-        let batch = batch?;
-        run.meter.waited += waiting.elapsed();
+        let Some(batch) = feed.next() else { break };
         let progress = run.progress(step);
-        method = run.step(method, batch, &progress)?;
+        method = run.step(method, batch?, &mut feed, &progress)?;
         if (step + 1).is_multiple_of(run.plan.steps_per_epoch()) {
             run.end_epoch(&method, &progress)?;
         }
@@ -186,18 +185,19 @@ impl<'a> Run<'a> {
     fn step<M: Method>(
         &mut self,
         mut method: M,
-        batch: ViewBatch,
+        batch: Fed,
+        feed: &mut Feed,
         progress: &Progress,
     ) -> Result<M, PretrainError> {
         let (step, lr) = (progress.step, self.rates[progress.step]);
-        let images = batch.ids.len();
-        let host = HostBatch { views: batch.views, ids: batch.ids, hidden: batch.hidden };
+        let images = batch.images;
+        self.meter.fed(&batch);
 
         let before = |method: M| method.before_step(progress);
         method = self.canaries.follow(EmaTiming::BeforeStep, method, progress, before)?;
         self.canaries.prototypes(&method, progress)?;
-        let Pass { loss, grads, keys, negatives, embeddings, accuracy } =
-            self.pass(&mut method, host, progress)?;
+        let Pass { loss, grads, keys, negatives, embeddings, accuracy, busy } =
+            self.pass(&mut method, batch, feed, progress)?;
         let Self { canaries, optimizer, meter, .. } = self;
         // Moved, not cloned: while another tensor holds the queue's rows, new ones cannot be written in place.
         canaries.negatives(&keys, negatives, progress)?;
@@ -212,11 +212,10 @@ impl<'a> Run<'a> {
         method = canaries.follow(EmaTiming::AfterStep, method, progress, after)?;
         canaries.queues(&method, images, progress)?;
 
-        meter.images += images;
+        meter.busy += busy;
         meter.losses.push(loss);
         meter.norms.extend(norm);
         meter.accuracy.extend(accuracy);
-        meter.visibility.merge(&batch.visibility);
         // A smaller last batch spreads differently, so the last whole batch is measured.
         let done = step + 1;
         if images == self.plan.batch && self.plan.images_in(done) < self.plan.batch
@@ -229,42 +228,72 @@ impl<'a> Run<'a> {
         Ok(method)
     }
 
-    /// Forward and backward passes of a step, part by part.
+    /// Forward and backward passes of a step, part by part. While the device computes a part, the next one is copied to
+    /// it, after the last part that of the next step.
     fn pass<M: Method>(
         &self,
         method: &mut M,
-        batch: HostBatch,
+        batch: Fed,
+        feed: &mut Feed,
         progress: &Progress,
     ) -> Result<Pass, PretrainError> {
-        let (images, precision) = (batch.ids.len(), self.config.precision);
-        let dtype = precision.of_images(&self.device);
-        let hook = self.training.hook.as_deref();
-        let of_part = |method: &mut M, part: HostBatch| {
-            let share = part.ids.len() as f32 / images as f32;
-            let part = part.on(&self.device, dtype);
-            let out = precision.run(|| forward(method, part, hook, progress))?;
-            let loss: f32 = out.loss.clone().into_scalar();
-            if !loss.is_finite() {
-                let Progress { step, epoch, .. } = *progress;
-                return Err(PretrainError::Loss { loss, step, epoch, lr: self.rates[step] });
-            }
-            Ok(Pass::of(method, out, loss, share))
-        };
-        let mut parts = batch.parts(self.config.accumulate);
-        if parts.len() > 1 && method.surveys() {
-            for part in &parts {
-                let mut part = part.clone().on(&self.device, dtype);
-                if let Some(hook) = hook {
-                    part.views = hook.views(part.views, progress);
-                }
-                precision.run(|| method.survey(part))?;
-            }
+        self.survey(method, &batch, feed, progress)?;
+        let Fed { first: mut part, rest, images, .. } = batch;
+        let mut rest = rest.into_iter();
+        let mut before: Option<Pass> = None;
+        loop {
+            let mut next = None;
+            let pass = self.part(method, part, images, progress, || match rest.next() {
+                Some(host) => next = Some(feed.copy(host)),
+                None => feed.fetch(),
+            })?;
+            let pass = match before {
+                Some(before) => before.and(pass, method),
+                None => pass,
+            };
+            let Some(next) = next else { return Ok(pass) };
+            (before, part) = (Some(pass), next);
         }
-        let rest = parts.split_off(1);
-        let mut pass = of_part(method, parts.remove(0))?;
-        for part in rest {
-            let next = of_part(method, part)?;
-            pass = pass.and(next, method);
+    }
+
+    /// Shows all parts to a method that surveys them, if there are several.
+    fn survey<M: Method>(
+        &self,
+        method: &mut M,
+        Fed { first, rest, .. }: &Fed,
+        feed: &Feed,
+        progress: &Progress,
+    ) -> Result<(), PretrainError> {
+        if rest.is_empty() || !method.surveys() {
+            return Ok(());
+        }
+        let rest = rest.iter().map(|part| feed.copy(part.clone()));
+        for mut part in std::iter::once(first.clone()).chain(rest) {
+            if let Some(hook) = self.training.hook.as_deref() {
+                part.views = hook.views(part.views, progress);
+            }
+            self.config.precision.run(|| method.survey(part))?;
+        }
+        Ok(())
+    }
+
+    /// Forward and backward pass of a part of `images` images; `meanwhile` runs while the device computes them.
+    fn part<M: Method>(
+        &self,
+        method: &mut M,
+        part: Batch,
+        images: usize,
+        progress: &Progress,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Pass, PretrainError> {
+        let share = part.ids.len() as f32 / images as f32;
+        let hook = self.training.hook.as_deref();
+        let out = self.config.precision.run(|| forward(method, part, hook, progress))?;
+        let pass = Pass::of(method, out, share, meanwhile);
+        if !pass.loss.is_finite() {
+            let Progress { step, epoch, .. } = *progress;
+            let (loss, lr) = (pass.loss, self.rates[step]);
+            return Err(PretrainError::Loss { loss, step, epoch, lr });
         }
         Ok(pass)
     }
