@@ -193,7 +193,10 @@ mod wgpu {
         };
         let gpu = timing(&ssl_backdoor::device::open("wgpu").unwrap());
         let cpu = timing(&Device::flex());
-        assert!(gpu > 0.2 && cpu < 0.02, "busy after the copy: {gpu:.3} of the time, {cpu:.3} on the CPU");
+        assert!(
+            gpu > 0.2 && cpu < 0.02,
+            "busy after the copy: {gpu:.3} of the time, {cpu:.3} on the CPU"
+        );
     }
 
     #[test]

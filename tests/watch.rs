@@ -118,6 +118,7 @@ fn list_and_show(lab: &Lab, twin: &str) {
     let text = stdout(&say(lab, &["show", &format!("s/{twin}")]));
     assert!(text.contains(": done\n"), "{text}");
     assert!(text.contains("Stages that are done: ") && text.contains("pretrain clean"), "{text}");
+    assert!(text.contains("Resume: ssl-backdoor run "), "{text}");
 
     for (arguments, code, words) in [
         (

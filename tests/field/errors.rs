@@ -254,6 +254,24 @@ fn review_2_04_a_value_of_an_extended_file_is_named_there() {
     assert!(message(&site, &[]).starts_with("base.toml:12: poison.rate = 1.5"));
 }
 
+/// A length has one key of two: the later one replaces the other, but one file must not have both.
+#[test]
+fn a_length_in_another_unit_replaces_the_one_below() {
+    let site = site();
+    let share = BASE.replace("width = 8 }", "width = { share = 0.25 } }");
+    site.write("base.toml", &share);
+    site.write("child.toml", "extends = \"base.toml\"\npoison.trigger.width = { view = 8 }\n");
+    let read = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+        Experiment::read(&site.path("child.toml"), &sets).unwrap().to_toml().unwrap()
+    };
+    let one = |text: String| (text.contains("view = 8"), text.contains("share = "));
+    assert_eq!(one(read(&[])), (true, false), "{}", read(&[]));
+    assert_eq!(one(read(&["poison.trigger.width.share=0.5"])), (false, true));
+    site.write("base.toml", share.replace("share = 0.25", "share = 0.25, view = 3"));
+    assert!(message(&site, &[]).contains("poison.trigger.width"), "{}", message(&site, &[]));
+}
+
 /// An axis of a sweep, and how its message begins and ends.
 const SWEEPS: &[(&str, &str, &str)] = &[
     (

@@ -82,6 +82,10 @@ impl ShowArgs {
         for (model, TrainingProgress { done, steps, .. }) in trainings {
             println!("Training of {model}: step {done} of {steps}");
         }
+        let config = folder.join(Artefact::Config.to_string());
+        if config.is_file() {
+            println!("Resume: ssl-backdoor run {} --out {}", config.display(), folder.display());
+        }
         Ok(())
     }
 }

@@ -291,8 +291,11 @@ fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, C
     Ok(merged)
 }
 
+/// The keys of which a length has exactly one, where it is no number of pixels.
+const LENGTHS: [&str; 2] = ["view", "share"];
+
 /// Merges `over` into `base`. Tables merge key by key, except that a table of another `kind` replaces the whole
-/// table: the keys of one kind have no meaning for another.
+/// table: the keys of one kind have no meaning for another. One of [`LENGTHS`] replaces the other.
 fn merge(base: &mut Node, over: Node) {
     base.origin = over.origin.clone();
     let Tree::Table(new) = over.tree else {
@@ -307,6 +310,10 @@ fn merge(base: &mut Node, over: Node) {
     if new.contains_key("kind") && kind(new.get("kind")) != kind(old.get("kind")) {
         *old = new;
         return;
+    }
+    let length = |key: &str| LENGTHS.contains(&key);
+    if new.keys().any(|key| length(key)) {
+        old.retain(|key, _| !length(key) || new.contains_key(key));
     }
     for (key, value) in new {
         match old.get_mut(&key) {

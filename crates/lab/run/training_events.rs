@@ -80,7 +80,9 @@ fn tag(key: &str) -> Option<String> {
         "step" => return None,
         "epoch" | "loss" | "lr" | "pretext_acc" => "train",
         "grad_norm" | "embedding_std" | "embedding_rank" => "canary",
-        "seconds" | "images_per_s" | "wait_share" | "copy_share" | "busy_share" | "workers" => "timing",
+        "seconds" | "images_per_s" | "wait_share" | "copy_share" | "busy_share" | "workers" => {
+            "timing"
+        }
         _ if key.starts_with("dev_") => "probe",
         _ => match key.split_once('_') {
             Some(("trigger", key)) => return Some(format!("trigger/{key}")),

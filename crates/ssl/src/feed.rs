@@ -86,8 +86,7 @@ mod tests {
     fn loader(set: &SampleSet) -> (ViewLoader, EpochPlan) {
         let views: Arc<dyn Views> = Arc::new(ChainViews::moco(8, (0.2, 1.0), false));
         let images = set.len();
-        let plan =
-            EpochPlan { seed: 3, images, batch: 4, drop_last: true, draws: Draws::PRETRAIN };
+        let plan = EpochPlan { seed: 3, images, batch: 4, drop_last: true, draws: Draws::PRETRAIN };
         (ViewLoader::start(set.clone(), views, plan, 0..5, 2), plan)
     }
 
