@@ -61,7 +61,9 @@ fn unknown_kind<T: DeserializeOwned>(root: &Node, found: Mismatch) -> Mismatch {
     }
     node.tree = Tree::Table(BTreeMap::from([("kind".to_owned(), node.clone())]));
     match T::deserialize(&tabled) {
-        Err(Mismatch { path: at, why: Why::Name(kinds) }) if path.starts_with(&at) => {
+        Err(Mismatch { path: at, why: Why::Name(kinds) })
+            if path.starts_with(&at) || at.starts_with(path) =>
+        {
             Mismatch { why: Why::Kind(kinds), ..found }
         }
         _ => found,

@@ -1,5 +1,6 @@
 //! Configs before they become checked types: `extends`, `--set`, and where each value was written.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,6 +120,7 @@ impl Document {
         let Tree::Table(table) = &mut at.tree else {
             return Err(not_a_table(&node, key, (tables, list), self.note.as_deref()));
         };
+        drop_other_length(table, last);
         table.insert(last.to_string(), node);
         Ok(())
     }
@@ -294,6 +296,13 @@ fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, C
 /// The keys of which a length has exactly one, where it is no number of pixels.
 const LENGTHS: [&str; 2] = ["view", "share"];
 
+/// Removes the length in another unit before `key` is set, if it is one of [`LENGTHS`].
+fn drop_other_length(table: &mut BTreeMap<String, Node>, key: &str) {
+    if LENGTHS.contains(&key) {
+        table.retain(|other, _| other == key || !LENGTHS.contains(&other.as_str()));
+    }
+}
+
 /// Merges `over` into `base`. Tables merge key by key, except that a table of another `kind` replaces the whole
 /// table: the keys of one kind have no meaning for another. One of [`LENGTHS`] replaces the other.
 fn merge(base: &mut Node, over: Node) {
@@ -311,10 +320,7 @@ fn merge(base: &mut Node, over: Node) {
         *old = new;
         return;
     }
-    let length = |key: &str| LENGTHS.contains(&key);
-    if new.keys().any(|key| length(key)) {
-        old.retain(|key, _| !length(key) || new.contains_key(key));
-    }
+    new.keys().for_each(|key| drop_other_length(old, key));
     for (key, value) in new {
         match old.get_mut(&key) {
             Some(below) => merge(below, value),
