@@ -49,8 +49,7 @@ mod wgpu {
     use ssl_backdoor_compress::{CompressConfig, distill};
     use ssl_backdoor_probe::{LinearProbe, ProbeConfig, extract, knn};
     use ssl_backdoor_ssl::{
-        EpochTiming, PretrainError, TrainObserver, Training, after_each_epoch, initial_encoder,
-        pretrain,
+        PretrainError, TrainObserver, Training, after_each_epoch, initial_encoder,
     };
 
     use super::Lab;
@@ -70,11 +69,8 @@ mod wgpu {
     fn tiny() -> Experiment {
         // Each epoch is one step.
         let own = ["data.per_class=1", "pretrain.batch=8", "pretrain.epochs=2", "pretrain.lr=0.01"];
-        with(&[&own[..], &["pretrain.encoder.width=2", "probe.curve_every=0"]].concat())
-    }
-
-    fn with(sets: &[&str]) -> Experiment {
-        let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+        let sets = own.iter().chain(&["pretrain.encoder.width=2", "probe.curve_every=0"]);
+        let sets: Vec<String> = sets.map(|set| set.to_string()).collect();
         Experiment::read(&Lab::new().path("tiny.toml"), &sets).unwrap()
     }
 
@@ -167,36 +163,6 @@ mod wgpu {
         assert!(saved.count() > 0);
         let resumed = command().output().unwrap();
         assert!(resumed.status.success(), "{}", stderr(&resumed));
-    }
-
-    /// The timestamps of an epoch: a batch is copied after the step before has been submitted, and the GPU is busy with that
-    /// step for some time after the copy. On the CPU the step is done by then.
-    #[test]
-    fn the_next_batch_is_copied_while_the_gpu_computes() {
-        let own = ["data.per_class=4", "pretrain.batch=8", "pretrain.epochs=2"];
-        let experiment = with(&own);
-        let splits = experiment.data.load(&|_, _, _| {}).unwrap();
-        let timing = |device: &Device| {
-            let training = Training::new(splits.pretrain_set().clone(), 1, device);
-            let mut timings: Vec<EpochTiming> = Vec::new();
-            let mut observer = after_each_epoch(|epoch, _| {
-                timings.push(epoch.timing);
-                Ok(())
-            });
-            let size = experiment.data.size();
-            pretrain(&experiment.pretrain, None, size, &training, &mut observer).unwrap();
-            drop(observer);
-            // In the first epoch the kernels are chosen.
-            let timing = timings[1];
-            println!("{device:?}: {timing:?}");
-            timing.busy.as_secs_f64() / timing.elapsed.as_secs_f64()
-        };
-        let gpu = timing(&ssl_backdoor::device::open("wgpu").unwrap());
-        let cpu = timing(&Device::flex());
-        assert!(
-            gpu > 0.2 && cpu < 0.02,
-            "busy after the copy: {gpu:.3} of the time, {cpu:.3} on the CPU"
-        );
     }
 
     #[test]
