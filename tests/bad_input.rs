@@ -194,9 +194,13 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint() {
     assert_fails(&lab.run("run", &["pretrain.lr=1e30"]), 1, &["the loss is"]);
     assert!(!lab.path("run/scores.json").exists());
     // The folder keeps the reason, until a start succeeds.
-    for (command, words) in
-        [("show", &["run: failed", "Failed: stage ", "the loss is"][..]), ("list", &["| failed |"])]
-    {
+    for (command, words) in [
+        (
+            "show",
+            &["run: failed", "Failed: stage ", "the loss is", "\nResume: ssl-backdoor run "][..],
+        ),
+        ("list", &["| failed |"]),
+    ] {
         let mut told = std::process::Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
         let told = told.arg(command).arg(lab.path("run")).output().unwrap();
         let text = String::from_utf8_lossy(&told.stdout);

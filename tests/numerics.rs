@@ -68,9 +68,14 @@ fn cpu() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));
     let name = line.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown");
+    format!("{name}, {}", paths())
+}
+
+/// The instruction paths for 32 bits and for bf16.
+fn paths() -> String {
     let [f32, bf16] =
         [ssl_backdoor_kernels::instruction_path(), ssl_backdoor_kernels::bf16_instruction_path()];
-    format!("{name}, {f32}, {bf16}")
+    format!("{f32}, {bf16}")
 }
 
 /// A run of `method`: numerics, losses of the backdoored model by epoch, and a hash of its encoders and scores.
@@ -117,10 +122,16 @@ fn a_change_of_a_trained_byte_or_a_score_raises_the_version() {
                  SSL_BACKDOOR_BLESS=1",
                 fixture().display()
             );
-            // On every machine: equal within what the order of additions may change in so short a training.
-            let expected = known["losses"][method].as_array().unwrap();
-            assert_eq!(expected.len(), found.len(), "{advice}");
-            for (a, b) in found.iter().zip(expected) {
+            // On every machine: equal within what the order of additions may change in so short a training. That may
+            // also change to which number of 16 bits a factor is rounded, so these runs have losses for each path.
+            let expected = match &known["losses"][method] {
+                Value::Object(by_path) => by_path.get(&paths()).and_then(Value::as_array),
+                all => Some(all.as_array().unwrap()),
+            };
+            if let Some(expected) = expected {
+                assert_eq!(expected.len(), found.len(), "{advice}");
+            }
+            for (a, b) in found.iter().zip(expected.into_iter().flatten()) {
                 let b = b.as_f64().unwrap();
                 // A cosine is between -1 and 1, and starts near 0.
                 let scale = if method == "simsiam" { 1.0 } else { b.abs() };
@@ -131,7 +142,18 @@ fn a_change_of_a_trained_byte_or_a_score_raises_the_version() {
                 assert_eq!(all[method], hash, "{advice}");
             }
         }
-        losses.insert(method.into(), json!(found));
+        let of_method = match method.contains("bf16") {
+            true => {
+                let mut by_path = known["losses"][method].as_object().cloned().unwrap_or_default();
+                if known["numerics"] != version {
+                    by_path.clear();
+                }
+                by_path.insert(paths(), json!(found));
+                by_path.into()
+            }
+            false => json!(found),
+        };
+        losses.insert(method.into(), of_method);
         bytes.insert(method.into(), hash.into());
     }
     if bless {

@@ -223,6 +223,11 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
+/// Whether the device `name` is the CPU.
+pub(crate) fn is_cpu(name: &str) -> bool {
+    backend(name) == Kind::Flex.name()
+}
+
 /// The backend of the device called `name`: `cuda` for `cuda:3`. Devices of one backend share results.
 pub fn backend(name: &str) -> &str {
     name.split(':').next().unwrap_or(name)
@@ -252,6 +257,7 @@ mod tests {
         assert_eq!(parse("cuda:3"), Ok((Kind::Cuda, Some(3))));
         assert_eq!(parse("wgpu"), Ok((Kind::Wgpu, None)));
         assert_eq!((backend("cuda:3"), backend("flex")), ("cuda", "flex"));
+        assert_eq!((is_cpu("flex"), is_cpu("cuda:3")), (true, false));
         for bad in ["", "tpu", "flex:1", "cuda:", "cuda:x", "cuda:-1"] {
             assert!(parse(bad).unwrap_err().to_string().contains("allowed are"), "{bad}");
         }

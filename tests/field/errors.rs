@@ -543,7 +543,7 @@ fn review_2_03_no_number_makes_a_strange_message() {
 /// Commands, their exit status, and words of their message.
 const COMMANDS: &[(&str, i32, &str)] = &[
     ("run absent.toml", 2, "cannot read absent.toml: No such file"),
-    ("run .", 2, "cannot read .: Is a directory"),
+    ("run .", 2, "`ssl-backdoor init --data .` writes a config for a folder of images"),
     ("sweep absent.toml", 2, "cannot read absent.toml: No such file"),
     ("poison absent.cfg", 2, "cannot read absent.cfg: No such file"),
     ("poison base.toml --out file", 1, "file"),

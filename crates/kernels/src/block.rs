@@ -8,6 +8,7 @@ use crate::norm::{self, Affine, Backward, Centred};
 use crate::path::Path;
 use crate::scratch::scratch;
 use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
+use crate::wanted::Wanted;
 
 /// The units of a basic block: two 3×3 convolutions, and that of the shortcut if the shape changes.
 #[derive(Clone, Copy)]
@@ -139,31 +140,36 @@ pub(crate) struct BlockGradients {
     pub first: UnitGradients,
     pub second: UnitGradients,
     pub down: Option<UnitGradients>,
-    /// The gradient of the images; empty if not requested.
+    /// The gradient of the images; empty if not wanted.
     pub images: Vec<f32>,
 }
 
-/// The backward pass of [`block`]. It computes the gradient of the images only if `wanted`.
+/// The backward pass of [`block`]: the `wanted` gradients.
 pub(crate) fn block_backward(
     path: Path,
     x: &[f32],
     units: &BlockUnits,
     saved: &BlockSaved,
     gradient: &[f32],
-    wanted: bool,
+    wanted: Wanted,
 ) -> BlockGradients {
     let BlockUnits { first, second, down } = units;
     let BlockSaved { out, y1, y2, yd, stats, of_batch } = *saved;
-    let sums = second.masked_sums(path, gradient, out, y2, stats[1]);
+    let masked = |unit: &Unit, y: &[f32], stats: &[f32]| match of_batch || wanted.parameters {
+        true => unit.masked_sums(path, gradient, out, y, stats),
+        // Then nothing depends on them.
+        false => vec![0.0; 2 * unit.geometry.out],
+    };
+    let sums = masked(second, y2, stats[1]);
     let b2 = second.backward(stats[1], &sums, of_batch);
     let bd = down.map(|down| {
-        let sums = down.masked_sums(path, gradient, out, yd, stats[2]);
+        let sums = masked(&down, yd, stats[2]);
         down.backward(stats[2], &sums, of_batch)
     });
 
-    let mut back = through_second(path, units, saved, gradient, &b2);
+    let mut back = through_second(path, units, saved, gradient, &b2, wanted);
     let b1 = first.backward(stats[0], &total(&back.found), of_batch);
-    let (dz1, second) = (back.images, UnitGradients::of(&mut back.weights, b2));
+    let (dz1, second) = (back.images, UnitGradients::of(&mut back.weights, b2, wanted));
 
     // Through the first convolution and the shortcut.
     let through_first = |image, row, to: &mut [f32]| {
@@ -198,8 +204,8 @@ pub(crate) fn block_backward(
         },
     );
     // The last branch is the shortcut's.
-    let down = bd.map(|norm| UnitGradients::of(&mut back.weights, norm));
-    let first = UnitGradients::of(&mut back.weights, b1);
+    let down = bd.map(|norm| UnitGradients::of(&mut back.weights, norm, wanted));
+    let first = UnitGradients::of(&mut back.weights, b1, wanted);
     BlockGradients { first, second, down, images: back.images }
 }
 
@@ -211,6 +217,7 @@ fn through_second(
     saved: &BlockSaved,
     gradient: &[f32],
     b2: &Backward,
+    wanted: Wanted,
 ) -> Back<Vec<f64>> {
     let BlockUnits { first, second, .. } = units;
     let BlockSaved { out, y1, y2, stats, .. } = *saved;
@@ -229,7 +236,7 @@ fn through_second(
         path,
         &[branch],
         |image, y, row| norm::affine_relu(path, &y1[second.input(image, y)], &a1, row),
-        true,
+        Wanted { inputs: true, ..wanted },
         |image, dz1| {
             let y1 = &y1[image * second.geometry.image()..];
             let mut sums = Sums::new(first.row());

@@ -38,6 +38,8 @@ mod transformer;
 mod unit;
 mod update;
 #[cfg(feature = "flex")]
+mod wanted;
+#[cfg(feature = "flex")]
 mod winograd;
 
 use burn::tensor::{Device, Tensor};
@@ -45,7 +47,7 @@ pub use layer::Unit;
 pub use multiply::multiply_in_bf16;
 #[cfg(feature = "flex")]
 pub use path::{bf16_instruction_path, instruction_path};
-pub use process::{keep_freed_memory, on_pool, side_by_side};
+pub use process::{cpu_threads, keep_freed_memory, on_pool, share_out, side_by_side};
 pub use update::{Sgd, ema, sgd};
 
 /// Whether our own kernels compute with `x`: on the CPU, in 32 bits, if there is anything to compute.

@@ -10,6 +10,7 @@ use crate::geometry::Geometry;
 use crate::pairs::Format;
 use crate::path::Path;
 use crate::transformer::{Layer, kernels as transformer};
+use crate::wanted::Wanted;
 use crate::winograd;
 
 /// Relative error of a product of two rounded factors, with a margin for the sums in 32 bits.
@@ -127,7 +128,7 @@ fn convolutions_in_bf16_are_off_by_the_rounding_of_their_factors() {
             rows(&dy, g.out_width() * out, image * g.out_height() + y, to);
         };
         let branch = Branch { geometry: g, weight: &weight, gradient: &output };
-        let found = conv::backward(path, &[branch], input, false, |_, _| ());
+        let found = conv::backward(path, &[branch], input, Wanted::PARAMETERS, |_, _| ());
         let [mut exact, mut magnitudes] = [(); 2].map(|()| Vec::new());
         for w in 0..g.weights() {
             let mut one = vec![0.0; g.weights()];
@@ -162,7 +163,7 @@ fn linear_layers_in_bf16_are_off_by_the_rounding_of_their_factors() {
     for path in Path::found() {
         let layer = Layer { weight: &weight, bias: &bias, format: Format::Pairs };
         let y = transformer::linear(path, &x, layer);
-        let back = transformer::linear_backward(path, &x, layer, &dy, true);
+        let back = transformer::linear_backward(path, &x, layer, &dy, Wanted::ALL);
         let each =
             |len: [usize; 2], one: &dyn Fn(usize, usize) -> (f64, f64)| -> (Vec<f64>, Vec<f64>) {
                 (0..len[0] * len[1]).map(|i| one(i / len[1], i % len[1])).unzip()

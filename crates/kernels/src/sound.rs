@@ -14,6 +14,7 @@ use crate::scratch::scratch;
 use crate::stem::{self, StemSaved};
 use crate::transformer::{Heads, Layer, Norm, kernels as transformer};
 use crate::unit::Unit;
+use crate::wanted::Wanted;
 
 fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
@@ -121,9 +122,12 @@ fn a_convolution_is_its_definition_and_its_gradients_are_adjoint() {
 
             // It is linear in both: Σ dy · y = Σ dw · w = Σ dx · x. A second branch doubles dx.
             let branch = || Branch { geometry: g, weight: &weight, gradient: &output };
-            let twice = conv::backward(path, &[branch(), branch()], input, true, |_, _| ());
-            let alone = conv::backward(path, &[branch()], input, false, |_, _| ());
+            let twice = conv::backward(path, &[branch(), branch()], input, Wanted::ALL, |_, _| ());
+            let one = |wanted| conv::backward(path, &[branch()], input, wanted, |_, _| ());
+            let alone = one(Wanted::PARAMETERS);
             assert!(alone.images.is_empty() && alone.weights[0] == twice.weights[1]);
+            let frozen = one(Wanted::INPUTS);
+            assert!(frozen.weights.is_empty() && frozen.images == one(Wanted::ALL).images);
             let near = |found: f64| assert!((found - dot(&dy, &y)).abs() < 1e-3, "{g:?}: {found}");
             near(dot(&alone.weights[0], &weight));
             near(0.5 * dot(&twice.images, &x));
@@ -178,7 +182,8 @@ fn a_stem_reads_only_what_it_wrote() {
                 of_batch: true,
             };
             let gradient = random(done.out.len(), &mut rng);
-            let (found, dx) = stem::stem_backward(path, &x, &drawn.unit(), &saved, &gradient, true);
+            let (found, dx) =
+                stem::stem_backward(path, &x, &drawn.unit(), &saved, &gradient, Wanted::ALL);
             assert_finite(&dx, x.len());
             assert_finite(&found.weight, g.weights());
         }
@@ -227,7 +232,7 @@ fn a_block_reads_only_what_it_wrote() {
                     of_batch,
                 };
                 let gradient = random(done.out.len(), &mut rng);
-                let found = block::block_backward(path, &x, &units, &saved, &gradient, true);
+                let found = block::block_backward(path, &x, &units, &saved, &gradient, Wanted::ALL);
                 assert_finite(&found.images, x.len());
                 assert_finite(&found.first.weight, first.weights());
                 assert_finite(&found.second.weight, second.weights());
@@ -254,7 +259,7 @@ fn a_linear_layer_is_its_definition_and_its_gradients_are_adjoint() {
                 assert!((found - wanted).abs() < 1e-4, "{found}, not {wanted}");
             }
             // Σ dy · (y − b) = Σ dw · w = Σ dx · x.
-            let found = transformer::linear_backward(path, &x, layer, &dy, true);
+            let found = transformer::linear_backward(path, &x, layer, &dy, Wanted::ALL);
             let wanted = dot(&dy, &y) - dot(&found.bias, &bias);
             for got in [dot(&found.weight, &weight), dot(&found.x, &x)] {
                 assert!((got - wanted).abs() < 1e-3, "{got}, not {wanted}");

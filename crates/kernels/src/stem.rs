@@ -10,6 +10,7 @@ use crate::path::Path;
 use crate::pool::{pool_rows, pooled, unpool_row, windows};
 use crate::scratch::scratch;
 use crate::unit::{Sums, ThroughRelu, Unit, UnitGradients, total};
+use crate::wanted::Wanted;
 
 /// The results of the forward pass.
 pub(crate) struct Stem {
@@ -135,21 +136,24 @@ pub(crate) struct StemSaved<'a> {
     pub of_batch: bool,
 }
 
-/// The backward pass of [`stem`]: gradients of the parameters and, if `wanted`, of `x` (else empty).
+/// The backward pass of [`stem`]: the `wanted` gradients of the parameters and of `x`.
 pub(crate) fn stem_backward(
     path: Path,
     x: &[f32],
     unit: &Unit,
     saved: &StemSaved,
     gradient: &[f32],
-    wanted: bool,
+    wanted: Wanted,
 ) -> (UnitGradients, Vec<f32>) {
     let StemSaved { out, y, winners, stats, of_batch } = *saved;
     let pool = !winners.is_empty();
     let unpooled = |image: usize, row: usize, to: &mut [f32]| {
         unpool(path, unit, [image, row], gradient, winners, to);
     };
-    let sums = if pool {
+    let sums = if !of_batch && !wanted.parameters {
+        // Then nothing depends on them.
+        vec![0.0; 2 * unit.geometry.out]
+    } else if pool {
         pooled_sums(path, unit, y, stats, &unpooled)
     } else {
         unit.masked_sums(path, gradient, out, y, stats)
@@ -168,7 +172,7 @@ pub(crate) fn stem_backward(
     let branch = Branch { geometry: unit.geometry, weight: unit.weight, gradient: &through };
     let copy = |image, y, row: &mut [f32]| row.copy_from_slice(&x[unit.input(image, y)]);
     let mut found = conv::backward(path, &[branch], copy, wanted, |_, _| ());
-    (UnitGradients::of(&mut found.weights, back), found.images)
+    (UnitGradients::of(&mut found.weights, back, wanted), found.images)
 }
 
 /// Writes the gradient of a row of an image before pooling.

@@ -12,6 +12,7 @@ use crate::path::Path;
 use crate::plain;
 use crate::stem::{self, StemSaved};
 use crate::unit::{Unit, UnitGradients};
+use crate::wanted::Wanted;
 
 const TOLERANCE: f32 = 1e-4;
 const EPSILON: f64 = 1e-5;
@@ -152,14 +153,19 @@ fn a_stem_and_its_gradients_equal_plain_burn() {
                 stats: &done.stats,
                 of_batch,
             };
-            let (found, into) = stem::stem_backward(path, &x, &unit, &saved, &gradient, true);
+            let (found, into) =
+                stem::stem_backward(path, &x, &unit, &saved, &gradient, Wanted::ALL);
             assert_near(&into, &dx, &what("input gradient"));
             assert_near(&found.weight, &dw, &what("weight gradient"));
             assert_near(&found.scale, &dscale, &what("scale gradient"));
             assert_near(&found.shift, &dshift, &what("shift gradient"));
-            let (alone, none) = stem::stem_backward(path, &x, &unit, &saved, &gradient, false);
+            let back = |wanted| stem::stem_backward(path, &x, &unit, &saved, &gradient, wanted);
+            let (alone, none) = back(Wanted::PARAMETERS);
             assert!(none.is_empty());
             assert_eq!(alone.weight, found.weight, "{}", what("without input gradient"));
+            let (none, alone) = back(Wanted::INPUTS);
+            assert!(none.weight.is_empty() && none.scale.is_empty() && none.shift.is_empty());
+            assert_eq!(alone, into, "{}", what("without weight gradient"));
         }
     }
 }
@@ -247,9 +253,15 @@ fn a_block_and_its_gradients_equal_plain_burn() {
                 of_batch,
             };
             let BlockGradients { first, second, down, images } =
-                block::block_backward(path, &x, &units, &saved, &gradient, true);
+                block::block_backward(path, &x, &units, &saved, &gradient, Wanted::ALL);
             assert_near(&images, &dx, &what("input gradient"));
             assert_eq!(down.is_some(), tensors.len() == 3);
+            let wanted = Wanted::INPUTS;
+            let alone = block::block_backward(path, &x, &units, &saved, &gradient, wanted);
+            assert_eq!(alone.images, images, "{}", what("without weight gradients"));
+            for unit in [alone.first, alone.second].into_iter().chain(alone.down) {
+                assert!(unit.weight.is_empty() && unit.scale.is_empty() && unit.shift.is_empty());
+            }
             for (found, unit) in [first, second].into_iter().chain(down).zip(&tensors) {
                 let expected = values(unit.weight.grad(&grads).unwrap());
                 assert_near(&found.weight, &expected, &what("weight gradient"));
@@ -285,7 +297,7 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
                 let stats = done.stats.each_ref().map(|s| &s[..]);
                 let (out, y1, y2, yd) = (&done.out, &done.y1, &done.y2, &done.yd);
                 let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: true };
-                let found = block::block_backward(path, &x, &units, &saved, &gradient, true);
+                let found = block::block_backward(path, &x, &units, &saved, &gradient, Wanted::ALL);
                 let BlockGradients { first, second, down, images } = found;
                 let of = |u: UnitGradients| [u.weight, u.scale, u.shift];
                 (done.out, done.stats, images, of(first), of(second), down.map(of))

@@ -10,6 +10,7 @@ use crate::conv;
 use crate::geometry::Geometry;
 use crate::norm::{self, Affine, Backward, Centred, GradientSums, Moments};
 use crate::path::Path;
+use crate::wanted::Wanted;
 
 /// A convolution and its batch norm.
 #[derive(Clone, Copy)]
@@ -23,7 +24,7 @@ pub(crate) struct Unit<'a> {
     pub epsilon: f64,
 }
 
-/// The gradients of a unit's parameters.
+/// The gradients of a unit's parameters; empty if not wanted.
 pub(crate) struct UnitGradients {
     pub weight: Vec<f32>,
     pub scale: Vec<f32>,
@@ -32,7 +33,10 @@ pub(crate) struct UnitGradients {
 
 impl UnitGradients {
     /// Takes the last of `weights`, with the gradients of scale and shift from `back`.
-    pub fn of(weights: &mut Vec<Vec<f32>>, back: Backward) -> Self {
+    pub fn of(weights: &mut Vec<Vec<f32>>, back: Backward, wanted: Wanted) -> Self {
+        if !wanted.parameters {
+            return Self { weight: Vec::new(), scale: Vec::new(), shift: Vec::new() };
+        }
         let weight = weights.pop().unwrap_or_default();
         Self { weight, scale: back.scale, shift: back.shift }
     }

@@ -156,6 +156,8 @@ pub fn scan_encoder(options: &EncoderScanOptions) -> Result<()> {
     let images = ScanImages::read(&options.images, &options.sets, Part::Evaluation)?;
     let set = images.prepared(&header.preprocessing)?;
     let (mean, std) = (header.preprocessing.mean, header.preprocessing.std);
+    // On a terminal, bars follow; elsewhere nothing does for minutes.
+    eprintln!("scanning {} on {} images of {}", file.display(), set.len(), images.name);
     let watch = progress::watch();
     let setting = Setting {
         device: &device,

@@ -11,6 +11,7 @@ use super::run_folders::{RUNS, RunRow, absent};
 use super::shared::{path, print_scores};
 use crate::ConfigError;
 use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress, json_text};
+use crate::run::RunState;
 
 /// Print the summary of a run. Nothing is trained, opened or written.
 ///
@@ -83,7 +84,7 @@ impl ShowArgs {
             println!("Training of {model}: step {done} of {steps}");
         }
         let config = folder.join(Artefact::Config.to_string());
-        if config.is_file() {
+        if config.is_file() && matches!(row.state, RunState::Failed | RunState::Unfinished) {
             println!("Resume: ssl-backdoor run {} --out {}", config.display(), folder.display());
         }
         Ok(())

@@ -52,13 +52,12 @@ pub(crate) fn read<T: DeserializeOwned>(root: &Node) -> Result<T, Mismatch> {
 /// kinds that do. Reads again with such a table.
 fn unknown_kind<T: DeserializeOwned>(root: &Node, found: Mismatch) -> Mismatch {
     let Mismatch { path, why: Why::Type(_, expected) } = &found else { return found };
-    let mut tabled = root.clone();
-    let Some(node) = tabled.at_mut(path).filter(|_| expected.contains("tagged enum ")) else {
-        return found;
-    };
-    if !matches!(node.tree, Tree::Leaf(Value::String(_))) {
+    let is_name = |node: &Node| matches!(node.tree, Tree::Leaf(Value::String(_)));
+    if !expected.contains("tagged enum ") || !root.at(path).is_some_and(is_name) {
         return found;
     }
+    let mut tabled = root.clone();
+    let Some(node) = tabled.at_mut(path) else { return found };
     node.tree = Tree::Table(BTreeMap::from([("kind".to_owned(), node.clone())]));
     match T::deserialize(&tabled) {
         Err(Mismatch { path: at, why: Why::Name(kinds) })

@@ -258,6 +258,11 @@ impl fmt::Debug for Source {
 
 pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     let shown = path.display();
+    if path.is_dir() {
+        return Err(ConfigError(format!(
+            "{shown} is a folder, where a config (a TOML file) is needed: `ssl-backdoor init --data {shown}` writes a config for a folder of images"
+        )));
+    }
     let bytes = std::fs::read(path).map_err(|e| {
         ConfigError(format!("cannot read {shown}: {e}{}", meant(path).unwrap_or_default()))
     })?;

@@ -11,6 +11,7 @@ mod job;
 mod left;
 mod makers;
 mod plan;
+mod shell;
 mod slurm;
 mod slurm_script;
 mod status;

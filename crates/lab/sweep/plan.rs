@@ -8,6 +8,7 @@ use ssl_backdoor_data::Eval;
 use ssl_backdoor_fields::OutOfRange;
 use toml::Value;
 
+use super::shell::word;
 use crate::config::{
     self, Axis, ConfigError, Document, Experiment, Node, Origin, SweepFile, expanded,
 };
@@ -35,11 +36,13 @@ impl SweepSource {
     }
 }
 
-/// The file and the folders as arguments of `sweep`, for commands that a message proposes.
+/// The file, the overrides and the folders as arguments of `sweep`, for commands that a message proposes.
 impl fmt::Display for SweepSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        self.folders().try_for_each(|(option, folder)| write!(f, " {option} {}", folder.display()))
+        let path = |path: &Path| word(&path.display().to_string());
+        f.write_str(&path(&self.file))?;
+        self.sets.iter().try_for_each(|set| write!(f, " --set {}", word(set)))?;
+        self.folders().try_for_each(|(option, folder)| write!(f, " {option} {}", path(folder)))
     }
 }
 

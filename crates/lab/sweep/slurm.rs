@@ -29,6 +29,7 @@ pub fn submit_sweep(source: &SweepSource, options: &SlurmOptions) -> Result<()> 
         );
     }
     on_each_device(&plan, device::check_compiled)?;
+    warn_of_unused_gpus(&plan, options);
     let absolute = |path: &Path| {
         std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
     };
@@ -70,6 +71,19 @@ pub fn submit_sweep(source: &SweepSource, options: &SlurmOptions) -> Result<()> 
     let submitted = submit(&scripts, &out)?;
     say(source, &submitted, jobs.len() - todo.len(), todo.len());
     Ok(())
+}
+
+/// Warns if the tasks reserve GPUs and a run does not use them.
+fn warn_of_unused_gpus(plan: &Plan, options: &SlurmOptions) {
+    let asks = |option: &&String| option.starts_with("--g") && option.contains("gpu");
+    let Some(option) = options.tasks.iter().chain(&options.all).find(asks) else { return };
+    if let Some(run) = plan.runs.iter().find(|run| device::is_cpu(&run.experiment.device)) {
+        eprintln!(
+            "warning: {option} reserves GPUs, but {} has device = \"{}\", which computes on the CPU; \
+             --set device=cuda uses a GPU",
+            run.name, run.experiment.device
+        );
+    }
 }
 
 /// Prints what was submitted, and how to watch and end it.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::job::SweepJob;
 use super::plan::SweepSource;
+use super::shell::{is_safe, word};
 use crate::config::ConfigError;
 use crate::run::TRY_AGAIN;
 
@@ -153,21 +154,10 @@ fn plain(path: &Path) -> Result<&str, ConfigError> {
     })
 }
 
-/// Whether `text` needs no quotes: not empty, only plain characters. To a shell, brackets are special all the same.
-fn is_safe(text: &str) -> bool {
-    let safe = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-[]".contains(c);
-    !text.is_empty() && text.chars().all(safe)
-}
-
 /// `text` as one word of a shell, quoted if necessary.
 fn quoted(text: &str) -> Result<String, ConfigError> {
     one_line(text)?;
-    let brackets = text.contains(['[', ']']);
-    Ok(if is_safe(text) && !brackets {
-        text.into()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    })
+    Ok(word(text))
 }
 
 /// `text` as the value of an option in a line that `sbatch` reads, quoted if necessary.

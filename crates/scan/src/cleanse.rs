@@ -2,11 +2,14 @@
 //! each cluster of the features, the smallest trigger that moves the images of the other clusters into it. With a
 //! backdoor, one cluster needs a far smaller trigger than the rest.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::{OutOfRange, require};
+use ssl_backdoor_kernels::{cpu_threads, share_out};
 use ssl_backdoor_model::init;
 use ssl_backdoor_rng::keyed;
 
@@ -37,6 +40,9 @@ const WORKS: f64 = 0.99;
 const WEIGHT: f64 = 1.0;
 const FACTOR: f64 = 1.5;
 const AFTER: usize = 5;
+/// Largest side of images, in pixels, for which each core inverts clusters of its own. Larger images keep all cores busy
+/// and need more memory.
+const SMALL: usize = 64;
 /// Rounds without a smaller trigger after which an inversion ends.
 const PATIENCE: usize = 10;
 /// The median absolute deviation of a normal distribution times this is its standard deviation.
@@ -125,20 +131,22 @@ impl Scan for Cleanse {
         let count = self.count(&features, setting)?;
         let (seed, device) = (setting.seed, setting.device);
         let clusters = CosineClusters::new(&features, count, KMEANS.0, seed, device)?;
-        let frozen = Frozen::new(encoder, device);
-        let of_images = features_of(&frozen, setting);
-        let total = count * self.config.rounds;
-        let mut found = Vec::with_capacity(count);
-        for cluster in 0..count {
-            let watch = |round: usize| {
-                let done = (cluster * self.config.rounds + round).min(total - 1);
-                (setting.watch)("by cluster", done, total);
+        let (rounds, total) = (self.config.rounds, count * self.config.rounds);
+        let workers = if shadows.side <= SMALL { cpu_threads(device).min(count) } else { 1 };
+        let workers = (0..workers).map(|_| Frozen::new(encoder, device)).collect();
+        let done = AtomicUsize::new(0);
+        let found = share_out(workers, count, |frozen: &mut Frozen, cluster| {
+            let watch = |rounds: usize| {
+                let done = done.fetch_add(rounds, Ordering::Relaxed) + rounds;
+                (setting.watch)("by cluster", done.min(total - 1), total);
             };
             let task =
                 Task { shadows: &shadows, features: &features, clusters: &clusters, cluster };
             let on = (frozen.device(), seed);
-            found.push(self.config.invert(&task, &of_images, on, &watch));
-        }
+            let found = self.config.invert(&task, &features_of(frozen, setting), on, &|_| watch(1));
+            watch(rounds - found.rounds);
+            found
+        });
         (setting.watch)("by cluster", total, total);
         let sizes: Vec<usize> = clusters.members().iter().map(Vec::len).collect();
         Ok(findings(&found, &sizes, shadows.side))
@@ -327,7 +335,12 @@ fn findings(found: &[Inverted], sizes: &[usize], side: usize) -> Findings {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use burn::module::Module;
     use burn::tensor::activation;
+    use ssl_backdoor_data::{DataConfig, Eval, Normalization, Shapes};
+    use ssl_backdoor_model::{EncoderConfig, Stem};
 
     use super::*;
     use crate::invert::planted;
@@ -349,6 +362,42 @@ mod tests {
         let one = anomaly(&[0.5, 0.5, 0.5, 0.5, 0.1], 1e-3).unwrap();
         assert!(one.is_finite() && one > 100.0);
         assert_eq!(anomaly(&[0.5, 0.1, 0.3], 1e-3), None);
+    }
+
+    #[test]
+    fn the_findings_do_not_depend_on_the_threads() {
+        let device = Device::flex();
+        let data = DataConfig::Shapes(Shapes {
+            size: 16,
+            native: None,
+            per_class: 7,
+            eval_per_class: 1,
+            seed: 0,
+            eval: Eval::default(),
+        });
+        let set = data.load(&|_, _, _| {}).unwrap().pretrain_set().clone();
+        let config = EncoderConfig::Resnet18 { width: 2, stem: Stem::Small };
+        let encoder = config.init(&mut keyed(1, CENTRES, 0, 0, 0), &device).valid();
+        let cleanse = Cleanse {
+            config: CleanseConfig {
+                images: 64,
+                clusters: Some(4),
+                rounds: 3,
+                ..CleanseConfig::default()
+            },
+        };
+        let run = |threads: usize| {
+            let done = Mutex::new(Vec::new());
+            let watch = |_: &str, now: usize, of: usize| done.lock().unwrap().push((now, of));
+            let normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
+            let setting = Setting { device: &device, seed: 1, normalization, watch: &watch };
+            let subject = Subject::Encoder { encoder: &encoder, images: &set };
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let found = pool.install(|| cleanse.scan(subject, &setting)).unwrap();
+            assert_eq!(done.lock().unwrap().last(), Some(&(12, 12)));
+            found
+        };
+        assert_eq!(run(1), run(3));
     }
 
     /// Features in three clusters by colour. A white patch moves the features of the encoder in the first direction.

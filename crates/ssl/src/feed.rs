@@ -83,20 +83,20 @@ mod tests {
     use super::*;
     use crate::small_runs::drawn;
 
-    fn loader(set: &SampleSet) -> (ViewLoader, EpochPlan) {
+    fn loader(set: &SampleSet) -> ViewLoader {
         let views: Arc<dyn Views> = Arc::new(ChainViews::moco(8, (0.2, 1.0), false));
         let images = set.len();
         let plan = EpochPlan { seed: 3, images, batch: 4, drop_last: true, draws: Draws::PRETRAIN };
-        (ViewLoader::start(set.clone(), views, plan, 0..5, 2), plan)
+        ViewLoader::start(set.clone(), views, plan, 0..5, 2)
     }
 
     /// The batches are those of the loader, whether they are fetched ahead, twice, or not at all.
     #[test]
     fn every_batch_arrives_once_and_in_order() {
         let set = drawn(8, 2);
-        let host: Vec<ViewBatch> = loader(&set).0.map(Result::unwrap).collect();
+        let host: Vec<ViewBatch> = loader(&set).map(Result::unwrap).collect();
         for parts in [1, 2] {
-            let mut feed = Feed::new(loader(&set).0, Device::flex(), DType::F32, parts);
+            let mut feed = Feed::new(loader(&set), Device::flex(), DType::F32, parts);
             for (step, expected) in host.iter().enumerate() {
                 let fed = feed.next().unwrap().unwrap();
                 assert_eq!((fed.images, fed.rest.len()), (4, parts - 1));

@@ -10,6 +10,7 @@ use crate::outer::{Group, Outer, SPARE};
 use crate::pairs::{Format, pair_channels, pair_image};
 use crate::path::Path;
 use crate::scratch::{Scratch, scratch};
+use crate::wanted::Wanted;
 
 /// Above this many weights, threads split the weight gradient instead of the batch.
 const LARGE: usize = if cfg!(miri) { 1 << 12 } else { 1 << 17 };
@@ -32,22 +33,22 @@ pub(crate) struct Branch<'a> {
 
 /// The results of [`backward`].
 pub(crate) struct Back<T> {
-    /// The gradient of each branch's weight.
+    /// The gradient of each branch's weight; empty if not wanted.
     pub weights: Vec<Vec<f32>>,
-    /// The gradient of the images; empty if not requested.
+    /// The gradient of the images; empty if not wanted.
     pub images: Vec<f32>,
     /// The results of `after` for each group of the image gradient, in order.
     pub found: Vec<T>,
 }
 
-/// The backward pass of convolutions of the same images: the gradient of each weight and, if `wanted`, of the images.
+/// The backward pass of convolutions of the same images: the `wanted` gradients of each weight and of the images.
 /// `rows` writes the rows of the images; `after(first image, gradients of the group)` receives each group of the
 /// images' gradient while it is in the cache.
 pub(crate) fn backward<T: Send>(
     path: Path,
     branches: &[Branch],
     rows: impl Fn(usize, usize, &mut [f32]) + Sync,
-    wanted: bool,
+    wanted: Wanted,
     after: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> Back<T> {
     // The first convolution has the largest kernel: its padding serves the others.
@@ -56,12 +57,14 @@ pub(crate) fn backward<T: Send>(
     };
     let group = g.group();
     let padded = g.padded();
-    let ways: Vec<Way> =
-        branches.iter().map(|branch| Way::new(path, branch, padded, group, wanted)).collect();
+    let ways: Vec<Way> = branches
+        .iter()
+        .map(|branch| Way::new(path, branch, padded, group, wanted.inputs))
+        .collect();
 
     // A part holds the groups of one task. With many weights, all groups keep their padded buffers, and
     // the tasks split the weights.
-    let large = g.weights() > LARGE;
+    let large = g.weights() > LARGE && wanted.parameters;
     let part = if large { group } else { g.part() };
     let buffer = |shape: Padded| {
         let len = group * shape.len() + SPARE;
@@ -69,18 +72,22 @@ pub(crate) fn backward<T: Send>(
     };
 
     let work = |i: usize, mut dx: Option<&mut Filling<'_>>| {
-        let mut sums: Vec<Vec<f32>> = ways.iter().map(|w| vec![0.0; w.sums(large)]).collect();
+        let mut sums: Vec<Vec<f32>> =
+            ways.iter().map(|w| vec![0.0; w.sums(large || !wanted.parameters)]).collect();
         let (mut found, mut kept) = (Vec::new(), None);
         let last = g.batch.min((i + 1) * part);
         for start in (i * part..last).step_by(group) {
             let images = group.min(last - start);
-            let mut x = buffer(padded);
-            let filled = &mut x[..images * padded.len()];
-            padded.fill_group(filled, |j, y, row| rows(start + j, y, row));
-            if g.format == Format::Pairs {
-                let images = filled.chunks_exact_mut(padded.len());
-                images.for_each(|image| pair_image(path, image, padded.row(), g.stride));
-            }
+            let x = wanted.parameters.then(|| {
+                let mut x = buffer(padded);
+                let filled = &mut x[..images * padded.len()];
+                padded.fill_group(filled, |j, y, row| rows(start + j, y, row));
+                if g.format == Format::Pairs {
+                    let images = filled.chunks_exact_mut(padded.len());
+                    images.for_each(|image| pair_image(path, image, padded.row(), g.stride));
+                }
+                x
+            });
             let mut gradients = Vec::new();
             for (b, (way, branch)) in ways.iter().zip(branches).enumerate() {
                 let mut dy = buffer(way.shape);
@@ -89,13 +96,14 @@ pub(crate) fn backward<T: Send>(
                 if let Some(dx) = &mut dx {
                     way.images(path, &dy, dx, images, b > 0);
                 }
+                let Some(x) = &x else { continue };
                 if g.format == Format::Pairs {
                     let images = dy[..images * way.shape.len()].chunks_exact_mut(way.shape.len());
                     images.for_each(|image| pair_image(path, image, way.shape.row(), 1));
                 }
                 if !large {
                     let chunks = sums[b].chunks_exact_mut(way.outer.chunk()).enumerate();
-                    let group = Group { padded: &x, gradient: &dy, images };
+                    let group = Group { padded: x, gradient: &dy, images };
                     chunks.for_each(|(c, sums)| way.outer.run(path, group, c, sums));
                 }
                 if large {
@@ -103,12 +111,12 @@ pub(crate) fn backward<T: Send>(
                 }
             }
             found.extend(dx.as_mut().map(|dx| after(start, dx.last(images * g.image()))));
-            kept = large.then_some((x, gradients));
+            kept = x.filter(|_| large).map(|x| (x, gradients));
         }
         (sums, found, kept)
     };
     let tasks = 0..g.batch.div_ceil(part);
-    let (images, done) = if wanted {
+    let (images, done) = if wanted.inputs {
         fill(g.batch * g.image(), part * g.image(), tasks, |i, dx| work(i, Some(dx)))
     } else {
         (Vec::new(), tasks.into_par_iter().map(|i| work(i, None)).collect())
@@ -120,7 +128,10 @@ pub(crate) fn backward<T: Send>(
         kept.extend(buffers);
     }
 
-    let weights = weights(path, &g, &ways, &mut parts, &kept);
+    let weights = match wanted.parameters {
+        true => weights(path, &g, &ways, &mut parts, &kept),
+        false => Vec::new(),
+    };
     Back { weights, images, found }
 }
 
@@ -161,7 +172,7 @@ struct Way {
     outer: Outer,
     /// Floats in an image.
     image: usize,
-    /// The gathers of the input gradient; empty if not requested.
+    /// The gathers of the input gradient; empty if not wanted.
     inputs: Vec<Packed>,
 }
 
@@ -201,8 +212,8 @@ impl Way {
         })
     }
 
-    /// Number of sums that a part of the batch needs for itself.
-    fn sums(&self, large: bool) -> usize {
-        if large { 0 } else { self.outer.chunks() * self.outer.chunk() }
+    /// Number of sums that a part of the batch needs for itself; with `none`, it needs none.
+    fn sums(&self, none: bool) -> usize {
+        if none { 0 } else { self.outer.chunks() * self.outer.chunk() }
     }
 }

@@ -16,6 +16,7 @@ use crate::path::path;
 use crate::process::on_pool;
 use crate::stem::{self, StemSaved};
 use crate::unit::UnitGradients;
+use crate::wanted::Wanted;
 
 /// Registers the gradients of those parameters of a unit that are tracked.
 fn register(
@@ -66,8 +67,9 @@ impl Backward<Flex, 4> for StemBackward {
         let unit = parameters.unit(dims(&images), settings.stride, settings);
         let (out, of_batch) = (out.storage(), settings.of_batch);
         let saved = StemSaved { out, y: &y, winners: &winners, stats: &stats, of_batch };
-        let (x, wanted) = (images.storage(), of_images.is_some());
-        let gradient = gradient.storage();
+        let learnt = [weight, scale, shift].iter().any(Option::is_some);
+        let wanted = Wanted { inputs: of_images.is_some(), parameters: learnt };
+        let (x, gradient) = (images.storage(), gradient.storage());
         let (found, dx) =
             on_pool(|| stem::stem_backward(path(), x, &unit, &saved, gradient, wanted));
         if let Some(node) = of_images {
@@ -107,8 +109,9 @@ impl Backward<Flex, 10> for BlockBackward {
         let [out, y1, y2, yd] = results.each_ref().map(|t| t.storage());
         let stats = split(&stats, &units);
         let saved = BlockSaved { out, y1, y2, yd, stats, of_batch: settings.of_batch };
-        let (x, wanted) = (images.storage(), of_images.is_some());
-        let gradient = gradient.storage();
+        let learnt = [w1, s1, h1, w2, s2, h2, wd, sd, hd].iter().any(Option::is_some);
+        let wanted = Wanted { inputs: of_images.is_some(), parameters: learnt };
+        let (x, gradient) = (images.storage(), gradient.storage());
         let found = on_pool(|| block::block_backward(path(), x, &units, &saved, gradient, wanted));
         if let Some(node) = of_images {
             grads.register::<Flex>(node, tensor(found.images, dims(&images)));

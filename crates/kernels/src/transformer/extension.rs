@@ -17,6 +17,7 @@ use crate::multiply::format;
 use crate::pairs::Format;
 use crate::path::path;
 use crate::process::on_pool;
+use crate::wanted::Wanted;
 
 /// The arguments of a linear layer that are not tensors.
 #[derive(Debug, Clone, Copy)]
@@ -228,7 +229,9 @@ impl Backward<Flex, 3> for LinearBackward {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let ([of_x, of_weight, of_bias], state) = (ops.parents, ops.state);
         let LinearState { x, weight, bias, hidden, format } = state;
-        let (layer, wanted) = (layer(&weight, &bias, format), of_x.is_some());
+        let layer = layer(&weight, &bias, format);
+        let parameters = of_weight.is_some() || of_bias.is_some();
+        let wanted = Wanted { inputs: of_x.is_some(), parameters };
         let (x_values, values) = (x.storage(), gradient.storage());
         let found = on_pool(|| match &hidden {
             Some(hidden) => {

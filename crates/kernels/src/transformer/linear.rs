@@ -10,6 +10,7 @@ use crate::outer::{Group, LANES, Outer, SPARE};
 use crate::pairs::{Format, pair_channels, pair_image};
 use crate::path::{Path, kernel};
 use crate::scratch::{Aligned, Scratch, scratch};
+use crate::wanted::Wanted;
 
 /// Rows per task: sums over rows are added in the order of the tasks.
 const ROWS: usize = if cfg!(miri) { 4 } else { 128 };
@@ -25,7 +26,7 @@ pub(crate) struct Layer<'a> {
     pub format: Format,
 }
 
-/// Gradients of the rows (empty if not requested), the weight and the bias.
+/// Gradients of the rows, the weight and the bias; empty if not wanted.
 pub(crate) struct Gradients {
     pub x: Vec<f32>,
     pub weight: Vec<f32>,
@@ -100,18 +101,23 @@ pub(crate) fn linear_gelu(path: Path, x: &[f32], layer: Layer) -> [Vec<f32>; 2] 
     })
 }
 
-/// The backward pass of [`linear`], given the `gradient` of the result. It computes that of `x` only if `wanted`.
+/// The backward pass of [`linear`], given the `gradient` of the result: the `wanted` ones.
 pub(crate) fn linear_backward(
     path: Path,
     x: &[f32],
     layer: Layer,
     gradient: &[f32],
-    wanted: bool,
+    wanted: Wanted,
 ) -> Gradients {
     let [from, to] = layer.sizes();
-    let weight = weight_gradient(path, x, gradient, [from, to], layer.format);
-    let bias = sum_of_rows(gradient, to);
-    let x = if wanted {
+    let (weight, bias) = match wanted.parameters {
+        true => (
+            weight_gradient(path, x, gradient, [from, to], layer.format),
+            sum_of_rows(gradient, to),
+        ),
+        false => (Vec::new(), Vec::new()),
+    };
+    let x = if wanted.inputs {
         let product = Product::new(layer.weight, [to, from], [1, to], layer.format);
         let rows = gradient.par_chunks(ROWS * to);
         let one = |gradient: &[f32], dx: &mut Filling<'_>| {

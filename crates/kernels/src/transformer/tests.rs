@@ -12,6 +12,7 @@ use super::linear::{Layer, linear, linear_backward, linear_gelu};
 use crate::pairs::Format;
 use crate::path::Path;
 use crate::plain;
+use crate::wanted::Wanted;
 
 fn random(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-3.0..3.0)).collect()
@@ -87,11 +88,14 @@ proptest! {
                 assert_near(&linear(path, &x, layer), &y, "output");
                 g.clone()
             };
-            let found = linear_backward(path, &x, layer, &g, true);
+            let found = linear_backward(path, &x, layer, &g, Wanted::ALL);
             assert_near(&found.x, &dx, "gradient of the rows");
             assert_near(&found.weight, &dw, "gradient of the weight");
             assert_near(&found.bias, &db, "gradient of the bias");
-            assert!(linear_backward(path, &x, layer, &g, false).x.is_empty());
+            let alone = linear_backward(path, &x, layer, &g, Wanted::PARAMETERS);
+            assert!(alone.x.is_empty() && alone.weight == found.weight && alone.bias == found.bias);
+            let frozen = linear_backward(path, &x, layer, &g, Wanted::INPUTS);
+            assert!(frozen.weight.is_empty() && frozen.bias.is_empty() && frozen.x == found.x);
         }
     }
 
