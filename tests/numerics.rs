@@ -68,18 +68,25 @@ fn cpu() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));
     let name = line.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown");
-    format!("{name}, {}", paths())
-}
-
-/// The instruction paths for 32 bits and for bf16.
-fn paths() -> String {
     let [f32, bf16] =
         [ssl_backdoor_kernels::instruction_path(), ssl_backdoor_kernels::bf16_instruction_path()];
-    format!("{f32}, {bf16}")
+    format!("{name}, {f32}, {bf16}")
 }
 
-/// A run of `method`: numerics, losses of the backdoored model by epoch, and a hash of its encoders and scores.
-fn measure(method: &str, sets: &[&str]) -> (u64, Vec<f64>, String) {
+/// The mean loss of the first two steps of a training.
+fn first_loss(sets: &[&str]) -> f64 {
+    let lab = Lab::new();
+    let short = ["pretrain.batch=128", "pretrain.epochs=6", "probe.curve_every=0"];
+    let mut short = lab.command("run", &[&short[..], sets].concat());
+    let run = short.args(["--until", "pretrain"]).output().unwrap();
+    assert!(run.status.success(), "{sets:?}: {}", stderr(&run));
+    let text = std::fs::read_to_string(lab.path("run/clean/metrics.jsonl")).unwrap();
+    let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    line["loss"].as_f64().unwrap()
+}
+
+/// A run of `method`: numerics, and a hash of its encoders and scores.
+fn measure(method: &str, sets: &[&str]) -> (u64, String) {
     let lab = Lab::new();
     let mut all = vec!["probe.k=[3]", "probe.curve_every=0"];
     all.extend(sets);
@@ -89,12 +96,6 @@ fn measure(method: &str, sets: &[&str]) -> (u64, Vec<f64>, String) {
     let run = lab.run("run", &all);
     assert!(run.status.success(), "{method}: {}", stderr(&run));
     let read = |name: &str| std::fs::read(lab.path("run").join(name)).unwrap();
-    let text = String::from_utf8(read("backdoored/metrics.jsonl")).unwrap();
-    let losses = text.lines().map(|line| {
-        let line: Value = serde_json::from_str(line).unwrap();
-        line["loss"].as_f64().unwrap()
-    });
-    let losses = losses.collect();
     let mut hasher = blake3::Hasher::new();
     for model in ["clean", "backdoored", "distilled-0.5"] {
         let encoder = lab.path("run").join(model).join("encoder.safetensors");
@@ -105,7 +106,7 @@ fn measure(method: &str, sets: &[&str]) -> (u64, Vec<f64>, String) {
     let scores: Value = serde_json::from_slice(&read("scores.json")).unwrap();
     hasher.update(scores["probes"].to_string().as_bytes());
     let numerics = scores["made_by"][0]["numerics"].as_u64().unwrap();
-    (numerics, losses, hasher.finalize().to_hex()[..16].to_owned())
+    (numerics, hasher.finalize().to_hex()[..16].to_owned())
 }
 
 #[test]
@@ -114,7 +115,8 @@ fn a_change_of_a_trained_byte_or_a_score_raises_the_version() {
     let known: Value = serde_json::from_slice(&std::fs::read(fixture()).unwrap()).unwrap();
     let (mut losses, mut bytes, mut version) = (Map::new(), Map::new(), 0);
     for (method, sets) in METHODS {
-        let (numerics, found, hash) = measure(method, sets);
+        let (numerics, hash) = measure(method, sets);
+        let loss = first_loss(sets);
         version = numerics;
         if !bless {
             let advice = format!(
@@ -122,38 +124,19 @@ fn a_change_of_a_trained_byte_or_a_score_raises_the_version() {
                  SSL_BACKDOOR_BLESS=1",
                 fixture().display()
             );
-            // On every machine: equal within what the order of additions may change in so short a training. That may
-            // also change to which number of 16 bits a factor is rounded, so these runs have losses for each path.
-            let expected = match &known["losses"][method] {
-                Value::Object(by_path) => by_path.get(&paths()).and_then(Value::as_array),
-                all => Some(all.as_array().unwrap()),
-            };
-            if let Some(expected) = expected {
-                assert_eq!(expected.len(), found.len(), "{advice}");
-            }
-            for (a, b) in found.iter().zip(expected.into_iter().flatten()) {
-                let b = b.as_f64().unwrap();
-                // A cosine is between -1 and 1, and starts near 0.
-                let scale = if method == "simsiam" { 1.0 } else { b.abs() };
-                assert!((a - b).abs() <= 1e-3 * scale, "{a} and {b}: {advice}");
-            }
+            // On every machine: equal within what the order of additions changes in two steps. After ten, the small batches
+            // of these trainings have made other digits of it.
+            let expected = known["losses"][method].as_f64().unwrap();
+            assert!(
+                (loss - expected).abs() <= 1e-4 * expected.abs(),
+                "{loss}, not {expected}: {advice}"
+            );
             // On a machine of the same kind: equal to the last bit.
             if let Some(all) = known["bytes"][cpu()].as_object() {
                 assert_eq!(all[method], hash, "{advice}");
             }
         }
-        let of_method = match method.contains("bf16") {
-            true => {
-                let mut by_path = known["losses"][method].as_object().cloned().unwrap_or_default();
-                if known["numerics"] != version {
-                    by_path.clear();
-                }
-                by_path.insert(paths(), json!(found));
-                by_path.into()
-            }
-            false => json!(found),
-        };
-        losses.insert(method.into(), of_method);
+        losses.insert(method.into(), json!(loss));
         bytes.insert(method.into(), hash.into());
     }
     if bless {
