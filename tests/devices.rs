@@ -49,8 +49,7 @@ mod wgpu {
     use ssl_backdoor_compress::{CompressConfig, distill};
     use ssl_backdoor_probe::{LinearProbe, ProbeConfig, extract, knn};
     use ssl_backdoor_ssl::{
-        EpochTiming, PretrainError, TrainObserver, Training, after_each_epoch, initial_encoder,
-        pretrain,
+        PretrainError, TrainObserver, Training, after_each_epoch, initial_encoder,
     };
 
     use super::Lab;
@@ -141,34 +140,6 @@ mod wgpu {
         let first = decisions();
         assert!(first > 0);
         assert_eq!(decisions(), first);
-    }
-
-    /// When the next batch has been copied to the device, it still computes the step for at least ten times as long.
-    #[test]
-    fn the_next_batch_is_copied_while_the_device_computes() {
-        let own = ["data.size=32", "data.per_class=2", "pretrain.batch=20", "pretrain.epochs=4"];
-        let own = own.iter().chain(&["pretrain.encoder.width=16", "probe.curve_every=0"]);
-        let sets: Vec<String> = own.map(|set| set.to_string()).collect();
-        let experiment = Experiment::read(&Lab::new().path("tiny.toml"), &sets).unwrap();
-        let splits = experiment.data.load(&|_, _, _| {}).unwrap();
-        let device = ssl_backdoor::device::open("wgpu").unwrap();
-        let training = Training::new(splits.pretrain_set().clone(), 1, &device);
-        let mut times = Vec::new();
-        pretrain(
-            &experiment.pretrain,
-            None,
-            32,
-            &training,
-            &mut after_each_epoch(|epoch, _| {
-                times.push(epoch.timing);
-                Ok(())
-            }),
-        )
-        .unwrap();
-        times.iter().for_each(|time| println!("{time:?}"));
-        // Each epoch is one step. The first chooses kernels, and no batch follows the last.
-        let EpochTiming { elapsed, copied, busy, .. } = times[2];
-        assert!(!copied.is_zero() && busy > 10 * copied && busy > elapsed / 10, "{times:?}");
     }
 
     /// A run on the CPU needs no GPU, also when it resumes. Burn alone would load the optimiser's state on a GPU.

@@ -37,7 +37,7 @@ const TINY: &str = "--set data.per_class=32 --set data.eval_per_class=8 --set pr
                     --set pretrain.encoder.width=2";
 
 /// Arguments added to commands that begin like this; `{TINY}` stands for [`TINY`].
-const SMALL: [(&str, &str); 14] = [
+const SMALL: [(&str, &str); 15] = [
     (
         "ssl-backdoor run mine.toml",
         "--set pretrain.epochs=2 --set pretrain.batch=8 --set pretrain.encoder.width=2 \
@@ -57,6 +57,7 @@ const SMALL: [(&str, &str); 14] = [
     ("ssl-backdoor sweep grid.toml", "{TINY} --set defend.batch=8 --set defend.epochs=1"),
     ("ssl-backdoor convert checkpoint.pth.tar", "--size 32"),
     ("ssl-backdoor probe --encoder", "--set data.per_class=32 --set data.eval_per_class=8"),
+    ("ssl-backdoor scan data configs/quickstart.toml --encoder", "{TINY} --networks 1 --steps 20"),
     ("ssl-backdoor scan data", "--encoder suspect.safetensors --networks 1 --steps 20"),
     ("ssl-backdoor scan encoder suspect.safetensors", "--rounds 2"),
     ("ssl-backdoor scan encoder runs/", "{TINY} --rounds 2"),
