@@ -113,19 +113,16 @@ fn assert_survives(sets: &[&str], kills: &[(&str, usize)]) {
     assert_same(&lab.bytes("whole"), &lab.bytes("killed"));
 }
 
-/// Epochs long enough (80 steps) for a kill in the middle.
-const LONG: &str = "data.per_class=128";
-
 #[test]
 fn a_killed_run_goes_on_to_the_same_bytes() {
     let kills = [("clean", 1), ("backdoored", 2), ("clean", 3)];
-    assert_survives(&[LONG, "pretrain.epochs=4"], &kills);
+    assert_survives(&["data.per_class=128", "pretrain.epochs=4"], &kills);
 }
 
-/// One kill in the middle of the second of two epochs.
+/// One kill in the middle of the second of two epochs of 40 steps.
 fn assert_method_survives(method: &str, others: &[&str]) {
     let method = format!("pretrain.method={method}");
-    let mut sets = vec![LONG, "pretrain.epochs=2", "pretrain.lr=0.005", &method];
+    let mut sets = vec!["data.per_class=64", "pretrain.epochs=2", "pretrain.lr=0.005", &method];
     sets.extend(others);
     assert_survives(&sets, &[("backdoored", 1)]);
 }

@@ -9,10 +9,11 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemUse, UseTree, Visibility};
 
 /// The crates in the order in which they may depend on each other, and the folders of their files.
-const CRATES: [(&str, &str); 13] = [
+const CRATES: [(&str, &str); 14] = [
     ("fields", "crates/fields/src"),
     ("rng", "crates/rng/src"),
     ("files", "crates/files/src"),
+    ("images", "crates/images/src"),
     ("trigger", "crates/trigger/src"),
     ("data", "crates/data/src"),
     ("kernels", "crates/kernels/src"),
@@ -218,8 +219,8 @@ fn no_module_imports_itself_through_others() {
 }
 
 /// The top-level modules of the binary's crate, in the order in which they may use each other.
-const ROOMS: [&str; 8] =
-    ["purpose", "device", "record", "config", "report", "run", "sweep", "commands"];
+const ROOMS: [&str; 9] =
+    ["purpose", "shell", "device", "record", "config", "report", "run", "sweep", "commands"];
 
 #[test]
 fn rooms_use_those_before_them() {

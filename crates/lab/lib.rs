@@ -10,6 +10,7 @@ mod purpose;
 mod record;
 mod report;
 mod run;
+mod shell;
 mod sweep;
 
 pub use commands::{

@@ -68,12 +68,6 @@ pub enum DataError {
         /// What is wrong with it, with the value and what is expected.
         reason: String,
     },
-    /// Bytes are not an image, or are incomplete.
-    #[error("{reason}")]
-    Image {
-        /// What is wrong with them.
-        reason: String,
-    },
     /// A field of the config has a value out of range.
     #[error(transparent)]
     Range(#[from] OutOfRange),

@@ -3,9 +3,10 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use ssl_backdoor_images::decode;
 
+use crate::list_text;
 use crate::sets::{cifar, file_list, idx, pickle, stl10, tiny_imagenet};
-use crate::{decode, list_text};
 
 const INPUTS: u32 = 100_000;
 
@@ -66,10 +67,10 @@ fn survive(seeds: &[&[u8]], read: impl Fn(&[u8])) {
 }
 
 fn small(format: image::ImageFormat) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
+    let file = tempfile::NamedTempFile::new().unwrap();
     let image = image::RgbImage::from_fn(9, 6, |x, y| image::Rgb([x as u8 * 20, y as u8 * 30, 9]));
-    image.write_to(&mut bytes, format).unwrap();
-    bytes.into_inner()
+    image.save_with_format(file.path(), format).unwrap();
+    std::fs::read(file.path()).unwrap()
 }
 
 /// Real files of every format, and small generated ones.

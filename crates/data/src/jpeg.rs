@@ -1,16 +1,7 @@
 //! Encodes images as the files of an export, and reads back the pixels of such a file.
-//!
-//! JPEG is written as by PIL's `save` with its defaults, and so as by the reference (docs/protocol.md, 1.2): quality
-//! 75 with the tables of Annex K, the accurate integer transform, and 4:2:0 chroma, each sample the mean of 2 × 2
-//! pixels with libjpeg's rounding.
 
 use image::RgbImage;
-use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
-
-use crate::decode::decoded;
-
-/// PIL's default.
-const QUALITY: u8 = 75;
+use ssl_backdoor_images::{Chroma, decode, jpeg, png};
 
 /// How the files of an export are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +18,13 @@ impl Format {
         match self {
             Self::First => &["jpg", "jpeg"],
             Self::Present => &["jpg", "jpeg", "jpe", "jfif"],
+        }
+    }
+
+    fn chroma(self) -> Chroma {
+        match self {
+            Self::First => Chroma::First,
+            Self::Present => Chroma::Mean,
         }
     }
 }
@@ -47,24 +45,11 @@ pub(crate) fn has_extension(name: &str, extensions: &[&str]) -> bool {
 /// # Errors
 /// A side that is too long for a JPEG.
 pub(crate) fn encode(image: &RgbImage, name: &str, format: Format) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    if !has_extension(name, format.jpeg()) {
-        let mut to = std::io::Cursor::new(&mut bytes);
-        image.write_to(&mut to, image::ImageFormat::Png).map_err(|e| e.to_string())?;
-        return Ok(bytes);
-    }
-    let side = |length: u32| {
-        u16::try_from(length).map_err(|_| format!("{length} pixels are too many for a JPEG"))
+    let encoded = match has_extension(name, format.jpeg()) {
+        true => jpeg(image, format.chroma()),
+        false => png(image),
     };
-    let (width, height) = (side(image.width())?, side(image.height())?);
-    let mut encoder = Encoder::new(&mut bytes, QUALITY);
-    encoder.set_sampling_factor(SamplingFactor::F_2_2);
-    encoder.set_chroma_subsampling_method(match format {
-        Format::First => ChromaSubsamplingMethod::Nearest,
-        Format::Present => ChromaSubsamplingMethod::Average,
-    });
-    encoder.encode(image.as_raw(), width, height, ColorType::Rgb).map_err(|e| e.to_string())?;
-    Ok(bytes)
+    encoded.map_err(|error| error.to_string())
 }
 
 /// The pixels of `image` after it is written to a file of this name and read again.
@@ -75,28 +60,12 @@ pub(crate) fn written_and_read(image: RgbImage, name: &str) -> Result<RgbImage, 
     if !is_jpeg(name) {
         return Ok(image);
     }
-    decoded(&encode(&image, name, Format::Present)?, false)
+    decode(&encode(&image, name, Format::Present)?, false).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Exports are rebuilt byte for byte. If a new version of the encoder writes other bytes, earlier exports no
-    /// longer verify: [`FORMAT`](crate::FORMAT) must then increase.
-    #[test]
-    fn the_bytes_of_a_jpeg_are_those_of_its_format() {
-        let image = RgbImage::from_fn(45, 31, |x, y| {
-            image::Rgb([(x * 5) as u8, (y * 8) as u8, (x * y / 3 + 90 * (x / 7 % 2)) as u8])
-        });
-        let hash = |format| {
-            blake3::hash(&encode(&image, "a.JPEG", format).unwrap()).to_hex()[..16].to_owned()
-        };
-        assert_eq!(
-            [Format::First, Format::Present].map(hash),
-            ["6182012b4462bfc3", "c12ba01bbd614b30"]
-        );
-    }
 
     #[test]
     fn names_decide_the_format() {
@@ -109,6 +78,6 @@ mod tests {
             assert!(!is_jpeg(name), "{name}");
             assert_eq!(written_and_read(image.clone(), name).unwrap(), image);
         }
-        assert!(written_and_read(RgbImage::new(70_000, 1), "a.jpg").unwrap_err().contains("70000"));
+        assert!(written_and_read(RgbImage::new(70_000, 1), "a.jpg").is_err());
     }
 }

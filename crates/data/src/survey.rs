@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use image::ImageReader;
-
 use crate::left_out::Tally;
 use crate::sets::folder::{classes, images};
 use crate::{DataError, OnCorrupt};
@@ -78,7 +76,7 @@ impl Survey {
 }
 
 fn size(path: &Path) -> Option<(u32, u32)> {
-    ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok()
+    ssl_backdoor_images::size(&std::fs::read(path).ok()?).ok()
 }
 
 #[cfg(test)]

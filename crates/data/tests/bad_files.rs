@@ -14,9 +14,9 @@ fn picture(width: u32, height: u32) -> RgbImage {
 }
 
 fn bytes(image: &RgbImage, format: ImageFormat) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut bytes, format).unwrap();
-    bytes.into_inner()
+    let file = tempfile::NamedTempFile::new().unwrap();
+    image.save_with_format(file.path(), format).unwrap();
+    std::fs::read(file.path()).unwrap()
 }
 
 /// An animated GIF of one pixel and two frames.
@@ -27,11 +27,9 @@ const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!
 /// Odd files that are valid images, with their sizes.
 fn odd_but_whole() -> Vec<(&'static str, Vec<u8>, (u32, u32))> {
     let png = |width, height| bytes(&picture(width, height), ImageFormat::Png);
-    let mut sixteen = std::io::Cursor::new(Vec::new());
-    image::DynamicImage::ImageRgb8(picture(9, 7))
-        .to_rgb16()
-        .write_to(&mut sixteen, ImageFormat::Png)
-        .unwrap();
+    let sixteen = tempfile::NamedTempFile::new().unwrap();
+    let deep = image::DynamicImage::ImageRgb8(picture(9, 7)).to_rgb16();
+    deep.save_with_format(sixteen.path(), ImageFormat::Png).unwrap();
     let cmyk = include_bytes!("fixtures/pixels/cmyk.jpg").to_vec();
     vec![
         ("really a png.jpg", png(12, 9), (12, 9)),
@@ -41,7 +39,7 @@ fn odd_but_whole() -> Vec<(&'static str, Vec<u8>, (u32, u32))> {
         ("tall.png", png(1, 30_000), (1, 30_000)),
         ("cmyk.JPEG", cmyk, (53, 38)),
         ("animated.png", GIF.to_vec(), (1, 1)),
-        ("sixteen.png", sixteen.into_inner(), (9, 7)),
+        ("sixteen.png", std::fs::read(sixteen.path()).unwrap(), (9, 7)),
         ("mit Blank und Ümläut ☂.png", png(20, 20), (20, 20)),
     ]
 }

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use image::RgbImage;
-use ssl_backdoor_data::{decode, read_image};
+use ssl_backdoor_data::read_image;
+use ssl_backdoor_images::decode;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats")

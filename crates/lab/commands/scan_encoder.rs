@@ -291,9 +291,7 @@ fn enlarged(picture: &RgbImage) -> Result<Vec<u8>> {
     let (width, height) = picture.dimensions();
     let nearest = imageops::FilterType::Nearest;
     let large = imageops::resize(picture, factor * width, factor * height, nearest);
-    let mut png = std::io::Cursor::new(Vec::new());
-    large.write_to(&mut png, image::ImageFormat::Png).context("cannot encode a trigger")?;
-    Ok(png.into_inner())
+    ssl_backdoor_images::png(&large).context("cannot encode a trigger")
 }
 
 /// One scan as a line, with its line break.

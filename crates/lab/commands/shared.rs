@@ -10,6 +10,7 @@ use ssl_backdoor_model::EncoderHeader;
 use crate::config::{ConfigError, expanded, meant};
 use crate::record::{Artefact, RunScores};
 use crate::report;
+use crate::shell::path_word;
 
 /// A path on the command line; `~` is the user's home folder.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
@@ -44,8 +45,9 @@ pub(super) fn encoder_file(file: &Path) -> Result<EncoderHeader> {
         ConfigError(match encoder != file && encoder.is_file() {
             true => format!("{shown} is no encoder; {} may be meant", encoder.display()),
             false => format!(
-                "{shown} does not record how its images were prepared: add it with `ssl-backdoor convert {shown} \
-                 OUT.safetensors`"
+                "{shown} does not record how its images were prepared: add it with `ssl-backdoor convert {} \
+                 OUT.safetensors`",
+                path_word(file)
             ),
         })
     })?;

@@ -12,6 +12,7 @@ use super::shared::{path, print_scores};
 use crate::ConfigError;
 use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress, json_text};
 use crate::run::RunState;
+use crate::shell::path_word;
 
 /// Print the summary of a run. Nothing is trained, opened or written.
 ///
@@ -85,7 +86,11 @@ impl ShowArgs {
         }
         let config = folder.join(Artefact::Config.to_string());
         if config.is_file() && matches!(row.state, RunState::Failed | RunState::Unfinished) {
-            println!("Resume: ssl-backdoor run {} --out {}", config.display(), folder.display());
+            println!(
+                "Resume: ssl-backdoor run {} --out {}",
+                path_word(&config),
+                path_word(&folder)
+            );
         }
         Ok(())
     }
@@ -105,7 +110,8 @@ fn no_run(folder: PathBuf) -> ConfigError {
     let shown = looked.display();
     match looked.is_dir() {
         true => ConfigError(format!(
-            "{shown} holds no run: `ssl-backdoor list {shown}` lists the runs below it"
+            "{shown} holds no run: `ssl-backdoor list {}` lists the runs below it",
+            path_word(&looked)
         )),
         false => absent(&looked, "run"),
     }

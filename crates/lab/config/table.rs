@@ -14,6 +14,7 @@ use super::message::{as_written, mismatch, named};
 use super::nearest::meant;
 use super::read;
 use super::tree::{Node, Origin, Tree, dotted, steps};
+use crate::shell::path_word;
 
 /// A config file merged over those it extends, with the overrides of the command line.
 #[derive(Debug, Clone)]
@@ -260,7 +261,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     let shown = path.display();
     if path.is_dir() {
         return Err(ConfigError(format!(
-            "{shown} is a folder, where a config (a TOML file) is needed: `ssl-backdoor init --data {shown}` writes a config for a folder of images"
+            "{shown} is a folder, where a config (a TOML file) is needed: `ssl-backdoor init --data {}` writes a config for a folder of images",
+            path_word(path)
         )));
     }
     let bytes = std::fs::read(path).map_err(|e| {

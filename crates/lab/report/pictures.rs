@@ -1,10 +1,8 @@
 //! Strips of sample images as PNG data URIs.
 
-use std::io::Cursor;
-
 use anyhow::{Context, Result};
 use base64::Engine;
-use image::{ImageFormat, RgbImage, imageops};
+use image::{RgbImage, imageops};
 use ssl_backdoor_data::{DataError, SampleSet};
 use ssl_backdoor_trigger::Footprint;
 
@@ -90,9 +88,7 @@ fn uri(strip: &RgbImage) -> Result<String> {
 /// # Errors
 /// It cannot be encoded.
 pub(crate) fn png(image: &RgbImage) -> Result<Vec<u8>> {
-    let mut png = Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).context("cannot encode a strip of samples")?;
-    Ok(png.into_inner())
+    ssl_backdoor_images::png(image).context("cannot encode a strip of samples")
 }
 
 /// The images side by side at the same height.

@@ -17,6 +17,7 @@ use super::folder::RunFolder;
 use super::progress;
 use crate::config::Source;
 use crate::record::{Artefact, NUMERICS, hash};
+use crate::shell::path_word;
 
 /// The choice and its inputs.
 #[derive(Serialize, Deserialize)]
@@ -87,10 +88,10 @@ impl Choice<'_> {
     /// The features of all training images, prepared as the encoder file records.
     fn features(&self, file: &Path) -> Result<Features> {
         let header = EncoderHeader::read(file)?.ok_or_else(|| {
-            let shown = file.display();
             let reason = format!(
-                "does not record how its images were prepared: add it with `ssl-backdoor convert {shown} \
-                 OUT.safetensors`"
+                "does not record how its images were prepared: add it with `ssl-backdoor convert {} \
+                 OUT.safetensors`",
+                path_word(file)
             );
             self.wrong(file, &reason)
         })?;

@@ -11,7 +11,6 @@ mod job;
 mod left;
 mod makers;
 mod plan;
-mod shell;
 mod slurm;
 mod slurm_script;
 mod status;

@@ -8,12 +8,12 @@ use ssl_backdoor_data::Eval;
 use ssl_backdoor_fields::OutOfRange;
 use toml::Value;
 
-use super::shell::word;
 use crate::config::{
     self, Axis, ConfigError, Document, Experiment, Node, Origin, SweepFile, expanded,
 };
 use crate::device;
 use crate::record::hash;
+use crate::shell::{path_word, word};
 
 /// A sweep file, and what the command line changes in it.
 #[derive(Debug, Clone, Default)]
@@ -39,10 +39,9 @@ impl SweepSource {
 /// The file, the overrides and the folders as arguments of `sweep`, for commands that a message proposes.
 impl fmt::Display for SweepSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = |path: &Path| word(&path.display().to_string());
-        f.write_str(&path(&self.file))?;
+        f.write_str(&path_word(&self.file))?;
         self.sets.iter().try_for_each(|set| write!(f, " --set {}", word(set)))?;
-        self.folders().try_for_each(|(option, folder)| write!(f, " {option} {}", path(folder)))
+        self.folders().try_for_each(|(option, folder)| write!(f, " {option} {}", path_word(folder)))
     }
 }
 

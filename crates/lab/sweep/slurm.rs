@@ -73,10 +73,21 @@ pub fn submit_sweep(source: &SweepSource, options: &SlurmOptions) -> Result<()> 
     Ok(())
 }
 
+/// Whether an option of `sbatch` reserves GPUs.
+fn reserves_gpus(option: &str) -> bool {
+    let (name, value) = option.split_once(['=', ' ']).unwrap_or((option, ""));
+    match name {
+        "--gres" => value.split(',').any(|resource| resource.split(':').next() == Some("gpu")),
+        "--gpus" | "--gpus-per-node" | "--gpus-per-task" | "--gpus-per-socket" => true,
+        short => short.starts_with("-G"),
+    }
+}
+
 /// Warns if the tasks reserve GPUs and a run does not use them.
 fn warn_of_unused_gpus(plan: &Plan, options: &SlurmOptions) {
-    let asks = |option: &&String| option.starts_with("--g") && option.contains("gpu");
-    let Some(option) = options.tasks.iter().chain(&options.all).find(asks) else { return };
+    let Some(option) = options.tasks.iter().chain(&options.all).find(|o| reserves_gpus(o)) else {
+        return;
+    };
     if let Some(run) = plan.runs.iter().find(|run| device::is_cpu(&run.experiment.device)) {
         eprintln!(
             "warning: {option} reserves GPUs, but {} has device = \"{}\", which computes on the CPU; \
@@ -162,4 +173,28 @@ fn is_in_queue(submission: &Submission) -> bool {
     let mut command = Command::new("squeue");
     command.args(["--noheader", "--format=%i"]).arg(format!("--jobs={}", submission.ids(",")));
     command.output().is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_reserve_gpus_are_known() {
+        for option in [
+            "--gres=gpu:1",
+            "--gres=shard:2,gpu",
+            "--gpus=2",
+            "--gpus-per-node=a100:4",
+            "-G 1",
+            "-G1",
+        ] {
+            assert!(reserves_gpus(option), "{option}");
+        }
+        for option in
+            ["--gres=shard:2", "--gres=gpumem:1", "--gpu-bind=none", "--partition=gpu", "--mem=4G"]
+        {
+            assert!(!reserves_gpus(option), "{option}");
+        }
+    }
 }

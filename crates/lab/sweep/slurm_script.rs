@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::job::SweepJob;
 use super::plan::SweepSource;
-use super::shell::{is_safe, word};
 use crate::config::ConfigError;
 use crate::run::TRY_AGAIN;
+use crate::shell::{is_safe, word};
 
 /// Options of the jobs.
 #[derive(Debug, Clone, Default)]

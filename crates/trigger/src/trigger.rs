@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use image::RgbaImage;
+use ssl_backdoor_images::decode_rgba;
 
 use crate::{Size, TriggerError, resize, text};
 
@@ -114,9 +115,8 @@ impl Trigger {
 pub(crate) fn read(path: &Path) -> Result<RgbaImage, TriggerError> {
     let wrong =
         |reason: String| TriggerError::Picture { field: "trigger.path", path: path.into(), reason };
-    let reader = image::ImageReader::open(path).map_err(|e| wrong(e.to_string()))?;
-    let reader = reader.with_guessed_format().map_err(|e| wrong(e.to_string()))?;
-    Ok(reader.decode().map_err(|e| wrong(format!("no image: {e}")))?.to_rgba8())
+    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+    decode_rgba(&bytes).map_err(|e| wrong(e.to_string()))
 }
 
 /// The height of a picture of (width, height) when it is resized to `width`: `int(height * width / width0)`, as in

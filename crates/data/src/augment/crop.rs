@@ -1,10 +1,7 @@
 //! Crops and resizes: antialiased resizing on bytes as PIL does it.
 
-use fast_image_resize as fir;
-use fir::images::TypedCroppedImage;
-use fir::pixels::U8x3;
-use fir::{IntoImageView, IntoImageViewMut};
 use image::RgbImage;
+use ssl_backdoor_images::{ImageError, Kernel, Resizer};
 
 use super::{CropBox, Geometry};
 
@@ -19,11 +16,11 @@ pub enum Filter {
 }
 
 impl Filter {
-    fn options(self) -> fir::ResizeOptions {
-        fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(match self {
-            Self::Bilinear => fir::FilterType::Bilinear,
-            Self::Bicubic => fir::FilterType::CatmullRom,
-        }))
+    fn kernel(self) -> Kernel {
+        match self {
+            Self::Bilinear => Kernel::Bilinear,
+            Self::Bicubic => Kernel::Bicubic,
+        }
     }
 }
 
@@ -33,7 +30,7 @@ pub(crate) fn crop_resize(
     image: &RgbImage,
     crop: CropBox,
     filter: Filter,
-    resizer: &mut fir::Resizer,
+    resizer: &mut Resizer,
     out: &mut RgbImage,
 ) {
     let (width, height) = out.dimensions();
@@ -41,30 +38,27 @@ pub(crate) fn crop_resize(
         // A cubic overshoots and each pass clips to bytes, so the order matters: PIL starts with rows, the resizer
         // with columns, and the results differ by ten levels beside hard edges.
         let mut rows = RgbImage::new(width, crop.height);
-        resize(image, crop, filter.options(), resizer, &mut rows);
-        resize(&rows, whole(&rows), filter.options(), resizer, out);
+        resize(image, crop, filter, resizer, &mut rows);
+        resize(&rows, whole(&rows), filter, resizer, out);
     } else {
-        resize(image, crop, filter.options(), resizer, out);
+        resize(image, crop, filter, resizer, out);
     }
 }
 
-/// Resizes the part `crop` of `image` to `out`. Calls the function for one pixel type and one view type: the generic
-/// one is compiled for all types, which takes minutes.
+/// Resizes the part `crop` of `image` to `out`.
 fn resize(
     image: &RgbImage,
     CropBox { x, y, width, height }: CropBox,
-    options: fir::ResizeOptions,
-    resizer: &mut fir::Resizer,
+    filter: Filter,
+    resizer: &mut Resizer,
     out: &mut RgbImage,
 ) {
-    let (Some(from), Some(mut to)) = (image.image_view::<U8x3>(), out.image_view_mut()) else {
-        unreachable!("an RGB image has RGB pixels")
-    };
-    let from = TypedCroppedImage::new(from, x, y, width, height)
-        .unwrap_or_else(|e| unreachable!("the box lies inside the image: {e}"));
-    resizer
-        .resize_typed(&from, &mut to, &options)
-        .unwrap_or_else(|e| unreachable!("the part lies inside the image: {e}"));
+    inside(resizer.part(image, (x, y), (width, height), filter.kernel(), out));
+}
+
+/// For a part that lies inside its image.
+fn inside(resized: Result<(), ImageError>) {
+    resized.unwrap_or_else(|error| unreachable!("the part lies inside the image: {error}"));
 }
 
 /// The box that covers all of `image`.
@@ -75,7 +69,7 @@ fn whole(image: &RgbImage) -> CropBox {
 /// Cuts `crop`, which must lie inside `image`, out of it and resizes it to a square of `size` pixels.
 pub fn resize_crop_box(image: &RgbImage, crop: CropBox, size: u32, filter: Filter) -> RgbImage {
     let mut out = RgbImage::new(size, size);
-    crop_resize(image, crop, filter, &mut fir::Resizer::new(), &mut out);
+    crop_resize(image, crop, filter, &mut Resizer::default(), &mut out);
     out
 }
 
@@ -106,7 +100,7 @@ pub(crate) fn resize_crop(
     image: &RgbImage,
     shorter: u32,
     corner: [u32; 2],
-    resizer: &mut fir::Resizer,
+    resizer: &mut Resizer,
     out: &mut RgbImage,
 ) -> Geometry {
     let part = part_of_resized(image.dimensions(), shorter, corner, out.width());
@@ -114,8 +108,7 @@ pub(crate) fn resize_crop(
     // The last pixel's edge may lie a rounding error past the image's edge.
     let width = width.min(f64::from(image.width()) - x);
     let height = height.min(f64::from(image.height()) - y);
-    let options = Filter::Bilinear.options().crop(x, y, width, height);
-    resize(image, whole(image), options, resizer, out);
+    inside(resizer.window(image, [x, y], [width, height], Kernel::Bilinear, out));
     part
 }
 
@@ -134,7 +127,7 @@ pub fn resize_center_crop(image: RgbImage, size: u32) -> RgbImage {
     let (width, height) = resized(image.dimensions(), shorter);
     let mut out = RgbImage::new(size, size);
     let corner = central([width, height], size);
-    resize_crop(&image, shorter, corner, &mut fir::Resizer::new(), &mut out);
+    resize_crop(&image, shorter, corner, &mut Resizer::default(), &mut out);
     out
 }
 
@@ -160,7 +153,7 @@ pub(crate) fn resize_whole_by(
     filter: Filter,
 ) -> RgbImage {
     let mut out = RgbImage::new(width, height);
-    crop_resize(image, whole(image), filter, &mut fir::Resizer::new(), &mut out);
+    crop_resize(image, whole(image), filter, &mut Resizer::default(), &mut out);
     out
 }
 
@@ -179,7 +172,7 @@ mod tests {
         let image = RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 3]));
         let crop = CropBox { x: 2, y: 1, width: 4, height: 4 };
         let mut out = RgbImage::new(4, 4);
-        crop_resize(&image, crop, Filter::Bilinear, &mut fir::Resizer::new(), &mut out);
+        crop_resize(&image, crop, Filter::Bilinear, &mut Resizer::default(), &mut out);
         assert_eq!(out, image::imageops::crop_imm(&image, 2, 1, 4, 4).to_image());
     }
 }

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use fast_image_resize as fir;
 use image::RgbImage;
 use serde::Deserialize;
+use ssl_backdoor_images::Resizer;
 
 use super::blur::{gaussian_blur, gaussian_blur_within};
 use super::color;
@@ -72,7 +72,7 @@ fn colours_and_blur_are_those_of_torchvision() {
 #[test]
 fn resized_crops_are_those_of_pil() {
     let image = picture(40, 30);
-    let mut resizer = fir::Resizer::new();
+    let mut resizer = Resizer::default();
     for Crop { r#box: [x, y, width, height], size, pixels } in golden().crops {
         let crop = CropBox { x, y, width, height };
         let mut out = RgbImage::new(size, size);

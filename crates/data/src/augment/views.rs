@@ -2,9 +2,9 @@
 
 use std::any::Any;
 
-use fast_image_resize as fir;
 use image::RgbImage;
 use pulp::Arch;
+use ssl_backdoor_images::Resizer;
 use ssl_backdoor_rng::{ChaCha8Rng, Purpose, keyed};
 
 use super::Geometry;
@@ -17,7 +17,7 @@ pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// Buffers that one worker reuses from image to image.
 #[derive(Default)]
 pub struct Scratch {
-    pub(super) resizer: fir::Resizer,
+    pub(super) resizer: Resizer,
     pub(super) bytes: RgbImage,
     pub(super) blur: Vec<f32>,
     pub(super) planes: Vec<f32>,

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 use super::folder::Entry;
 use super::input::format;
 use crate::absolute::absolute;
-use crate::decode::read_image;
 use crate::left_out::{LeftOutKind, Tally};
+use crate::read_image;
 use crate::{DataError, Sample, Split, Watch};
 
 /// Reads the samples at `positions` of `set` on all cores. Returns the positions of those that cannot be read, in the

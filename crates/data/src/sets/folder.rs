@@ -6,8 +6,9 @@ use std::ffi::OsStr;
 use std::fs::FileType;
 use std::path::{Path, PathBuf};
 
+use ssl_backdoor_images::EXTENSIONS;
+
 use super::input::format;
-use crate::decode::EXTENSIONS;
 use crate::left_out::{LeftOutKind, Tally};
 use crate::{DataError, UNLABELLED};
 

@@ -17,6 +17,7 @@ use super::shared::{computing, existing, path};
 use crate::Experiment;
 use crate::config::{ConfigError, check_name};
 use crate::record::write_whole;
+use crate::shell::path_word;
 use crate::sweep::seconds_of_training;
 
 /// Fewest training images per class and in all: with fewer, scores are meaningless.
@@ -70,7 +71,7 @@ impl InitArgs {
                 Ok(())
             })?;
         }
-        println!("Next: ssl-backdoor run {}", self.out.display());
+        println!("Next: ssl-backdoor run {}", path_word(&self.out));
         Ok(())
     }
 }

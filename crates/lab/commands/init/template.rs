@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ssl_backdoor_data::Survey;
 
 use super::lists::Written;
+use crate::shell::path_word;
 
 /// The images that a config is for.
 pub(super) enum Images {
@@ -151,7 +152,7 @@ labels = [{labels}]
 batch = 64
 "#,
             words = self.images.in_words(),
-            file = out.display(),
+            file = path_word(out),
             name = self.name,
             data = self.data(),
             lr = 0.03 * batch as f64 / 32.0,

@@ -1,0 +1,138 @@
+#![doc = include_str!("../README.md")]
+//!
+//! Three deviations from Pillow are deliberate. EXIF orientation is applied only on request. Grey values of 16 bits are
+//! scaled to 8; Pillow clips them at 255. A JPEG whose data end early is refused; Pillow fills the rest with grey if
+//! enough other bytes follow.
+
+mod encode;
+mod gif;
+mod jpeg;
+mod reasons;
+mod resize;
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
+use thiserror::Error;
+
+pub use encode::{Chroma, jpeg, png};
+pub use jpeg::jpeg_bytes;
+use reasons::{MAX_BYTES, MAX_SIDE, NO_PIXELS, foreign, reason, too_large};
+pub use resize::{Kernel, Resizer, resize_mask, resize_rgba};
+
+/// Why bytes are no complete image of a supported format, or why an image cannot be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct ImageError(String);
+
+impl From<String> for ImageError {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
+/// The supported formats.
+const FORMATS: [(ImageFormat, &str); 7] = [
+    (ImageFormat::Jpeg, "JPEG"),
+    (ImageFormat::Png, "PNG"),
+    (ImageFormat::WebP, "WebP"),
+    (ImageFormat::Bmp, "BMP"),
+    (ImageFormat::Gif, "GIF"),
+    (ImageFormat::Tiff, "TIFF"),
+    (ImageFormat::Pnm, "PNM"),
+];
+
+/// The usual file extensions of these formats, in lower case.
+pub const EXTENSIONS: [&str; 16] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "bmp", "dib", "gif", "tif", "tiff", "ppm",
+    "pgm", "pbm", "pnm",
+];
+
+/// The names of the supported formats, for messages.
+pub const FORMAT_NAMES: &str = "JPEG, PNG, WebP, BMP, GIF, TIFF and PNM";
+
+/// Decodes an image of any supported format: JPEG (baseline, progressive, grey, CMYK), PNG (8 or 16 bits, palette,
+/// alpha), WebP, BMP, GIF, TIFF, PNM. With `exif`, the EXIF orientation is applied. Bytes after the end of a JPEG are
+/// ignored.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, ImageError> {
+    let (format, name) = format(bytes)?;
+    if format == ImageFormat::Gif {
+        // It has no EXIF data.
+        return Ok(gif::first_frame(bytes)?);
+    }
+    Ok(match pixels(bytes, format, name, exif)? {
+        DynamicImage::ImageRgb8(image) => image,
+        other => other.to_rgb8(),
+    })
+}
+
+/// As [`decode`] without EXIF orientation, with the alpha channel; it is 255 where the file has none.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub fn decode_rgba(bytes: &[u8]) -> Result<RgbaImage, ImageError> {
+    let (format, name) = format(bytes)?;
+    Ok(pixels(bytes, format, name, false)?.to_rgba8())
+}
+
+/// Width and height of an image in pixels, without decoding it.
+///
+/// # Errors
+/// The header is not that of a supported image.
+pub fn size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
+    let (format, name) = format(bytes)?;
+    Ok(decoder(bytes, format, name)?.dimensions())
+}
+
+/// The format of `bytes` and its name.
+fn format(bytes: &[u8]) -> Result<(ImageFormat, &'static str), String> {
+    if bytes.is_empty() {
+        return Err("the file is empty".into());
+    }
+    let format = image::guess_format(bytes).ok();
+    let known = FORMATS.into_iter().find(|(known, _)| Some(*known) == format);
+    known.ok_or_else(|| format!("{}: supported formats are {FORMAT_NAMES}", foreign(bytes)))
+}
+
+fn decoder<'a>(
+    bytes: &'a [u8],
+    format: ImageFormat,
+    name: &str,
+) -> Result<impl ImageDecoder + 'a, String> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    reader.into_decoder().map_err(|error| reason(name, &error))
+}
+
+/// The whole image in the colours of the file.
+fn pixels(
+    bytes: &[u8],
+    format: ImageFormat,
+    name: &str,
+    exif: bool,
+) -> Result<DynamicImage, String> {
+    let bytes = match format {
+        ImageFormat::Jpeg => jpeg::image_of(bytes)?,
+        _ => bytes,
+    };
+    let mut decoder = decoder(bytes, format, name)?;
+    if decoder.total_bytes() > MAX_BYTES {
+        return Err(too_large(name));
+    }
+    let orientation = if exif { decoder.orientation().ok() } else { None };
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| reason(name, &error))?;
+    if let Some(orientation) = orientation {
+        image.apply_orientation(orientation);
+    }
+    if image.width() == 0 || image.height() == 0 {
+        return Err(NO_PIXELS.into());
+    }
+    Ok(image)
+}

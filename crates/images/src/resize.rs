@@ -1,0 +1,127 @@
+//! Resizing as in PIL, which widens the filter when an image shrinks.
+//!
+//! Each function resizes one pixel type. A function that accepts any image is compiled for every pixel type, which takes
+//! minutes.
+
+use fast_image_resize as fir;
+use fir::images::TypedCroppedImage;
+use fir::pixels::{F32x4, U8, U8x3, U8x4};
+use fir::{IntoImageView, IntoImageViewMut, PixelTrait, ResizeAlg, ResizeOptions};
+use image::{ColorType, DynamicImage, GrayImage, RgbImage, RgbaImage};
+
+use crate::ImageError;
+
+/// Interpolation filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// The triangle: PIL's `BILINEAR`.
+    Bilinear,
+    /// Keys' cubic with a = −0.5: PIL's `BICUBIC`.
+    Bicubic,
+    /// Three lobes: PIL's `LANCZOS`.
+    Lanczos,
+}
+
+impl Kernel {
+    fn options(self) -> ResizeOptions {
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(match self {
+            Self::Bilinear => fir::FilterType::Bilinear,
+            Self::Bicubic => fir::FilterType::CatmullRom,
+            Self::Lanczos => fir::FilterType::Lanczos3,
+        }))
+    }
+}
+
+/// Resizes RGB images and keeps its working memory for the next one.
+#[derive(Debug, Clone, Default)]
+pub struct Resizer(fir::Resizer);
+
+impl Resizer {
+    /// Resizes the part of `image` at `corner` (x, y) of `extent` (width, height) to `out`. Only pixels inside the part
+    /// are read, as if the image were cropped first.
+    ///
+    /// # Errors
+    /// The part is not inside the image, or one of the two has no pixels.
+    pub fn part(
+        &mut self,
+        image: &RgbImage,
+        corner: (u32, u32),
+        extent: (u32, u32),
+        kernel: Kernel,
+        out: &mut RgbImage,
+    ) -> Result<(), ImageError> {
+        self.resize(image, (corner, extent), &kernel.options(), out)
+    }
+
+    /// Resizes the window of `image` at `corner` [x, y] of `extent` [width, height] to `out`. Its edges may lie between
+    /// pixels; those around it are read, as if the whole image were resized and then cropped.
+    ///
+    /// # Errors
+    /// The window is not inside the image, or one of the two has no pixels.
+    pub fn window(
+        &mut self,
+        image: &RgbImage,
+        corner: [f64; 2],
+        extent: [f64; 2],
+        kernel: Kernel,
+        out: &mut RgbImage,
+    ) -> Result<(), ImageError> {
+        let options = kernel.options().crop(corner[0], corner[1], extent[0], extent[1]);
+        self.resize(image, ((0, 0), image.dimensions()), &options, out)
+    }
+
+    fn resize(
+        &mut self,
+        image: &RgbImage,
+        ((x, y), (width, height)): ((u32, u32), (u32, u32)),
+        options: &ResizeOptions,
+        out: &mut RgbImage,
+    ) -> Result<(), ImageError> {
+        let (Some(from), Some(mut to)) = (image.image_view::<U8x3>(), out.image_view_mut()) else {
+            unreachable!("an RGB image has RGB pixels")
+        };
+        let wrong = |error: &dyn std::fmt::Display| ImageError(format!("cannot resize: {error}"));
+        let from = TypedCroppedImage::new(from, x, y, width, height).map_err(|e| wrong(&e))?;
+        self.0.resize_typed(&from, &mut to, options).map_err(|e| wrong(&e))
+    }
+}
+
+/// `picture` with bicubic interpolation at `size` (width, height). Transparent pictures are resized in floating point
+/// with colours weighted by alpha, because bytes lose the colours of faint pixels.
+///
+/// # Errors
+/// One of the two sizes is 0.
+pub fn resize_rgba(picture: &RgbaImage, size: (u32, u32)) -> Result<RgbaImage, ImageError> {
+    let options = Kernel::Bicubic.options();
+    if picture.pixels().all(|pixel| pixel[3] == 255) {
+        let mut out = RgbaImage::new(size.0, size.1);
+        resized::<U8x4>(picture, &mut out, &options)?;
+        return Ok(out);
+    }
+    let from = DynamicImage::ImageRgba8(picture.clone()).into_rgba32f();
+    let mut out = DynamicImage::new(size.0, size.1, ColorType::Rgba32F);
+    resized::<F32x4>(&DynamicImage::ImageRgba32F(from), &mut out, &options)?;
+    Ok(out.to_rgba8())
+}
+
+/// `mask` at `size` (width, height) by nearest-neighbour sampling.
+///
+/// # Errors
+/// One of the two sizes is 0.
+pub fn resize_mask(mask: &GrayImage, size: (u32, u32)) -> Result<GrayImage, ImageError> {
+    let mut out = GrayImage::new(size.0, size.1);
+    resized::<U8>(mask, &mut out, &ResizeOptions::new().resize_alg(ResizeAlg::Nearest))?;
+    Ok(out)
+}
+
+fn resized<P: PixelTrait>(
+    from: &impl IntoImageView,
+    to: &mut impl IntoImageViewMut,
+    options: &ResizeOptions,
+) -> Result<(), ImageError> {
+    let (Some(from), Some(mut to)) = (from.image_view::<P>(), to.image_view_mut::<P>()) else {
+        unreachable!("both images have these pixels")
+    };
+    let done = fir::Resizer::new().resize_typed(&from, &mut to, options);
+    done.map_err(|error| ImageError(format!("cannot resize: {error}")))
+}
