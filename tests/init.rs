@@ -54,6 +54,14 @@ fn class_folders_become_two_lists_and_a_config_that_runs() {
     let lines = |name: &str| common::line_count(&lab.path(name));
     assert_eq!([lines("pets-train.txt"), lines("pets-val.txt")], [96, 24]);
     assert_runs(&lab, "pets.toml");
+    // A folder in place of the config: the command that is proposed quotes its name for a shell.
+    let mut folder = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+    let folder = folder.current_dir(lab.path("")).args(["run", "my photos"]).output().unwrap();
+    assert!(
+        stderr(&folder).contains("`ssl-backdoor init --data 'my photos'`"),
+        "{}",
+        stderr(&folder)
+    );
     // Nothing is overwritten, and if a list exists already, no config is written.
     let again = init(&lab, &["--data", "my photos", "--out", "pets.toml", "--no-timing"]);
     assert_eq!(again.status.code(), Some(2));

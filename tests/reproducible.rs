@@ -103,7 +103,7 @@ fn assert_survives(sets: &[&str], kills: &[(&str, usize)]) {
             std::thread::sleep(Duration::from_millis(5));
         }
         // Into the next epoch.
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(20));
         child.kill().unwrap();
         assert!(child.wait().unwrap().code().is_none(), "ended before it was killed");
         assert!(!lab.path("killed/scores.json").exists());
@@ -116,6 +116,7 @@ fn assert_survives(sets: &[&str], kills: &[(&str, usize)]) {
 #[test]
 fn a_killed_run_goes_on_to_the_same_bytes() {
     let kills = [("clean", 1), ("backdoored", 2), ("clean", 3)];
+    // Epochs of 80 steps.
     assert_survives(&["data.per_class=128", "pretrain.epochs=4"], &kills);
 }
 

@@ -76,7 +76,7 @@ impl Survey {
 }
 
 fn size(path: &Path) -> Option<(u32, u32)> {
-    ssl_backdoor_images::size(&std::fs::read(path).ok()?).ok()
+    ssl_backdoor_images::size(path).ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Pixels to the bytes of a file.
 
+use image::RgbImage;
 use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 
 use crate::ImageError;
@@ -24,10 +24,8 @@ pub enum Chroma {
 /// It has no pixels.
 pub fn png(image: &RgbImage) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
-    let (width, height) = image.dimensions();
-    let encoder = PngEncoder::new(&mut bytes);
-    let written = encoder.write_image(image.as_raw(), width, height, ExtendedColorType::Rgb8);
-    written.map_err(|e| ImageError(e.to_string()))?;
+    let written = image.write_with_encoder(PngEncoder::new(&mut bytes));
+    written.map_err(|e| ImageError::from(e.to_string()))?;
     Ok(bytes)
 }
 
@@ -39,7 +37,7 @@ pub fn png(image: &RgbImage) -> Result<Vec<u8>, ImageError> {
 pub fn jpeg(image: &RgbImage, chroma: Chroma) -> Result<Vec<u8>, ImageError> {
     let side = |length: u32| {
         let fits = u16::try_from(length);
-        fits.map_err(|_| ImageError(format!("{length} pixels are too many for a JPEG")))
+        fits.map_err(|_| ImageError::from(format!("{length} pixels are too many for a JPEG")))
     };
     let (width, height) = (side(image.width())?, side(image.height())?);
     let mut bytes = Vec::new();
@@ -50,6 +48,6 @@ pub fn jpeg(image: &RgbImage, chroma: Chroma) -> Result<Vec<u8>, ImageError> {
         Chroma::Mean => ChromaSubsamplingMethod::Average,
     });
     let written = encoder.encode(image.as_raw(), width, height, ColorType::Rgb);
-    written.map_err(|e| ImageError(e.to_string()))?;
+    written.map_err(|e| ImageError::from(e.to_string()))?;
     Ok(bytes)
 }

@@ -1,35 +1,26 @@
 #![doc = include_str!("../README.md")]
 //!
-//! Three deviations from Pillow are deliberate. EXIF orientation is applied only on request. Grey values of 16 bits are
-//! scaled to 8; Pillow clips them at 255. A JPEG whose data end early is refused; Pillow fills the rest with grey if
-//! enough other bytes follow.
+//! EXIF orientation is ignored unless the caller asks for it, as by Pillow. Three deviations from Pillow are deliberate.
+//! Grey values of 16 bits are scaled to 8; Pillow clips them at 255. A JPEG whose data end early is refused; Pillow fills
+//! the rest with grey if enough other bytes follow. A TIFF with a palette is refused.
 
 mod encode;
+mod error;
 mod gif;
 mod jpeg;
 mod reasons;
 mod resize;
 
 use std::io::Cursor;
+use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
-use thiserror::Error;
 
 pub use encode::{Chroma, jpeg, png};
+pub use error::ImageError;
 pub use jpeg::jpeg_bytes;
 use reasons::{MAX_BYTES, MAX_SIDE, NO_PIXELS, foreign, reason, too_large};
 pub use resize::{Kernel, Resizer, resize_mask, resize_rgba};
-
-/// Why bytes are no complete image of a supported format, or why an image cannot be encoded.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct ImageError(String);
-
-impl From<String> for ImageError {
-    fn from(reason: String) -> Self {
-        Self(reason)
-    }
-}
 
 /// The supported formats.
 const FORMATS: [(ImageFormat, &str); 7] = [
@@ -69,7 +60,8 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage, ImageError> {
     })
 }
 
-/// As [`decode`] without EXIF orientation, with the alpha channel; it is 255 where the file has none.
+/// As [`decode`] without EXIF orientation, with the alpha channel; it is 255 where the file has none. Of a GIF, pixels
+/// outside the first frame are transparent.
 ///
 /// # Errors
 /// What is wrong with the bytes.
@@ -78,13 +70,16 @@ pub fn decode_rgba(bytes: &[u8]) -> Result<RgbaImage, ImageError> {
     Ok(pixels(bytes, format, name, false)?.to_rgba8())
 }
 
-/// Width and height of an image in pixels, without decoding it.
+/// Width and height in pixels of the image file `path`, of which only the header is read. Of a GIF, the logical screen,
+/// which [`decode`] enlarges if the first frame exceeds it.
 ///
 /// # Errors
-/// The header is not that of a supported image.
-pub fn size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
-    let (format, name) = format(bytes)?;
-    Ok(decoder(bytes, format, name)?.dimensions())
+/// The file cannot be read, or its header is not that of a supported image.
+pub fn size(path: &Path) -> Result<(u32, u32), ImageError> {
+    let wrong = |error: &dyn std::fmt::Display| ImageError::from(error.to_string());
+    let reader = ImageReader::open(path).map_err(|e| wrong(&e))?;
+    let reader = reader.with_guessed_format().map_err(|e| wrong(&e))?;
+    reader.into_dimensions().map_err(|e| wrong(&e))
 }
 
 /// The format of `bytes` and its name.

@@ -3,10 +3,12 @@
 //! Each function resizes one pixel type. A function that accepts any image is compiled for every pixel type, which takes
 //! minutes.
 
+use std::fmt::Display;
+
 use fast_image_resize as fir;
 use fir::images::TypedCroppedImage;
 use fir::pixels::{F32x4, U8, U8x3, U8x4};
-use fir::{IntoImageView, IntoImageViewMut, PixelTrait, ResizeAlg, ResizeOptions};
+use fir::{ImageView, IntoImageView, IntoImageViewMut, PixelTrait, ResizeAlg, ResizeOptions};
 use image::{ColorType, DynamicImage, GrayImage, RgbImage, RgbaImage};
 
 use crate::ImageError;
@@ -41,7 +43,7 @@ impl Resizer {
     /// are read, as if the image were cropped first.
     ///
     /// # Errors
-    /// The part is not inside the image, or one of the two has no pixels.
+    /// The part is not inside the image, or it or `out` has no pixels.
     pub fn part(
         &mut self,
         image: &RgbImage,
@@ -57,7 +59,7 @@ impl Resizer {
     /// pixels; those around it are read, as if the whole image were resized and then cropped.
     ///
     /// # Errors
-    /// The window is not inside the image, or one of the two has no pixels.
+    /// The window is not inside the image, or the image or `out` has no pixels.
     pub fn window(
         &mut self,
         image: &RgbImage,
@@ -80,9 +82,13 @@ impl Resizer {
         let (Some(from), Some(mut to)) = (image.image_view::<U8x3>(), out.image_view_mut()) else {
             unreachable!("an RGB image has RGB pixels")
         };
-        let wrong = |error: &dyn std::fmt::Display| ImageError(format!("cannot resize: {error}"));
-        let from = TypedCroppedImage::new(from, x, y, width, height).map_err(|e| wrong(&e))?;
-        self.0.resize_typed(&from, &mut to, options).map_err(|e| wrong(&e))
+        let ends = x.checked_add(width).is_some() && y.checked_add(height).is_some();
+        if !ends || width == 0 || height == 0 || to.width() == 0 || to.height() == 0 {
+            let part = format!("{width}x{height} at {x}, {y} of an image");
+            return Err(cannot(&format!("{part} to {}x{} pixels", to.width(), to.height())));
+        }
+        let from = TypedCroppedImage::new(from, x, y, width, height).map_err(|e| cannot(&e))?;
+        self.0.resize_typed(&from, &mut to, options).map_err(|e| cannot(&e))
     }
 }
 
@@ -122,6 +128,12 @@ fn resized<P: PixelTrait>(
     let (Some(from), Some(mut to)) = (from.image_view::<P>(), to.image_view_mut::<P>()) else {
         unreachable!("both images have these pixels")
     };
-    let done = fir::Resizer::new().resize_typed(&from, &mut to, options);
-    done.map_err(|error| ImageError(format!("cannot resize: {error}")))
+    if [from.width(), from.height(), to.width(), to.height()].contains(&0) {
+        return Err(cannot(&"an image has no pixels"));
+    }
+    fir::Resizer::new().resize_typed(&from, &mut to, options).map_err(|e| cannot(&e))
+}
+
+fn cannot(why: &dyn Display) -> ImageError {
+    ImageError::from(format!("cannot resize: {why}"))
 }

@@ -76,10 +76,20 @@ pub fn submit_sweep(source: &SweepSource, options: &SlurmOptions) -> Result<()> 
 /// Whether an option of `sbatch` reserves GPUs.
 fn reserves_gpus(option: &str) -> bool {
     let (name, value) = option.split_once(['=', ' ']).unwrap_or((option, ""));
+    // `gpu`, `gpu:2`, `gpu:a100:2`, or only `2` and `a100:2`.
+    let some = |resource: &str| !resource.is_empty() && resource.rsplit(':').next() != Some("0");
+    let all = |prefix: &str| {
+        value
+            .split(',')
+            .filter_map(|resource| resource.strip_prefix(prefix))
+            .any(|rest| rest.is_empty() || rest.strip_prefix([':', '=']).is_some_and(some))
+    };
     match name {
-        "--gres" => value.split(',').any(|resource| resource.split(':').next() == Some("gpu")),
-        "--gpus" | "--gpus-per-node" | "--gpus-per-task" | "--gpus-per-socket" => true,
-        short => short.starts_with("-G"),
+        "--gres" => all("gpu"),
+        "--tres-per-task" => all("gres/gpu") || all("gres:gpu"),
+        "--gpus" | "--gpus-per-node" | "--gpus-per-task" | "--gpus-per-socket" => some(value),
+        "-G" => some(value),
+        short => short.strip_prefix("-G").is_some_and(some),
     }
 }
 
@@ -191,9 +201,17 @@ mod tests {
         ] {
             assert!(reserves_gpus(option), "{option}");
         }
-        for option in
-            ["--gres=shard:2", "--gres=gpumem:1", "--gpu-bind=none", "--partition=gpu", "--mem=4G"]
-        {
+        for option in [
+            "--gres=shard:2",
+            "--gres=gpumem:1",
+            "--gres=gpu:0",
+            "--gpus=0",
+            "-G0",
+            "-G 0",
+            "--gpu-bind=none",
+            "--partition=gpu",
+            "--mem=4G",
+        ] {
             assert!(!reserves_gpus(option), "{option}");
         }
     }

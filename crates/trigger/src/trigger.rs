@@ -219,5 +219,6 @@ mod tests {
         let error =
             TriggerConfig::Image { path, width: 20.into() }.build(32).unwrap_err().to_string();
         assert!(error.contains("mark.png"), "{error}");
+        assert!(error.contains("it contains no image: supported formats are JPEG, PNG"), "{error}");
     }
 }
