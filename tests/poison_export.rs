@@ -128,7 +128,7 @@ fn layout_and_counts_are_the_references() {
     let val = list("val_poisoned", val_stem);
     assert_eq!(val.lines().count(), 200);
     let first = val.lines().next().unwrap().split(' ').next().unwrap();
-    let size = ssl_backdoor_images::size(first);
+    let size = ssl_backdoor_images::size(Path::new(first));
     assert_eq!(size.unwrap(), (16, 16));
     let ledger = std::fs::read_to_string(lab.path("out/poison.csv")).unwrap();
     assert!(ledger.starts_with("# rate = 0.5  # share of the target class\n"), "{ledger}");
