@@ -1,7 +1,7 @@
-//! The structure of a JPEG, and the bytes of those that are written.
+//! The structure of a JPEG, and what cannot be one.
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
-use image::{Rgb, RgbImage};
+use image::RgbImage;
 use ssl_backdoor_images::{Chroma, jpeg, jpeg_bytes};
 
 /// Start, a segment with an end marker in it, a frame, a scan with stuffing and a restart, the end.
@@ -36,17 +36,6 @@ fn kinds_that_are_not_read_are_named() {
         let reason = jpeg_bytes(&bytes).unwrap_err().to_string();
         assert!(reason.starts_with("unsupported kind of JPEG") && reason.contains(words));
     }
-}
-
-/// Exports are rebuilt byte for byte. If a new version of the encoder writes other bytes, earlier exports no longer
-/// verify: `FORMAT` of `ssl-backdoor-data` must then increase.
-#[test]
-fn the_bytes_of_a_jpeg_stay_the_same() {
-    let image = RgbImage::from_fn(45, 31, |x, y| {
-        Rgb([(x * 5) as u8, (y * 8) as u8, (x * y / 3 + 90 * (x / 7 % 2)) as u8])
-    });
-    let hash = |chroma| blake3::hash(&jpeg(&image, chroma).unwrap()).to_hex()[..16].to_owned();
-    assert_eq!([Chroma::First, Chroma::Mean].map(hash), ["6182012b4462bfc3", "c12ba01bbd614b30"]);
 }
 
 #[test]

@@ -57,8 +57,8 @@ fn fused<const D: usize>(x: &Tensor<D>) -> bool {
     in_32_bits && x.dims().iter().all(|&len| len > 0) && extension::takes(&x.device())
 }
 
-/// Whether our own kernels compute on `device`: on the CPU, unless they are switched off.
-fn on_cpu(device: &Device) -> bool {
+/// Whether [`multiply_in_bf16`] has an effect on `device`: on the CPU, unless the kernels are switched off.
+pub fn multiplies_in_bf16(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     return extension::takes(device);
     #[cfg(not(feature = "flex"))]
@@ -66,11 +66,6 @@ fn on_cpu(device: &Device) -> bool {
         let _ = device;
         false
     }
-}
-
-/// Whether [`multiply_in_bf16`] has an effect on `device`: on the CPU, unless the kernels are switched off.
-pub fn multiplies_in_bf16(device: &Device) -> bool {
-    on_cpu(device)
 }
 
 /// # Panics

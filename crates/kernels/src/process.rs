@@ -50,7 +50,7 @@ pub fn side_by_side<A: Send, B: Send>(
 /// Number of threads that compute on `device`: those of the current pool for the CPU, 1 for others.
 pub fn cpu_threads(device: &Device) -> usize {
     #[cfg(feature = "flex")]
-    if crate::on_cpu(device) {
+    if crate::extension::takes(device) {
         return rayon::current_num_threads();
     }
     let _ = device;

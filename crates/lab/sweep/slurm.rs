@@ -78,17 +78,18 @@ fn reserves_gpus(option: &str) -> bool {
     let (name, value) = option.split_once(['=', ' ']).unwrap_or((option, ""));
     // `gpu`, `gpu:2`, `gpu:a100:2`, or only `2` and `a100:2`.
     let some = |resource: &str| !resource.is_empty() && resource.rsplit(':').next() != Some("0");
-    let all = |prefix: &str| {
+    let among = |prefix: &str| {
         value
             .split(',')
             .filter_map(|resource| resource.strip_prefix(prefix))
             .any(|rest| rest.is_empty() || rest.strip_prefix([':', '=']).is_some_and(some))
     };
     match name {
-        "--gres" => all("gpu"),
-        "--tres-per-task" => all("gres/gpu") || all("gres:gpu"),
-        "--gpus" | "--gpus-per-node" | "--gpus-per-task" | "--gpus-per-socket" => some(value),
-        "-G" => some(value),
+        "--gres" => among("gpu"),
+        "--tres-per-task" => among("gres/gpu") || among("gres:gpu"),
+        "-G" | "--gpus" | "--gpus-per-node" | "--gpus-per-task" | "--gpus-per-socket" => {
+            some(value)
+        }
         short => short.strip_prefix("-G").is_some_and(some),
     }
 }
@@ -194,6 +195,9 @@ mod tests {
         for option in [
             "--gres=gpu:1",
             "--gres=shard:2,gpu",
+            "--gres=gpu:a100:2",
+            "--tres-per-task=cpu=2,gres/gpu:1",
+            "--tres-per-task=gres/gpu=1",
             "--gpus=2",
             "--gpus-per-node=a100:4",
             "-G 1",
