@@ -92,20 +92,6 @@ fn format(bytes: &[u8]) -> Result<(ImageFormat, &'static str), String> {
     known.ok_or_else(|| format!("{}: supported formats are {FORMAT_NAMES}", foreign(bytes)))
 }
 
-fn decoder<'a>(
-    bytes: &'a [u8],
-    format: ImageFormat,
-    name: &str,
-) -> Result<impl ImageDecoder + 'a, String> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    reader.into_decoder().map_err(|error| reason(name, &error))
-}
-
 /// The whole image in the colours of the file.
 fn pixels(
     bytes: &[u8],
@@ -117,12 +103,19 @@ fn pixels(
         ImageFormat::Jpeg => jpeg::image_of(bytes)?,
         _ => bytes,
     };
-    let mut decoder = decoder(bytes, format, name)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    let wrong = |error: image::ImageError| reason(name, &error);
+    let mut decoder = reader.into_decoder().map_err(wrong)?;
     if decoder.total_bytes() > MAX_BYTES {
         return Err(too_large(name));
     }
     let orientation = if exif { decoder.orientation().ok() } else { None };
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| reason(name, &error))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(wrong)?;
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }

@@ -8,7 +8,9 @@ use std::fmt::Display;
 use fast_image_resize as fir;
 use fir::images::TypedCroppedImage;
 use fir::pixels::{F32x4, U8, U8x3, U8x4};
-use fir::{ImageView, IntoImageView, IntoImageViewMut, PixelTrait, ResizeAlg, ResizeOptions};
+use fir::{
+    ImageView, ImageViewMut, IntoImageView, IntoImageViewMut, PixelTrait, ResizeAlg, ResizeOptions,
+};
 use image::{ColorType, DynamicImage, GrayImage, RgbImage, RgbaImage};
 
 use crate::ImageError;
@@ -40,7 +42,8 @@ pub struct Resizer(fir::Resizer);
 
 impl Resizer {
     /// Resizes the part of `image` at `corner` (x, y) of `extent` (width, height) to `out`. Only pixels inside the part
-    /// are read, as if the image were cropped first.
+    /// are read, as if the image were cropped first. Rows come first, as in PIL: a cubic or Lanczos kernel overshoots and
+    /// each pass clips to bytes, so the order matters beside hard edges.
     ///
     /// # Errors
     /// The part is not inside the image, or it or `out` has no pixels.
@@ -52,7 +55,21 @@ impl Resizer {
         kernel: Kernel,
         out: &mut RgbImage,
     ) -> Result<(), ImageError> {
-        self.resize(image, (corner, extent), &kernel.options(), out)
+        let inside =
+            |at: u32, length: u32, side: u32| at.checked_add(length).is_some_and(|end| end <= side);
+        let ((x, y), (w, h)) = (corner, extent);
+        if !inside(x, w, image.width()) || !inside(y, h, image.height()) {
+            let (width, height) = image.dimensions();
+            return Err(cannot(&format!("{w}x{h} at {x}, {y} of an image of {width}x{height}")));
+        }
+        let (options, (width, height)) = (kernel.options(), out.dimensions());
+        if kernel != Kernel::Bilinear && w != width && h != height {
+            // The resizer starts with columns.
+            let mut rows = RgbImage::new(width, h);
+            self.resize(image, (corner, extent), &options, &mut rows)?;
+            return self.resize(&rows, ((0, 0), (width, h)), &options, out);
+        }
+        self.resize(image, (corner, extent), &options, out)
     }
 
     /// Resizes the window of `image` at `corner` [x, y] of `extent` [width, height] to `out`. Its edges may lie between
@@ -82,13 +99,8 @@ impl Resizer {
         let (Some(from), Some(mut to)) = (image.image_view::<U8x3>(), out.image_view_mut()) else {
             unreachable!("an RGB image has RGB pixels")
         };
-        let ends = x.checked_add(width).is_some() && y.checked_add(height).is_some();
-        if !ends || width == 0 || height == 0 || to.width() == 0 || to.height() == 0 {
-            let part = format!("{width}x{height} at {x}, {y} of an image");
-            return Err(cannot(&format!("{part} to {}x{} pixels", to.width(), to.height())));
-        }
         let from = TypedCroppedImage::new(from, x, y, width, height).map_err(|e| cannot(&e))?;
-        self.0.resize_typed(&from, &mut to, options).map_err(|e| cannot(&e))
+        resize(&mut self.0, &from, &mut to, options)
     }
 }
 
@@ -128,10 +140,20 @@ fn resized<P: PixelTrait>(
     let (Some(from), Some(mut to)) = (from.image_view::<P>(), to.image_view_mut::<P>()) else {
         unreachable!("both images have these pixels")
     };
+    resize(&mut fir::Resizer::new(), &from, &mut to, options)
+}
+
+/// Resizes a view of one pixel type; without pixels, the library would leave `to` as it is.
+fn resize<P: PixelTrait>(
+    resizer: &mut fir::Resizer,
+    from: &impl ImageView<Pixel = P>,
+    to: &mut impl ImageViewMut<Pixel = P>,
+    options: &ResizeOptions,
+) -> Result<(), ImageError> {
     if [from.width(), from.height(), to.width(), to.height()].contains(&0) {
         return Err(cannot(&"an image has no pixels"));
     }
-    fir::Resizer::new().resize_typed(&from, &mut to, options).map_err(|e| cannot(&e))
+    resizer.resize_typed(from, to, options).map_err(|e| cannot(&e))
 }
 
 fn cannot(why: &dyn Display) -> ImageError {

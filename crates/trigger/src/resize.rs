@@ -8,20 +8,14 @@ pub(crate) fn picture(picture: &RgbaImage, size: (u32, u32)) -> RgbaImage {
     done(resize_rgba(picture, size))
 }
 
-/// Resizes `image` to `size` (width, height). An image of that size does not change. The width comes first, as in PIL:
-/// levels are clamped to 0 to 255 in between, so the order matters at sharp edges.
+/// Resizes `image` to `size` (width, height). An image of that size does not change.
 pub(crate) fn image(image: &RgbImage, size: (u32, u32), kernel: Kernel) -> RgbImage {
     if image.dimensions() == size {
         return image.clone();
     }
-    let mut resizer = Resizer::default();
-    let mut to = |from: &RgbImage, width, height| {
-        let mut out = RgbImage::new(width, height);
-        done(resizer.part(from, (0, 0), from.dimensions(), kernel, &mut out));
-        out
-    };
-    let wide = to(image, size.0, image.height());
-    to(&wide, size.0, size.1)
+    let mut out = RgbImage::new(size.0, size.1);
+    done(Resizer::default().part(image, (0, 0), image.dimensions(), kernel, &mut out));
+    out
 }
 
 /// Resizes `mask` to `size` (width, height) by nearest-neighbour sampling.

@@ -33,26 +33,7 @@ pub(crate) fn crop_resize(
     resizer: &mut Resizer,
     out: &mut RgbImage,
 ) {
-    let (width, height) = out.dimensions();
-    if filter == Filter::Bicubic && crop.width != width && crop.height != height {
-        // A cubic overshoots and each pass clips to bytes, so the order matters: PIL starts with rows, the resizer
-        // with columns, and the results differ by ten levels beside hard edges.
-        let mut rows = RgbImage::new(width, crop.height);
-        resize(image, crop, filter, resizer, &mut rows);
-        resize(&rows, whole(&rows), filter, resizer, out);
-    } else {
-        resize(image, crop, filter, resizer, out);
-    }
-}
-
-/// Resizes the part `crop` of `image` to `out`.
-fn resize(
-    image: &RgbImage,
-    CropBox { x, y, width, height }: CropBox,
-    filter: Filter,
-    resizer: &mut Resizer,
-    out: &mut RgbImage,
-) {
+    let CropBox { x, y, width, height } = crop;
     inside(resizer.part(image, (x, y), (width, height), filter.kernel(), out));
 }
 
