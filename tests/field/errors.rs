@@ -249,6 +249,20 @@ fn review_2_04_a_value_of_an_extended_file_is_named_there() {
     let circle = "sub/other.toml:2: extends is circular: sub/child.toml -> sub/other.toml -> \
                   sub/../sub/child.toml";
     assert_eq!(read(), circle);
+    for (unset, begin) in [
+        ("unset = 3", "2: unset = 3: expected a list of keys"),
+        ("unset = [\n 3]", "3: unset[0] = 3: expected a key in quotes"),
+        (
+            "unset = [\"name\", \"poison.rat\"]",
+            "2: unset[1] = \"poison.rat\": sub/../base.toml has no such key, did you mean poison.rate?",
+        ),
+        ("unset = [\"zzz\"]", "2: unset[0] = \"zzz\": sub/../base.toml has no such key"),
+    ] {
+        child(&format!("extends = \"../base.toml\"\n{unset}\n"));
+        assert_eq!(read(), format!("sub/child.toml:{begin}"));
+    }
+    child("\nunset = [\"seed\"]\n");
+    assert!(read().starts_with("sub/child.toml:2: unset removes keys"), "{}", read());
     // A word in a comment is not a key.
     site.write("base.toml", format!("# extends\n{}", BASE.replace("rate = 0.5", "rate = 1.5")));
     assert!(message(&site, &[]).starts_with("base.toml:12: poison.rate = 1.5"));

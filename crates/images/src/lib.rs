@@ -20,7 +20,7 @@ pub use encode::{Chroma, jpeg, png};
 pub use error::ImageError;
 pub use jpeg::jpeg_bytes;
 use reasons::{MAX_BYTES, MAX_SIDE, NO_PIXELS, foreign, reason, too_large};
-pub use resize::{Kernel, Resizer, resize_mask, resize_rgba};
+pub use resize::{Filter, Resizer, resize_mask, resize_rgba};
 
 /// The supported formats.
 const FORMATS: [(ImageFormat, &str); 7] = [

@@ -16,9 +16,10 @@ use image::{ColorType, DynamicImage, GrayImage, RgbImage, RgbaImage};
 use crate::ImageError;
 
 /// Interpolation filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
-    /// The triangle: PIL's `BILINEAR`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// The triangle: PIL's `BILINEAR`, torchvision's default.
+    #[default]
     Bilinear,
     /// Keys' cubic with a = −0.5: PIL's `BICUBIC`.
     Bicubic,
@@ -26,7 +27,7 @@ pub enum Kernel {
     Lanczos,
 }
 
-impl Kernel {
+impl Filter {
     fn options(self) -> ResizeOptions {
         ResizeOptions::new().resize_alg(ResizeAlg::Convolution(match self {
             Self::Bilinear => fir::FilterType::Bilinear,
@@ -42,7 +43,7 @@ pub struct Resizer(fir::Resizer);
 
 impl Resizer {
     /// Resizes the part of `image` at `corner` (x, y) of `extent` (width, height) to `out`. Only pixels inside the part
-    /// are read, as if the image were cropped first. Rows come first, as in PIL: a cubic or Lanczos kernel overshoots and
+    /// are read, as if the image were cropped first. Rows come first, as in PIL: a cubic or Lanczos filter overshoots and
     /// each pass clips to bytes, so the order matters beside hard edges.
     ///
     /// # Errors
@@ -52,7 +53,7 @@ impl Resizer {
         image: &RgbImage,
         corner: (u32, u32),
         extent: (u32, u32),
-        kernel: Kernel,
+        filter: Filter,
         out: &mut RgbImage,
     ) -> Result<(), ImageError> {
         let inside =
@@ -62,8 +63,8 @@ impl Resizer {
             let (width, height) = image.dimensions();
             return Err(cannot(&format!("{w}x{h} at {x}, {y} of an image of {width}x{height}")));
         }
-        let (options, (width, height)) = (kernel.options(), out.dimensions());
-        if kernel != Kernel::Bilinear && w != width && h != height {
+        let (options, (width, height)) = (filter.options(), out.dimensions());
+        if filter != Filter::Bilinear && w != width && h != height {
             // The resizer starts with columns.
             let mut rows = RgbImage::new(width, h);
             self.resize(image, (corner, extent), &options, &mut rows)?;
@@ -82,10 +83,10 @@ impl Resizer {
         image: &RgbImage,
         corner: [f64; 2],
         extent: [f64; 2],
-        kernel: Kernel,
+        filter: Filter,
         out: &mut RgbImage,
     ) -> Result<(), ImageError> {
-        let options = kernel.options().crop(corner[0], corner[1], extent[0], extent[1]);
+        let options = filter.options().crop(corner[0], corner[1], extent[0], extent[1]);
         self.resize(image, ((0, 0), image.dimensions()), &options, out)
     }
 
@@ -110,7 +111,7 @@ impl Resizer {
 /// # Errors
 /// One of the two sizes is 0.
 pub fn resize_rgba(picture: &RgbaImage, size: (u32, u32)) -> Result<RgbaImage, ImageError> {
-    let options = Kernel::Bicubic.options();
+    let options = Filter::Bicubic.options();
     if picture.pixels().all(|pixel| pixel[3] == 255) {
         let mut out = RgbaImage::new(size.0, size.1);
         resized::<U8x4>(picture, &mut out, &options)?;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
-use ssl_backdoor_images::{Kernel, Resizer, resize_mask, resize_rgba};
+use ssl_backdoor_images::{Filter, Resizer, resize_mask, resize_rgba};
 
 fn picture() -> RgbImage {
     RgbImage::from_fn(12, 9, |x, y| Rgb([x as u8 * 20, y as u8 * 28, (x * y) as u8]))
@@ -15,7 +15,7 @@ fn a_part_reads_only_its_own_pixels_and_a_window_those_around_it() {
     let mut resizer = Resizer::default();
     let mut resized = |image: &RgbImage, corner, extent| {
         let mut out = RgbImage::new(2 * extent, 2 * extent);
-        resizer.part(image, corner, (extent, extent), Kernel::Bilinear, &mut out).unwrap();
+        resizer.part(image, corner, (extent, extent), Filter::Bilinear, &mut out).unwrap();
         out
     };
     let part = resized(&image, (4, 2), 3);
@@ -23,9 +23,9 @@ fn a_part_reads_only_its_own_pixels_and_a_window_those_around_it() {
     assert_eq!(part, resized(&alone, (0, 0), 3));
 
     let mut whole = RgbImage::new(24, 18);
-    resizer.part(&image, (0, 0), (12, 9), Kernel::Bilinear, &mut whole).unwrap();
+    resizer.part(&image, (0, 0), (12, 9), Filter::Bilinear, &mut whole).unwrap();
     let mut window = RgbImage::new(6, 6);
-    resizer.window(&image, [4.0, 2.0], [3.0, 3.0], Kernel::Bilinear, &mut window).unwrap();
+    resizer.window(&image, [4.0, 2.0], [3.0, 3.0], Filter::Bilinear, &mut window).unwrap();
     assert_eq!(window, image::imageops::crop_imm(&whole, 8, 4, 6, 6).to_image());
     assert_ne!(window, part);
 }
@@ -36,7 +36,7 @@ fn what_lies_outside_or_has_no_pixels_is_refused() {
     let mut resizer = Resizer::default();
     let mut part = |corner, extent, (width, height)| {
         let mut out = RgbImage::new(width, height);
-        resizer.part(&image, corner, extent, Kernel::Bicubic, &mut out)
+        resizer.part(&image, corner, extent, Filter::Bicubic, &mut out)
     };
     assert!(part((0, 0), (12, 9), (3, 3)).is_ok());
     for (corner, extent, size) in [
@@ -51,7 +51,7 @@ fn what_lies_outside_or_has_no_pixels_is_refused() {
     }
     let mut out = RgbImage::new(3, 3);
     let outside =
-        Resizer::default().window(&image, [11.0, 0.0], [2.0, 2.0], Kernel::Lanczos, &mut out);
+        Resizer::default().window(&image, [11.0, 0.0], [2.0, 2.0], Filter::Lanczos, &mut out);
     assert!(outside.is_err());
     assert!(resize_rgba(&RgbaImage::new(2, 2), (0, 3)).is_err());
     assert!(resize_mask(&GrayImage::new(0, 2), (3, 3)).is_err());

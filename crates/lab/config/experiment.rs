@@ -244,6 +244,11 @@ labels = [0.1]
             ("y", 0.03)
         );
         assert_eq!(experiment.pretrain.train.epochs, 2);
+        let counted = "extends = \"child.toml\"\nunset = [\"poison.rate\", \"pretrain.lr\"]\npoison.count = 2\n";
+        std::fs::write(folder.path().join("counted.toml"), counted).unwrap();
+        let experiment = Experiment::read(&folder.path().join("counted.toml"), &[]).unwrap();
+        assert_eq!((experiment.poison.rate, experiment.poison.count), (None, Some(2)));
+        assert_eq!(experiment.pretrain.train.learning_rate(), 0.06);
         std::fs::write(&child, "extends = \"child.toml\"\n").unwrap();
         assert!(Experiment::read(&child, &[]).unwrap_err().to_string().contains("circular"));
     }

@@ -3,8 +3,8 @@
 use toml::Value;
 
 use super::error::OUT_OF_RANGE;
+use super::mismatch::{Mismatch, Why};
 use super::nearest::nearest;
-use super::read::{Mismatch, Why};
 use super::tree::{KeyPath, Node, Tree, dotted, steps};
 
 /// Shows a number in `message`, `KEY = VALUE is out of range …`, as it was written: 1e300, not its 300 digits.

@@ -2,11 +2,14 @@
 //! value was written.
 
 mod attack;
+mod deserialize;
 mod error;
 mod experiment;
 mod fields;
 mod home;
+mod layers;
 mod message;
+mod mismatch;
 mod nearest;
 mod read;
 mod schema;
@@ -21,8 +24,9 @@ pub use experiment::Experiment;
 pub(crate) use experiment::{check_name, default_device};
 pub(crate) use fields::{OfConfig, Wrong, of_defence};
 pub(crate) use home::{expand_tables, expanded};
+pub(crate) use layers::read_text;
 pub(crate) use nearest::{meant, nearest};
 pub(crate) use schema::{derived, experiment_schema, reference, sweep_schema};
 pub(crate) use sweep_file::{Axis, SweepFile};
-pub(crate) use table::{Document, Source, read_text};
+pub(crate) use table::{Document, Source};
 pub(crate) use tree::{Node, Origin};

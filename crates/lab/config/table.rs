@@ -1,20 +1,17 @@
 //! Configs before they become checked types: `extends`, `--set`, and where each value was written.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use super::error::{ConfigError, with_note};
 use super::fields::Wrong;
-use super::home::expanded;
+use super::layers::{drop_other_length, layers, read_text, remove};
 use super::message::{as_written, mismatch, named};
-use super::nearest::meant;
 use super::read;
 use super::tree::{Node, Origin, Tree, dotted, steps};
-use crate::shell::path_word;
 
 /// A config file merged over those it extends, with the overrides of the command line.
 #[derive(Debug, Clone)]
@@ -128,11 +125,7 @@ impl Document {
 
     /// Removes the dotted `key`, if it is present.
     pub(crate) fn remove(&mut self, key: &str) {
-        let mut steps = steps(key);
-        let Some(last) = steps.pop() else { return };
-        if let Some(Node { tree: Tree::Table(table), .. }) = self.root.at_mut(&steps) {
-            table.remove(&last);
-        }
+        remove(&mut self.root, key);
     }
 
     /// Reads the config as a `T`.
@@ -254,86 +247,5 @@ impl PartialEq for Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Source({:?})", self.0.as_ref().map(|document| &document.path))
-    }
-}
-
-pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
-    let shown = path.display();
-    if path.is_dir() {
-        return Err(ConfigError(format!(
-            "{shown} is a folder, where a config (a TOML file) is needed: `ssl-backdoor init --data {}` writes a config for a folder of images",
-            path_word(path)
-        )));
-    }
-    let bytes = std::fs::read(path).map_err(|e| {
-        ConfigError(format!("cannot read {shown}: {e}{}", meant(path).unwrap_or_default()))
-    })?;
-    String::from_utf8(bytes).map_err(|e| {
-        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        ConfigError(format!("{shown}:{line}: not UTF-8 text"))
-    })
-}
-
-/// The tree of `text`, the contents of `path`, merged over the file it extends (`extends` is relative to `path`).
-/// `chain` holds the files that led here.
-fn layers(path: &Path, text: String, chain: &mut Vec<PathBuf>) -> Result<Node, ConfigError> {
-    let mut root = Node::parse(path, &text)?;
-    chain.push(path.to_path_buf());
-    let Tree::Table(table) = &mut root.tree else { return Ok(root) };
-    let Some(extends) = table.remove("extends") else { return Ok(root) };
-    let Some(base) = extends.as_str() else {
-        let message = format!("extends = {}: expected the path of a file", extends.shown());
-        return Err(ConfigError(format!("{}: {message}", extends.origin)));
-    };
-    let file = path.parent().unwrap_or(Path::new("")).join(expanded(base));
-    let same = |a: &Path| a == file || a.canonicalize().ok() == file.canonicalize().ok();
-    let wrong = |reason: String| ConfigError(format!("{}: {reason}", extends.origin));
-    let below = read_text(&file).map_err(|e| wrong(format!("extends = \"{base}\": {e}")))?;
-    if let Some(start) = chain.iter().position(|earlier| same(earlier)) {
-        let circle = chain[start..].iter().chain([&file]);
-        let circle: Vec<String> = circle.map(|path| path.display().to_string()).collect();
-        return Err(wrong(format!("extends is circular: {}", circle.join(" -> "))));
-    }
-    let mut merged = layers(&file, below, chain)?;
-    merge(&mut merged, root);
-    Ok(merged)
-}
-
-/// The keys of which a length has exactly one, where it is no number of pixels.
-const LENGTHS: [&str; 2] = ["view", "share"];
-
-/// Removes the length in another unit before `key` is set, if it is one of [`LENGTHS`].
-fn drop_other_length(table: &mut BTreeMap<String, Node>, key: &str) {
-    if LENGTHS.contains(&key) {
-        table.retain(|other, _| other == key || !LENGTHS.contains(&other.as_str()));
-    }
-}
-
-/// Merges `over` into `base`. Tables merge key by key, except that a table of another `kind` replaces the whole
-/// table: the keys of one kind have no meaning for another. One of [`LENGTHS`] replaces the other.
-fn merge(base: &mut Node, over: Node) {
-    base.origin = over.origin.clone();
-    let Tree::Table(new) = over.tree else {
-        base.tree = over.tree;
-        return;
-    };
-    let Tree::Table(old) = &mut base.tree else {
-        base.tree = Tree::Table(new);
-        return;
-    };
-    let kind = |node: Option<&Node>| node.map(Node::value);
-    if new.contains_key("kind") && kind(new.get("kind")) != kind(old.get("kind")) {
-        *old = new;
-        return;
-    }
-    new.keys().for_each(|key| drop_other_length(old, key));
-    for (key, value) in new {
-        match old.get_mut(&key) {
-            Some(below) => merge(below, value),
-            None => {
-                old.insert(key, value);
-            }
-        }
     }
 }

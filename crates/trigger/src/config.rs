@@ -1,55 +1,17 @@
 //! The `[poison]` table of a config: the attack.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ssl_backdoor_fields::OutOfRange;
 
 use crate::{
-    Attack, Chosen, Compose, FeatureRows, Perturbation, Phase, Place, Poison, PoisonPlan, Pool,
-    Recipe, Select, Selected, Selection, Setup, Size, TrainingSet, TriggerConfig, TriggerError,
+    Attack, Chosen, Compose, FeatureRows, Phase, Place, Poison, PoisonPlan, Pool, Recipe, Select,
+    Selected, Selection, Setup, Size, TargetClass, TrainingSet, TriggerConfig, TriggerError,
 };
 
-/// The target class as a config names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "allowed are the index of a class, 0 or more, and its name")]
-pub enum TargetClass {
-    /// The index of the class, 0 to classes - 1.
-    Index(u32),
-    /// The name of the class, of its folder, or its WordNet id.
-    Name(String),
-}
-
-impl TargetClass {
-    /// The class's index among `classes`.
-    ///
-    /// # Errors
-    /// [`TriggerError::Target`] if there is none.
-    pub fn index(&self, classes: &[String]) -> Result<u32, TriggerError> {
-        let wrong = |target: String, allowed| Err(TriggerError::Target { target, allowed });
-        match self {
-            Self::Index(index) if (*index as usize) < classes.len() => Ok(*index),
-            Self::Index(index) => wrong(
-                index.to_string(),
-                format!(
-                    "the data set has {} classes, allowed are 0 to {}",
-                    classes.len(),
-                    classes.len().saturating_sub(1)
-                ),
-            ),
-            Self::Name(name) => match classes.iter().position(|class| class == name) {
-                Some(index) => Ok(index as u32),
-                None => {
-                    let some: Vec<&str> = classes.iter().take(10).map(String::as_str).collect();
-                    let more = if classes.len() > some.len() { ", …" } else { "" };
-                    wrong(name.clone(), format!("the classes are {}{more}", some.join(", ")))
-                }
-            },
-        }
-    }
-}
+mod check;
 
 /// The `[poison]` table: which images are poisoned, and how. The keys `place`, `alpha` and `val_*` are for patches;
 /// other triggers have all their keys in `trigger`.
@@ -198,93 +160,6 @@ impl PoisonConfig {
         let (place, alpha) = (place.unwrap_or(Place::of_paper(phase)), alpha.unwrap_or(0.0));
         let (place, alpha) = (placed.then_some(place), patch.then_some(alpha));
         Recipe { trigger, place, alpha, compose }
-    }
-
-    /// Checks everything that needs no data, for views and evaluation images of `view` pixels a side; triggers from
-    /// files are read.
-    ///
-    /// # Errors
-    /// Names the field, the value and what is allowed.
-    pub fn check(&self, view: u32) -> Result<(), TriggerError> {
-        self.selection(&[])?.check()?;
-        self.check_select()?;
-        let setup = Setup::new(view);
-        let train = self.recipe(Phase::Training).build(Phase::Training, &setup)?;
-        let patched = self.recipe(Phase::Evaluation).build(Phase::Evaluation, &setup);
-        let fits = |patched: Arc<dyn Perturbation>| {
-            patched.check(view, "the evaluation images").map(|()| patched)
-        };
-        let patched = patched.and_then(fits).map_err(|error| match self.val_width {
-            Some(_) => error.of("val_width"),
-            None => error,
-        })?;
-        self.check_patch()?;
-        self.check_compose()?;
-        if self.recompress && !(train.survives_jpeg() && patched.survives_jpeg()) {
-            let allowed = "JPEG erases this trigger, it is exported as PNG: allowed is false";
-            return Err(OutOfRange::new("recompress", true, allowed).into());
-        }
-        Ok(())
-    }
-
-    /// Checks the keys of patches.
-    fn check_patch(&self) -> Result<(), TriggerError> {
-        let given = [
-            ("place", self.place.is_some()),
-            ("val_place", self.val_place.is_some()),
-            ("alpha", self.alpha.is_some()),
-            ("val_alpha", self.val_alpha.is_some()),
-            ("val_width", self.val_width.is_some()),
-        ];
-        if let (false, Some((field, _))) =
-            (self.trigger.is_patch(), given.into_iter().find(|(_, given)| *given))
-        {
-            return Err(TriggerError::NotPasted { field });
-        }
-        for (field, place) in [("place", self.place), ("val_place", self.val_place)] {
-            place.map_or(Ok(()), |place| place.check(field))?;
-        }
-        for (field, alpha) in [("alpha", self.alpha), ("val_alpha", self.val_alpha)] {
-            if let Some(alpha) = alpha.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
-                return Err(OutOfRange::new(field, alpha, "allowed are 0 to 1").into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks the rule that chooses the images.
-    fn check_select(&self) -> Result<(), TriggerError> {
-        let Some(select) = &self.select else { return Ok(()) };
-        if let Some(list) = &self.list {
-            let allowed = "select chooses the images: set rate, dataset_rate or count";
-            let list = format!("{:?}", list.display().to_string());
-            return Err(OutOfRange::new("list", list, allowed).into());
-        }
-        select.check(self.target.is_some())
-    }
-
-    /// Checks the other settings that a composition depends on: `target` and `place`.
-    fn check_compose(&self) -> Result<(), TriggerError> {
-        let Some(compose) = &self.compose else { return Ok(()) };
-        let kind = format!("\"{}\"", compose.kind());
-        if self.target.is_none() {
-            let allowed = "it uses images of the target class: set target";
-            return Err(OutOfRange::new("compose.kind", kind, allowed).into());
-        }
-        if compose.places() && self.place.is_some() {
-            let allowed = "it places the trigger beside the object: remove place";
-            return Err(OutOfRange::new("compose.kind", kind, allowed).into());
-        }
-        Ok(())
-    }
-
-    /// Checks that training images of `native` pixels a side can be poisoned, where views have `view` pixels.
-    ///
-    /// # Errors
-    /// Names the field, the value and what is allowed.
-    pub fn check_native(&self, native: u32, view: u32) -> Result<(), TriggerError> {
-        let train = self.recipe(Phase::Training).build(Phase::Training, &Setup::new(view))?;
-        train.check(native, "the training images in their native size")
     }
 
     /// How the poisoned images are chosen. If `list` is set, `listed` holds the ids that it names.

@@ -27,7 +27,7 @@ use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::require;
-use ssl_backdoor_images::Kernel;
+use ssl_backdoor_images::Filter;
 use ssl_backdoor_rng::ChaCha8Rng;
 
 use crate::sampled::{Sampled, chance};
@@ -146,7 +146,7 @@ impl Object {
         let mut mask = imageops::crop_imm(&mask, left, top, width, height).to_image();
         mask.pixels_mut().for_each(|level| level[0] = if level[0] >= INSIDE { 255 } else { 0 });
         Ok(Self {
-            image: resize::image(&image, size, Kernel::Bicubic),
+            image: resize::image(&image, size, Filter::Bicubic),
             mask: resize::mask(&mask, size),
         })
     }
@@ -234,7 +234,7 @@ impl Composed {
         let object = Object::of(&*self.references.images, record.id("reference")?)?;
         let (width, height) = object.canvas();
         let size = enlarged(background.dimensions(), (width, height));
-        let background = resize::image(background, size, Kernel::Bicubic);
+        let background = resize::image(background, size, Filter::Bicubic);
         let crop_x = record.whole("crop_x")?.min(size.0 - width);
         let mut image =
             imageops::crop_imm(&background, crop_x, size.1 - height, width, height).to_image();
@@ -251,9 +251,9 @@ impl Composed {
         let images = &self.references.images;
         let support = images.get(record.id("support")?)?;
         let size @ (width, height) = shrunk(support.dimensions());
-        let support = resize::image(&support, size, Kernel::Bicubic);
+        let support = resize::image(&support, size, Filter::Bicubic);
         let reference = images.get(record.id("reference")?)?;
-        let reference = resize::image(&reference, size, Kernel::Bicubic);
+        let reference = resize::image(&reference, size, Filter::Bicubic);
         let halves = if reference_left { [&reference, &support] } else { [&support, &reference] };
         let mut image = RgbImage::new(2 * width, height);
         for (half, x) in halves.into_iter().zip([0, width]) {

@@ -20,7 +20,7 @@ use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_fields::require;
-use ssl_backdoor_images::Kernel;
+use ssl_backdoor_images::Filter;
 
 use crate::sampled::{Sampled, chance};
 use crate::{Footprint, Key, Perturbation, Phase, Record, References, Spot, TriggerError, resize};
@@ -184,8 +184,8 @@ fn join(
     }
     let steps = sizes(shadow.dimensions(), reference.dimensions(), side);
     let at = |image: &RgbImage, [first, then]: [(u32, u32); 2]| {
-        let enlarged = resize::image(image, first, Kernel::Lanczos);
-        resize::image(&enlarged, then, Kernel::Lanczos)
+        let enlarged = resize::image(image, first, Filter::Lanczos);
+        resize::image(&enlarged, then, Filter::Lanczos)
     };
     let (shadow, reference) = (at(shadow, steps[0]), at(reference, steps[1]));
     let ((ws, hs), (wr, hr)) = (shadow.dimensions(), reference.dimensions());

@@ -1,7 +1,7 @@
 //! Pictures, images and masks at other sizes, all above 0.
 
 use image::{GrayImage, RgbImage, RgbaImage};
-use ssl_backdoor_images::{ImageError, Kernel, Resizer, resize_mask, resize_rgba};
+use ssl_backdoor_images::{Filter, ImageError, Resizer, resize_mask, resize_rgba};
 
 /// Resizes `picture` to `size` (width, height) with the bicubic filter.
 pub(crate) fn picture(picture: &RgbaImage, size: (u32, u32)) -> RgbaImage {
@@ -9,12 +9,12 @@ pub(crate) fn picture(picture: &RgbaImage, size: (u32, u32)) -> RgbaImage {
 }
 
 /// Resizes `image` to `size` (width, height). An image of that size does not change.
-pub(crate) fn image(image: &RgbImage, size: (u32, u32), kernel: Kernel) -> RgbImage {
+pub(crate) fn image(image: &RgbImage, size: (u32, u32), filter: Filter) -> RgbImage {
     if image.dimensions() == size {
         return image.clone();
     }
     let mut out = RgbImage::new(size.0, size.1);
-    done(Resizer::default().part(image, (0, 0), image.dimensions(), kernel, &mut out));
+    done(Resizer::default().part(image, (0, 0), image.dimensions(), filter, &mut out));
     out
 }
 

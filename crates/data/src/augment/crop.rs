@@ -1,28 +1,9 @@
 //! Crops and resizes: antialiased resizing on bytes as PIL does it.
 
 use image::RgbImage;
-use ssl_backdoor_images::{ImageError, Kernel, Resizer};
+use ssl_backdoor_images::{Filter, ImageError, Resizer};
 
 use super::{CropBox, Geometry};
-
-/// Interpolation filter; both widen when an image shrinks (antialiasing), as in PIL.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Filter {
-    /// The triangle; torchvision's default.
-    #[default]
-    Bilinear,
-    /// Keys' cubic with a = −0.5 (BYOL and MAE).
-    Bicubic,
-}
-
-impl Filter {
-    fn kernel(self) -> Kernel {
-        match self {
-            Self::Bilinear => Kernel::Bilinear,
-            Self::Bicubic => Kernel::Bicubic,
-        }
-    }
-}
 
 /// Cuts `crop` out of `image` and resizes it to `out`. Only pixels inside the crop are read, as if the image were
 /// cropped first.
@@ -34,7 +15,7 @@ pub(crate) fn crop_resize(
     out: &mut RgbImage,
 ) {
     let CropBox { x, y, width, height } = crop;
-    inside(resizer.part(image, (x, y), (width, height), filter.kernel(), out));
+    inside(resizer.part(image, (x, y), (width, height), filter, out));
 }
 
 /// For a part that lies inside its image.
@@ -89,7 +70,7 @@ pub(crate) fn resize_crop(
     // The last pixel's edge may lie a rounding error past the image's edge.
     let width = width.min(f64::from(image.width()) - x);
     let height = height.min(f64::from(image.height()) - y);
-    inside(resizer.window(image, [x, y], [width, height], Kernel::Bilinear, out));
+    inside(resizer.window(image, [x, y], [width, height], Filter::Bilinear, out));
     part
 }
 

@@ -26,10 +26,8 @@ pub use color::{
     adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale, project_color,
     solarize,
 };
-pub use crop::{
-    Filter, resize_center_crop, resize_crop_box, resize_shorter, resized, shorter_side,
-};
 pub(crate) use crop::{central, resize_square, resize_whole_by};
+pub use crop::{resize_center_crop, resize_crop_box, resize_shorter, resized, shorter_side};
 pub use crop_box::{CropBox, one_draw_crop_box, random_resized_crop_box};
 pub use crop_views::CropViews;
 pub use geometry::Geometry;
@@ -38,5 +36,6 @@ pub use localized::LocalizedViews;
 pub use mae::MaeViews;
 pub use multi_crop::SmallCrops;
 pub use rotnet::RotNetViews;
+pub use ssl_backdoor_images::Filter;
 pub(crate) use views::to_planes;
 pub use views::{MEAN, STD, Scratch, ViewKey, Views, normalize, normalize_by};

@@ -12,6 +12,8 @@ use crate::config::Experiment;
 
 /// The key that names the base file.
 const EXTENDS: &str = "extends";
+/// The key that lists what is removed from it.
+const UNSET: &str = "unset";
 
 /// The schema of an experiment's file.
 pub(crate) fn experiment_schema() -> Value {
@@ -22,8 +24,15 @@ pub(crate) fn experiment_schema() -> Value {
         "type": "string",
         "description": "Path of a config, relative to this file, whose keys apply where this file has none. Default: none."
     });
+    let known = dotted(&schema);
+    let unset = json!({
+        "type": "array",
+        "items": { "enum": known.keys().collect::<Vec<_>>() },
+        "description": "Dotted keys of that config that do not apply. Default: []."
+    });
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.insert(EXTENDS.into(), extends);
+        properties.insert(UNSET.into(), unset);
     }
     schema["if"] = json!({ "required": [EXTENDS] });
     schema["else"] = needed(&full).unwrap_or_default();
@@ -34,8 +43,7 @@ pub(crate) fn experiment_schema() -> Value {
 pub(crate) fn sweep_schema(file: &Value) -> Value {
     let mut experiment = for_editors(&derived::<Experiment>());
     lenient(&mut experiment);
-    let mut dotted = Map::new();
-    flatten("", &experiment, &mut dotted);
+    let dotted = dotted(&experiment);
     let known: Vec<&String> = dotted.keys().collect();
     let (known, set) = (json!({ "enum": known }), json!({ "$ref": "#/definitions/overrides" }));
     let mut schema = for_editors(file);
@@ -251,6 +259,13 @@ fn needed(schema: &Value) -> Option<Value> {
         }
     }
     (!new.is_empty()).then_some(new.into())
+}
+
+/// All keys of an experiment's schema, dotted.
+fn dotted(experiment: &Value) -> Map<String, Value> {
+    let mut all = Map::new();
+    flatten("", experiment, &mut all);
+    all
 }
 
 /// Adds all keys of `schema` below `path`, dotted. A table itself may be any table: its keys have their own entries.

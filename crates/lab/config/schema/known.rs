@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::shape::{keys, variants};
 use super::{derived, reference};
-use crate::config::read::{self, Why};
+use crate::config::mismatch::Why;
+use crate::config::read;
 use crate::config::{Document, Experiment, Node, SweepFile};
 
 /// The keys of each table, by its path and kind.
@@ -153,8 +154,10 @@ fn documented(page: &str) -> [Tables; 2] {
 fn the_page_names_every_key_that_the_parser_accepts_and_no_other() {
     let page = reference(&derived::<SweepFile>());
     let [mut experiment, sweep] = documented(&page);
-    // `extends` is resolved before the file is parsed.
-    assert!(experiment.get_mut(&(String::new(), None)).unwrap().remove("extends"));
+    // `extends` and `unset` are resolved before the file is parsed.
+    for key in ["extends", "unset"] {
+        assert!(experiment.get_mut(&(String::new(), None)).unwrap().remove(key), "{key}");
+    }
     for (named, accepted) in
         [(experiment, accepted::<Experiment>()), (sweep, accepted::<SweepFile>())]
     {

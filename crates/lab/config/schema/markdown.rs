@@ -19,6 +19,7 @@ An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-fil
 - **Start from a template.** `ssl-backdoor init` writes a config for your images; `configs/` has more.
 - **Reuse a config.** `extends = \"base.toml\"` takes every key from another file, relative to this one, that this file does
   not set. Tables are merged key by key; a table with a different `kind` replaces the whole table, and a list the whole list.
+  `unset = [\"defend\", \"poison.rate\"]` leaves out keys of that file.
 - **Override a key** on the command line with `--set`, for example `--set pretrain.epochs=20`.
 - **Complete and check keys in an editor.** The first line of a config names its schema:
   `#:schema ../experiment.schema.json`. Editors with Taplo, for example Visual Studio Code with *Even Better TOML*, then
@@ -45,8 +46,11 @@ Every combination of the points of all axes is a run.
 pub(crate) fn reference(sweep: &Value) -> String {
     let experiment = derived::<Experiment>();
     let mut page = format!("{HEAD}\n## Experiment files\n");
-    let extends = "| `extends` | string | none |  | Path of the config that this one extends, relative to this file. |";
-    page.push_str(&table_of(&experiment, &[extends.to_owned()]));
+    let layers = [
+        "| `extends` | string | none |  | Path of the config that this one extends, relative to this file. |",
+        "| `unset` | list of strings | `[]` |  | Dotted keys of that config that do not apply. |",
+    ];
+    page.push_str(&table_of(&experiment, &layers.map(str::to_owned)));
     for (name, schema) in ordered(&experiment) {
         let mut sections = Vec::new();
         walk(name, schema, &mut sections);
