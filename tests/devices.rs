@@ -74,20 +74,37 @@ mod wgpu {
         Experiment::read(&Lab::new().path("tiny.toml"), &sets).unwrap()
     }
 
-    /// Every layer with its gradients, every method, encoders of all families, the memory of a training.
-    #[test]
-    fn every_layer_and_method_has_the_values_of_the_cpu() {
+    /// One of the three groups of comparisons: its table contains `words`, and all of it agrees with the CPU.
+    fn agrees(group: &str, words: &[&str]) {
         let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
         let doctor =
-            doctor.args(["doctor", "--deep", "small", "--device", "wgpu"]).output().unwrap();
+            doctor.args(["doctor", "--deep", "small", "--device", "wgpu", "--only", group]);
+        let doctor = doctor.output().unwrap();
         let text = String::from_utf8(doctor.stdout.clone()).unwrap();
         println!("{text}");
         assert!(doctor.status.success(), "{text}{}", stderr(&doctor));
-        for word in ["conv 1x1, stride 2", "attention", "moco-v2", "mae", "dino", "memory after"] {
+        for word in words {
             assert!(text.contains(word), "{word}: {text}");
         }
         // A software device computes only in 32 bits.
         assert!(text.contains("wgpu:0 agrees with the CPU."), "{text}");
+    }
+
+    /// With its gradients.
+    #[test]
+    fn every_layer_has_the_values_of_the_cpu() {
+        agrees("layers", &["conv 1x1, stride 2", "attention"]);
+    }
+
+    /// With encoders of all families.
+    #[test]
+    fn every_method_has_the_values_of_the_cpu() {
+        agrees("methods", &["moco-v2", "mae", "dino"]);
+    }
+
+    #[test]
+    fn a_long_training_does_not_grow() {
+        agrees("memory", &["memory after"]);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use image::RgbImage;
 use serde::Deserialize;
 use ssl_backdoor_images::Resizer;
 
+use super::Filter;
 use super::blur::{gaussian_blur, gaussian_blur_within};
 use super::color;
-use super::Filter;
 use super::crop::crop_resize;
 use super::crop_box::CropBox;
 use super::views::to_planes;

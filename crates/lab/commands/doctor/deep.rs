@@ -18,18 +18,19 @@ const LOSS_ROUNDING: f32 = 1e-3;
 /// Largest error explained by rounding factors to the 10 bits of TF32: 2⁻¹¹ each, accumulated in sums.
 const REDUCED: f32 = 5e-3;
 
-/// Runs all comparisons of a device with the CPU whose names contain `only`, and prints a table and a verdict unless
-/// `quiet`.
+/// Runs the comparisons of a device with the CPU whose names contain `only`, or the group of that name (`layers`,
+/// `methods`, `memory`), and prints a table and a verdict unless `quiet`.
 ///
 /// # Errors
 /// This binary has no CPU backend, or no comparison has `only` in its name.
 pub(super) fn deep(depth: Depth, found: &Found, only: &str, quiet: bool) -> Result<Verdict> {
     let cpu = &cpu()?;
+    let wanted = |group: &str, name: &str| group == only || name.contains(only);
     let (name, what) = (found.name.clone(), found.what.clone());
     let mut verdict = Verdict { name, what, quiet, ..Verdict::default() };
     verdict.say(&format!("\n{} ({}) against the CPU", found.name, found.what));
     verdict.head("layer, forward and backward", "ms");
-    for layer in Layer::all(depth).into_iter().filter(|layer| layer.name.contains(only)) {
+    for layer in Layer::all(depth).into_iter().filter(|layer| wanted("layers", &layer.name)) {
         let compared = device::attempt(|| {
             let (expected, _) = layer.compute(cpu, false);
             let (got, milliseconds) = layer.compute(&found.device, true);
@@ -40,12 +41,12 @@ pub(super) fn deep(depth: Depth, found: &Found, only: &str, quiet: bool) -> Resu
     verdict.head("method, the losses of two steps", "ms a step");
     for method in METHODS {
         let name = format!("{}, {}", method.0, method.2.name());
-        if name.contains(only) {
+        if wanted("methods", &name) {
             let compared = method_apart(method, depth, cpu, &found.device);
             verdict.row(&name, LOSS_ROUNDING, compared);
         }
     }
-    if "memory".contains(only) {
+    if wanted("memory", "memory") {
         match device::attempt(|| growth(depth, &found.device)) {
             Ok(Ok(held)) => verdict.memory(&held),
             Ok(Err(error)) => verdict.fail(format!("memory of a long training: {error:#}")),

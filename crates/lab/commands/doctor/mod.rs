@@ -32,7 +32,7 @@ pub struct DoctorArgs {
     /// Compare only this device, such as wgpu:1 or cuda:0.
     #[arg(long, value_name = "NAME", requires = "deep")]
     device: Option<String>,
-    /// Compare only what contains this in its name, such as `conv`, `moco-v3` or `memory`.
+    /// Compare only `layers`, `methods` or `memory`, or what contains this in its name, such as `conv` or `moco-v3`.
     #[arg(long, value_name = "TEXT", requires = "deep")]
     only: Option<String>,
     /// Print JSON.
