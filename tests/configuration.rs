@@ -123,6 +123,11 @@ fn misspelt_and_missing_keys_and_values_out_of_range_are_refused_where_they_stan
         experiment.errors("extends = \"a.toml\"\n[data]\nsize = 32\n"),
         Vec::<String>::new()
     );
+    let unset = "extends = \"a.toml\"\nunset = [\"defend\", \"poison.rate\"]\n";
+    assert_eq!(experiment.errors(unset), Vec::<String>::new());
+    assert!(!experiment.errors(&unset.replace("rate", "rat")).is_empty());
+    let alone = config.replacen("seed = 1\n", "seed = 1\nunset = []\n", 1);
+    assert!(!experiment.errors(&alone).is_empty());
     for wrong in ["[data]\nsiz = 32", "[data]\nsize = 4", "[defens]\nkind = \"luma\""] {
         assert!(!experiment.errors(&format!("extends = \"a.toml\"\n{wrong}\n")).is_empty());
     }

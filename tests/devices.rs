@@ -74,7 +74,7 @@ mod wgpu {
         Experiment::read(&Lab::new().path("tiny.toml"), &sets).unwrap()
     }
 
-    /// One of the three groups of comparisons: its table contains `words`, and all of it agrees with the CPU.
+    /// All comparisons of `group` agree with the CPU, and the output contains `words`.
     fn agrees(group: &str, words: &[&str]) {
         let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
         let doctor =
@@ -90,13 +90,11 @@ mod wgpu {
         assert!(text.contains("wgpu:0 agrees with the CPU."), "{text}");
     }
 
-    /// With its gradients.
     #[test]
-    fn every_layer_has_the_values_of_the_cpu() {
+    fn every_layer_and_its_gradients_have_the_values_of_the_cpu() {
         agrees("layers", &["conv 1x1, stride 2", "attention"]);
     }
 
-    /// With encoders of all families.
     #[test]
     fn every_method_has_the_values_of_the_cpu() {
         agrees("methods", &["moco-v2", "mae", "dino"]);

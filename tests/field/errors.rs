@@ -256,13 +256,21 @@ fn review_2_04_a_value_of_an_extended_file_is_named_there() {
             "unset = [\"name\", \"poison.rat\"]",
             "2: unset[1] = \"poison.rat\": sub/../base.toml has no such key, did you mean poison.rate?",
         ),
+        (
+            "unset = [\"poison\", \"poison.rate\", \"poison\"]\nname = 3",
+            "3: name = 3: expected a string",
+        ),
+        (
+            "unset = [\"probe.labels[0]\"]",
+            "2: unset[0] = \"probe.labels[0]\": probe.labels is a list: leave it out as a whole (\"probe.labels\")",
+        ),
         ("unset = [\"zzz\"]", "2: unset[0] = \"zzz\": sub/../base.toml has no such key"),
     ] {
         child(&format!("extends = \"../base.toml\"\n{unset}\n"));
         assert_eq!(read(), format!("sub/child.toml:{begin}"));
     }
     child("\nunset = [\"seed\"]\n");
-    assert!(read().starts_with("sub/child.toml:2: unset removes keys"), "{}", read());
+    assert!(read().starts_with("sub/child.toml:2: unset needs extends"), "{}", read());
     // A word in a comment is not a key.
     site.write("base.toml", format!("# extends\n{}", BASE.replace("rate = 0.5", "rate = 1.5")));
     assert!(message(&site, &[]).starts_with("base.toml:12: poison.rate = 1.5"));

@@ -15,7 +15,7 @@ use image::{ColorType, DynamicImage, GrayImage, RgbImage, RgbaImage};
 
 use crate::ImageError;
 
-/// Interpolation filter.
+/// Interpolation filter, widened when an image shrinks (antialiasing), as in PIL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Filter {
     /// The triangle: PIL's `BILINEAR`, torchvision's default.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::ConfigError;
 use super::home::expanded;
 use super::nearest::{meant, nearest};
-use super::tree::{Node, Tree, dotted, steps};
+use super::tree::{KeyPath, Node, Tree, dotted, steps};
 use crate::shell::path_word;
 
 pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
@@ -42,7 +42,7 @@ pub(crate) fn layers(
         return match unset {
             None => Ok(root),
             Some(unset) => Err(ConfigError(format!(
-                "{}: unset removes keys of the config that extends names: set extends, or remove unset",
+                "{}: unset needs extends: it lists keys of the config that this one extends",
                 unset.origin
             ))),
         };
@@ -68,10 +68,10 @@ pub(crate) fn layers(
     Ok(merged)
 }
 
-/// Removes the dotted keys that the list `unset` names from `base`, the tree of `file`.
+/// Removes the dotted keys in the list `unset` from `base`, the tree of `file`.
 ///
 /// # Errors
-/// It is not a list of strings, or a key is not in `base`.
+/// It is not a list of strings, or a key is not in `base` or is part of a list there.
 fn remove_all(base: &mut Node, unset: &Node, file: &Path) -> Result<(), ConfigError> {
     let wrong = |what: &str, node: &Node, reason: &str| {
         ConfigError(format!("{}: {what} = {}: {reason}", node.origin, node.shown()))
@@ -79,31 +79,29 @@ fn remove_all(base: &mut Node, unset: &Node, file: &Path) -> Result<(), ConfigEr
     let Tree::Array(items) = &unset.tree else {
         return Err(wrong("unset", unset, "expected a list of keys"));
     };
+    let mut keys = Vec::new();
     for (i, item) in items.iter().enumerate() {
         let wrong = |reason: &str| wrong(&format!("unset[{i}]"), item, reason);
         let key = item.as_str().ok_or_else(|| wrong("expected a key in quotes"))?;
-        if !remove(base, key) {
-            let near = similar_key(base, key);
+        let path = steps(key);
+        let is_list = |end: &usize| matches!(base.at(&path[..*end]), Some(node) if matches!(node.tree, Tree::Array(_)));
+        if let Some(end) = (1..path.len()).find(is_list) {
+            let list = dotted(&path[..end]);
+            return Err(wrong(&format!("{list} is a list: leave it out as a whole (\"{list}\")")));
+        }
+        if base.at(&path).is_none() {
+            let near = similar_key(base, path);
             let hint = near.map_or(String::new(), |near| format!(", did you mean {near}?"));
             return Err(wrong(&format!("{} has no such key{hint}", file.display())));
         }
+        keys.push(path);
     }
+    keys.iter().for_each(|path| base.remove(path));
     Ok(())
 }
 
-/// Removes the dotted `key`, if it is present; whether it was.
-pub(crate) fn remove(root: &mut Node, key: &str) -> bool {
-    let mut path = steps(key);
-    let Some(last) = path.pop() else { return false };
-    match root.at_mut(&path) {
-        Some(Node { tree: Tree::Table(table), .. }) => table.remove(&last).is_some(),
-        _ => false,
-    }
-}
-
-/// The key most similar to `key` in the table where `key` would be.
-fn similar_key(root: &Node, key: &str) -> Option<String> {
-    let mut path = steps(key);
+/// The key most similar to that at `path` in the table where it would be.
+fn similar_key(root: &Node, mut path: KeyPath) -> Option<String> {
     let last = path.pop()?;
     let Tree::Table(table) = &root.at(&path)?.tree else { return None };
     path.push(nearest(&last, table.keys())?.clone());

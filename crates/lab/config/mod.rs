@@ -1,5 +1,5 @@
-//! Configs: the tables of an experiment, and how TOML with `extends` and `--set` becomes one that records where each
-//! value was written.
+//! Configs: the tables of an experiment, and how TOML with `extends`, `unset` and `--set` becomes one that records
+//! where each value was written.
 
 mod attack;
 mod deserialize;

@@ -63,7 +63,7 @@ pub(crate) struct Point {
     #[serde(default)]
     #[schemars(schema_with = "overrides")]
     pub set: BTreeMap<String, Value>,
-    /// Dotted keys that are removed, after the overrides of earlier axes.
+    /// Dotted keys that are removed, after the overrides of earlier axes; an absent key is ignored.
     #[serde(default)]
     pub unset: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Configs before they become checked types: `extends`, `--set`, and where each value was written.
+//! Configs before they become checked types: `--set`, and where each value was written.
 
 use std::fmt;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ConfigError, with_note};
 use super::fields::Wrong;
-use super::layers::{drop_other_length, layers, read_text, remove};
+use super::layers::{drop_other_length, layers, read_text};
 use super::message::{as_written, mismatch, named};
 use super::read;
 use super::tree::{Node, Origin, Tree, dotted, steps};
@@ -125,7 +125,7 @@ impl Document {
 
     /// Removes the dotted `key`, if it is present.
     pub(crate) fn remove(&mut self, key: &str) {
-        remove(&mut self.root, key);
+        self.root.remove(&steps(key));
     }
 
     /// Reads the config as a `T`.

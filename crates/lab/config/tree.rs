@@ -148,6 +148,15 @@ impl Node {
         })
     }
 
+    /// Removes the value at `path` from its table, if it is there.
+    pub(crate) fn remove(&mut self, path: &[String]) {
+        if let Some((last, path)) = path.split_last()
+            && let Some(Self { tree: Tree::Table(table), .. }) = self.at_mut(path)
+        {
+            table.remove(last);
+        }
+    }
+
     /// The text, if this is a string.
     pub(crate) fn as_str(&self) -> Option<&str> {
         match &self.tree {

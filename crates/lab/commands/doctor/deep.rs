@@ -22,7 +22,7 @@ const REDUCED: f32 = 5e-3;
 /// `methods`, `memory`), and prints a table and a verdict unless `quiet`.
 ///
 /// # Errors
-/// This binary has no CPU backend, or no comparison has `only` in its name.
+/// This binary has no CPU backend, or `only` is no group and in no name.
 pub(super) fn deep(depth: Depth, found: &Found, only: &str, quiet: bool) -> Result<Verdict> {
     let cpu = &cpu()?;
     let wanted = |group: &str, name: &str| group == only || name.contains(only);
@@ -54,7 +54,9 @@ pub(super) fn deep(depth: Depth, found: &Found, only: &str, quiet: bool) -> Resu
         }
     }
     if verdict.compared.is_empty() && verdict.memory.is_none() {
-        let unknown = format!("--only {only:?}: no comparison has this in its name");
+        let unknown = format!(
+            "--only {only:?}: no comparison has this in its name, and the groups are layers, methods and memory"
+        );
         return Err(ConfigError(unknown).into());
     }
     verdict.say(&format!("  {}", verdict.words()));

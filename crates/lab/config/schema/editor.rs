@@ -28,12 +28,13 @@ pub(crate) fn experiment_schema() -> Value {
     let unset = json!({
         "type": "array",
         "items": { "enum": known.keys().collect::<Vec<_>>() },
-        "description": "Dotted keys of that config that do not apply. Default: []."
+        "description": "Dotted keys of the extended config to leave out. Default: `[]`."
     });
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.insert(EXTENDS.into(), extends);
         properties.insert(UNSET.into(), unset);
     }
+    schema["dependencies"] = json!({ UNSET: [EXTENDS] });
     schema["if"] = json!({ "required": [EXTENDS] });
     schema["else"] = needed(&full).unwrap_or_default();
     headed(schema, "Experiment of ssl-backdoor")

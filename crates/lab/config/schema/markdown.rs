@@ -19,7 +19,7 @@ An experiment is a TOML file that `ssl-backdoor run` reads; [a sweep](#sweep-fil
 - **Start from a template.** `ssl-backdoor init` writes a config for your images; `configs/` has more.
 - **Reuse a config.** `extends = \"base.toml\"` takes every key from another file, relative to this one, that this file does
   not set. Tables are merged key by key; a table with a different `kind` replaces the whole table, and a list the whole list.
-  `unset = [\"defend\", \"poison.rate\"]` leaves out keys of that file.
+  `unset = [\"defend\", \"poison.rate\"]` leaves out keys of the other file; this file may set them anew.
 - **Override a key** on the command line with `--set`, for example `--set pretrain.epochs=20`.
 - **Complete and check keys in an editor.** The first line of a config names its schema:
   `#:schema ../experiment.schema.json`. Editors with Taplo, for example Visual Studio Code with *Even Better TOML*, then
@@ -48,7 +48,7 @@ pub(crate) fn reference(sweep: &Value) -> String {
     let mut page = format!("{HEAD}\n## Experiment files\n");
     let layers = [
         "| `extends` | string | none |  | Path of the config that this one extends, relative to this file. |",
-        "| `unset` | list of strings | `[]` |  | Dotted keys of that config that do not apply. |",
+        "| `unset` | list of strings | `[]` |  | Dotted keys of the extended config to leave out; each must be there. |",
     ];
     page.push_str(&table_of(&experiment, &layers.map(str::to_owned)));
     for (name, schema) in ordered(&experiment) {
