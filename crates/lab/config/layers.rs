@@ -84,7 +84,8 @@ fn remove_all(base: &mut Node, unset: &Node, file: &Path) -> Result<(), ConfigEr
         let wrong = |reason: &str| wrong(&format!("unset[{i}]"), item, reason);
         let key = item.as_str().ok_or_else(|| wrong("expected a key in quotes"))?;
         let path = steps(key);
-        let is_list = |end: &usize| matches!(base.at(&path[..*end]), Some(node) if matches!(node.tree, Tree::Array(_)));
+        let is_list =
+            |end: &usize| matches!(base.at(&path[..*end]), Some(Node { tree: Tree::Array(_), .. }));
         if let Some(end) = (1..path.len()).find(is_list) {
             let list = dotted(&path[..end]);
             return Err(wrong(&format!("{list} is a list: leave it out as a whole (\"{list}\")")));

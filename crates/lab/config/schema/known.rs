@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use super::shape::{keys, variants};
 use super::{derived, reference};
 use crate::config::mismatch::Why;
-use crate::config::read;
-use crate::config::{Document, Experiment, Node, SweepFile};
+use crate::config::{Document, Experiment, Node, SweepFile, read};
 
 /// The keys of each table, by its path and kind.
 type Tables = BTreeMap<(String, Option<String>), BTreeSet<String>>;
