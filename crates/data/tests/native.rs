@@ -16,6 +16,7 @@ use ssl_backdoor_data::{
     DataConfig, Dataset, Eval, Export, Patched, Poisoned, Preview, Sample, SampleSet, Split,
     Splits, verify,
 };
+use ssl_backdoor_images::decode;
 use ssl_backdoor_trigger::{Attack, PoisonConfig, Spot};
 
 fn none(_: &str, _: usize, _: usize) {}
@@ -338,8 +339,8 @@ fn an_export_holds_native_images_and_verifies() {
     };
     let read = |list: &Path| -> Vec<RgbImage> {
         let text = std::fs::read_to_string(out.join(list)).unwrap();
-        let path = |line: &str| line.rsplit_once(' ').unwrap().0.to_owned();
-        text.lines().map(|line| image::open(path(line)).unwrap().to_rgb8()).collect()
+        let bytes = |line: &str| std::fs::read(line.rsplit_once(' ').unwrap().0).unwrap();
+        text.lines().map(|line| decode(&bytes(line), false).unwrap()).collect()
     };
     let images = |set: &SampleSet| all(set).into_iter().map(|sample| sample.image).collect();
     let train: SampleSet = Arc::new(Poisoned::new(splits.clone(), attack.clone()));

@@ -11,7 +11,8 @@ mod jpeg;
 mod reasons;
 mod resize;
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
@@ -41,6 +42,11 @@ pub const EXTENSIONS: [&str; 16] = [
 
 /// The names of the supported formats, for messages.
 pub const FORMAT_NAMES: &str = "JPEG, PNG, WebP, BMP, GIF, TIFF and PNM";
+
+/// A file or bytes in memory, as one type: the decoders of all formats are compiled for each type that they read.
+trait Source: BufRead + Seek {}
+
+impl<T: BufRead + Seek> Source for T {}
 
 /// Decodes an image of any supported format: JPEG (baseline, progressive, grey, CMYK), PNG (8 or 16 bits, palette,
 /// alpha), WebP, BMP, GIF, TIFF, PNM. With `exif`, the EXIF orientation is applied. Bytes after the end of a JPEG are
@@ -77,8 +83,8 @@ pub fn decode_rgba(bytes: &[u8]) -> Result<RgbaImage, ImageError> {
 /// The file cannot be read, or its header is not that of a supported image.
 pub fn size(path: &Path) -> Result<(u32, u32), ImageError> {
     let wrong = |error: &dyn std::fmt::Display| ImageError::from(error.to_string());
-    let reader = ImageReader::open(path).map_err(|e| wrong(&e))?;
-    let reader = reader.with_guessed_format().map_err(|e| wrong(&e))?;
+    let file: Box<dyn Source> = Box::new(BufReader::new(File::open(path).map_err(|e| wrong(&e))?));
+    let reader = ImageReader::new(file).with_guessed_format().map_err(|e| wrong(&e))?;
     reader.into_dimensions().map_err(|e| wrong(&e))
 }
 
@@ -103,7 +109,8 @@ fn pixels(
         ImageFormat::Jpeg => jpeg::image_of(bytes)?,
         _ => bytes,
     };
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let source: Box<dyn Source + '_> = Box::new(Cursor::new(bytes));
+    let mut reader = ImageReader::with_format(source, format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);

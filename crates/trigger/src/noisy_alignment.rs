@@ -263,16 +263,14 @@ mod tests {
     /// `tests/fixtures/compose.py`.
     #[test]
     fn images_are_joined_as_by_pillow() {
-        let waves = crate::corrupt_encoder::tests::waves;
-        let folder =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/compose");
+        use crate::corrupt_encoder::tests::{composed, waves};
         for (name, shadow, reference, side, lies) in [
             ("na-top.png", waves(40, 30, 0), waves(20, 24, 1), Side::Top, [0, 37, 31, 30]),
             ("na-right.png", waves(40, 30, 0), waves(20, 24, 1), Side::Right, [0, 0, 40, 30]),
             ("na-left.png", waves(25, 24, 1), waves(40, 30, 0), Side::Left, [40, 0, 25, 24]),
         ] {
             let (joined, spot) = join(&shadow, &reference, side).unwrap();
-            let expected = image::open(folder.join(name)).unwrap().into_rgb8();
+            let expected = composed(name);
             assert_eq!(joined.dimensions(), expected.dimensions(), "{name}");
             let pairs = joined.as_raw().iter().zip(expected.as_raw());
             let most = pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ssl_backdoor_data::augment::{Chain, ChainViews, CropViews, Filter, Views};
 use ssl_backdoor_rng::ranked;
 
+use super::optimizer::Optimizer;
 use crate::purpose;
 
 /// The input of a probe.
@@ -29,14 +30,6 @@ pub(super) enum Norm {
     Batch {
         epsilon: f32,
     },
-}
-
-/// The optimiser of a probe.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Optimizer {
-    Sgd { nesterov: bool, weight_decay: f32 },
-    Adam { weight_decay: f32 },
-    Lars,
 }
 
 /// What happens to the images of an epoch that do not fill a batch.

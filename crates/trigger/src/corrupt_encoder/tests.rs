@@ -59,10 +59,15 @@ fn record(layout: &str, columns: [u32; 4]) -> Record {
     record.with("x", x).with("y", y).with("width", 8u32).with("alpha", 0.0)
 }
 
+/// The picture `name` of `tests/fixtures/compose.py`.
+pub(crate) fn composed(name: &str) -> RgbImage {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/compose");
+    ssl_backdoor_images::decode(&std::fs::read(folder.join(name)).unwrap(), false).unwrap()
+}
+
 /// Largest difference from a picture of that script.
 fn difference(image: &RgbImage, name: &str) -> u8 {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/compose");
-    let expected = image::open(folder.join(name)).unwrap().into_rgb8();
+    let expected = composed(name);
     assert_eq!(image.dimensions(), expected.dimensions(), "{name}");
     let pairs = image.as_raw().iter().zip(expected.as_raw());
     pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap()
