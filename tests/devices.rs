@@ -74,12 +74,16 @@ mod wgpu {
         Experiment::read(&Lab::new().path("tiny.toml"), &sets).unwrap()
     }
 
+    /// `doctor` with the comparisons `only` of the GPU.
+    fn deep(only: &str) -> Command {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+        doctor.args(["doctor", "--deep", "small", "--device", "wgpu", "--only", only]);
+        doctor
+    }
+
     /// All comparisons of `group` agree with the CPU, and the output contains `words`.
     fn agrees(group: &str, words: &[&str]) {
-        let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
-        let doctor =
-            doctor.args(["doctor", "--deep", "small", "--device", "wgpu", "--only", group]);
-        let doctor = doctor.output().unwrap();
+        let doctor = deep(group).output().unwrap();
         let text = String::from_utf8(doctor.stdout.clone()).unwrap();
         println!("{text}");
         assert!(doctor.status.success(), "{text}{}", stderr(&doctor));
@@ -133,11 +137,9 @@ mod wgpu {
     #[test]
     fn review_2_07_convolutions_and_their_gradients_are_tuned() {
         let folder = tempfile::tempdir().unwrap();
-        let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
-        doctor.args(["doctor", "--deep", "small", "--only", "conv 3x3, stride 1"]);
+        let mut doctor = deep("conv 3x3, stride 1");
         // Ignore the decisions of earlier processes.
-        doctor.args(["--device", "wgpu"]).env("CUBECL_AUTOTUNE_CACHE", "0");
-        let decisions = choices(folder.path(), &mut doctor);
+        let decisions = choices(folder.path(), doctor.env("CUBECL_AUTOTUNE_CACHE", "0"));
         for kernel in [r#"{"Conv":"#, r#"{"ConvTranspose":"#] {
             assert!(decisions.contains(kernel), "{kernel}: {decisions}");
         }
@@ -148,10 +150,8 @@ mod wgpu {
     fn chosen_kernels_are_kept_for_the_next_process() {
         let folder = tempfile::tempdir().unwrap();
         let decisions = || {
-            let mut doctor = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
-            doctor.args(["doctor", "--deep", "small", "--only", "conv 1x1, stride 1"]);
-            doctor.args(["--device", "wgpu"]).env("XDG_CACHE_HOME", folder.path());
-            doctor.env_remove("CUBECL_AUTOTUNE_CACHE");
+            let mut doctor = deep("conv 1x1, stride 1");
+            doctor.env("XDG_CACHE_HOME", folder.path()).env_remove("CUBECL_AUTOTUNE_CACHE");
             choices(folder.path(), &mut doctor).lines().count()
         };
         let first = decisions();

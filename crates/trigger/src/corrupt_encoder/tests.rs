@@ -59,15 +59,11 @@ fn record(layout: &str, columns: [u32; 4]) -> Record {
     record.with("x", x).with("y", y).with("width", 8u32).with("alpha", 0.0)
 }
 
-/// The picture `name` of `tests/fixtures/compose.py`.
-pub(crate) fn composed(name: &str) -> RgbImage {
+/// Largest difference from the picture `name` of that script.
+pub(crate) fn difference(image: &RgbImage, name: &str) -> u8 {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/compose");
-    ssl_backdoor_images::decode(&std::fs::read(folder.join(name)).unwrap(), false).unwrap()
-}
-
-/// Largest difference from a picture of that script.
-fn difference(image: &RgbImage, name: &str) -> u8 {
-    let expected = composed(name);
+    let expected =
+        ssl_backdoor_images::decode(&std::fs::read(folder.join(name)).unwrap(), false).unwrap();
     assert_eq!(image.dimensions(), expected.dimensions(), "{name}");
     let pairs = image.as_raw().iter().zip(expected.as_raw());
     pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap()
