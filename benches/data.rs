@@ -27,7 +27,9 @@ fn photo(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |_, _| image::Rgb(rng.random()))
 }
 
-const METHODS: [&str; 6] = ["moco-v2", "byol", "msf", "jigsaw", "rotnet", "mae"];
+/// A method for each augmentation: MoCo v3, Barlow Twins and VICReg have the same views, and so have SwAV and DeepCluster v2.
+const METHODS: [&str; 10] =
+    ["moco-v2", "byol", "msf", "jigsaw", "rotnet", "mae", "simclr-v2", "moco-v3", "swav", "dino"];
 
 fn augmentation(c: &mut Criterion) {
     let mut group = c.benchmark_group("views of an image");
@@ -35,8 +37,8 @@ fn augmentation(c: &mut Criterion) {
     for (size, image) in [(32, photo(32, 32)), (224, photo(500, 375))] {
         for name in METHODS {
             let views = views(name, size);
-            let side = views.size() as usize;
-            let mut planes = vec![vec![0.0; 3 * side * side]; views.count()];
+            let plane = |view| vec![0.0; 3 * (views.size_of(view) as usize).pow(2)];
+            let mut planes: Vec<Vec<f32>> = (0..views.count()).map(plane).collect();
             let mut geometry = vec![Geometry::default(); views.count()];
             let (mut scratch, mut id) = (Scratch::default(), 0);
             group.bench_function(BenchmarkId::new(name, size), |b| {

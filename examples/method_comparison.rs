@@ -2,7 +2,7 @@
 //! training, next to the untrained encoder and a probe on raw pixels with the same labels.
 //!
 //! ```sh
-//! cargo run --release --example method_comparison -- configs/shapes/*.toml --seeds 1,2,3
+//! cargo run --release --example method_comparison -- configs/shapes/{moco-v2,byol}.toml --seeds 1,2,3
 //! ```
 //!
 //! Prints a line of JSON per probe and a table at the end. Accuracies are on the part that `data.eval`
@@ -101,13 +101,18 @@ fn best(values: &[f64]) -> f64 {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     ssl_backdoor_kernels::keep_freed_memory();
-    let mut rows = Vec::new();
+    // A wrong config is named before anything is trained.
+    let mut experiments = Vec::new();
     for config in &args.configs {
         for seed in &args.seeds {
             let mut sets = args.sets.clone();
             sets.push(format!("seed={seed}"));
-            rows.push(one(&Experiment::read(config, &sets)?, args.points)?);
+            experiments.push(Experiment::read(config, &sets)?);
         }
+    }
+    let mut rows = Vec::new();
+    for experiment in &experiments {
+        rows.push(one(experiment, args.points)?);
     }
     println!(
         "\n| method | seed | steps | images/s | raw pixels | untrained (best stage) | trained (best stage) |"

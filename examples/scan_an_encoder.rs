@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::Parser;
-use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::{ImageFiles, Normalization, resized_set};
-use ssl_backdoor_model::{EncoderHeader, Interpolation, load_encoder};
+use ssl_backdoor_model::{EncoderHeader, load_encoder};
+use ssl_backdoor_probe::evaluation_filter;
 use ssl_backdoor_scan::{EncoderScans, NullScore, Nulls, Setting};
 
 #[derive(Parser)]
@@ -40,10 +40,7 @@ fn main() -> Result<()> {
     let encoder = load_encoder(&header, &file, &device)?;
     let preprocessing = &header.preprocessing;
     let files = ImageFiles::read(&images, &|_, _, _| {})?;
-    let filter = match preprocessing.interpolation {
-        Interpolation::Bilinear => Filter::Bilinear,
-        Interpolation::Bicubic => Filter::Bicubic,
-    };
+    let filter = evaluation_filter(preprocessing);
     let set = resized_set(files.split.set, preprocessing.size, filter, true);
 
     let mut scans = EncoderScans::default();

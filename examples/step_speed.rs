@@ -22,7 +22,7 @@ use clap::Parser;
 use rand::RngExt;
 use ssl_backdoor_data::purpose::DRAW;
 use ssl_backdoor_data::{InMemory, Sample};
-use ssl_backdoor_kernels::{keep_freed_memory, multiply_in_bf16, on_pool};
+use ssl_backdoor_kernels::{keep_freed_memory, multiplies_in_bf16, multiply_in_bf16, on_pool};
 use ssl_backdoor_model::purpose::INIT;
 use ssl_backdoor_model::{Encoder, EncoderConfig, Positions, Stem};
 use ssl_backdoor_rng::keyed;
@@ -97,8 +97,8 @@ struct Args {
     /// What the canaries do in a method: `stop` as in a run, or `off` to see what they cost.
     #[arg(long, default_value = "stop")]
     canaries: String,
-    /// Number format of the products of a step or a method: f32 or bf16.
-    #[arg(long, default_value = "f32")]
+    /// Number format of the products of a method, or on the CPU of a step.
+    #[arg(long, value_parser = ["f32", "bf16"], default_value = "f32")]
     precision: String,
     /// Plain Burn operations instead of our kernels.
     #[arg(long)]
@@ -140,10 +140,18 @@ fn main() -> anyhow::Result<()> {
         "kernels": if args.plain { "plain Burn".into() } else { std::env::var(KERNELS).unwrap_or_default() },
         "encoder": args.encoder, "width": args.width, "batch": args.batch, "size": args.size, "steps": args.steps,
         "threads": args.threads, "precision": args.precision, "parameters": result.parameters,
-        "loss": result.loss, "images_per_s": (result.rate * 10.0).round() / 10.0,
+        "loss": result.loss, "images_per_s": (result.rate * 10.0).round() / 10.0, "peak_mb": peak_mb(),
     });
     println!("{line}");
     Ok(())
+}
+
+/// Peak of this process's memory in MB, where the system tells it.
+fn peak_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024 / 1_000_000)
 }
 
 struct Measured {
@@ -209,6 +217,10 @@ const CLASSES: usize = 100;
 
 fn step(args: &Args) -> anyhow::Result<Measured> {
     let device = args.device()?.autodiff();
+    let bf16 = args.precision == "bf16";
+    if bf16 && !multiplies_in_bf16(&device) {
+        anyhow::bail!("--precision bf16 with --what step: only on the CPU with our kernels");
+    }
     let config = encoder(args);
     let mut rng = keyed(0, INIT, 0, 0, 0);
     let mut net = Classifier {
@@ -222,9 +234,9 @@ fn step(args: &Args) -> anyhow::Result<Measured> {
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for step in 0..args.warmup + args.steps {
         let start = Instant::now();
-        let features = match args.precision.as_str() {
-            "bf16" => multiply_in_bf16(|| net.encoder.forward(images.clone())),
-            _ => net.encoder.forward(images.clone()),
+        let features = match bf16 {
+            true => multiply_in_bf16(|| net.encoder.forward(images.clone())),
+            false => net.encoder.forward(images.clone()),
         };
         let logits = net.head.forward(features);
         let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, labels.clone());

@@ -154,6 +154,24 @@ fn a_scheduler_that_wants_the_machine_gets_it_after_a_checkpoint() {
     }
 }
 
+/// A step that does not end in the given time is cut off.
+#[test]
+fn a_scheduler_can_give_less_time() {
+    let lab = Lab::new();
+    let sets = ["data.size=64", "pretrain.batch=128", "pretrain.encoder.width=64"];
+    let mut command = lab.command("cut", &sets);
+    command.env("SSL_BACKDOOR_GRACE", "1");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(until(&mut child, || lab.path("cut/clean").exists()));
+    let since = Instant::now();
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-USR1", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    assert!(!stderr(&output).contains("a checkpoint is saved"), "{}", stderr(&output));
+}
+
 /// Resident memory of a process in bytes.
 #[cfg(target_os = "linux")]
 fn resident(child: &Child) -> Option<u64> {

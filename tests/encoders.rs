@@ -31,7 +31,7 @@ fn an_encoder_of_a_run_probed_as_a_foreign_one_has_the_figures_of_the_run() {
         let scores = text(lab.path("foreign"));
         binary(&[&["probe", "--encoder", &out, &config, "--out", &scores], more].concat())
     };
-    let probe = foreign(&["--set", "probe.curve_every=0"]);
+    let probe = foreign(&["--set", "probe.curve_every=0", "--set", "tensorboard=true"]);
     assert!(probe.status.success(), "{}", stderr(&probe));
     let table = String::from_utf8(probe.stdout).unwrap();
     assert!(table.contains("| untrained |") && table.contains("| encoder |"), "{table}");

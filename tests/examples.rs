@@ -231,3 +231,35 @@ fn scan_evidence() {
     let run = Command::new(program).args(few).current_dir(lab.path(".")).output().unwrap();
     assert!(common::stderr(&run).contains("has 2 nulls"), "{}", common::stderr(&run));
 }
+
+#[test]
+fn pack_cifar10() {
+    let lab = Lab::new();
+    for (part, count) in [("train", 10), ("val", 4)] {
+        for (class, red) in [("cat", 10u8), ("dog", 200)] {
+            let folder = lab.path("set").join(part).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for i in 0..count {
+                let picture = image::RgbImage::from_pixel(32, 32, image::Rgb([red, i, 3]));
+                picture.save(folder.join(format!("{i}.png"))).unwrap();
+            }
+        }
+    }
+    let said = example(&lab, "pack_cifar10", &["set", "--out", "packed"]);
+    assert!(said.contains("20 training and 8 test images"), "{said}");
+    let read = |name: &str| std::fs::read(lab.path("packed").join(name)).unwrap();
+    let train: Vec<u8> = (1..=5).flat_map(|i| read(&format!("data_batch_{i}.bin"))).collect();
+    let records: Vec<&[u8]> = train.chunks(3073).collect();
+    assert_eq!((records.len(), read("test_batch.bin").len()), (20, 8 * 3073));
+    for record in &records {
+        let red = [10, 200][usize::from(record[0])];
+        assert!(record[1..1025].iter().all(|value| *value == red));
+        assert!(record[2049..].iter().all(|value| *value == 3));
+    }
+    // The classes are mixed, and every image is there once.
+    assert!(records[..10].iter().any(|r| r[0] == 0) && records[..10].iter().any(|r| r[0] == 1));
+    let mut ids: Vec<(u8, u8)> = records.iter().map(|r| (r[0], r[1025])).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
+}

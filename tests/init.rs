@@ -65,11 +65,11 @@ fn class_folders_become_two_lists_and_a_config_that_runs() {
     // Nothing is overwritten, and if a list exists already, no config is written.
     let again = init(&lab, &["--data", "my photos", "--out", "pets.toml", "--no-timing"]);
     assert_eq!(again.status.code(), Some(2));
-    assert!(stderr(&again).contains("pets.toml is there already"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("pets.toml already exists"), "{}", stderr(&again));
     assert_eq!(std::fs::read_to_string(lab.path("pets.toml")).unwrap(), text);
     std::fs::remove_file(lab.path("pets.toml")).unwrap();
     let again = init(&lab, &["--data", "my photos", "--out", "pets.toml", "--no-timing"]);
-    assert!(stderr(&again).contains("pets-train.txt is there already"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("pets-train.txt already exists"), "{}", stderr(&again));
     assert!(!lab.path("pets.toml").exists());
 }
 

@@ -136,6 +136,15 @@ fn list_and_show(lab: &Lab, twin: &str) {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(words), "{arguments:?}: {said}");
     }
+
+    // A run that shares a clean twin resumes with it.
+    let twin = format!("runs/s/{twin}");
+    let cut = ["run", "tiny.toml", "--out", "runs/cut", "--twin", &twin, "--until", "poison"];
+    assert!(say(lab, &cut).status.success());
+    let text = stdout(&say(lab, &["show", "cut"]));
+    let resume = "Resume: ssl-backdoor run runs/cut/config.toml --out runs/cut --twin ";
+    assert!(text.contains(&format!("{resume}{twin}\n")), "{text}");
+    std::fs::remove_dir_all(lab.path("runs/cut")).unwrap();
 }
 
 /// Tables over the finished runs; the exit status reports unfinished ones.
@@ -201,6 +210,7 @@ fn the_job_scripts_are_shown_and_nothing_is_written() {
         "#SBATCH --array=0-0%2",
         "#SBATCH --array=0-1%2",
         "#SBATCH --signal=USR1@120",
+        "SSL_BACKDOOR_GRACE=90",
         "#SBATCH --gres=gpu:1",
         "#SBATCH --requeue",
         "option=--until value=twin",
@@ -208,6 +218,9 @@ fn the_job_scripts_are_shown_and_nothing_is_written() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
+    // A task may use the time that it is given, but for some seconds.
+    let longer: Vec<&str> = ["sweep", "s.toml", "--slurm", "--print", "--grace=600"].to_vec();
+    assert!(stdout(&say(&lab, &longer)).contains("SSL_BACKDOOR_GRACE=570"));
     // The last job needs no GPU, but it needs the cluster's own options.
     assert_eq!(text.matches("--gres").count(), 2);
     assert_eq!(text.matches("#SBATCH --mail-type=FAIL").count(), 3);

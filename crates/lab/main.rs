@@ -14,6 +14,10 @@ fn main() -> ExitCode {
         eprintln!("warning: {error}");
     }
     let cli = Cli::parse();
+    if let Err(error) = ssl_backdoor_kernels::check_instruction_path() {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
     match ssl_backdoor::end_when_asked().and_then(|()| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -28,9 +28,9 @@ struct Args {
     /// Folders of run folders.
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// Null scores of clean encoders, of any method.
-    #[arg(long)]
-    null: PathBuf,
+    /// Folder with null scores of clean encoders of a method; may be repeated.
+    #[arg(long, required = true)]
+    null: Vec<PathBuf>,
     /// Scores of more clean encoders, which are scored and are no nulls.
     #[arg(long)]
     clean: Option<PathBuf>,
@@ -61,7 +61,10 @@ fn main() -> Result<()> {
     if let Some(rounds) = rounds {
         (scans.decree.rounds, scans.cleanse.rounds) = (rounds, rounds);
     }
-    let nulls = Nulls::all(&null)?.into_iter().map(|(_, score)| score).collect();
+    let mut nulls = Vec::new();
+    for folder in &null {
+        nulls.extend(Nulls::all(folder)?.into_iter().map(|(_, score)| score));
+    }
     let more = clean.map_or_else(|| Ok(Vec::new()), |folder| Nulls::all(&folder))?;
     let (scored, refused) = encoders::scored(&runs, more, &scans, &out)?;
     let judged = encoders::judged(scored, nulls, least)?;

@@ -1,7 +1,7 @@
 //! Large sets: how long a run takes to start on a folder of many files, how much memory that needs, and whether the
 //! memory grows while it trains.
 
-use std::fmt::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,62 +12,65 @@ use serde_json::Value;
 use ssl_backdoor_data::purpose;
 use ssl_backdoor_rng::keyed;
 
+use crate::tables::Tables;
+
 /// Training images of the folders.
 const SETS: [usize; 2] = [300_000, 1_300_000];
 /// Distinct files; the others are hard links to them, which the file system reads as separate files.
 const DISTINCT: usize = 50;
 const CLASSES: usize = 10;
 const EVAL_PER_CLASS: usize = 200;
+const BATCH: usize = 60;
 /// Steps of the training on the first set, and the step from which its memory is read.
-const STEPS: usize = 5000;
+const STEPS: usize = SETS[0] / BATCH;
 const EARLY: usize = 1000;
 
-/// Adds both tables. `kept` returns the line of a row that need not be measured.
-pub fn tables<'a>(
-    text: &mut String,
-    machine: &str,
-    kept: impl Fn(&str) -> Option<&'a str>,
-) -> Result<()> {
-    writeln!(
-        text,
-        "\n| folder of JPEGs, `run --until poison` | first start, s | second start, s | peak memory, MB | machine |"
-    )?;
-    writeln!(text, "| --- | --- | --- | --- | --- |")?;
+/// Adds both tables.
+pub fn tables(tables: &mut Tables<'_>) {
+    tables.head(&[
+        "folder of JPEGs, `run --until poison`",
+        "first start, s",
+        "second start, s",
+        "peak memory, MB",
+        "target: second start below 20 s, 300 MB at 300 thousand",
+        "machine",
+    ]);
     for files in SETS {
-        let name = format!("{} thousand files", files / 1000);
-        line(text, kept(&name), || {
+        tables.row(&format!("{} thousand files", files / 1000), || {
             let set = LargeSet::make(files)?;
             let (first, _) = set.start()?;
             let (second, peak) = set.start()?;
-            Ok(format!("| {name} | {first:.1} | {second:.1} | {peak:.0} | {machine} |"))
-        })?;
+            let met = second < 20.0 && peak < 300.0;
+            let target = if files != SETS[0] {
+                "-"
+            } else if met {
+                "met"
+            } else {
+                "missed"
+            };
+            let cells = [format!("{first:.1}"), format!("{second:.1}"), format!("{peak:.0}")];
+            Ok([&cells[..], &[target.to_owned()]].concat())
+        });
     }
-    writeln!(
-        text,
-        "\n| training, memory in MB | after {EARLY} steps | after {STEPS} | machine |\n| --- | --- | --- | --- |"
-    )?;
-    let name = format!("MoCo v2, {STEPS} steps on {} thousand files", SETS[0] / 1000);
-    line(text, kept(&name), || {
-        let [early, late] = LargeSet::make(SETS[0])?.train()?;
-        Ok(format!("| {name} | {early:.0} | {late:.0} | {machine} |"))
-    })
+    let (early, late) = (format!("memory after {EARLY} steps, MB"), format!("after {STEPS}"));
+    tables.head(&["training on a folder", "first step after, s", &early, &late, "machine"]);
+    tables.row(&format!("MoCo v2, {STEPS} steps on {} thousand files", SETS[0] / 1000), || {
+        let trained = LargeSet::make(SETS[0])?.train()?;
+        Ok(vec![
+            format!("{:.1}", trained.first_step),
+            format!("{:.0}", trained.early),
+            format!("{:.0}", trained.late),
+        ])
+    });
 }
 
-fn line(
-    text: &mut String,
-    kept: Option<&str>,
-    measure: impl FnOnce() -> Result<String>,
-) -> Result<()> {
-    let row = match kept {
-        Some(row) => row.to_owned(),
-        None => {
-            let row = measure()?;
-            eprintln!("{row}");
-            row
-        }
-    };
-    writeln!(text, "{row}")?;
-    Ok(())
+/// A training on a large set.
+struct Trained {
+    /// Seconds from the start of the program to the first report of a finished step, which are a second apart.
+    first_step: f64,
+    /// Memory after the early steps and at the end, in MB.
+    early: f64,
+    late: f64,
 }
 
 /// A folder of many images and the config of a run on it. Both are removed when it is dropped.
@@ -100,13 +103,12 @@ impl LargeSet {
         }
         let config = format!(
             "name = \"large\"\nseed = 1\n\
-             data = {{ kind = \"folder\", path = \"{}\", size = 32, cache = \"off\" }}\n\
+             data = {{ kind = \"folder\", path = \"{}\", size = 32 }}\n\
              poison = {{ target = \"class03\", rate = 0.01, trigger = {{ kind = \"htba\", id = 10, width = 8 }} }}\n\
              probe = {{ labels = [0.01] }}\n\
              [pretrain]\nmethod = {{ kind = \"moco-v2\", queue = 240 }}\n\
-             encoder = {{ kind = \"resnet18\", width = 4, stem = \"small\" }}\nepochs = 1\nbatch = {}\n",
-            set.place.join("set").display(),
-            files / STEPS
+             encoder = {{ kind = \"resnet18\", width = 4, stem = \"small\" }}\nepochs = 1\nbatch = {BATCH}\n",
+            set.place.join("set").display()
         );
         std::fs::write(set.place.join("large.toml"), config)?;
         Ok(set)
@@ -118,7 +120,7 @@ impl LargeSet {
         let release = example.parent().and_then(Path::parent).context("no folder above")?;
         let mut command = Command::new(release.join("ssl-backdoor"));
         command.arg("run").arg(self.place.join("large.toml")).args(["--until", until]);
-        command.arg("--out").arg(self.place.join("run")).stderr(Stdio::null());
+        command.arg("--out").arg(self.place.join("run")).stderr(Stdio::from(self.log()?));
         command.spawn().context("cannot run ssl-backdoor: build it with --release")
     }
 
@@ -136,30 +138,46 @@ impl LargeSet {
             std::thread::sleep(Duration::from_millis(5));
         }
         if !child.wait()?.success() {
-            bail!("a run of {} failed", self.place.display());
+            bail!("the run failed: {}", self.said());
         }
         Ok((since.elapsed().as_secs_f64(), peak))
     }
 
-    /// Memory of a training after its early steps and at its end, in MB.
-    fn train(&self) -> Result<[f64; 2]> {
+    fn train(&self) -> Result<Trained> {
+        let since = Instant::now();
         let mut child = self.run("twin")?;
         let progress = self.place.join("run/clean/progress.json");
-        let (mut early, mut late) = (None, None);
+        let (mut first_step, mut early, mut late) = (None, None, None);
         while child.try_wait()?.is_none() {
             std::thread::sleep(Duration::from_millis(100));
             let step = std::fs::read(&progress).ok();
             let step = step.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
             let step = step.and_then(|state| state["done"].as_u64()).unwrap_or(0);
+            if step > 0 {
+                first_step = first_step.or(Some(since.elapsed().as_secs_f64()));
+            }
             if step >= EARLY as u64 {
                 late = memory(&child, "VmRSS").or(late);
                 early = early.or(late);
             }
         }
-        match (child.wait()?.success(), early, late) {
-            (true, Some(early), Some(late)) => Ok([early, late]),
-            _ => bail!("the training on {} failed", self.place.display()),
+        match (child.wait()?.success(), first_step, early, late) {
+            (true, Some(first_step), Some(early), Some(late)) => {
+                Ok(Trained { first_step, early, late })
+            }
+            _ => bail!("the training failed: {}", self.said()),
         }
+    }
+
+    /// The file of the messages of a run.
+    fn log(&self) -> Result<File> {
+        Ok(File::create(self.place.join("log.txt"))?)
+    }
+
+    /// The last line of these messages.
+    fn said(&self) -> String {
+        let text = std::fs::read_to_string(self.place.join("log.txt")).unwrap_or_default();
+        text.lines().last().unwrap_or_default().to_owned()
     }
 }
 

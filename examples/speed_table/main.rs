@@ -2,16 +2,15 @@
 //! next to plain Burn.
 //!
 //! ```sh
-//! cargo run --release --example speed_table -- --bench --python PYTHON --peers FOLDER --page docs/benchmarks.md
+//! cargo run --release --example speed_table -- --bench --python PYTHON --page docs/benchmarks.md
 //! ```
 //!
 //! With `--bench` it first builds the program and the two examples that it runs, and runs `cargo bench` with our
 //! kernels and with plain Burn; with `wgpu` or `cuda` in `CARGO_FEATURES`, on those devices too. That takes an hour.
 //!
-//! It makes folders of 300 thousand and 1.3 million files in `target`, as hard links.
-//!
-//! The folder of peers holds `torch_step.py` and `torch_moco.py`, which print `images_per_s` as JSON lines;
-//! `torch_data.py` is in `benches/`.
+//! It makes folders of 300 thousand and 1.3 million files in `target`, as hard links. The PyTorch counterparts are
+//! `benches/torch_*.py`; they print `images_per_s` as JSON lines. A row that cannot be measured is named at the end, and
+//! stays on the page as it was.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,10 +21,12 @@ use clap::Parser;
 use serde_json::Value;
 
 use rows::{METHODS, ROWS, Row};
+use tables::Tables;
 
 mod large;
 mod medians;
 mod rows;
+mod tables;
 
 const BEGIN: &str = "<!-- speed: begin -->";
 const END: &str = "<!-- speed: end -->";
@@ -36,9 +37,6 @@ struct Args {
     /// A Python with PyTorch and torchvision.
     #[arg(long)]
     python: PathBuf,
-    /// The folder of torch_step.py and torch_moco.py.
-    #[arg(long)]
-    peers: PathBuf,
     /// Build the examples and run the benches first.
     #[arg(long)]
     bench: bool,
@@ -67,76 +65,78 @@ fn main() -> Result<()> {
         cargo(&["bench", "--features", &features], "")?;
         cargo(&["bench", "--bench", "kernels", "--bench", "backends"], "off")?;
     }
-    let mut text = String::new();
-    writeln!(text, "{BEGIN}")?;
-    writeln!(
-        text,
-        "| images per second, two threads | ours | PyTorch | ratio, median [range] of {} turns | machine |",
-        args.rounds
-    )?;
-    writeln!(text, "| --- | --- | --- | --- | --- |")?;
     let old = args.page.as_ref().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
+    let mut tables = Tables::new(&old, args.only.as_deref(), machine());
+    let ratio = format!("ratio, median [range] of {} turns", args.rounds);
+    tables.head(&[
+        "images per second, two threads",
+        "ours",
+        "PyTorch",
+        &ratio,
+        "target",
+        "peak memory in MB, ours / PyTorch",
+        "machine",
+    ]);
     for row in &ROWS {
-        let name = row.name;
-        if let Some(kept) = kept(&args, &old, name) {
-            writeln!(text, "{kept}")?;
-            continue;
-        }
-        let mut pairs = Vec::new();
-        for _ in 0..args.rounds {
-            // The peer first: it makes the photographs that both read.
-            let theirs = peer(&args, row)?;
-            pairs.push((ours(row)?, theirs));
-        }
-        let of = |f: fn(&(f64, f64)) -> f64| sorted(pairs.iter().map(f).collect());
-        let (ours, theirs, ratios) = (of(|p| p.0), of(|p| p.1), of(|p| p.0 / p.1));
-        let middle = |values: &[f64]| values[values.len() / 2];
-        let row = format!(
-            "| {name} | {:.0} | {:.0} | {:.2} [{:.2}, {:.2}] | {} |",
-            middle(&ours),
-            middle(&theirs),
-            middle(&ratios),
-            ratios[0],
-            ratios[ratios.len() - 1],
-            machine()
-        );
-        eprintln!("{row}");
-        writeln!(text, "{row}")?;
+        tables.row(row.name, || compared(&args, row));
     }
-    methods(&args, &old, &mut text)?;
-    large::tables(&mut text, &machine(), |name| kept(&args, &old, name))?;
-    benches(&args, &old, &mut text)?;
-    write!(text, "{END}")?;
-    let Some(page) = &args.page else {
-        println!("{text}");
-        return Ok(());
-    };
-    let (Some(from), Some(to)) = (old.find(BEGIN), old.find(END)) else {
-        bail!("{}: no lines `{BEGIN}` and `{END}`", page.display());
-    };
-    let new = format!("{}{text}{}", &old[..from], &old[to + END.len()..]);
-    std::fs::write(page, new).with_context(|| page.display().to_string())
+    methods(&mut tables);
+    large::tables(&mut tables);
+    benches(&args, &mut tables)?;
+    let (text, failed) = (format!("{BEGIN}\n{}{END}", tables.text), tables.failed);
+    match &args.page {
+        None => println!("{text}"),
+        Some(page) => {
+            let (Some(from), Some(to)) = (old.find(BEGIN), old.find(END)) else {
+                bail!("{}: no lines `{BEGIN}` and `{END}`", page.display());
+            };
+            let new = format!("{}{text}{}", &old[..from], &old[to + END.len()..]);
+            std::fs::write(page, new).with_context(|| page.display().to_string())?;
+        }
+    }
+    if !failed.is_empty() {
+        bail!("not measured:\n{}", failed.join("\n"));
+    }
+    Ok(())
 }
 
-/// The line of the row `name` on the page, if it is kept.
-fn kept<'a>(args: &Args, old: &'a str, name: &str) -> Option<&'a str> {
-    let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    let line = old.lines().find(|line| line.starts_with(&format!("| {name} |")));
-    line.filter(|_| !wanted)
+/// The cells of a row: ours and the peer in turns.
+fn compared(args: &Args, row: &Row) -> Result<Vec<String>> {
+    let mut pairs = Vec::new();
+    for _ in 0..args.rounds {
+        // The peer first: it makes the photographs that both read.
+        let theirs = peer(args, row)?;
+        pairs.push((ours(row)?, theirs));
+    }
+    let of = |f: fn(&(Rate, Rate)) -> f64| sorted(pairs.iter().map(f).collect());
+    let ratios = of(|(ours, theirs)| ours.images_per_s / theirs.images_per_s);
+    let middle = |values: &[f64]| values[values.len() / 2];
+    let ratio = middle(&ratios);
+    let target = row
+        .target
+        .map(|target| format!("{target:.1}: {}", if ratio >= target { "met" } else { "missed" }));
+    let peak = |peak: fn(&(Rate, Rate)) -> Option<f64>| {
+        let peaks: Option<Vec<f64>> = pairs.iter().map(peak).collect();
+        peaks.map_or("-".into(), |peaks| format!("{:.0}", middle(&sorted(peaks))))
+    };
+    Ok(vec![
+        format!("{:.0}", middle(&of(|pair| pair.0.images_per_s))),
+        format!("{:.0}", middle(&of(|pair| pair.1.images_per_s))),
+        format!("{ratio:.2} [{:.2}, {:.2}]", ratios[0], ratios[ratios.len() - 1]),
+        target.unwrap_or_else(|| "-".into()),
+        format!("{} / {}", peak(|pair| pair.0.peak_mb), peak(|pair| pair.1.peak_mb)),
+    ])
 }
 
 /// Adds the medians of `cargo bench`; without new ones, those of the page.
-fn benches(args: &Args, old: &str, text: &mut String) -> Result<()> {
+fn benches(args: &Args, tables: &mut Tables<'_>) -> Result<()> {
     const TITLE: &str = "| milliseconds (criterion) |";
     if args.criterion.exists() {
+        let text = &mut tables.text;
         writeln!(text, "\n{TITLE} {} |\n{}", medians::COLUMNS, medians::RULE)?;
         return medians::benches(&args.criterion, text);
     }
-    let kept = old.lines().skip_while(|line| !line.starts_with(TITLE));
-    writeln!(text)?;
-    for line in kept.take_while(|line| line.starts_with('|')) {
-        writeln!(text, "{line}")?;
-    }
+    tables.keep(TITLE);
     Ok(())
 }
 
@@ -174,57 +174,71 @@ fn machine() -> String {
     format!("{cores} cores of {model}, {}", vector.map_or("no AVX2", |(_, name)| name))
 }
 
-/// The highest rate of the lines that a command prints.
-fn rate(command: &mut Command) -> Result<f64> {
+/// A rate, and the peak of the memory of its process if that is known.
+struct Rate {
+    images_per_s: f64,
+    peak_mb: Option<f64>,
+}
+
+/// The highest of the rates that a command prints.
+fn rate(command: &mut Command) -> Result<Rate> {
     let name = format!("{command:?}");
     let output = command.output().with_context(|| name.clone())?;
     let lines = String::from_utf8_lossy(&output.stdout);
-    let rates = lines
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get("images_per_s")?.as_f64());
-    rates.reduce(f64::max).with_context(|| {
+    let rates = lines.lines().filter_map(|line| {
+        let line = serde_json::from_str::<Value>(line).ok()?;
+        Some(Rate {
+            images_per_s: line.get("images_per_s")?.as_f64()?,
+            peak_mb: line.get("peak_mb").and_then(Value::as_f64),
+        })
+    });
+    fastest(rates).with_context(|| {
         format!("{name} printed no rate: {}", String::from_utf8_lossy(&output.stderr))
     })
 }
 
-fn ours(row: &Row) -> Result<f64> {
+fn fastest(rates: impl Iterator<Item = Rate>) -> Option<Rate> {
+    rates.max_by(|a, b| a.images_per_s.total_cmp(&b.images_per_s))
+}
+
+fn ours(row: &Row) -> Result<Rate> {
     let (program, settings) = row.ours;
     let program = std::env::current_exe()?.with_file_name(program);
     rate(Command::new(program).env("RAYON_NUM_THREADS", "2").args(settings.split(' ')))
 }
 
-fn peer(args: &Args, row: &Row) -> Result<f64> {
+fn peer(args: &Args, row: &Row) -> Result<Rate> {
     let (script, ways) = row.theirs;
-    let beside = Path::new("benches").join(script);
-    let script = if beside.exists() { beside } else { args.peers.join(script) };
+    let script = Path::new("benches").join(script);
     let run =
         |settings: &&str| rate(Command::new(&args.python).arg(&script).args(settings.split(' ')));
-    let rates: Vec<f64> = ways.iter().map(run).collect::<Result<_>>()?;
-    Ok(rates.into_iter().fold(0.0, f64::max))
+    let rates: Vec<Rate> = ways.iter().map(run).collect::<Result<_>>()?;
+    fastest(rates.into_iter()).context("the row has no peer")
 }
 
 /// Adds the table of the methods: our kernels and plain Burn, measured in turns.
-fn methods(args: &Args, old: &str, text: &mut String) -> Result<()> {
-    let title = "| method end to end, ResNet-18 of width 16, batch 64, 32 px: images per second |";
-    writeln!(text, "\n{title} ours | plain Burn | ratio, median of 3 turns | machine |")?;
-    writeln!(text, "| --- | --- | --- | --- | --- |")?;
+fn methods(tables: &mut Tables<'_>) {
+    tables.head(&[
+        "method end to end, ResNet-18 of width 16, batch 64, 32 px: images per second",
+        "ours",
+        "plain Burn",
+        "ratio, median of 3 turns",
+        "machine",
+    ]);
     for (name, settings) in METHODS {
-        if let Some(kept) = kept(args, old, name) {
-            writeln!(text, "{kept}")?;
-            continue;
-        }
-        let mut pairs = Vec::new();
-        for _ in 0..3 {
+        tables.row(name, || {
             let program = std::env::current_exe()?.with_file_name("step_speed");
-            let run =
-                |plain: &[&str]| rate(Command::new(&program).args(settings.split(' ')).args(plain));
-            pairs.push((run(&[])?, run(&["--plain", "--steps", "4"])?));
-        }
-        let middle = |f: fn(&(f64, f64)) -> f64| sorted(pairs.iter().map(f).collect())[1];
-        let (ours, plain, ratio) = (middle(|p| p.0), middle(|p| p.1), middle(|p| p.0 / p.1));
-        let row = format!("| {name} | {ours:.0} | {plain:.0} | {ratio:.1} | {} |", machine());
-        eprintln!("{row}");
-        writeln!(text, "{row}")?;
+            let run = |plain: &[&str]| -> Result<f64> {
+                let mut command = Command::new(&program);
+                Ok(rate(command.args(settings.split(' ')).args(plain))?.images_per_s)
+            };
+            let mut pairs = Vec::new();
+            for _ in 0..3 {
+                pairs.push((run(&[])?, run(&["--plain", "--steps", "4"])?));
+            }
+            let middle = |f: fn(&(f64, f64)) -> f64| sorted(pairs.iter().map(f).collect())[1];
+            let (ours, plain, ratio) = (middle(|p| p.0), middle(|p| p.1), middle(|p| p.0 / p.1));
+            Ok(vec![format!("{ours:.0}"), format!("{plain:.0}"), format!("{ratio:.1}")])
+        });
     }
-    Ok(())
 }

@@ -6,20 +6,28 @@ pub struct Row {
     pub name: &'static str,
     pub ours: (&'static str, &'static str),
     pub theirs: (&'static str, &'static [&'static str]),
+    /// The ratio to reach, if one was set.
+    pub target: Option<f64>,
+}
+
+impl Row {
+    const fn target(self, ratio: f64) -> Self {
+        Self { target: Some(ratio), ..self }
+    }
 }
 
 const fn step(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
-    Row { name, ours: ("step_speed", ours), theirs: ("torch_step.py", theirs) }
+    Row { name, ours: ("step_speed", ours), theirs: ("torch_step.py", theirs), target: None }
 }
 
 /// A transformer's step, or MAE.
 const fn vit(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
-    Row { name, ours: ("step_speed", ours), theirs: ("torch_vit.py", theirs) }
+    Row { name, ours: ("step_speed", ours), theirs: ("torch_vit.py", theirs), target: None }
 }
 
 /// An export, by name, our arguments and theirs. The peer makes the photographs that both read.
 const fn export(name: &'static str, ours: &'static str, theirs: &'static [&'static str]) -> Row {
-    Row { name, ours: ("data_speed", ours), theirs: ("torch_data.py", theirs) }
+    Row { name, ours: ("data_speed", ours), theirs: ("torch_data.py", theirs), target: None }
 }
 
 pub const ROWS: [Row; 20] = [
@@ -27,17 +35,20 @@ pub const ROWS: [Row; 20] = [
         "training step, width 16, batch 64, 32 px",
         "--what step --width 16 --batch 64 --size 32",
         &["--what step --width 16 --batch 64 --size 32"],
-    ),
+    )
+    .target(1.6),
     step(
         "training step, width 64, batch 32, 32 px",
         "--what step --width 64 --batch 32 --size 32",
         &["--what step --width 64 --batch 32 --size 32"],
-    ),
+    )
+    .target(1.4),
     step(
         "training step, width 64, batch 8, 224 px",
         "--what step --width 64 --batch 8 --size 224",
         &["--what step --width 64 --batch 8 --size 224"],
-    ),
+    )
+    .target(1.3),
     step(
         "inference, width 16, batch 64, 32 px",
         "--what infer --width 16 --batch 64 --size 32",
@@ -63,27 +74,32 @@ pub const ROWS: [Row; 20] = [
                 "--width 16 --batch 256 --size 32 --workers 2",
             ],
         ),
+        target: Some(2.5),
     },
     step(
         "training step in bf16, width 16, batch 64, 32 px (PyTorch's autocast)",
         "--what step --width 16 --batch 64 --size 32 --precision bf16",
         &["--what step --width 16 --batch 64 --size 32 --bf16"],
-    ),
+    )
+    .target(1.3),
     step(
         "training step in bf16, width 64, batch 32, 32 px (PyTorch's autocast)",
         "--what step --width 64 --batch 32 --size 32 --precision bf16",
         &["--what step --width 64 --batch 32 --size 32 --bf16"],
-    ),
+    )
+    .target(1.1),
     step(
         "training step in bf16, width 64, batch 8, 224 px (PyTorch's autocast)",
         "--what step --width 64 --batch 8 --size 224 --precision bf16",
         &["--what step --width 64 --batch 8 --size 224 --bf16"],
-    ),
+    )
+    .target(1.0),
     vit(
         "training step of a ViT, 4 blocks, 96-d, patch 4, batch 64, 32 px",
         "--what step --encoder vit --batch 64 --size 32",
         &["--what step --batch 64 --size 32"],
-    ),
+    )
+    .target(1.2),
     vit(
         "training step of a ViT in bf16, 4 blocks, 96-d, patch 4, batch 64, 32 px (PyTorch's autocast)",
         "--what step --encoder vit --batch 64 --size 32 --precision bf16",
@@ -93,7 +109,8 @@ pub const ROWS: [Row; 20] = [
         "training step of a ViT-Ti, patch 4, batch 32, 32 px",
         "--what step --encoder vit --dim 192 --depth 12 --heads 3 --batch 32 --size 32",
         &["--what step --dim 192 --depth 12 --heads 3 --batch 32 --size 32"],
-    ),
+    )
+    .target(1.2),
     vit(
         "MAE end to end, ViT of 4 blocks, 96-d, patch 4, batch 256, 32 px",
         "--what mae --batch 256 --size 32 --steps 20",
@@ -101,16 +118,19 @@ pub const ROWS: [Row; 20] = [
             "--what mae --batch 256 --size 32 --steps 20 --workers 1",
             "--what mae --batch 256 --size 32 --steps 20 --workers 2",
         ],
-    ),
+    )
+    .target(1.2),
     Row {
         name: "MoCo v2 view of a 32 x 32 image, 32 px, one thread (torchvision)",
         ours: ("data_speed", "--what view --size 32"),
         theirs: ("torch_data.py", &["--what view --size 32"]),
+        target: None,
     },
     Row {
         name: "MoCo v2 view of a 500 x 375 image, 224 px, one thread (torchvision, PIL's blur)",
         ours: ("data_speed", "--what view --size 224"),
         theirs: ("torch_data.py", &["--what view --size 224"]),
+        target: None,
     },
     export(
         "export of 2,000 poisoned 500 x 375 JPEGs, training and validation as in the paper (PIL by the paper's steps, no ledger)",
@@ -131,7 +151,8 @@ pub const ROWS: [Row; 20] = [
         "export of 2,000, training images alone (PIL, a bare paste)",
         "--what export --photos target/speed-photos --part train",
         &["--what export --photos target/speed-photos --part train --how paste"],
-    ),
+    )
+    .target(1.0),
 ];
 
 /// The methods, each end to end at a small size.

@@ -51,7 +51,10 @@ fn a_file_beside_the_encoder_leads_to_it() {
     site.run("run t.toml --out r").good();
     site.run("probe --encoder r/clean/probe.safetensors t.toml --out p").bad(
         2,
-        &["clean/probe.safetensors is no encoder; ", "clean/encoder.safetensors may be meant"],
+        &[
+            "clean/probe.safetensors is not an encoder file, did you mean ",
+            "clean/encoder.safetensors?",
+        ],
     );
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn check_encoder(encoder: &EncoderConfig) -> Result<(), PretrainError
     if encoder.has_maps() {
         return Ok(());
     }
-    let needs = "an encoder with maps of four stages: a ResNet";
+    let needs = "an encoder with maps of four stages: a ResNet or a RegNetY";
     Err(PretrainError::NotApplicable { what: "mimic", needs })
 }
 
@@ -74,7 +74,7 @@ fn read(
     images: Tensor<4>,
 ) -> Result<([Tensor<4>; STAGES], Tensor<2>), PretrainError> {
     let Some([_, first, second, third, last]) = encoder.maps(images) else {
-        let needs = "an encoder with maps of four stages: a ResNet";
+        let needs = "an encoder with maps of four stages: a ResNet or a RegNetY";
         return Err(PretrainError::NotApplicable { what: "mimic", needs });
     };
     let [batch, channels, height, width] = last.dims();

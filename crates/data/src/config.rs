@@ -35,7 +35,7 @@ pub enum DataConfig {
     Cifar100(SmallSet),
     /// STL-10, binary version.
     Stl10(Stl10),
-    /// Class folders: `PATH/train/CLASS/*` and `PATH/val/CLASS/*`.
+    /// Class folders: `PATH/train/CLASS/*` and `PATH/val/CLASS/*`. Images without labels lie directly in `PATH/train`.
     Folder(Folder),
     /// File lists with a line `PATH LABEL` for each image.
     FileList(FileList),

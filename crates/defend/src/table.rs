@@ -41,7 +41,7 @@ macro_rules! defences {
 defences! {
     /// CompReSS distillation of the backdoored model on a clean part of the training set.
     Compress(CompressConfig),
-    /// The backdoored encoder, trained further by its own method on a clean part.
+    /// The backdoored model, trained further by its own method on a clean part.
     FineTune(FineTuneConfig),
     /// A new encoder, trained by the victim's method on a clean part.
     Scratch(ScratchConfig),
@@ -49,7 +49,7 @@ defences! {
     DistilClean(DistilCleanConfig),
     /// The victim's method, trained again without the images that a list names.
     Filter(FilterConfig),
-    /// The victim's method, trained again without the images that PatchSearch flags.
+    /// The victim's method, trained again without the images that PatchSearch suspects.
     PatchSearch(PatchSearchConfig),
     /// The victim's method, trained again on pairs of views of neighbouring places (Zhang et al., 2024).
     LocalizedCrop(LocalizedCropConfig),
@@ -59,7 +59,7 @@ defences! {
     ICutmix(ICutmixConfig),
     /// MIMIC distillation of the backdoored model on a clean part.
     Mimic(MimicConfig),
-    /// The backdoored encoder, unchanged, on images as luma, without colour.
+    /// The backdoored model, unchanged, on images as luma, without colour.
     Luma(LumaConfig),
 }
 

@@ -46,7 +46,9 @@ use burn::tensor::{Device, Tensor};
 pub use layer::Unit;
 pub use multiply::multiply_in_bf16;
 #[cfg(feature = "flex")]
-pub use path::{bf16_instruction_path, instruction_path};
+pub use path::{
+    UnknownPath, bf16_instruction_path, check_instruction_path, instruction_path, instruction_paths,
+};
 pub use process::{cpu_threads, keep_freed_memory, on_pool, share_out, side_by_side};
 pub use update::{Sgd, ema, sgd};
 
@@ -55,6 +57,17 @@ pub use update::{Sgd, ema, sgd};
 fn fused<const D: usize>(x: &Tensor<D>) -> bool {
     let in_32_bits = x.dtype() == burn::tensor::DType::F32;
     in_32_bits && x.dims().iter().all(|&len| len > 0) && extension::takes(&x.device())
+}
+
+/// Whether `device` is the CPU that the kernels are for, even if they are switched off.
+pub fn is_cpu(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return extension::is_cpu(device);
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
 }
 
 /// Whether [`multiply_in_bf16`] has an effect on `device`: on the CPU, unless the kernels are switched off.
@@ -139,9 +152,9 @@ pub fn basic_block(
     plain::basic_block(images, first, second, down)
 }
 
-/// Convolution and batch norm without ReLU, always composed of ordinary Burn operations: for the last
-/// convolution of a bottleneck and its shortcut, whose 1×1 kernels are matrix products, and for grouped
-/// convolutions. Also returns the statistics as [`stem`] does.
+/// Convolution and batch norm without ReLU, always composed of ordinary Burn operations, so that on the CPU it computes
+/// in 32 bits even within [`multiply_in_bf16`]: for the last convolution of a bottleneck and its shortcut, whose 1×1
+/// kernels are matrix products, and for grouped convolutions. Also returns the statistics as [`stem`] does.
 ///
 /// # Shapes
 /// - `images`: `[batch, height, width, in]`

@@ -1,5 +1,6 @@
 //! The instruction paths, and the macro that compiles a kernel once for each.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 /// Environment variable that forces a path.
@@ -33,6 +34,11 @@ impl Path {
         [bf16, avx512, avx2, Some(Self::Portable)].into_iter().flatten()
     }
 
+    /// The path of this name, if this machine supports it.
+    fn named(name: &str) -> Option<Self> {
+        Self::found().chain([Self::Off]).find(|path| path.name() == name)
+    }
+
     /// Its name in the environment variable.
     fn name(self) -> &'static str {
         match self {
@@ -49,10 +55,45 @@ impl Path {
 pub(crate) fn path() -> Path {
     static PATH: OnceLock<Path> = OnceLock::new();
     *PATH.get_or_init(|| {
-        let forced = std::env::var(FORCE).unwrap_or_default();
-        let named = Path::found().chain([Path::Off]).find(|path| path.name() == forced);
+        let named = forced().and_then(|name| Path::named(&name));
         named.or_else(|| Path::found().next()).unwrap_or(Path::Portable)
     })
+}
+
+/// The value of [`FORCE`], unless it is empty.
+fn forced() -> Option<String> {
+    std::env::var_os(FORCE)
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| !name.is_empty())
+}
+
+/// The values of `SSL_BACKDOOR_KERNELS` that this machine allows, the default first.
+pub fn instruction_paths() -> impl Iterator<Item = &'static str> {
+    Path::found().chain([Path::Off]).map(Path::name)
+}
+
+/// `SSL_BACKDOOR_KERNELS` has a value that this machine does not allow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownPath(String);
+
+impl fmt::Display for UnknownPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let allowed: Vec<&str> = instruction_paths().collect();
+        write!(f, "{FORCE}={}: allowed on this machine are {}", self.0, allowed.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownPath {}
+
+/// Checks the value of `SSL_BACKDOOR_KERNELS`. Without this check, a value that this machine does not allow has no effect.
+///
+/// # Errors
+/// It is not one of [`instruction_paths`].
+pub fn check_instruction_path() -> Result<(), UnknownPath> {
+    match forced() {
+        Some(name) if Path::named(&name).is_none() => Err(UnknownPath(name)),
+        _ => Ok(()),
+    }
 }
 
 /// The instructions that the CPU kernels of this process use in 32 bits.

@@ -15,7 +15,7 @@ use crate::run::{Choice, progress, told};
 /// Export a poisoned data set: images, file lists and ledger, in the layout of the paper's code.
 ///
 /// Reads only name, seed, [data] and [poison] of a config, or an INI file of the paper's code (*.cfg), whose seed is 0
-/// unless --set seed=N. Poisoned images replace the originals in the training list. Every validation image is
+/// unless --set seed=N. Poisoned images replace the originals in the training list. Every evaluation image is
 /// resized, cropped and patched. The ledgers (poison.csv, val_poisoned.csv) record what was done to each image.
 #[derive(Debug, Args)]
 #[command(
@@ -117,7 +117,7 @@ pub fn run_export(config: &Path, options: PoisonOptions) -> Result<()> {
     };
     let of_class = rates.rate.map(|rate| format!("{:.2} % of the target class, ", 100.0 * rate));
     println!(
-        "poisoned  {} training images: {}{:.3} % of the set{remain}\npatched   {} validation images\nlists     \
+        "poisoned  {} training images: {}{:.3} % of the set{remain}\npatched   {} evaluation images\nlists     \
          {}\n          {}\nledgers   {}",
         rates.count,
         of_class.unwrap_or_default(),

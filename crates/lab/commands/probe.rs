@@ -15,14 +15,16 @@ use ssl_backdoor_data::{
     DataConfig, Eval, Normalization, Patched, SampleSet, Split, Splits, Subset,
 };
 use ssl_backdoor_model::purpose;
-use ssl_backdoor_model::{Encoder, EncoderHeader, Interpolation, Preprocessing, load_encoder};
-use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores};
+use ssl_backdoor_model::{Encoder, EncoderHeader, Preprocessing, load_encoder};
+use ssl_backdoor_probe::{ProbeConfig, Protocol, Scores, evaluation_filter};
 use ssl_backdoor_rng::keyed;
 use ssl_backdoor_ssl::encoder_header;
 use ssl_backdoor_trigger::{Attack, PoisonConfig};
 
 use super::shared::{computing, encoder_file, existing, path};
-use crate::config::{self, ConfigError, Document, Source, Wrong, check_poison, expand_tables};
+use crate::config::{
+    self, ConfigError, Document, Source, Wrong, check_poison, expand_tables, keep_only,
+};
 
 use crate::record::{
     BySet, COVERED, Images, ProbeId, SCHEMA, UNTRAINED, hash_file, json_text, percent,
@@ -222,9 +224,7 @@ impl ExternalConfig {
     /// The tables of `path` that are used; the others may be absent.
     fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;
-        for unused in ["workers", "pretrain", "defend", "scan"] {
-            document.remove(unused);
-        }
+        keep_only(&mut document, &["name", "seed", "device", "data", "poison", "probe"]);
         let mut settings = Self { source: document.clone().into(), ..document.read()? };
         expand_tables(&mut settings.data, &mut settings.poison, Some(&mut settings.probe));
         config::check_name(&settings.name).map_err(|e| document.wrong(e))?;
@@ -312,12 +312,12 @@ struct PreparedFor {
 impl PreparedFor {
     /// Prepares images as the encoder file records.
     fn encoder(header: &EncoderHeader, data: &DataConfig) -> Self {
-        let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
+        let Preprocessing { size, mean, std, .. } = header.preprocessing;
         // Resized once: from `data.native` if set, otherwise from the stored size.
         let kept = if data.native().is_some() { None } else { data.stored_size() };
-        let (read, resized) = match interpolation {
-            Interpolation::Bilinear => (size, None),
-            Interpolation::Bicubic => (kept.unwrap_or(size), Some((size, Filter::Bicubic))),
+        let (read, resized) = match evaluation_filter(&header.preprocessing) {
+            Filter::Bilinear => (size, None),
+            filter => (kept.unwrap_or(size), Some((size, filter))),
         };
         Self {
             data: data.clone().with_size(read),

@@ -7,16 +7,16 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::Args;
 use ssl_backdoor_data::{Normalization, SampleSet};
-use ssl_backdoor_fields::require;
+use ssl_backdoor_fields::{OutOfRange, require};
 use ssl_backdoor_model::{Encoder, EncoderHeader, load_encoder, save_encoder};
 use ssl_backdoor_scan::{PatchSearch, PatchSearchConfig, Scan, Setting, Subject, small_encoder};
 use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 
-use super::scan_images::{Part, ScanImages};
+use super::scan_images::{Part, ScanImages, scans_of};
 use super::scan_page::Page;
 use super::scan_training::Shown;
 use super::shared::{computing, encoder_file, existing, path};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Source};
 use crate::device;
 use crate::record::DataScan;
 use crate::run::{RunFolder, progress};
@@ -28,8 +28,8 @@ const SEED: u64 = 1;
 ///
 /// Searches for small patches that pull other images into the cluster of their own image (PatchSearch); small networks
 /// then look for the strongest patches in all images. Writes index.html (the page to look at), images.csv, scan.json,
-/// suspected.txt and cleaned.txt. For a config, the poisoned training images are scanned. If a ledger is beside the
-/// images, precision and recall are printed.
+/// suspected.txt and cleaned.txt. For a config, the poisoned training images are scanned, with the settings of its
+/// [scan.data] table unless options change them. If a ledger is beside the images, precision and recall are printed.
 ///
 /// The scan detects patches of about a quarter of the view's side, and only if the encoder has learned the backdoor. It
 /// cannot detect triggers that cover the whole image. It suspects some images of every set, so look at them.
@@ -54,23 +54,13 @@ pub struct DataArgs {
     #[arg(long, value_name = "IMAGES")]
     fail_above: Option<usize>,
     /// Side of the views without --encoder [default: data.size, or that of the first image, at most 64].
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", conflicts_with = "encoder")]
     size: Option<u32>,
     /// Seed of all random draws [default: the config's, or 1].
     #[arg(long)]
     seed: Option<u64>,
-    /// Side of the patches [default: 60/224 of the view's side].
-    #[arg(long, value_name = "PIXELS")]
-    window: Option<u32>,
-    /// Clusters of the features [default: one per 64 images].
-    #[arg(long)]
-    clusters: Option<usize>,
-    /// Networks that learn the strongest patches [default: 5, or 3 up to 64 px].
-    #[arg(long)]
-    networks: Option<usize>,
-    /// Maximum training steps of a network [default: 2000, or 1000 up to 64 px].
-    #[arg(long)]
-    steps: Option<usize>,
+    #[command(flatten)]
+    search: SearchArgs,
     /// Scan the training images of a config without its poison, to see the false alarms.
     #[arg(long)]
     without_poison: bool,
@@ -88,13 +78,8 @@ impl DataArgs {
     /// # Errors
     /// As [`scan_data`].
     pub fn run(self) -> Result<()> {
-        let config = PatchSearchConfig {
-            window: self.window,
-            clusters: self.clusters,
-            networks: self.networks,
-            steps: self.steps,
-            ..PatchSearchConfig::default()
-        };
+        let (config, source) = scans_of(&self.images, &self.sets)?;
+        let config = self.search.over(config.data);
         let options = DataScanOptions {
             images: self.images,
             encoder: self.encoder,
@@ -108,8 +93,55 @@ impl DataArgs {
             sets: self.sets,
             json: self.json,
         };
-        computing(|| scan_data(&options))
+        computing(|| scan(&options, |wrong| self.search.wrong(&source, wrong)))
     }
+}
+
+/// Settings of the search on the command line.
+#[derive(Debug, Args)]
+struct SearchArgs {
+    /// Side of the patches [default: 60/224 of the view's side].
+    #[arg(long, value_name = "PIXELS")]
+    window: Option<u32>,
+    /// Clusters of the features [default: one per 64 images].
+    #[arg(long)]
+    clusters: Option<usize>,
+    /// Networks that learn the strongest patches [default: 5, or 3 up to 64 px].
+    #[arg(long)]
+    networks: Option<usize>,
+    /// Maximum training steps of a network [default: 2000, or 1000 up to 64 px].
+    #[arg(long)]
+    steps: Option<usize>,
+}
+
+impl SearchArgs {
+    /// The settings `config`, with those of the command line over them.
+    fn over(&self, config: PatchSearchConfig) -> PatchSearchConfig {
+        PatchSearchConfig {
+            window: self.window.or(config.window),
+            clusters: self.clusters.or(config.clusters),
+            networks: self.networks.or(config.networks),
+            steps: self.steps.or(config.steps),
+            ..config
+        }
+    }
+
+    /// The error for a value of the search: about the option, or about the key of the config if no option has changed it.
+    fn wrong(&self, source: &Source, wrong: OutOfRange) -> ConfigError {
+        let option = match wrong.field.as_str() {
+            "window" => self.window.is_some(),
+            "clusters" => self.clusters.is_some(),
+            "networks" => self.networks.is_some(),
+            "steps" => self.steps.is_some(),
+            _ => false,
+        };
+        if option { of_option(wrong) } else { source.wrong(wrong.within("scan.data")) }
+    }
+}
+
+/// The error for an option that has the name of the field.
+fn of_option(wrong: impl std::fmt::Display) -> ConfigError {
+    ConfigError(format!("--{wrong}"))
 }
 
 /// Options of a scan of images.
@@ -155,6 +187,16 @@ pub struct Suspected {
 /// A [`ConfigError`] if the config or an option is wrong, [`Suspected`] if too many images are suspected, another error
 /// if images or encoder cannot be scanned.
 pub fn scan_data(options: &DataScanOptions) -> Result<()> {
+    scan(options, of_option)
+}
+
+/// Scans the images; `wrong` makes the error for a value of the search.
+fn scan(options: &DataScanOptions, wrong: impl Fn(OutOfRange) -> ConfigError) -> Result<()> {
+    let check = |images: usize, size: u32| -> Result<(), ConfigError> {
+        require((8..=1024).contains(&size), "size", size, "allowed are 8 to 1024 pixels")
+            .map_err(of_option)?;
+        options.config.check(Some(images), size).map_err(&wrong)
+    };
     let part = if options.without_poison { Part::Unpoisoned } else { Part::Training };
     let images = ScanImages::read(&options.images, &options.sets, part)?;
     let seed = options.seed.or(images.seed).unwrap_or(SEED);
@@ -165,14 +207,14 @@ pub fn scan_data(options: &DataScanOptions) -> Result<()> {
     let (encoder, header, set, with) = match &options.encoder {
         Some(file) => {
             let header = encoder_file(file)?;
-            check(options, count, header.preprocessing.size)?;
+            check(count, header.preprocessing.size)?;
             let encoder = load_encoder(&header, file, &device)?;
             let set = images.prepared(&header.preprocessing)?;
             (encoder, header, set, file.display().to_string())
         }
         None => {
             let size = options.size.map_or_else(|| images.view(), Ok)?;
-            check(options, count, size)?;
+            check(count, size)?;
             train(&images, options.epochs, size, seed, (&device, &out))?
         }
     };
@@ -197,14 +239,6 @@ pub fn scan_data(options: &DataScanOptions) -> Result<()> {
     }
 }
 
-/// Checks the options before any long computation.
-fn check(options: &DataScanOptions, images: usize, size: u32) -> Result<(), ConfigError> {
-    let checked = require((8..=1024).contains(&size), "size", size, "allowed are 8 to 1024 pixels")
-        .and_then(|()| options.config.check(Some(images), size));
-    // Fields have the names of the options.
-    checked.map_err(|e| ConfigError(format!("--{e}")))
-}
-
 /// A small encoder trained on the images for `epochs`, its header, the images prepared for it, and a description. Its
 /// file is written to the folder `out`.
 fn train(
@@ -218,7 +252,7 @@ fn train(
     PatchSearch::check_count(count)?;
     let config = small_encoder(count, size, epochs);
     // Only its epochs are an option.
-    config.check(Some(count), size).map_err(|e| ConfigError(format!("--{e}")))?;
+    config.check(Some(count), size).map_err(of_option)?;
     let header = encoder_header(config.encoder, size);
     let set = images.prepared(&header.preprocessing)?;
     let usual = small_encoder(count, size, None).train.epochs;

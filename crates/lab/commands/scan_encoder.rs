@@ -31,7 +31,8 @@ const SIDE: u32 = 256;
 /// A score alone says little. With --null, the scan gives a p-value: the position of the score among those of clean
 /// encoders of the same kind, on the same images with the same seed. n such scores allow no p-value below 1/(1+n), so 39
 /// are needed for 0.025. `scan nulls` trains clean encoders and makes their scores; --write-null makes the score of an
-/// existing encoder. If --images is a config with a [scan] table, its settings are used unless options change them.
+/// existing encoder. If --images is a config with a [scan] table, its settings and its null scores are used unless options
+/// change them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ssl-backdoor scan encoder clean-1.safetensors --images photos/ --write-null nulls/\n  \
@@ -44,7 +45,7 @@ pub struct EncoderArgs {
     /// Clean images of the kind that the encoder is for: a folder, a file list, or a config (its evaluation images).
     #[arg(long, value_name = "DIR|LIST|CONFIG", value_parser = existing())]
     images: PathBuf,
-    /// Folder with the scores of clean encoders of the same kind.
+    /// Folder with the scores of clean encoders of the same kind [default: scan.null of the config].
     #[arg(long, value_name = "DIR", value_parser = existing())]
     null: Option<PathBuf>,
     /// Write the scores of this encoder, which must be clean, to this folder.
@@ -73,8 +74,10 @@ impl EncoderArgs {
     /// As [`scan_encoder`].
     pub fn run(self) -> Result<()> {
         let Self { encoder, images, null, write_null, out, seed, scans, sets, json } = self;
-        let config = scans_of(&images, &sets)?;
+        let (config, _) = scans_of(&images, &sets)?;
         let (seed, scans) = (seed.unwrap_or(config.seed), scans.over(&config));
+        // The scores of a clean encoder are not compared with others.
+        let null = null.or(config.null.filter(|_| write_null.is_none()));
         let options =
             EncoderScanOptions { encoder, images, null, write_null, out, seed, scans, sets, json };
         computing(|| scan_encoder(&options))

@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::{
     DataConfig, ImageFiles, InMemory, Poisoned, SampleSet, Split, Splits, resized_set,
 };
-use ssl_backdoor_model::{Interpolation, Preprocessing};
+use ssl_backdoor_model::Preprocessing;
+use ssl_backdoor_probe::evaluation_filter;
 use ssl_backdoor_scan::ScanConfig;
 use ssl_backdoor_trigger::Ledger;
 
-use crate::config::{AttackConfig, ConfigError, Document, expanded};
+use crate::config::{
+    AttackConfig, ConfigError, Document, Source, expand_scan, expanded, keep_only,
+};
 use crate::device;
 use crate::run::{Choice, progress};
 
@@ -56,23 +58,27 @@ struct Images {
     data: DataConfig,
 }
 
-/// The table of a config that says how encoders are scanned.
+/// The table of a config that says how it is scanned.
 #[derive(Deserialize)]
 struct Scans {
     #[serde(default)]
     scan: ScanConfig,
 }
 
-/// The `[scan]` table of the config `path`; the defaults if it is not a config or has no such table.
+/// The `[scan]` table of the config `path` and where it was written; the defaults if it is not a config or has no such
+/// table.
 ///
 /// # Errors
-/// [`ConfigError`] for a wrong config.
-pub(super) fn scans_of(path: &Path, sets: &[String]) -> Result<ScanConfig, ConfigError> {
+/// [`ConfigError`] for a wrong config, or settings of the encoder scans out of range.
+pub(super) fn scans_of(path: &Path, sets: &[String]) -> Result<(ScanConfig, Source), ConfigError> {
     if path.extension().is_none_or(|extension| extension != "toml") {
-        return Ok(ScanConfig::default());
+        return Ok(Default::default());
     }
-    let Scans { scan } = Document::open(path, sets)?.read()?;
-    Ok(scan)
+    let document = Document::open(path, sets)?;
+    let Scans { mut scan } = document.read()?;
+    expand_scan(&mut scan);
+    scan.encoder().check().map_err(|e| document.wrong(e.within("scan")))?;
+    Ok((scan, document.into()))
 }
 
 /// Which images of a config are scanned.
@@ -137,9 +143,7 @@ impl ScanImages {
             let split = Split { set, ..splits.train.clone() };
             return Ok(Self::of_splits((name, data.size(), seed), &splits, split, poisoned));
         }
-        for unused in ["device", "workers", "poison", "pretrain", "probe", "defend", "scan"] {
-            document.remove(unused);
-        }
+        keep_only(&mut document, &["name", "seed", "data"]);
         let Images { name, seed, mut data } = document.read()?;
         data.paths_mut().into_iter().for_each(|path| *path = expanded(&*path));
         data.check().map_err(|e| document.wrong(e))?;
@@ -188,10 +192,7 @@ impl ScanImages {
     /// # Errors
     /// An image cannot be read.
     pub fn prepared(&self, preprocessing: &Preprocessing) -> Result<SampleSet> {
-        let filter = match preprocessing.interpolation {
-            Interpolation::Bilinear => Filter::Bilinear,
-            Interpolation::Bicubic => Filter::Bicubic,
-        };
+        let filter = evaluation_filter(preprocessing);
         let size = preprocessing.size;
         let set = resized_set(self.split.set.clone(), size, filter, true);
         let bytes = set.len().saturating_mul(3 * size as usize * size as usize);

@@ -43,7 +43,7 @@ pub(super) fn encoder_file(file: &Path) -> Result<EncoderHeader> {
         let shown = file.display();
         let encoder = file.with_file_name("encoder.safetensors");
         ConfigError(match encoder != file && encoder.is_file() {
-            true => format!("{shown} is no encoder; {} may be meant", encoder.display()),
+            true => format!("{shown} is not an encoder file, did you mean {}?", encoder.display()),
             false => format!(
                 "{shown} does not record how its images were prepared: add it with `ssl-backdoor convert {} \
                  OUT.safetensors`",

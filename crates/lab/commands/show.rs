@@ -10,7 +10,7 @@ use super::probe::EXTERNAL_SCORES;
 use super::run_folders::{RUNS, RunRow, absent};
 use super::shared::{path, print_scores};
 use crate::ConfigError;
-use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress, json_text};
+use crate::record::{Artefact, Manifest, RunScores, SCHEMA, TrainingProgress, json_text, relative};
 use crate::run::RunState;
 use crate::shell::path_word;
 
@@ -51,8 +51,9 @@ impl ShowArgs {
         let scores = folder.join(Artefact::Scores.to_string());
         let scores = scores.is_file().then(|| RunScores::read(&scores)).transpose()?;
         // A run that stopped early has no manifest.
-        let stages = Manifest::read(&folder.join(Artefact::Manifest.to_string()));
-        let stages = stages.map(|manifest| manifest.stages).unwrap_or_default();
+        let manifest = Manifest::read(&folder.join(Artefact::Manifest.to_string())).ok();
+        let twin = manifest.as_ref().and_then(|manifest| manifest.twin.clone());
+        let stages = manifest.map(|manifest| manifest.stages).unwrap_or_default();
         let trainings = row.state.trainings(&folder);
         if self.json {
             let seconds = stages.iter().map(|(stage, done)| (stage.to_string(), done.seconds));
@@ -84,16 +85,23 @@ impl ShowArgs {
         for (model, TrainingProgress { done, steps, .. }) in trainings {
             println!("Training of {model}: step {done} of {steps}");
         }
-        let config = folder.join(Artefact::Config.to_string());
-        if config.is_file() && matches!(row.state, RunState::Failed | RunState::Unfinished) {
-            println!(
-                "Resume: ssl-backdoor run {} --out {}",
-                path_word(&config),
-                path_word(&folder)
-            );
+        if matches!(row.state, RunState::Failed | RunState::Unfinished) {
+            print_resume(&folder, twin.as_deref());
         }
         Ok(())
     }
+}
+
+/// Prints the command that resumes the run in `folder`, whose clean twin is in the folder `twin`, seen from `folder`.
+fn print_resume(folder: &Path, twin: Option<&Path>) {
+    let config = folder.join(Artefact::Config.to_string());
+    if !config.is_file() {
+        return;
+    }
+    let twin = twin.map_or(String::new(), |twin| {
+        format!(" --twin {}", path_word(&relative(&folder.join(twin), Path::new("."))))
+    });
+    println!("Resume: ssl-backdoor run {} --out {}{twin}", path_word(&config), path_word(folder));
 }
 
 /// The error for a `folder` that is not that of a run.

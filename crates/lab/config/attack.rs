@@ -7,6 +7,7 @@ use ssl_backdoor_data::DataConfig;
 use ssl_backdoor_trigger::{PoisonConfig, TriggerError};
 
 use super::home;
+use super::keys::keep_only;
 use super::{ConfigError, Document, Source};
 
 /// Which images are poisoned, and how.
@@ -36,9 +37,7 @@ impl AttackConfig {
     /// The file is absent or broken, a key is unknown, or a value is out of range.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
         let mut document = Document::open(path, sets)?;
-        for unused in ["device", "workers", "tensorboard", "pretrain", "probe", "defend", "scan"] {
-            document.remove(unused);
-        }
+        keep_only(&mut document, &["name", "seed", "data", "poison"]);
         let mut config = Self { source: document.clone().into(), ..document.read()? };
         home::expand_tables(&mut config.data, &mut config.poison, None);
         config.data.check().map_err(|e| document.wrong(e))?;

@@ -27,6 +27,8 @@ pub(crate) enum Artefact {
     Scores,
     /// The findings of the scans.
     Scan,
+    /// The strongest trigger that a scan reconstructed for a model, as a picture, by the name of the scan.
+    Trigger(ModelId, String),
     /// The feature maps.
     FeatureMaps,
     /// The report.
@@ -125,6 +127,7 @@ impl fmt::Display for Artefact {
             Self::Baseline => f.write_str("floor.json"),
             Self::Scores => f.write_str("scores.json"),
             Self::Scan => f.write_str("scan.json"),
+            Self::Trigger(model, scan) => write!(f, "{model}/trigger-{scan}.png"),
             Self::FeatureMaps => f.write_str("maps.json"),
             Self::ReportHtml => f.write_str("report.html"),
             Self::ReportMarkdown => f.write_str("report.md"),

@@ -1,6 +1,6 @@
 //! Files of records: written completely or not at all, identified by their hashes.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -12,6 +12,15 @@ use serde::Serialize;
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     ssl_backdoor_files::write(path, bytes)
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The existing `path`, seen from the existing folder `from`.
+pub(crate) fn relative(path: &Path, from: &Path) -> PathBuf {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    let (path, from) = (whole(path), whole(from));
+    let shared = path.components().zip(from.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(path.components().skip(shared)).collect()
 }
 
 /// BLAKE3 of `bytes`, in hexadecimal.

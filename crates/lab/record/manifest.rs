@@ -2,7 +2,7 @@
 //! A stage whose hashes are unchanged is skipped.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub(crate) struct Manifest {
     pub device: String,
     pub seed: u64,
     pub workers: usize,
+    /// The run folder of the clean twin, seen from this run's, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<PathBuf>,
     pub stages: BTreeMap<StageId, Done>,
 }
 

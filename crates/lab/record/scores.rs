@@ -12,6 +12,7 @@ use ssl_backdoor_trigger::{Rates, Selected};
 
 use super::images::Images;
 use super::made_by::{FIRST_NUMERICS, MadeBy};
+use super::onset::OnsetPoint;
 use super::probe_id::ProbeId;
 use super::trigger_size::TriggerSize;
 use super::versioned;
@@ -95,6 +96,9 @@ pub struct RunScores {
     /// The net flow of patched images.
     #[serde(default)]
     pub flow: Option<Flow>,
+    /// The net flow of patched dev images during the training, if `probe.curve_every` is set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub onset: Vec<OnsetPoint>,
     /// Percent of the patched images of other classes whose ten nearest clean images are mostly of the target class, by model.
     #[serde(default, rename = "gathered")]
     pub target_neighbour_share: BTreeMap<ModelId, f64>,

@@ -12,7 +12,6 @@ use ssl_backdoor_defend::ModelId;
 use ssl_backdoor_probe::Scores;
 
 use super::chart::{Chart, ChartTable};
-use super::dose::{Curve, Dose};
 use super::mean::Mean;
 use crate::record::{
     BACKDOORED, BySet, CLEAN, FeatureMap, Images, Point, RunScores, UNTRAINED, percent,
@@ -49,11 +48,11 @@ fn render(plots: Vec<Plot>, (title, x, y): (&str, &str, &str), alt: &str) -> Cha
 }
 
 /// `alt` describes the chart in words.
-fn draw(plots: Vec<Plot>, layout: Layout, title: &str, alt: &str) -> Chart {
+pub(super) fn draw(plots: Vec<Plot>, layout: Layout, title: &str, alt: &str) -> Chart {
     Chart::new(&render_to_svg(plots, layout), title, alt)
 }
 
-fn layout(plots: &[Plot], title: &str, x: &str, y: &str) -> Layout {
+pub(super) fn layout(plots: &[Plot], title: &str, x: &str, y: &str) -> Layout {
     Layout::auto_from_plots(plots)
         .with_theme(theme())
         .with_title(title)
@@ -193,39 +192,6 @@ pub(super) fn net_asr(rows: &[(String, Mean)]) -> Chart {
     draw(plots, layout, title, &alt).with_table(table)
 }
 
-/// Mean net ASR of each method at every dose, with its intervals over pairs.
-pub(super) fn dose(dose: Dose, curves: &[Curve<'_>]) -> Chart {
-    let mut plots: Vec<Plot> = Vec::new();
-    let mut words = Vec::new();
-    let mut table = ChartTable::new(["method", dose.axis(), "net ASR", "95 % interval"]);
-    for (curve, color) in curves.iter().zip(FAMILY_COLORS.iter().cycle()) {
-        let (mut points, mut errors) = (Vec::new(), Vec::new());
-        for (i, x) in curve.doses.iter().enumerate() {
-            let column: Vec<f64> = curve.pairs.iter().map(|row| row[i]).collect();
-            let Some(mean) = Mean::of(&column) else { continue };
-            let [low, high] = mean.interval.unwrap_or([mean.value; 2]);
-            points.push((*x, mean.value));
-            errors.push((mean.value - low, high - mean.value));
-            words.push(format!("{} at {x:.0} %: {:.1}", curve.method, mean.value));
-            let interval = mean.interval.map_or("-".into(), |[a, b]| format!("{a:.1} to {b:.1}"));
-            table.row([
-                curve.method.to_owned(),
-                format!("{x:.1}"),
-                format!("{:.1}", mean.value),
-                interval,
-            ]);
-        }
-        let line = LinePlot::new().with_data(points.clone()).with_color(*color);
-        plots.push(line.with_stroke_width(2.0).into());
-        let dots = ScatterPlot::new().with_data(points).with_y_err_asymmetric(errors);
-        plots.push(dots.with_color(*color).with_size(5.0).with_legend(curve.method).into());
-    }
-    let title = "Net ASR by dose";
-    let layout = layout(&plots, title, dose.axis(), "points");
-    draw(plots, layout, title, &format!("{title}, in points. {}.", words.join("; ")))
-        .with_table(table)
-}
-
 /// Start of the ASR axis, in points.
 const LABEL_ROOM: f64 = -8.0;
 
@@ -275,7 +241,7 @@ pub(super) fn defence(models: &BTreeMap<ModelId, BySet>) -> Option<Chart> {
 }
 
 /// One colour for each family of models of a defence with all its controls.
-const FAMILY_COLORS: [&str; 7] =
+pub(super) const FAMILY_COLORS: [&str; 7] =
     ["#d9534f", "#3b82c4", "#3a9d6e", "#b07cc6", "#d08c2f", "#7a8794", "#a3a635"];
 
 /// Dots of clean images by class, the target's in red and larger; triangles of patched images.

@@ -20,8 +20,8 @@ pub(super) enum Effect {
     Targeted,
     /// Patched images leave their class, and most of them go to another class than the target.
     TakenOver,
-    /// Neither.
-    Small,
+    /// Neither of these.
+    Neither,
 }
 
 impl Effect {
@@ -33,7 +33,7 @@ impl Effect {
             target if drop >= TAKEN_OVER && (target.is_none() || first != target) => {
                 Self::TakenOver
             }
-            _ => Self::Small,
+            _ => Self::Neither,
         }
     }
 
@@ -42,9 +42,15 @@ impl Effect {
         match self {
             Self::Targeted => "targeted",
             Self::TakenOver => "taken over",
-            Self::Small => "small",
+            Self::Neither => "neither",
         }
     }
+}
+
+/// The largest net flow to another class than `target`, in points; none if there is no other.
+pub(super) fn elsewhere(flow: &Flow, target: u32) -> Option<f64> {
+    let others = flow.net.iter().enumerate().filter(|(class, _)| *class != target as usize);
+    others.map(|(_, net)| *net).reduce(f64::max)
 }
 
 /// The classes that most patched images flow to: `flag 52.1, heart 3.0`.
@@ -94,12 +100,12 @@ mod tests {
         };
         assert_eq!(of([1.0, 50.0, 3.0], Some(1), 40.0), Effect::Targeted);
         assert_eq!(of([1.0, 6.0, 3.0], Some(1), 4.0), Effect::Targeted);
-        assert_eq!(of([1.0, 4.9, 3.0], Some(1), 40.0), Effect::Small);
+        assert_eq!(of([1.0, 4.9, 3.0], Some(1), 40.0), Effect::Neither);
         // The target gets many, another class more.
         assert_eq!(of([40.0, 35.0, 0.0], Some(1), 60.0), Effect::TakenOver);
-        assert_eq!(of([40.0, 0.0, 0.0], Some(1), 9.9), Effect::Small);
+        assert_eq!(of([40.0, 0.0, 0.0], Some(1), 9.9), Effect::Neither);
         assert_eq!(of([-1.0, -2.0, 0.0], Some(1), 30.0), Effect::TakenOver);
         assert_eq!(of([40.0, 0.0, 0.0], None, 30.0), Effect::TakenOver);
-        assert_eq!(of([4.0, 0.0, 0.0], None, 3.0), Effect::Small);
+        assert_eq!(of([4.0, 0.0, 0.0], None, 3.0), Effect::Neither);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ssl_backdoor_defend::ModelId;
 
-use super::destinations::Effect;
+use super::destinations::{Effect, elsewhere};
 use super::learned::weak;
 use super::mean::{Mean, Verdict};
 use super::setting::Setting;
@@ -127,18 +127,45 @@ impl<'a> Group<'a> {
 
     /// The net ASR of each backdoored model; none without a target.
     pub(super) fn net_asrs(&self) -> BTreeMap<Victim<'a>, f64> {
-        let runs = self.runs.iter();
-        runs.filter_map(|&(_, run, reading)| Some((victim(run), reading.net.net_asr?))).collect()
+        self.by_victim(|_, reading| reading.net.net_asr)
     }
 
-    /// Net ASR over the pairs of target and trigger, each the mean of its training seeds, as in the claims; over the seeds
-    /// of a single pair. None without a target, where the drop is used instead.
-    pub(super) fn net(&self) -> Option<Mean> {
-        let nets = self.net_asrs();
-        let by_pair = nets.iter().map(|(&(_, target, trigger), &net)| ((target, trigger), net));
+    /// A figure of each backdoored model.
+    fn by_victim(
+        &self,
+        of: impl Fn(&RunScores, &ProbeResult) -> Option<f64>,
+    ) -> BTreeMap<Victim<'a>, f64> {
+        let runs = self.runs.iter();
+        runs.filter_map(|&(_, run, reading)| Some((victim(run), of(run, reading)?))).collect()
+    }
+
+    /// The mean of a figure over the pairs of target and trigger, each the mean of its training seeds, as in the claims;
+    /// over the seeds of a single pair.
+    pub(super) fn over_pairs(
+        &self,
+        of: impl Fn(&RunScores, &ProbeResult) -> Option<f64>,
+    ) -> Option<Mean> {
+        let values = self.by_victim(of);
+        let by_pair =
+            values.iter().map(|(&(_, target, trigger), &value)| ((target, trigger), value));
         // A single pair has no interval.
         let over_pairs = Mean::of_units(by_pair).filter(|mean| mean.interval.is_some());
-        over_pairs.or_else(|| Mean::of(&nets.into_values().collect::<Vec<_>>()))
+        over_pairs.or_else(|| Mean::of(&values.into_values().collect::<Vec<_>>()))
+    }
+
+    /// Net ASR over the pairs. None without a target, where the drop is used instead.
+    pub(super) fn net(&self) -> Option<Mean> {
+        self.over_pairs(|_, reading| reading.net.net_asr)
+    }
+
+    /// The largest net flow to another class than the target, in points, over the pairs.
+    pub(super) fn elsewhere(&self) -> Option<Mean> {
+        self.over_pairs(|run, reading| elsewhere(reading.flow.as_ref()?, run.target?))
+    }
+
+    /// Percent of the positive pairs of views in which the trigger survives in exactly one view, over the pairs.
+    pub(super) fn in_one_view(&self) -> Option<Mean> {
+        self.over_pairs(|run, _| Some(100.0 * run.trigger_size.as_ref()?.in_one_of_pair?))
     }
 
     /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. A large drop with a

@@ -2,7 +2,7 @@
 
 use super::distinct;
 use super::group::{Group, rows};
-use super::mean::{Verdict, shown};
+use super::mean::{Mean, Verdict, shown, with_interval};
 use super::table::{Row, Table};
 use crate::record::{BACKDOORED, CLEAN, Images};
 
@@ -33,11 +33,22 @@ const MAIN_HEAD: [&str; 13] = [
     "ASR",
 ];
 
+/// A figure of a group, and its name.
+type Figure = (&'static str, fn(&Group<'_>) -> Option<Mean>);
+/// Figures that only some runs have; a column without any is left out.
+const FIGURES: [Figure; 2] = [
+    ("largest net flow elsewhere", |group| group.elsewhere()),
+    ("pairs with the trigger in one view, %", |group| group.in_one_view()),
+];
+
 /// A row for each group, with its verdict by the rule if `verdicts`.
 pub(super) fn main_table(groups: &[Group<'_>], verdicts: bool) -> Table {
     let mut head: Vec<String> = MAIN_HEAD.map(String::from).to_vec();
     let verdict = if verdicts { &["verdict"][..] } else { &[] };
-    let last = [&["net ASR"], verdict, &["patched drop", "effect"]].concat();
+    let figures = FIGURES.into_iter().filter(|(_, of)| groups.iter().any(|g| of(g).is_some()));
+    let figures: Vec<Figure> = figures.collect();
+    let names: Vec<&str> = figures.iter().map(|(name, _)| *name).collect();
+    let last = [&["net ASR"], verdict, &["patched drop", "effect"], &names[..]].concat();
     head.extend(last.into_iter().map(String::from));
     let row = |(group, differs): (&Group<'_>, String)| {
         let setting = &group.setting;
@@ -58,16 +69,13 @@ pub(super) fn main_table(groups: &[Group<'_>], verdicts: bool) -> Table {
             }
         }
         cells.push(shown(group.cell(BACKDOORED, Images::Patched)[2]));
-        let net = group.net();
-        cells.push(match net.and_then(|net| net.interval) {
-            Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(net)),
-            None => shown(net),
-        });
+        cells.push(with_interval(group.net()));
         if verdicts {
             cells.push(group.verdict().map_or("-", Verdict::word).into());
         }
         cells.push(shown(group.drop()));
         cells.push(group.effects());
+        cells.extend(figures.iter().map(|(_, of)| with_interval(of(group))));
         Row { cells, anchor: group.anchor() }
     };
     let rows = groups.iter().zip(distinct::distinctions(&rows(groups))).map(row);

@@ -11,6 +11,7 @@ use super::chart::Chart;
 use super::charts;
 use super::claims::{Claim, attacked, claims, several_settings};
 use super::comparison::{self, Comparison};
+use super::curves;
 use super::destinations::{TAKEN_OVER, TARGETED};
 use super::distinct;
 use super::dose::Dose;
@@ -20,6 +21,7 @@ use super::learned::weak;
 use super::main_table::{defence_table, main_table, short};
 use super::matrix::{Matrix, matrix};
 use super::mean::ROBUST_BELOW;
+use super::onset;
 use super::setting::common;
 use super::sources::{Source, compute, makers, sources};
 use super::table::Table;
@@ -205,9 +207,10 @@ impl Page {
                  FP counts images of other classes that are assigned to the target. ASR is FP as a share of all images of other \
                  classes. Net ASR is the backdoored model's ASR minus its clean twin's on the same patched images; its interval is \
                  over the pairs of target and trigger, each the mean of its training seeds, or over the seeds of a single pair. Patched drop \
-                 is the twin's accuracy on patched images minus the backdoored model's. Effect: a model is targeted if its \
+                 is the twin's accuracy on patched images minus the backdoored model's. The largest net flow elsewhere is that to another \
+                 class than the target. Effect: a model is targeted if its \
                  largest net flow is to the target and net ASR is {TARGETED:.0} points or more; it is taken over if its largest \
-                 net flow is to another class and the patched drop is {TAKEN_OVER:.0} points or more. {}{}",
+                 net flow is to another class and the patched drop is {TAKEN_OVER:.0} points or more; otherwise neither. {}{}",
                 runs.len(),
                 groups.len(),
                 about_claims(groups, &claims),
@@ -252,7 +255,7 @@ fn about_claims(groups: &[Group<'_>], claims: &[Claim]) -> String {
         text += "All intervals of the claims are over such pairs. ";
         let evals: BTreeSet<&str> = groups.iter().map(|g| g.setting.eval.as_str()).collect();
         if evals.contains("dev") {
-            text += "They are tested on dev images, on which settings may be chosen: they are no result. ";
+            text += "They are tested on dev images, on which settings may be chosen, so they are not final results. ";
         }
     }
     if let Some(method) = several_settings(groups) {
@@ -279,10 +282,11 @@ fn charts_of(groups: &[Group<'_>], names: &[String]) -> Vec<Chart> {
     let nets: Vec<_> = nets.collect();
     let mut all: Vec<Chart> =
         (!nets.is_empty()).then(|| charts::net_asr(&nets)).into_iter().collect();
+    all.extend(onset::of_groups(groups, names));
     let attacked = attacked(groups);
     for dose in Dose::ALL {
-        let curves = dose.curves(&attacked);
-        all.extend((!curves.is_empty()).then(|| charts::dose(dose, &curves)));
+        let found = dose.curves(&attacked);
+        all.extend((!found.is_empty()).then(|| curves::dose(dose, &found)));
     }
     all.extend(scatter(groups));
     all

@@ -20,6 +20,8 @@ pub(crate) struct Material<'a> {
     pub metrics: [Vec<Value>; 2],
     /// The findings of the scans, if the config has them.
     pub scans: Option<RunScans>,
+    /// The strongest trigger that each scan reconstructed for each model, as PNG, by model and scan.
+    pub triggers: BTreeMap<(ModelId, String), Vec<u8>>,
     /// Feature maps by model.
     pub maps: BTreeMap<ModelId, FeatureMap>,
     /// The poisoned training set with its plan and labels, and the evaluation images without and with

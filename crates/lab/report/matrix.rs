@@ -6,10 +6,10 @@
 
 use ssl_backdoor_defend::{ModelId, Role};
 
-use super::destinations::Effect;
+use super::destinations::{Effect, elsewhere};
 use super::distinct::{distinctions, with};
 use super::group::{self, by_series, victim};
-use super::mean::{Mean, shown};
+use super::mean::{Mean, shown, with_interval};
 use super::setting::Setting;
 use super::table::{Row, Table};
 use crate::config::Experiment;
@@ -85,10 +85,18 @@ impl<'a> Line<'a> {
             None => reading.net.net_asr,
             Some(model) => reading.defended.get(model)?.net.net_asr,
         });
-        match net.and_then(|net| net.interval) {
-            Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(net)),
-            None => shown(net),
-        }
+        with_interval(net)
+    }
+
+    /// The largest net flow to another class than the target.
+    fn elsewhere(&self, model: Option<&ModelId>) -> String {
+        with_interval(over_victims(&self.with(model), |(_, run, reading)| {
+            let flow = match model {
+                None => reading.flow.as_ref()?,
+                Some(model) => &reading.defended.get(model)?.flow,
+            };
+            elsewhere(flow, run.target?)
+        }))
     }
 
     /// How many of the models are targeted, taken over, or neither.
@@ -135,6 +143,7 @@ impl<'a> Line<'a> {
             shown(acc(Images::Patched)),
             shown(mean(&|found| scores(found, key, Images::Patched)?.asr)),
             self.net(model),
+            self.elsewhere(model),
             self.effects(model),
             seconds.map_or("-".into(), |mean| format!("{:.0}", mean.value)),
         ];
@@ -151,7 +160,7 @@ fn over_victims<'a>(found: &[Found<'a>], of: impl Fn(&Found<'a>) -> Option<f64>)
     Mean::of_units(found.iter().filter_map(|run| Some((victim(run.1), of(run)?))))
 }
 
-const DETAILS_HEAD: [&str; 11] = [
+const DETAILS_HEAD: [&str; 12] = [
     "Attack",
     "Victim",
     "Defence",
@@ -161,6 +170,7 @@ const DETAILS_HEAD: [&str; 11] = [
     "patched: Acc",
     "ASR",
     "net ASR",
+    "largest net flow elsewhere",
     "effect",
     "training, s",
 ];

@@ -43,6 +43,14 @@ impl std::fmt::Display for Mean {
     }
 }
 
+/// A mean with its interval; `-` if there is none.
+pub(super) fn with_interval(mean: Option<Mean>) -> String {
+    match mean.and_then(|mean| mean.interval) {
+        Some([low, high]) => format!("{} [{low:.1}, {high:.1}]", shown(mean)),
+        None => shown(mean),
+    }
+}
+
 /// A mean as a table shows it; `-` if there is none.
 pub(super) fn shown(mean: Option<Mean>) -> String {
     mean.map_or("-".into(), |mean| mean.to_string())

@@ -79,8 +79,13 @@ pub(crate) fn data_uri(images: &[RgbImage]) -> Result<String> {
 }
 
 fn uri(strip: &RgbImage) -> Result<String> {
-    let text = base64::engine::general_purpose::STANDARD.encode(png(strip)?);
-    Ok(format!("data:image/png;base64,{text}"))
+    Ok(uri_of_png(&png(strip)?))
+}
+
+/// A PNG file as a data URI.
+pub(super) fn uri_of_png(png: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(png);
+    format!("data:image/png;base64,{text}")
 }
 
 /// The image as PNG.

@@ -1,5 +1,6 @@
 //! The findings of the scans of a run, compared with the truth.
 
+use ssl_backdoor_defend::ModelId;
 use ssl_backdoor_scan::{AtK, EncoderScans, PValue, PatchSearch};
 
 use crate::record::{BACKDOORED, DataScan, EncoderScan, RunScans, RunScores};
@@ -17,11 +18,18 @@ pub(super) struct ScanTable {
     pub data: String,
     /// What the scans cannot detect.
     pub blind: String,
+    /// The strongest reconstructed triggers: in words, and as a picture if there is one.
+    pub triggers: Vec<(String, Option<String>)>,
 }
 
 impl ScanTable {
-    /// The scans of the run with these `scores`.
-    pub fn of(scans: &RunScans, scores: &RunScores) -> Self {
+    /// The scans of the run with these `scores`; `picture` is that of the strongest trigger which a scan reconstructed for a
+    /// model.
+    pub fn of(
+        scans: &RunScans,
+        scores: &RunScores,
+        picture: impl Fn(&ModelId, &str) -> Option<String>,
+    ) -> Self {
         let mut names: Vec<&String> =
             scans.encoders.values().flat_map(|one| one.scans.keys()).collect();
         names.sort();
@@ -29,7 +37,7 @@ impl ScanTable {
         let mut head = vec!["Encoder".to_owned(), "Truth".to_owned()];
         head.extend(names.iter().map(|name| format!("{name}, score (p)")));
         head.push("p together".to_owned());
-        let row = |(model, one): (&ssl_backdoor_defend::ModelId, &EncoderScan)| {
+        let row = |(model, one): (&ModelId, &EncoderScan)| {
             let mut row = vec![model.to_string(), truth(model.as_str(), scores)];
             row.extend(names.iter().map(|name| match one.scans.get(*name) {
                 Some(scan) => format!("{:.3} ({})", scan.score, p_cell(scan.p_value)),
@@ -48,6 +56,14 @@ impl ScanTable {
             None => "Without scores of clean encoders (scan.null) there are no p-values; a score alone says little.".to_owned(),
         };
         let blind = format!("{} {}", EncoderScans::BLIND, PatchSearch::BLIND.join(" "));
+        let found = scans.encoders.iter().flat_map(|(model, one)| {
+            one.scans.iter().map(move |(name, scan)| (model, name, scan.evidence.first()))
+        });
+        let triggers = found.filter_map(|(model, name, caption)| {
+            let words = format!("{model}, strongest trigger of {name}: {}", caption?);
+            Some((words, picture(model, name)))
+        });
+        let triggers = triggers.collect();
         Self {
             head,
             rows: scans.encoders.iter().map(row).collect(),
@@ -60,6 +76,7 @@ impl ScanTable {
                 ),
             },
             blind,
+            triggers,
         }
     }
 
@@ -69,6 +86,8 @@ impl ScanTable {
         let rule: Vec<String> = self.head.iter().map(|_| "---".to_owned()).collect();
         let mut text = line(&self.head) + &line(&rule);
         text.extend(self.rows.iter().map(|row| line(row)));
+        text.push('\n');
+        text.extend(self.triggers.iter().map(|(words, _)| format!("- {words}\n")));
         text + &format!("\n{}\n\n{}\n\n{}\n", self.nulls, self.data, self.blind)
     }
 }
@@ -122,7 +141,7 @@ mod tests {
         let p = |p: f64| if nulls { json!({ "p": p, "nulls": 39 }) } else { json!(null) };
         let score = json!({ "schema": 1, "encoder": { "kind": "resnet18", "width": 4, "stem": "small" }, "size": 16,
             "settings": {}, "seed": 1, "images": "", "hash": "", "scores": {} });
-        let scan = |value: f64| json!({ "score": value, "p_value": p(0.025), "figures": {}, "evidence": [] });
+        let scan = |value: f64| json!({ "score": value, "p_value": p(0.025), "figures": {}, "evidence": ["a patch"] });
         let at = |k: usize, poisoned: usize| json!({ "k": k, "poisoned": poisoned, "precision": 0.5, "recall": 0.1 });
         serde_json::from_value(json!({
             "data": { "images": 320, "suspected": 12, "strongest": "It takes 9", "figures": {},
@@ -151,7 +170,9 @@ mod tests {
             let inner = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
             folders.extend(inner.filter(|path| path.is_dir()));
         };
-        let table = ScanTable::of(&scans(true), &scores);
+        let picture =
+            |model: &ModelId, scan: &str| (scan == "decree").then(|| format!("{model}.png"));
+        let table = ScanTable::of(&scans(true), &scores, picture);
         assert_eq!(
             table.head,
             ["Encoder", "Truth", "decree, score (p)", "ssl-cleanse, score (p)", "p together"]
@@ -160,17 +181,23 @@ mod tests {
         assert_eq!(table.rows[0][2..], ["0.900 (0.025)", "4.000 (0.025)", "0.025"]);
         assert_eq!(table.rows[1][1..], ["clean", "no result", "1.000 (0.025)", "0.500"]);
         assert!(table.nulls.contains("39 clean encoders") && table.nulls.contains("0.025"));
+        let of_decree = (
+            "backdoored, strongest trigger of decree: a patch".to_owned(),
+            Some("backdoored.png".to_owned()),
+        );
+        assert_eq!((&table.triggers[0], table.triggers.len()), (&of_decree, 3));
         let markdown = table.markdown();
         for words in [
             "suspects 12 of the 320",
             "7 of them",
             "8 are poisoned",
             "strongest patches, 3",
+            "- clean, strongest trigger of ssl-cleanse: a patch\n",
             "not detect",
         ] {
             assert!(markdown.contains(words), "{words}: {markdown}");
         }
-        let alone = ScanTable::of(&scans(false), &scores);
+        let alone = ScanTable::of(&scans(false), &scores, |_, _| None);
         assert!(alone.nulls.contains("no p-values"), "{}", alone.nulls);
         assert_eq!(alone.rows[0][4], "-");
     }

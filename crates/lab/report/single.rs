@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use askama::Template;
+use ssl_backdoor_defend::ModelId;
 
 use super::chart::Chart;
 use super::charts;
@@ -11,7 +12,7 @@ use super::run_table::{
 };
 use super::run_words::{details, lead, net_asr, removed, target_neighbours, warnings};
 use super::scans::ScanTable;
-use super::{pictures, visibility};
+use super::{onset, pictures, visibility};
 use crate::record::{BACKDOORED, CLEAN};
 
 #[derive(Template)]
@@ -61,7 +62,11 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
     let Material { scores, config, metrics, made_with, .. } = material;
     let title = scores.name.as_str();
     let lead = lead(material);
-    let scans = material.scans.as_ref().map(|scans| ScanTable::of(scans, scores));
+    let trigger = |model: &ModelId, scan: &str| {
+        let png = material.triggers.get(&(model.clone(), scan.to_owned()))?;
+        Some(pictures::uri_of_png(png))
+    };
+    let scans = material.scans.as_ref().map(|scans| ScanTable::of(scans, scores, trigger));
     let html = Html {
         title,
         lead: lead.clone(),
@@ -71,6 +76,7 @@ pub(crate) fn write(material: &Material<'_>) -> Result<(String, String)> {
         details: details(scores),
         charts: std::iter::once(charts::attack_bars(scores))
             .chain(charts::asr_curve(metrics))
+            .chain(onset::of_run(scores))
             .chain([charts::loss(metrics)])
             .collect(),
         defence: charts::defence(&scores.models),

@@ -1,12 +1,14 @@
 //! The runs behind every figure of a report, and what they cost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::destinations::{Effect, top};
 use super::group::{Group, anchor};
 use super::learned::weak;
-use crate::record::{Artefact, BACKDOORED, CLEAN, Cost, Images, MadeBy, Manifest, RunScores};
+use crate::record::{
+    Artefact, BACKDOORED, CLEAN, Cost, Images, MadeBy, Manifest, RunScores, relative,
+};
 
 /// A run.
 pub(super) struct Source {
@@ -31,8 +33,7 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
     let acc = |model| run.get(model, Images::Clean).map(|s| s.acc);
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
     let net = run.net_asr.zip(run.net_asr_ci).unwrap_or((run.patched_drop, run.patched_drop_ci));
-    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
-    let link = relative(&whole(path), &whole(out)).join(Artefact::Manifest.to_string());
+    let link = relative(path, out).join(Artefact::Manifest.to_string());
     Source {
         anchor: anchor(place),
         name: run.name.clone(),
@@ -55,13 +56,6 @@ fn source(place: usize, run: &RunScores, path: &Path, out: &Path) -> Source {
         hash: run.manifest_hash.chars().take(12).collect(),
         link: link.to_string_lossy().into_owned(),
     }
-}
-
-/// The whole path `path`, seen from the folder `from`.
-fn relative(path: &Path, from: &Path) -> PathBuf {
-    let shared = path.components().zip(from.components()).take_while(|(a, b)| a == b).count();
-    let up = from.components().skip(shared).map(|_| Component::ParentDir);
-    up.chain(path.components().skip(shared)).collect()
 }
 
 /// What produced the figures, in a sentence.

@@ -22,6 +22,10 @@ pub const TRY_AGAIN: u8 = 75;
 const SWEEP: &str = "SSL_BACKDOOR_SWEEP";
 /// Environment variable of a process in a Slurm job.
 const SLURM_JOB: &str = "SLURM_JOB_ID";
+/// Environment variable with the seconds that a process has when a scheduler needs the machine.
+pub(crate) const GRACE: &str = "SSL_BACKDOOR_GRACE";
+/// These seconds if the variable is not set.
+pub(crate) const USUAL_GRACE: u32 = 90;
 
 /// Why a process stops: this decides how long it may take, and its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +38,13 @@ enum Request {
 
 impl Request {
     /// How long a training has to finish its step and save, and another stage to finish.
-    const fn grace(self) -> Duration {
+    fn grace(self) -> Duration {
         match self {
             Self::Stop => Duration::from_millis(1500),
-            Self::MakeRoom => Duration::from_secs(90),
+            Self::MakeRoom => {
+                let given = std::env::var(GRACE).ok().and_then(|seconds| seconds.parse().ok());
+                Duration::from_secs(given.unwrap_or(USUAL_GRACE).into())
+            }
         }
     }
 }
@@ -48,7 +55,7 @@ impl Request {
 ///   with long steps, ends after one and a half seconds. A second such signal ends it at once.
 /// - SIGUSR1, SIGUSR2, and in a Slurm job SIGTERM, mean that a scheduler needs the machine. A training finishes its
 ///   step and saves a checkpoint, another stage finishes, and the status is [`TRY_AGAIN`]. Work is cut off after 90
-///   seconds.
+///   seconds, or as many as `SSL_BACKDOOR_GRACE` says.
 ///
 /// A process that a sweep started ends in the same way when the sweep ends, for any reason.
 ///
@@ -113,8 +120,8 @@ fn end(request: Request) {
     });
 }
 
-const KEPT: &str = "interrupted. `run`, `sweep` and `scan nulls` keep what is finished and the last checkpoint: the same command resumes \
-                    them. Other commands begin again";
+const KEPT: &str = "interrupted. `run` and `sweep` keep what is finished and the last checkpoint, `scan nulls` the finished \
+                    scores: the same command resumes them. Other commands start from the beginning";
 
 /// Whether this process was asked to stop.
 pub(crate) fn interrupted() -> bool {

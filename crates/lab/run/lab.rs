@@ -21,7 +21,7 @@ use super::until::Stage;
 use crate::config::Experiment;
 use crate::device;
 use crate::record::{
-    Artefact, BURN, Done, MadeBy, Manifest, SCHEMA, StageId, hash_file, withdraw_scores,
+    Artefact, BURN, Done, MadeBy, Manifest, SCHEMA, StageId, hash_file, relative, withdraw_scores,
 };
 
 /// State shared by all stages.
@@ -97,6 +97,7 @@ impl Lab {
             device: experiment.device.clone(),
             seed: experiment.seed,
             workers: experiment.workers,
+            twin: twin.map(|twin| relative(twin, out)),
             stages,
         };
         let twin = twin.map(Path::to_path_buf);

@@ -24,8 +24,8 @@ use crate::Experiment;
 
 pub(crate) use failure::why_failed;
 pub use folder::RunFolder;
+pub(crate) use interrupt::{GRACE, USUAL_GRACE, end_with_this, interrupted, pass_on};
 pub use interrupt::{TRY_AGAIN, end_when_asked, preempted};
-pub(crate) use interrupt::{end_with_this, interrupted, pass_on};
 use lab::Lab;
 pub(crate) use labels::labelled;
 pub(crate) use selection::{Choice, told};

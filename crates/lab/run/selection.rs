@@ -5,10 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::{Normalization, Splits};
-use ssl_backdoor_model::{EncoderHeader, Interpolation, Preprocessing, load_encoder};
-use ssl_backdoor_probe::{Features, extract_normalized};
+use ssl_backdoor_model::{EncoderHeader, Preprocessing, load_encoder};
+use ssl_backdoor_probe::{Features, evaluation_filter, extract_normalized};
 use ssl_backdoor_trigger::{
     Chosen, FeatureRows, PoisonConfig, Select, Selected, TrainingSet, TriggerError,
 };
@@ -95,11 +94,8 @@ impl Choice<'_> {
             );
             self.wrong(file, &reason)
         })?;
-        let Preprocessing { size, mean, std, interpolation } = header.preprocessing;
-        let filter = match interpolation {
-            Interpolation::Bilinear => Filter::Bilinear,
-            Interpolation::Bicubic => Filter::Bicubic,
-        };
+        let filter = evaluation_filter(&header.preprocessing);
+        let Preprocessing { size, mean, std, .. } = header.preprocessing;
         let encoder = load_encoder(&header, file, self.device)?;
         let set = self.splits.prepared_by(&self.splits.train, size, filter);
         let normalization = Normalization { mean, std };

@@ -31,7 +31,7 @@ pub fn collect_sweep(source: &SweepSource, json: bool) -> Result<()> {
     let runs: Vec<PathBuf> = done.iter().map(|(run, _)| place.join(&run.name)).collect();
     let planned = Some(plan.runs.len());
     report(&ReportOptions { runs, out: Some(place.clone()), json, planned })?;
-    if let Some(makers) = makers::mixed(done.iter().map(|(_, scores)| scores)) {
+    if let Some(makers) = makers::mixed(&done) {
         eprintln!(
             "warning: the runs were not all made by one program with the same CPU instructions ({makers}); the tables \
              separate numerics versions only"

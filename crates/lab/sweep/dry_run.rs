@@ -106,7 +106,7 @@ pub(super) fn print(plan: &Plan, jobs: usize, json: bool) -> Result<()> {
     }
     match hours {
         Some(hours) => println!(
-            "\nAbout {hours:.1} hours of training on all cores; features and probes come on top. \
+            "\nAbout {hours:.1} hours of training on all cores; features and probes take additional time. \
              With --jobs {jobs} the processes share the cores."
         ),
         None => println!("\nNot every kind could be timed: see above."),

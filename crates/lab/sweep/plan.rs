@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ssl_backdoor_data::Eval;
-use ssl_backdoor_fields::OutOfRange;
 use toml::Value;
 
 use crate::config::{
@@ -224,24 +223,22 @@ fn run(
     let origin = choices.first().map_or(origin, |choice| choice.origin.clone());
     config.assign("name", Node::text(&name, origin))?;
     let experiment = Experiment::of(config)?;
-    let every = experiment.probe.curve_every;
-    if every > 0 {
-        let allowed = "a sweep allows only 0, because its runs share their clean twins and a curve belongs to one run";
-        let wrong = OutOfRange::new("probe.curve_every", every, allowed);
-        return Err(experiment.source.wrong(wrong));
-    }
     let twin = twin_folder(&experiment)?;
     Ok(Run { name, experiment, twin })
 }
 
-/// The folder of the clean twin, which runs with the same training images, pretraining, seed and device share.
+/// The folder of the clean twin, which runs with the same training images, pretraining, seed and device share; if the
+/// attack is measured during the training, only runs that also have the same attack and probe.
 fn twin_folder(experiment: &Experiment) -> Result<String, ConfigError> {
-    let Experiment { data, pretrain, seed, .. } = experiment;
+    let Experiment { data, poison, pretrain, probe, seed, .. } = experiment;
     let device = device::backend(&experiment.device);
     // The part that is scored does not affect the training.
     let data = data.clone().with_eval(Eval::default());
-    let text = serde_json::to_string(&(data, pretrain, seed, device))
+    let mut text = serde_json::to_string(&(data, pretrain, seed, device))
         .map_err(|e| ConfigError(e.to_string()))?;
+    if probe.curve_every > 0 {
+        text += &serde_json::to_string(&(poison, probe)).map_err(|e| ConfigError(e.to_string()))?;
+    }
     let method = pretrain.method.settings().name();
     let hash = hash(text.as_bytes());
     Ok(format!("twins/{method}_seed-{seed}_{}", &hash[..8]))
@@ -308,6 +305,27 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
     }
 
     #[test]
+    fn a_twin_whose_attack_is_measured_belongs_to_one_attack() {
+        let plan = read(
+            r#"name = "s"
+base = "base.toml"
+set = { "probe.curve_every" = 1 }
+[[axis]]
+name = "target"
+key = "poison.target"
+values = [4, 5]
+[[axis]]
+name = "defence"
+points = [{ name = "none" }, { name = "luma", set = { defend = { kind = "luma" } } }]
+"#,
+        )
+        .unwrap();
+        let twins: Vec<&str> = plan.runs.iter().map(|run| run.twin.as_str()).collect();
+        assert_eq!((twins[0], twins[2]), (twins[1], twins[3]));
+        assert_ne!(twins[0], twins[2]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let axis = |axis: &str| format!("name = \"s\"\nbase = \"base.toml\"\n[[axis]]\n{axis}\n");
         for (sweep, words) in [
@@ -316,7 +334,6 @@ points = [{ name = "t" }, { name = "u", set = { "poison.count" = 7 }, unset = ["
             (axis("name = \"rate\"\n"), "needs points"),
             (axis("name = \"x\"\npoints = [{ name = \"a\" }, { name = \"a\" }]"), "two runs"),
             (axis("name = \"x\"\nvalue = 1"), "value"),
-            (axis("name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]"), "share their"),
             ("name = \"s\"\naxis = []".into(), "no config"),
         ] {
             let message = read(&sweep).unwrap_err();

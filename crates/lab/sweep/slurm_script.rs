@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::job::SweepJob;
 use super::plan::SweepSource;
 use crate::config::ConfigError;
-use crate::run::TRY_AGAIN;
+use crate::run::{GRACE, TRY_AGAIN, USUAL_GRACE};
 use crate::shell::{is_safe, word};
 
 /// Options of the jobs.
@@ -49,7 +49,7 @@ pub(super) struct Scripts<'a> {
 /// program. A task that ended because the scheduler asked for it, or that the signal killed before it listened, is
 /// requeued unless the job was cancelled. The task has to be named: the id of an array's last task is the array's.
 const TASK: &str = r#"threads=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}
-export RAYON_NUM_THREADS=$threads
+export RAYON_NUM_THREADS=$threads @variable=@seconds
 srun --ntasks=1 --cpus-per-task="$threads" @program run "$folder/config.toml" --out "$folder" \
     "$option" "$value" --set "workers=$threads" >> "$folder/log.txt" 2>&1 &
 step=$!
@@ -99,7 +99,13 @@ impl Scripts<'_> {
         }
         text += "*) echo \"there is no task $SLURM_ARRAY_TASK_ID\"; exit 2 ;;\nesac\n";
         let program = quoted(plain(&self.program)?)?;
-        text += &TASK.replace("@program", &program).replace("@again", &TRY_AGAIN.to_string());
+        // Some seconds are left for the shell to put the task back into the queue.
+        let seconds = self.options.grace.saturating_sub(30).max(USUAL_GRACE);
+        text += &TASK
+            .replace("@program", &program)
+            .replace("@again", &TRY_AGAIN.to_string())
+            .replace("@variable", GRACE)
+            .replace("@seconds", &seconds.to_string());
         Ok(Script { name, text })
     }
 

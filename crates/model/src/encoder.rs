@@ -76,7 +76,7 @@ pub enum EncoderConfig {
         /// Side of a patch in pixels, a divisor of the side of the views; 16 at 224 px, 4 at 32 px.
         #[schemars(range(min = 1, max = 256))]
         patch: usize,
-        /// Position embedding. Default: `fixed`.
+        /// Position embedding. Default: `"fixed"`.
         #[serde(default, skip_serializing_if = "Positions::is_fixed")]
         positions: Positions,
     },

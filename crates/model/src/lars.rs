@@ -21,7 +21,7 @@ pub struct LarsConfig {
     pub trust: f64,
     /// Limits the scale to 1 / (learning rate), so that no step is larger than that of SGD with learning rate 1.
     pub clip: bool,
-    /// Which parameters are scaled. Default: `matrices`.
+    /// Which parameters are scaled. Default: `"matrices"`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scaled: LarsScope,
     /// Uses the scale `trust · |weight| / |gradient + decay · weight|`, as the official code of SimCLR v2 and MoCo v3.

@@ -12,9 +12,9 @@ use crate::ModelError;
 pub struct Preprocessing {
     /// Side of the images in pixels.
     pub size: u32,
-    /// Mean by channel that was subtracted, of values in 0 to 1.
+    /// Mean of each channel, for values from 0 to 1. It is subtracted first.
     pub mean: [f32; 3],
-    /// Standard deviation by channel that was divided by.
+    /// Standard deviation of each channel. The difference is divided by it.
     pub std: [f32; 3],
     /// How evaluation images are resized.
     #[serde(default)]

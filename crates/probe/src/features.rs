@@ -4,8 +4,9 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::{Normalization, SampleSet, Watch, plain_batch_by};
-use ssl_backdoor_model::Encoder;
+use ssl_backdoor_model::{Encoder, Interpolation, Preprocessing};
 
 use crate::ProbeError;
 
@@ -50,6 +51,15 @@ pub fn extract_by(
     of: impl Fn(Tensor<4>) -> Vec<Tensor<2>>,
 ) -> Result<Vec<Features>, ProbeError> {
     extract_normalized(set, &Normalization::default(), device, &|_, _, _| (), of)
+}
+
+/// The filter that resizes evaluation images as `preprocessing` says.
+#[must_use]
+pub fn evaluation_filter(preprocessing: &Preprocessing) -> Filter {
+    match preprocessing.interpolation {
+        Interpolation::Bilinear => Filter::Bilinear,
+        Interpolation::Bicubic => Filter::Bicubic,
+    }
 }
 
 /// Like [`extract_by`], with another `normalization` of the images, for an external encoder. `watch` is called

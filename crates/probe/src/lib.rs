@@ -20,7 +20,7 @@ pub use config::{Labels, ProbeConfig, ProbeKind, Protocol};
 pub use confusion::{Confusion, reference_csv};
 pub use error::ProbeError;
 pub use feature_map::{feature_map, target_neighbour_share};
-pub use features::{Features, extract, extract_by, extract_normalized};
+pub use features::{Features, evaluation_filter, extract, extract_by, extract_normalized};
 pub use fine_tune::{FineTuneConfig, FineTuneOptimizer, FineTuned};
 pub use flow::{FEWEST_LOST, Flow};
 pub use knn::{Vote, check_neighbours, knn};

@@ -84,7 +84,7 @@ pub enum ScanError {
 impl ScanError {
     /// Whether the only problem is that nothing can be said about the subject.
     pub fn says_nothing(&self) -> bool {
-        matches!(self, Self::Alike { .. } | Self::Distinct { .. })
+        matches!(self, Self::Alike { .. } | Self::Distinct { .. } | Self::TooFew { .. })
     }
 
     /// The field of the scan's config that the error is about; the message begins with it.

@@ -144,7 +144,8 @@ impl Nulls {
     /// Reads the null scores for the encoder of `own` from the `.json` files of `folder`.
     ///
     /// # Errors
-    /// [`ScanError::Null`]: the folder cannot be read, or a file in it is not a null score.
+    /// [`ScanError::Null`]: the folder cannot be read, a file in it is not a null score, or the training of `own` is
+    /// unknown and the encoders of the others were trained in different ways, so that they have no common distribution.
     pub fn read(folder: &Path, own: &NullScore) -> Result<Self, ScanError> {
         let mut nulls = Self::default();
         for (path, score) in Self::all(folder)? {
@@ -154,6 +155,16 @@ impl Nulls {
                 Some(reason) => nulls.left_out.push((path, reason)),
                 None => nulls.scores.push(score),
             }
+        }
+        if own.training.is_none() && nulls.trainings().len() > 1 {
+            let methods: Vec<&str> = nulls.methods().into_iter().collect();
+            let reason = format!(
+                "its encoders were trained in {} different ways (by {}): a p-value needs clean encoders of one training, so \
+                 keep those of each in a folder of their own",
+                nulls.trainings().len(),
+                methods.join(", ")
+            );
+            return Err(ScanError::Null { path: folder.into(), reason });
         }
         Ok(nulls)
     }
@@ -208,8 +219,16 @@ impl Nulls {
 
     /// The methods with which the encoders were trained, as far as known.
     pub fn methods(&self) -> BTreeSet<&str> {
-        let trainings = self.scores.iter().filter_map(|one| one.training.as_ref());
-        trainings.map(|training| training.method.as_str()).collect()
+        self.known().map(|training| training.method.as_str()).collect()
+    }
+
+    /// The hashes of the trainings of the encoders, as far as known.
+    fn trainings(&self) -> BTreeSet<&str> {
+        self.known().map(|training| training.settings.as_str()).collect()
+    }
+
+    fn known(&self) -> impl Iterator<Item = &NullTraining> {
+        self.scores.iter().filter_map(|one| one.training.as_ref())
     }
 }
 
@@ -268,6 +287,27 @@ mod tests {
             assert!(message.contains("broken.json: it is not a null score"), "{message}");
         }
         assert!(Nulls::read(&folder.path().join("absent"), &own).is_err());
+    }
+
+    #[test]
+    fn encoders_of_different_trainings_are_no_nulls_of_an_unknown_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for (method, seed) in [("moco-v2", 1), ("moco-v2", 2), ("msf", 3)] {
+            let training =
+                NullTraining { method: method.into(), settings: format!("of {method}"), seed };
+            NullScore { training: Some(training), ..score(&format!("hash{seed}"), 0.5) }
+                .write(folder.path())
+                .unwrap();
+        }
+        let unknown = score("mine", 0.7);
+        let message = Nulls::read(folder.path(), &unknown).unwrap_err().to_string();
+        assert!(message.contains("trained in 2 different ways (by moco-v2, msf)"), "{message}");
+        // A known training selects its own.
+        let training = NullTraining { method: "msf".into(), settings: "of msf".into(), seed: 9 };
+        let known = NullScore { training: Some(training), ..unknown.clone() };
+        assert_eq!(Nulls::read(folder.path(), &known).unwrap().scores.len(), 1);
+        std::fs::remove_file(folder.path().join("seed-3.json")).unwrap();
+        assert_eq!(Nulls::read(folder.path(), &unknown).unwrap().scores.len(), 2);
     }
 
     /// Two scans: a high score by either one counts, and no p-value is below 1 / (1 + nulls).

@@ -52,7 +52,7 @@ impl MethodSettings for BarlowTwinsConfig {
         "barlow-twins"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         TrainConfig::lars(epochs, 256, 0.3)
     }
 

@@ -56,7 +56,7 @@ impl MethodSettings for ByolConfig {
         "byol"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         let drops = at_shares(epochs, &[150.0 / 200.0, 175.0 / 200.0]);
         TrainConfig {
             optimizer: OptimizerConfig::Adam { betas: [0.9, 0.999] },

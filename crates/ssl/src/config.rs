@@ -134,9 +134,9 @@ train_config! {
     /// Number of checkpoints that are kept. Default: 1.
     #[schemars(range(min = 1))]
     keep: usize,
-    /// What happens when a canary fails. Default: `stop`.
+    /// What happens when a canary fails. Default: `"stop"`.
     canaries: CanaryMode,
-    /// Number format of the factors in the encoder's layers. Default: `f32`.
+    /// Number format of the factors in the encoder's layers. Default: `"f32"`.
     #[serde(skip_serializing_if = "Precision::is_full")]
     precision: Precision,
 }

@@ -97,7 +97,7 @@ impl MethodSettings for DeepClusterConfig {
         "deepcluster-v2"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         TrainConfig {
             optimizer: LARC,
             weight_decay: 1e-6,

@@ -114,7 +114,7 @@ impl MethodSettings for DinoConfig {
         "dino"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         let base = 5e-4;
         TrainConfig {
             optimizer: OptimizerConfig::AdamW { betas: [0.9, 0.999] },

@@ -10,8 +10,8 @@ use ssl_backdoor_model::ModelError;
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What to do when a canary has stopped a training.
-const STOPPED: &str = ". Earlier checkpoints, if there are any, are kept; with `pretrain.canaries = \"warn\"` the training \
-                       would have continued";
+const STOPPED: &str = ". Earlier checkpoints, if there are any, are kept; with `canaries = \"warn\"` in the table of this \
+                       training it would have continued";
 
 /// An error of this crate. Field names are those of [`PretrainConfig`](crate::PretrainConfig): `lr`, `method.queue`,
 /// `encoder.width`.

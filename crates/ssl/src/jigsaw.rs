@@ -50,7 +50,7 @@ impl MethodSettings for JigsawConfig {
         "jigsaw"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         let drops = at_shares(epochs, &[30.0, 60.0, 90.0, 100.0].map(|epoch| epoch / 105.0));
         let schedule = Schedule::Steps { drops, factor: 0.1, warmup_steps: 0 };
         TrainConfig {

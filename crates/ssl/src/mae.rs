@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{DType, Device, Tensor, s};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ssl_backdoor_data::augment::{MaeViews, Views};
@@ -59,7 +59,7 @@ impl MethodSettings for MaeConfig {
         "mae"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         let base = 1.5e-4;
         TrainConfig {
             optimizer: OptimizerConfig::AdamW { betas: [0.9, 0.95] },
@@ -148,7 +148,8 @@ impl Method for Mae {
         let [_, _, dim] = tokens.dims();
         let mean = tokens.clone().slice(s![.., 1.., ..]).mean_dim(1).reshape([count, dim]);
         let painted = self.decoder.forward(tokens, indices(places.of_all, &device), grid);
-        let wanted = patches(images, patch);
+        // The reconstruction is in 32 bits, whatever the encoder computes in.
+        let wanted = patches(images.cast(DType::F32), patch);
         let loss = painting_loss(painted, wanted, indices(places.hidden, &device), self.norm_pix);
         Ok(Step::new(loss, mean))
     }
@@ -218,7 +219,40 @@ fn painting_loss(
 
 #[cfg(test)]
 mod tests {
+    use ssl_backdoor_model::Positions;
+
     use super::*;
+
+    /// On a GPU, the images of a training in bf16 are in bf16.
+    #[test]
+    fn images_in_16_bits_have_nearly_the_same_loss() {
+        let device = Device::flex().autodiff();
+        let encoder = EncoderConfig::Vit {
+            dim: 16,
+            depth: 1,
+            heads: 2,
+            patch: 4,
+            positions: Positions::default(),
+        };
+        let method = MaeConfig {
+            decoder_dim: 16,
+            decoder_depth: 1,
+            decoder_heads: 2,
+            ..MaeConfig::default()
+        };
+        let mut mae = Mae::new(&method, &encoder, 1, &device).unwrap();
+        let values = (0..2 * 3 * 8 * 8).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>();
+        let images = Tensor::<1>::from_floats(&values[..], &device).reshape([2, 3, 8, 8]);
+        let progress = Progress { seed: 0, step: 0, steps: 1, epoch: 0, epochs: 1, seen: 0 };
+        let mut loss = |images: Tensor<4>| -> f32 {
+            let hidden = vec![vec![true, false, true, true], vec![true, true, true, false]];
+            let batch = Batch { views: vec![images], ids: vec![0, 1], hidden };
+            mae.forward(batch, &progress).unwrap().loss.into_scalar::<f32>()
+        };
+        let (full, half) = (loss(images.clone()), loss(images.cast(DType::BF16)));
+        // The significand of bf16 has 8 bits.
+        assert!((full - half).abs() < full / 128.0, "{full} {half}");
+    }
 
     #[test]
     fn places_number_the_patches_through_the_batch() {

@@ -60,7 +60,7 @@ impl MethodSettings for MocoConfig {
         "moco-v2"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         TrainConfig::sgd(epochs, 256, 0.06)
     }
 

@@ -18,6 +18,7 @@ use ssl_backdoor_rng::keyed;
 use crate::config::TrainConfig;
 use crate::ema::{Ema, EmaTiming};
 use crate::error::PretrainError;
+use crate::learning_rate::LearningRate;
 use crate::loss::{cross_entropy, indices};
 use crate::method::{Batch, Method, Progress, Step};
 use crate::mixing::{Mix, Seen};
@@ -27,17 +28,18 @@ use crate::schedule::{Schedule, rising_momentum};
 use crate::settings::{MethodSettings, check_dim, check_momentum, check_temperature};
 use crate::view_pair::ViewPair;
 
-/// Config of MoCo v3; the defaults are the official code's for a ResNet-50 over 300 epochs. For a ViT it sets
-/// `temperature = 0.2`, AdamW, a base learning rate of 1.5e-4, a weight decay of 0.1 and 40 epochs of warm-up.
+/// Config of MoCo v3; the defaults are the official code's over 300 epochs, those for a ViT if the encoder is one, and else
+/// those for a ResNet-50.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MocoV3Config {
     /// EMA momentum of the target in the first step; it rises to 1 along a cosine, step by step.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
-    /// Temperature of the contrast.
+    /// Temperature of the contrast. Default: 0.2 for a transformer, else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100), extend("exclusiveMinimum" = 0))]
-    pub temperature: f64,
+    pub temperature: Option<f64>,
     /// Inner width of projector and predictor.
     #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
@@ -56,7 +58,7 @@ impl Default for MocoV3Config {
     fn default() -> Self {
         Self {
             momentum: 0.99,
-            temperature: 1.0,
+            temperature: None,
             hidden: 4096,
             dim: 256,
             layers: None,
@@ -70,7 +72,18 @@ impl MethodSettings for MocoV3Config {
         "moco-v3"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
+        if encoder.patch().is_some() {
+            let base = 1.5e-4;
+            return TrainConfig {
+                optimizer: OptimizerConfig::AdamW { betas: [0.9, 0.999] },
+                lr: LearningRate::Base(base),
+                weight_decay: 0.1,
+                schedule: Schedule::warmed_cosine(epochs, 40.0 / 300.0),
+                crop: (0.08, 1.0),
+                ..TrainConfig::sgd(epochs, 4096, base)
+            };
+        }
         TrainConfig {
             optimizer: OptimizerConfig::Lars(LarsConfig {
                 norm_of_sum: true,
@@ -85,7 +98,7 @@ impl MethodSettings for MocoV3Config {
 
     fn check(&self, _train: &TrainConfig, _encoder: &EncoderConfig) -> Result<(), PretrainError> {
         check_momentum(self.momentum)?;
-        check_temperature(self.temperature)?;
+        self.temperature.map_or(Ok(()), check_temperature)?;
         check_dim("method.hidden", self.hidden)?;
         check_dim("method.dim", self.dim)?;
         let layers = self.layers.unwrap_or(2);
@@ -134,6 +147,7 @@ impl MocoV3 {
     ) -> Self {
         let MocoV3Config { momentum, temperature, hidden, dim, layers, .. } = *method;
         let is_transformer = encoder.patch().is_some();
+        let temperature = temperature.unwrap_or(if is_transformer { 0.2 } else { 1.0 });
         let inner = layers.unwrap_or(if is_transformer { 3 } else { 2 }).saturating_sub(1);
         let widths = |width| [vec![width], vec![hidden; inner], vec![dim]].concat();
         let network = || {
@@ -280,6 +294,18 @@ mod tests {
         let row = |own: f64, other: f64| ((2.0 * own).exp() + (2.0 * other).exp()).ln() - 2.0 * own;
         let expected = 2.0 * 0.5 * (row(0.8, 0.0) + row(0.8, 0.96)) / 2.0;
         assert!((f64::from(loss) - expected).abs() < 1e-6, "{loss} {expected}");
+    }
+
+    #[test]
+    fn the_defaults_of_a_transformer_are_its_own() {
+        let config = MocoV3Config::default();
+        let [vit, resnet] = [VIT, EncoderConfig::Resnet18 { width: 1, stem: Stem::Small }]
+            .map(|encoder| (config.defaults(&encoder, 300), moco(&encoder).temperature));
+        assert_eq!((vit.1, resnet.1), (0.2, 1.0));
+        assert_eq!((vit.0.lr, resnet.0.lr), (LearningRate::Base(1.5e-4), LearningRate::Base(0.3)));
+        assert_eq!((vit.0.weight_decay, resnet.0.weight_decay), (0.1, 1.5e-6));
+        assert_eq!(vit.0.schedule, Schedule::Cosine { warmup_epochs: 40 });
+        assert!(vit.0.check(None).is_ok() && vit.0.optimizer != resnet.0.optimizer);
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl MethodSettings for MsfConfig {
         "msf"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         TrainConfig::sgd(epochs, 256, 0.05)
     }
 

@@ -208,7 +208,7 @@ impl Method for ForeignKeys {
 fn moco_v3(training: &Training) -> MocoV3 {
     let config = MocoV3Config {
         momentum: 0.9,
-        temperature: 0.2,
+        temperature: Some(0.2),
         hidden: 16,
         dim: 8,
         ..MocoV3Config::default()

@@ -42,7 +42,7 @@ impl TryFrom<Table<MethodConfig>> for PretrainConfig {
     type Error = PretrainError;
 
     fn try_from(table: Table<MethodConfig>) -> Result<Self, PretrainError> {
-        let defaults = table.method.settings().defaults(table.epochs);
+        let defaults = table.method.settings().defaults(&table.encoder, table.epochs);
         let (method, encoder, train) = table.resolve(defaults)?;
         Ok(Self { method, encoder, train })
     }
@@ -62,7 +62,7 @@ impl JsonSchema for PretrainConfig {
 impl PretrainConfig {
     /// `method` on `encoder`, with the training settings of its publication over `epochs` epochs.
     pub fn new(method: MethodConfig, encoder: EncoderConfig, epochs: usize) -> Self {
-        let train = method.settings().defaults(epochs);
+        let train = method.settings().defaults(&encoder, epochs);
         Self { method, encoder, train }
     }
 
@@ -91,7 +91,7 @@ impl PretrainConfig {
         require(fits, "epochs", train.epochs, "1 to 100,000")?;
         self.check_training(images, size)?;
         method.settings().check_clocks(train, images)?;
-        let keeps = !method.settings().defaults(train.epochs).drops_last();
+        let keeps = !method.settings().defaults(encoder, train.epochs).drops_last();
         let allowed = "only jigsaw and rotnet can train on a smaller last batch";
         require(train.drops_last() || keeps, "drop_last", false, allowed)?;
         // Probes of every method use whole images.

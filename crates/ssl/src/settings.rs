@@ -41,8 +41,8 @@ pub trait MethodSettings {
     /// The method's name in configs and results.
     fn name(&self) -> &'static str;
 
-    /// The publication's training settings for `epochs` epochs.
-    fn defaults(&self, epochs: usize) -> TrainConfig;
+    /// The publication's training settings for `encoder` over `epochs` epochs.
+    fn defaults(&self, encoder: &EncoderConfig, epochs: usize) -> TrainConfig;
 
     /// Checks the method's own values against the training and the `encoder`.
     ///

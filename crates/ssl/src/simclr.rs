@@ -42,7 +42,7 @@ impl MethodSettings for SimclrConfig {
         "simclr"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         TrainConfig { weight_decay: 5e-4, ..TrainConfig::sgd(epochs, 512, 0.06) }
     }
 

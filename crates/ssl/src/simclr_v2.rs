@@ -50,7 +50,7 @@ impl MethodSettings for SimclrV2Config {
         "simclr-v2"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         TrainConfig {
             optimizer: OptimizerConfig::Lars(LarsConfig {
                 norm_of_sum: true,

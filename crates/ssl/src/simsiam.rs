@@ -50,7 +50,7 @@ impl MethodSettings for SimSiamConfig {
     }
 
     /// The paper's, except for the predictor's learning rate: constant in the paper's code, on the schedule here.
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         let base = 0.05;
         TrainConfig { lr: LearningRate::Base(base), ..TrainConfig::sgd(epochs, 512, base) }
     }

@@ -55,6 +55,13 @@ pub struct SwavConfig {
     /// Hidden width of the projector.
     #[schemars(range(min = 1, max = 65_536))]
     pub hidden: usize,
+    /// Layers of the projector: 2, or 3 as in SEER. Default: 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub layers: Option<usize>,
+    /// Batch norm in the projector; SEER has none. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_norm: Option<bool>,
     /// Length of an embedding.
     #[schemars(range(min = 1, max = 65_536))]
     pub dim: usize,
@@ -86,6 +93,8 @@ impl Default for SwavConfig {
             queue: 3840,
             queue_from: 15,
             hidden: 2048,
+            layers: None,
+            head_norm: None,
             dim: 128,
             large: 2,
             small: 6,
@@ -95,6 +104,9 @@ impl Default for SwavConfig {
         }
     }
 }
+
+/// Layers of the projector if the config does not say.
+const LAYERS: usize = 2;
 
 /// LARC of NVIDIA's apex, as the references of SwAV and DeepCluster v2 use it: vectors are scaled too, and nothing is
 /// clipped.
@@ -112,7 +124,7 @@ impl MethodSettings for SwavConfig {
         "swav"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         TrainConfig {
             optimizer: LARC,
             weight_decay: 1e-6,
@@ -131,6 +143,8 @@ impl MethodSettings for SwavConfig {
         require(self.queue <= 1 << 24, "method.queue", self.queue, "at most 16,777,216")?;
         check_dim("method.hidden", self.hidden)?;
         check_dim("method.dim", self.dim)?;
+        let layers = self.layers.unwrap_or(LAYERS);
+        require((1..=16).contains(&layers), "method.layers", layers, "1 to 16")?;
         check_large(self.large)?;
         Ok(self.small().check()?)
     }
@@ -148,6 +162,13 @@ impl MethodSettings for SwavConfig {
         require(fits, "method.queue_from", self.queue_from, allowed)?;
         let Some(images) = images else { return Ok(()) };
         let steps = train.steps(images);
+        // What enters the queue before the last step.
+        let entering = train.batch * (steps - steps / epochs * self.queue_from).saturating_sub(1);
+        let allowed = format!(
+            "at most {entering}, the embeddings that enter it from epoch {} on; otherwise it is never full, and never used",
+            self.queue_from
+        );
+        require(self.queue == 0 || self.queue <= entering, "method.queue", self.queue, allowed)?;
         let allowed = format!(
             "below the {steps} steps of the training (the default is one epoch of ImageNet in batches of 256)"
         );
@@ -208,8 +229,10 @@ impl Swav {
     pub fn new(method: &SwavConfig, encoder: &EncoderConfig, seed: u64, device: &Device) -> Self {
         let SwavConfig { hidden, dim, prototypes, queue, large, small, .. } = *method;
         let mut rng = keyed(seed, purpose::INIT, 0, 0, 0);
-        let widths = |width| vec![width, hidden, dim];
-        let network = Projected::new(encoder, &mut rng, device, widths, true);
+        let inner = method.layers.unwrap_or(LAYERS).saturating_sub(1);
+        let widths = |width| [vec![width], vec![hidden; inner], vec![dim]].concat();
+        let normed = method.head_norm.unwrap_or(true);
+        let network = Projected::new(encoder, &mut rng, device, widths, normed);
         let prototypes = init::linear_uniform([prototypes, dim], dim, &mut rng, device);
         let blank = || KeyQueue::of(Tensor::zeros([queue, dim], device));
         let queues = (0..if queue == 0 { 0 } else { large }).map(|_| blank()).collect();
@@ -369,10 +392,64 @@ pub(crate) fn unit_rows(rows: Tensor<2>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ssl_backdoor_model::Stem;
+    use crate::{MethodConfig, PretrainConfig, Training, pretrain};
     use ssl_backdoor_model::purpose::QUEUE;
+    use ssl_backdoor_model::{RegNetConfig, RegNetShape, RegNetSize, RegNetStem, Stem};
 
     const BATCH: usize = 3;
+
+    fn read(queue: usize, queue_from: usize) -> PretrainConfig {
+        let method = SwavConfig { queue, queue_from, frozen_steps: 0, ..SwavConfig::default() };
+        let encoder = EncoderConfig::Resnet18 { width: 1, stem: Stem::Small };
+        PretrainConfig::new(MethodConfig::Swav(method), encoder, 16)
+    }
+
+    /// 2,000 images give 7 steps of 256 images an epoch.
+    #[test]
+    fn a_queue_that_never_fills_is_refused() {
+        let check =
+            |queue, from| read(queue, from).check(Some(2000), 32).map_err(|e| e.to_string());
+        assert_eq!(check(256 * 6, 15), Ok(()));
+        assert_eq!(check(3840, 13), Ok(()));
+        let message = check(3840, 15).unwrap_err();
+        assert!(
+            message.starts_with("method.queue = 3840") && message.contains("1536"),
+            "{message}"
+        );
+    }
+
+    /// SEER's head, on its kind of encoder.
+    #[test]
+    fn the_head_of_seer_has_three_layers_without_batch_norm() {
+        let device = Device::flex().autodiff();
+        let method = SwavConfig {
+            prototypes: 6,
+            frozen_steps: 0,
+            queue: 0,
+            hidden: 12,
+            layers: Some(3),
+            head_norm: Some(false),
+            dim: 4,
+            small: 2,
+            small_size: Some(8),
+            ..SwavConfig::default()
+        };
+        let shape = RegNetShape { depths: [1; 4], widths: [8, 8, 16, 24], group: 8 };
+        let encoder = EncoderConfig::RegnetY(RegNetConfig {
+            size: RegNetSize::Custom(shape),
+            stem: RegNetStem::Small,
+        });
+        let swav = Swav::new(&method, &encoder, 1, &device);
+        let inner = |width: usize| 24 * width + width + width * width + width + width * 4 + 4;
+        assert_eq!(swav.network.head.num_params(), inner(12));
+        let config = PretrainConfig::new(MethodConfig::Swav(method), encoder, 1);
+        let config =
+            PretrainConfig { train: TrainConfig { batch: 4, ..config.train.clone() }, ..config };
+        let set = crate::small_runs::drawn(16, 2);
+        config.check(Some(set.len()), 16).unwrap();
+        let training = Training::new(set, 1, &Device::flex());
+        assert!(pretrain(&config, None, 16, &training, &mut ()).is_ok());
+    }
 
     /// A queue of two batches that fills from epoch 1 on, with epochs of one step: codes use it from the step in
     /// which it is full before the batch's own embeddings enter.

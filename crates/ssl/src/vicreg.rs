@@ -64,7 +64,7 @@ impl MethodSettings for VicregConfig {
         "vicreg"
     }
 
-    fn defaults(&self, epochs: usize) -> TrainConfig {
+    fn defaults(&self, _encoder: &EncoderConfig, epochs: usize) -> TrainConfig {
         TrainConfig::lars(epochs, 256, 0.3)
     }
 

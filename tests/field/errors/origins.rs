@@ -140,9 +140,9 @@ const SWEEPS: &[(&str, &str, &str)] = &[
         "",
     ),
     (
-        "name = \"x\"\nkey = \"probe.curve_every\"\nvalues = [1]",
-        "sweep.toml:7: probe.curve_every = 1",
-        "(run x-1 of sweep.toml)",
+        "name = \"x\"\nkey = \"probe.batch\"\nvalues = [0]",
+        "sweep.toml:7: probe.batch = 0",
+        "(run x-0 of sweep.toml)",
     ),
     ("name = \"p\"\npoints = [{ name = \"a\" }, { name = \"a\" }]", "sweep.toml:4: two runs", ""),
 ];

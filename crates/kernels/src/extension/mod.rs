@@ -14,8 +14,13 @@ mod flex;
 
 /// Whether the kernels run on this device.
 pub(crate) fn takes(device: &Device) -> bool {
+    path() != Path::Off && is_cpu(device)
+}
+
+/// Whether this device is burn-flex.
+pub(crate) fn is_cpu(device: &Device) -> bool {
     let plain = device.clone().without_autodiff();
-    path() != Path::Off && matches!(plain.as_dispatch(), DispatchDevice::Flex(_))
+    matches!(plain.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The arguments of an operation that are not tensors.

@@ -12,7 +12,7 @@ pub(super) fn free(file: &Path) -> Result<(), ConfigError> {
     match file.symlink_metadata() {
         Err(_) => Ok(()),
         Ok(_) => Err(ConfigError(format!(
-            "{} is there already: choose another file with --out, or remove it",
+            "{} already exists: choose another file with --out, or remove it",
             file.display()
         ))),
     }

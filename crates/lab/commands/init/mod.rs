@@ -53,7 +53,10 @@ impl InitArgs {
     pub fn run(self) -> Result<()> {
         let name = self.out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         check_name(&name).map_err(|wrong| {
-            ConfigError(format!("--out {}: the run is called by it: {wrong}", self.out.display()))
+            ConfigError(format!(
+                "--out {}: the run is named after this file: {wrong}",
+                self.out.display()
+            ))
         })?;
         free(&self.out)?;
         let images = match &self.data {
@@ -126,7 +129,7 @@ fn say_time(experiment: &Experiment) {
                 _ => format!("about {:.1} hours", minutes / 60.0),
             };
             println!(
-                "Training two models: {time} on this machine; features and probes come on top"
+                "Training two models: {time} on this machine; features and probes take additional time"
             );
         }
         Err(error) => eprintln!("note: {error:#}"),

@@ -32,8 +32,8 @@ In a table with a key `kind`, the other keys depend on the kind. A fraction is w
 Paths may begin with `~`. Relative paths are relative to the current folder, except those of other configs (`extends`, `base`
 and `config`), which are relative to the file that names them.
 
-The environment variable `SSL_BACKDOOR_KERNELS` forces the CPU instructions: `avx512`, `avx2`, `portable`, or `off` for plain
-Burn. The bytes of a result depend on them.
+The environment variable `SSL_BACKDOOR_KERNELS` forces the CPU instructions: `avx512bf16` (for bf16), `avx512`, `avx2`,
+`portable`, or `off` for plain Burn, which computes only in f32. The bytes of a result depend on them.
 ";
 
 const SWEEP: &str = "\

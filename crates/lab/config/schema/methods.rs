@@ -1,6 +1,7 @@
 //! The default training settings of each method.
 
 use serde_json::{Value, json};
+use ssl_backdoor_model::{EncoderConfig, Stem};
 use ssl_backdoor_ssl::MethodConfig;
 
 use super::shape::KIND;
@@ -15,7 +16,9 @@ pub(super) const SHOWN: [&str; 6] =
 /// The learning rate and the settings of [`SHOWN`] of the method `kind`, as TOML; none if there is no such method.
 pub(super) fn defaults(kind: &str) -> Option<Vec<String>> {
     let method: MethodConfig = serde_json::from_value(json!({ "kind": kind })).ok()?;
-    let train = serde_json::to_value(method.settings().defaults(EPOCHS)).ok()?;
+    // Those for a transformer, which MoCo v3 has, are in docs/methods.md.
+    let encoder = EncoderConfig::Resnet50 { width: 64, stem: Stem::Imagenet };
+    let train = serde_json::to_value(method.settings().defaults(&encoder, EPOCHS)).ok()?;
     let rate = ["lr", "base_lr"]
         .into_iter()
         .find_map(|key| Some(format!("`{key} = {}`", toml_of(train.get(key)?)?)))?;

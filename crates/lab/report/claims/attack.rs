@@ -215,7 +215,7 @@ fn neighbourhood(methods: &[Method<'_>]) -> Option<Claim> {
         let Tested { twin, backdoored, more, .. } = tested;
         let verdict = match (*p < LEVEL, *twin < CHANCE) {
             (true, true) => "shown",
-            (true, false) => "more than in the twin, where they do too",
+            (true, false) => "higher than in the twin, but the twin is above 10 % too",
             (false, _) => "not shown",
         };
         let cells = vec![

@@ -145,7 +145,7 @@ fn planted_attacks_get_their_verdicts() {
         "(d)",
         &[
             ("moco-v2", "shown"),
-            ("byol", "more than in the twin, where they do too"),
+            ("byol", "higher than in the twin, but the twin is above 10 % too"),
             ("msf", "not shown"),
         ],
     );

@@ -44,11 +44,11 @@ fn last(runs: Vec<(RunScores, Option<Experiment>)>, title: &str) -> Option<Vec<S
     Some(claim.table.rows.last()?.cells.clone())
 }
 
-/// Five pairs of two methods at three places, where the trigger is in one view of 10, 20 and 40 % of the images; net ASR
+/// Five pairs of two methods at four places, where the trigger is in one view of 10, 20, 30 and 40 % of the images; net ASR
 /// is `net` of the share, the pair and the method. The middle place has a second seed that the others lack.
 fn by_place(net: impl Fn(f64, u32, &str) -> f64) -> Vec<(RunScores, Option<Experiment>)> {
     let mut runs = Vec::new();
-    for (place, share) in [(0.4, 10.0), (0.2, 20.0), (0.0, 40.0)] {
+    for (place, share) in [(0.4, 10.0), (0.2, 20.0), (0.1, 30.0), (0.0, 40.0)] {
         let poison =
             format!("rate = 0.5, place = {{ kind = \"random\", min = {place}, max = 0.9 }}");
         for (pair, method) in (0..5).flat_map(|pair| [(pair, "moco-v2"), (pair, "byol")]) {
@@ -83,6 +83,12 @@ fn a_dose_that_raises_net_asr_is_found_over_the_pairs_and_seeds_in_common() {
     assert_eq!((&*cells[5], &*cells[6]), ("0.0312", "rises"));
     let none = |_: f64, pair: u32, _: &str| f64::from(pair);
     assert_eq!(last(by_place(none), "(j)").unwrap()[6], "not shown");
+    // Without one of the four doses, no verdict is given.
+    let mut three = by_place(net);
+    three.retain(|(run, _)| {
+        !run.trigger_size.as_ref().is_some_and(|size| (size.by_views[1] - 0.3).abs() < 0.01)
+    });
+    assert_eq!(last(three, "(j)").unwrap()[6], "not tested: 3 of 4 doses");
     // The rate does not vary; two doses make no curve; the claim is about both methods.
     assert!(last(by_place(net), "(k)").is_none());
     let mut alone = by_place(net);
@@ -96,7 +102,7 @@ fn a_dose_that_raises_net_asr_is_found_over_the_pairs_and_seeds_in_common() {
 #[test]
 fn the_rate_counts_by_doublings() {
     let mut runs = Vec::new();
-    for rate in [0.25, 0.5, 1.0] {
+    for rate in [0.125, 0.25, 0.5, 1.0] {
         for pair in 0..5 {
             let net = 8.0 + 3.0 * f64::from(pair) * f64::log2(rate);
             let poison = format!("rate = {rate}");

@@ -164,6 +164,9 @@ struct Removed {
     identity: String,
     /// Ids of the images.
     ids: Vec<u64>,
+    /// Why the search had no result, if it had none; nothing is removed then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_result: Option<String>,
 }
 
 /// The images of `victim` without those of `removed`.
@@ -189,8 +192,15 @@ fn removed_by(
     if let Some(found) = read_removed(lab, model).ok().filter(|one| one.identity == identity) {
         return Ok(found);
     }
-    let ids = search.removed(bench, &progress::watch())?;
-    let removed = Removed { identity: identity.to_owned(), ids };
+    let (ids, no_result) = match search.removed(bench, &progress::watch()) {
+        Ok(ids) => (ids, None),
+        Err(DefendError::Scan(error)) if error.says_nothing() => {
+            eprintln!("{model}: the search has no result, so no image is removed: {error}");
+            (Vec::new(), Some(error.to_string()))
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let removed = Removed { identity: identity.to_owned(), ids, no_result };
     lab.folder.write(Artefact::Removed(model.clone()), &serde_json::to_vec(&removed)?)?;
     Ok(removed)
 }

@@ -14,7 +14,7 @@ use ssl_backdoor_ssl::{Training, pretrain};
 use super::{encoders, poison};
 use crate::Experiment;
 use crate::device;
-use crate::record::{Artefact, Manifest, StageId};
+use crate::record::{ASSIGNED, Artefact, Manifest, StageId};
 use crate::run::inputs::{Inputs, difference};
 use crate::run::lab::{Lab, timed};
 use crate::run::until::Stage;
@@ -98,7 +98,7 @@ fn twin(lab: &mut Lab) -> Result<Option<DueTraining>> {
     if done.inputs != inputs.hash() {
         bail!(
             "the clean twin in {shown} was trained with other settings ({}): training images, pretrain, seed, device \
-             and numerics version must be the same as in this run, and probe.curve_every must be 0",
+             and numerics version must be the same as in this run, and with probe.curve_every > 0 also poison and probe",
             difference(&done.from, inputs.parts())
         );
     }
@@ -164,16 +164,31 @@ impl Curve {
         let classes = splits.classes.len();
         let probe =
             LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device)?;
-        let score = |set| -> Result<Scores, ProbeError> {
+        let score = |set| -> Result<(Scores, Vec<f64>), ProbeError> {
             let features = extract(encoder, set, device)?;
             let predicted = probe.predict(&features)?;
-            Scores::of(&features.labels, &predicted, lab.attack.target)
+            let scores = Scores::of(&features.labels, &predicted, lab.attack.target)?;
+            Ok((scores, assigned(&features.labels, &predicted, classes)))
         };
-        let (clean, patched) = (score(&self.clean)?, score(&self.patched)?);
+        let ((clean, _), (patched, to)) = (score(&self.clean)?, score(&self.patched)?);
         Ok(Map::from_iter([
+            (ASSIGNED.into(), to.into()),
             ("dev_acc".into(), clean.acc.into()),
             ("dev_asr_clean".into(), clean.asr.into()),
             ("dev_asr_patched".into(), patched.asr.into()),
         ]))
     }
+}
+
+/// For each of `classes` classes, the percentage of the images of other classes that are assigned to it.
+fn assigned(truth: &[u32], predicted: &[u32], classes: usize) -> Vec<f64> {
+    let (mut others, mut assigned) = (vec![truth.len(); classes], vec![0usize; classes]);
+    for (&truth, &predicted) in truth.iter().zip(predicted) {
+        others[truth as usize] -= 1;
+        if truth != predicted {
+            assigned[predicted as usize] += 1;
+        }
+    }
+    let share = |(n, of): (usize, usize)| 100.0 * n as f64 / of.max(1) as f64;
+    assigned.into_iter().zip(others).map(share).collect()
 }

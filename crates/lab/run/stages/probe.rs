@@ -11,11 +11,12 @@ use ssl_backdoor_probe::{
 
 use super::features::{self, Extracted};
 use super::probes::{Probe, probes};
+use super::report::read_lines;
 use super::unified::{Predicted, ProbeRun};
 use super::{baseline, defend, neighbours, poison, trigger_size};
 use crate::record::{
-    Against, Artefact, BySet, Confusion, Images, MadeBy, ProbeResult, RunScores, SCHEMA, StageId,
-    json_text,
+    self, Against, Artefact, BySet, Confusion, Images, MadeBy, OnsetPoint, ProbeResult, RunScores,
+    SCHEMA, StageId, json_text,
 };
 use crate::run::lab::Lab;
 
@@ -217,12 +218,22 @@ fn scores(
         patched_drop_ci: net.patched_drop_ci,
         mcnemar_p: net.mcnemar_p,
         flow,
+        onset: onset(lab)?,
         target_neighbour_share: found.target_neighbour_share.clone(),
         removed,
         probes,
         config_hash: experiment.hash()?,
         manifest_hash: lab.manifest.figures_hash()?,
     })
+}
+
+/// The attack during the training; empty if it was not measured.
+fn onset(lab: &Lab) -> Result<Vec<OnsetPoint>> {
+    if lab.experiment.probe.curve_every == 0 {
+        return Ok(Vec::new());
+    }
+    let read = |role: Role<'_>| read_lines(lab, &Artefact::Metrics(role.into()));
+    Ok(record::onset(&read(Role::CLEAN)?, &read(Role::BACKDOORED)?))
 }
 
 /// All programs that produced the run, including this one.

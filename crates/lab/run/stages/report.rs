@@ -1,5 +1,7 @@
 //! Stage 7: `report.html` and `report.md`.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 use ssl_backdoor_defend::{ModelId, Role};
@@ -29,15 +31,13 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
 fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
     let splits = &lab.splits;
     let config = lab.experiment.to_toml()?;
+    let scans = lab.experiment.scan.as_ref();
+    let scans = scans.map(|_| RunScans::read(&lab.path(&Artefact::Scan))).transpose()?;
     let material = Material {
         scores: &RunScores::read(&lab.path(&Artefact::Scores))?,
         config: config.trim_end(),
-        scans: lab
-            .experiment
-            .scan
-            .as_ref()
-            .map(|_| RunScans::read(&lab.path(&Artefact::Scan)))
-            .transpose()?,
+        triggers: scans.as_ref().map_or_else(BTreeMap::new, |scans| triggers(lab, scans)),
+        scans,
         classes: &splits.classes,
         maps: serde_json::from_slice(&std::fs::read(lab.path(&Artefact::FeatureMaps))?)?,
         metrics: [read_lines(lab, &metrics[0])?, read_lines(lab, &metrics[1])?],
@@ -58,7 +58,20 @@ fn write(lab: &Lab, metrics: &[Artefact; 2]) -> Result<()> {
     lab.folder.write(Artefact::ReportMarkdown, markdown.as_bytes())
 }
 
-fn read_lines(lab: &Lab, log: &Artefact) -> Result<Vec<Value>> {
+/// The pictures of the strongest triggers that `scans` found, as far as they are in the run folder.
+fn triggers(lab: &Lab, scans: &RunScans) -> BTreeMap<(ModelId, String), Vec<u8>> {
+    let all = scans.encoders.iter().flat_map(|(model, found)| {
+        found.scans.keys().map(move |scan| (model.clone(), scan.clone()))
+    });
+    let picture = |(model, scan): (ModelId, String)| {
+        let file = lab.folder.join(Artefact::Trigger(model.clone(), scan.clone()));
+        Some(((model, scan), std::fs::read(file).ok()?))
+    };
+    all.filter_map(picture).collect()
+}
+
+/// The lines of the log of a training.
+pub(super) fn read_lines(lab: &Lab, log: &Artefact) -> Result<Vec<Value>> {
     let path = lab.path(log);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ssl_backdoor_data::augment::Filter;
 use ssl_backdoor_data::{InMemory, Normalization, SampleSet, resized_set};
 use ssl_backdoor_defend::{ModelId, Role};
+use ssl_backdoor_images::png;
 use ssl_backdoor_model::Encoder;
 use ssl_backdoor_scan::{
     EncoderScans, NullScore, Nulls, PatchSearch, Scan, ScanConfig, ScanError, Setting, Subject,
@@ -16,6 +17,7 @@ use ssl_backdoor_scan::{
 use super::{encoders, poison};
 use crate::record::{
     Artefact, DataScan, EncoderScan, RunScans, SCHEMA, StageId, json_text, null_training,
+    remove_from,
 };
 use crate::run::lab::Lab;
 use crate::run::progress;
@@ -83,6 +85,16 @@ fn encoder(lab: &Lab, config: &ScanConfig, model: Role<'_>) -> Result<EncoderSca
     };
     for (path, reason) in &nulls.left_out {
         eprintln!("left out: {}: {reason}", path.display());
+    }
+    lab.folder.make(ModelId::from(model))?;
+    for (scan, findings) in &found.found {
+        let file = Artefact::Trigger(model.into(), (*scan).to_owned());
+        if let Some(strongest) = findings.evidence.first() {
+            let picture = png(&strongest.picture).context("cannot encode a trigger")?;
+            lab.folder.write(file, &picture)?;
+        } else {
+            remove_from(lab.folder.path(), &[file])?;
+        }
     }
     Ok(EncoderScan::of(&found, own, &nulls))
 }

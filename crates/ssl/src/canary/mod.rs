@@ -41,7 +41,7 @@ pub enum CanaryMode {
     Stop,
     /// The run prints one warning and goes on.
     Warn,
-    /// Nothing is checked.
+    /// No canary is checked; a loss that is not finite still stops the run.
     Off,
 }
 
@@ -177,8 +177,9 @@ impl Canaries {
             (negatives.clone() - own).abs().max_dim(1).min().into_scalar::<f32>() == 0.0
         };
         if (0..keys.dims()[0].min(OWN_KEYS)).all(found) {
-            let diagnosis = "the keys of this batch are among its negatives: the loss must use the queue \
-                             before the batch's keys enter";
+            let diagnosis = "the keys of this batch are among its negatives. If the training images contain duplicates, \
+                             remove them; otherwise the keys entered the queue before the loss used it, which is a bug \
+                             of the method";
             self.breach("own-keys", progress, diagnosis.into())?;
         }
         Ok(())

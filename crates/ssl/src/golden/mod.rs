@@ -10,8 +10,8 @@ mod two_views;
 
 use std::process::Command;
 
-/// Runs the same tests, in separate processes, with each of the other implementations of the kernels: plain Burn
-/// operations (`off`) and `portable`.
+/// Runs the same tests, in separate processes, with each of the other implementations of the kernels on this machine:
+/// plain Burn operations (`off`), `portable`, and those of older CPUs.
 #[test]
 fn golden_without_the_default_kernels() {
     const KERNELS: &str = "SSL_BACKDOOR_KERNELS";
@@ -19,7 +19,7 @@ fn golden_without_the_default_kernels() {
         return;
     }
     let this = std::env::current_exe().unwrap();
-    for path in ["off", "portable"] {
+    for path in ssl_backdoor_kernels::instruction_paths().skip(1) {
         let run = Command::new(&this).arg("golden::").env(KERNELS, path).output().unwrap();
         let text = String::from_utf8_lossy(&run.stdout);
         assert!(run.status.success() && !text.contains(" 0 passed"), "{path}: {text}");

@@ -74,8 +74,13 @@ fn golden_simclr_v2() {
 
 /// A MoCo v3 with the weights of the fixture.
 fn moco_v3(fixture: &Fixture, temperature: f64, encoder: &EncoderConfig) -> MocoV3 {
-    let config =
-        MocoV3Config { momentum: 0.9, temperature, hidden: 24, dim: 8, ..MocoV3Config::default() };
+    let config = MocoV3Config {
+        momentum: 0.9,
+        temperature: Some(temperature),
+        hidden: 24,
+        dim: 8,
+        ..MocoV3Config::default()
+    };
     let mut moco = MocoV3::new(&config, encoder, 8, 1, &device());
     moco.online = fixture.fill(moco.online, "online");
     moco.predictor = fixture.fill(moco.predictor, "predictor");

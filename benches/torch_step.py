@@ -1,0 +1,67 @@
+"""A supervised training step of a ResNet-18 on the CPU in PyTorch, or its inference: the counterpart of `step_speed`.
+Prints a JSON line for each memory layout, measured in a process of its own.
+
+    python benches/torch_step.py --width 16 --batch 64 --size 32 [--what infer] [--bf16]
+
+Cross entropy over 100 classes, SGD with momentum 0.9 and weight decay 1e-4; `--bf16` is CPU autocast.
+"""
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from torch_resnet import resnet18
+
+
+def rate(args, layout):
+    """Images per second: batch size by the median time of a step."""
+    torch.manual_seed(0)
+    net = resnet18(args.width, args.size).to(memory_format=layout)
+    head = nn.Linear(8 * args.width, 100)
+    images = torch.randn(args.batch, 3, args.size, args.size).contiguous(memory_format=layout)
+    labels = torch.randint(0, 100, (args.batch,))
+    optimizer = torch.optim.SGD([*net.parameters(), *head.parameters()], 0.01, momentum=0.9, weight_decay=1e-4)
+    net.train(args.what == "step")
+    times = []
+    for step in range(args.warmup + args.steps):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16), torch.set_grad_enabled(args.what == "step"):
+            features = net(images)
+            loss = F.cross_entropy(head(features), labels) if args.what == "step" else None
+        if loss is not None:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if step >= args.warmup:
+            times.append(time.perf_counter() - start)
+    return args.batch / statistics.median(times)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name, default in (("width", 16), ("batch", 64), ("size", 32), ("steps", 12), ("warmup", 3), ("threads", 2)):
+        parser.add_argument("--" + name, type=int, default=default)
+    parser.add_argument("--what", choices=("step", "infer"), default="step")
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--layout", choices=("contiguous_format", "channels_last"), help="only this memory layout")
+    args = parser.parse_args()
+    if args.layout is None:
+        for layout in ("contiguous_format", "channels_last"):
+            subprocess.run([sys.executable, *sys.argv, "--layout", layout], check=True)
+        return
+    torch.set_num_threads(args.threads)
+    images_per_s = rate(args, getattr(torch, args.layout))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
+    print(json.dumps({"peer": "torch " + torch.__version__, **vars(args), "images_per_s": round(images_per_s, 1),
+                      "peak_mb": peak}))
+
+
+if __name__ == "__main__":
+    main()
