@@ -182,5 +182,5 @@ fn review_1_05_the_paper_s_configs_run_the_paper_s_probes() {
             runs += 1;
         }
     }
-    assert_eq!((runs, sweeps), (15, 2));
+    assert_eq!((runs, sweeps), (16, 2));
 }

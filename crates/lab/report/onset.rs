@@ -74,16 +74,19 @@ mod tests {
     use super::*;
     use crate::record::OnsetPoint;
 
-    /// A run with the target 1 of three classes.
-    fn run(trigger: &str, to_target: [f64; 2]) -> RunScores {
+    /// A run with this target among three classes.
+    fn run(target: u32, to_target: [f64; 2]) -> RunScores {
         let kept = "results/fashion-mnist/runs/sandal-17_byol/scores.json";
         let kept = RunScores::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(kept)).unwrap();
-        let point = |(step, flow): (u64, f64)| OnsetPoint { step, net: vec![-1.0, flow, 0.5] };
+        let point = |(step, flow): (u64, f64)| {
+            let mut net = vec![-1.0, -1.0, 0.5];
+            net[target as usize] = flow;
+            OnsetPoint { step, net }
+        };
         RunScores {
-            target: Some(1),
+            target: Some(target),
             target_name: Some("flag".into()),
             class_names: ["arrow", "flag", "heart"].map(str::to_owned).into(),
-            trigger: trigger.into(),
             onset: [10, 20].into_iter().zip(to_target).map(point).collect(),
             ..kept
         }
@@ -91,18 +94,18 @@ mod tests {
 
     #[test]
     fn a_run_shows_the_target_and_the_first_other_class() {
-        let chart = of_run(&run("a", [2.0, 30.0])).unwrap();
+        let chart = of_run(&run(1, [2.0, 30.0])).unwrap();
         let rows = chart.table.unwrap().rows;
         assert_eq!(rows[1], ["to flag (target)", "20", "30.0", "-"]);
         assert_eq!(rows[3], ["to heart", "20", "0.5", "-"]);
         assert!(chart.svg.contains("to flag (target) at 20: 30.0") && !chart.svg.contains("NaN"));
-        let without = RunScores { onset: Vec::new(), ..run("a", [0.0; 2]) };
+        let without = RunScores { onset: Vec::new(), ..run(1, [0.0; 2]) };
         assert!(of_run(&without).is_none());
     }
 
     #[test]
     fn groups_show_means_over_pairs_at_the_same_steps() {
-        let runs = [run("a", [2.0, 30.0]), run("b", [4.0, 10.0])];
+        let runs = [run(1, [2.0, 30.0]), run(0, [4.0, 10.0])];
         let groups = Group::all(&runs, &[None, None], false);
         let rows = of_groups(&groups, &["byol".into()]).unwrap().table.unwrap().rows;
         // Student's t for two pairs is 12.71: 3 ± 12.71 · 1.41 / √2.

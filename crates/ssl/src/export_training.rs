@@ -77,7 +77,7 @@ mod tests {
         ("moco-v3", r#", "hidden": 8, "dim": 4"#, "target.head.layers.1.weight"),
         (
             "swav",
-            r#", "prototypes": 4, "queue": 16, "queue_from": 0, "frozen_steps": 0, "hidden": 8, "small": 1"#,
+            r#", "prototypes": 4, "queue": 4, "queue_from": 0, "frozen_steps": 0, "hidden": 8, "small": 1"#,
             "queues.1.rows",
         ),
         (

@@ -366,7 +366,7 @@ mod tests {
         };
         // Ten epochs of ten steps.
         let swav = |more: &str| said(&format!("kind = \"swav\", {more}"), Some(640));
-        assert_eq!(swav("queue_from = 9, frozen_steps = 99"), Ok(()));
+        assert_eq!(swav("queue = 576, queue_from = 9, frozen_steps = 99"), Ok(()));
         assert_eq!(swav("queue = 0, frozen_steps = 0"), Ok(()));
         let message = swav("queue = 0").unwrap_err();
         assert!(

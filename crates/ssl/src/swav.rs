@@ -162,13 +162,16 @@ impl MethodSettings for SwavConfig {
         require(fits, "method.queue_from", self.queue_from, allowed)?;
         let Some(images) = images else { return Ok(()) };
         let steps = train.steps(images);
-        // What enters the queue before the last step.
-        let entering = train.batch * (steps - steps / epochs * self.queue_from).saturating_sub(1);
-        let allowed = format!(
-            "at most {entering}, the embeddings that enter it from epoch {} on; otherwise it is never full, and never used",
-            self.queue_from
-        );
-        require(self.queue == 0 || self.queue <= entering, "method.queue", self.queue, allowed)?;
+        if self.queue > 0 {
+            // What enters the queue before the last step.
+            let before = (steps / epochs).saturating_mul(self.queue_from);
+            let entering = train.batch * steps.saturating_sub(before.saturating_add(1));
+            let allowed = format!(
+                "at most {entering}, the embeddings that enter it from epoch {} on; otherwise it is never full, and never used",
+                self.queue_from
+            );
+            require(self.queue <= entering, "method.queue", self.queue, allowed)?;
+        }
         let allowed = format!(
             "below the {steps} steps of the training (the default is one epoch of ImageNet in batches of 256)"
         );
