@@ -89,7 +89,8 @@ def main():
     loader = torch.utils.data.DataLoader(
         Pairs(args.images, args.size), args.batch, shuffle=True, drop_last=True, num_workers=args.workers,
         persistent_workers=args.workers > 0)
-    done, start = 0, 0.0
+    assert args.queue % args.batch == 0, "--queue must be a multiple of --batch"
+    done, start = 0, time.perf_counter()
     while done < args.warmup + args.steps:
         for views in loader:
             moco.step(*(view.contiguous(memory_format=torch.channels_last) for view in views))

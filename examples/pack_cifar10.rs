@@ -4,8 +4,8 @@
 //! cargo run --release --example pack_cifar10 -- cifar10/ --out cifar10-bin/
 //! ```
 //!
-//! `cifar10/train/CLASS/*` and `cifar10/val/CLASS/*` hold images of 32 × 32 pixels; classes count by name, which is the order of
-//! the official files. The images of each part are shuffled by a fixed seed, and the training images are split over five
+//! `cifar10/train/CLASS/*` and `cifar10/val/CLASS/*` hold images of 32 × 32 pixels. Classes are numbered in the order of their
+//! names, which is that of the official files. The images of each part are shuffled by a fixed seed, and the training images are split over five
 //! files. The pixels are those of the images, so a copy in JPEG differs from the official files.
 
 use std::path::{Path, PathBuf};
@@ -33,6 +33,12 @@ struct Args {
 
 fn main() -> Result<()> {
     let Args { folder, out } = Args::parse();
+    let names = |part: &str| -> Result<Vec<PathBuf>> {
+        let classes = sorted(&folder.join(part))?;
+        Ok(classes.iter().filter_map(|class| class.file_name().map(PathBuf::from)).collect())
+    };
+    let (of_train, of_val) = (names("train")?, names("val")?);
+    ensure!(of_train == of_val, "train has the classes {of_train:?}, val {of_val:?}");
     std::fs::create_dir_all(&out)?;
     let train = records(&folder.join("train"), 0)?;
     for (i, batch) in train.chunks(train.len().div_ceil(BATCHES)).enumerate() {
@@ -55,10 +61,11 @@ fn records(folder: &Path, part: u64) -> Result<Vec<Vec<u8>>> {
     ensure!(all.len() >= BATCHES, "{} holds {} images", folder.display(), all.len());
     all.shuffle(&mut keyed(0, purpose::HALVES, 0, part, 0));
     let record = |(class, file): &(u8, PathBuf)| -> Result<Vec<u8>> {
-        let image = ssl_backdoor_images::decode(&std::fs::read(file)?, false)
-            .with_context(|| file.display().to_string())?;
         let shown = file.display();
-        ensure!(image.dimensions() == (SIDE, SIDE), "{shown} has not {SIDE} x {SIDE} pixels");
+        let bytes = std::fs::read(file).with_context(|| shown.to_string())?;
+        let image =
+            ssl_backdoor_images::decode(&bytes, false).with_context(|| shown.to_string())?;
+        ensure!(image.dimensions() == (SIDE, SIDE), "{shown} is not {SIDE} x {SIDE} pixels");
         let channel = |c: usize| image.as_raw().iter().skip(c).step_by(3).copied();
         Ok(std::iter::once(*class).chain((0..3).flat_map(channel)).collect())
     };

@@ -255,6 +255,10 @@ fn step(args: &Args) -> anyhow::Result<Measured> {
 }
 
 fn infer(args: &Args) -> anyhow::Result<Measured> {
+    anyhow::ensure!(
+        args.precision == "f32",
+        "--precision bf16 with --what infer: networks are evaluated in f32"
+    );
     let device = args.device()?;
     let config = encoder(args);
     let mut rng = keyed(0, INIT, 0, 0, 0);

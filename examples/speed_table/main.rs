@@ -12,7 +12,6 @@
 //! `benches/torch_*.py`; they print `images_per_s` as JSON lines. A row that cannot be measured is named at the end, and
 //! stays on the page as it was.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,6 +65,10 @@ fn main() -> Result<()> {
         cargo(&["bench", "--bench", "kernels", "--bench", "backends"], "off")?;
     }
     let old = args.page.as_ref().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
+    let place = old.find(BEGIN).zip(old.find(END));
+    if let Some(page) = args.page.as_ref().filter(|_| place.is_none()) {
+        bail!("{}: no lines `{BEGIN}` and `{END}`", page.display());
+    }
     let mut tables = Tables::new(&old, args.only.as_deref(), machine());
     let ratio = format!("ratio, median [range] of {} turns", args.rounds);
     tables.head(&[
@@ -82,14 +85,11 @@ fn main() -> Result<()> {
     }
     methods(&mut tables);
     large::tables(&mut tables);
-    benches(&args, &mut tables)?;
+    benches(&args, &mut tables);
     let (text, failed) = (format!("{BEGIN}\n{}{END}", tables.text), tables.failed);
-    match &args.page {
+    match args.page.as_ref().zip(place) {
         None => println!("{text}"),
-        Some(page) => {
-            let (Some(from), Some(to)) = (old.find(BEGIN), old.find(END)) else {
-                bail!("{}: no lines `{BEGIN}` and `{END}`", page.display());
-            };
+        Some((page, (from, to))) => {
             let new = format!("{}{text}{}", &old[..from], &old[to + END.len()..]);
             std::fs::write(page, new).with_context(|| page.display().to_string())?;
         }
@@ -128,16 +128,18 @@ fn compared(args: &Args, row: &Row) -> Result<Vec<String>> {
     ])
 }
 
-/// Adds the medians of `cargo bench`; without new ones, those of the page.
-fn benches(args: &Args, tables: &mut Tables<'_>) -> Result<()> {
+/// Adds the medians of `cargo bench`, if it ran; otherwise those of the page.
+fn benches(args: &Args, tables: &mut Tables<'_>) {
     const TITLE: &str = "| milliseconds (criterion) |";
-    if args.criterion.exists() {
-        let text = &mut tables.text;
-        writeln!(text, "\n{TITLE} {} |\n{}", medians::COLUMNS, medians::RULE)?;
-        return medians::benches(&args.criterion, text);
+    let mut rows = format!("\n{TITLE} {} |\n{}\n", medians::COLUMNS, medians::RULE);
+    match medians::benches(&args.criterion, &mut rows) {
+        Ok(()) if args.bench => tables.text += &rows,
+        Err(error) if args.bench => {
+            tables.failed.push(format!("{error:#}"));
+            tables.keep(TITLE);
+        }
+        _ => tables.keep(TITLE),
     }
-    tables.keep(TITLE);
-    Ok(())
 }
 
 /// Runs cargo with the kernels' path forced to `kernels`, if that is not empty.

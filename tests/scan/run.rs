@@ -21,6 +21,20 @@ fn scanned_run(lab: &Lab, out: &str, more: &[&str]) -> Output {
     binary(lab, &[&args[..], &SETS, more].concat())
 }
 
+/// The strongest triggers, as far as a scan found some, are pictures in the report.
+fn has_pictures(lab: &Lab, scans: &Value) {
+    let page = read(&lab.path("run/report.html"));
+    let mut pictures = 0;
+    for (scan, found) in scans["encoders"]["backdoored"]["scans"].as_object().unwrap() {
+        let some = !found["evidence"].as_array().unwrap().is_empty();
+        assert_eq!(lab.path(&format!("run/backdoored/trigger-{scan}.png")).is_file(), some);
+        let words = format!("alt=\"backdoored, strongest trigger of {scan}: ");
+        assert_eq!(page.contains(&words), some, "{scan}");
+        pictures += usize::from(some);
+    }
+    assert!(pictures > 0, "{scans}");
+}
+
 #[test]
 fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     let lab = Lab::new();
@@ -70,17 +84,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
             assert!(text.contains(words), "{report}: {words}");
         }
     }
-    // The strongest triggers, as far as a scan found some, are pictures in the report.
-    let page = read(&lab.path("run/report.html"));
-    let mut pictures = 0;
-    for (scan, found) in scans["encoders"]["backdoored"]["scans"].as_object().unwrap() {
-        let some = !found["evidence"].as_array().unwrap().is_empty();
-        assert_eq!(lab.path(&format!("run/backdoored/trigger-{scan}.png")).is_file(), some);
-        let words = format!("alt=\"backdoored, strongest trigger of {scan}: ");
-        assert_eq!(page.contains(&words), some, "{scan}");
-        pictures += usize::from(some);
-    }
-    assert!(pictures > 0, "{scans}");
+    has_pictures(&lab, &scans);
     // The stage runs once, and again if the nulls change.
     assert!(stderr(&scanned_run(&lab, "run", &[])).contains("scan: done already"));
     std::fs::remove_file(lab.path("nulls/seed-1002.json")).unwrap();

@@ -168,18 +168,19 @@ pub fn scan_encoder(options: &EncoderScanOptions) -> Result<()> {
         normalization: Normalization { mean, std },
         watch: &watch,
     };
+    // Null scores that cannot be used are named before the scan, which takes minutes.
+    let own = scans.expected(&header, (hash_file(file)?, *seed), &scans.shown(&set, *seed)?, None);
+    let nulls = match &options.null {
+        Some(folder) => Nulls::read(folder, &own)?,
+        None => Nulls::default(),
+    };
     let found = scans.scan(&encoder, &set, &setting)?.any()?;
     found.refused.iter().for_each(|error| eprintln!("{error}"));
-    let own = scans.expected(&header, (hash_file(file)?, *seed), &found.images, None);
     let own = NullScore { scores: found.scores(), ..own };
     let mut lines = String::new();
     if let Some(folder) = &options.write_null {
         lines += &format!("null score   {}\n", write_null(folder, &own)?.display());
     }
-    let nulls = match &options.null {
-        Some(folder) => Nulls::read(folder, &own)?,
-        None => Nulls::default(),
-    };
     let scanned = Scanned { options, header: &header, found: &found, own: &own, nulls: &nulls };
     let text = scanned.write((&images.name, set.len()), &mut lines)?;
     print!("{}", if options.json { text } else { lines });

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 /// Whether this process was asked to stop.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -24,8 +24,8 @@ const SWEEP: &str = "SSL_BACKDOOR_SWEEP";
 const SLURM_JOB: &str = "SLURM_JOB_ID";
 /// Environment variable with the seconds that a process has when a scheduler needs the machine.
 pub(crate) const GRACE: &str = "SSL_BACKDOOR_GRACE";
-/// These seconds if the variable is not set.
-pub(crate) const USUAL_GRACE: u32 = 90;
+/// The default of [`GRACE`].
+const USUAL_GRACE: u32 = 90;
 
 /// Why a process stops: this decides how long it may take, and its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +41,20 @@ impl Request {
     fn grace(self) -> Duration {
         match self {
             Self::Stop => Duration::from_millis(1500),
-            Self::MakeRoom => {
-                let given = std::env::var(GRACE).ok().and_then(|seconds| seconds.parse().ok());
-                Duration::from_secs(given.unwrap_or(USUAL_GRACE).into())
-            }
+            Self::MakeRoom => Duration::from_secs(given_grace().unwrap_or(USUAL_GRACE).into()),
+        }
+    }
+}
+
+/// The seconds of [`GRACE`].
+///
+/// # Errors
+/// It has a value that is not a whole number.
+fn given_grace() -> Result<u32> {
+    match std::env::var(GRACE) {
+        Err(_) => Ok(USUAL_GRACE),
+        Ok(text) => {
+            text.parse().map_err(|_| anyhow!("{GRACE}={text}: expected a whole number of seconds"))
         }
     }
 }
@@ -60,8 +70,9 @@ impl Request {
 /// A process that a sweep started ends in the same way when the sweep ends, for any reason.
 ///
 /// # Errors
-/// The system refuses the handlers.
+/// The system refuses the handlers, or `SSL_BACKDOOR_GRACE` is not a whole number.
 pub fn end_when_asked() -> Result<()> {
+    given_grace()?;
     listen().context("cannot listen for signals")?;
     if std::env::var_os(SWEEP).is_some() {
         thread::spawn(|| {

@@ -24,7 +24,7 @@ use crate::Experiment;
 
 pub(crate) use failure::why_failed;
 pub use folder::RunFolder;
-pub(crate) use interrupt::{GRACE, USUAL_GRACE, end_with_this, interrupted, pass_on};
+pub(crate) use interrupt::{GRACE, end_with_this, interrupted, pass_on};
 pub use interrupt::{TRY_AGAIN, end_when_asked, preempted};
 use lab::Lab;
 pub(crate) use labels::labelled;

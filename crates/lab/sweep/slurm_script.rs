@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::job::SweepJob;
 use super::plan::SweepSource;
 use crate::config::ConfigError;
-use crate::run::{GRACE, TRY_AGAIN, USUAL_GRACE};
+use crate::run::{GRACE, TRY_AGAIN};
 use crate::shell::{is_safe, word};
 
 /// Options of the jobs.
@@ -100,7 +100,7 @@ impl Scripts<'_> {
         text += "*) echo \"there is no task $SLURM_ARRAY_TASK_ID\"; exit 2 ;;\nesac\n";
         let program = quoted(plain(&self.program)?)?;
         // Some seconds are left for the shell to put the task back into the queue.
-        let seconds = self.options.grace.saturating_sub(30).max(USUAL_GRACE);
+        let seconds = self.options.grace.saturating_sub(30).max(1);
         text += &TASK
             .replace("@program", &program)
             .replace("@again", &TRY_AGAIN.to_string())

@@ -83,7 +83,7 @@ pub struct ProbeConfig {
     #[schemars(range(min = 0.01))]
     pub temperature: Option<f32>,
     /// Epochs of pretraining between two probes on dev images, for the curves of ASR and net flow; 0: probes only at the end.
-    /// In a sweep, only runs with the same attack then share a clean twin.
+    /// In a sweep, only runs with the same `[poison]` and `[probe]` then share a clean twin.
     pub curve_every: usize,
     /// Also fine-tunes each model on each share of labels. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use crate::report::table::Row;
 
 /// The methods whose mean is tested.
 const METHODS: [&str; 2] = ["byol", "moco-v2"];
-/// Fewest doses of which a verdict is given, as fixed in `configs/shapes/dose.toml`.
+/// Smallest number of doses for which a verdict is given, as fixed in `configs/shapes/dose.toml`.
 const DOSES: usize = 4;
 /// Points of a single-view share over which a slope is stated.
 const PER: f64 = 10.0;
@@ -45,13 +45,12 @@ fn rises(dose: Dose, curves: &[Curve<'_>]) -> Option<Claim> {
         rows.push(Row { cells: [&cells[..], &untested].concat(), anchor: curve.anchor.clone() });
     }
     let [slope, drawn] = mean_cells(&together);
-    let verdict = match curves[0].doses.len() {
-        DOSES.. if test.p < LEVEL => "rises".into(),
-        DOSES.. => "not shown".into(),
-        some => format!("not tested: {some} of {DOSES} doses"),
+    let (p, verdict) = match curves[0].doses.len() {
+        DOSES.. if test.p < LEVEL => (p_value(test.p), "rises".into()),
+        DOSES.. => (p_value(test.p), "not shown".into()),
+        some => ("-".into(), format!("not tested: {some} of {DOSES} doses")),
     };
-    let cells =
-        ["together".into(), pairs.to_string(), "-".into(), slope, drawn, p_value(test.p), verdict];
+    let cells = ["together".into(), pairs.to_string(), "-".into(), slope, drawn, p, verdict];
     rows.push(Row { cells: cells.to_vec(), anchor: curves[0].anchor.clone() });
     let (title, per) = match dose {
         Dose::SingleView => (
