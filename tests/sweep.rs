@@ -236,6 +236,44 @@ fn a_twin_of_other_settings_is_refused() {
     assert!(same.status.success(), "{}", stderr(&same));
 }
 
+/// Each attack has a clean twin of its own, measured with the same trigger.
+#[test]
+fn the_attack_is_measured_during_the_trainings_of_a_sweep() {
+    let lab = Lab::new();
+    write(&lab, "s.toml", "[3, 5]");
+    let curve = ["--set", "probe.curve_every=1", "--set", "pretrain.epochs=2"];
+    let run = sweep(&lab, "s.toml", &curve);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert_eq!(std::fs::read_dir(lab.path("runs/twins")).unwrap().count(), 2);
+    for name in ["target-3", "target-5"] {
+        let scores = scores(&lab, name);
+        let onset = scores["onset"].as_array().unwrap();
+        let steps: Vec<&Value> = onset.iter().map(|point| &point["step"]).collect();
+        assert_eq!(steps, [20, 40], "{name}");
+        assert!(onset.iter().all(|point| point["net"].as_array().unwrap().len() == 10), "{name}");
+    }
+    let page = std::fs::read_to_string(lab.path("results/table.html")).unwrap();
+    assert!(page.contains("Net flow of patched dev images during training"));
+}
+
+/// The instruction path of a run depends on its precision.
+#[test]
+fn a_sweep_over_precisions_goes_on() {
+    let lab = Lab::new();
+    write(&lab, "s.toml", "[3]");
+    let text = std::fs::read_to_string(lab.path("s.toml")).unwrap();
+    let text = text.replace("poison.target", "pretrain.precision");
+    std::fs::write(lab.path("s.toml"), text.replace("[3]", r#"["f32", "bf16"]"#)).unwrap();
+    let run = sweep(&lab, "s.toml", &[]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    for folder in ["results/target-bf16", "runs/target-bf16"] {
+        std::fs::remove_dir_all(lab.path(folder)).unwrap();
+    }
+    let run = sweep(&lab, "s.toml", &[]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert!(scores(&lab, "target-bf16")["net_asr"].is_number());
+}
+
 /// Number of processes whose command line names the folder of `lab`.
 #[cfg(target_os = "linux")]
 fn at_work_in(lab: &Lab) -> usize {

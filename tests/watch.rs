@@ -221,6 +221,10 @@ fn the_job_scripts_are_shown_and_nothing_is_written() {
     // A task may use the time that it is given, but for some seconds.
     let longer: Vec<&str> = ["sweep", "s.toml", "--slurm", "--print", "--grace=600"].to_vec();
     assert!(stdout(&say(&lab, &longer)).contains("SSL_BACKDOOR_GRACE=570"));
+    let mut wrong = command(&lab, &["list"]);
+    let wrong = wrong.env("SSL_BACKDOOR_GRACE", "2m").output().unwrap();
+    let words = "SSL_BACKDOOR_GRACE=2m: expected a whole number of seconds";
+    assert!(!wrong.status.success() && stderr(&wrong).contains(words), "{}", stderr(&wrong));
     // The last job needs no GPU, but it needs the cluster's own options.
     assert_eq!(text.matches("--gres").count(), 2);
     assert_eq!(text.matches("#SBATCH --mail-type=FAIL").count(), 3);
