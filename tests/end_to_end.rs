@@ -87,7 +87,7 @@ fn assert_files(lab: &Lab) {
 }
 
 fn assert_report(html: &str) {
-    assert!(html.matches("<svg").count() == 5 && html.matches("data:image/png").count() == 3);
+    assert!(html.matches("<svg").count() == 6 && html.matches("data:image/png").count() == 3);
     assert!(
         html.contains("kind = &quot;moco-v2&quot;") || html.contains("kind = &#34;moco-v2&#34;")
     );
@@ -96,12 +96,13 @@ fn assert_report(html: &str) {
     for words in [
         "<svg role=\"img\" aria-label=\"Attack success rate. clean twin, clean images: ",
         " steps: clean twin from ",
+        "aria-label=\"Net flow of patched dev images during training, in points. to ",
         "aria-label=\"Features of 50 clean images by class and of 50 patched images",
     ] {
         assert!(html.contains(words), "{words}");
     }
-    assert_eq!(html.matches("aria-label=").count(), 5);
-    assert_eq!(html.matches("<summary>Figures</summary>").count(), 3);
+    assert_eq!(html.matches("aria-label=").count(), 6);
+    assert_eq!(html.matches("<summary>Figures</summary>").count(), 4);
     assert!(html.contains("Most of the ten nearest clean images"));
     for link in ["<script", "<link", "@import", "src=\"http", "href=\"http", "url(http"] {
         assert!(!html.contains(link), "the report wants something from elsewhere: {link}");

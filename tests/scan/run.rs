@@ -9,8 +9,8 @@ use crate::common::{Lab, stderr};
 use crate::{binary, read, refused};
 
 /// Quick scans in a run, with nulls.
-const SCAN: &str = "scan={ null=\"nulls\", data={ networks=1, steps=40 }, decree={ rounds=2 }, \
-    cleanse={ rounds=2, clusters=4 } }";
+const SCAN: &str = "scan={ null=\"nulls\", data={ networks=1, steps=40 }, decree={ rounds=30 }, \
+    cleanse={ rounds=30, clusters=4 } }";
 
 /// Enough images for the scans, and a short training.
 const SETS: [&str; 4] = ["--set", "data.eval_per_class=20", "--set", "pretrain.epochs=1"];
@@ -40,7 +40,7 @@ fn nulls_are_trained_and_a_run_has_its_scans_beside_the_truth() {
     let lab = Lab::new();
     let nulls = |more: &[&str]| {
         let args =
-            ["scan", "nulls", "tiny.toml", "--out", "nulls", "--rounds", "2", "--clusters", "4"];
+            ["scan", "nulls", "tiny.toml", "--out", "nulls", "--rounds", "30", "--clusters", "4"];
         let args = [&args[..], &SETS, more].concat();
         binary(&lab, &args)
     };
