@@ -252,6 +252,8 @@ fn the_attack_is_measured_during_the_trainings_of_a_sweep() {
         assert_eq!(steps, [20, 40], "{name}");
         assert!(onset.iter().all(|point| point["net"].as_array().unwrap().len() == 10), "{name}");
     }
+    let collected = sweep(&lab, "s.toml", &[&curve[..], &["--collect"]].concat());
+    assert!(collected.status.success(), "{}", stderr(&collected));
     let page = std::fs::read_to_string(lab.path("results/table.html")).unwrap();
     assert!(page.contains("Net flow of patched dev images during training"));
 }
