@@ -12,41 +12,29 @@ import copy
 import json
 import time
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 from torchvision import transforms as T
 
+from torch_bench import Views
 from torch_resnet import resnet18
 
 KEY = 128
 
 
-class Pairs(torch.utils.data.Dataset):
-    """Two views of each image."""
-
-    def __init__(self, count, size):
-        rng = np.random.RandomState(0)
-        self.images = [Image.fromarray(rng.randint(0, 256, (size, size, 3), np.uint8)) for _ in range(count)]
-        kernel = size // 20 * 2 + 1
-        blur = [T.RandomApply([T.GaussianBlur(kernel, (0.1, 2.0))], 0.5)] if size > 64 else []
-        self.view = T.Compose([
-            T.RandomResizedCrop(size, (0.2, 1.0)),
-            T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8),
-            T.RandomGrayscale(0.2),
-            *blur,
-            T.RandomHorizontalFlip(),
-            T.ToTensor(),
-            T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ])
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, i):
-        return self.view(self.images[i]), self.view(self.images[i])
+def view(size):
+    """The transforms of MoCo v2."""
+    blur = [T.RandomApply([T.GaussianBlur(size // 20 * 2 + 1, (0.1, 2.0))], 0.5)] if size > 64 else []
+    return T.Compose([
+        T.RandomResizedCrop(size, (0.2, 1.0)),
+        T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8),
+        T.RandomGrayscale(0.2),
+        *blur,
+        T.RandomHorizontalFlip(),
+        T.ToTensor(),
+        T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ])
 
 
 class Moco:
@@ -87,7 +75,7 @@ def main():
     torch.manual_seed(0)
     moco = Moco(args)
     loader = torch.utils.data.DataLoader(
-        Pairs(args.images, args.size), args.batch, shuffle=True, drop_last=True, num_workers=args.workers,
+        Views(args.images, args.size, view(args.size), 2), args.batch, shuffle=True, drop_last=True, num_workers=args.workers,
         persistent_workers=args.workers > 0)
     assert args.queue % args.batch == 0, "--queue must be a multiple of --batch"
     done, start = 0, time.perf_counter()

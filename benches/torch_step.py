@@ -8,20 +8,19 @@ Cross entropy over 100 classes, SGD with momentum 0.9 and weight decay 1e-4; `--
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
-import time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from torch_bench import rate
 from torch_resnet import resnet18
 
 
-def rate(args, layout):
-    """Images per second: batch size by the median time of a step."""
+def measured(args, layout):
+    """Images per second in this memory layout."""
     torch.manual_seed(0)
     net = resnet18(args.width, args.size).to(memory_format=layout)
     head = nn.Linear(8 * args.width, 100)
@@ -29,19 +28,20 @@ def rate(args, layout):
     labels = torch.randint(0, 100, (args.batch,))
     optimizer = torch.optim.SGD([*net.parameters(), *head.parameters()], 0.01, momentum=0.9, weight_decay=1e-4)
     net.train(args.what == "step")
-    times = []
-    for step in range(args.warmup + args.steps):
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16), torch.set_grad_enabled(args.what == "step"):
-            features = net(images)
-            loss = F.cross_entropy(head(features), labels) if args.what == "step" else None
-        if loss is not None:
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        if step >= args.warmup:
-            times.append(time.perf_counter() - start)
-    return args.batch / statistics.median(times)
+    bf16 = lambda: torch.autocast("cpu", torch.bfloat16, enabled=args.bf16)
+
+    def infer():
+        with torch.no_grad(), bf16():
+            net(images)
+
+    def step():
+        with bf16():
+            loss = F.cross_entropy(head(net(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return rate(args, step if args.what == "step" else infer)
 
 
 def main():
@@ -57,7 +57,7 @@ def main():
             subprocess.run([sys.executable, *sys.argv, "--layout", layout], check=True)
         return
     torch.set_num_threads(args.threads)
-    images_per_s = rate(args, getattr(torch, args.layout))
+    images_per_s = measured(args, getattr(torch, args.layout))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
     print(json.dumps({"peer": "torch " + torch.__version__, **vars(args), "images_per_s": round(images_per_s, 1),
                       "peak_mb": peak}))

@@ -11,15 +11,14 @@ encoder, decoder, loss on the standardised pixels of the hidden patches, AdamW. 
 """
 import argparse
 import json
-import statistics
 import time
 
-import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from PIL import Image
 from torchvision import transforms as T
+
+from torch_bench import Views, rate
 
 
 class Block(nn.Module):
@@ -95,58 +94,47 @@ class Mae(nn.Module):
         return (error * unseen).sum() / unseen.sum()
 
 
-class Images(torch.utils.data.Dataset):
-    def __init__(self, count, size):
-        rng = np.random.RandomState(0)
-        draw = lambda: rng.randint(0, 256, (size, size, 3), np.uint8)
-        self.images = [Image.fromarray(draw()) for _ in range(count)]
-        self.views = T.Compose([
-            T.RandomResizedCrop(size, (0.2, 1.0), interpolation=T.InterpolationMode.BICUBIC),
-            T.RandomHorizontalFlip(),
-            T.ToTensor(),
-            T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ])
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, i):
-        return self.views(self.images[i])
+def view(size):
+    """The transforms of MAE."""
+    return T.Compose([
+        T.RandomResizedCrop(size, (0.2, 1.0), interpolation=T.InterpolationMode.BICUBIC),
+        T.RandomHorizontalFlip(),
+        T.ToTensor(),
+        T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ])
 
 
 def step(a, vit):
     head = nn.Linear(a.dim, 100)
     optimizer = torch.optim.SGD([*vit.parameters(), *head.parameters()], 0.01, momentum=0.9, weight_decay=1e-4)
     x, y = torch.randn(a.batch, 3, a.size, a.size), torch.randint(0, 100, (a.batch,))
-    times = []
-    for i in range(a.warmup + a.steps):
-        start = time.perf_counter()
+
+    def once():
         with torch.autocast("cpu", torch.bfloat16, enabled=a.bf16):
             loss = F.cross_entropy(head(vit(x)[:, 0]).float(), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if i >= a.warmup:
-            times.append(time.perf_counter() - start)
-    return a.batch / statistics.median(times)
+
+    return rate(a, once)
 
 
 def mae(a, vit, count):
     net = Mae(vit, a.dim, a.decoder_dim, a.decoder_depth, a.decoder_heads, a.patch, count)
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3, betas=(0.9, 0.95), weight_decay=0.05)
     loader = torch.utils.data.DataLoader(
-        Images(a.batch * a.steps, a.size), a.batch, shuffle=True, drop_last=True, num_workers=a.workers,
+        Views(a.batch * a.steps, a.size, view(a.size), 1), a.batch, shuffle=True, drop_last=True, num_workers=a.workers,
         persistent_workers=a.workers > 0)
     for _ in range(2):
         start = time.perf_counter()
-        for images in loader:
+        for (images,) in loader:
             with torch.autocast("cpu", torch.bfloat16, enabled=a.bf16):
                 loss = net(images)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        rate = a.batch * a.steps / (time.perf_counter() - start)
-    return rate
+        images_per_s = a.batch * a.steps / (time.perf_counter() - start)
+    return images_per_s
 
 
 def main():
@@ -163,8 +151,8 @@ def main():
     torch.manual_seed(0)
     count = (a.size // a.patch) ** 2
     vit = Vit(a.dim, a.depth, a.heads, a.patch, count)
-    rate = step(a, vit) if a.what == "step" else mae(a, vit, count)
-    print(json.dumps({"peer": "torch " + torch.__version__, **vars(a), "images_per_s": round(rate, 1)}))
+    images_per_s = step(a, vit) if a.what == "step" else mae(a, vit, count)
+    print(json.dumps({"peer": "torch " + torch.__version__, **vars(a), "images_per_s": round(images_per_s, 1)}))
 
 
 if __name__ == "__main__":

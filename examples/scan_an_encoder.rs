@@ -59,7 +59,8 @@ fn main() -> Result<()> {
     }
 
     let hash = blake3::hash(&std::fs::read(&file)?).to_hex().to_string();
-    let own = scans.expected(&header, (hash, setting.seed), &found.images, None);
+    let own =
+        scans.expected(&header, (hash, setting.seed), &scans.shown(&set, setting.seed)?, None);
     let own = NullScore { scores: found.scores(), ..own };
     let nulls = null.map_or_else(|| Ok(Nulls::default()), |folder| Nulls::read(&folder, &own))?;
     match nulls.together(&own) {

@@ -130,15 +130,17 @@ fn compared(args: &Args, row: &Row) -> Result<Vec<String>> {
 
 /// Adds the medians of `cargo bench`, if it ran; otherwise those of the page.
 fn benches(args: &Args, tables: &mut Tables<'_>) {
-    const TITLE: &str = "| milliseconds (criterion) |";
-    let mut rows = format!("\n{TITLE} {} |\n{}\n", medians::COLUMNS, medians::RULE);
-    match medians::benches(&args.criterion, &mut rows) {
-        Ok(()) if args.bench => tables.text += &rows,
-        Err(error) if args.bench => {
-            tables.failed.push(format!("{error:#}"));
-            tables.keep(TITLE);
+    let medians = args.bench.then(|| medians::benches(&args.criterion));
+    match medians {
+        Some(Ok(rows)) => {
+            tables.head(&medians::COLUMNS);
+            rows.iter().for_each(|row| tables.line(row));
         }
-        _ => tables.keep(TITLE),
+        Some(Err(error)) => {
+            tables.failed.push(format!("{error:#}"));
+            tables.keep(medians::COLUMNS[0]);
+        }
+        None => tables.keep(medians::COLUMNS[0]),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The table of the medians from `cargo bench`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,13 +11,12 @@ const BY: [&str; 4] = ["kernels", "plain", "wgpu:0", "cuda:0"];
 /// The index of our kernels, also used for benches without a network (views, poisoning).
 const OURS: usize = 0;
 
-/// Columns of the table after the names.
-pub const COLUMNS: &str = "ours | plain Burn | ratio | GPU";
-/// The line between its header and its rows.
-pub const RULE: &str = "| --- | --- | --- | --- | --- |";
+/// Columns of the table.
+pub const COLUMNS: [&str; 5] = ["milliseconds (criterion)", "ours", "plain Burn", "ratio", "GPU"];
 
-/// Adds the rows of criterion's medians, plain Burn and GPUs beside ours.
-pub fn benches(folder: &Path, text: &mut String) -> Result<()> {
+/// The rows of criterion's medians, plain Burn and GPUs beside ours.
+pub fn benches(folder: &Path) -> Result<Vec<[String; COLUMNS.len()]>> {
+    let mut rows = Vec::new();
     let mut times: BTreeMap<String, [Option<f64>; BY.len()]> = BTreeMap::new();
     collect(folder, &mut times)?;
     for (name, [ours, plain, gpus @ ..]) in times {
@@ -28,9 +26,9 @@ pub fn benches(folder: &Path, text: &mut String) -> Result<()> {
         let on = |(gpu, by): (Option<f64>, &&str)| Some(format!("{} ({by})", shown(gpu?)));
         let gpus: Vec<String> = gpus.into_iter().zip(&BY[2..]).filter_map(on).collect();
         let gpus = if gpus.is_empty() { "-".into() } else { gpus.join(", ") };
-        writeln!(text, "| {name} | {} | {plain} | {ratio} | {gpus} |", shown(ours))?;
+        rows.push([name, shown(ours), plain, ratio, gpus]);
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// Milliseconds, with more digits below 1 ms, as for a view.

@@ -55,14 +55,16 @@ impl<'a> Tables<'a> {
         eprint!("{}", &self.text[before..]);
     }
 
-    fn line(&mut self, cells: &[impl Display]) {
+    /// Adds a row with these cells.
+    pub fn line(&mut self, cells: &[impl Display]) {
         let cells: Vec<String> = cells.iter().map(ToString::to_string).collect();
         self.text += &format!("| {} |\n", cells.join(" | "));
     }
 
-    /// The lines of the old page from the one that starts with `title` to the end of that table.
+    /// Adds the table of the old page whose first column is `title`.
     pub fn keep(&mut self, title: &str) {
-        let kept = self.old.lines().skip_while(|line| !line.starts_with(title));
+        let start = format!("| {title} |");
+        let kept = self.old.lines().skip_while(|line| !line.starts_with(&start));
         self.text.push('\n');
         for line in kept.take_while(|line| line.starts_with('|')) {
             self.text += &format!("{line}\n");

@@ -34,9 +34,14 @@ impl Path {
         [bf16, avx512, avx2, Some(Self::Portable)].into_iter().flatten()
     }
 
+    /// All paths that this machine supports, the default first.
+    fn all() -> impl Iterator<Item = Self> {
+        Self::found().chain([Self::Off])
+    }
+
     /// The path of this name, if this machine supports it.
     fn named(name: &str) -> Option<Self> {
-        Self::found().chain([Self::Off]).find(|path| path.name() == name)
+        Self::all().find(|path| path.name() == name)
     }
 
     /// Its name in the environment variable.
@@ -69,7 +74,7 @@ fn forced() -> Option<String> {
 
 /// The values of `SSL_BACKDOOR_KERNELS` that this machine allows, the default first.
 pub fn instruction_paths() -> impl Iterator<Item = &'static str> {
-    Path::found().chain([Path::Off]).map(Path::name)
+    Path::all().map(Path::name)
 }
 
 /// `SSL_BACKDOOR_KERNELS` has a value that this machine does not allow.

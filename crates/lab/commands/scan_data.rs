@@ -15,7 +15,7 @@ use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 use super::scan_images::{Part, ScanImages, scans_of};
 use super::scan_page::Page;
 use super::scan_training::Shown;
-use super::shared::{computing, encoder_file, existing, path};
+use super::shared::{computing, encoder_file, existing, of_option, path};
 use crate::config::{ConfigError, Source};
 use crate::device;
 use crate::record::DataScan;
@@ -137,11 +137,6 @@ impl SearchArgs {
         };
         if option { of_option(wrong) } else { source.wrong(wrong.within("scan.data")) }
     }
-}
-
-/// The error for an option that has the name of the field.
-fn of_option(wrong: impl std::fmt::Display) -> ConfigError {
-    ConfigError(format!("--{wrong}"))
 }
 
 /// Options of a scan of images.

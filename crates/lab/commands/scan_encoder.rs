@@ -13,7 +13,7 @@ use ssl_backdoor_scan::{
 };
 
 use super::scan_images::{Part, ScanImages, scans_of};
-use super::shared::{computing, encoder_file, existing, path};
+use super::shared::{computing, encoder_file, existing, of_option, path};
 use crate::config::ConfigError;
 use crate::device;
 use crate::record::{EncoderScan, SCHEMA, ScanScore, hash_file, json_text};
@@ -192,10 +192,8 @@ pub fn scan_encoder(options: &EncoderScanOptions) -> Result<()> {
 /// # Errors
 /// Names the option.
 pub(super) fn check(scans: &EncoderScans) -> Result<(), ConfigError> {
-    // Fields have the names of the options.
-    let option = |e| ConfigError(format!("--{e}"));
-    scans.decree.check().map_err(option)?;
-    scans.cleanse.check().map_err(option)
+    scans.decree.check().map_err(of_option)?;
+    scans.cleanse.check().map_err(of_option)
 }
 
 /// Writes `score` to `folder`, which is created if necessary; returns the path of the file.

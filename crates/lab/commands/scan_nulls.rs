@@ -14,8 +14,7 @@ use ssl_backdoor_ssl::{Training, encoder_header, pretrain};
 
 use super::scan_encoder::{ScansArgs, check};
 use super::scan_training::Shown;
-use super::shared::{computing, path};
-use crate::config::ConfigError;
+use super::shared::{computing, of_option, path};
 use crate::record::{hash_file, null_training};
 use crate::run::progress;
 use crate::{Experiment, device};
@@ -91,12 +90,12 @@ pub struct NullsOptions {
 /// Trains the clean encoders of `experiment` whose scores do not exist yet, and writes their scores.
 ///
 /// # Errors
-/// A [`ConfigError`] if an option is wrong; another error if a training or a scan failed, or if an existing file belongs to
+/// A [`ConfigError`](crate::ConfigError) if an option is wrong; another error if a training or a scan failed, or if an existing file belongs to
 /// another training.
 pub fn scan_nulls(experiment: &Experiment, options: &NullsOptions) -> Result<()> {
     let fits = (1..=100_000).contains(&options.count);
     let counted = require(fits, "count", options.count, "allowed are 1 to 100,000");
-    counted.map_err(|e| ConfigError(format!("--{e}")))?;
+    counted.map_err(of_option)?;
     check(&options.scans)?;
     let source = &experiment.source;
     let device = device::open(&experiment.device).map_err(|e| source.wrong(e))?;

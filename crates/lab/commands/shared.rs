@@ -1,5 +1,6 @@
 //! Code that commands share: paths, the environment for trainings, and output.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -32,6 +33,11 @@ pub(super) fn existing() -> impl TypedValueParser<Value = PathBuf> {
 pub(super) fn computing(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     kernels::keep_freed_memory();
     kernels::on_pool(work)
+}
+
+/// The error for an option that has the name of the field with which `wrong` begins.
+pub(super) fn of_option(wrong: impl fmt::Display) -> ConfigError {
+    ConfigError(format!("--{wrong}"))
 }
 
 /// The header of the encoder file.

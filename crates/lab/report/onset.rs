@@ -8,30 +8,31 @@ use crate::record::RunScores;
 
 const TITLE: &str = "Net flow of patched dev images during training";
 
-/// The steps of a run's points, and its net flow at each of them to the target and to the class among the others that has
-/// the largest net flow at the end, whose index comes last.
-fn curves(run: &RunScores) -> Option<(Vec<u64>, [Vec<f64>; 2], usize)> {
+/// The classes of a run's curves: the target, and the class with the largest net flow among the others at the end.
+fn classes(run: &RunScores) -> Option<[usize; 2]> {
     let (target, last) = (run.target? as usize, run.onset.last()?);
     let others = (0..last.net.len()).filter(|class| *class != target);
     let other = others.max_by(|a, b| last.net[*a].total_cmp(&last.net[*b]))?;
-    let to = |class: usize| -> Option<Vec<f64>> {
-        run.onset.iter().map(|point| point.net.get(class).copied()).collect()
-    };
-    Some((run.onset.iter().map(|point| point.step).collect(), [to(target)?, to(other)?], other))
+    (target < last.net.len()).then_some([target, other])
+}
+
+/// The steps of a run's points.
+fn steps(run: &RunScores) -> impl Iterator<Item = u64> {
+    run.onset.iter().map(|point| point.step)
 }
 
 /// The curves of one run.
 pub(super) fn of_run(run: &RunScores) -> Option<Chart> {
-    let (steps, flows, other) = curves(run)?;
+    let classes = classes(run)?;
     let target = run.target_name.clone().unwrap_or_else(|| "the target".into());
-    let names = [format!("to {target} (target)"), format!("to {}", run.class_name(other))];
-    let series = names.into_iter().zip(flows).map(|(name, flow)| Series {
-        name,
-        points: steps
-            .iter()
-            .zip(flow)
-            .map(|(step, value)| (*step as f64, Mean { value, interval: None }))
-            .collect(),
+    let names = [format!("to {target} (target)"), format!("to {}", run.class_name(classes[1]))];
+    let series = names.into_iter().zip(classes).map(|(name, class)| {
+        let mean = |value| Mean { value, interval: None };
+        let points = run.onset.iter();
+        let points = points
+            .filter_map(|point| Some((point.step as f64, mean(*point.net.get(class)?))))
+            .collect();
+        Series { name, points }
     });
     Some(chart(&series.collect::<Vec<_>>()))
 }
@@ -39,25 +40,24 @@ pub(super) fn of_run(run: &RunScores) -> Option<Chart> {
 /// The mean curves of the groups with these names, over the pairs of target and trigger; none without a group whose runs
 /// were all measured at the same steps.
 pub(super) fn of_groups(groups: &[Group<'_>], names: &[String]) -> Option<Chart> {
-    let series: Vec<Series> = groups
-        .iter()
-        .zip(names)
-        .filter_map(|(group, name)| mean_curves(group, name))
-        .flatten()
-        .collect();
+    let all = groups.iter().zip(names);
+    let series: Vec<Series> =
+        all.filter_map(|(group, name)| mean_curves(group, name)).flatten().collect();
     (!series.is_empty()).then(|| chart(&series))
 }
 
 fn mean_curves(group: &Group<'_>, name: &str) -> Option<[Series; 2]> {
-    let (steps, ..) = curves(group.runs.first()?.1)?;
-    let same = |run: &RunScores| curves(run).is_some_and(|(own, ..)| own == steps);
+    let (_, first, _) = group.runs.first()?;
+    let same = |run: &RunScores| classes(run).is_some() && steps(run).eq(steps(first));
     if !group.runs.iter().all(|(_, run, _)| same(run)) {
         return None;
     }
     let series = |(i, to): (usize, &str)| -> Option<Series> {
-        let mean = |at: usize| group.over_pairs(|run, _| Some(curves(run)?.1[i][at]));
+        let mean = |at: usize| {
+            group.over_pairs(|run, _| run.onset.get(at)?.net.get(classes(run)?[i]).copied())
+        };
         let points: Option<Vec<_>> =
-            steps.iter().enumerate().map(|(at, step)| Some((*step as f64, mean(at)?))).collect();
+            steps(first).enumerate().map(|(at, step)| Some((step as f64, mean(at)?))).collect();
         Some(Series { name: format!("{name}: {to}"), points: points? })
     };
     Some([series((0, "to the target"))?, series((1, "to the first other class"))?])

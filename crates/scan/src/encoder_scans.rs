@@ -31,8 +31,6 @@ pub struct EncoderFindings {
     pub found: Vec<(&'static str, Findings)>,
     /// Why the other scans had none.
     pub refused: Vec<ScanError>,
-    /// Hash of the images that the encoder was shown.
-    pub images: String,
 }
 
 impl EncoderScans {
@@ -82,7 +80,7 @@ impl EncoderScans {
                 Err(error) => return Err(error),
             }
         }
-        Ok(EncoderFindings { found, refused, images: self.shown(images, setting.seed)? })
+        Ok(EncoderFindings { found, refused })
     }
 
     /// Hash of the pixels of those of `images` that are shown to encoders under `seed`.

@@ -164,13 +164,20 @@ impl Curve {
         let classes = splits.classes.len();
         let probe =
             LinearProbe::fit(&experiment.probe, &labelled, classes, experiment.seed, device)?;
-        let score = |set| -> Result<(Scores, Vec<f64>), ProbeError> {
+        let predicted = |set| -> Result<(Vec<u32>, Vec<u32>), ProbeError> {
             let features = extract(encoder, set, device)?;
             let predicted = probe.predict(&features)?;
-            let scores = Scores::of(&features.labels, &predicted, lab.attack.target)?;
-            Ok((scores, assigned(&features.labels, &predicted, classes)))
+            Ok((features.labels, predicted))
         };
-        let ((clean, _), (patched, to)) = (score(&self.clean)?, score(&self.patched)?);
+        let (of_clean, of_patched) = (predicted(&self.clean)?, predicted(&self.patched)?);
+        let score = |(truth, predicted): &(Vec<u32>, Vec<u32>), target| {
+            Scores::of(truth, predicted, target)
+        };
+        let target = lab.attack.target;
+        let (clean, patched) = (score(&of_clean, target)?, score(&of_patched, target)?);
+        // The ASR if each class were the target.
+        let to = |class| Ok(score(&of_patched, Some(class))?.asr.unwrap_or(0.0));
+        let to = (0..classes as u32).map(to).collect::<Result<Vec<f64>, ProbeError>>()?;
         Ok(Map::from_iter([
             (ASSIGNED.into(), to.into()),
             ("dev_acc".into(), clean.acc.into()),
@@ -178,17 +185,4 @@ impl Curve {
             ("dev_asr_patched".into(), patched.asr.into()),
         ]))
     }
-}
-
-/// For each of `classes` classes, the percentage of the images of other classes that are assigned to it.
-fn assigned(truth: &[u32], predicted: &[u32], classes: usize) -> Vec<f64> {
-    let (mut others, mut assigned) = (vec![truth.len(); classes], vec![0usize; classes]);
-    for (&truth, &predicted) in truth.iter().zip(predicted) {
-        others[truth as usize] -= 1;
-        if truth != predicted {
-            assigned[predicted as usize] += 1;
-        }
-    }
-    let share = |(n, of): (usize, usize)| 100.0 * n as f64 / of.max(1) as f64;
-    assigned.into_iter().zip(others).map(share).collect()
 }

@@ -73,11 +73,13 @@ fn encoder(lab: &Lab, config: &ScanConfig, model: Role<'_>) -> Result<EncoderSca
         normalization: Normalization::default(),
         watch: &watch,
     };
-    let found = scans.scan(&net, &lab.splits.prepared(&lab.splits.eval), &setting)?;
+    let images = lab.splits.prepared(&lab.splits.eval);
+    let found = scans.scan(&net, &images, &setting)?;
+    let shown = scans.shown(&images, config.seed)?;
     let print = &lab.splits.fingerprint.train;
     let training = null_training(&experiment.pretrain, print, experiment.seed)?;
     let hash = lab.artefact(&Artefact::Encoder(model.into()))?;
-    let own = scans.expected(&encoders::header(lab), (hash, config.seed), &found.images, training);
+    let own = scans.expected(&encoders::header(lab), (hash, config.seed), &shown, training);
     let own = NullScore { scores: found.scores(), ..own };
     let nulls = match &config.null {
         Some(folder) => Nulls::read(folder, &own)?,
