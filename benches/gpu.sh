@@ -28,6 +28,8 @@ step_speed=$programs/step_speed data_speed=$programs/data_speed
 
 # A figure of a line of JSON.
 figure() { grep -o "\"$1\": *[0-9.]*" | head -1 | grep -o '[0-9.]*$'; }
+# The product of a figure, if there is one, and a number.
+product() { awk -v a="$1" -v b="$2" 'BEGIN { if (a == "") printf "-"; else printf "%.0f", a * b }'; }
 # Mean use of the GPU in percent while it computes, and the most memory it held in MB, of what nvidia-smi wrote.
 busy() { awk -F', ' '$1 > 0 { sum += $1; n++ } $2 > most { most = $2 } END { if (n) printf "%.0f | %d", sum / n, most; else printf "- | -" }' "$1"; }
 
@@ -48,11 +50,13 @@ row() {
     line=$(within "${ROW:-120}" "$step_speed" --device "$device" --threads "$threads" --workers "$threads" "$@" 2> "$out/error" | tail -1)
     rate=$(figure images_per_s <<< "$line")
     [ -z "$smi" ] || { kill "$smi"; wait "$smi"; } 2> /dev/null
+    rates[$name]=$rate
     [ -n "$rate" ] || rate="none after $((SECONDS - start)) s: $(tail -1 "$out/error" | cut -c1-120)"
     echo "| $name | $rate | $(busy "$out/smi") | $((SECONDS - start)) |" | tee -a "$out/gpu.md"
 }
 
 left=()
+declare -A rates
 within "${DOCTOR:-180}" "$programs/ssl-backdoor" doctor --deep --device "$device" 2>&1 | tee "$out/doctor.txt"
 [ "${PIPESTATUS[0]}" != 124 ] || echo "cut off after $SECONDS s" | tee -a "$out/doctor.txt"
 echo "doctor: $SECONDS s"
@@ -79,7 +83,9 @@ done
 for side in 32 224; do
     [ $SECONDS -gt $((limit - 10)) ] && { left+=("views of $side px"); continue; }
     views=$(within "${ROW:-120}" "$data_speed" --what view --size $side 2> /dev/null | tail -1 | figure images_per_s)
-    echo "| MoCo v2 views of $side px on one core; all $threads cores at most $threads times that | ${views:--} | - | - | - |" | tee -a "$out/gpu.md"
+    # Two views an image.
+    need=$(product "${rates[moco-v2 in bf16, width 64, batch 256, $side px]:-}" 2)
+    echo "| MoCo v2 views of $side px on one core; $threads cores make at most $(product "$views" "$threads"), the training in bf16 takes $need | ${views:--} | - | - | - |" | tee -a "$out/gpu.md"
 done
 if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2> /dev/null; then
     for what in step moco-v2; do

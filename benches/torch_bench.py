@@ -1,4 +1,5 @@
 """What the PyTorch counterparts share: images in memory with their views, and the rate of a step."""
+import resource
 import statistics
 import time
 
@@ -21,6 +22,11 @@ class Views(torch.utils.data.Dataset):
 
     def __getitem__(self, i):
         return tuple(self.view(self.images[i]) for _ in range(self.views))
+
+
+def peak_mb():
+    """Peak memory of this process so far. The workers of a `DataLoader` are processes of their own."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
 
 
 def rate(args, step):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import transforms as T
 
-from torch_bench import Views
+from torch_bench import Views, peak_mb
 from torch_resnet import resnet18
 
 KEY = 128
@@ -89,7 +89,7 @@ def main():
                 break
     seconds = time.perf_counter() - start
     print(json.dumps({"peer": "torch " + torch.__version__, **vars(args),
-                      "images_per_s": round(args.batch * args.steps / seconds, 1)}))
+                      "images_per_s": round(args.batch * args.steps / seconds, 1), "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Cross entropy over 100 classes, SGD with momentum 0.9 and weight decay 1e-4; `--
 """
 import argparse
 import json
-import resource
 import subprocess
 import sys
 
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torch_bench import rate
+from torch_bench import peak_mb, rate
 from torch_resnet import resnet18
 
 
@@ -58,9 +57,8 @@ def main():
         return
     torch.set_num_threads(args.threads)
     images_per_s = measured(args, getattr(torch, args.layout))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
     print(json.dumps({"peer": "torch " + torch.__version__, **vars(args), "images_per_s": round(images_per_s, 1),
-                      "peak_mb": peak}))
+                      "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

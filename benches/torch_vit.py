@@ -18,7 +18,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torchvision import transforms as T
 
-from torch_bench import Views, rate
+from torch_bench import Views, peak_mb, rate
 
 
 class Block(nn.Module):
@@ -152,7 +152,8 @@ def main():
     count = (a.size // a.patch) ** 2
     vit = Vit(a.dim, a.depth, a.heads, a.patch, count)
     images_per_s = step(a, vit) if a.what == "step" else mae(a, vit, count)
-    print(json.dumps({"peer": "torch " + torch.__version__, **vars(a), "images_per_s": round(images_per_s, 1)}))
+    print(json.dumps({"peer": "torch " + torch.__version__, **vars(a), "images_per_s": round(images_per_s, 1),
+                      "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

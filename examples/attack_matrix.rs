@@ -72,5 +72,5 @@ fn main() -> Result<()> {
         run(experiment, &folder, twin.as_deref(), Stage::Probe)?;
         twin.get_or_insert(folder);
     }
-    report(&ReportOptions { runs: vec![out], out: None, json: false, planned: None })
+    report(&ReportOptions { runs: vec![out], out: None, json: false, claims: true, planned: None })
 }

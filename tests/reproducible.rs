@@ -129,6 +129,14 @@ fn assert_method_survives(method: &str, others: &[&str]) {
 }
 
 #[test]
+fn a_training_in_bf16_resumes_to_the_same_bytes() {
+    assert_survives(
+        &["data.per_class=64", "pretrain.epochs=2", "pretrain.precision=bf16"],
+        &[("backdoored", 1)],
+    );
+}
+
+#[test]
 fn byol_resumes_to_the_same_bytes() {
     assert_method_survives(
         "{kind=\"byol\", hidden=16, dim=8, bn_groups=2}",

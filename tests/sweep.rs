@@ -143,10 +143,7 @@ fn assert_report(lab: &Lab, three: &Value) {
     {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // The same as JSON.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
-    let json = command.arg("report").arg(lab.path("results")).arg("--json").output().unwrap();
-    let figures: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let figures = figures_as_json(lab);
     let setting = &figures["settings"][0];
     assert_eq!((&setting["method"], &setting["victims"]), (&"moco-v2".into(), &2.into()));
     assert_eq!(
@@ -185,6 +182,28 @@ fn assert_report(lab: &Lab, three: &Value) {
     ] {
         assert!(html.contains(words), "{words}");
     }
+}
+
+/// The figures of the report. They are the same without the claims.
+fn figures_as_json(lab: &Lab) -> Value {
+    let results = lab.path("results");
+    let figures = |more: &[&str]| -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssl-backdoor"));
+        let json = command.arg("report").arg(&results).arg("--json").args(more).output().unwrap();
+        serde_json::from_slice(&json.stdout).unwrap()
+    };
+    let all = figures(&[]);
+    assert!(!all["claims"].as_array().unwrap().is_empty());
+    let without = figures(&["--no-claims"]);
+    assert_eq!(
+        (&without["claims"], &without["settings"]),
+        (&Value::Array(Vec::new()), &all["settings"])
+    );
+    let text = std::fs::read_to_string(lab.path("s.toml")).unwrap();
+    std::fs::write(lab.path("untested.toml"), format!("claims = false\n{text}")).unwrap();
+    let collected = sweep(lab, "untested.toml", &["--collect", "--json"]);
+    assert_eq!(serde_json::from_slice::<Value>(&collected.stdout).unwrap(), without);
+    all
 }
 
 #[test]

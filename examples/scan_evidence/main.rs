@@ -8,8 +8,9 @@
 //! Every folder below the given ones that holds a `config.toml` counts, with `clean/encoder.safetensors`,
 //! `backdoored/encoder.safetensors` and its `scores.json`, as in runs and the twins of sweeps. More clean encoders
 //! come as scores from `scan nulls` (`--clean`); no other encoder has their seeds, nor those of the nulls. Finished
-//! scans are not repeated, so the program can be stopped and resumed. The sets that are scanned are spread evenly over
-//! the runs in the order of their names.
+//! scans are not repeated, so the program can be stopped and resumed. The sets that are scanned are those of the
+//! first method, spread evenly over its runs in the order of their names. Runs with the same drawings have the same clean
+//! set; it is scanned with each of their encoders.
 
 mod encoders;
 mod runs;
@@ -40,7 +41,7 @@ struct Args {
     /// Where scans and tables go.
     #[arg(long)]
     out: PathBuf,
-    /// Poisoned sets, and as many clean ones, that are scanned.
+    /// Scans of poisoned sets, and as many of clean sets.
     #[arg(long, default_value_t = 10)]
     sets: usize,
     /// Rounds of each reconstruction at most, as those of the nulls [default: 200, by cluster 60].

@@ -38,7 +38,8 @@ impl Scanned {
     }
 }
 
-/// Scans the poisoned sets of `most` of the runs with backdoored encoders, and as many clean sets with clean ones.
+/// Scans the poisoned sets of `most` of the runs of the first method with their backdoored encoders, and the set
+/// without poison with as many clean encoders of that method.
 pub fn scanned(
     runs: &[Run],
     most: usize,
@@ -46,9 +47,10 @@ pub fn scanned(
     out: &Path,
 ) -> Result<Vec<Scanned>> {
     let mut all = Vec::new();
+    let Some(method) = runs.first().map(|run| &run.method) else { return Ok(all) };
     for (model, poisoned) in [("backdoored", true), ("clean", false)] {
-        let found = runs.iter().filter_map(|run| Some((run, run.encoder(model)?)));
-        let found: Vec<_> = found.collect();
+        let of_method = runs.iter().filter(|run| run.method == *method);
+        let found: Vec<_> = of_method.filter_map(|run| Some((run, run.encoder(model)?))).collect();
         let count = most.min(found.len());
         // Spread over all runs: the first ones may be of one pair, or of one attack.
         for (run, encoder) in (0..count).map(|i| &found[i * found.len() / count]) {

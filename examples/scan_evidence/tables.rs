@@ -215,7 +215,7 @@ fn of_sets(sets: &[Scanned]) -> Table {
 
 fn summary(sets: &[Scanned]) -> Table {
     let head = ["sets", "figure", "count", "mean", "low", "high", "least", "most"];
-    let title = "`scan data`: means over sets (95 % interval: Student)";
+    let title = "`scan data`: means over scans (95 % interval: Student)";
     let mut table = Table::new("sets_summary", title, &head);
     for (poisoned, (name, figure)) in
         [true, false].into_iter().flat_map(|p| FIGURES.map(|f| (p, f)))

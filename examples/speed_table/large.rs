@@ -107,7 +107,8 @@ impl LargeSet {
              poison = {{ target = \"class03\", rate = 0.01, trigger = {{ kind = \"htba\", id = 10, width = 8 }} }}\n\
              probe = {{ labels = [0.01] }}\n\
              [pretrain]\nmethod = {{ kind = \"moco-v2\", queue = 240 }}\n\
-             encoder = {{ kind = \"resnet18\", width = 4, stem = \"small\" }}\nepochs = 1\nbatch = {BATCH}\n",
+             encoder = {{ kind = \"resnet18\", width = 4, stem = \"small\" }}\nepochs = 1\nbatch = {BATCH}\n\
+             # There is nothing to learn from noise.\ncanaries = \"warn\"\n",
             set.place.join("set").display()
         );
         std::fs::write(set.place.join("large.toml"), config)?;

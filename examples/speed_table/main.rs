@@ -6,14 +6,16 @@
 //! ```
 //!
 //! With `--bench` it first builds the program and the two examples that it runs, and runs `cargo bench` with our
-//! kernels and with plain Burn; with `wgpu` or `cuda` in `CARGO_FEATURES`, on those devices too. That takes an hour.
+//! kernels and with plain Burn; with `wgpu` or `cuda` in `CARGO_FEATURES`, on those devices too. Without it, the binary
+//! and both examples must have been built with `--release`.
 //!
 //! It makes folders of 300 thousand and 1.3 million files in `target`, as hard links. The PyTorch counterparts are
 //! `benches/torch_*.py`; they print `images_per_s` as JSON lines. A row that cannot be measured is named at the end, and
-//! stays on the page as it was.
+//! stays on the page as it was. `--only` measures some of the rows, so that the page can be made in several parts.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -29,6 +31,8 @@ mod tables;
 
 const BEGIN: &str = "<!-- speed: begin -->";
 const END: &str = "<!-- speed: end -->";
+/// Seconds after which a program that measures is stopped and its row given up.
+const LIMIT: u64 = 600;
 
 #[derive(Parser)]
 #[command(about = "Measures the tables of docs/benchmarks.md")]
@@ -42,12 +46,12 @@ struct Args {
     /// Turns of ours and theirs.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Measure only the rows whose name contains this, and new rows; keep the other rows of the page.
+    /// Measure only the rows whose name contains this; keep the other rows of the page.
     #[arg(long)]
     only: Option<String>,
-    /// Where criterion left its estimates.
-    #[arg(long, default_value = "target/criterion")]
-    criterion: PathBuf,
+    /// Where criterion leaves its estimates [default: `criterion` in the target folder of cargo].
+    #[arg(long)]
+    criterion: Option<PathBuf>,
     /// The page whose tables are replaced; without it they are printed.
     #[arg(long)]
     page: Option<PathBuf>,
@@ -55,42 +59,38 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    let old = args.page.as_deref().map(parts).transpose()?.unwrap_or_default();
     if args.bench {
-        let features = std::env::var("CARGO_FEATURES").unwrap_or_default();
-        cargo(
-            &["build", "--release", "--bins", "--example", "step_speed", "--example", "data_speed"],
-            "",
-        )?;
-        cargo(&["bench", "--features", &features], "")?;
-        cargo(&["bench", "--bench", "kernels", "--bench", "backends"], "off")?;
+        let examples = ["--bins", "--example", "step_speed", "--example", "data_speed"];
+        cargo(&[&["build", "--release"], &examples[..]].concat(), "")?;
     }
-    let old = args.page.as_ref().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
-    let place = old.find(BEGIN).zip(old.find(END));
-    if let Some(page) = args.page.as_ref().filter(|_| place.is_none()) {
-        bail!("{}: no lines `{BEGIN}` and `{END}`", page.display());
-    }
-    let mut tables = Tables::new(&old, args.only.as_deref(), machine());
-    let ratio = format!("ratio, median [range] of {} turns", args.rounds);
+    let mut tables = Tables::new(&old[1], args.only.as_deref(), machine());
     tables.head(&[
         "images per second, two threads",
         "ours",
         "PyTorch",
-        &ratio,
+        "ratio, median [range] of turns",
         "target",
         "peak memory in MB, ours / PyTorch",
         "machine",
     ]);
     for row in &ROWS {
-        tables.row(row.name, || compared(&args, row));
+        if row.bf16 && !has("avx512_bf16") {
+            tables.not_here(row.name, "a CPU with AVX512-BF16", 5);
+        } else {
+            tables.row(row.name, || compared(&args, row));
+        }
     }
     methods(&mut tables);
     large::tables(&mut tables);
     benches(&args, &mut tables);
-    let (text, failed) = (format!("{BEGIN}\n{}{END}", tables.text), tables.failed);
-    match args.page.as_ref().zip(place) {
-        None => println!("{text}"),
-        Some((page, (from, to))) => {
-            let new = format!("{}{text}{}", &old[..from], &old[to + END.len()..]);
+    let (text, failed) = (tables.text, tables.failed);
+    match &args.page {
+        None => print!("{text}"),
+        Some(page) => {
+            // It may have been edited meanwhile.
+            let [before, _, after] = parts(page)?;
+            let new = format!("{before}{BEGIN}\n{text}{END}{after}");
             std::fs::write(page, new).with_context(|| page.display().to_string())?;
         }
     }
@@ -98,6 +98,17 @@ fn main() -> Result<()> {
         bail!("not measured:\n{}", failed.join("\n"));
     }
     Ok(())
+}
+
+/// The page before, between and after the lines that enclose the tables.
+fn parts(page: &Path) -> Result<[String; 3]> {
+    let shown = page.display();
+    let text = std::fs::read_to_string(page).with_context(|| shown.to_string())?;
+    let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
+        let (tables, after) = rest.split_once(END)?;
+        Some([before, tables, after].map(str::to_owned))
+    });
+    parts.with_context(|| format!("{shown}: no lines `{BEGIN}` and `{END}`"))
 }
 
 /// The cells of a row: ours and the peer in turns.
@@ -122,16 +133,20 @@ fn compared(args: &Args, row: &Row) -> Result<Vec<String>> {
     Ok(vec![
         format!("{:.0}", middle(&of(|pair| pair.0.images_per_s))),
         format!("{:.0}", middle(&of(|pair| pair.1.images_per_s))),
-        format!("{ratio:.2} [{:.2}, {:.2}]", ratios[0], ratios[ratios.len() - 1]),
+        format!(
+            "{ratio:.2} [{:.2}, {:.2}] of {}",
+            ratios[0],
+            ratios[ratios.len() - 1],
+            ratios.len()
+        ),
         target.unwrap_or_else(|| "-".into()),
         format!("{} / {}", peak(|pair| pair.0.peak_mb), peak(|pair| pair.1.peak_mb)),
     ])
 }
 
-/// Adds the medians of `cargo bench`, if it ran; otherwise those of the page.
+/// Runs `cargo bench` and adds its medians, with `--bench`; otherwise those of the page.
 fn benches(args: &Args, tables: &mut Tables<'_>) {
-    let medians = args.bench.then(|| medians::benches(&args.criterion));
-    match medians {
+    match args.bench.then(|| bench(args.criterion.as_deref())) {
         Some(Ok(rows)) => {
             tables.head(&medians::COLUMNS);
             rows.iter().for_each(|row| tables.line(row));
@@ -142,6 +157,14 @@ fn benches(args: &Args, tables: &mut Tables<'_>) {
         }
         None => tables.keep(medians::COLUMNS[0]),
     }
+}
+
+fn bench(criterion: Option<&Path>) -> Result<Vec<[String; medians::COLUMNS.len()]>> {
+    let features = std::env::var("CARGO_FEATURES").unwrap_or_default();
+    cargo(&["bench", "--features", &features], "")?;
+    cargo(&["bench", "--bench", "kernels", "--bench", "backends"], "off")?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    medians::benches(&criterion.map_or(target.join("criterion"), Path::to_owned))
 }
 
 /// Runs cargo with the kernels' path forced to `kernels`, if that is not empty.
@@ -163,17 +186,23 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
+/// A line of the first processor in `/proc/cpuinfo`.
+fn processor(field: &str) -> Option<String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with(field))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// Whether the processor has these instructions.
+fn has(flag: &str) -> bool {
+    processor("flags").is_some_and(|flags| flags.split(' ').any(|own| own == flag))
+}
+
 /// Processor and its vector instructions.
 fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = info.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let model = field("model name").unwrap_or_else(|| "processor unknown".into());
-    let flags = field("flags").unwrap_or_default();
+    let model = processor("model name").unwrap_or_else(|| "processor unknown".into());
     let known = [("avx512_bf16", "AVX512-BF16"), ("avx512f", "AVX-512"), ("avx2", "AVX2")];
-    let vector = known.into_iter().find(|(name, _)| flags.split(' ').any(|flag| flag == *name));
+    let vector = known.into_iter().find(|(flag, _)| has(flag));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{cores} cores of {model}, {}", vector.map_or("no AVX2", |(_, name)| name))
 }
@@ -184,10 +213,24 @@ struct Rate {
     peak_mb: Option<f64>,
 }
 
-/// The highest of the rates that a command prints.
+/// The highest of the rates that a command prints. What it prints fits into a pipe.
 fn rate(command: &mut Command) -> Result<Rate> {
     let name = format!("{command:?}");
-    let output = command.output().with_context(|| name.clone())?;
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().with_context(|| name.clone())?;
+    let since = Instant::now();
+    while child.try_wait()?.is_none() {
+        if since.elapsed() > Duration::from_secs(LIMIT) {
+            child.kill()?;
+            child.wait()?;
+            bail!("{name} took longer than {LIMIT} s");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
     let lines = String::from_utf8_lossy(&output.stdout);
     let rates = lines.lines().filter_map(|line| {
         let line = serde_json::from_str::<Value>(line).ok()?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 pub struct Tables<'a> {
     /// The page as it was.
     old: &'a str,
-    /// Only rows whose name contains this are measured, and new ones.
+    /// Only rows whose name contains this are measured.
     only: Option<&'a str>,
     /// The last cell of each measured row.
     machine: String,
@@ -34,10 +34,8 @@ impl<'a> Tables<'a> {
     /// The row `name` with the cells that `measure` returns, or as it was if it is not to be measured. A row that cannot
     /// be measured stays as it was.
     pub fn row(&mut self, name: &str, measure: impl FnOnce() -> Result<Vec<String>>) {
-        let old = self.old.lines().find(|line| line.starts_with(&format!("| {name} |")));
-        let wanted = self.only.is_none_or(|only| name.contains(only));
-        if let Some(old) = old.filter(|_| !wanted) {
-            self.text += &format!("{old}\n");
+        if !self.only.is_none_or(|only| name.contains(only)) {
+            self.old_row(name);
             return;
         }
         let before = self.text.len();
@@ -48,11 +46,27 @@ impl<'a> Tables<'a> {
             }
             Err(error) => {
                 self.failed.push(format!("{name}: {error:#}"));
-                self.text.extend(old.map(|old| format!("{old}\n")));
                 eprintln!("{name}: {error:#}");
+                self.old_row(name);
             }
         }
         eprint!("{}", &self.text[before..]);
+    }
+
+    /// The row `name`, which this machine cannot measure because it needs `what`: as it was, or without figures in `cells`
+    /// cells.
+    pub fn not_here(&mut self, name: &str, what: &str, cells: usize) {
+        if !self.old_row(name) {
+            let none = vec!["-".to_owned(); cells];
+            self.line(&[&[name.to_owned()], &none[..], &[format!("needs {what}")]].concat());
+        }
+    }
+
+    /// The row `name` as it was. Returns whether there was one.
+    pub fn old_row(&mut self, name: &str) -> bool {
+        let old = self.old.lines().find(|line| line.starts_with(&format!("| {name} |")));
+        self.text.extend(old.map(|old| format!("{old}\n")));
+        old.is_some()
     }
 
     /// Adds a row with these cells.

@@ -25,6 +25,9 @@ pub struct ReportArgs {
     /// Print the tables and claims as JSON.
     #[arg(long)]
     json: bool,
+    /// Do not test the paper's claims, for runs that were not planned as a test of them.
+    #[arg(long)]
+    no_claims: bool,
 }
 
 impl ReportArgs {
@@ -33,7 +36,7 @@ impl ReportArgs {
     /// # Errors
     /// The config is wrong, or the work failed.
     pub fn run(self) -> Result<()> {
-        let Self { runs, out, json } = self;
-        report(&ReportOptions { runs, out, json, planned: None })
+        let Self { runs, out, json, no_claims } = self;
+        report(&ReportOptions { runs, out, json, claims: !no_claims, planned: None })
     }
 }

@@ -24,12 +24,20 @@ pub(crate) struct SweepFile {
     /// is not run again. Default: none.
     #[serde(default)]
     pub results: Option<PathBuf>,
+    /// Whether the report on the sweep tests the claims of docs/claims.md. Set to `false` for a sweep that was not planned as
+    /// a test of them. Default: `true`.
+    #[serde(default = "yes")]
+    pub claims: bool,
     /// Overrides of every run: a dotted key such as `"pretrain.epochs"`, and its value.
     #[serde(default)]
     #[schemars(schema_with = "overrides")]
     pub set: BTreeMap<String, Value>,
     /// The axes: every combination of their points is a run. The first axis changes slowest.
     pub axis: Vec<Axis>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// An axis of a sweep.

@@ -63,6 +63,16 @@ impl TriggerSize {
         }
     }
 
+    /// Share of the positive pairs of views in which the trigger survives in exactly one view. Records of version 0.2 have
+    /// only `by_views`: two views are one pair.
+    pub(crate) fn in_one_of_pair(&self) -> Option<f64> {
+        let two_views = || match self.by_views[..] {
+            [_, one, _] => Some(one),
+            _ => None,
+        };
+        self.in_one_of_pair.or_else(two_views)
+    }
+
     /// A summary in one sentence.
     pub(crate) fn summary(&self) -> String {
         let mut text = match (self.train_width.zip(self.eval_width), self.psnr) {
@@ -149,7 +159,9 @@ mod tests {
             text,
             "trigger: PSNR 38.0 dB on training images, 31.9 dB on evaluation images; it covers 100.00 % of a view"
         );
-        let seen = TriggerSize { by_views: vec![0.16, 0.36, 0.48], ..size.clone() }.summary();
+        let seen = TriggerSize { by_views: vec![0.16, 0.36, 0.48], ..size.clone() };
+        assert_eq!((seen.in_one_of_pair(), size.in_one_of_pair()), (Some(0.36), None));
+        let seen = seen.summary();
         let views =
             "in no view of 16 % of the poisoned images, in 1 view of 36 %, in 2 views of 48 %";
         assert!(seen.ends_with(&format!("; at least 50 % of it is visible {views}")), "{seen}");

@@ -165,7 +165,7 @@ impl<'a> Group<'a> {
 
     /// Percent of the positive pairs of views in which the trigger survives in exactly one view, over the pairs.
     pub(super) fn in_one_view(&self) -> Option<Mean> {
-        self.over_pairs(|run, _| Some(100.0 * run.trigger_size.as_ref()?.in_one_of_pair?))
+        self.over_pairs(|run, _| Some(100.0 * run.trigger_size.as_ref()?.in_one_of_pair()?))
     }
 
     /// Accuracy on patched images that the poison costs: the twin's minus the backdoored model's. A large drop with a

@@ -29,8 +29,8 @@ pub fn collect_sweep(source: &SweepSource, json: bool) -> Result<()> {
         bail!("no run of the sweep {} is finished: see `sweep {source} --status`", plan.name);
     }
     let runs: Vec<PathBuf> = done.iter().map(|(run, _)| place.join(&run.name)).collect();
-    let planned = Some(plan.runs.len());
-    report(&ReportOptions { runs, out: Some(place.clone()), json, planned })?;
+    let (out, planned) = (Some(place.clone()), Some(plan.runs.len()));
+    report(&ReportOptions { runs, out, json, claims: plan.claims, planned })?;
     if let Some(makers) = makers::mixed(&done) {
         eprintln!(
             "warning: the runs were not all made by one program with the same CPU instructions ({makers}); the tables \

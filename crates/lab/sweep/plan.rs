@@ -73,6 +73,8 @@ pub(crate) struct Plan {
     pub out: PathBuf,
     /// Folder to which figures are copied.
     pub results: Option<PathBuf>,
+    /// Whether its report tests the claims of the paper.
+    pub claims: bool,
     pub runs: Vec<Run>,
 }
 
@@ -114,7 +116,7 @@ impl Plan {
         let out = place(&source.out, file.out);
         let out = out.unwrap_or_else(|| PathBuf::from("runs").join(&file.name));
         let results = place(&source.results, file.results);
-        Ok(Self { name: file.name, out, results, runs })
+        Ok(Self { name: file.name, out, results, claims: file.claims, runs })
     }
 
     /// The twins in the order in which they are needed.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::depth::Depth;
 use super::growth::{Growth, growth};
 use super::layers::{Layer, Named, Values};
-use super::methods::{METHODS, Net, Steps, steps};
+use super::methods::{Net, Steps, methods, steps};
 use crate::ConfigError;
 use crate::device::{self, Found};
 
@@ -39,7 +39,7 @@ pub(super) fn deep(depth: Depth, found: &Found, only: &str, quiet: bool) -> Resu
         verdict.row(&layer.name, ROUNDING, compared);
     }
     verdict.head("method, the losses of two steps", "ms a step");
-    for method in METHODS {
+    for method in methods(depth) {
         let name = format!("{}, {}", method.0, method.2.name());
         if wanted("methods", &name) {
             let compared = method_apart(method, depth, cpu, &found.device);

@@ -11,7 +11,7 @@ use ssl_backdoor_model::{
 };
 use ssl_backdoor_rng::keyed;
 
-use super::fixture::{Fixture, near};
+use super::fixture::Fixture;
 use crate::optimizer::{OptimizerConfig, WeightDecayScope};
 
 /// The fixture's network: it holds an encoder and nothing else.
@@ -32,11 +32,11 @@ fn check(name: &str, config: EncoderConfig, optimizer: OptimizerConfig, decay: f
     let mut optimizer = optimizer.build(decay, WeightDecayScope::All, &net);
     for step in 0..2 {
         let images: Tensor<4> = fixture.tensor(&format!("view.{step}.0"), &device);
-        let out = net.encoder.forward(images);
+        let out = fixture.run(|| net.encoder.forward(images));
         let of_step = format!("out.{step}.training");
-        near(&of_step, &values(out.clone()), &fixture.get(&of_step).1, 1e-4);
+        fixture.near(&of_step, &values(out.clone()), &fixture.get(&of_step).1, 1e-4);
         let loss = (out * weights.clone()).mean();
-        near("loss", &values(loss.clone().unsqueeze()), &fixture.get("loss").1[step..=step], 1e-4);
+        fixture.near_loss(step, loss.clone().into_scalar());
         let grads = GradientsParams::from_grads(loss.backward(), &net);
         if step == 0 {
             fixture.compare_gradients(&net, &grads);
@@ -46,7 +46,7 @@ fn check(name: &str, config: EncoderConfig, optimizer: OptimizerConfig, decay: f
     fixture.compare_state(&net);
     let images: Tensor<4> = fixture.tensor("view.1.0", &Device::flex());
     let out = values(net.valid().encoder.forward(images));
-    near("out.evaluation", &out, &fixture.get("out.evaluation").1, 1e-4);
+    fixture.near("out.evaluation", &out, &fixture.get("out.evaluation").1, 1e-4);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
+use ssl_backdoor_kernels::multiply_in_bf16;
 use ssl_backdoor_model::{OnParameter, for_each_parameter};
 
 use ssl_backdoor_ssl::{
@@ -20,10 +21,18 @@ const STEPPED: f64 = 1e-3;
 /// Smaller gradients are zero except for rounding in double precision.
 const NOTHING: f32 = 1e-12;
 
-/// Values with their shape, by name.
-pub(crate) struct Fixture(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+/// If this variable is set, encoders multiply in bf16, and results are compared with `bf16-NAME.safetensors`.
+pub(crate) const BF16: &str = "GOLDEN_BF16";
 
-fn read(name: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+/// Values with their shape, by name.
+type Values = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+pub(crate) struct Fixture {
+    values: Values,
+    in_bf16: bool,
+}
+
+fn read(name: &str) -> Values {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ssl/tests/fixtures/golden");
     let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
     let values = |view: safetensors::tensor::TensorView<'_>| {
@@ -46,11 +55,20 @@ impl Fixture {
             all.insert(format!("shared.{}", name.trim_start_matches("init.")), value);
         }
         all.extend(read(name));
-        Self(all)
+        let in_bf16 = std::env::var_os(BF16).is_some();
+        if in_bf16 {
+            all.extend(read(&format!("bf16-{name}")));
+        }
+        Self { values: all, in_bf16 }
+    }
+
+    /// Runs a forward pass in the format of the test; the backward pass follows it.
+    pub(crate) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.in_bf16 { multiply_in_bf16(work) } else { work() }
     }
 
     pub(crate) fn get(&self, name: &str) -> &(Vec<usize>, Vec<f32>) {
-        self.0.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"))
+        self.values.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"))
     }
 
     pub(crate) fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
@@ -66,9 +84,9 @@ impl Fixture {
     fn initial(&self, path: &str, shape: &[usize]) -> &[f32] {
         let shared = || {
             let inner = path.split_once("encoder.").or_else(|| path.split_once("student."))?.1;
-            self.0.get(&format!("shared.{inner}"))
+            self.values.get(&format!("shared.{inner}"))
         };
-        let found = self.0.get(&format!("init.{path}")).or_else(shared);
+        let found = self.values.get(&format!("init.{path}")).or_else(shared);
         let (found, values) = found.unwrap_or_else(|| panic!("the fixture has no {path}"));
         assert_eq!(found, shape, "{path}");
         values
@@ -110,9 +128,9 @@ impl Fixture {
             let seen = step * self.get(&format!("view.{step}.0")).0[0];
             let progress = Progress { seed: 1, step, steps: 8, epoch, epochs, seen };
             method = method.before_step(&progress).unwrap();
-            let out = forward(&mut method, &progress).unwrap();
+            let out = self.run(|| forward(&mut method, &progress)).unwrap();
             let loss: f32 = out.loss.clone().into_scalar();
-            near("loss", &[loss], &self.get("loss").1[step..=step], CLOSE);
+            self.near_loss(step, loss);
             let grads = GradientsParams::from_grads(out.loss.backward(), &method);
             let grads = method.gradients(grads, &progress);
             if step == 0 {
@@ -124,32 +142,61 @@ impl Fixture {
         self.compare_state(&method);
     }
 
+    pub(crate) fn near_loss(&self, step: usize, loss: f32) {
+        self.near("loss", &[loss], &self.get("loss").1[step..=step], CLOSE);
+    }
+
+    /// Asserts that max|a − b| ÷ max|b| is at most `tolerance`, and in bf16 what the fixture adds to it, or that a is small
+    /// if all of b is only rounding.
+    pub(crate) fn near(&self, name: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
+        assert_eq!(found.len(), wanted.len(), "{name}");
+        let off = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs()));
+        // NaN is never near.
+        let off = off.fold(0.0, |most, v| if v > most || v.is_nan() { v } else { most });
+        let scale = largest(wanted);
+        let rounding = match self.in_bf16 {
+            true => f64::from(self.get(&format!("tolerance.{name}")).1[0]),
+            false => 0.0,
+        };
+        if scale < 1e-9 {
+            assert!(off < 1e-5 + rounding, "{name}: {off} where PyTorch has nothing");
+            return;
+        }
+        let (off, tolerance) = (off / scale, tolerance + rounding / scale);
+        assert!(off <= tolerance, "{name}: off by {off:.2e} of its size, at most {tolerance:.2e}");
+    }
+
     pub(crate) fn compare_gradients<M: Module>(&self, module: &M, grads: &GradientsParams) {
         let mut found = Collect { grads: Some(grads), ..Collect::default() };
         for_each_parameter(module, &mut found);
-        let wanted = self.0.keys().filter_map(|name| name.strip_prefix("grad."));
+        let wanted = self.values.keys().filter_map(|name| name.strip_prefix("grad."));
         assert_eq!(
             found.values.keys().map(String::as_str).collect::<Vec<_>>(),
             wanted.collect::<Vec<_>>()
         );
         for (path, values) in &found.values {
-            near(&format!("grad.{path}"), values, &self.get(&format!("grad.{path}")).1, STEPPED);
+            let name = format!("grad.{path}");
+            self.near(&name, values, &self.get(&name).1, STEPPED);
         }
     }
 
-    /// Weights, running statistics, targets and queues after training.
+    /// Weights, running statistics, targets and queues after training. In bf16 they follow from gradients and outputs as in 32
+    /// bits, and are not compared.
     pub(crate) fn compare_state<M: Module>(&self, module: &M) {
+        if self.in_bf16 {
+            return;
+        }
         let mut found = Collect::default();
         // `valid` brings the running statistics up to date.
         for_each_parameter(&module.valid(), &mut found);
-        let wanted = self.0.keys().filter_map(|name| name.strip_prefix("after."));
+        let wanted = self.values.keys().filter_map(|name| name.strip_prefix("after."));
         assert_eq!(
             found.values.keys().map(String::as_str).collect::<Vec<_>>(),
             wanted.collect::<Vec<_>>()
         );
         for (path, values) in &found.values {
             let wanted = &self.get(&format!("after.{path}")).1;
-            let gradient = self.0.get(&format!("grad.{path}"));
+            let gradient = self.values.get(&format!("grad.{path}"));
             // The gradient of a bias before batch norm, or of an attention's keys, is only rounding: such weights may
             // go anywhere.
             let learns = |i: usize| gradient.is_none_or(|(_, g)| g[i].abs() > NOTHING);
@@ -158,27 +205,13 @@ impl Fixture {
             };
             let buffer = path.contains("running_") || path.ends_with("rows");
             let tolerance = if buffer { CLOSE } else { STEPPED };
-            near(&format!("after.{path}"), &of(values), &of(wanted), tolerance);
+            self.near(&format!("after.{path}"), &of(values), &of(wanted), tolerance);
         }
     }
 }
 
 fn largest(values: &[f32]) -> f64 {
     values.iter().fold(0.0, |most, v| f64::max(most, f64::from(v.abs())))
-}
-
-/// Asserts that max|a − b| ÷ max|b| is at most `tolerance`, or that a is small if all of b is only rounding.
-pub(crate) fn near(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
-    assert_eq!(found.len(), wanted.len(), "{what}");
-    let off = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs()));
-    // NaN is never near.
-    let off = off.fold(0.0, |most, v| if v > most || v.is_nan() { v } else { most });
-    let scale = largest(wanted);
-    if scale < 1e-9 {
-        assert!(off < 1e-5, "{what}: {off} where PyTorch has nothing");
-        return;
-    }
-    assert!(off / scale <= tolerance, "{what}: off by {:.2e} of its size", off / scale);
 }
 
 /// The parameter's name in the fixture: the path without the family of an encoder, the only part that is not a field.
