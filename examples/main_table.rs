@@ -33,5 +33,5 @@ fn main() -> Result<()> {
         let folder = out.join(format!("{i:02}-{}", experiment.pretrain.method.settings().name()));
         run(experiment, &folder, None, Stage::Probe)?;
     }
-    report(&ReportOptions { runs: vec![out], out: None, json: false, planned: None })
+    report(&ReportOptions { runs: vec![out], out: None, json: false, claims: true, planned: None })
 }

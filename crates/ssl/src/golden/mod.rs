@@ -34,10 +34,10 @@ fn golden_without_the_default_kernels() {
 }
 
 /// All kernels in bf16. The methods differ in what follows the encoder, which computes in 32 bits, so one of them is enough,
-/// and MAE with its decoder.
+/// and MAE with its decoder. Without rounding to bf16, each of them fails.
 #[test]
 fn golden_in_bf16() {
-    let encoders = ["resnet18", "resnet50", "vit", "conv4", "regnet"];
+    let encoders = ["resnet50", "vit", "conv4", "regnet"];
     let methods = ["moco", "mae"].map(|name| format!("golden::methods::golden_{name}"));
     let tests = encoders.map(|name| format!("golden::encoders::golden_{name}"));
     for path in instruction_paths().filter(|&path| path != "off") {
