@@ -8,7 +8,7 @@ pub struct Row {
     pub theirs: (&'static str, &'static [&'static str]),
     /// The ratio to reach, if one was set.
     pub target: Option<f64>,
-    /// Measured only on a CPU with AVX512-BF16: elsewhere both sides emulate bf16, PyTorch at a hundredth of its speed.
+    /// Measured only on a CPU with AVX512-BF16: elsewhere both sides emulate bf16.
     pub bf16: bool,
 }
 

@@ -40,8 +40,8 @@ impl Net {
 }
 
 /// Every method, with settings for a small batch and heads of similar size, so that a device tunes few shapes; some
-/// methods also with other encoders. All use SGD, because LARS
-/// and Adam divide by the size of a gradient and amplify the rounding errors of gradients near zero.
+/// methods also with other encoders. All use SGD, because LARS and Adam divide by the size of a gradient and amplify the
+/// rounding errors of gradients near zero.
 const METHODS: [(&str, &str, Net); 17] = [
     ("moco-v2", ", queue = 256, dim = 32", Resnet),
     ("byol", ", hidden = 64, dim = 32", Resnet),
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn every_row_trains() {
         let cpu = crate::device::open("flex").unwrap();
-        for method in methods(Depth::Small) {
+        for method in METHODS.into_iter().chain(methods(Depth::Small)) {
             let found = steps(method, Depth::Small, &cpu).unwrap();
             let [first, second] = found.losses.as_slice() else { panic!("{:?}", found.losses) };
             assert!(first.is_finite() && second.is_finite() && first != second, "{}", method.0);
