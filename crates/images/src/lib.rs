@@ -17,7 +17,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
 
-pub use encode::{Chroma, jpeg, png};
+pub use encode::{JpegEncoder, jpeg, png};
 pub use error::ImageError;
 pub use jpeg::jpeg_bytes;
 use reasons::{MAX_BYTES, MAX_SIDE, NO_PIXELS, foreign, reason, too_large};

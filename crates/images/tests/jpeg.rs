@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use image::RgbImage;
-use ssl_backdoor_images::{Chroma, jpeg, jpeg_bytes};
+use ssl_backdoor_images::{JpegEncoder, jpeg, jpeg_bytes};
 
 /// Start, a segment with an end marker in it, a frame, a scan with stuffing and a restart, the end.
 const WHOLE: &[u8] = &[
@@ -40,7 +40,11 @@ fn kinds_that_are_not_read_are_named() {
 
 #[test]
 fn what_no_jpeg_can_hold_is_refused() {
-    let reason = jpeg(&RgbImage::new(70_000, 1), Chroma::Mean).unwrap_err().to_string();
-    assert_eq!(reason, "70000 pixels are too many for a JPEG");
-    assert!(jpeg(&RgbImage::new(0, 3), Chroma::Mean).is_err());
+    for by in [JpegEncoder::FirstPixel, JpegEncoder::MeanPixel, JpegEncoder::Pil] {
+        let reason = jpeg(&RgbImage::new(70_000, 1), by).unwrap_err().to_string();
+        assert_eq!(reason, "70000 pixels are too many for a JPEG");
+        for (width, height) in [(0, 3), (3, 0), (0, 0)] {
+            assert!(jpeg(&RgbImage::new(width, height), by).is_err(), "{width} x {height}");
+        }
+    }
 }

@@ -44,7 +44,11 @@ impl ExportJob {
 
     /// The format in which its files are written.
     pub fn format(&self) -> Format {
-        if self.export.format == 1 { Format::First } else { Format::Present }
+        match self.export.format {
+            1 => Format::First,
+            2 => Format::Second,
+            _ => Format::Present,
+        }
     }
 
     pub fn split(&self, phase: Phase) -> &Split {

@@ -41,8 +41,9 @@ pub struct Export {
 }
 
 /// The current format of exports. Format 1 took chroma from the nearest pixel and gave unlabelled images class
-/// 4294967295; format 2 averages chroma as libjpeg does and writes -1.
-pub const FORMAT: u32 = 2;
+/// 4294967295; format 2 averages chroma as libjpeg does and writes -1; the JPEGs of format 3 are those of PIL, byte for
+/// byte.
+pub const FORMAT: u32 = 3;
 
 fn first_format() -> u32 {
     1

@@ -148,9 +148,13 @@ fn job(folder: &Path, watch: &Watch<'_>) -> Result<ExportJob, DataError> {
 fn notes(export: &Export, folder: &Path) -> Vec<String> {
     let mut notes = Vec::new();
     if export.format < FORMAT {
+        let differ = match export.format {
+            1 => "subsample chroma by the nearest pixel, where PIL averages",
+            _ => "differ from PIL's by rounding",
+        };
         notes.push(format!(
-            "written in format {} by an older version: its JPEGs subsample chroma by the nearest pixel, where PIL averages; \
-             they are compared with files encoded in the same way",
+            "written in format {} by an older version: its JPEGs {differ}; they are compared with files encoded in the \
+             same way",
             export.format
         ));
     }
