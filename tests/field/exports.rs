@@ -149,7 +149,8 @@ fn an_export_of_version_0_2_verifies_and_is_said_to_be_of_that_version() {
     copy(&fixtures.join("export-0.1/set"), &site.path("set"));
     copy(&fixtures.join("export-0.2/out"), &site.path("out"));
     let root = site.path("").display().to_string();
-    let named = ["out/export.toml", "out/poison.csv", "out/val_poisoned.csv"].map(|name| site.path(name));
+    let named =
+        ["out/export.toml", "out/poison.csv", "out/val_poisoned.csv"].map(|name| site.path(name));
     for path in named.into_iter().chain(lists(&site, "out")) {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("/data/export-0.2/", &root)).unwrap();

@@ -82,7 +82,7 @@ mod tests {
         };
         assert_eq!(
             [Format::First, Format::Second, Format::Present].map(hash),
-            ["6182012b4462bfc3", "c12ba01bbd614b30", "TODO"]
+            ["6182012b4462bfc3", "c12ba01bbd614b30", "0a5ee713adffbde2"]
         );
     }
 
