@@ -1,5 +1,6 @@
 //! Our figures compared with published ones, each with its setting.
 
+use super::distinct::{distinctions, with};
 use super::group::Group;
 use super::mean::{Mean, shown};
 use crate::record::{AccFp, BACKDOORED, CLEAN, Images, Published, percent};
@@ -18,13 +19,13 @@ pub(super) struct Beside {
 impl Beside {
     fn new(
         name: String,
-        group: &Group<'_>,
+        (group, setting): &(&Group<'_>, String),
         ours: &[Option<Mean>],
         theirs: impl IntoIterator<Item = String>,
     ) -> Self {
         let ours = ours.iter().map(|&mean| shown(mean));
         let cells = ours.zip(theirs).collect();
-        Self { name, setting: setting(group), anchor: group.anchor(), cells }
+        Self { name, setting: setting.clone(), anchor: group.anchor(), cells }
     }
 }
 
@@ -53,8 +54,7 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
     let asr = |cell: AccFp| format!("{:.1}", 100.0 * cell[1] / main.non_target);
     let acc = |cell: AccFp| format!("{:.1}", cell[0]);
     let mut rows = Vec::new();
-    for group in groups.iter().filter(|group| group.setting.targeted && group.setting.is_of_paper())
-    {
+    for own @ (group, _) in &of_paper(groups, |group| group.setting.targeted) {
         let Some(theirs) = main.rows.get(&group.setting.method) else { continue };
         let ours = [
             group.cell(CLEAN, Images::Clean)[0],
@@ -73,7 +73,7 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
             asr(theirs.backdoored[1]),
             format!("{:.1}", 100.0 * net / main.non_target),
         ];
-        rows.push(Beside::new(group.setting.method.clone(), group, &ours, theirs));
+        rows.push(Beside::new(group.setting.method.clone(), own, &ours, theirs));
     }
     (!rows.is_empty()).then(|| Comparison {
         title: "Comparison with the paper's main table",
@@ -88,9 +88,7 @@ pub(super) fn main(groups: &[Group<'_>], published: &Published) -> Option<Compar
 pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
     let defence = &published.defence;
     let mut rows = Vec::new();
-    for group in
-        groups.iter().filter(|group| !group.defended().is_empty() && group.setting.is_of_paper())
-    {
+    for own @ (group, _) in &of_paper(groups, |group| !group.defended().is_empty()) {
         for (model, theirs) in &defence.rows {
             let ours = Images::ALL.map(|images| group.cell(model, images));
             if ours[0][0].is_none() {
@@ -102,7 +100,7 @@ pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Com
             };
             let theirs = theirs.map(cell).concat();
             let name = format!("{}, {model}", group.setting.method);
-            rows.push(Beside::new(name, group, &ours, theirs));
+            rows.push(Beside::new(name, own, &ours, theirs));
         }
     }
     (!rows.is_empty()).then(|| Comparison {
@@ -118,13 +116,12 @@ pub(super) fn defence(groups: &[Group<'_>], published: &Published) -> Option<Com
 pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comparison> {
     let others = &published.others;
     let mut rows = Vec::new();
-    for group in groups.iter().filter(|group| group.setting.targeted && group.setting.is_of_paper())
-    {
+    for own @ (group, _) in &of_paper(groups, |group| group.setting.targeted) {
         let Some(theirs) = others.rows.get(&group.setting.method) else { continue };
         let [patched_acc, _, patched_asr] = group.cell(BACKDOORED, Images::Patched);
         let ours = [group.cell(BACKDOORED, Images::Clean)[0], patched_acc, patched_asr];
         let theirs = theirs.map(|v| format!("{v:.1}"));
-        rows.push(Beside::new(group.setting.method.clone(), group, &ours, theirs));
+        rows.push(Beside::new(group.setting.method.clone(), own, &ours, theirs));
     }
     (!rows.is_empty()).then(|| Comparison {
         title: "Comparison with single runs of others",
@@ -133,6 +130,22 @@ pub(super) fn others(groups: &[Group<'_>], published: &Published) -> Option<Comp
         source: others.source.clone(),
         setting: others.setting.clone(),
     })
+}
+
+/// The groups with the paper's attack that are `wanted`, each with its setting in words and the keys that tell it from
+/// groups that would otherwise look alike.
+fn of_paper<'a>(
+    groups: &'a [Group<'a>],
+    wanted: impl Fn(&Group<'_>) -> bool,
+) -> Vec<(&'a Group<'a>, String)> {
+    let groups = groups.iter().filter(|group| group.setting.is_of_paper() && wanted(group));
+    let groups: Vec<(&Group<'_>, String)> = groups.map(|group| (group, setting(group))).collect();
+    let row = |(group, words): &(&'a Group<'a>, String)| {
+        (with(&group.setting.method, words), &group.setting)
+    };
+    let told = distinctions(&groups.iter().map(row).collect::<Vec<_>>());
+    let own = groups.into_iter().zip(told);
+    own.map(|((group, words), told)| (group, with(&words, &told))).collect()
 }
 
 /// The setting of our figures, in words.

@@ -237,6 +237,10 @@ mod tests {
     const BLEND: &str = "{ kind = \"blend\", seed = 3, ratio = 0.1 }";
 
     fn config(seed: u64, trigger: &str, defend: &str) -> Experiment {
+        config_with(seed, trigger, defend, &[])
+    }
+
+    fn config_with(seed: u64, trigger: &str, defend: &str, set: &[String]) -> Experiment {
         let text = format!(
             "name = \"n{seed}\"\nseed = {seed}\ndata = {{ kind = \"shapes\", size = 32, per_class = 20 }}\n{defend}\n\
              poison = {{ target = 5, rate = 0.5, trigger = {trigger} }}\nprobe = {{ labels = [0.1] }}\n[pretrain]\n\
@@ -246,7 +250,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, text).unwrap();
-        common(Experiment::read(&path, &[]).unwrap())
+        common(Experiment::read(&path, set).unwrap())
     }
 
     /// A run whose backdoored model has the net ASR `net`. Its student, if it has one, has the net ASR `student` and
@@ -324,6 +328,23 @@ mod tests {
             let rows = table(&groups, &published).unwrap().rows;
             assert_eq!((groups.len(), rows.len()), (2, 1));
         }
+    }
+
+    #[test]
+    fn settings_beside_published_figures_name_what_tells_them_apart() {
+        let runs = [scores(1, "patch", 10.0, None), scores(2, "patch", 3.0, None)];
+        let settings = |precision: &str| -> Vec<String> {
+            let set = [format!("pretrain.precision=\"{precision}\"")];
+            let configs = [config(1, PATCH, ""), config_with(2, PATCH, "", &set)].map(Some);
+            let groups = Group::all(&runs, &configs, false);
+            let table = comparison::main(&groups, &Published::read().unwrap()).unwrap();
+            table.rows.into_iter().map(|row| row.setting).collect()
+        };
+        let [one] = &settings("f32")[..] else { panic!("two rows of one setting") };
+        assert!(one.ends_with("backdoored models: 2"), "{one}");
+        let [first, second] = &settings("bf16")[..] else { panic!("not two rows") };
+        assert!(first.ends_with(", no pretrain.precision"), "{first}");
+        assert!(second.ends_with(", pretrain.precision = \"bf16\""), "{second}");
     }
 
     #[test]
