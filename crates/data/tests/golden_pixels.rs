@@ -137,8 +137,8 @@ fn poisoned_pixels_are_those_that_pil_composes() {
     }
 }
 
-/// The files that an export writes are those that PIL writes of the same pixels, byte for byte: an attack whose trigger is fully
-/// transparent leaves the pixels unchanged.
+/// The files that an export writes are those that PIL writes of the same pixels, byte for byte: an attack whose trigger is
+/// fully transparent leaves the pixels unchanged.
 #[test]
 fn review_1_02_exported_jpegs_are_those_that_pil_saves() {
     const NAMES: [&str; 6] =
@@ -162,8 +162,8 @@ fn review_1_02_exported_jpegs_are_those_that_pil_saves() {
         (serde_json::from_value(data).unwrap(), serde_json::from_value(poison).unwrap());
     Export::new(0, data, poison).write(&out, &|_, _, _| {}).unwrap();
     let stem = std::fs::read_dir(out.join("train")).unwrap().next().unwrap().unwrap().path();
+    let file = |path: &Path| std::fs::read(path).unwrap();
     for name in NAMES {
-        let file = |path: &Path| std::fs::read(path).unwrap();
         let ours = file(&stem.join(format!("a/{name}.JPEG")));
         assert!(ours == file(&path(&format!("jpeg-{name}.jpg"))), "{name}");
     }

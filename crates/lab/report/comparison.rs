@@ -3,6 +3,7 @@
 use super::distinct::{distinctions, with};
 use super::group::Group;
 use super::mean::{Mean, shown};
+use super::setting::Setting;
 use crate::record::{AccFp, BACKDOORED, CLEAN, Images, Published, percent};
 
 /// A row: a name, and for each column our figure and the published one.
@@ -139,28 +140,29 @@ fn of_paper<'a>(
     wanted: impl Fn(&Group<'_>) -> bool,
 ) -> Vec<(&'a Group<'a>, String)> {
     let groups = groups.iter().filter(|group| group.setting.is_of_paper() && wanted(group));
-    let groups: Vec<(&Group<'_>, String)> = groups.map(|group| (group, setting(group))).collect();
-    let row = |(group, words): &(&'a Group<'a>, String)| {
-        (with(&group.setting.method, words), &group.setting)
+    let groups: Vec<&Group<'_>> = groups.collect();
+    let row = |group: &&'a Group<'a>| {
+        (with(&group.setting.method, &shown_setting(&group.setting)), &group.setting)
     };
     let told = distinctions(&groups.iter().map(row).collect::<Vec<_>>());
-    let own = groups.into_iter().zip(told);
-    own.map(|((group, words), told)| (group, with(&words, &told))).collect()
+    let own = groups.into_iter().zip(told).map(|(group, told)| {
+        let (words, runs) = (shown_setting(&group.setting), group.runs.len());
+        let words = format!("{words}, runs: {runs}, backdoored models: {}", group.victims());
+        (group, with(&words, &told))
+    });
+    own.collect()
 }
 
 /// The setting of our figures, in words.
-fn setting(group: &Group<'_>) -> String {
-    let setting = &group.setting;
+fn shown_setting(setting: &Setting) -> String {
     format!(
-        "{}, {} images, {} steps, poisoned {}, {} % labels, probe {}, {} images evaluated, runs: {}, backdoored models: {}",
+        "{}, {} images, {} steps, poisoned {}, {} % labels, probe {}, {} images evaluated",
         setting.data,
         setting.train_images,
         setting.steps,
         setting.poison(),
         percent(setting.labels),
         setting.probe,
-        setting.eval,
-        group.runs.len(),
-        group.victims()
+        setting.eval
     )
 }

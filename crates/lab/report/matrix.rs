@@ -332,19 +332,23 @@ mod tests {
 
     #[test]
     fn settings_beside_published_figures_name_what_tells_them_apart() {
-        let runs = [scores(1, "patch", 10.0, None), scores(2, "patch", 3.0, None)];
-        let settings = |precision: &str| -> Vec<String> {
+        let runs = [1, 2, 3].map(|seed| scores(seed, "patch", 10.0, None));
+        let settings = |precision: &str, count: usize| -> Vec<String> {
             let set = [format!("pretrain.precision=\"{precision}\"")];
-            let configs = [config(1, PATCH, ""), config_with(2, PATCH, "", &set)].map(Some);
-            let groups = Group::all(&runs, &configs, false);
+            let [first, third] = [1, 3].map(|seed| config(seed, PATCH, ""));
+            let configs = [first, config_with(2, PATCH, "", &set), third].map(Some);
+            let groups = Group::all(&runs[..count], &configs[..count], false);
             let table = comparison::main(&groups, &Published::read().unwrap()).unwrap();
             table.rows.into_iter().map(|row| row.setting).collect()
         };
-        let [one] = &settings("f32")[..] else { panic!("two rows of one setting") };
+        let [one] = &settings("f32", 2)[..] else { panic!("two rows of one setting") };
         assert!(one.ends_with("backdoored models: 2"), "{one}");
-        let [first, second] = &settings("bf16")[..] else { panic!("not two rows") };
-        assert!(first.ends_with(", no pretrain.precision"), "{first}");
-        assert!(second.ends_with(", pretrain.precision = \"bf16\""), "{second}");
+        // Also if one of them has more runs.
+        for count in [2, 3] {
+            let [first, second] = &settings("bf16", count)[..] else { panic!("not two rows") };
+            assert!(first.ends_with(", no pretrain.precision"), "{first}");
+            assert!(second.ends_with(", pretrain.precision = \"bf16\""), "{second}");
+        }
     }
 
     #[test]
