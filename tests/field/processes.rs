@@ -67,12 +67,13 @@ fn at_work(site: &Site) -> usize {
 /// All files below `folder`, with their lengths and modification times.
 fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    // A folder or file under its temporary name may be gone by now.
+    let Ok(entries) = std::fs::read_dir(folder) else { return found };
+    for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path));
         } else {
-            // A file under its temporary name may be gone by now.
             if let Ok(about) = path.metadata() {
                 found.insert(path, (about.len(), about.modified().unwrap()));
             }

@@ -57,10 +57,18 @@ impl Geometry {
         self.batch.div_ceil(PARTS).next_multiple_of(self.group())
     }
 
+    /// Zeros that fill the last of Winograd's tiles, which are 2 × 2 pixels, along a side of this length.
+    fn half_tile(&self, len: usize) -> usize {
+        if (self.kernel, self.stride) == (3, 1) { len % 2 } else { 0 }
+    }
+
     /// The layout of the padded images, with half the kernel of zeros before.
     pub fn padded(&self) -> Padded {
         let half = self.kernel / 2;
-        let axis = |len, out| Axis::forward(len, out, self.kernel, self.stride, half).pad;
+        let axis = |len, out| {
+            let (before, after) = Axis::forward(len, out, self.kernel, self.stride, half).pad;
+            (before, after + self.half_tile(len))
+        };
         Padded {
             inner: [self.height, self.width, self.channels],
             pad: [axis(self.height, self.out_height()), axis(self.width, self.out_width())],
@@ -70,9 +78,10 @@ impl Geometry {
     /// The layout of the padded output gradient, for the input gradient at every residue.
     pub fn padded_gradient(&self) -> Padded {
         let pad = |len, out| {
-            (0..self.stride.min(len))
+            let (before, after) = (0..self.stride.min(len))
                 .map(|r| Axis::backward(len, out, self.kernel, self.stride, r, self.kernel).pad)
-                .fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)))
+                .fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
+            (before, after + self.half_tile(len))
         };
         Padded {
             inner: [self.out_height(), self.out_width(), self.out],

@@ -32,8 +32,8 @@ pub(crate) struct Outer {
     format: Format,
 }
 
-/// A group of images in the backward pass. As pairs, row y of the padded images is paired with row y + stride, and
-/// row y of the gradients with row y + 1.
+/// A group of images in the backward pass. For products of pairs, row y of the padded images is paired with row
+/// y + stride, and row y of the gradients with row y + 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
     /// The padded images, and their padded output gradients.
@@ -132,15 +132,7 @@ impl Outer {
     pub fn reduce(&self, parts: &mut [Vec<f32>]) -> Vec<f32> {
         /// Input channels at a time, so that the data read and written stay in the L1 cache.
         const CHANNELS: usize = 16;
-        let Some((total, rest)) = parts.split_first_mut() else { return Vec::new() };
-        if !rest.is_empty() {
-            total.par_chunks_mut(1 << 14).enumerate().for_each(|(i, total)| {
-                for part in &*rest {
-                    let part = &part[i << 14..][..total.len()];
-                    total.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
-                }
-            });
-        }
+        let Some(total) = total(parts) else { return Vec::new() };
         let taps = self.kernel * self.kernel;
         let channels = self.run / self.kernel;
         let each = channels * taps;
@@ -162,6 +154,20 @@ impl Outer {
         });
         weight
     }
+}
+
+/// Adds all `parts` to the first, in order, and returns it.
+pub(crate) fn total(parts: &mut [Vec<f32>]) -> Option<&mut Vec<f32>> {
+    let (total, rest) = parts.split_first_mut()?;
+    if !rest.is_empty() {
+        total.par_chunks_mut(1 << 14).enumerate().for_each(|(i, total)| {
+            for part in &*rest {
+                let part = &part[i << 14..][..total.len()];
+                total.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
+            }
+        });
+    }
+    Some(total)
 }
 
 /// Pixels to add to one kernel row of a chunk of sums.
@@ -244,10 +250,17 @@ unsafe fn outer(path: Path, task: &Task, padded: &[f32], gradient: &[f32], sums:
 unsafe fn wide<S: Simd>(task: &Task, padded: &[f32], gradient: &[f32], sums: &mut [f32]) {
     // SAFETY: the caller upholds the contract.
     unsafe {
-        if task.outs > 16 {
-            tiles::<S, 2, 12>(task, padded, gradient, sums);
-        } else {
+        // The last tile of a kernel row computes all its inputs, so the tiles that cover the row most closely win.
+        let covered = |inputs: usize| task.run.next_multiple_of(inputs);
+        let least = covered(11).min(covered(12)).min(covered(13));
+        if task.outs <= 16 {
             tiles::<S, 1, 16>(task, padded, gradient, sums);
+        } else if covered(12) == least {
+            tiles::<S, 2, 12>(task, padded, gradient, sums);
+        } else if covered(13) == least {
+            tiles::<S, 2, 13>(task, padded, gradient, sums);
+        } else {
+            tiles::<S, 2, 11>(task, padded, gradient, sums);
         }
     }
 }

@@ -47,6 +47,11 @@ impl Aligned {
         Self { lines, len }
     }
 
+    /// Floats for which it has memory.
+    fn room(&self) -> usize {
+        self.lines.len() * LINE
+    }
+
     /// Changes the length and keeps the contents, even past the end: growing again clears nothing.
     fn resize(&mut self, len: usize) {
         let lines = len.div_ceil(LINE);
@@ -85,7 +90,15 @@ pub(crate) struct Scratch {
 
 /// `len` floats with arbitrary values.
 pub(crate) fn scratch(len: usize) -> Scratch {
-    let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    // The smallest free buffer with enough room, or if none has it the largest, so that not every buffer grows to the
+    // largest length.
+    let free = FREE.with_borrow_mut(|free| {
+        let rooms = || free.iter().enumerate().map(|(i, buffer)| (buffer.room(), i));
+        let fits = rooms().filter(|&(room, _)| room >= len).min();
+        let (_, i) = fits.or_else(|| rooms().max())?;
+        Some(free.swap_remove(i))
+    });
+    let mut buffer = free.unwrap_or_default();
     buffer.resize(len);
     Scratch { buffer, returns: true }
 }

@@ -8,6 +8,8 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use crate::path::Path;
+
 /// A vector of 32-bit floats.
 ///
 /// # Safety
@@ -46,6 +48,45 @@ pub(crate) unsafe fn load_row<S: Simd, const V: usize>(from: *const f32) -> [S; 
         }
         row
     }
+}
+
+/// Work on vectors, the same for every path.
+pub(crate) trait Vectors {
+    /// Does the work. An implementation is `#[inline(always)]`, so it is compiled for the instructions of `S`.
+    ///
+    /// # Safety
+    /// As the methods of [`Simd`], and what the implementation demands.
+    unsafe fn run<S: Simd>(self);
+}
+
+/// Does `work` with the vectors of `path`, in 32 bits.
+///
+/// # Safety
+/// What the implementation of [`Vectors::run`] demands.
+pub(crate) unsafe fn on<W: Vectors>(path: Path, work: W) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        unsafe fn avx512<W: Vectors>(work: W) {
+            // SAFETY: the caller upholds the contract; compiled for AVX-512.
+            unsafe { work.run::<__m512>() }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2<W: Vectors>(work: W) {
+            // SAFETY: the caller upholds the contract; compiled for AVX2 and FMA.
+            unsafe { work.run::<__m256>() }
+        }
+        match path {
+            // SAFETY: the path proves the machine has the instructions (`Found`); the caller upholds the rest.
+            Path::Avx512Bf16(_) | Path::Avx512(_) => return unsafe { avx512(work) },
+            // SAFETY: as above.
+            Path::Avx2(_) => return unsafe { avx2(work) },
+            _ => {}
+        }
+    }
+    let _ = path;
+    // SAFETY: `Four` needs no instructions; the caller upholds the rest.
+    unsafe { work.run::<Four>() }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -37,7 +37,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Batch, side, channels, out, kernel, stride.
-const SIZES: [[usize; 6]; 10] = [
+const SIZES: [[usize; 6]; 14] = [
     // One pixel; a short tile; several groups; a stride over odd sides.
     [1, 1, 1, 1, 3, 1],
     [3, 3, 3, 4, 3, 1],
@@ -49,9 +49,14 @@ const SIZES: [[usize; 6]; 10] = [
     // Two blocks of lanes, the second short; several slabs.
     [1, 3, 2, 40, 3, 1],
     [1, 2, 24, 17, 3, 1],
-    // Winograd (at Miri's sizes), and weights that the threads split.
+    // Winograd at Miri's sizes, and weights that the threads split.
     [2, 4, 16, 16, 3, 1],
-    [3, 2, 16, 48, 3, 1],
+    [2, 4, 16, 48, 3, 1],
+    [2, 5, 16, 16, 3, 1],
+    // The same elsewhere: floats alone, both formats, and weights that the threads split.
+    [2, 5, 32, 32, 3, 1],
+    [3, 4, 64, 80, 3, 1],
+    [2, 4, 128, 128, 3, 1],
 ];
 
 fn geometry([batch, side, channels, out, kernel, stride]: [usize; 6], format: Format) -> Geometry {

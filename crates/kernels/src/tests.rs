@@ -95,10 +95,19 @@ fn geometries() -> Vec<Geometry> {
         // The statistics of fewer than four pixels are noise in any implementation.
         .filter(|g| g.batch * g.out_height() * g.out_width() >= 4)
         .collect();
-    // Winograd: even sides, and many channels in whole vectors.
-    for [batch, height, width, channels, out] in
-        [[33, 4, 4, 64, 64], [3, 8, 6, 64, 80], [2, 2, 10, 80, 64], [1, 16, 2, 64, 64]]
-    {
+    // Winograd: many channels in whole vectors; sides that tiles fill, and others.
+    for [batch, height, width, channels, out] in [
+        [33, 4, 4, 64, 64],
+        [3, 8, 6, 64, 80],
+        [2, 2, 10, 80, 64],
+        [1, 16, 2, 64, 64],
+        [3, 7, 7, 64, 32],
+        [2, 5, 8, 32, 96],
+        [70, 6, 5, 32, 32],
+        // Several parts of a group, the last shorter, and more of them than threads share at a time.
+        [2, 18, 18, 32, 32],
+        [5, 18, 18, 128, 128],
+    ] {
         all.push(Geometry {
             batch,
             height,
@@ -276,8 +285,8 @@ fn a_block_and_its_gradients_equal_plain_burn() {
 
 #[test]
 fn bytes_do_not_depend_on_the_number_of_threads() {
-    // Direct convolution; Winograd, and weights that the threads split.
-    let ways = [[37, 6, 9, 19, 2], [19, 4, 64, 128, 2]]
+    // Direct convolution, also with weights that the threads split; Winograd, for parts of a batch and for such weights.
+    let ways = [[37, 6, 9, 19, 2], [19, 4, 64, 128, 2], [19, 9, 64, 64, 1], [5, 10, 64, 128, 1]]
         .into_iter()
         .flat_map(|sizes| [Format::Floats, Format::Pairs].map(|format| (sizes, format)));
     for (sizes, format) in ways {
@@ -291,7 +300,7 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
                 let units = BlockUnits {
                     first: drawn[0].unit(),
                     second: drawn[1].unit(),
-                    down: Some(drawn[2].unit()),
+                    down: drawn.get(2).map(Drawn::unit),
                 };
                 let done = block::block(path, &x, &units, None);
                 let stats = done.stats.each_ref().map(|s| &s[..]);

@@ -3,25 +3,19 @@
 use rayon::prelude::*;
 
 use super::Packed;
+use super::weights::Sum;
 use crate::fill::{Filling, fill, zeros};
 use crate::gather::Padded;
 use crate::geometry::Geometry;
-use crate::outer::{Group, Outer, SPARE};
+use crate::outer::{Group, SPARE};
 use crate::pairs::{Format, pair_channels, pair_image};
 use crate::path::Path;
 use crate::scratch::{Scratch, scratch};
 use crate::wanted::Wanted;
+use crate::winograd;
 
 /// Above this many weights, threads split the weight gradient instead of the batch.
 const LARGE: usize = if cfg!(miri) { 1 << 12 } else { 1 << 17 };
-
-/// The products of one convolution's inputs and output gradients.
-fn outer(g: &Geometry, input: Padded, gradient: Padded, group: usize) -> Outer {
-    let [(top, _), (left, _)] = input.pad;
-    let half = g.kernel / 2;
-    let origin = (top - half) * input.row() + (left - half) * g.channels;
-    Outer::new(input, origin, gradient, [g.kernel, g.stride], group, g.format)
-}
 
 /// One of the convolutions in a backward pass that share their images.
 pub(crate) struct Branch<'a> {
@@ -57,9 +51,13 @@ pub(crate) fn backward<T: Send>(
     };
     let group = g.group();
     let padded = g.padded();
+    // In bf16, pixels are paired before direct products, and tiles after Winograd's transforms. The branches share
+    // their images, and so one of the two.
+    let transformed = branches.iter().all(|branch| winograd::takes(&branch.geometry));
+    let paired = g.format == Format::Pairs && !transformed;
     let ways: Vec<Way> = branches
         .iter()
-        .map(|branch| Way::new(path, branch, padded, group, wanted.inputs))
+        .map(|branch| Way::new(path, branch, padded, group, wanted.inputs, paired))
         .collect();
 
     // A part holds the groups of one task. With many weights, all groups keep their padded buffers, and
@@ -82,7 +80,7 @@ pub(crate) fn backward<T: Send>(
                 let mut x = buffer(padded);
                 let filled = &mut x[..images * padded.len()];
                 padded.fill_group(filled, |j, y, row| rows(start + j, y, row));
-                if g.format == Format::Pairs {
+                if paired {
                     let images = filled.chunks_exact_mut(padded.len());
                     images.for_each(|image| pair_image(path, image, padded.row(), g.stride));
                 }
@@ -97,17 +95,15 @@ pub(crate) fn backward<T: Send>(
                     way.images(path, &dy, dx, images, b > 0);
                 }
                 let Some(x) = &x else { continue };
-                if g.format == Format::Pairs {
+                if paired {
                     let images = dy[..images * way.shape.len()].chunks_exact_mut(way.shape.len());
                     images.for_each(|image| pair_image(path, image, way.shape.row(), 1));
                 }
-                if !large {
-                    let chunks = sums[b].chunks_exact_mut(way.outer.chunk()).enumerate();
-                    let group = Group { padded: x, gradient: &dy, images };
-                    chunks.for_each(|(c, sums)| way.outer.run(path, group, c, sums));
-                }
                 if large {
                     gradients.push(dy);
+                } else {
+                    let group = Group { padded: x, gradient: &dy, images };
+                    way.sum.add(path, group, &mut sums[b]);
                 }
             }
             found.extend(dx.as_mut().map(|dx| after(start, dx.last(images * g.image()))));
@@ -139,28 +135,26 @@ pub(crate) fn backward<T: Send>(
 type Buffers = (Scratch, Vec<Scratch>);
 
 /// The gradient of each weight, from the sums of the parts or, with many weights, from the buffers of the groups.
-fn weights(
+fn weights<'a>(
     path: Path,
     g: &Geometry,
     ways: &[Way],
     parts: &mut [Vec<Vec<f32>>],
-    kept: &[Buffers],
+    kept: &'a [Buffers],
 ) -> Vec<Vec<f32>> {
     let weight = |(b, way): (usize, &Way)| {
         if g.weights() <= LARGE {
             let of_branch = |sums: &mut Vec<Vec<f32>>| std::mem::take(&mut sums[b]);
             let mut parts: Vec<Vec<f32>> = parts.iter_mut().map(of_branch).collect();
-            return way.outer.reduce(&mut parts);
+            return way.sum.reduce(path, &mut parts);
         }
-        let mut sums = vec![0.0; way.outer.chunks() * way.outer.chunk()];
-        sums.par_chunks_exact_mut(way.outer.chunk()).enumerate().for_each(|(c, sums)| {
-            for (i, (x, gradients)) in kept.iter().enumerate() {
-                let images = g.group().min(g.batch - i * g.group());
-                let group = Group { padded: x, gradient: &gradients[b], images };
-                way.outer.run(path, group, c, sums);
-            }
-        });
-        way.outer.reduce(&mut [sums])
+        let group = |(i, (x, gradients)): (usize, &'a Buffers)| Group {
+            padded: x,
+            gradient: &gradients[b],
+            images: g.group().min(g.batch - i * g.group()),
+        };
+        let groups: Vec<Group> = kept.iter().enumerate().map(group).collect();
+        way.sum.reduce(path, &mut [way.sum.of_all(path, &groups)])
     };
     ways.iter().enumerate().map(weight).collect()
 }
@@ -169,7 +163,7 @@ fn weights(
 struct Way {
     /// The padded output gradient.
     shape: Padded,
-    outer: Outer,
+    sum: Sum,
     /// Floats in an image.
     image: usize,
     /// The gathers of the input gradient; empty if not wanted.
@@ -177,13 +171,20 @@ struct Way {
 }
 
 impl Way {
-    fn new(path: Path, branch: &Branch, padded: Padded, group: usize, wanted: bool) -> Self {
+    fn new(
+        path: Path,
+        branch: &Branch,
+        padded: Padded,
+        group: usize,
+        wanted: bool,
+        paired: bool,
+    ) -> Self {
         let g = &branch.geometry;
         let shape = g.padded_gradient();
-        let outer = outer(g, padded, shape, group);
+        let sum = Sum::new(g, padded, shape, group, paired);
         let inputs =
             if wanted { Packed::backward(path, g, shape, branch.weight) } else { Vec::new() };
-        Self { shape, outer, image: g.image(), inputs }
+        Self { shape, sum, image: g.image(), inputs }
     }
 
     /// Writes the gradient of the next `images` images of `dx`; with `add`, adds to that of the last ones.
@@ -214,6 +215,6 @@ impl Way {
 
     /// Number of sums that a part of the batch needs for itself; with `none`, it needs none.
     fn sums(&self, none: bool) -> usize {
-        if none { 0 } else { self.outer.chunks() * self.outer.chunk() }
+        if none { 0 } else { self.sum.len() }
     }
 }

@@ -9,6 +9,7 @@ use crate::scratch::{Aligned, Scratch, scratch};
 use crate::winograd::{self, Kernels, Winograd};
 
 mod backward;
+mod weights;
 
 pub(crate) use backward::{Back, Branch, backward};
 

@@ -1,38 +1,52 @@
 //! Winograd's convolution F(2×2, 3×3) (Lavin & Gray, "Fast Algorithms for Convolutional Neural
 //! Networks", 2016): a tile of 2×2 outputs costs 16 products per channel instead of 36.
 //!
-//! Each 4×4 patch of the input is transformed to 16 values per channel; for each of the 16 places, all
+//! Each 4×4 patch of the input is transformed to 16 values per channel; for each of the 16 places, some
 //! tiles of a group are multiplied with the transformed weights of that place, a 1×1 convolution; and
 //! the 16 products of a tile are transformed to its outputs. With this small tile the transforms only
-//! add, subtract and halve, so results are about as exact as those of the direct sum.
+//! add, subtract and halve, so results are about as exact as those of the direct sum. The weight
+//! gradient (`gradient`) multiplies the transformed patches with transformed output gradients.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+mod gradient;
 mod tiles;
 mod transform;
 
-use self::tiles::{PLACES, Tiles};
-use self::transform::{Products, back, patches, transform_weights};
+pub(crate) use self::gradient::WeightGradient;
+use self::tiles::{PLACES, SKEW, Tiles};
+use self::transform::{Back, Spread, transform_weights};
 use crate::fill::{Slot, places};
 use crate::gather::{Axis, Gather, Inputs, Padded, Weights, lanes};
 use crate::geometry::Geometry;
 use crate::pairs::{Format, pair, pair_channels};
 use crate::path::Path;
-use crate::scratch::{Aligned, Scratch, scratch};
+use crate::scratch::{Scratch, scratch};
 
-/// Below this many channels, the transforms cost more than the products saved.
-const LEAST: usize = if cfg!(miri) { 16 } else { 64 };
-/// Above this many weights per place, reading them for every group of images may cost more than the
+/// Below this many channels, the transforms cost more than the products saved, for products of floats and of pairs.
+const LEAST: [usize; 2] = if cfg!(miri) { [16, 16] } else { [32, 64] };
+/// With fewer tiles, an image is mostly surrounded by zeros, and rounding errors are larger than those of the direct
+/// sum: for a single tile 1.4 times, from four tiles on 0.9 to 1.1 times (root mean square, 32 channels).
+const FEWEST: usize = 4;
+/// Above this many weights per place, reading them for every part of a group may cost more than the
 /// products saved; up to this number, measurements show that it does not.
 const MOST: usize = 1 << 18;
-/// Extra floats between the values of two places, so that the 16 places do not all compete for the
-/// same cache lines.
-const SKEW: usize = 16;
 
-/// Whether this convolution is faster with Winograd's algorithm.
+/// Input channels whose weights are transformed together, so that cache lines are read and written whole. Divides every
+/// number of channels that [`takes`] takes.
+const TOGETHER: usize = 8;
+
+/// Whether this convolution is faster with Winograd's algorithm, and as exact as the direct sum.
 pub(crate) fn takes(g: &Geometry) -> bool {
-    let whole = |channels: usize| channels.is_multiple_of(16) && channels >= LEAST;
+    let least = LEAST[usize::from(g.format == Format::Pairs)];
+    let whole = |channels: usize| channels.is_multiple_of(16) && channels >= least;
+    // Tiles that reach past the image cost as much as others, and the transforms cost a part of what is saved.
+    let tiles = g.height.div_ceil(2) * g.width.div_ceil(2);
     (g.kernel, g.stride) == (3, 1)
-        && g.height.is_multiple_of(2)
-        && g.width.is_multiple_of(2)
+        && tiles >= FEWEST
+        && 3 * PLACES * tiles <= 2 * 9 * g.height * g.width
         && whole(g.channels)
         && whole(g.out)
         && g.channels * g.out <= MOST
@@ -41,10 +55,12 @@ pub(crate) fn takes(g: &Geometry) -> bool {
 /// A convolution of groups of padded images with its transformed weights.
 pub(crate) struct Winograd {
     tiles: Tiles,
-    /// The product at one place: `[tile][in]` times `[in][out]`.
+    /// The product at one place, for rows of tiles: `[tile][in]` times `[in][out]`.
     product: Gather,
-    /// `[block of lanes][place][in, in places of the format][lane]`.
-    weights: Aligned,
+    /// `[block of lanes][place][in, in places of the format][lane]`, with `SKEW` floats of any value after each place.
+    weights: Scratch,
+    /// Distance between the weights of two places.
+    apart: usize,
     channels: usize,
     out: usize,
     /// The number format of the products at the places.
@@ -62,56 +78,67 @@ pub(crate) struct Kernels<'a> {
     pub format: Format,
 }
 
+impl Kernels<'_> {
+    /// The taps of the kernels from [`TOGETHER`] input channels, `start` and those after it, to the output channels
+    /// `outs`.
+    fn read(&self, start: usize, outs: Range<usize>, taps: &mut [[[f32; 32]; 9]; TOGETHER]) {
+        for (lane, o) in outs.enumerate() {
+            for (i, taps) in (start..).zip(&mut *taps) {
+                let kernel = &self.values[i * self.from + o * self.to..][..9];
+                for (t, &w) in kernel.iter().enumerate() {
+                    taps[if self.flip { 8 - t } else { t }][lane] = w;
+                }
+            }
+        }
+    }
+}
+
+/// Pairs the values of neighbouring input channels, in place of those of the first half.
+fn pair_inputs(all: &mut [[[f32; 32]; PLACES]; TOGETHER]) {
+    for to in 0..TOGETHER / 2 {
+        let (first, second) = (all[2 * to], all[2 * to + 1]);
+        let both = first.as_flattened().iter().zip(second.as_flattened());
+        let places = all[to].as_flattened_mut().iter_mut();
+        places.zip(both).for_each(|(place, (&first, &second))| *place = pair(first, second));
+    }
+}
+
 impl Winograd {
     /// For groups of `group` images with the layout `padded`, and `out` output channels.
     pub fn new(path: Path, padded: Padded, out: usize, group: usize, kernels: Kernels) -> Self {
-        let Kernels { values, from, to, flip, format } = kernels;
+        let format = kernels.format;
         let tiles = Tiles::new(padded);
         let channels = padded.inner[2];
-        let count = tiles.count();
-        let line = Padded { inner: [1, count, channels], pad: [(0, 0); 2] };
+        assert!(channels.is_multiple_of(TOGETHER), "{channels} channels");
+        let count = tiles.columns;
         let (one, all) = (Axis::forward(1, 1, 1, 1, 0), Axis::forward(count, count, 1, 1, 0));
-        let product = Gather::new(line, &one, &all, [count, count, out], group, format);
+        let (line, most) = (tiles.line(), tiles.part(group));
+        let product = Gather::new(line, &one, &all, [count, count, out], most, format);
         let lanes = lanes(out);
         let places = format.places(channels);
-        let block = PLACES * places * lanes;
-        let weights = Aligned::filled(out.div_ceil(lanes) * block, block, |b, filling| {
-            let outs = lanes.min(out - b * lanes);
-            filling.rest(|weights| {
-                assert_eq!(weights.len(), block);
-                let transformed = |i: usize| {
-                    let mut taps = [[0.0f32; 32]; 9];
-                    for lane in 0..outs {
-                        let kernel = &values[i * from + (b * lanes + lane) * to..][..9];
-                        for (t, &w) in kernel.iter().enumerate() {
-                            taps[if flip { 8 - t } else { t }][lane] = w;
-                        }
-                    }
-                    let mut places = [[0.0f32; 32]; PLACES];
-                    transform_weights(path, &taps, &mut places);
-                    places
-                };
-                for i in 0..places {
-                    let all = match format {
-                        Format::Floats => transformed(i),
-                        Format::Pairs => {
-                            let (mut all, second) = (transformed(2 * i), transformed(2 * i + 1));
-                            let both = all.as_flattened_mut().iter_mut().zip(second.as_flattened());
-                            both.for_each(|(first, &second)| *first = pair(*first, second));
-                            all
-                        }
-                    };
-                    for (place, values) in all.iter().enumerate() {
-                        weights[(place * places + i) * lanes..][..lanes]
-                            .write_copy_of_slice(&values[..lanes]);
+        let apart = places * lanes + SKEW;
+        let block = PLACES * apart;
+        let mut weights = scratch(out.div_ceil(lanes) * block);
+        weights.par_chunks_mut(block).enumerate().for_each(|(b, weights)| {
+            let (mut taps, mut all) = ([[[0.0; 32]; 9]; TOGETHER], [[[0.0; 32]; PLACES]; TOGETHER]);
+            for start in (0..channels).step_by(TOGETHER) {
+                kernels.read(start, b * lanes..out.min((b + 1) * lanes), &mut taps);
+                for (taps, values) in taps.iter().zip(&mut all) {
+                    transform_weights(path, taps, values);
+                }
+                if format == Format::Pairs {
+                    pair_inputs(&mut all);
+                }
+                let first = format.places(start);
+                for (place, weights) in weights.chunks_exact_mut(apart).enumerate() {
+                    let runs = weights[first * lanes..].chunks_exact_mut(lanes);
+                    for (run, values) in runs.zip(&all[..format.places(TOGETHER)]) {
+                        run.copy_from_slice(&values[place][..lanes]);
                     }
                 }
-                // SAFETY: each of the PLACES · places runs of `lanes` floats that make up the block was written: the
-                // run (place, i) for every place and every i.
-                unsafe { weights.assume_init_mut() }
-            });
+            }
         });
-        Self { tiles, product, weights, channels, out, format }
+        Self { tiles, product, weights, apart, channels, out, format }
     }
 
     /// Writes (or with `add`, adds to) the outputs of `images` images.
@@ -119,11 +146,8 @@ impl Winograd {
     /// # Panics
     /// If a buffer is too short.
     pub fn run(&self, path: Path, padded: &[f32], output: &mut [f32], images: usize, add: bool) {
-        let output = &mut output[..images * self.image()];
-        let (values, step) = self.products(path, padded, images);
-        let products = Products { values: &values, step };
         // SAFETY: only floats are stored, and `output` already holds floats.
-        unsafe { back(path, &self.tiles, self.out, products, places(output), add) };
+        unsafe { self.parts(path, padded, places(output), images, add) };
     }
 
     /// Initialises `output`, which holds `images` images.
@@ -138,41 +162,55 @@ impl Winograd {
         images: usize,
     ) -> &'a mut [f32] {
         assert_eq!(output.len(), images * self.image(), "other images than the output's");
-        let (values, step) = self.products(path, padded, images);
-        let products = Products { values: &values, step };
         // SAFETY: without `add`, `output` need not hold floats.
-        unsafe { back(path, &self.tiles, self.out, products, output, false) };
-        // SAFETY: `back` has stored all 2 × 2 pixels of every tile of every image: all of `output`.
+        unsafe { self.parts(path, padded, output, images, false) };
+        // SAFETY: `parts` has stored the pixels of all tiles of every image: all of `output`.
         unsafe { output.assume_init_mut() }
     }
 
     /// Floats of an output image.
     fn image(&self) -> usize {
-        4 * self.tiles.count() * self.out
+        let [height, width, _] = self.tiles.padded.inner;
+        height * width * self.out
     }
 
-    /// The products of all tiles, and the distance between those of two places.
-    fn products(&self, path: Path, padded: &[f32], images: usize) -> (Scratch, usize) {
-        let Self { tiles, channels, out, .. } = *self;
-        let count = images * tiles.count();
-        let (values, products) = (count * channels + SKEW, count * out + SKEW);
-        let mut v = scratch(PLACES * values);
-        let mut m = scratch(PLACES * products);
-        patches(path, &tiles, padded, images, &mut v, values);
-        let block = self.format.places(channels) * lanes(out);
-        let mut pairs = scratch(count * channels / 2);
-        for (place, (v, m)) in v.chunks(values).zip(m.chunks_mut(products)).enumerate() {
-            let weights =
-                Weights { packed: &self.weights[place * block..], stride: PLACES * block };
-            let padded = match self.format {
-                Format::Floats => v,
-                Format::Pairs => {
-                    pair_channels(path, &v[..count * channels], channels, &mut pairs);
-                    &pairs
-                }
-            };
-            self.product.run(path, Inputs { padded, weights }, m, images, false);
+    /// Stores the outputs of the first `images` images, part by part, so that the values of a part stay in the cache.
+    ///
+    /// # Safety
+    /// With `add`, `output` holds floats.
+    unsafe fn parts(
+        &self,
+        path: Path,
+        padded: &[f32],
+        output: &mut [Slot],
+        images: usize,
+        add: bool,
+    ) {
+        let Self { ref tiles, channels, out, .. } = *self;
+        let most = tiles.part(images);
+        let mut v = scratch(PLACES * tiles.step(most, channels));
+        let mut m = scratch(PLACES * tiles.step(most, out));
+        let mut pairs = scratch(most * tiles.columns * channels / 2);
+        for rows in tiles.parts(images) {
+            let [step, products] = [channels, out].map(|each| tiles.step(rows.len(), each));
+            let count = rows.len() * tiles.columns * channels;
+            Spread { tiles, padded, rows: rows.clone(), values: &mut v, step }.patches(path);
+            let places = v.chunks(step).zip(m.chunks_mut(products)).take(PLACES);
+            for (place, (v, m)) in places.enumerate() {
+                let packed = &self.weights[place * self.apart..];
+                let weights = Weights { packed, stride: PLACES * self.apart };
+                let padded = match self.format {
+                    Format::Floats => v,
+                    Format::Pairs => {
+                        pair_channels(path, &v[..count], channels, &mut pairs);
+                        &pairs
+                    }
+                };
+                self.product.run(path, Inputs { padded, weights }, m, rows.len(), false);
+            }
+            let back = Back { tiles, out, rows, values: &m, step: products, output, add };
+            // SAFETY: the caller upholds the contract.
+            unsafe { back.run(path) };
         }
-        (m, products)
     }
 }

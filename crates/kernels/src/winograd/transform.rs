@@ -1,9 +1,11 @@
-//! The transforms of weights, patches and products, for each instruction path.
+//! The transforms of weights, patches, products and gradients, for each instruction path.
+
+use std::ops::Range;
 
 use super::tiles::{PLACES, Tiles};
 use crate::fill::Slot;
 use crate::path::{Path, kernel};
-use crate::simd::{Four, Simd};
+use crate::simd::{self, Simd, Vectors};
 
 kernel!(
     /// G g Gᵀ of 32 kernels, by their nine taps.
@@ -26,100 +28,146 @@ fn transform_weights_body<const FMA: bool>(taps: &[[f32; 32]; 9], places: &mut [
     }
 }
 
-/// Bᵀ d B of every patch of `images` images: the values of place p of tile t from
-/// `v[p · step + t · channels]` on.
-///
-/// # Panics
-/// If a buffer is too short.
-pub(super) fn patches(
-    path: Path,
-    tiles: &Tiles,
-    padded: &[f32],
-    images: usize,
-    v: &mut [f32],
-    step: usize,
-) {
-    let channels = tiles.padded.inner[2];
-    assert!(channels.is_multiple_of(16), "whole vectors");
-    assert!(images * tiles.padded.len() <= padded.len(), "as many padded images");
-    assert!(
-        images * tiles.count() * channels <= step && PLACES * step <= v.len(),
-        "room for the values"
-    );
-    // The last patch reads 2 pixels past its tile.
-    let furthest = tiles.origin
-        + (2 * tiles.rows + 1) * tiles.padded.row()
-        + (2 * tiles.columns + 2) * channels;
-    assert!(furthest <= tiles.padded.len(), "patches lie in their image");
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{__m256, __m512};
-        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        unsafe fn avx512(t: &Tiles, x: &[f32], images: usize, v: &mut [f32], step: usize) {
-            // SAFETY: the caller upholds the contract; compiled for AVX-512.
-            unsafe { patches_body::<__m512>(t, x, images, v, step) }
-        }
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2(t: &Tiles, x: &[f32], images: usize, v: &mut [f32], step: usize) {
-            // SAFETY: the caller upholds the contract; compiled for AVX2.
-            unsafe { patches_body::<__m256>(t, x, images, v, step) }
-        }
-        match path {
-            Path::Avx512Bf16(_) | Path::Avx512(_) => {
-                // SAFETY: the path proves the machine has the instructions (`Found`); the sizes are checked above.
-                return unsafe { avx512(tiles, padded, images, v, step) };
+kernel!(
+    /// Gᵀ u G: the taps of 32 kernels' gradients, by the gradients of their 16 transformed values.
+    gather_weights(places: &[[f32; 32]; 16], taps: &mut [[f32; 32]; 9]) = gather_weights_body
+);
+
+#[inline(always)]
+fn gather_weights_body<const FMA: bool>(places: &[[f32; 32]; 16], taps: &mut [[f32; 32]; 9]) {
+    // Gᵀ of four values.
+    let four = |a: f32, b: f32, c: f32, d: f32| {
+        let (sum, difference) = (0.5 * (b + c), 0.5 * (b - c));
+        [a + sum, difference, sum + d]
+    };
+    for lane in 0..32 {
+        let columns: [[f32; 3]; 4] = std::array::from_fn(|x| {
+            let at = |y: usize| places[4 * y + x][lane];
+            four(at(0), at(1), at(2), at(3))
+        });
+        for y in 0..3 {
+            let row = four(columns[0][y], columns[1][y], columns[2][y], columns[3][y]);
+            for (x, value) in row.into_iter().enumerate() {
+                taps[3 * y + x][lane] = value;
             }
-            // SAFETY: as above.
-            Path::Avx2(_) => return unsafe { avx2(tiles, padded, images, v, step) },
-            _ => {}
         }
     }
-    let _ = path;
-    // SAFETY: `Four` needs no instructions; the sizes are checked above.
-    unsafe { patches_body::<Four>(tiles, padded, images, v, step) }
 }
 
-/// # Safety
-/// See the assertions of [`patches`]; compiled for the instructions of `S`.
-#[inline(always)]
-unsafe fn patches_body<S: Simd>(
-    tiles: &Tiles,
-    padded: &[f32],
-    images: usize,
-    v: &mut [f32],
-    step: usize,
-) {
-    let channels = tiles.padded.inner[2];
-    let row = tiles.padded.row();
-    let (from, mut to) = (padded.as_ptr(), v.as_mut_ptr());
-    // SAFETY: `patches` checked the furthest reads and writes.
-    unsafe {
-        for image in 0..images {
-            for y in 0..tiles.rows {
+/// Writes the transformed values of tiles: those of place p of tile t from `values[p · step + t · channels]` on.
+pub(super) struct Spread<'a> {
+    pub tiles: &'a Tiles,
+    /// Padded images.
+    pub padded: &'a [f32],
+    /// Rows of tiles, counted over all images.
+    pub rows: Range<usize>,
+    pub values: &'a mut [f32],
+    pub step: usize,
+}
+
+impl Spread<'_> {
+    /// Bᵀ d B of every patch d of 4×4 inputs.
+    ///
+    /// # Panics
+    /// If a buffer is too short.
+    pub fn patches(self, path: Path) {
+        self.check();
+        // SAFETY: the sizes were checked.
+        unsafe { simd::on(path, (self, Patch)) }
+    }
+
+    /// A g Aᵀ of every tile g of 2×2 output gradients.
+    ///
+    /// # Panics
+    /// If a buffer is too short.
+    pub fn gradients(self, path: Path) {
+        self.check();
+        // SAFETY: the sizes were checked.
+        unsafe { simd::on(path, (self, Gradient)) }
+    }
+
+    fn check(&self) {
+        let Self { tiles, padded, rows, values, step } = self;
+        let channels = tiles.padded.inner[2];
+        assert!(channels.is_multiple_of(16), "whole vectors");
+        let images = rows.end.div_ceil(tiles.rows);
+        assert!(images * tiles.padded.len() <= padded.len(), "as many padded images");
+        assert!(
+            rows.len() * tiles.columns * channels <= *step && PLACES * step <= values.len(),
+            "room for the values"
+        );
+        // The last patch reads 2 pixels past its tile.
+        let furthest = tiles.origin
+            + (2 * tiles.rows + 1) * tiles.padded.row()
+            + (2 * tiles.columns + 2) * channels;
+        assert!(furthest <= tiles.padded.len(), "patches lie in their image");
+    }
+}
+
+/// How the values of a tile follow from its patch.
+trait Transform {
+    /// For a vector of channels of a patch at `from`, whose rows are `row` floats apart and its pixels `pixel`: writes
+    /// the values, `step` floats apart, from `to` on.
+    ///
+    /// # Safety
+    /// As the methods of [`Simd`]; `from` and `to` reach as far.
+    unsafe fn tile<S: Simd>(from: *const f32, row: usize, pixel: usize, to: *mut f32, step: usize);
+}
+
+impl<T: Transform> Vectors for (Spread<'_>, T) {
+    /// # Safety
+    /// [`Spread::check`] has passed.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Spread { tiles, padded, rows, values, step } = self.0;
+        let (channels, row) = (tiles.padded.inner[2], tiles.padded.row());
+        let (from, mut to) = (padded.as_ptr(), values.as_mut_ptr());
+        // SAFETY: the furthest reads and writes were checked.
+        unsafe {
+            for y in rows {
+                let (image, y) = (y / tiles.rows, y % tiles.rows);
                 let first = from.add(image * tiles.padded.len() + tiles.origin + 2 * y * row);
                 for x in 0..tiles.columns {
                     for c in (0..channels).step_by(S::LANES) {
-                        let at = first.add(2 * x * channels + c);
-                        // Loops, not closures: a closure is not compiled for the path's instructions.
-                        let mut d = [[S::splat(0.0); 4]; 4];
-                        for (r, d) in d.iter_mut().enumerate() {
-                            for (q, d) in d.iter_mut().enumerate() {
-                                *d = S::load(at.add(r * row + q * channels));
-                            }
-                        }
-                        let mut columns = d;
-                        for q in 0..4 {
-                            columns[q] = four(d[0][q], d[1][q], d[2][q], d[3][q]);
-                        }
-                        for r in 0..4 {
-                            let [a, b, c0, d] = &columns;
-                            let values = four(a[r], b[r], c0[r], d[r]);
-                            for (q, value) in values.into_iter().enumerate() {
-                                value.store(to.add((4 * r + q) * step + c));
-                            }
-                        }
+                        T::tile::<S>(
+                            first.add(2 * x * channels + c),
+                            row,
+                            channels,
+                            to.add(c),
+                            step,
+                        );
                     }
                     to = to.add(channels);
+                }
+            }
+        }
+    }
+}
+
+// Loops, not closures: a closure is not compiled for the path's instructions.
+
+/// Bᵀ d B.
+struct Patch;
+
+impl Transform for Patch {
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(from: *const f32, row: usize, pixel: usize, to: *mut f32, step: usize) {
+        // SAFETY: the caller upholds the contract.
+        unsafe {
+            let mut d = [[S::splat(0.0); 4]; 4];
+            for (r, d) in d.iter_mut().enumerate() {
+                for (q, d) in d.iter_mut().enumerate() {
+                    *d = S::load(from.add(r * row + q * pixel));
+                }
+            }
+            let mut columns = d;
+            for q in 0..4 {
+                columns[q] = four(d[0][q], d[1][q], d[2][q], d[3][q]);
+            }
+            for r in 0..4 {
+                let [a, b, c, d] = &columns;
+                for (q, value) in four(a[r], b[r], c[r], d[r]).into_iter().enumerate() {
+                    value.store(to.add((4 * r + q) * step));
                 }
             }
         }
@@ -137,83 +185,95 @@ unsafe fn four<S: Simd>(a: S, b: S, c: S, d: S) -> [S; 4] {
     unsafe { [a.sub(c), b.add(c), c.sub(b), b.sub(d)] }
 }
 
-/// The products of all tiles: those of place p of tile t from `values[p · step + t · out]` on.
-#[derive(Clone, Copy)]
-pub(super) struct Products<'a> {
-    pub values: &'a [f32],
-    pub step: usize,
-}
+/// A g Aᵀ of the tile in the middle of the patch.
+struct Gradient;
 
-/// Aᵀ m A of every tile: writes the images of `output`, `[tile row · 2, tile column · 2, out]` each; with `add`, adds
-/// to the values there.
-///
-/// # Panics
-/// If there are too few products, or `output` is not a whole number of images.
-///
-/// # Safety
-/// With `add`, `output` holds floats.
-pub(super) unsafe fn back(
-    path: Path,
-    tiles: &Tiles,
-    out: usize,
-    m: Products,
-    output: &mut [Slot],
-    add: bool,
-) {
-    let image = 4 * tiles.count() * out;
-    assert!(out.is_multiple_of(16), "whole vectors");
-    assert!(image > 0 && output.len().is_multiple_of(image), "whole images");
-    let count = output.len() / image * tiles.count();
-    assert!(count * out <= m.step && PLACES * m.step <= m.values.len(), "a product for each");
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{__m256, __m512};
-        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        unsafe fn avx512(t: &Tiles, out: usize, m: Products, y: &mut [Slot], add: bool) {
-            // SAFETY: the caller upholds the contract; compiled for AVX-512.
-            unsafe { back_body::<__m512>(t, out, m, y, add) }
-        }
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2(t: &Tiles, out: usize, m: Products, y: &mut [Slot], add: bool) {
-            // SAFETY: the caller upholds the contract; compiled for AVX2.
-            unsafe { back_body::<__m256>(t, out, m, y, add) }
-        }
-        match path {
-            Path::Avx512Bf16(_) | Path::Avx512(_) => {
-                // SAFETY: the path proves the machine has the instructions (`Found`); the sizes are checked
-                // above, and the caller ensures what `output` holds.
-                return unsafe { avx512(tiles, out, m, output, add) };
+impl Transform for Gradient {
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(from: *const f32, row: usize, pixel: usize, to: *mut f32, step: usize) {
+        // SAFETY: the caller upholds the contract.
+        unsafe {
+            let mut columns = [[S::splat(0.0); 4]; 2];
+            for (q, column) in columns.iter_mut().enumerate() {
+                let at = from.add(row + (1 + q) * pixel);
+                *column = from_two(S::load(at), S::load(at.add(row)));
             }
-            // SAFETY: as above.
-            Path::Avx2(_) => return unsafe { avx2(tiles, out, m, output, add) },
-            _ => {}
+            for r in 0..4 {
+                let [a, b] = &columns;
+                for (q, value) in from_two(a[r], b[r]).into_iter().enumerate() {
+                    value.store(to.add((4 * r + q) * step));
+                }
+            }
         }
     }
-    let _ = path;
-    // SAFETY: `Four` needs no instructions; the sizes are checked above; the caller ensures what `output` holds.
-    unsafe { back_body::<Four>(tiles, out, m, output, add) }
 }
 
+/// A of two values.
+///
 /// # Safety
-/// See the assertions of [`back`], and its contract; compiled for the instructions of `S`.
+/// As the methods of [`Simd`].
 #[inline(always)]
-unsafe fn back_body<S: Simd>(
-    tiles: &Tiles,
-    out: usize,
-    m: Products,
-    output: &mut [Slot],
-    add: bool,
-) {
-    let row = 2 * tiles.columns * out;
-    let image = 2 * tiles.rows * row;
-    let Products { values, step } = m;
-    let mut from = values.as_ptr();
-    // SAFETY: by this function's contract.
-    unsafe {
-        for output in output.chunks_exact_mut(image) {
-            for y in 0..tiles.rows {
+unsafe fn from_two<S: Simd>(a: S, b: S) -> [S; 4] {
+    // SAFETY: the caller upholds the contract.
+    unsafe { [a, a.add(b), a.sub(b), S::splat(0.0).sub(b)] }
+}
+
+/// Aᵀ m A of tiles, the transform of products to outputs.
+pub(super) struct Back<'a> {
+    pub tiles: &'a Tiles,
+    /// Output channels.
+    pub out: usize,
+    /// Rows of tiles, counted over all images.
+    pub rows: Range<usize>,
+    /// The products of place p of tile t lie from `values[p · step + t · out]` on.
+    pub values: &'a [f32],
+    pub step: usize,
+    /// Images without padding, `[row][column][out]` each.
+    pub output: &'a mut [Slot],
+    /// Whether to add to what `output` holds.
+    pub add: bool,
+}
+
+impl Back<'_> {
+    /// Writes the pixels of the tiles that lie in their image.
+    ///
+    /// # Panics
+    /// If there are too few products or images.
+    ///
+    /// # Safety
+    /// With `add`, `output` holds floats.
+    pub unsafe fn run(self, path: Path) {
+        let Self { tiles, out, rows, values, step, output, .. } = &self;
+        let [height, width, _] = tiles.padded.inner;
+        assert!(out.is_multiple_of(16), "whole vectors");
+        assert!(
+            (tiles.rows, tiles.columns) == (height.div_ceil(2), width.div_ceil(2)),
+            "its tiles"
+        );
+        let images = rows.end.div_ceil(tiles.rows);
+        assert!(images * height * width * out <= output.len(), "as many images");
+        let count = rows.len() * tiles.columns;
+        assert!(count * out <= *step && PLACES * step <= values.len(), "a product for each");
+        // SAFETY: the sizes were checked; the caller ensures what `output` holds.
+        unsafe { simd::on(path, self) }
+    }
+}
+
+impl Vectors for Back<'_> {
+    /// # Safety
+    /// See the assertions and the contract of [`Back::run`](Self::run).
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { tiles, out, rows, values, step, output, add } = self;
+        let [height, width, _] = tiles.padded.inner;
+        let (mut from, output) = (values.as_ptr(), output.as_mut_ptr().cast::<f32>());
+        // SAFETY: by this function's contract.
+        unsafe {
+            for y in rows {
+                let (image, y) = (y / tiles.rows, 2 * (y % tiles.rows));
+                let first = output.add((image * height + y) * width * out);
                 for x in 0..tiles.columns {
-                    let to = output.as_mut_ptr().cast::<f32>().add(2 * y * row + 2 * x * out);
+                    let (to, x) = (first.add(2 * x * out), 2 * x);
                     for c in (0..out).step_by(S::LANES) {
                         let mut m = [[S::splat(0.0); 4]; 4];
                         for (r, m) in m.iter_mut().enumerate() {
@@ -225,11 +285,11 @@ unsafe fn back_body<S: Simd>(
                         for q in 0..4 {
                             columns[q] = two(m[0][q], m[1][q], m[2][q], m[3][q]);
                         }
-                        for r in 0..2 {
+                        for r in 0..2.min(height - y) {
                             let [a, b, c0, d] = &columns;
                             let values = two(a[r], b[r], c0[r], d[r]);
-                            for (q, mut value) in values.into_iter().enumerate() {
-                                let to = to.add(r * row + q * out + c);
+                            for (q, mut value) in values.into_iter().take(width - x).enumerate() {
+                                let to = to.add((r * width + q) * out + c);
                                 if add {
                                     value = value.add(S::load(to));
                                 }
