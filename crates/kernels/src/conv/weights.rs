@@ -50,19 +50,16 @@ impl Sum {
 
     /// Adds the products of a group.
     pub fn add(&self, path: Path, group: Group, sums: &mut [f32]) {
-        let chunks = sums.chunks_exact_mut(self.chunk()).enumerate();
+        let mut each = |add: &dyn Fn(usize, &mut [f32])| {
+            sums.chunks_exact_mut(self.chunk()).enumerate().for_each(|(c, sums)| add(c, sums));
+        };
         match self {
-            Self::Direct(outer) => chunks.for_each(|(c, sums)| outer.run(path, group, c, sums)),
+            Self::Direct(outer) => each(&|c, sums| outer.run(path, group, c, sums)),
             Self::Winograd(winograd) => {
-                let mut chunks: Vec<_> = chunks.collect();
-                let most = winograd.parts(group.images).map(|rows| rows.len()).max().unwrap_or(0);
-                let mut factors = scratch(winograd.factors(most));
+                let mut factors = scratch(winograd.factors(group.images));
                 for rows in winograd.parts(group.images) {
-                    let count = rows.len();
-                    winograd.transform(path, group, rows, &mut factors);
-                    for (c, sums) in &mut chunks {
-                        winograd.add(path, &factors, count, *c, sums);
-                    }
+                    winograd.transform(path, group, rows.clone(), &mut factors);
+                    each(&|c, sums| winograd.add(path, &factors, rows.len(), c, sums));
                 }
             }
         }
@@ -84,8 +81,8 @@ impl Sum {
                     .iter()
                     .flat_map(|group| winograd.parts(group.images).map(move |rows| (group, rows)))
                     .collect();
-                let most = parts.iter().map(|(_, rows)| rows.len()).max().unwrap_or(0);
-                let room = winograd.factors(most);
+                let rooms = groups.iter().map(|group| winograd.factors(group.images));
+                let room = rooms.max().unwrap_or(0);
                 let mut factors = scratch(SHARED * room);
                 let mut sums = Vec::new();
                 for parts in parts.chunks(SHARED) {

@@ -27,12 +27,7 @@ impl WeightGradient {
     /// For groups of at most `group` images of layout `input`, and output gradients of layout `gradient`.
     pub fn new(input: Padded, gradient: Padded, group: usize, format: Format) -> Self {
         let [inputs, gradients] = [input, gradient].map(Tiles::new);
-        // The tiles of a row as the rows of an image: two that follow each other make a pair.
-        let line = |tiles: &Tiles| Padded {
-            inner: [tiles.columns, 1, tiles.padded.inner[2]],
-            pad: [(0, 0); 2],
-        };
-        let [from, to] = [line(&inputs), line(&gradients)];
+        let [from, to] = [&inputs, &gradients].map(Tiles::line);
         let outer = Outer::new(from, 0, to, [1, 1], inputs.part(group), format);
         let (channels, out) = (input.inner[2], gradient.inner[2]);
         Self { inputs, gradients, outer, channels, out, format }
@@ -53,9 +48,9 @@ impl WeightGradient {
         self.inputs.parts(images)
     }
 
-    /// Floats of the factors of a part, with this many rows of tiles or fewer.
-    pub fn factors(&self, rows: usize) -> usize {
-        self.split(rows).iter().map(|[_, room]| room).sum()
+    /// Floats that the factors of a part of a group of `images` images take at most.
+    pub fn factors(&self, images: usize) -> usize {
+        self.split(self.inputs.part(images)).iter().map(|[_, room]| room).sum()
     }
 
     /// For inputs and gradients of a part: the distance between two places, and the room for all.

@@ -16,7 +16,7 @@ mod tiles;
 mod transform;
 
 pub(crate) use self::gradient::WeightGradient;
-use self::tiles::{PLACES, SKEW, Tiles};
+use self::tiles::{PLACES, Tiles};
 use self::transform::{Back, Spread, transform_weights};
 use crate::fill::{Slot, places};
 use crate::gather::{Axis, Gather, Inputs, Padded, Weights, lanes};
@@ -57,10 +57,8 @@ pub(crate) struct Winograd {
     tiles: Tiles,
     /// The product at one place, for rows of tiles: `[tile][in]` times `[in][out]`.
     product: Gather,
-    /// `[block of lanes][place][in, in places of the format][lane]`, with `SKEW` floats of any value after each place.
+    /// `[block of lanes][place][in, in places of the format][lane]`.
     weights: Scratch,
-    /// Distance between the weights of two places.
-    apart: usize,
     channels: usize,
     out: usize,
     /// The number format of the products at the places.
@@ -113,10 +111,9 @@ impl Winograd {
         let count = tiles.columns;
         let (one, all) = (Axis::forward(1, 1, 1, 1, 0), Axis::forward(count, count, 1, 1, 0));
         let (line, most) = (tiles.line(), tiles.part(group));
-        let product = Gather::new(line, &one, &all, [count, count, out], most, format);
+        let product = Gather::new(line, &all, &one, [1, count, out], most, format);
         let lanes = lanes(out);
-        let places = format.places(channels);
-        let apart = places * lanes + SKEW;
+        let apart = product.block();
         let block = PLACES * apart;
         let mut weights = scratch(out.div_ceil(lanes) * block);
         weights.par_chunks_mut(block).enumerate().for_each(|(b, weights)| {
@@ -138,7 +135,7 @@ impl Winograd {
                 }
             }
         });
-        Self { tiles, product, weights, apart, channels, out, format }
+        Self { tiles, product, weights, channels, out, format }
     }
 
     /// Writes (or with `add`, adds to) the outputs of `images` images.
@@ -197,8 +194,8 @@ impl Winograd {
             Spread { tiles, padded, rows: rows.clone(), values: &mut v, step }.patches(path);
             let places = v.chunks(step).zip(m.chunks_mut(products)).take(PLACES);
             for (place, (v, m)) in places.enumerate() {
-                let packed = &self.weights[place * self.apart..];
-                let weights = Weights { packed, stride: PLACES * self.apart };
+                let packed = &self.weights[place * self.product.block()..];
+                let weights = Weights { packed, stride: PLACES * self.product.block() };
                 let padded = match self.format {
                     Format::Floats => v,
                     Format::Pairs => {

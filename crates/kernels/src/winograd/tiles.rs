@@ -8,7 +8,7 @@ use crate::gather::Padded;
 pub(super) const PLACES: usize = 16;
 /// Extra floats between the values of two places, so that the 16 places do not all compete for the
 /// same cache lines.
-pub(super) const SKEW: usize = 16;
+const SKEW: usize = 16;
 /// Tiles in a part: with 64 channels, their values at all places take a quarter of a megabyte, a part of the L2
 /// cache.
 const PART: usize = if cfg!(miri) { 2 } else { 64 };
@@ -34,9 +34,10 @@ impl Tiles {
         Self { padded, origin, rows: height.div_ceil(2), columns: width.div_ceil(2) }
     }
 
-    /// The layout of the values of a row of tiles at one place.
+    /// The layout of the values of a row of tiles at one place: a tile to a row, so that two that follow each other make
+    /// a pair of rows.
     pub fn line(&self) -> Padded {
-        Padded { inner: [1, self.columns, self.padded.inner[2]], pad: [(0, 0); 2] }
+        Padded { inner: [self.columns, 1, self.padded.inner[2]], pad: [(0, 0); 2] }
     }
 
     /// Rows of tiles in a part of a group of `images` images. Rows are counted over all images.
